@@ -1,1 +1,35 @@
-//! Being written.
+//! The API of Tierce: the custom resources of `storage.tierce.dev/v1alpha1`, their conditions, and the names that
+//! the controller, the node plugin and the chart agree on. It knows nothing of disks.
+
+// The derive of kube puts its own copy of each type into a private module.
+#![allow(unreachable_pub)]
+
+pub mod conditions;
+pub mod names;
+mod node_storage;
+mod node_volume;
+mod quantity;
+mod storage_pool;
+mod volume;
+
+pub use node_storage::{NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus};
+pub use node_volume::{ClaimReference, NodeVolume, NodeVolumeSpec, NodeVolumeStatus};
+pub use quantity::{ParseQuantityError, format_bytes, parse_bytes};
+pub use storage_pool::{DirectoryBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus};
+pub use volume::{
+    AccessMode, Binding, DeletionPolicy, Filesystem, Phase, Volume, VolumeMode, VolumeSpec, VolumeStatus,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// Every CRD of Tierce, in the order in which `kubectl get crd` lists them.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![NodeStorage::crd(), NodeVolume::crd(), StoragePool::crd(), Volume::crd()];
+    for crd in &mut crds {
+        let labels = crd.metadata.labels.get_or_insert_default();
+        labels.insert("app.kubernetes.io/name".into(), "tierce".into());
+        labels.insert("app.kubernetes.io/part-of".into(), "tierce".into());
+    }
+    crds
+}

@@ -1,0 +1,180 @@
+//! Condition types and reasons, and how a condition changes. Types and reasons are API: users' alerts and GitOps tools
+//! read them. They follow the kstatus convention (`Ready`, with `Reconciling` and `Stalled` only while they hold).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// The object does what it says.
+pub const READY: &str = "Ready";
+/// Work is under way (kstatus); absent when it is not.
+pub const RECONCILING: &str = "Reconciling";
+/// It goes on only after somebody acts (kstatus); absent when it does not hold.
+pub const STALLED: &str = "Stalled";
+
+/// Reasons of a Volume's conditions.
+pub mod volume {
+    /// The volume is there and can be used.
+    pub const PROVISIONED: &str = "Provisioned";
+    /// It is made when the first pod uses it (`binding: OnFirstUse`).
+    pub const WAITING_FOR_FIRST_USE: &str = "WaitingForFirstUse";
+    /// It is being made.
+    pub const PROVISIONING: &str = "Provisioning";
+    /// It is being grown.
+    pub const GROWING: &str = "Growing";
+    /// No StoragePool has this tier.
+    pub const NO_SUCH_TIER: &str = "NoSuchTier";
+    /// The tier exists, but no node offers a working pool of it.
+    pub const NO_POOL: &str = "NoPool";
+    /// No pool of the tier has room for the size.
+    pub const OUT_OF_SPACE: &str = "OutOfSpace";
+    /// A PersistentVolumeClaim of the same name exists that does not belong to this Volume.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// The node that holds the data is gone from the cluster.
+    pub const NODE_LOST: &str = "NodeLost";
+    /// The PersistentVolume behind the claim is gone.
+    pub const CLAIM_LOST: &str = "ClaimLost";
+    /// It is to be deleted, but a pod still uses it.
+    pub const IN_USE: &str = "InUse";
+    /// It is being deleted.
+    pub const DELETING: &str = "Deleting";
+    /// The API server or the node refused; the message has the words.
+    pub const FAILED: &str = "Failed";
+}
+
+/// Reasons of a NodeVolume's `Ready` condition.
+pub mod node_volume {
+    /// The device exists with the size asked for.
+    pub const CREATED: &str = "Created";
+    /// The pool has no room for it.
+    pub const OUT_OF_SPACE: &str = "OutOfSpace";
+    /// The pool is not there or does not work on this node.
+    pub const POOL_UNAVAILABLE: &str = "PoolUnavailable";
+    /// A volume of this id exists with other parameters.
+    pub const CONFLICT: &str = "Conflict";
+    /// Its record on the disk is damaged; it is left alone.
+    pub const BROKEN_RECORD: &str = "BrokenRecord";
+    /// It is to be deleted but still mounted or attached.
+    pub const IN_USE: &str = "InUse";
+    /// The request can't be met by this pool (for example below the filesystem's minimum).
+    pub const INVALID: &str = "Invalid";
+    /// Anything else; the message has the words.
+    pub const FAILED: &str = "Failed";
+}
+
+/// Reasons of a StoragePool's `Ready` condition and of a pool's state on a node.
+pub mod pool {
+    /// Every selected node offers the pool.
+    pub const AVAILABLE: &str = "Available";
+    /// No node is selected, or none has reported yet.
+    pub const NO_NODE: &str = "NoNode";
+    /// At least one node can't offer it; the message names them.
+    pub const DEGRADED: &str = "Degraded";
+    /// The path is missing.
+    pub const PATH_MISSING: &str = "PathMissing";
+    /// The path can't be written.
+    pub const PATH_NOT_WRITABLE: &str = "PathNotWritable";
+    /// The filesystem below has no space left.
+    pub const FILESYSTEM_FULL: &str = "FilesystemFull";
+    /// Anything else; the message has the words.
+    pub const FAILED: &str = "Failed";
+}
+
+/// What a condition should say now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `True`, `False`, or `Unknown` for `None`.
+    pub status: Option<bool>,
+    /// A constant of this module.
+    pub reason: &'static str,
+    /// For people: what is, and what to do.
+    pub message: String,
+}
+
+impl Verdict {
+    /// The condition holds.
+    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Some(true), reason, message: message.into() }
+    }
+
+    /// The condition does not hold.
+    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status: Some(false), reason, message: message.into() }
+    }
+
+    fn status(&self) -> &'static str {
+        match self.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+    }
+}
+
+/// The condition of this type as it should read now. The transition time moves only when the status flips.
+pub fn next(
+    old: &[Condition],
+    type_: &str,
+    verdict: &Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = verdict.status();
+    let since = old
+        .iter()
+        .find(|c| c.type_ == type_ && c.status == status)
+        .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.to_owned(),
+        message: truncate(&verdict.message),
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}
+
+/// The condition of a type, if the list has it.
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the list says `True` for the type.
+pub fn holds(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+/// `metav1.Condition` allows 32,768 bytes; a person reads far less.
+const MESSAGE_LIMIT: usize = 2_000;
+
+fn truncate(message: &str) -> String {
+    if message.len() <= MESSAGE_LIMIT {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MESSAGE_LIMIT);
+    format!("{} …", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_when_the_status_flips() {
+        let first = next(&[], READY, &Verdict::no(volume::PROVISIONING, "soon"), Some(1), at(10));
+        let same = next(&[first], READY, &Verdict::no(volume::OUT_OF_SPACE, "full"), Some(2), at(20));
+        assert_eq!((same.last_transition_time.0, same.reason.as_str()), (at(10), volume::OUT_OF_SPACE));
+        let flipped = next(&[same], READY, &Verdict::yes(volume::PROVISIONED, ""), Some(2), at(30));
+        assert_eq!(flipped.last_transition_time.0, at(30));
+        assert!(holds(&[flipped], READY));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let cut = truncate(&"é".repeat(3_000));
+        assert!(cut.len() <= MESSAGE_LIMIT + 5 && cut.ends_with('…'));
+    }
+}

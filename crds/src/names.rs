@@ -1,0 +1,53 @@
+//! Well-known names: what one part of Tierce writes and another reads.
+
+/// API group of every kind.
+pub const GROUP: &str = "storage.tierce.dev";
+/// Name of the CSI driver, as in the `CSIDriver` object and in StorageClasses.
+pub const DRIVER: &str = "csi.tierce.dev";
+/// Topology key of a node; its value is the node's name.
+pub const TOPOLOGY_NODE: &str = "topology.tierce.dev/node";
+/// StorageClass parameter that names the tier.
+pub const PARAMETER_TIER: &str = "tier";
+/// Parameters that external-provisioner adds with `--extra-create-metadata`.
+pub const PARAMETER_PVC_NAME: &str = "csi.storage.k8s.io/pvc/name";
+/// See [`PARAMETER_PVC_NAME`].
+pub const PARAMETER_PVC_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
+/// See [`PARAMETER_PVC_NAME`].
+pub const PARAMETER_PV_NAME: &str = "csi.storage.k8s.io/pv/name";
+
+/// Finalizer on a Volume: the controller decides what becomes of the data before the object goes.
+pub const FINALIZER_VOLUME: &str = "storage.tierce.dev/volume";
+/// Finalizer on a NodeVolume: the node has something on its disk, or may have.
+pub const FINALIZER_ON_NODE: &str = "storage.tierce.dev/on-node";
+/// Annotation on a NodeVolume that is being reaped: the node deletes it only if it was never staged.
+pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
+/// Annotation on a PersistentVolume whose Volume was deleted with `deletionPolicy: Retain`: where the data is.
+pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
+/// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
+pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
+
+/// Field manager of the Volume reconciler.
+pub const MANAGER_VOLUME: &str = "tierce-controller-volume";
+/// Field manager of the StoragePool reconciler.
+pub const MANAGER_POOL: &str = "tierce-controller-pool";
+/// Field manager of the node plugin.
+pub const MANAGER_NODE: &str = "tierce-csi-node";
+
+/// Name of the StorageClass of a tier: `tierce-<tier>`, with `-immediate` where binding does not wait for a pod.
+pub fn storage_class(tier: &str, binding: crate::Binding) -> String {
+    match binding {
+        crate::Binding::OnFirstUse => format!("tierce-{tier}"),
+        crate::Binding::Immediate => format!("tierce-{tier}-immediate"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_named_after_tier_and_binding() {
+        assert_eq!(storage_class("hdd", crate::Binding::OnFirstUse), "tierce-hdd");
+        assert_eq!(storage_class("hdd", crate::Binding::Immediate), "tierce-hdd-immediate");
+    }
+}

@@ -1,0 +1,84 @@
+//! `NodeStorage`: what one node really has. Written by the node plugin alone.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whose storage.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[kube(
+    group = "storage.tierce.dev",
+    version = "v1alpha1",
+    kind = "NodeStorage",
+    plural = "nodestorages",
+    shortname = "tnode",
+    category = "tierce",
+    status = "NodeStorageStatus",
+    derive = "PartialEq",
+    doc = "The pools of one node as its node plugin sees them. The name is the node's. Written by the node plugin; nobody else needs to.",
+    printcolumn(name = "Pools", type_ = "string", json_path = ".status.pools[*].name"),
+    printcolumn(name = "States", type_ = "string", json_path = ".status.pools[*].state"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name == self.spec.nodeName").message("a NodeStorage has the name of its node"),
+    selectable = ".spec.nodeName"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStorageSpec {
+    /// The node. Immutable.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("nodeName is immutable"))]
+    pub node_name: String,
+}
+
+/// What the node has. All sizes in bytes.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStorageStatus {
+    /// Every StoragePool that selects this node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pools: Vec<PoolStatus>,
+    /// Records on the node's disks that can't be read: each is left alone until somebody mends it. At most 100 are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_records: Vec<String>,
+    /// Volumes on the node's disks that no NodeVolume speaks of. Nothing is done to them. At most 100 are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<String>,
+}
+
+/// One pool on one node. Sizes in bytes; all zero while the pool is not ready.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// Name of the StoragePool.
+    pub name: String,
+    /// Its tier.
+    pub tier: String,
+    /// Whether volumes can be made and used.
+    pub state: PoolState,
+    /// Reason where it is not ready: a constant of the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Path and error number where it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Size of the filesystem below, less the reserve.
+    pub capacity_bytes: i64,
+    /// What volumes take now.
+    pub used_bytes: i64,
+    /// What volumes may take at most: the sum of their sizes.
+    pub promised_bytes: i64,
+    /// The largest volume that would be accepted now.
+    pub max_volume_bytes: i64,
+    /// Number of volumes.
+    pub volumes: i64,
+}
+
+/// Whether a pool works.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum PoolState {
+    /// Volumes can be made and used.
+    Ready,
+    /// It can't be used; reason and message say why.
+    Unavailable,
+}

@@ -1,0 +1,152 @@
+//! Kubernetes quantities as bytes (`k8s.io/apimachinery/pkg/api/resource`).
+
+use thiserror::Error;
+
+/// Why a text is not a number of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseQuantityError {
+    /// Not `<number><unit>` with a unit that Kubernetes knows.
+    #[error(
+        "{0:?} is not a quantity: write a number and one of Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P, E, for example 10Gi"
+    )]
+    Malformed(String),
+    /// Below zero.
+    #[error("{0:?} is negative")]
+    Negative(String),
+    /// More than 2^63-1 bytes, the most that CSI can carry.
+    #[error("{0:?} is above 8Ei")]
+    TooLarge(String),
+}
+
+const UNITS: [(&str, u128, i32); 15] = [
+    ("Ki", 1 << 10, 0),
+    ("Mi", 1 << 20, 0),
+    ("Gi", 1 << 30, 0),
+    ("Ti", 1 << 40, 0),
+    ("Pi", 1 << 50, 0),
+    ("Ei", 1 << 60, 0),
+    ("n", 1, -9),
+    ("u", 1, -6),
+    ("m", 1, -3),
+    ("k", 1, 3),
+    ("M", 1, 6),
+    ("G", 1, 9),
+    ("T", 1, 12),
+    ("P", 1, 15),
+    ("E", 1, 18),
+];
+
+/// Bytes of a quantity, rounded up to a whole byte as Kubernetes does.
+pub fn parse_bytes(text: &str) -> Result<u64, ParseQuantityError> {
+    let malformed = || ParseQuantityError::Malformed(text.to_owned());
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    if let Some(rest) = unsigned.strip_prefix('-') {
+        return match parse_bytes(rest) {
+            Ok(0) => Ok(0),
+            Ok(_) => Err(ParseQuantityError::Negative(text.to_owned())),
+            Err(_) => Err(malformed()),
+        };
+    }
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (multiplier, exponent) = match suffix {
+        "" => (1, 0),
+        unit if UNITS.iter().any(|(name, ..)| *name == unit) => UNITS
+            .iter()
+            .find_map(|(name, factor, power)| (*name == unit).then_some((*factor, *power)))
+            .ok_or_else(malformed)?,
+        // A decimal exponent: `1e9`, `1E9`.
+        other => (1, other.strip_prefix(['e', 'E']).and_then(|e| e.parse().ok()).ok_or_else(malformed)?),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || number.len() > 30 {
+        return Err(malformed());
+    }
+    let digits: u128 = format!("{whole}{fraction}").parse().map_err(|_| malformed())?;
+    let shift = exponent - i32::try_from(fraction.len()).map_err(|_| malformed())?;
+    scale(digits, multiplier, shift)
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(|| ParseQuantityError::TooLarge(text.to_owned()))
+}
+
+/// `digits * multiplier * 10^shift`, rounded up; `None` when it does not fit.
+fn scale(digits: u128, multiplier: u128, shift: i32) -> Option<u64> {
+    let product = digits.checked_mul(multiplier)?;
+    if product == 0 {
+        return Some(0);
+    }
+    let power = 10u128.checked_pow(shift.unsigned_abs());
+    let bytes = match (shift >= 0, power) {
+        (true, Some(power)) => product.checked_mul(power)?,
+        (true, None) => return None,
+        (false, Some(power)) => product.div_ceil(power),
+        (false, None) => 1,
+    };
+    u64::try_from(bytes).ok()
+}
+
+/// Bytes as a quantity: the largest binary unit that divides them, else plain bytes. [`parse_bytes`] reads it back.
+pub fn format_bytes(bytes: u64) -> String {
+    ["Pi", "Ti", "Gi", "Mi", "Ki"]
+        .iter()
+        .zip([50u32, 40, 30, 20, 10])
+        .find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1", 1),
+            ("10Gi", 10 << 30),
+            ("1.5Gi", 3 << 29),
+            (".5Ki", 512),
+            ("5.", 5),
+            ("1k", 1000),
+            ("1e3", 1000),
+            ("1E3", 1000),
+            ("1E", 1_000_000_000_000_000_000),
+            ("100m", 1),
+            ("1500m", 2),
+            ("1n", 1),
+            ("-0", 0),
+            ("+1Ki", 1024),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_says_so() {
+        for text in ["", "Gi", "10Gb", "10 Gi", "1..5", "1.2.3Gi", "0x10", "1eX", "ten", "--1", "-x", "."] {
+            assert_eq!(parse_bytes(text), Err(ParseQuantityError::Malformed(text.into())), "{text}");
+        }
+        assert_eq!(parse_bytes("-1Gi"), Err(ParseQuantityError::Negative("-1Gi".into())));
+        for text in ["8Ei", "9223372036854775808", "1e30", "1e-2147483648"] {
+            assert!(parse_bytes(text).is_err() || text == "1e-2147483648", "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn formatting_and_parsing_are_inverse(bytes in 0..=u64::try_from(i64::MAX).unwrap()) {
+            prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,40}") {
+            let _ = parse_bytes(&text);
+        }
+
+        #[test]
+        fn nothing_that_looks_like_a_quantity_makes_it_panic(text in "[-+]?[0-9.]{0,32}[a-zA-Z]{0,2}[-0-9]{0,11}") {
+            let _ = parse_bytes(&text);
+        }
+    }
+}

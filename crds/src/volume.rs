@@ -1,0 +1,336 @@
+//! `Volume`: a person's volume.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What somebody asks for. Sizes are Kubernetes quantities of bytes.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "storage.tierce.dev",
+    version = "v1alpha1",
+    kind = "Volume",
+    plural = "volumes",
+    shortname = "tvol",
+    category = "tierce",
+    namespaced,
+    status = "VolumeStatus",
+    derive = "PartialEq",
+    doc = "A personal volume: a PersistentVolumeClaim of the same name in the same namespace, made and kept by Tierce. Pods use it with `claimName: <name of the Volume>`.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".spec.size"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.used"),
+    printcolumn(name = "Tier", type_ = "string", json_path = ".spec.tier"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.node"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a Volume has at most 63 characters")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.filesystem) == has(oldSelf.filesystem) && (!has(self.filesystem) || self.filesystem == oldSelf.filesystem)")
+        .message("filesystem is immutable: make a new Volume with the other filesystem and copy the data"),
+    validation = Rule::new("!has(self.filesystem) || self.volumeMode != 'Block'")
+        .message("filesystem has no meaning with volumeMode Block: leave it out"),
+    validation = Rule::new("!has(self.mountOptions) || self.mountOptions.size() == 0 || self.volumeMode != 'Block'")
+        .message("mountOptions have no meaning with volumeMode Block: leave them out"),
+    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'xfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('300Mi')) >= 0")
+        .message("an xfs volume has at least 300Mi: ask for more, or use ext4"),
+    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('128Mi')) >= 0")
+        .message("a btrfs volume has at least 128Mi: ask for more, or use ext4")
+)]
+pub struct VolumeSpec {
+    /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 1Mi (xfs 300Mi, btrfs 128Mi), at most 1Pi.
+    /// It can grow, also while pods use the volume, and never shrinks.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0")
+            .message("size is a quantity of bytes from 1Mi to 1Pi: a number and one of the units Ki, Mi, Gi, Ti, Pi, k, M, G, T, P, for example 10Gi"),
+        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
+            .message("a volume can't shrink: make a new, smaller Volume and copy the data")
+    )]
+    pub size: String,
+
+    /// Tier of disk, as the platform team named it (`kubectl get storagepools` lists them), for example `standard-ssd`.
+    /// Immutable.
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("tier is immutable: make a new Volume in the other tier and copy the data"))]
+    pub tier: String,
+
+    /// `ReadWriteOnce` (all pods of one node; the default) or `ReadWriteOncePod` (one pod at a time). Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("accessMode is immutable: make a new Volume with the other mode and copy the data"))]
+    pub access_mode: AccessMode,
+
+    /// `Filesystem` (the default) or `Block` for a raw device, as databases and virtual machines use it. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("volumeMode is immutable: make a new Volume with the other mode and copy the data"))]
+    pub volume_mode: VolumeMode,
+
+    /// `ext4`, `xfs` or `btrfs`; without it what the StorageClass of the tier says, else `ext4`. Immutable. Not with `volumeMode: Block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+
+    /// When the volume is made: `OnFirstUse` (on the node where the first pod is scheduled; the default) or `Immediate`. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("binding is immutable: delete the Volume and make it anew"))]
+    pub binding: Binding,
+
+    /// What becomes of the data when the Volume is deleted: `Delete` (the default) or `Retain`, which keeps the
+    /// PersistentVolume and the data on the node; an Event and the PersistentVolume's annotation say where.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// Mount options, at most 16, in force from the next mount on. Allowed: noatime, nodiratime, relatime, lazytime,
+    /// sync, dirsync, discard, nodiscard; for ext4 also commit=N (seconds); for xfs inode64; for btrfs compress=zstd,
+    /// compress=lzo, compress=zlib, autodefrag.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 32)))]
+    #[x_kube(
+        validation = Rule::new("self.all(o, o in ['noatime','nodiratime','relatime','lazytime','sync','dirsync','discard','nodiscard','inode64','compress=zstd','compress=lzo','compress=zlib','autodefrag'] || o.matches('^commit=[1-9][0-9]{0,2}$'))")
+            .message("mountOptions allows only noatime, nodiratime, relatime, lazytime, sync, dirsync, discard, nodiscard, commit=N (ext4), inode64 (xfs), compress=zstd|lzo|zlib and autodefrag (btrfs)")
+    )]
+    pub mount_options: Vec<String>,
+}
+
+/// What is.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// One word for people; programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Size that the volume really has, as a quantity of bytes. Absent until it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
+    /// Space that the volume takes on the node's disk, as a quantity of bytes, refreshed when it changes noticeably.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<String>,
+    /// Node that holds the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// PersistentVolumeClaim for pods to use, in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
+    /// PersistentVolume, and NodeVolume, that holds the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_name: Option<String>,
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`; `Reconciling` and `Stalled` while they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How many may write.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum AccessMode {
+    /// All pods of one node.
+    #[default]
+    ReadWriteOnce,
+    /// One pod at a time.
+    ReadWriteOncePod,
+}
+
+/// What a pod gets.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum VolumeMode {
+    /// A mounted filesystem.
+    #[default]
+    Filesystem,
+    /// A raw block device.
+    Block,
+}
+
+/// Filesystem on a volume.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Filesystem {
+    /// ext4; where the node's kernel does not let the plugin grow it online it grows at the next mount.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+}
+
+/// When a volume is made.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Binding {
+    /// With the first pod, on its node.
+    #[default]
+    OnFirstUse,
+    /// At once, on the node with the most room.
+    Immediate,
+}
+
+/// What becomes of the data.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It goes with the Volume.
+    #[default]
+    Delete,
+    /// It stays, with its PersistentVolume.
+    Retain,
+}
+
+/// One word for people.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Phase {
+    /// Not there yet, nothing wrong.
+    Pending,
+    /// Usable.
+    Ready,
+    /// Being grown; usable with its old size.
+    Growing,
+    /// Something is wrong; the `Ready` condition says what and what to do.
+    Failed,
+    /// The node or the PersistentVolume is gone.
+    Lost,
+    /// Being deleted.
+    Deleting,
+}
+
+impl AccessMode {
+    /// As in a PersistentVolumeClaim.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteOncePod => "ReadWriteOncePod",
+        }
+    }
+}
+
+impl VolumeMode {
+    /// As in a PersistentVolumeClaim.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filesystem => "Filesystem",
+            Self::Block => "Block",
+        }
+    }
+}
+
+impl Filesystem {
+    /// As in the CSI capability's `fs_type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The filesystem of this `fs_type`, if Tierce makes it.
+    pub fn from_fs_type(fs_type: &str) -> Option<Self> {
+        [Self::Ext4, Self::Xfs, Self::Btrfs].into_iter().find(|fs| fs.as_str() == fs_type)
+    }
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn volume(spec: &Value) -> Volume {
+        serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",
+            "metadata": {"name": "my-data", "namespace": "ada"}, "spec": spec
+        }))
+        .unwrap()
+    }
+
+    fn refused(spec: &Value) -> String {
+        volume(spec).validate_cel().expect_err("must be refused").to_string()
+    }
+
+    fn update_refused(old: &Value, new: &Value) -> String {
+        volume(new).validate_cel_update(&volume(old)).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_plain_volume_is_accepted_with_its_defaults() {
+        let plain = volume(&json!({"size": "10Gi", "tier": "standard-ssd"}));
+        assert!(plain.validate_cel().is_ok());
+        assert_eq!(plain.spec.access_mode, AccessMode::ReadWriteOnce);
+        assert_eq!(plain.spec.binding, Binding::OnFirstUse);
+        assert_eq!(plain.spec.deletion_policy, DeletionPolicy::Delete);
+    }
+
+    #[test]
+    fn a_size_outside_its_bounds_names_unit_and_bounds() {
+        for size in ["0", "-1Gi", "10Gb", "2Pi", "lots"] {
+            let message = refused(&json!({"size": size, "tier": "hdd"}));
+            assert!(
+                message.contains("from 1Mi to 1Pi") && message.contains("for example 10Gi"),
+                "{size}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_volume_cannot_shrink_but_grows() {
+        let old = json!({"size": "10Gi", "tier": "hdd"});
+        assert!(
+            update_refused(&old, &json!({"size": "9Gi", "tier": "hdd"})).contains("a volume can't shrink: ")
+        );
+        assert!(volume(&json!({"size": "11Gi", "tier": "hdd"})).validate_cel_update(&volume(&old)).is_ok());
+    }
+
+    #[test]
+    fn what_is_immutable_says_what_to_do_instead() {
+        let old = json!({"size": "1Gi", "tier": "hdd", "filesystem": "xfs"});
+        for (field, value) in [
+            ("tier", "ssd"),
+            ("accessMode", "ReadWriteOncePod"),
+            ("filesystem", "ext4"),
+            ("binding", "Immediate"),
+        ] {
+            let mut new = old.clone();
+            new[field] = json!(value);
+            let message = update_refused(&old, &new);
+            assert!(message.contains(&format!("{field} is immutable: ")), "{field}: {message}");
+        }
+        let raw = json!({"size": "1Gi", "tier": "hdd", "volumeMode": "Block"});
+        let message = update_refused(&json!({"size": "1Gi", "tier": "hdd"}), &raw);
+        assert!(message.contains("volumeMode is immutable: "), "{message}");
+        let unset = json!({"size": "1Gi", "tier": "hdd"});
+        assert!(update_refused(&old, &unset).contains("filesystem is immutable: "));
+    }
+
+    #[test]
+    fn bug_22_mount_options_come_from_the_list() {
+        for option in
+            ["suid", "dev", "context=x", "noatime\n", "noatime,suid", "--bind", "commit=0", "commit=1;x"]
+        {
+            let message = refused(&json!({"size": "1Gi", "tier": "hdd", "mountOptions": [option]}));
+            assert!(message.contains("mountOptions allows only noatime"), "{option}: {message}");
+        }
+        let fine = volume(&json!({"size": "1Gi", "tier": "hdd", "mountOptions": ["noatime", "commit=30"]}));
+        assert!(fine.validate_cel().is_ok());
+    }
+
+    #[test]
+    fn a_filesystem_has_its_minimum_and_no_place_on_a_block_volume() {
+        assert!(
+            refused(&json!({"size": "200Mi", "tier": "hdd", "filesystem": "xfs"})).contains("at least 300Mi")
+        );
+        assert!(
+            refused(&json!({"size": "64Mi", "tier": "hdd", "filesystem": "btrfs"}))
+                .contains("at least 128Mi")
+        );
+        let raw = json!({"size": "1Gi", "tier": "hdd", "volumeMode": "Block", "filesystem": "xfs"});
+        assert!(refused(&raw).contains("no meaning with volumeMode Block"));
+    }
+}

@@ -1,1 +1,25 @@
-//! Being written.
+//! Everything of Tierce that touches a disk: pools, image files, loop devices, filesystems and mounts.
+//!
+//! It knows nothing of Kubernetes or gRPC. Calls are level-based: each may be repeated and finds out from the disk and the kernel what is
+//! left to do.
+
+mod engine;
+mod error;
+mod host;
+mod id;
+mod mount;
+mod pool;
+mod sim;
+mod spec;
+
+pub use engine::Engine;
+pub use error::{CommandError, Error, PoolError};
+pub use host::{Host, LinuxHost};
+pub use id::{MAX_ID_BYTES, VolumeId};
+pub use mount::options as mount_options;
+pub use pool::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
+pub use sim::{SimConfig, SimHost};
+pub use spec::{
+    BrokenRecord, Change, Filesystem, Inodes, Inventory, Owner, PublishRequest, Recovery, StageRequest,
+    Stats, VolumeInfo, VolumeMode, VolumeSpec,
+};

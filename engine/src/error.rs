@@ -1,0 +1,214 @@
+//! What can go wrong, in words for the caller and variants for its status codes.
+
+use std::{io, path::PathBuf};
+
+use crate::{Filesystem, VolumeId};
+
+/// Why the engine did not do what it was asked. Callers map it exhaustively to their own codes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text can't be a volume id.
+    #[error(
+        "volume id {id:?} is not valid: 1 to 63 lower-case letters, digits and '-', neither first nor last a '-'"
+    )]
+    InvalidId {
+        /// The text, cut to 80 characters.
+        id: String,
+    },
+    /// Another argument is out of bounds; the text says which and what to do.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// No pool holds a volume of this id.
+    #[error("volume {id} does not exist on this node")]
+    NotFound {
+        /// The volume asked for.
+        id: VolumeId,
+    },
+    /// The volume exists with other parameters, or is mounted in another way.
+    #[error("volume {id} exists with another {field}: {existing}, asked for {requested}")]
+    Conflict {
+        /// The volume.
+        id: VolumeId,
+        /// Which parameter differs.
+        field: &'static str,
+        /// What it is.
+        existing: String,
+        /// What was asked for.
+        requested: String,
+    },
+    /// The pool can't promise that much.
+    #[error(
+        "pool {pool} has no room for {requested} bytes; the largest volume that would fit has {largest} bytes"
+    )]
+    OutOfSpace {
+        /// The pool.
+        pool: String,
+        /// Bytes asked for.
+        requested: u64,
+        /// The largest volume (for a growth: the largest size of this volume) that would be accepted now, in bytes.
+        largest: u64,
+    },
+    /// Something still uses the volume.
+    #[error("volume {id} is in use by {by}")]
+    InUse {
+        /// The volume.
+        id: VolumeId,
+        /// What uses it: a mount point or a device.
+        by: String,
+    },
+    /// A deletion "only if unused" met a volume that was staged before.
+    #[error("volume {id} was in use before and may hold data; it was not deleted")]
+    MayHoldData {
+        /// The volume.
+        id: VolumeId,
+    },
+    /// The staging path does not carry this volume's own device.
+    #[error("volume {id} is not staged at {}: {found}", path.display())]
+    NotStaged {
+        /// The volume.
+        id: VolumeId,
+        /// The staging path.
+        path: PathBuf,
+        /// What is there instead.
+        found: String,
+    },
+    /// Something that is not this volume is at the target; it was left untouched.
+    #[error("{} is not ours to use: {found}", path.display())]
+    ForeignTarget {
+        /// The path asked for.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// The volume's record can't be trusted, or its image is gone; both are left alone.
+    #[error("the record of volume {id} can't be trusted, so the volume is left alone: {reason}")]
+    BrokenRecord {
+        /// The volume.
+        id: VolumeId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The device does not look as the record says; making a filesystem could destroy data, so nothing was written.
+    #[error("volume {id} was not formatted: {reason}")]
+    FormatRefused {
+        /// The volume.
+        id: VolumeId,
+        /// What the record says and what the device shows.
+        reason: String,
+    },
+    /// The kernel refuses to grow the mounted filesystem; the next stage will grow it before mounting.
+    #[error(
+        "the kernel refuses to grow the mounted {filesystem} of volume {id} ({reason}); it grows when the volume is mounted next"
+    )]
+    GrowOffline {
+        /// The volume.
+        id: VolumeId,
+        /// Its filesystem.
+        filesystem: Filesystem,
+        /// The kernel's answer.
+        reason: String,
+    },
+    /// A volume can't shrink.
+    #[error(
+        "volume {id} has {existing} bytes and can't shrink to {requested}: make a smaller volume and copy the data"
+    )]
+    Shrink {
+        /// The volume.
+        id: VolumeId,
+        /// Bytes it has.
+        existing: u64,
+        /// Bytes asked for.
+        requested: u64,
+    },
+    /// The pool can't be used now.
+    #[error(transparent)]
+    PoolUnavailable(#[from] PoolError),
+    /// No pool of that name is set.
+    #[error("pool {pool:?} is not configured on this node")]
+    UnknownPool {
+        /// The name asked for.
+        pool: String,
+    },
+    /// This host or volume can't do that.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+    /// A program failed.
+    #[error("making, checking or growing a filesystem failed")]
+    Command(#[from] CommandError),
+    /// The kernel refused something.
+    #[error("{doing}")]
+    Io {
+        /// What was tried, with the object.
+        doing: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// Why a pool can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pool {pool}: {}: {reason}", path.display())]
+pub struct PoolError {
+    /// The pool.
+    pub pool: String,
+    /// The path that is the trouble.
+    pub path: PathBuf,
+    /// What is wrong, in words, with the system's name of the error in parentheses.
+    pub reason: String,
+    /// The system's error number, where there is one.
+    pub errno: Option<i32>,
+}
+
+/// Why a program failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not installed.
+    #[error("{program} is not installed (looked in {looked_in})")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// The folders that were searched.
+        looked_in: String,
+    },
+    /// It could not be started.
+    #[error("{line}: could not be started")]
+    Spawn {
+        /// The command line.
+        line: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It ran longer than its limit and was killed.
+    #[error("{line}: killed after {seconds} s")]
+    Timeout {
+        /// The command line.
+        line: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// It said no.
+    #[error("{line}: {status}; stderr: {stderr:?}; stdout: {stdout:?}")]
+    Failed {
+        /// The command line.
+        line: String,
+        /// Exit code or signal, in words.
+        status: String,
+        /// Its exit code, if it ended by itself.
+        code: Option<i32>,
+        /// The end of its standard error.
+        stderr: String,
+        /// The end of its standard output.
+        stdout: String,
+    },
+}
+
+/// Adds what was tried to an error of the system.
+pub(crate) trait Context<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { doing: what(), source: source.into() })
+    }
+}

@@ -1,0 +1,3 @@
+//! Mounts.
+
+pub mod options;

@@ -1,0 +1,5 @@
+//! Pools: where volumes lie.
+
+mod config;
+
+pub use config::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};

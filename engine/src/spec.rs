@@ -1,0 +1,275 @@
+//! What a caller says about a volume, and what the engine answers.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, VolumeId};
+
+/// A filesystem that Tierce makes and mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filesystem {
+    /// ext4: at least 16 MiB.
+    Ext4,
+    /// XFS: at least 300 MiB.
+    Xfs,
+    /// btrfs: at least 128 MiB.
+    Btrfs,
+}
+
+impl Filesystem {
+    /// All of them, in the order in which a message lists them.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    /// The kernel's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The longest label, in bytes.
+    pub const fn max_label_bytes(self) -> usize {
+        match self {
+            Self::Ext4 => 16,
+            Self::Xfs => 12,
+            Self::Btrfs => 255,
+        }
+    }
+
+    /// The smallest volume that mkfs accepts, in bytes.
+    pub const fn min_volume_bytes(self) -> u64 {
+        const MIB: u64 = 1 << 20;
+        match self {
+            Self::Ext4 => 16 * MIB,
+            Self::Xfs => 300 * MIB,
+            Self::Btrfs => 128 * MIB,
+        }
+    }
+
+    /// A text made into a label: other characters than letters, digits, `.`, `_`, `-` become `-`; cut to the filesystem's limit.
+    pub fn label(self, text: &str) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        text.chars().map(|c| if allowed(c) { c } else { '-' }).take(self.max_label_bytes()).collect()
+    }
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Filesystem {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|filesystem| filesystem.name() == text).ok_or_else(|| {
+            Error::InvalidArgument(format!("filesystem {text:?} is not one of ext4, xfs, btrfs"))
+        })
+    }
+}
+
+/// How a volume appears to its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeMode {
+    /// A mounted filesystem.
+    Filesystem(Filesystem),
+    /// A raw block device.
+    Block,
+}
+
+impl fmt::Display for VolumeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filesystem(filesystem) => write!(f, "filesystem {filesystem}"),
+            Self::Block => f.write_str("block"),
+        }
+    }
+}
+
+/// Whose volume it is: kept in the record, so that the disks alone can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// Namespace of the owner object.
+    pub namespace: String,
+    /// Name of the owner object.
+    pub name: String,
+    /// Its unique id.
+    pub uid: String,
+}
+
+/// What a new volume shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its id; also the name of its folder.
+    pub id: VolumeId,
+    /// Bytes; rounded up to whole 4096.
+    pub size_bytes: u64,
+    /// Filesystem or raw block. Can't change later.
+    pub mode: VolumeMode,
+    /// The filesystem's label; cut to the filesystem's limit.
+    pub label: String,
+    /// Whose volume it is.
+    pub owner: Option<Owner>,
+    /// Mount options from [`crate::mount_options::ALLOWED`], used by every later stage.
+    pub mount_options: Vec<String>,
+}
+
+/// A volume as the disk tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Its id.
+    pub id: VolumeId,
+    /// The pool it lies in.
+    pub pool: String,
+    /// Bytes promised.
+    pub size_bytes: u64,
+    /// Bytes that really take space on the disk.
+    pub allocated_bytes: u64,
+    /// Filesystem or raw block.
+    pub mode: VolumeMode,
+    /// Whether it was ever staged, so may hold somebody's data.
+    pub used: bool,
+    /// Its label, uncut.
+    pub label: String,
+    /// Whose volume it is.
+    pub owner: Option<Owner>,
+    /// Mount options of the next stage.
+    pub mount_options: Vec<String>,
+}
+
+/// A volume whose record can't be trusted; the engine leaves it alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenRecord {
+    /// The pool it lies in.
+    pub pool: String,
+    /// The file (or folder) that is wrong.
+    pub file: PathBuf,
+    /// The volume's id, where the folder's name still is one.
+    pub id: Option<VolumeId>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Everything on the disks of the set pools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// The sound volumes, by pool and id.
+    pub volumes: Vec<VolumeInfo>,
+    /// The others.
+    pub broken: Vec<BrokenRecord>,
+}
+
+/// Whether a call changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<T> {
+    /// This call did it.
+    Created(T),
+    /// It was so already.
+    Unchanged(T),
+}
+
+impl<T> Change<T> {
+    /// The result, whoever made it.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Created(inner) | Self::Unchanged(inner) => inner,
+        }
+    }
+
+    /// Whether this call changed something.
+    pub const fn changed(&self) -> bool {
+        matches!(self, Self::Created(_))
+    }
+}
+
+/// What the caller of [`crate::Engine::stage`] expects of the volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StageRequest {
+    /// Raw block instead of a mounted filesystem.
+    pub block: bool,
+    /// The filesystem the caller expects; `None`: whatever the record says.
+    pub filesystem: Option<Filesystem>,
+    /// Further mount options, added to the record's.
+    pub mount_options: Vec<String>,
+}
+
+/// What the caller of [`crate::Engine::publish`] expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PublishRequest {
+    /// Raw block instead of a mounted filesystem.
+    pub block: bool,
+    /// Mount read-only.
+    pub readonly: bool,
+}
+
+/// Fill level of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes in use. A raw block volume: bytes that take space in the pool.
+    pub used_bytes: u64,
+    /// Bytes a user may still write.
+    pub available_bytes: u64,
+    /// Inodes; `None` for raw block and for filesystems without a limit (btrfs).
+    pub inodes: Option<Inodes>,
+}
+
+/// Inodes of a filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inodes {
+    /// In all.
+    pub total: u64,
+    /// In use.
+    pub used: u64,
+    /// Free.
+    pub available: u64,
+}
+
+/// What [`crate::Engine::recover`] found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Loop devices of ours that were detached, as `/dev/loopN`.
+    pub freed_loops: Vec<String>,
+    /// Deleted volumes whose space was released.
+    pub emptied_trash: usize,
+    /// Unfinished creations that were removed.
+    pub removed_unfinished: usize,
+    /// What could not be done, for the log.
+    pub problems: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_cut_to_the_filesystem_and_has_no_odd_characters() {
+        for (filesystem, text, expected) in [
+            (Filesystem::Ext4, "my-data", "my-data"),
+            (Filesystem::Ext4, "a-very-long-volume-name", "a-very-long-volu"),
+            (Filesystem::Xfs, "a-very-long-volume-name", "a-very-long-"),
+            (Filesystem::Btrfs, "a b/c\nd,é", "a-b-c-d--"),
+            (Filesystem::Ext4, "", ""),
+        ] {
+            assert_eq!(filesystem.label(text), expected);
+        }
+        assert_eq!(Filesystem::Btrfs.label(&"x".repeat(400)).len(), 255);
+    }
+
+    #[test]
+    fn a_filesystem_reads_back_what_it_displays() {
+        for filesystem in Filesystem::ALL {
+            assert_eq!(filesystem.to_string().parse::<Filesystem>().unwrap(), filesystem);
+        }
+        let message = "ntfs".parse::<Filesystem>().unwrap_err().to_string();
+        assert!(message.contains("ext4, xfs, btrfs"), "{message}");
+    }
+}

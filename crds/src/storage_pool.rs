@@ -47,12 +47,12 @@ pub struct StoragePoolSpec {
     /// How much may be promised of a thin pool, in percent of its capacity: 100 (the default: no more than there is) to 1000.
     /// Meaningless for a thick pool, which never promises more than it has.
     #[serde(default = "default_overcommit")]
-    #[schemars(range(min = 100, max = 1000))]
+    #[schemars(with = "i32", range(min = 100, max = 1000))]
     pub overcommit_percent: u32,
 
     /// Part of the filesystem below that volumes never get, in percent of its capacity: 0 to 90, default 5.
     #[serde(default = "default_reserve")]
-    #[schemars(range(min = 0, max = 90))]
+    #[schemars(with = "i32", range(min = 0, max = 90))]
     pub reserve_percent: u32,
 }
 

@@ -1,0 +1,54 @@
+# One short command per task. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+E2E := cargo run --quiet --package tierce-e2e --
+
+.PHONY: help
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: ## Install the Debian packages and build the cluster tools (as root; else it says what to run)
+	@e2e/setup.sh
+	@$(E2E) tools
+
+.PHONY: demo
+demo: setup ## The main job on a real local Kubernetes, told in at most 60 lines
+	@$(E2E) demo
+
+.PHONY: check
+check: ## Formatting, lints, licences of dependencies, generated files, the chart
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
+	else echo 'skipped: licences and sources of dependencies: cargo-deny is missing (cargo install --locked cargo-deny)'; fi
+	cargo test --quiet --package tierce-crds --test generated
+	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
+
+.PHONY: test
+test: setup test-unit test-sanity test-cluster ## Every layer that this machine can run; each skipped one is named
+
+.PHONY: test-unit
+test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
+	cargo test --workspace
+
+.PHONY: test-sanity
+test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, and as root over images
+	@$(E2E) sanity
+
+.PHONY: test-cluster
+test-cluster: ## The suite on a real Kubernetes with two nodes (root)
+	@$(E2E) suite
+
+.PHONY: bench
+bench: setup ## Measure, and print one table
+	@$(E2E) bench
+
+.PHONY: generate
+generate: ## Write the CRDs anew from the types
+	TIERCE_GENERATE=1 cargo test --quiet --package tierce-crds --test generated
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all

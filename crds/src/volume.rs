@@ -43,12 +43,12 @@ use std::fmt;
         .message("a btrfs volume has at least 128Mi: ask for more, or use ext4")
 )]
 pub struct VolumeSpec {
-    /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 1Mi (xfs 300Mi, btrfs 128Mi), at most 1Pi.
+    /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 16Mi (xfs 300Mi, btrfs 128Mi), at most 1Pi.
     /// It can grow, also while pods use the volume, and never shrinks.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
-        validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0")
-            .message("size is a quantity of bytes from 1Mi to 1Pi: a number and one of the units Ki, Mi, Gi, Ti, Pi, k, M, G, T, P, for example 10Gi"),
+        validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('16Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0")
+            .message("size is a quantity of bytes from 16Mi to 1Pi: a number and one of the units Ki, Mi, Gi, Ti, Pi, k, M, G, T, P, for example 10Gi"),
         validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
             .message("a volume can't shrink: make a new, smaller Volume and copy the data")
     )]
@@ -273,7 +273,7 @@ mod tests {
         for size in ["0", "-1Gi", "10Gb", "2Pi", "lots"] {
             let message = refused(&json!({"size": size, "tier": "hdd"}));
             assert!(
-                message.contains("from 1Mi to 1Pi") && message.contains("for example 10Gi"),
+                message.contains("from 16Mi to 1Pi") && message.contains("for example 10Gi"),
                 "{size}: {message}"
             );
         }

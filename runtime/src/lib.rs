@@ -1,1 +1,20 @@
-//! Being written.
+//! What the long-running programs of Tierce share.
+//!
+//! - [`logs`]: `tracing` to stderr, as text or JSON
+//! - [`shutdown`]: SIGTERM and SIGINT as a cancellation token
+//! - [`socket`]: a unix socket that replaces a stale one and never steals a live one
+//! - [`grpc`]: serves RPCs on such a socket; [`observe`] logs and counts each of them
+//! - [`identity`]: the CSI Identity service
+//! - [`readiness`]: which parts of the program are ready, and why one is not
+//! - [`ops`]: `/healthz`, `/readyz`, `/metrics`
+//! - [`locks`]: one operation at a time per volume
+
+pub mod grpc;
+pub mod identity;
+pub mod locks;
+pub mod logs;
+pub mod observe;
+pub mod ops;
+pub mod readiness;
+pub mod shutdown;
+pub mod socket;

@@ -235,8 +235,8 @@ fn each_kind_of_difference_is_noticed() {
         ("extend google.protobuf.MethodOptions", "message N {} extend google.protobuf.MethodOptions"),
     ];
     for (from, to) in changes {
-        let changed = text.replacen(from, to, 1);
-        assert_ne!(changed, text, "{from} is in the text");
-        assert_ne!(facts_of(changed), before, "{from} → {to}");
+        let altered = text.replacen(from, to, 1);
+        assert_ne!(altered, text, "{from} is in the text");
+        assert_ne!(facts_of(altered), before, "{from} → {to}");
     }
 }

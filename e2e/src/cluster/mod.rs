@@ -1,0 +1,253 @@
+//! A real Kubernetes cluster on this machine, in namespaces of its own that end with one process.
+
+pub mod cleanup;
+pub mod control_plane;
+pub mod host;
+mod init;
+pub mod layout;
+mod node;
+mod node_config;
+pub mod secrets;
+mod supervisor;
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
+
+pub use self::layout::{Node, Spec, State};
+pub use self::node::run as run_node;
+pub use self::node_config::PAUSE_IMAGE;
+pub use self::supervisor::run as run_cluster;
+use crate::command;
+
+/// Set inside a cluster's namespaces to the cluster's name.
+const INSIDE: &str = "TIERCE_CLUSTER";
+
+/// How long the processes of a cluster live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until `cluster down`.
+    UntilDown,
+    /// At most as long as this process.
+    WithUs,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    state: State,
+    spec: Spec,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until its nodes are Ready.
+    pub fn up(
+        name: &str,
+        nodes: u8,
+        images: Vec<PathBuf>,
+        tools: PathBuf,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
+        ensure!((1..=9).contains(&nodes), "a cluster has 1 to 9 nodes, not {nodes}");
+        let state = State::of(name)?;
+        if find_process(&state.supervisor_line()).is_some() {
+            bail!("cluster {name} is running; end it with `tierce-e2e cluster down --name {name}`");
+        }
+        remove(&state, name)?;
+        std::fs::create_dir_all(state.path().join("logs"))?;
+        let host = host::Host::detect(state.path())?;
+        let spec = Spec { name: name.to_owned(), nodes, tools, images, host };
+        std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
+        secrets::make(&state, nodes)?;
+        std::fs::copy(std::env::current_exe()?, state.program())?;
+        let cluster = Self { state, spec };
+        cluster.launch(lifetime)?;
+        if let Err(error) = cluster.wait_until_ready() {
+            let log = command::tail(&cluster.state.log("supervisor"), 10);
+            bail!("{error:#}\n{log}\nlogs: {}", cluster.state.path().join("logs").display());
+        }
+        Ok(cluster)
+    }
+
+    /// The running cluster of that name.
+    pub fn find(name: &str) -> Result<Self> {
+        let state = State::of(name)?;
+        if std::env::var(INSIDE).as_deref() != Ok(name) && find_process(&state.supervisor_line()).is_none() {
+            bail!("no cluster {name} is running; start one with `tierce-e2e cluster up --name {name}`");
+        }
+        let spec = state.spec()?;
+        Ok(Self { state, spec })
+    }
+
+    /// The cluster's folder and files.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What it is made of.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
+        (1..=self.spec.nodes).map(Node)
+    }
+
+    /// A command that will run inside the cluster's namespaces with `kubectl` and `helm` on its PATH.
+    pub fn command(&self, program: &str) -> Result<Command> {
+        let mut command = if std::env::var(INSIDE).as_deref() == Ok(self.spec.name.as_str()) {
+            Command::new(program)
+        } else {
+            let pid = find_process(&self.state.supervisor_line()).context("the cluster has ended")?;
+            let mut command = enter(pid, &["--mount", "--net", "--pid"]);
+            // Entering a mount namespace moves to its root: go back to where the caller was.
+            command.args(["env", "--chdir"]).arg(std::env::current_dir()?).arg(program);
+            command
+        };
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.spec.tools.display()))
+            .env("KUBECONFIG", self.state.kubeconfig("admin"))
+            .env(INSIDE, &self.spec.name);
+        Ok(command)
+    }
+
+    /// Runs `kubectl` with arguments given as one string, split at blanks; returns its stdout.
+    pub fn kubectl(&self, arguments: &str) -> Result<String> {
+        command::run(self.command("kubectl")?.args(arguments.split_whitespace()))
+    }
+
+    /// A command that will run on a node: in its mounts, network, processes and under its host name.
+    pub fn on_node(&self, node: Node, program: &str) -> Result<Command> {
+        let pid = find_process(&self.state.node_line(node))
+            .with_context(|| format!("{} is switched off", node.name()))?;
+        let mut command = enter(pid, &["--mount", "--net", "--pid", "--uts"]);
+        command.arg(program);
+        Ok(command)
+    }
+
+    /// Pulls a node's plug: its processes and mounts are gone at once, its disks stay as they are.
+    pub fn switch_off(&self, node: Node) -> Result<()> {
+        File::create(self.state.off_switch(node))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while find_process(&self.state.node_line(node)).is_some() {
+            ensure!(Instant::now() < deadline, "{} does not end", node.name());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // A machine's loop devices end with its power; here the kernel is shared and keeps them.
+        cleanup::detach_below(&self.state.node(node))?;
+        Ok(())
+    }
+
+    /// Boots a node that was switched off. Returns at once; its kubelet needs some seconds.
+    pub fn switch_on(&self, node: Node) -> Result<()> {
+        Ok(std::fs::remove_file(self.state.off_switch(node))?)
+    }
+
+    /// Loads image archives into every node.
+    pub fn load(&self, archives: &[PathBuf]) -> Result<()> {
+        for node in self.nodes() {
+            for archive in archives {
+                node::import_into(&mut self.on_node(node, "ctr")?, &self.spec, archive)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, lifetime: Lifetime) -> Result<()> {
+        let log = File::create(self.state.log("supervisor"))?;
+        let mut line: Vec<&str> = Vec::new();
+        if lifetime == Lifetime::WithUs {
+            line.extend(["setpriv", "--pdeathsig", "KILL"]);
+        }
+        line.extend(["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let (program, arguments) = line.split_first().expect("the line starts with a program");
+        Command::new(program)
+            .args(arguments)
+            .args(self.state.supervisor_line())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C in the terminal is for the caller alone.
+            .process_group(0)
+            .spawn()
+            .context("can't start unshare")?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while find_process(&self.state.supervisor_line()).is_none() {
+            let log = command::tail(&self.state.log("supervisor"), 5);
+            ensure!(Instant::now() < deadline, "the cluster's first process did not start: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let retry = |what: &dyn Fn() -> Result<()>| loop {
+            match what() {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(150)),
+            }
+        };
+        retry(&|| self.kubectl("get --raw /readyz").map(drop))?;
+        for node in self.nodes() {
+            retry(&|| self.kubectl(&format!("get node {}", node.name())).map(drop))?;
+        }
+        self.kubectl("wait --for=condition=Ready node --all --timeout=60s")?;
+        // Pods are refused until their namespace has its service account.
+        retry(&|| self.kubectl("get serviceaccount default").map(drop))
+    }
+}
+
+/// Ends a cluster: its processes, then what the kernel would keep, then its files.
+pub fn down(name: &str) -> Result<()> {
+    remove(&State::of(name)?, name)
+}
+
+fn remove(state: &State, name: &str) -> Result<()> {
+    if let Some(pid) = find_process(&state.supervisor_line()) {
+        rustix::process::kill_process(pid, Signal::KILL)?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while rustix::process::test_kill_process(pid).is_ok() {
+            ensure!(Instant::now() < deadline, "process {pid:?} of cluster {name} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    if !state.path().exists() {
+        return Ok(());
+    }
+    cleanup::detach_below(state.path())?;
+    cleanup::remove_cgroups(name);
+    remove_files(state.path())
+}
+
+/// Mount points of volumes are marked immutable while nothing is mounted on them.
+fn remove_files(folder: &Path) -> Result<()> {
+    if std::fs::remove_dir_all(folder).is_err() && folder.exists() {
+        command::output(Command::new("chattr").args(["-R", "-f", "-i"]).arg(folder))?;
+        std::fs::remove_dir_all(folder).with_context(|| format!("can't remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn enter(pid: Pid, namespaces: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg("--target").arg(pid.as_raw_nonzero().to_string()).args(namespaces).arg("--");
+    command
+}
+
+/// The process with exactly this command line.
+fn find_process(line: &[String]) -> Option<Pid> {
+    let wanted = line.iter().flat_map(|word| word.bytes().chain([0])).collect::<Vec<u8>>();
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let found = std::fs::read(entry.path().join("cmdline")).ok()?;
+        (found == wanted).then(|| Pid::from_raw(pid)).flatten()
+    })
+}

@@ -1,0 +1,88 @@
+//! PID 1 of one node: its own `/var/lib`, `/run` and `/var/log`, then containerd and the kubelet. Every node
+//! sees the same paths, as machines of their own would, so one `DaemonSet` fits them all.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::init::{Init, Service};
+use super::layout::{Node, Spec, State};
+use super::node_config;
+use crate::command::{self, sh};
+
+/// Runs as PID 1 in the node's own mount, network, host name and process namespaces; returns only on errors.
+pub fn run(state: &Path, name: &str) -> Result<()> {
+    let state = State::at(state);
+    let spec = state.spec()?;
+    let node = Node::parse(name)?;
+    command::run(Command::new("hostname").arg(name))?;
+    folders(&state.node(node))?;
+    let files = node_config::write(&state, &spec, node)?;
+
+    let mut init = Init::default();
+    init.start(Service {
+        name: "containerd".to_owned(),
+        line: vec!["containerd".into(), "--config".into(), files.containerd.display().to_string()],
+        log: state.log(&format!("{name}-containerd")),
+        off_switch: None,
+    })?;
+    wait_for_containerd()?;
+    import(&spec)?;
+    init.start(Service {
+        name: "kubelet".to_owned(),
+        line: vec![
+            spec.tools.join("kubelet").display().to_string(),
+            format!("--config={}", files.kubelet.display()),
+            format!("--kubeconfig={}", state.kubeconfig(name).display()),
+            format!("--hostname-override={name}"),
+            format!("--node-ip={}", node.address()),
+        ],
+        log: state.log(&format!("{name}-kubelet")),
+        off_switch: None,
+    })?;
+    init.run()
+}
+
+/// Gives the node a disk of its own below `/var/lib` and `/var/log`, and an empty `/run` as after a boot.
+fn folders(own: &Path) -> Result<()> {
+    for (inner, outer) in [("var-lib", "/var/lib"), ("var-log", "/var/log")] {
+        let inner = own.join(inner);
+        std::fs::create_dir_all(&inner)?;
+        command::run(Command::new("mount").arg("--bind").arg(&inner).arg(outer))?;
+    }
+    sh("mount -t tmpfs -o mode=755 run /run")?;
+    for folder in ["/run/containerd", "/run/netns", "/run/lock", "/var/lib/kubelet", "/var/lib/containerd"] {
+        std::fs::create_dir_all(folder).with_context(|| format!("can't make {folder}"))?;
+    }
+    // As systemd does on a machine: the kubelet's mounts must travel between the host and privileged pods.
+    sh("mount --make-rshared /")?;
+    Ok(())
+}
+
+fn wait_for_containerd() -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match command::run(Command::new("ctr").args(["--address", node_config::SOCKET, "version"])) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => bail!("containerd does not answer: {error:#}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn import(spec: &Spec) -> Result<()> {
+    for archive in &spec.images {
+        import_into(&mut Command::new("ctr"), spec, archive)?;
+    }
+    Ok(())
+}
+
+/// Loads an image archive with a `ctr` that runs on the node.
+pub fn import_into(ctr: &mut Command, spec: &Spec, archive: &Path) -> Result<()> {
+    ctr.args(["--address", node_config::SOCKET, "--namespace=k8s.io", "images", "import"])
+        .args(["--snapshotter", &spec.host.snapshotter])
+        .arg(archive);
+    command::run(ctr).map(drop)
+}

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Proves on a cluster where the chart is installed that a node plugin's token writes the objects of its own node alone.
+# The tokens are real ones, bound by the API server to pods of two nodes that exist for this check only.
+# Needs: KUBECONFIG of a cluster administrator, kubectl (or KUBECTL). Usage: check-policy.sh [namespace of the release]
+set -euo pipefail
+
+namespace=${1:-tierce-system}
+kubectl=${KUBECTL:-kubectl}
+scratch=$(mktemp -d)
+own=tierce-check-own other=tierce-check-other
+failed=0
+
+cleanup() {
+    local name
+    for name in "$own" "$other"; do
+        "$kubectl" delete nodevolume "$name" --wait=false || true
+        "$kubectl" patch nodevolume "$name" --type=merge -p '{"metadata":{"finalizers":null}}' || true
+        "$kubectl" delete nodestorage "$name" || true
+        "$kubectl" delete pod "$name" --namespace "$namespace" --force || true
+        "$kubectl" delete node "$name" || true
+    done
+    "$kubectl" delete clusterrole,clusterrolebinding tierce-check || true
+    rm -rf "$scratch"
+} >/dev/null 2>&1
+trap cleanup EXIT
+
+node_volume() { # name
+    cat <<END
+apiVersion: storage.tierce.dev/v1alpha1
+kind: NodeVolume
+metadata: {name: $1, finalizers: [storage.tierce.dev/on-node], labels: {a: b}}
+spec: {nodeName: $1, pool: hdd, sizeBytes: 1048576, volumeMode: Block}
+END
+}
+
+node_storage() { # name
+    cat <<END
+apiVersion: storage.tierce.dev/v1alpha1
+kind: NodeStorage
+metadata: {name: $1}
+spec: {nodeName: $1}
+END
+}
+
+for node in "$own" "$other"; do
+    "$kubectl" create -f - >/dev/null <<END
+apiVersion: v1
+kind: Node
+metadata: {name: $node}
+END
+    "$kubectl" create -f - >/dev/null <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: $node, namespace: $namespace}
+spec:
+  nodeName: $node
+  serviceAccountName: tierce-node
+  tolerations: [{operator: Exists}]
+  containers: [{name: none, image: none.invalid/none}]
+END
+    node_volume "$node" | "$kubectl" create -f - >/dev/null
+done
+node_storage "$other" | "$kubectl" create -f - >/dev/null
+# kubectl reads a subresource before it patches it; the plugin does not.
+"$kubectl" create clusterrole tierce-check --verb=get \
+    --resource=nodevolumes.storage.tierce.dev/status,nodestorages.storage.tierce.dev/status >/dev/null
+"$kubectl" create clusterrolebinding tierce-check --clusterrole=tierce-check \
+    --serviceaccount="$namespace:tierce-node" >/dev/null
+
+"$kubectl" config view --raw --minify --flatten >"$scratch/kubeconfig"
+cluster=$("$kubectl" --kubeconfig "$scratch/kubeconfig" config view -o jsonpath='{.clusters[0].name}')
+"$kubectl" --kubeconfig "$scratch/kubeconfig" config unset users >/dev/null
+bound=$("$kubectl" create token tierce-node --namespace "$namespace" --bound-object-kind=Pod --bound-object-name="$own")
+unbound=$("$kubectl" create token tierce-node --namespace "$namespace")
+for user in bound unbound; do
+    "$kubectl" --kubeconfig "$scratch/kubeconfig" config set-credentials "$user" --token="${!user}" >/dev/null
+    "$kubectl" --kubeconfig "$scratch/kubeconfig" config set-context "$user" --cluster="$cluster" --user="$user" >/dev/null
+done
+as() { # bound|unbound, kubectl arguments
+    local context=$1
+    shift
+    "$kubectl" --kubeconfig "$scratch/kubeconfig" --context "$context" "$@"
+}
+
+# expect ok|"part of the refusal" "what is tried" command…
+expect() {
+    local want=$1 what=$2 output status=0
+    shift 2
+    output=$("$@" 2>&1) || status=$?
+    if [[ $want == ok && $status == 0 ]] || [[ $want != ok && $status != 0 && $output == *"$want"* ]]; then
+        printf 'as it should be: %s: %s\n' "$what" "${want/#ok/allowed}"
+    else
+        failed=1
+        printf 'WRONG: %s: wanted %s, got (exit %s) %s\n' "$what" "$want" "$status" "$output"
+    fi
+}
+status='{"status":{"usedBytes":1}}'
+label='{"metadata":{"labels":{"a":"c"}}}'
+annotation='{"metadata":{"annotations":{"storage.tierce.dev/only-if-unused":"true"}}}'
+finalizers='{"metadata":{"finalizers":null}}'
+
+# The policy takes a moment to come into force after an install.
+for _ in $(seq 50); do
+    as bound patch nodevolume "$other" --subresource=status --type=merge -p "$status" --dry-run=server >/dev/null 2>&1 || break
+    sleep 0.2
+done
+
+expect ok "status of its own NodeVolume" as bound patch nodevolume "$own" --subresource=status --type=merge -p "$status"
+expect "may not write nodevolumes $other of $other" "status of another node's NodeVolume" \
+    as bound patch nodevolume "$other" --subresource=status --type=merge -p "$status"
+expect "may change only the status" "size of its own NodeVolume" \
+    as bound patch nodevolume "$own" --type=merge -p '{"spec":{"sizeBytes":2097152}}'
+expect "nodeName is immutable" "its own NodeVolume moved to another node" \
+    as bound patch nodevolume "$own" --type=merge -p "{\"spec\":{\"nodeName\":\"$other\"}}"
+expect "nodeName is immutable" "another node's NodeVolume taken over" \
+    as bound patch nodevolume "$other" --type=merge -p "{\"spec\":{\"nodeName\":\"$own\"}}"
+expect "may change only the status" "label of its own NodeVolume" as bound patch nodevolume "$own" --type=merge -p "$label"
+expect "may change only the status" "annotation of its own NodeVolume" \
+    as bound patch nodevolume "$own" --type=merge -p "$annotation"
+expect "may change only the status" "finalizer of its own NodeVolume that nobody deleted" \
+    as bound patch nodevolume "$own" --type=merge -p "$finalizers"
+expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume" \
+    as bound patch nodevolume "$other" --type=merge -p "$finalizers"
+expect "cannot delete" "deleting its own NodeVolume" as bound delete nodevolume "$own" --wait=false
+expect "cannot create" "making a NodeVolume" as bound create -f <(node_volume tierce-check-own)
+"$kubectl" delete nodevolume "$own" "$other" --wait=false >/dev/null
+expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume that is being deleted" \
+    as bound patch nodevolume "$other" --type=merge -p "$finalizers"
+expect ok "finalizer of its own NodeVolume that is being deleted" \
+    as bound patch nodevolume "$own" --type=merge -p "$finalizers"
+
+expect ok "its own NodeStorage made" as bound apply --server-side -f <(node_storage "$own")
+expect ok "status of its own NodeStorage" \
+    as bound patch nodestorage "$own" --subresource=status --type=merge -p '{"status":{"unclaimed":["x"]}}'
+expect "may not write nodestorages $other of $other" "status of another node's NodeStorage" \
+    as bound patch nodestorage "$other" --subresource=status --type=merge -p '{"status":{"unclaimed":["x"]}}'
+expect "may not write nodestorages tierce-check-third" "a NodeStorage of a third node made" \
+    as bound create -f <(node_storage tierce-check-third)
+
+expect "names no node" "a token that is bound to no pod: status" \
+    as unbound patch nodevolume "$other" --subresource=status --type=merge -p "$status"
+expect "names no node" "a token that is bound to no pod: NodeStorage" as unbound create -f <(node_storage tierce-check-third)
+
+expect "cannot list" "reading Secrets" as bound get secrets --all-namespaces
+expect "cannot list" "reading Secrets of its namespace" as bound get secrets --namespace "$namespace"
+expect "cannot patch" "writing StoragePools" as bound patch storagepool hdd --type=merge -p "$label"
+expect ok "reading its own NodeStorage" as bound get nodestorage "$own"
+exit "$failed"

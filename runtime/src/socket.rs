@@ -162,6 +162,9 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Sock
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener as StdListener;
+    use std::sync::Arc;
+
+    use tokio::sync::Barrier;
 
     use super::*;
 
@@ -221,15 +224,25 @@ mod tests {
         UnixStream::connect(&path).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
     async fn of_many_that_start_at_once_exactly_one_serves() {
         let folder = folder();
-        let path = folder.path().join("csi.sock");
-        drop(StdListener::bind(&path).unwrap());
-        let results = futures::future::join_all((0..8).map(|_| Socket::bind(&path))).await;
-        let (bound, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-        assert_eq!(bound.len(), 1);
-        assert!(refused.iter().all(|r| matches!(r, Err(SocketError::InUse(_)))), "{refused:?}");
+        for round in 0..15 {
+            let path = folder.path().join(format!("{round}.sock"));
+            drop(StdListener::bind(&path).unwrap());
+            let start = Arc::new(Barrier::new(8));
+            let tasks = (0..8).map(|_| {
+                let (path, start) = (path.clone(), Arc::clone(&start));
+                tokio::spawn(async move {
+                    start.wait().await;
+                    Socket::bind(path).await
+                })
+            });
+            let results = futures::future::join_all(tasks).await.into_iter().map(Result::unwrap);
+            let (bound, refused): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+            assert_eq!(bound.len(), 1, "round {round}");
+            assert!(refused.iter().all(|r| matches!(r, Err(SocketError::InUse(_)))), "{refused:?}");
+        }
     }
 
     #[tokio::test]

@@ -4,4 +4,5 @@ pub mod cache;
 pub mod cluster;
 pub mod command;
 pub mod images;
+pub mod install;
 pub mod tools;

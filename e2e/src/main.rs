@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tierce_e2e::cluster::{self, Cluster, Lifetime, Node};
-use tierce_e2e::{images, tools};
+use tierce_e2e::images::ours::{self, Profile};
+use tierce_e2e::{images, install, tools};
 
 /// A local Kubernetes cluster for Tierce, and what is proven on it.
 #[derive(Parser)]
@@ -21,7 +22,25 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Build the programs of the cluster from Go modules, into the user's cache folder.
-    Tools,
+    Tools {
+        /// Only this one.
+        tool: Option<String>,
+        /// Print the folder that holds them.
+        #[arg(long)]
+        print_dir: bool,
+    },
+    /// Build the container images of a cluster and of Tierce, into the user's cache folder.
+    Images(Build),
+    /// Install Tierce on a running cluster, or upgrade it to the sources as they are now.
+    Install {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        build: Build,
+        /// A value of the chart, as for `helm --set`.
+        #[arg(long)]
+        set: Vec<String>,
+    },
     /// A cluster to play with.
     #[command(subcommand)]
     Cluster(ClusterTask),
@@ -42,6 +61,11 @@ enum ClusterTask {
         nodes: u8,
         #[command(flatten)]
         name: Name,
+        /// Install Tierce on it.
+        #[arg(long)]
+        install: bool,
+        #[command(flatten)]
+        build: Build,
     },
     /// Run a command inside the cluster's namespaces, with kubectl and helm on its PATH.
     Exec {
@@ -65,6 +89,19 @@ struct Name {
     name: String,
 }
 
+#[derive(clap::Args)]
+struct Build {
+    /// Build Tierce's programs without optimisation, for work on them.
+    #[arg(long)]
+    dev: bool,
+}
+
+impl Build {
+    fn profile(&self) -> Profile {
+        if self.dev { Profile::Dev } else { Profile::Release }
+    }
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,9 +114,25 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Tools => {
-            println!("{}", tools::ensure()?.display());
+        Task::Tools { tool, print_dir } => {
+            let folder = tools::ensure(tool.as_deref())?;
+            if print_dir {
+                println!("{}", folder.display());
+            }
             Ok(())
+        }
+        Task::Images(build) => {
+            let tools = tools::ensure(None)?;
+            for archive in images::basic(&tools)?.iter().chain(&ours::ensure(build.profile())?.archives) {
+                println!("{}", archive.display());
+            }
+            Ok(())
+        }
+        Task::Install { name, build, set } => {
+            let cluster = Cluster::find(&name.name)?;
+            let images = ours::ensure(build.profile())?;
+            cluster.load(&images.archives)?;
+            install::install(&cluster, &images, &set.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Cluster(task) => run_cluster_task(task),
         Task::RunCluster { state } => cluster::run_cluster(&state),
@@ -89,12 +142,18 @@ fn run(task: Task) -> Result<()> {
 
 fn run_cluster_task(task: ClusterTask) -> Result<()> {
     match task {
-        ClusterTask::Up { nodes, name } => {
-            let tools = tools::ensure()?;
-            let archives = images::basic(&tools)?;
+        ClusterTask::Up { nodes, name, install, build } => {
+            let tools = tools::ensure(None)?;
+            let mut archives = images::basic(&tools)?;
+            let ours = if install { Some(ours::ensure(build.profile())?) } else { None };
+            archives.extend(ours.iter().flat_map(|ours| ours.archives.clone()));
             let started = Instant::now();
             let cluster = Cluster::up(&name.name, nodes, archives, tools, Lifetime::UntilDown)?;
             println!("cluster {} is Ready after {:.1} s", name.name, started.elapsed().as_secs_f64());
+            if let Some(images) = ours {
+                install::install(&cluster, &images, &[])?;
+                println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
+            }
             println!("try:  tierce-e2e cluster exec -- kubectl get nodes");
             println!("logs: {}", cluster.state().path().join("logs").display());
             Ok(())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{cache, command};
 
@@ -43,8 +43,11 @@ pub fn source() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Builds what is missing; returns the folder with all programs. Six to ten minutes the first time on two cores.
-pub fn ensure() -> Result<PathBuf> {
+/// Builds what is missing, all or the one named; returns the folder of the programs. Six to ten minutes the first time on two cores.
+pub fn ensure(only: Option<&str>) -> Result<PathBuf> {
+    if let Some(name) = only {
+        ensure!(TOOLS.iter().any(|tool| tool.name == name), "there is no tool {name}");
+    }
     let mut key = cache::Key::default();
     for module in ["kubernetes", "provisioner"] {
         for file in ["go.mod", "go.sum"] {
@@ -58,7 +61,7 @@ pub fn ensure() -> Result<PathBuf> {
     let home = cache::folder()?.join("tools").join(key.finish());
     std::fs::create_dir_all(&home).with_context(|| format!("can't make {}", home.display()))?;
     let log = home.join("build.log");
-    for tool in &TOOLS {
+    for tool in TOOLS.iter().filter(|tool| only.is_none_or(|name| tool.name == name)) {
         let place = home.join("bin").join(tool.name);
         cache::once(&place, |temporary| build(tool, temporary, &log))?;
     }

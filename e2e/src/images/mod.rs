@@ -1,6 +1,8 @@
 //! The container images of a local cluster, as archives in the cache; no registry is involved.
 
+mod base;
 pub mod oci;
+pub mod ours;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +27,8 @@ pub fn basic(tools: &Path) -> Result<Vec<PathBuf>> {
 /// An image of one static program, under the program's own name.
 fn single(program: &Path, name: &str) -> Result<PathBuf> {
     let file = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
-    let key = cache::Key::default().with(name).with_file(program)?;
+    // The tools' folder is named after what they were built from.
+    let key = cache::Key::default().with(name).with(program.to_string_lossy().as_bytes());
     archive(&file, key, |place| {
         let layer = oci::Layer::new().folder("tmp", 0o1777)?.program(&file, program)?.finish()?;
         let entrypoint = format!("/{file}");

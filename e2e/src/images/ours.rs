@@ -1,0 +1,130 @@
+//! Our own images, built from their Containerfiles with buildah: no daemon and no registry.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::{archive, base};
+use crate::{cache, command, tools};
+
+/// Which programs go into the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// As they are shipped.
+    Release,
+    /// Built faster, for work on Tierce itself.
+    Dev,
+}
+
+/// Our images as archives, all under one tag that changes with their contents.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// The files to import.
+    pub archives: Vec<PathBuf>,
+    /// The tag to install.
+    pub tag: String,
+}
+
+/// An image: the program's package and name, and its Containerfile.
+const IMAGES: [(&str, &str); 2] =
+    [("tierce-controller", "controller.Containerfile"), ("tierce-csi", "csi.Containerfile")];
+
+/// Builds the programs and their images; a second call with unchanged sources only asks cargo.
+pub fn ensure(profile: Profile) -> Result<Ours> {
+    let programs = programs(profile)?;
+    let (base, base_key) = base::ensure()?;
+    let sources = workspace().join("images");
+    let mut key = cache::Key::default().with(&base_key);
+    for ((_, file), program) in IMAGES.iter().zip(&programs) {
+        key = key.with_file(program)?.with_file(&sources.join(file))?;
+    }
+    let tag = format!("e2e-{}", key.finish());
+    let mut archives = Vec::new();
+    for ((name, file), program) in IMAGES.iter().zip(&programs) {
+        let reference = format!("ghcr.io/tierce-storage/{name}:{tag}");
+        let key = cache::Key::default().with(&reference);
+        archives.push(archive(name, key, |place| {
+            build(&base, &base_key, &sources.join(file), program, &reference, place)
+        })?);
+    }
+    Ok(Ours { archives, tag })
+}
+
+/// Builds both programs and returns their paths, in the order of [`IMAGES`].
+pub fn programs(profile: Profile) -> Result<Vec<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace()).args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    for (name, _) in IMAGES {
+        command.args(["--package", name]);
+    }
+    let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "`{}` failed", command::shown(&command));
+    let found: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
+        .collect();
+    IMAGES
+        .iter()
+        .map(|(name, _)| {
+            let program = found.iter().find(|path| path.file_name().is_some_and(|file| file == *name));
+            program.cloned().with_context(|| format!("cargo built no program {name}"))
+        })
+        .collect()
+}
+
+/// The root of the checkout.
+pub fn workspace() -> &'static Path {
+    tools::source().parent().expect("this crate lies in a workspace")
+}
+
+fn build(
+    base: &Path,
+    base_key: &str,
+    containerfile: &Path,
+    program: &Path,
+    reference: &str,
+    place: &Path,
+) -> Result<()> {
+    let base_image = format!("localhost/tierce-base:{base_key}");
+    let context = tempfile::tempdir()?;
+    if command::run(buildah()?.args(["inspect", "--type", "image", &base_image])).is_err() {
+        let file = context.path().join("Containerfile");
+        std::fs::write(&file, "FROM scratch\nADD base.tar /\n")?;
+        std::fs::copy(base, context.path().join("base.tar"))?;
+        command::run(
+            buildah()?.args(["build", "--tag", &base_image, "--file"]).arg(&file).arg(context.path()),
+        )?;
+        std::fs::remove_file(context.path().join("base.tar"))?;
+    }
+    std::fs::copy(program, context.path().join(program.file_name().context("a program has a name")?))?;
+    command::run(
+        buildah()?
+            .args(["build", "--layers=false", "--pull=never", "--tag", reference])
+            .arg(format!("--build-arg=BASE={base_image}"))
+            .arg("--file")
+            .arg(containerfile)
+            .arg(context.path()),
+    )?;
+    let archive = format!("docker-archive:{}:{reference}", place.display());
+    command::run(buildah()?.args(["push", "--quiet", reference, &archive]))?;
+    command::run(buildah()?.args(["rmi", reference])).map(drop)
+}
+
+fn buildah() -> Result<Command> {
+    let home = cache::folder()?.join("buildah");
+    let mut command = Command::new("buildah");
+    // Neither an overlay nor namespaces are needed, so it runs inside containers and on any filesystem too.
+    command.envs([("BUILDAH_ISOLATION", "chroot"), ("STORAGE_DRIVER", "vfs")]);
+    command.arg("--root").arg(home.join("storage")).arg("--runroot").arg(home.join("run"));
+    Ok(command)
+}

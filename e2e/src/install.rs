@@ -1,0 +1,23 @@
+//! Installs Tierce on a local cluster as a user would: with Helm, from the chart.
+
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+use crate::command;
+use crate::images::ours::{Ours, workspace};
+
+/// The namespace that the chart is installed in.
+pub const NAMESPACE: &str = "tierce-system";
+
+/// Installs or upgrades, and waits until everything is Ready. `values` are `--set` arguments.
+pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> {
+    let mut helm = cluster.command("helm")?;
+    helm.args(["upgrade", "--install", "tierce"])
+        .arg(workspace().join("charts/tierce"))
+        .args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"])
+        .args(["--set", &format!("image.tag={}", images.tag)]);
+    for value in values {
+        helm.args(["--set", value]);
+    }
+    command::run(&mut helm).map(drop)
+}

@@ -43,7 +43,7 @@ pub fn init() -> Result<(), LogsError> {
     let output = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Text => output.with_ansi(false).finish().try_init()?,
-        Format::Json => output.json().flatten_event(true).finish().try_init()?,
+        Format::Json => output.json().flatten_event(true).with_current_span(false).finish().try_init()?,
     }
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -23,6 +23,9 @@ Refuses tiers that the schema can't judge: names given twice, and names that wou
     {{- $defaults = append $defaults $tier -}}
   {{- end -}}
 {{- end -}}
+{{- if and .Values.test.tier (not (hasKey $classes (printf "tierce-%s" .Values.test.tier))) -}}
+  {{- fail (printf "test.tier: no tier %q in tiers" .Values.test.tier) -}}
+{{- end -}}
 {{- if gt (len $defaults) 1 -}}
   {{- fail (printf "tiers: only one tier can be the cluster's default, not %s" (join " and " $defaults)) -}}
 {{- end -}}

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Checks the chart without a cluster: it lints, renders as it should for several values, refuses wrong ones with a message
+# that helps, and its README lists every value. `check.sh --write` brings the README's table up to date.
+# Needs helm 4 (or HELM).
+set -euo pipefail
+
+chart=$(cd "$(dirname "$0")" && pwd)
+helm=${HELM:-helm}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failed=0
+
+wrong() {
+    failed=1
+    printf 'WRONG: %s\n' "$*"
+}
+
+render() { # helm arguments
+    "$helm" template tierce "$chart" --namespace tierce-system --kube-version 1.37.1 --include-crds "$@"
+}
+
+# renders "what" "line that must be there|line…" helm arguments: lines are compared without their indentation.
+renders() {
+    local what=$1 line lines
+    IFS='|' read -ra lines <<<"$2"
+    shift 2
+    if ! render "$@" >"$scratch/out" 2>"$scratch/err"; then
+        wrong "$what: $(cat "$scratch/err")"
+        return
+    fi
+    sed 's/^[ -]*//' "$scratch/out" >"$scratch/lines"
+    for line in "${lines[@]}"; do
+        if [[ $line == !* ]]; then
+            ! grep -qxF -- "${line#!}" "$scratch/lines" || wrong "$what: the line '${line#!}' should not be there"
+        else
+            grep -qxF -- "$line" "$scratch/lines" || wrong "$what: no line '$line'"
+        fi
+    done
+}
+
+# refuses "what" "part of the message" helm arguments
+refuses() {
+    local what=$1 message=$2
+    shift 2
+    if render "$@" >/dev/null 2>"$scratch/err"; then
+        wrong "$what: was accepted"
+    elif ! grep -qF -- "$message" "$scratch/err"; then
+        wrong "$what: no '$message' in: $(cat "$scratch/err")"
+    fi
+}
+
+"$helm" lint "$chart" --strict --quiet >"$scratch/out" 2>&1 || wrong "lint: $(cat "$scratch/out")"
+
+renders "defaults" "image: ghcr.io/tierce-storage/tierce-csi:0.1.0|replicas: 2|path: /var/lib/kubelet/pods|name: tierce-hdd-immediate|helm.sh/resource-policy: keep|kind: ValidatingAdmissionPolicy|kind: CustomResourceDefinition|!path: /var/lib/tierce/pools|!namespace: default"
+render >"$scratch/first"
+render >"$scratch/second"
+cmp -s "$scratch/first" "$scratch/second" || wrong "two renderings differ: Argo CD and Flux would never settle"
+"$helm" template tierce "$chart" --kube-version 1.33.0 >/dev/null || wrong "the oldest Kubernetes"
+
+cat >"$scratch/full.yaml" <<'END'
+tiers:
+  - name: nvme
+    default: true
+    filesystem: xfs
+    reclaimPolicy: Retain
+    pools:
+      - name: nvme-a
+        nodeSelector: {disks: nvme}
+        directory: {path: /mnt/nvme0/tierce, provisioning: Thick}
+        reservePercent: 2
+      - name: nvme-b
+        directory: {path: /mnt/nvme1/tierce, createPath: true}
+        overcommitPercent: 150
+  - name: by-hand
+    pools: []
+kubeletDir: /var/lib/k0s/kubelet
+image: {registry: mirror.example, repository: storage/tierce, tag: "0.1.0@sha256:0000000000000000000000000000000000000000000000000000000000000000", pullPolicy: Always}
+imagePullSecrets: [{name: pull}]
+log: {filter: "info,tierce_engine=debug", format: json}
+controller: {replicas: 3, nodeSelector: {role: infra}, podAnnotations: {a: b}, podLabels: {c: d}}
+node: {maxUnavailable: 3, hostPaths: [/srv/disks], nodeSelector: {storage: "yes"}}
+crds: {upgrade: false}
+END
+renders "every value set" "tier: nvme|path: /mnt/nvme0|path: /mnt/nvme1|path: /srv/disks|!path: /mnt/nvme0/tierce/x|disks: nvme|provisioning: Thick|overcommitPercent: 150|csi.storage.k8s.io/fstype: xfs|reclaimPolicy: Retain|storageclass.kubernetes.io/is-default-class: \"true\"|name: tierce-by-hand|kubelet-dir=/var/lib/k0s/kubelet|image: mirror.example/storage/tierce/tierce-controller:0.1.0@sha256:0000000000000000000000000000000000000000000000000000000000000000|imagePullPolicy: Always|maxUnavailable: 3|role: infra|!kind: Job|!name: tierce-crds" \
+    --values "$scratch/full.yaml"
+[[ $(grep -c 'is-default-class' "$scratch/out") == 1 ]] || wrong "a default tier has one default StorageClass, not two"
+
+tier() { # name, path, more fields of the pool
+    printf '[{"name":"%s","pools":[{"name":"p","directory":{"path":"%s"%s}}]}]' "$1" "$2" "${3:-}"
+}
+refuses "a value that does not exist" "additional properties 'replicas' not allowed" --set replicas=2
+refuses "no tier at all" "at '/tiers': minItems" --set-json 'tiers=[]'
+refuses "a tier's name in capitals" "/tiers/0/name" --set-json "tiers=$(tier Fast /mnt/a/b)"
+refuses "a pool that climbs" "/directory/path" --set-json "tiers=$(tier a /mnt/../etc/x)"
+refuses "a pool right below the root" "/directory/path" --set-json "tiers=$(tier a /data)"
+refuses "a pool field that does not exist" "'thin' not allowed" --set-json "tiers=$(tier a /mnt/a/b ',"thin":true')"
+refuses "a pool that shadows the plugin's programs" "put the pool in a folder below /var/lib" --set-json "tiers=$(tier a /usr/local/pool)"
+refuses "a host folder that shadows devices" "put the pool in a folder below /var/lib" --set-json 'node.hostPaths=["/dev/shm"]'
+refuses "two tiers of one name" 'would share the StorageClass tierce-a' --set-json 'tiers=[{"name":"a","pools":[]},{"name":"a","pools":[]}]'
+refuses "two tiers with one class" 'would share the StorageClass tierce-a-immediate' --set-json 'tiers=[{"name":"a","pools":[]},{"name":"a-immediate","pools":[]}]'
+refuses "two pools of one name" 'pool names are unique' \
+    --set-json 'tiers=[{"name":"a","pools":[{"name":"p","directory":{"path":"/mnt/a/b"}}]},{"name":"b","pools":[{"name":"p","directory":{"path":"/mnt/a/c"}}]}]'
+refuses "two default tiers" 'only one tier can be the cluster' --set-json 'tiers=[{"name":"a","default":true,"pools":[]},{"name":"b","default":true,"pools":[]}]'
+refuses "a relative kubelet folder" "/kubeletDir" --set kubeletDir=var/lib/kubelet
+refuses "a grace without a unit" "/controller/nodeLostGrace" --set-string controller.nodeLostGrace=300
+refuses "an unknown tier to test" 'test.tier: no tier "x"' --set test.tier=x
+refuses "Kubernetes 1.32" "incompatible with Kubernetes v1.32.9" --kube-version 1.32.9
+
+# The tiers that the examples name are those that a fresh install has, or their own.
+for tier in $(sed -n 's/^ *tier: *//p; s/^ *storageClassName: *tierce-//p' "$chart"/../../examples/*.yaml | sort -u); do
+    grep -qE "^ *- name: $tier\$" "$chart/values.yaml" || grep -rqE "^  name: tierce-$tier\$" "$chart/../../examples" ||
+        wrong "examples: no tier $tier"
+done
+
+# README: the table between the two marks is rendered from the schema and the values by the small chart in reference/.
+cp -r "$chart/reference" "$scratch/reference"
+mkdir "$scratch/reference/chart"
+cp -r "$chart/values.yaml" "$chart/values.schema.json" "$chart/crds" "$scratch/reference/chart"
+if "$helm" template table "$scratch/reference" >"$scratch/rendered" 2>"$scratch/err"; then
+    {
+        sed '/<!-- values -->/q' "$chart/README.md"
+        sed -n 's/^  |/|/p' "$scratch/rendered"
+        sed -n '/<!-- end of values -->/,$p' "$chart/README.md"
+    } >"$scratch/README.md"
+    if [[ ${1:-} == --write ]]; then
+        cp "$scratch/README.md" "$chart/README.md"
+    elif ! diff -u "$chart/README.md" "$scratch/README.md"; then
+        wrong "README.md is not up to date: run check.sh --write"
+    fi
+else
+    wrong "reference: $(cat "$scratch/err")"
+fi
+
+[[ $failed == 0 ]] && echo "the chart is as it should be"
+exit "$failed"

@@ -3,15 +3,19 @@
 //! It knows nothing of Kubernetes or gRPC. Calls are level-based: each may be repeated and finds out from the disk and the kernel what is
 //! left to do.
 
+mod command;
 mod engine;
 mod error;
+mod filesystem;
 mod host;
 mod id;
+mod kernel;
 mod mount;
 mod pool;
 mod sim;
 mod spec;
 
+pub use command::{CommandOutput, Program, Runner, SystemRunner};
 pub use engine::Engine;
 pub use error::{CommandError, Error, PoolError};
 pub use host::{Host, LinuxHost};

@@ -1,84 +1,236 @@
 //! The engine: every operation on volumes, over any host.
 
-use std::{path::Path, sync::Arc};
+mod core;
+mod publishing;
+mod recovery;
+mod staging;
+mod volumes;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Change, Error, Inventory, PoolConfig, PoolReport, PublishRequest, Recovery, StageRequest, Stats,
     VolumeId, VolumeInfo, VolumeSpec, host::Host,
 };
+use core::Core;
 
-/// All volumes of a node. Cheap to clone.
+/// All volumes of a node. Cheap to clone; needs a tokio runtime.
 ///
 /// Every call may be repeated, and finds out from the disk and the kernel what is left to do. A call whose future is dropped still runs to
 /// its end; a second call for the same volume waits for it.
 #[derive(Clone)]
 pub struct Engine {
-    _host: Arc<dyn Host>,
+    core: Arc<Core>,
+    locks: Arc<Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
-#[allow(missing_docs, clippy::unused_async)]
 impl Engine {
+    /// An engine without pools.
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { _host: host }
+        Self { core: Arc::new(Core::new(host)), locks: Arc::default() }
     }
-    pub async fn set_pools(&self, _pools: Vec<PoolConfig>) {
-        todo!()
+
+    /// Sets the pools of this node, all at once. A pool that can't be opened shows in [`Self::reports`] and is tried again there; the
+    /// others go on.
+    pub async fn set_pools(&self, pools: Vec<PoolConfig>) {
+        self.run(move |core| core.set_pools(pools)).await;
     }
+
+    /// Every pool's state, in the order they were set.
     pub async fn reports(&self) -> Vec<PoolReport> {
-        todo!()
+        self.run(|core| core.reports()).await
     }
+
+    /// Every volume of the pools that can be used, from the disk.
     pub async fn list(&self) -> Inventory {
-        todo!()
+        self.run(|core| core.list()).await
     }
-    pub async fn get(&self, _id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
-        todo!()
+
+    /// One volume, from the disk; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::BrokenRecord`]; [`Error::PoolUnavailable`] when it may lie in a pool that can't be used now.
+    pub async fn get(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
+        let id = id.clone();
+        self.run(move |core| core.get(&id)).await
     }
-    pub async fn create(&self, _pool: &str, _spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
-        todo!()
+
+    /// Makes a volume. One that exists with the same pool and mode and at least the size is left as it is; its label, owner and mount
+    /// options are not compared.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::OutOfSpace`], [`Error::InvalidArgument`], [`Error::UnknownPool`], [`Error::PoolUnavailable`],
+    /// [`Error::BrokenRecord`].
+    pub async fn create(&self, pool: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
+        let (pool, spec) = (pool.to_owned(), spec.clone());
+        self.locked(&spec.id.clone(), move |core| core.create(&pool, &spec)).await
     }
-    pub async fn set_mount_options(
-        &self,
-        _id: &VolumeId,
-        _options: Vec<String>,
-    ) -> Result<Change<()>, Error> {
-        todo!()
+
+    /// Sets the mount options of the next stage.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] naming the allowed options; [`Error::NotFound`], [`Error::BrokenRecord`].
+    pub async fn set_mount_options(&self, id: &VolumeId, options: Vec<String>) -> Result<Change<()>, Error> {
+        let id = id.clone();
+        self.locked(&id.clone(), move |core| core.set_mount_options(&id, options)).await
     }
-    pub async fn grow(&self, _id: &VolumeId, _size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
-        todo!()
+
+    /// Makes a volume's device at least that large, in bytes. The filesystem follows with [`Self::expand`] or the next stage.
+    ///
+    /// # Errors
+    /// [`Error::Shrink`], [`Error::OutOfSpace`], [`Error::NotFound`], [`Error::BrokenRecord`].
+    pub async fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
+        let id = id.clone();
+        self.locked(&id.clone(), move |core| core.grow(&id, size_bytes)).await
     }
-    pub async fn delete(&self, _id: &VolumeId, _only_if_unused: bool) -> Result<Change<()>, Error> {
-        todo!()
+
+    /// Deletes a volume; one that does not exist is deleted already. Its space counts as free at once and is freed in the background.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while it is staged or mounted; [`Error::MayHoldData`] for a volume that was ever staged if `only_if_unused`;
+    /// [`Error::BrokenRecord`]; [`Error::PoolUnavailable`] when it may lie in a pool that can't be used now.
+    pub async fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
+        let id = id.clone();
+        let result = self.locked(&id.clone(), move |core| core.delete(&id, only_if_unused)).await;
+        if matches!(result, Ok(Change::Created(()))) {
+            let core = Arc::clone(&self.core);
+            // Unlinking a huge image takes a while; nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || core.sweep()));
+        }
+        result
     }
+
+    /// Mounts a volume's filesystem at the staging path, after making or growing the filesystem where that is due; attaches the device of a
+    /// raw block volume.
+    ///
+    /// # Errors
+    /// [`Error::FormatRefused`] when the device does not look as the record says; [`Error::ForeignTarget`] when something else is at the
+    /// path; [`Error::InvalidArgument`], [`Error::NotFound`], [`Error::BrokenRecord`], [`Error::Command`], [`Error::Io`].
     pub async fn stage(
         &self,
-        _id: &VolumeId,
-        _staging: &Path,
-        _request: &StageRequest,
+        id: &VolumeId,
+        staging: &Path,
+        request: &StageRequest,
     ) -> Result<Change<()>, Error> {
-        todo!()
+        let (id, staging, request) = (id.clone(), staging.to_owned(), request.clone());
+        self.locked(&id.clone(), move |core| core.stage(&id, &staging, &request)).await
     }
-    pub async fn unstage(&self, _id: &VolumeId, _staging: &Path) -> Result<Change<()>, Error> {
-        todo!()
+
+    /// Undoes [`Self::stage`]. The staging folder stays, and can be removed by its owner.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when files are open or a raw block device is still published; [`Error::ForeignTarget`].
+    pub async fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<Change<()>, Error> {
+        let (id, staging) = (id.clone(), staging.to_owned());
+        self.locked(&id.clone(), move |core| core.unstage(&id, &staging)).await
     }
+
+    /// Shows a staged volume at a target: the filesystem as a directory, a raw block device as a node bound onto a file. The target is made;
+    /// its parent must exist.
+    ///
+    /// # Errors
+    /// [`Error::NotStaged`] when the staging path does not carry this volume; [`Error::ForeignTarget`] when something else is at the target;
+    /// [`Error::Conflict`] when it is published there with the other `readonly`.
     pub async fn publish(
         &self,
-        _id: &VolumeId,
-        _staging: &Path,
-        _target: &Path,
-        _request: &PublishRequest,
+        id: &VolumeId,
+        staging: &Path,
+        target: &Path,
+        request: &PublishRequest,
     ) -> Result<Change<()>, Error> {
-        todo!()
+        let (id, staging, target, request) = (id.clone(), staging.to_owned(), target.to_owned(), *request);
+        self.locked(&id.clone(), move |core| core.publish(&id, &staging, &target, request)).await
     }
-    pub async fn unpublish(&self, _id: &VolumeId, _target: &Path) -> Result<Change<()>, Error> {
-        todo!()
+
+    /// Undoes [`Self::publish`] and removes the target.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when files are open; [`Error::ForeignTarget`]; [`Error::NotFound`] when something is mounted at the target and no
+    /// such volume exists.
+    pub async fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<Change<()>, Error> {
+        let (id, target) = (id.clone(), target.to_owned());
+        self.locked(&id.clone(), move |core| core.unpublish(&id, &target)).await
     }
-    pub async fn expand(&self, _id: &VolumeId, _path: &Path) -> Result<u64, Error> {
-        todo!()
+
+    /// Makes the filesystem mounted at a path (staging or target) as large as its device. Returns the device's bytes.
+    ///
+    /// # Errors
+    /// [`Error::GrowOffline`] when only the next stage can do it; [`Error::NotStaged`] when the volume is not mounted there.
+    pub async fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {
+        let (id, path) = (id.clone(), path.to_owned());
+        self.locked(&id.clone(), move |core| core.expand(&id, &path)).await
     }
-    pub async fn stats(&self, _id: &VolumeId, _path: &Path) -> Result<Stats, Error> {
-        todo!()
+
+    /// Fill level of the volume at a path (staging or target).
+    ///
+    /// # Errors
+    /// [`Error::NotStaged`] when the volume is not there; [`Error::NotFound`].
+    pub async fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
+        let (id, path) = (id.clone(), path.to_owned());
+        self.run(move |core| core.stats(&id, &path)).await
     }
+
+    /// Cleans up after a crash or a restart: loop devices of ours that nothing needs, unfinished creations, the trash. Call it once, after
+    /// [`Self::set_pools`] and before anything else.
     pub async fn recover(&self) -> Recovery {
-        todo!()
+        self.run(|core| core.recover()).await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> T + Send + 'static) -> T {
+        let core = Arc::clone(&self.core);
+        join(tokio::task::spawn_blocking(move || work(&core)).await)
+    }
+
+    /// Runs something while no other call works on the volume.
+    async fn locked<T: Send + 'static>(
+        &self,
+        id: &VolumeId,
+        work: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> T {
+        let guard = self.lock(id).await;
+        let (core, locks, id) = (Arc::clone(&self.core), Arc::clone(&self.locks), id.clone());
+        // The guard moves along: a caller that gives up must not let the next one in while this one still works.
+        join(
+            tokio::task::spawn_blocking(move || {
+                let result = work(&core);
+                drop(guard);
+                forget_unused(&locks, &id);
+                result
+            })
+            .await,
+        )
+    }
+
+    async fn lock(&self, id: &VolumeId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(locks.entry(id.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// Drops a volume's lock from the table once nobody holds or awaits it.
+fn forget_unused(locks: &Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>, id: &VolumeId) {
+    let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
+    if locks.get(id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+        locks.remove(id);
+    }
+}
+
+fn join<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Blocking tasks are only cancelled by the end of the runtime, and then nobody polls us.
+            Err(error) => unreachable!("the runtime ended under a call: {error}"),
+        },
     }
 }

@@ -1,15 +1,271 @@
 //! The real host.
 
-use super::Host;
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-/// The Linux machine we run on.
-pub struct LinuxHost(());
+use rustix::{
+    fs::{self, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{GrowError, Host, NewFilesystem, Operations};
+use crate::{
+    Error, Filesystem, Inodes, PoolError, Stats,
+    command::{Runner, SystemRunner},
+    error::Context,
+    filesystem::{
+        make,
+        probe::{self, Probe, Superblock},
+    },
+    kernel,
+    mount::{
+        calls, mountinfo,
+        place::Place,
+        table::{Carries, DeviceNumber, Mount},
+    },
+    pool::{Device, Pool, PoolConfig, directory::DirectoryPool},
+};
+
+/// The Linux machine we run on. Needs root: loop devices, mounts.
+pub struct LinuxHost {
+    runner: Arc<dyn Runner>,
+}
 
 impl LinuxHost {
     /// The real host.
     pub fn new() -> Self {
-        Self(())
+        Self::with_runner(Arc::new(SystemRunner))
+    }
+
+    /// The real host with another way to start programs, for tests that count them.
+    pub fn with_runner(runner: Arc<dyn Runner>) -> Self {
+        Self { runner }
+    }
+}
+
+impl Default for LinuxHost {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Host for LinuxHost {}
+
+impl Operations for LinuxHost {
+    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(DirectoryPool::open(config)?))
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, Error> {
+        // Of this thread: the threads of a test have mount namespaces of their own.
+        let text =
+            std::fs::read("/proc/thread-self/mountinfo").doing(|| "read the table of mounts".to_owned())?;
+        let lines = mountinfo::parse(&text).map_err(|line| Error::Io {
+            doing: format!("understand the line {line:?} of the table of mounts"),
+            source: io::ErrorKind::InvalidData.into(),
+        })?;
+        Ok(lines.into_iter().map(understand).collect())
+    }
+
+    fn probe(&self, device: &Device) -> Result<Probe, Error> {
+        let doing = || format!("read {}", device.node.display());
+        let mut file = File::open(&device.node).doing(doing)?;
+        probe::probe(&mut file, device.bytes).doing(doing)
+    }
+
+    fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
+        let program = make::program(new.filesystem, new.uuid, new.label, &device.node, new.zeroed);
+        tracing::info!(program = program.line(), "making a filesystem");
+        self.runner.run(&program)?;
+        // What mkfs wrote must be on the disk before the record says so.
+        File::open(&device.node)
+            .and_then(|file| file.sync_all())
+            .doing(|| format!("flush {}", device.node.display()))
+    }
+
+    fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {
+        match filesystem {
+            Filesystem::Ext4 => {
+                self.runner.run(&make::ext4_check(&device.node))?;
+                self.runner.run(&make::ext4_grow(&device.node))?;
+                Ok(())
+            }
+            Filesystem::Xfs | Filesystem::Btrfs => {
+                Err(Error::Unsupported(format!("{filesystem} grows only while it is mounted")))
+            }
+        }
+    }
+
+    fn grow_mounted(&self, device: &Device, filesystem: Filesystem, at: &Place) -> Result<u64, GrowError> {
+        let mounted = at.directory().map_err(GrowError::Failed)?;
+        let before = self.filesystem_bytes(device, filesystem, &mounted).map_err(GrowError::Failed)?;
+        if before.saturating_add(make::slack_bytes(filesystem)) > device.bytes {
+            return Ok(before);
+        }
+        let grown = match filesystem {
+            Filesystem::Ext4 => ext4_grow(&mounted, device.bytes),
+            Filesystem::Xfs => kernel::xfs_grow(&mounted, device.bytes),
+            Filesystem::Btrfs => kernel::btrfs_grow(&mounted),
+        };
+        match grown {
+            Ok(()) => self.filesystem_bytes(device, filesystem, &mounted).map_err(GrowError::Failed),
+            // ext4 wants CAP_SYS_RESOURCE; an old layout can't be grown while mounted at all.
+            Err(error)
+                if filesystem == Filesystem::Ext4
+                    && [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::NOTTY]
+                        .iter()
+                        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+            {
+                Err(GrowError::Offline(error.to_string()))
+            }
+            Err(source) => Err(GrowError::Failed(Error::Io {
+                doing: format!("grow the {filesystem} at {} to {} bytes", at.path().display(), device.bytes),
+                source,
+            })),
+        }
+    }
+
+    fn mount(
+        &self,
+        device: &Device,
+        filesystem: Filesystem,
+        options: &[String],
+        at: &Place,
+    ) -> Result<(), Error> {
+        calls::mount_device(&device.node, filesystem, options, at)
+    }
+
+    fn bind(&self, device: DeviceNumber, from: &Place, to: &Place, readonly: bool) -> Result<(), Error> {
+        calls::bind(from, to, readonly, |copy| {
+            // Between our look at the table and this copy somebody may have unmounted: then the copy is of the folder below.
+            let stat = fs::fstat(copy).doing(|| format!("look at {}", from.path().display()))?;
+            let found = DeviceNumber { major: fs::major(stat.st_dev), minor: fs::minor(stat.st_dev) };
+            // btrfs answers with a number of its own (major 0) instead of its device's.
+            if found == device || found.major == 0 {
+                Ok(())
+            } else {
+                Err(Error::Io {
+                    doing: format!("bind {}: it is no longer mounted", from.path().display()),
+                    source: Errno::STALE.into(),
+                })
+            }
+        })
+    }
+
+    fn bind_node(&self, device: &Device, to: &Place, readonly: bool) -> Result<(), Error> {
+        calls::bind_node(&device.node, to, readonly)
+    }
+
+    fn unmount(&self, at: &Place) -> Result<bool, Error> {
+        match calls::unmount(at) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
+            Err(error) => Err(error).doing(|| format!("unmount {}", at.path().display())),
+        }
+    }
+
+    fn seal(&self, at: &Place) -> Result<(), Error> {
+        at.seal()
+    }
+
+    fn unseal(&self, at: &Place) -> Result<(), Error> {
+        at.unseal(Mode::RWXU | Mode::RGRP | Mode::XGRP)
+    }
+
+    fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error> {
+        let mounted = at.directory()?;
+        let stat =
+            fs::fstatvfs(&mounted).doing(|| format!("ask {} for its fill level", at.path().display()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        let inodes = (filesystem != Filesystem::Btrfs).then(|| Inodes {
+            total: stat.f_files,
+            used: stat.f_files.saturating_sub(stat.f_ffree),
+            available: stat.f_favail,
+        });
+        Ok(Stats {
+            total_bytes: bytes(stat.f_blocks),
+            used_bytes: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
+            available_bytes: bytes(stat.f_bavail),
+            inodes,
+        })
+    }
+}
+
+impl LinuxHost {
+    /// Size of a mounted filesystem in bytes, its own metadata included.
+    fn filesystem_bytes(
+        &self,
+        device: &Device,
+        filesystem: Filesystem,
+        mounted: &OwnedFd,
+    ) -> Result<u64, Error> {
+        let doing = || format!("ask the {filesystem} on {} for its size", device.node.display());
+        match filesystem {
+            // statfs leaves ext4's metadata out; its superblock is up to date in the device's cache.
+            Filesystem::Ext4 => match self.probe(device)? {
+                Probe::Found(Superblock { bytes, .. }) => Ok(bytes),
+                _ => Err(Error::Io { doing: doing(), source: io::ErrorKind::InvalidData.into() }),
+            },
+            Filesystem::Xfs => kernel::xfs_bytes(mounted).doing(doing),
+            Filesystem::Btrfs => {
+                let stat = fs::fstatvfs(mounted).doing(doing)?;
+                Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+            }
+        }
+    }
+}
+
+fn ext4_grow(mounted: &OwnedFd, bytes: u64) -> io::Result<()> {
+    let block = fs::fstatvfs(mounted)?.f_bsize.max(1);
+    Ok(fs::ext4_ioc_resize_fs(mounted, bytes / block)?)
+}
+
+/// A line of mountinfo in the engine's terms.
+fn understand(line: mountinfo::Line) -> Mount {
+    let whole = line.root == Path::new("/");
+    let carries = if line.device.major != 0 {
+        Carries::Filesystem { device: line.device, whole }
+    } else if line.fstype == "btrfs" {
+        // Its own number is invented; the source is the device's name, kept up to date by the kernel.
+        block_device_of(&line.source).map_or(Carries::Other, |device| Carries::Filesystem { device, whole })
+    } else if let Some(device) = node_at(&line) {
+        Carries::Node { device }
+    } else {
+        Carries::Other
+    };
+    let what = match carries {
+        Carries::Filesystem { .. } => format!("{} of {}", line.fstype, line.source.display()),
+        Carries::Node { device } => format!("device node {device}"),
+        Carries::Other => format!("a {} filesystem", line.fstype),
+    };
+    Mount { id: line.id, parent: line.parent, point: line.point, carries, readonly: line.readonly, what }
+}
+
+fn block_device_of(node: &Path) -> Option<DeviceNumber> {
+    if !node.starts_with("/dev") {
+        return None;
+    }
+    let name = node.file_name()?;
+    let text = std::fs::read_to_string(PathBuf::from("/sys/class/block").join(name).join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
+}
+
+/// The block device whose node is bound at that point. Only loop nodes on a /dev-like filesystem are looked at, so that no dead network
+/// mount is ever touched.
+fn node_at(line: &mountinfo::Line) -> Option<DeviceNumber> {
+    let name = line.root.file_name()?.to_str()?;
+    if !name.starts_with("loop") || !matches!(line.fstype.as_str(), "devtmpfs" | "tmpfs") {
+        return None;
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = fs::open(&line.point, flags, Mode::empty()).ok()?;
+    let stat = fs::fstat(&node).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
+        .then(|| DeviceNumber { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) })
+}

@@ -1,6 +1,81 @@
 //! The host: everything that needs the kernel's help or a privilege.
 
-/// A host: the real one or a simulation.
-pub trait Host: Send + Sync + 'static {}
 mod linux;
+
+use std::sync::Arc;
+
 pub use linux::LinuxHost;
+use uuid::Uuid;
+
+use crate::{
+    Error, Filesystem, PoolError, Stats,
+    filesystem::probe::Probe,
+    mount::{
+        place::Place,
+        table::{DeviceNumber, Mount},
+    },
+    pool::{Device, Pool, PoolConfig},
+};
+
+/// A host: [`LinuxHost`], or the simulation [`crate::SimHost`].
+#[allow(private_bounds)] // Sealed on purpose: what a host must do changes with the engine.
+pub trait Host: Operations {}
+
+/// A filesystem to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct NewFilesystem<'a> {
+    pub(crate) filesystem: Filesystem,
+    pub(crate) uuid: Uuid,
+    pub(crate) label: &'a str,
+    /// Whether the device is known to read as zeros.
+    pub(crate) zeroed: bool,
+}
+
+/// Why a mounted filesystem did not grow.
+#[derive(Debug)]
+pub(crate) enum GrowError {
+    /// The kernel never grows it while mounted; the text is its answer.
+    Offline(String),
+    /// Anything else.
+    Failed(Error),
+}
+
+/// What the engine asks of a host.
+pub(crate) trait Operations: Send + Sync + 'static {
+    /// Opens a pool.
+    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError>;
+
+    /// Everything that is mounted.
+    fn mounts(&self) -> Result<Vec<Mount>, Error>;
+    /// What a device shows. A read error is an error.
+    fn probe(&self, device: &Device) -> Result<Probe, Error>;
+    /// Makes a filesystem.
+    fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error>;
+    /// Grows a filesystem that is not mounted.
+    fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error>;
+    /// Grows a mounted filesystem to its device, unless it fills it already. Returns its size in bytes.
+    fn grow_mounted(&self, device: &Device, filesystem: Filesystem, at: &Place) -> Result<u64, GrowError>;
+
+    /// Mounts a device's filesystem at a place.
+    fn mount(
+        &self,
+        device: &Device,
+        filesystem: Filesystem,
+        options: &[String],
+        at: &Place,
+    ) -> Result<(), Error>;
+    /// Copies the mount of a device's filesystem from one place to another.
+    fn bind(&self, device: DeviceNumber, from: &Place, to: &Place, readonly: bool) -> Result<(), Error>;
+    /// Binds a device's node onto the file at a place.
+    fn bind_node(&self, device: &Device, to: &Place, readonly: bool) -> Result<(), Error>;
+    /// Unmounts the uppermost mount at a place; `false`: it is busy.
+    fn unmount(&self, at: &Place) -> Result<bool, Error>;
+
+    /// Protects an empty mount point against writers while nothing is mounted there.
+    fn seal(&self, at: &Place) -> Result<(), Error>;
+    /// Undoes that: the mount point can be removed by its owner.
+    fn unseal(&self, at: &Place) -> Result<(), Error>;
+
+    /// Fill level of the filesystem mounted at a place.
+    fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error>;
+}

@@ -1,5 +1,110 @@
-//! Pools: where volumes lie.
+//! Pools: where volumes lie, what they take, and how a volume becomes a device.
 
-mod config;
+pub(crate) mod config;
+pub(crate) mod directory;
+pub(crate) mod loops;
+pub(crate) mod record;
+pub(crate) mod space;
+pub(crate) mod store;
+
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 pub use config::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
+
+use crate::{Error, PoolError, VolumeId, mount::table::DeviceNumber};
+use record::Record;
+use space::Disk;
+use store::Broken;
+
+/// A volume as a device.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) number: DeviceNumber,
+    /// Its node, as `/dev/loop3`.
+    pub(crate) node: PathBuf,
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// Whether it was attached by this call.
+    pub(crate) fresh: bool,
+    /// Keeps it attached while we work on it.
+    pub(crate) _hold: Option<OwnedFd>,
+}
+
+/// A device that a volume is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) number: DeviceNumber,
+    pub(crate) node: PathBuf,
+    /// Whether the kernel detaches it by itself after the last user.
+    pub(crate) autoclear: bool,
+}
+
+/// One volume found by a scan.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) id: Option<VolumeId>,
+    /// Bytes that its image takes.
+    pub(crate) allocated: u64,
+    pub(crate) record: Result<Record, Broken>,
+}
+
+/// What a pool promised and holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Promised {
+    pub(crate) volumes: u64,
+    /// Sum of sizes.
+    pub(crate) promised: u64,
+    /// Sum of what images take.
+    pub(crate) allocated: u64,
+}
+
+/// A pool. Later kinds (LVM) implement the same; callers hold the volume's lock around everything that changes it.
+pub(crate) trait Pool: Send + Sync {
+    /// What it was opened with.
+    fn config(&self) -> &PoolConfig;
+    /// Whether it can be used now.
+    fn check(&self) -> Result<(), PoolError>;
+    /// The disk below it.
+    fn disk(&self) -> Result<Disk, PoolError>;
+    /// What it promised and holds.
+    fn promised(&self) -> Promised;
+    /// Whether images bypass the page cache, once known.
+    fn direct_io(&self) -> Option<bool>;
+
+    /// Every volume, from the disk.
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError>;
+    /// One volume's record.
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error>;
+    /// Replaces a record.
+    fn save(&self, record: &Record) -> Result<(), Error>;
+    /// Bytes that a volume's image takes.
+    fn allocated(&self, id: &VolumeId) -> u64;
+
+    /// The logical block size a new raw block volume shall have.
+    fn block_sector_bytes(&self) -> u32;
+    /// Makes a volume.
+    fn create(&self, record: &Record) -> Result<(), Error>;
+    /// Makes image and device at least as large as the record says. Call it before the larger record is saved: an image that is shorter
+    /// than its record counts as damaged.
+    fn resize(&self, record: &Record) -> Result<(), Error>;
+    /// Deletes a volume; `false`: there was none.
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error>;
+    /// Frees the space of deleted volumes: how many, and what failed.
+    fn sweep(&self) -> (usize, Vec<String>);
+    /// Removes what interrupted creations left: how many, and what failed. Only while no creation runs.
+    fn sweep_unfinished(&self) -> (usize, Vec<String>);
+
+    /// Whether no data was ever written to the image.
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error>;
+    /// Makes the image read as zeros again, where its filesystem can (else `false`). Only for an image that was never mounted.
+    fn wipe(&self, record: &Record) -> Result<bool, Error>;
+
+    /// Makes the volume a device, or finds the one it is.
+    fn attach(&self, record: &Record) -> Result<Device, Error>;
+    /// The device that a volume is.
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error>;
+    /// Ends that; `false`: it was none.
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error>;
+    /// Detaches devices of ours that nothing can need any more: those whose image is gone, and those for which `is_stale` holds.
+    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>);
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, host::Host};
+use crate::Error;
 
 /// How the simulated host behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,5 +25,3 @@ impl SimHost {
         todo!()
     }
 }
-
-impl Host for SimHost {}

@@ -1,0 +1,277 @@
+//! The pools of a node and what they hold. All of this blocks; [`super::Engine`] runs it where that is allowed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use crate::{
+    BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, VolumeId, VolumeInfo,
+    host::Host,
+    pool::{
+        Pool,
+        record::Record,
+        space::{self, Disk, Room, Shared},
+    },
+};
+
+/// A configured pool.
+#[derive(Clone)]
+pub(super) struct Slot {
+    config: PoolConfig,
+    opened: Result<Arc<dyn Pool>, PoolError>,
+}
+
+/// The engine's inner part.
+pub(super) struct Core {
+    pub(super) host: Arc<dyn Host>,
+    slots: RwLock<Vec<Slot>>,
+    /// Bytes being promised right now, by disk.
+    pending: Mutex<HashMap<u64, u64>>,
+}
+
+/// A volume and where it lies.
+pub(super) struct Located {
+    pub(super) pool: Arc<dyn Pool>,
+    pub(super) record: Record,
+}
+
+impl Core {
+    pub(super) fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, slots: RwLock::default(), pending: Mutex::default() }
+    }
+
+    pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *slots);
+        for config in configs {
+            let kept = before.iter().find(|slot| slot.config == config).map(|slot| slot.opened.clone());
+            let slot = Slot { opened: kept.unwrap_or_else(|| Err(not_opened(&config))), config };
+            slots.push(self.refreshed(slot));
+        }
+    }
+
+    /// The pool as it is now: closed if it went away, opened if it came back.
+    fn refreshed(&self, slot: Slot) -> Slot {
+        let opened = match &slot.opened {
+            Ok(pool) if pool.check().is_ok() => return slot,
+            _ => self.host.open_pool(&slot.config),
+        };
+        if let Err(error) = &opened
+            && slot.opened.as_ref().err() != Some(error)
+        {
+            tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
+        }
+        Slot { opened, config: slot.config }
+    }
+
+    /// Looks at every pool again.
+    fn refresh(&self) -> Vec<Slot> {
+        let slots = self.slots();
+        let fresh: Vec<Slot> = slots.into_iter().map(|slot| self.refreshed(slot)).collect();
+        let mut kept = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        for slot in kept.iter_mut() {
+            if let Some(new) = fresh.iter().find(|new| new.config == slot.config) {
+                slot.opened = new.opened.clone();
+            }
+        }
+        fresh
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The pools that can be used.
+    pub(super) fn pools(&self) -> Vec<Arc<dyn Pool>> {
+        self.slots().into_iter().filter_map(|slot| slot.opened.ok()).collect()
+    }
+
+    /// The pool of that name.
+    pub(super) fn pool(&self, name: &str) -> Result<Arc<dyn Pool>, Error> {
+        let slot = self.slots().into_iter().find(|slot| slot.config.name == name);
+        let slot = slot.ok_or_else(|| Error::UnknownPool { pool: name.to_owned() })?;
+        let pool = self.refreshed(slot).opened?;
+        Ok(pool)
+    }
+
+    /// Where a volume lies, record sound or not.
+    fn locate(&self, id: &VolumeId) -> Result<Option<(Arc<dyn Pool>, Result<Record, Error>)>, Error> {
+        let mut unavailable = None;
+        for slot in self.slots() {
+            match slot.opened {
+                Ok(pool) => match pool.load(id) {
+                    Ok(None) => {}
+                    Ok(Some(record)) => {
+                        let record = record.map_err(|broken| Error::BrokenRecord {
+                            id: id.clone(),
+                            reason: format!("{}: {}", broken.file.display(), broken.reason),
+                        });
+                        return Ok(Some((pool, record)));
+                    }
+                    Err(error) => unavailable = Some(error),
+                },
+                Err(error) => unavailable = Some(error.into()),
+            }
+        }
+        // It may lie where we can't look: "not found" would be a guess.
+        unavailable.map_or(Ok(None), Err)
+    }
+
+    /// The volume, which must exist.
+    pub(super) fn find(&self, id: &VolumeId) -> Result<Located, Error> {
+        let (pool, record) = self.locate(id)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        Ok(Located { pool, record: record? })
+    }
+
+    /// The volume, if it exists.
+    pub(super) fn find_maybe(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
+        match self.locate(id)? {
+            None => Ok(None),
+            Some((pool, record)) => Ok(Some(Located { pool, record: record? })),
+        }
+    }
+
+    /// The pool that a volume lies in, even if its record is broken or it lies nowhere that we can see: taking a volume down must not need
+    /// more than the kernel's tables.
+    pub(super) fn find_for_teardown(&self, id: &VolumeId) -> Option<(Arc<dyn Pool>, Option<Record>)> {
+        match self.locate(id) {
+            Ok(Some((pool, record))) => Some((pool, record.ok())),
+            Ok(None) | Err(_) => None,
+        }
+    }
+
+    pub(super) fn get(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
+        Ok(self.find_maybe(id)?.map(|found| found.info()))
+    }
+
+    pub(super) fn list(&self) -> Inventory {
+        let mut inventory = Inventory::default();
+        for pool in self.pools() {
+            let name = &pool.config().name;
+            let scanned = match pool.scan() {
+                Ok(scanned) => scanned,
+                // The pool's report says the same.
+                Err(error) => {
+                    tracing::warn!(pool = name, %error, "can't list a pool");
+                    continue;
+                }
+            };
+            for volume in scanned {
+                match volume.record {
+                    Ok(record) => inventory.volumes.push(record.info(name, volume.allocated)),
+                    Err(broken) => inventory.broken.push(BrokenRecord {
+                        pool: name.clone(),
+                        file: broken.file,
+                        id: volume.id,
+                        reason: broken.reason,
+                    }),
+                }
+            }
+        }
+        inventory
+    }
+
+    pub(super) fn reports(&self) -> Vec<PoolReport> {
+        let slots = self.refresh();
+        let report = |slot: Slot| {
+            let result = slot.opened.and_then(|pool| self.usage(pool.as_ref()));
+            PoolReport { name: slot.config.name, tier: slot.config.tier, result }
+        };
+        slots.into_iter().map(report).collect()
+    }
+
+    fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {
+        let disk = pool.disk()?;
+        let promised = pool.promised();
+        let room = self.room(pool, &disk, *self.pending().get(&disk.id).unwrap_or(&0));
+        Ok(PoolUsage {
+            capacity_bytes: disk.capacity,
+            available_bytes: room.available,
+            used_bytes: promised.allocated,
+            promised_bytes: promised.promised,
+            volumes: promised.volumes,
+            max_volume_bytes: room.largest,
+            direct_io: pool.direct_io(),
+        })
+    }
+
+    fn room(&self, pool: &dyn Pool, disk: &Disk, pending: u64) -> Room {
+        let mut shared = Shared { pending, ..Shared::default() };
+        for other in self.pools() {
+            let Ok(others_disk) = other.disk() else { continue };
+            if others_disk.id == disk.id {
+                let promised = other.promised();
+                shared.promised = shared.promised.saturating_add(promised.promised);
+                shared.allocated = shared.allocated.saturating_add(promised.allocated);
+                shared.trash = shared.trash.saturating_add(others_disk.trash);
+            }
+        }
+        space::room(pool.config(), disk, &shared)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets bytes aside while a volume is made or grown by that much, or says how many there are. `existing`: bytes the volume has.
+    pub(super) fn reserve(
+        &self,
+        pool: &dyn Pool,
+        existing: u64,
+        requested: u64,
+    ) -> Result<Reservation<'_>, Error> {
+        let disk = pool.disk()?;
+        let more = requested.saturating_sub(existing);
+        let mut pending = self.pending();
+        let set_aside = pending.entry(disk.id).or_default();
+        let room = self.room(pool, &disk, *set_aside);
+        if more > room.available || requested > room.largest.saturating_add(existing) {
+            let largest = room.largest.saturating_add(existing);
+            return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });
+        }
+        *set_aside += more;
+        Ok(Reservation { core: self, disk: disk.id, bytes: more })
+    }
+
+    /// Frees what deleted volumes still take.
+    pub(super) fn sweep(&self) {
+        for pool in self.pools() {
+            let (_, problems) = pool.sweep();
+            for problem in problems {
+                tracing::warn!(pool = pool.config().name, problem, "can't free a deleted volume's space yet");
+            }
+        }
+    }
+}
+
+impl Located {
+    pub(super) fn info(&self) -> VolumeInfo {
+        self.record.info(&self.pool.config().name, self.pool.allocated(&self.record.id))
+    }
+}
+
+/// Bytes set aside until the volume counts by itself.
+pub(super) struct Reservation<'a> {
+    core: &'a Core,
+    disk: u64,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.core.pending().get_mut(&self.disk) {
+            *pending = pending.saturating_sub(self.bytes);
+        }
+    }
+}
+
+fn not_opened(config: &PoolConfig) -> PoolError {
+    let crate::Backend::Directory { path, .. } = &config.backend;
+    PoolError {
+        pool: config.name.clone(),
+        path: path.clone(),
+        reason: "not opened yet".to_owned(),
+        errno: None,
+    }
+}

@@ -1,0 +1,147 @@
+//! Publishing: a staged volume appears at a pod's target.
+
+use std::path::Path;
+
+use super::{
+    core::Core,
+    staging::{check_mode, foreign, is_whole},
+};
+use crate::{
+    Change, Error, PublishRequest, Stats, VolumeId, VolumeMode,
+    mount::{
+        place::{Found, Place},
+        table::{self, Carries, Mount},
+    },
+};
+
+impl Core {
+    pub(super) fn publish(
+        &self,
+        id: &VolumeId,
+        staging: &Path,
+        target: &Path,
+        request: PublishRequest,
+    ) -> Result<Change<()>, Error> {
+        let found = self.find(id)?;
+        check_mode(id, found.record.mode, request.block)?;
+        // What is staged must be our own device, looked at anew each time: a folder whose mount is missing would take the pod's writes.
+        let (from, device) = self.device_at(&found, staging)?;
+        let Some(to) = Place::open(target)? else {
+            return Err(Error::InvalidArgument(format!(
+                "the folder above {} does not exist",
+                target.display()
+            )));
+        };
+        if from.path() == to.path() {
+            return Err(Error::InvalidArgument("staging and target path are the same".to_owned()));
+        }
+        let wanted = match found.record.mode {
+            VolumeMode::Filesystem(_) => Carries::Filesystem { device: device.number, whole: true },
+            VolumeMode::Block => Carries::Node { device: device.number },
+        };
+        if let Some(top) = table::top_at(&self.host.mounts()?, to.path()) {
+            return already(id, top, wanted, &to, request.readonly);
+        }
+        match (found.record.mode, to.found()?) {
+            (VolumeMode::Filesystem(_), Found::Nothing) => to.make_directory()?,
+            (VolumeMode::Block, Found::Nothing) => to.make_file()?,
+            (VolumeMode::Filesystem(_), Found::Directory) if to.is_empty_directory()? => {}
+            (VolumeMode::Block, Found::File) => {}
+            (_, Found::Directory) => {
+                return Err(foreign(&to, "a directory that is not an empty mount point"));
+            }
+            (_, Found::File) => return Err(foreign(&to, "a file")),
+            (_, Found::Other) => return Err(foreign(&to, "neither a directory nor an empty file")),
+        }
+        self.host.seal(&to)?;
+        let bound = match found.record.mode {
+            VolumeMode::Filesystem(_) => self.host.bind(device.number, &from, &to, request.readonly),
+            VolumeMode::Block => self.host.bind_node(&device, &to, request.readonly),
+        };
+        if bound.is_err() {
+            let _ = self.remove_target(&to);
+        }
+        bound?;
+        Ok(Change::Created(()))
+    }
+
+    pub(super) fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<Change<()>, Error> {
+        let Some(place) = Place::open(target)? else { return Ok(Change::Unchanged(())) };
+        let found = self.find_for_teardown(id);
+        let mut changed = false;
+        // Mounts can lie on one another; each is looked at before it goes.
+        while let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
+            let Some((pool, _)) = &found else {
+                // The target may be another volume's.
+                return Err(Error::NotFound { id: id.clone() });
+            };
+            let ours = |number| is_whole(top, number) || top.carries == Carries::Node { device: number };
+            if !pool.attached(id)?.is_some_and(|attached| ours(attached.number)) {
+                return Err(foreign(&place, &top.what));
+            }
+            if !self.host.unmount(&place)? {
+                return Err(Error::InUse {
+                    id: id.clone(),
+                    by: format!("open files below {}", place.path().display()),
+                });
+            }
+            changed = true;
+        }
+        changed |= self.remove_target(&place)?;
+        Ok(if changed { Change::Created(()) } else { Change::Unchanged(()) })
+    }
+
+    /// Removes an empty mount point; `false`: there is none.
+    fn remove_target(&self, place: &Place) -> Result<bool, Error> {
+        match place.found()? {
+            Found::Nothing => return Ok(false),
+            Found::Directory if place.is_empty_directory()? => {
+                self.host.unseal(place)?;
+                place.remove_directory()?;
+            }
+            Found::File => {
+                self.host.unseal(place)?;
+                place.remove_file()?;
+            }
+            Found::Directory => return Err(foreign(place, "a directory with files in it")),
+            Found::Other => return Err(foreign(place, "neither a directory nor an empty file")),
+        }
+        Ok(true)
+    }
+
+    pub(super) fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
+        let found = self.find(id)?;
+        let (place, device) = self.device_at(&found, path)?;
+        match found.record.mode {
+            VolumeMode::Filesystem(filesystem) => self.host.stats(filesystem, &place),
+            VolumeMode::Block => {
+                let used_bytes = found.pool.allocated(id).min(device.bytes);
+                let available_bytes = device.bytes - used_bytes;
+                Ok(Stats { total_bytes: device.bytes, used_bytes, available_bytes, inodes: None })
+            }
+        }
+    }
+}
+
+/// The answer where something is mounted at the target already. It is never unmounted, healthy or broken: somebody may be writing to it.
+fn already(
+    id: &VolumeId,
+    top: &Mount,
+    wanted: Carries,
+    target: &Place,
+    readonly: bool,
+) -> Result<Change<()>, Error> {
+    if top.carries != wanted {
+        return Err(foreign(target, &top.what));
+    }
+    if top.readonly != readonly {
+        let name = |readonly| if readonly { "read-only" } else { "read-write" }.to_owned();
+        return Err(Error::Conflict {
+            id: id.clone(),
+            field: "access",
+            existing: name(top.readonly),
+            requested: name(readonly),
+        });
+    }
+    Ok(Change::Unchanged(()))
+}

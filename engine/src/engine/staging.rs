@@ -1,0 +1,339 @@
+//! Staging: a volume becomes a mounted filesystem or an attached device, once per node.
+
+use std::{path::Path, thread, time::Duration};
+
+use uuid::Uuid;
+
+use super::core::{Core, Located};
+use crate::{
+    Change, Error, Filesystem, StageRequest, VolumeId, VolumeMode,
+    filesystem::{
+        guard::{self, Verdict},
+        probe::Probe,
+    },
+    host::{GrowError, NewFilesystem},
+    mount::{
+        options,
+        place::{Found, Place},
+        table::{self, Carries, Mount},
+    },
+    pool::{Device, Pool, record::Format},
+};
+
+/// How often, and how far apart, we look whether a device is gone after its detach.
+const DETACH_ATTEMPTS: u32 = 50;
+const DETACH_PAUSE: Duration = Duration::from_millis(10);
+
+impl Core {
+    pub(super) fn stage(
+        &self,
+        id: &VolumeId,
+        staging: &Path,
+        request: &StageRequest,
+    ) -> Result<Change<()>, Error> {
+        let found = self.find(id)?;
+        check_mode(id, found.record.mode, request.block)?;
+        let Some(place) = Place::open(staging)? else {
+            return Err(Error::InvalidArgument(format!(
+                "the folder above {} does not exist",
+                staging.display()
+            )));
+        };
+        match found.record.mode {
+            VolumeMode::Block => self.stage_block(found, &place),
+            VolumeMode::Filesystem(filesystem) => {
+                if let Some(expected) = request.filesystem
+                    && expected != filesystem
+                {
+                    return Err(Error::Conflict {
+                        id: id.clone(),
+                        field: "filesystem",
+                        existing: filesystem.to_string(),
+                        requested: expected.to_string(),
+                    });
+                }
+                options::check(filesystem, &request.mount_options)?;
+                self.stage_filesystem(found, filesystem, &place, &request.mount_options)
+            }
+        }
+    }
+
+    fn stage_block(&self, found: Located, place: &Place) -> Result<Change<()>, Error> {
+        let Located { pool, mut record } = found;
+        if let Some(other) = table::top_at(&self.host.mounts()?, place.path()) {
+            return Err(foreign(place, &other.what));
+        }
+        let path = utf8(place)?;
+        let staged = record.staged_at.as_ref() == Some(&path);
+        if !staged || !record.used {
+            record.staged_at = Some(path);
+            record.used = true;
+            pool.save(&record)?;
+        }
+        let device = pool.attach(&record)?;
+        Ok(if staged && !device.fresh { Change::Unchanged(()) } else { Change::Created(()) })
+    }
+
+    fn stage_filesystem(
+        &self,
+        found: Located,
+        filesystem: Filesystem,
+        place: &Place,
+        further: &[String],
+    ) -> Result<Change<()>, Error> {
+        let attached = found.pool.attached(&found.record.id)?;
+        if let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
+            let Some(attached) = attached.filter(|attached| is_whole(top, attached.number)) else {
+                return Err(foreign(place, &top.what));
+            };
+            drop(attached);
+            let device = found.pool.attach(&found.record)?;
+            // Staged already; but its device may have grown since.
+            self.grow_or_warn(&found, &device, filesystem, place)?;
+            return Ok(Change::Unchanged(()));
+        }
+        match place.found()? {
+            Found::Nothing => place.make_directory()?,
+            Found::Directory if place.is_empty_directory()? => {}
+            Found::Directory => return Err(foreign(place, "a directory with files in it")),
+            Found::File | Found::Other => return Err(foreign(place, "no directory")),
+        }
+        let (found, device) = self.ready(found, filesystem)?;
+        let mut options = found.record.mount_options.clone();
+        options.extend(further.iter().filter(|option| !found.record.mount_options.contains(option)).cloned());
+        self.host.seal(place)?;
+        let mounted = self.mount_grown(&found, &device, filesystem, &options, place);
+        if mounted.is_err() {
+            // The caller's folder stays as it was.
+            let _ = self.host.unseal(place);
+        }
+        mounted?;
+        Ok(Change::Created(()))
+    }
+
+    /// Attaches the volume and sees to it that it carries its filesystem, as the guard allows.
+    fn ready(&self, found: Located, filesystem: Filesystem) -> Result<(Located, Device), Error> {
+        let Located { pool, mut record } = found;
+        let mut device = pool.attach(&record)?;
+        let probe = self.host.probe(&device)?;
+        let empty = record.format != Format::Never || pool.is_empty(&record.id)?;
+        let zeroed = match guard::judge(filesystem, &record.format, &probe, empty) {
+            Verdict::Refuse(reason) => return Err(Error::FormatRefused { id: record.id, reason }),
+            Verdict::Mount => {
+                if !record.used {
+                    record.used = true;
+                    pool.save(&record)?;
+                }
+                return Ok((Located { pool, record }, device));
+            }
+            Verdict::Format => true,
+            Verdict::FormatAgain => {
+                drop(device);
+                self.release(pool.as_ref(), &record.id)?;
+                let zeroed = pool.wipe(&record)?;
+                device = pool.attach(&record)?;
+                zeroed
+            }
+        };
+        let uuid = Uuid::new_v4();
+        record.format = Format::Started { uuid };
+        pool.save(&record)?;
+        let new = NewFilesystem { filesystem, uuid, label: &record.label, zeroed };
+        self.host.make_filesystem(&device, &new)?;
+        match self.host.probe(&device)? {
+            Probe::Found(superblock) if superblock.filesystem == filesystem && superblock.uuid == uuid => {}
+            other => {
+                let reason = format!("mkfs ended well, but the device then showed {other:?}");
+                return Err(Error::FormatRefused { id: record.id, reason });
+            }
+        }
+        // From here on it may be mounted, so it is never formatted again.
+        record.format = Format::Done { uuid };
+        record.used = true;
+        pool.save(&record)?;
+        Ok((Located { pool, record }, device))
+    }
+
+    /// Detaches a device that nothing mounts, and waits until it is gone.
+    fn release(&self, pool: &dyn Pool, id: &VolumeId) -> Result<(), Error> {
+        for _ in 0..DETACH_ATTEMPTS {
+            let Some(device) = pool.attached(id)? else { return Ok(()) };
+            if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
+                return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
+            }
+            pool.detach(id)?;
+            thread::sleep(DETACH_PAUSE);
+        }
+        Err(Error::InUse { id: id.clone(), by: "a process that has its device open".to_owned() })
+    }
+
+    /// Mounts the filesystem and makes it as large as its device, before or after mounting, whichever the kernel allows.
+    fn mount_grown(
+        &self,
+        found: &Located,
+        device: &Device,
+        filesystem: Filesystem,
+        options: &[String],
+        place: &Place,
+    ) -> Result<(), Error> {
+        self.host.mount(device, filesystem, options, place)?;
+        match self.host.grow_mounted(device, filesystem, place) {
+            Ok(_) => Ok(()),
+            Err(GrowError::Failed(error)) => {
+                // A volume that is smaller than promised is still better than none.
+                tracing::warn!(volume = %found.record.id, error = %error, "the filesystem did not grow");
+                Ok(())
+            }
+            Err(GrowError::Offline(reason)) => {
+                tracing::info!(volume = %found.record.id, reason, "growing the filesystem before it is mounted");
+                if !self.host.unmount(place)? {
+                    return Ok(());
+                }
+                let grown = self.host.grow_unmounted(device, filesystem);
+                if let Err(error) = &grown {
+                    tracing::warn!(volume = %found.record.id, error = %error, "the filesystem did not grow");
+                }
+                self.host.mount(device, filesystem, options, place)
+            }
+        }
+    }
+
+    fn grow_or_warn(
+        &self,
+        found: &Located,
+        device: &Device,
+        filesystem: Filesystem,
+        place: &Place,
+    ) -> Result<(), Error> {
+        match self.host.grow_mounted(device, filesystem, place) {
+            Ok(_) => {}
+            Err(GrowError::Offline(reason)) => {
+                tracing::debug!(volume = %found.record.id, reason, "the filesystem grows at its next mount");
+            }
+            Err(GrowError::Failed(error)) => {
+                tracing::warn!(volume = %found.record.id, %error, "the filesystem did not grow");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<Change<()>, Error> {
+        let Some(place) = Place::open(staging)? else { return self.forget_block(id, None) };
+        let found = self.find_for_teardown(id);
+        let mounts = self.host.mounts()?;
+        if let Some(top) = table::top_at(&mounts, place.path()) {
+            let attached = match &found {
+                Some((pool, _)) => pool.attached(id)?,
+                None => None,
+            };
+            if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
+                return Err(foreign(&place, &top.what));
+            }
+            if !self.host.unmount(&place)? {
+                return Err(Error::InUse {
+                    id: id.clone(),
+                    by: format!("open files below {}", place.path().display()),
+                });
+            }
+            if let Some(below) = table::top_at(&self.host.mounts()?, place.path()) {
+                return Err(foreign(&place, &below.what));
+            }
+            self.host.unseal(&place)?;
+            return Ok(Change::Created(()));
+        }
+        // A stage that was interrupted between sealing and mounting leaves a folder that its owner can't remove.
+        if place.found()? == Found::Directory && place.is_empty_directory()? {
+            self.host.unseal(&place)?;
+        }
+        self.forget_block(id, Some(&place))
+    }
+
+    /// Detaches a raw block volume's device, if it is staged at that place (or anywhere, where the place itself is gone).
+    fn forget_block(&self, id: &VolumeId, place: Option<&Place>) -> Result<Change<()>, Error> {
+        let Some((pool, Some(mut record))) = self.find_for_teardown(id) else {
+            return Ok(Change::Unchanged(()));
+        };
+        let here = match (&record.staged_at, place) {
+            (None, _) => false,
+            (Some(staged_at), Some(place)) => place.path() == Path::new(staged_at),
+            (Some(staged_at), None) => !Path::new(staged_at).exists(),
+        };
+        if record.mode != VolumeMode::Block || !here {
+            return Ok(Change::Unchanged(()));
+        }
+        if let Some(device) = pool.attached(id)? {
+            if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
+                return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
+            }
+            pool.detach(id)?;
+        }
+        record.staged_at = None;
+        pool.save(&record)?;
+        Ok(Change::Created(()))
+    }
+
+    pub(super) fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {
+        let found = self.find(id)?;
+        let (place, device) = self.device_at(&found, path)?;
+        let VolumeMode::Filesystem(filesystem) = found.record.mode else { return Ok(device.bytes) };
+        match self.host.grow_mounted(&device, filesystem, &place) {
+            Ok(_) => Ok(device.bytes),
+            Err(GrowError::Offline(reason)) => Err(Error::GrowOffline { id: id.clone(), filesystem, reason }),
+            Err(GrowError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The volume's device, which must be what is at that path (staged or published).
+    pub(super) fn device_at(&self, found: &Located, path: &Path) -> Result<(Place, Device), Error> {
+        let id = &found.record.id;
+        let not_staged =
+            |what: &str| Error::NotStaged { id: id.clone(), path: path.to_owned(), found: what.to_owned() };
+        let place = Place::open(path)?.ok_or_else(|| not_staged("its parent does not exist"))?;
+        let attached = found.pool.attached(id)?.ok_or_else(|| not_staged("the volume is not attached"))?;
+        let mounts = self.host.mounts()?;
+        let ours = match (found.record.mode, table::top_at(&mounts, place.path())) {
+            (VolumeMode::Filesystem(_), Some(top)) => is_whole(top, attached.number),
+            (VolumeMode::Block, Some(top)) => top.carries == Carries::Node { device: attached.number },
+            // A staged raw block volume shows nothing at its staging path.
+            (VolumeMode::Block, None) => found
+                .record
+                .staged_at
+                .as_deref()
+                .is_some_and(|staged_at| Path::new(staged_at) == place.path()),
+            (VolumeMode::Filesystem(_), None) => false,
+        };
+        if !ours {
+            return Err(not_staged(
+                table::top_at(&mounts, place.path()).map_or("nothing is mounted there", |top| &top.what),
+            ));
+        }
+        let device = found.pool.attach(&found.record)?;
+        Ok((place, device))
+    }
+}
+
+/// Whether a mount is the whole filesystem of a device.
+pub(super) fn is_whole(mount: &Mount, number: table::DeviceNumber) -> bool {
+    mount.carries == Carries::Filesystem { device: number, whole: true }
+}
+
+pub(super) fn foreign(place: &Place, found: &str) -> Error {
+    Error::ForeignTarget { path: place.path().to_owned(), found: found.to_owned() }
+}
+
+/// The mode can't change, so a caller that expects another one is mistaken.
+pub(super) fn check_mode(id: &VolumeId, mode: VolumeMode, block: bool) -> Result<(), Error> {
+    let is_block = mode == VolumeMode::Block;
+    if is_block == block {
+        return Ok(());
+    }
+    let name = |block| if block { "block" } else { "filesystem" }.to_owned();
+    Err(Error::Conflict { id: id.clone(), field: "mode", existing: name(is_block), requested: name(block) })
+}
+
+fn utf8(place: &Place) -> Result<String, Error> {
+    let text = place.path().to_str();
+    text.map(str::to_owned).ok_or_else(|| {
+        Error::InvalidArgument(format!("the staging path {} is not UTF-8", place.path().display()))
+    })
+}

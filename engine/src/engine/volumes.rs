@@ -1,0 +1,206 @@
+//! Making, changing, growing and deleting volumes.
+
+use std::{thread, time::Duration};
+
+use jiff::Timestamp;
+
+use super::core::{Core, Located};
+use crate::{
+    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    mount::{options, table},
+    pool::{
+        Pool,
+        directory::FILESYSTEM_SECTOR,
+        record::{Format, Record},
+        space::GRAIN,
+    },
+};
+
+/// The largest volume, in bytes: 1 PiB.
+const MAX_VOLUME_BYTES: u64 = 1 << 50;
+
+/// How often, and how far apart, we look whether the kernel let go of a device after its last mount.
+const RELEASE_ATTEMPTS: u32 = 50;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
+/// A size as volumes have it: a whole number of [`GRAIN`], within bounds.
+fn whole(size_bytes: u64) -> Result<u64, Error> {
+    let rounded =
+        size_bytes.checked_next_multiple_of(GRAIN).filter(|size| (GRAIN..=MAX_VOLUME_BYTES).contains(size));
+    rounded.ok_or_else(|| {
+        Error::InvalidArgument(format!(
+            "a volume has between {GRAIN} bytes and 1 PiB, not {size_bytes} bytes"
+        ))
+    })
+}
+
+impl Core {
+    pub(super) fn create(&self, pool_name: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
+        let size_bytes = whole(spec.size_bytes)?;
+        if let VolumeMode::Filesystem(filesystem) = spec.mode {
+            options::check(filesystem, &spec.mount_options)?;
+            let smallest = filesystem.min_volume_bytes();
+            if size_bytes < smallest {
+                return Err(Error::InvalidArgument(format!(
+                    "{filesystem} needs a volume of at least {} MiB, not {size_bytes} bytes",
+                    smallest >> 20
+                )));
+            }
+        }
+        // A volume is looked for in all pools: the same id twice on a node would make "which one" a guess.
+        let pool = self.pool(pool_name)?;
+        if let Some(found) = self.find_maybe_usable(&spec.id)? {
+            return unchanged(&found, pool_name, spec, size_bytes);
+        }
+        let reservation = self.reserve(pool.as_ref(), 0, size_bytes)?;
+        let sector_bytes = match spec.mode {
+            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
+            VolumeMode::Block => pool.block_sector_bytes(),
+        };
+        let record = Record {
+            id: spec.id.clone(),
+            size_bytes,
+            mode: spec.mode,
+            sector_bytes,
+            format: Format::Never,
+            used: false,
+            staged_at: None,
+            label: spec.label.clone(),
+            owner: spec.owner.clone(),
+            mount_options: spec.mount_options.clone(),
+            created_at: Timestamp::now(),
+        };
+        match pool.create(&record) {
+            // The space of deleted volumes counts as free although their blocks are still being freed.
+            Err(Error::OutOfSpace { .. }) => {
+                self.sweep();
+                pool.create(&record)?;
+            }
+            other => other?,
+        }
+        drop(reservation);
+        Ok(Change::Created(Located { pool, record }.info()))
+    }
+
+    /// Like `find_maybe`, but a pool that is down elsewhere does not stop creations in the others.
+    fn find_maybe_usable(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
+        match self.find_maybe(id) {
+            Err(Error::PoolUnavailable(_)) => Ok(None),
+            other => other,
+        }
+    }
+
+    pub(super) fn set_mount_options(&self, id: &VolumeId, options: Vec<String>) -> Result<Change<()>, Error> {
+        let Located { pool, mut record } = self.find(id)?;
+        match record.mode {
+            VolumeMode::Filesystem(filesystem) => options::check(filesystem, &options)?,
+            VolumeMode::Block if options.is_empty() => {}
+            VolumeMode::Block => {
+                return Err(Error::InvalidArgument("a raw block volume has no mount options".to_owned()));
+            }
+        }
+        if record.mount_options == options {
+            return Ok(Change::Unchanged(()));
+        }
+        record.mount_options = options;
+        pool.save(&record)?;
+        Ok(Change::Created(()))
+    }
+
+    pub(super) fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
+        let size_bytes = whole(size_bytes)?;
+        let mut found = self.find(id)?;
+        let existing = found.record.size_bytes;
+        if size_bytes < existing {
+            return Err(Error::Shrink { id: id.clone(), existing, requested: size_bytes });
+        }
+        if size_bytes == existing {
+            // A growth that was interrupted after the record may have left the device behind.
+            found.pool.resize(&found.record)?;
+            return Ok(Change::Unchanged(found.info()));
+        }
+        let reservation = self.reserve(found.pool.as_ref(), existing, size_bytes)?;
+        found.record.size_bytes = size_bytes;
+        found.pool.resize(&found.record)?;
+        found.pool.save(&found.record)?;
+        drop(reservation);
+        Ok(Change::Created(found.info()))
+    }
+
+    pub(super) fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
+        let Some(Located { pool, record }) = self.find_maybe(id)? else { return Ok(Change::Unchanged(())) };
+        if only_if_unused && record.used {
+            return Err(Error::MayHoldData { id: id.clone() });
+        }
+        self.check_unused(pool.as_ref(), &record)?;
+        if pool.delete(id)? { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
+    }
+
+    fn check_unused(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+        let in_use = |by: String| Err(Error::InUse { id: record.id.clone(), by });
+        for attempt in 0..=RELEASE_ATTEMPTS {
+            let Some(device) = pool.attached(&record.id)? else { return Ok(()) };
+            if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
+                return in_use(user.point.display().to_string());
+            }
+            if let (VolumeMode::Block, Some(staged_at)) = (record.mode, &record.staged_at) {
+                return in_use(format!("{staged_at} (staged)"));
+            }
+            if record.mode == VolumeMode::Block {
+                pool.detach(&record.id)?;
+            }
+            // The kernel detaches a device a moment after its last mount went; a mount in another namespace keeps it for longer.
+            if attempt == RELEASE_ATTEMPTS {
+                let node = device.node.display();
+                return in_use(format!("{node}: a process or another mount namespace still has it open"));
+            }
+            thread::sleep(RELEASE_PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an existing volume is what was asked for.
+fn unchanged(
+    found: &Located,
+    pool_name: &str,
+    spec: &VolumeSpec,
+    size_bytes: u64,
+) -> Result<Change<VolumeInfo>, Error> {
+    let conflict = |field, existing: String, requested: String| {
+        Err(Error::Conflict { id: spec.id.clone(), field, existing, requested })
+    };
+    let pool = &found.pool.config().name;
+    if pool != pool_name {
+        return conflict("pool", pool.clone(), pool_name.to_owned());
+    }
+    if found.record.mode != spec.mode {
+        return conflict("mode", found.record.mode.to_string(), spec.mode.to_string());
+    }
+    if found.record.size_bytes < size_bytes {
+        return conflict("size", format!("{} bytes", found.record.size_bytes), format!("{size_bytes} bytes"));
+    }
+    Ok(Change::Unchanged(found.info()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_blocks_within_bounds() {
+        for (asked, expected) in [
+            (0, None),
+            (1, Some(4096)),
+            (4096, Some(4096)),
+            (4097, Some(8192)),
+            (1 << 50, Some(1 << 50)),
+            ((1 << 50) + 1, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(whole(asked).ok(), expected, "{asked}");
+        }
+        let message = whole(0).unwrap_err().to_string();
+        assert!(message.contains("4096 bytes and 1 PiB"), "{message}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The guard against formatting: whether a filesystem may be made on a volume's device.
+//!
+//! Only our own record can say that a volume was never formatted. A probe that finds nothing proves nothing, since a sick device can read as
+//! zeros; a probe that finds something always forbids.
+
+use crate::{Filesystem, filesystem::probe::Probe, pool::record::Format};
+
+/// What may be done with the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Make the filesystem: it never held data.
+    Format,
+    /// Wipe the remains of an interrupted mkfs, then make the filesystem: it was never mounted.
+    FormatAgain,
+    /// It carries the filesystem that we made.
+    Mount,
+    /// Touch nothing; the text says why.
+    Refuse(String),
+}
+
+/// Decides from what the record says, what the device shows, and whether the image holds any data (`image_is_empty` comes from the image's
+/// own map, not from the device).
+pub(crate) fn judge(expected: Filesystem, format: &Format, probe: &Probe, image_is_empty: bool) -> Verdict {
+    match (format, probe) {
+        (Format::Never, Probe::Zeros) if image_is_empty => Verdict::Format,
+        (Format::Never, Probe::Zeros) => {
+            Verdict::Refuse("the record says it was never formatted, but its image holds data".to_owned())
+        }
+        (Format::Never, Probe::Found(superblock)) => Verdict::Refuse(format!(
+            "the record says it was never formatted, but the device carries {} {}",
+            superblock.filesystem, superblock.uuid
+        )),
+        (Format::Never, Probe::Unknown) => Verdict::Refuse(
+            "the record says it was never formatted, but the device carries unknown data".to_owned(),
+        ),
+        (Format::Started { .. }, _) => Verdict::FormatAgain,
+        (Format::Done { uuid }, Probe::Found(superblock))
+            if superblock.filesystem == expected && superblock.uuid == *uuid =>
+        {
+            Verdict::Mount
+        }
+        (Format::Done { uuid }, probe) => Verdict::Refuse(format!(
+            "the record says it carries {expected} {uuid}, but the device shows {}; check the disk below",
+            shown(probe)
+        )),
+    }
+}
+
+fn shown(probe: &Probe) -> String {
+    match probe {
+        Probe::Found(superblock) => format!("{} {}", superblock.filesystem, superblock.uuid),
+        Probe::Unknown => "no filesystem".to_owned(),
+        Probe::Zeros => "only zeros".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::filesystem::probe::Superblock;
+
+    #[test]
+    fn bug_01_bug_02_only_the_record_allows_formatting() {
+        let uuid = Uuid::from_u128(7);
+        let other = Uuid::from_u128(8);
+        let found =
+            |filesystem, uuid| Probe::Found(Superblock { filesystem, uuid, label: String::new(), bytes: 0 });
+        let ours = found(Filesystem::Ext4, uuid);
+        let (never, started, done) = (Format::Never, Format::Started { uuid }, Format::Done { uuid });
+        let table: [(&Format, Probe, bool, &str); 16] = [
+            (&never, Probe::Zeros, true, "format"),
+            (&never, Probe::Zeros, false, "refuse"),
+            (&never, Probe::Unknown, true, "refuse"),
+            (&never, Probe::Unknown, false, "refuse"),
+            (&never, ours.clone(), true, "refuse"),
+            (&never, ours.clone(), false, "refuse"),
+            (&started, Probe::Zeros, true, "again"),
+            (&started, Probe::Zeros, false, "again"),
+            (&started, Probe::Unknown, false, "again"),
+            (&started, ours.clone(), false, "again"),
+            (&done, ours, false, "mount"),
+            (&done, Probe::Zeros, true, "refuse"),
+            (&done, Probe::Zeros, false, "refuse"),
+            (&done, Probe::Unknown, false, "refuse"),
+            (&done, found(Filesystem::Ext4, other), false, "refuse"),
+            (&done, found(Filesystem::Xfs, uuid), false, "refuse"),
+        ];
+        for (format, probe, empty, expected) in table {
+            let verdict = judge(Filesystem::Ext4, format, &probe, empty);
+            let name = match &verdict {
+                Verdict::Format => "format",
+                Verdict::FormatAgain => "again",
+                Verdict::Mount => "mount",
+                Verdict::Refuse(reason) => {
+                    assert!(reason.contains("the record says"), "{reason}");
+                    "refuse"
+                }
+            };
+            assert_eq!(name, expected, "{format:?} {probe:?} empty={empty}");
+        }
+    }
+}

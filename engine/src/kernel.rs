@@ -1,0 +1,271 @@
+//! The kernel calls for which no safe wrapper exists: loop devices, growing mounted filesystems, one mount attribute, and the death signal
+//! of child processes. Nothing is decided here; each function is one call.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::c_void,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use rustix::ioctl::{self, Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, opcode};
+
+/// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device when its last user is gone.
+pub(crate) const LOOP_AUTOCLEAR: u32 = 4;
+/// `LO_FLAGS_DIRECT_IO`
+pub(crate) const LOOP_DIRECT_IO: u32 = 16;
+
+const LOOP_CLR_FD: Opcode = 0x4c01;
+const LOOP_GET_STATUS64: Opcode = 0x4c05;
+const LOOP_SET_CAPACITY: Opcode = 0x4c07;
+const LOOP_CONFIGURE: Opcode = 0x4c0a;
+const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
+const BLKGETSIZE64: Opcode = opcode::read::<u64>(0x12, 114);
+const XFS_IOC_FSGEOMETRY_V1: Opcode = opcode::read::<XfsGeometry>(b'X', 100);
+const XFS_IOC_FSGROWFSDATA: Opcode = opcode::write::<XfsGrow>(b'X', 110);
+const BTRFS_IOC_RESIZE: Opcode = opcode::write::<BtrfsResize>(0x94, 3);
+
+/// `struct loop_info64` of `linux/loop.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of `linux/loop.h`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<LoopConfig>() == 304);
+
+/// `struct xfs_fsop_geom_v1` of `xfs_fs.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct XfsGeometry {
+    block_size: u32,
+    rt_extent_size: u32,
+    ag_blocks: u32,
+    ag_count: u32,
+    log_blocks: u32,
+    sector_size: u32,
+    inode_size: u32,
+    inode_max_percent: u32,
+    data_blocks: u64,
+    rt_blocks: u64,
+    rt_extents: u64,
+    log_start: u64,
+    uuid: [u8; 16],
+    stripe_unit: u32,
+    stripe_width: u32,
+    version: i32,
+    flags: u32,
+    log_sector_size: u32,
+    rt_sector_size: u32,
+    dir_block_size: u32,
+}
+
+/// `struct xfs_growfs_data` of `xfs_fs.h`.
+#[repr(C)]
+struct XfsGrow {
+    new_blocks: u64,
+    inode_max_percent: u32,
+}
+
+const _: () = assert!(size_of::<XfsGeometry>() == 112 && size_of::<XfsGrow>() == 16);
+
+/// `struct btrfs_ioctl_vol_args` of `linux/btrfs.h`.
+#[repr(C)]
+struct BtrfsResize {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+const _: () = assert!(size_of::<BtrfsResize>() == 4096);
+
+/// `struct mount_attr` of `linux/mount.h`.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// What a loop device says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoopStatus {
+    /// Device number of the filesystem that the backing file lies on, as in `stat`.
+    pub(crate) device: u64,
+    /// The backing file's inode.
+    pub(crate) inode: u64,
+    /// `LOOP_…` flags.
+    pub(crate) flags: u32,
+    /// The name given when it was attached, up to 63 bytes.
+    pub(crate) name: String,
+}
+
+/// Opcode of a call whose result is the returned number itself.
+struct ReturnsNumber;
+
+// SAFETY: LOOP_CTL_GET_FREE takes no argument, touches no memory of ours and returns a device number or an error.
+unsafe impl Ioctl for ReturnsNumber {
+    type Output = i32;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        LOOP_CTL_GET_FREE
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> rustix::io::Result<i32> {
+        Ok(out)
+    }
+}
+
+/// The number of a free loop device; `control` is `/dev/loop-control`. Somebody else may take it before we do.
+pub(crate) fn loop_get_free(control: impl AsFd) -> io::Result<i32> {
+    // SAFETY: see `ReturnsNumber`.
+    Ok(unsafe { ioctl::ioctl(control, ReturnsNumber) }?)
+}
+
+/// Attaches an image to a loop device. `name` is cut to 63 bytes.
+pub(crate) fn loop_configure(
+    device: impl AsFd,
+    image: BorrowedFd<'_>,
+    block_size: u32,
+    flags: u32,
+    name: &str,
+) -> io::Result<()> {
+    let mut file_name = [0; 64];
+    for (to, from) in file_name.iter_mut().take(63).zip(name.bytes()) {
+        *to = from;
+    }
+    let info = LoopInfo {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags,
+        file_name,
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+    };
+    let fd = u32::try_from(image.as_raw_fd()).expect("an open descriptor is not negative");
+    let config = LoopConfig { fd, block_size, info, reserved: [0; 8] };
+    // SAFETY: LOOP_CONFIGURE reads one `struct loop_config`, whose layout `LoopConfig` repeats (size checked above).
+    Ok(unsafe { ioctl::ioctl(device, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }?)
+}
+
+/// What a loop device is attached to; `ENXIO` when to nothing.
+pub(crate) fn loop_status(device: impl AsFd) -> io::Result<LoopStatus> {
+    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`, whose layout `LoopInfo` repeats (size checked above).
+    let info = unsafe { ioctl::ioctl(device, Getter::<LOOP_GET_STATUS64, LoopInfo>::new()) }?;
+    let end = info.file_name.iter().position(|&byte| byte == 0).unwrap_or(info.file_name.len());
+    let name = String::from_utf8_lossy(&info.file_name[..end]).into_owned();
+    Ok(LoopStatus { device: info.device, inode: info.inode, flags: info.flags, name })
+}
+
+/// Detaches a loop device: at once, or when its last user closes it.
+pub(crate) fn loop_clear(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: LOOP_CLR_FD takes no argument.
+    Ok(unsafe { ioctl::ioctl(device, NoArg::<LOOP_CLR_FD>::new()) }?)
+}
+
+/// Makes a loop device as large as its image is now.
+pub(crate) fn loop_set_capacity(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: LOOP_SET_CAPACITY takes no argument.
+    Ok(unsafe { ioctl::ioctl(device, NoArg::<LOOP_SET_CAPACITY>::new()) }?)
+}
+
+/// Size of a block device in bytes.
+pub(crate) fn block_device_bytes(device: impl AsFd) -> io::Result<u64> {
+    // SAFETY: BLKGETSIZE64 writes one u64.
+    Ok(unsafe { ioctl::ioctl(device, Getter::<BLKGETSIZE64, u64>::new()) }?)
+}
+
+/// Size of a mounted XFS in bytes, as the kernel has it in memory (the superblock on disk lags behind).
+pub(crate) fn xfs_bytes(mounted: impl AsFd) -> io::Result<u64> {
+    let geometry = xfs_geometry(mounted)?;
+    Ok(geometry.data_blocks.saturating_mul(u64::from(geometry.block_size)))
+}
+
+fn xfs_geometry(mounted: impl AsFd) -> io::Result<XfsGeometry> {
+    // SAFETY: XFS_IOC_FSGEOMETRY_V1 writes one `struct xfs_fsop_geom_v1`, whose layout `XfsGeometry` repeats (size checked above).
+    Ok(unsafe { ioctl::ioctl(mounted, Getter::<XFS_IOC_FSGEOMETRY_V1, XfsGeometry>::new()) }?)
+}
+
+/// Grows a mounted XFS to that many bytes.
+pub(crate) fn xfs_grow(mounted: impl AsFd, bytes: u64) -> io::Result<()> {
+    let geometry = xfs_geometry(&mounted)?;
+    let grow = XfsGrow {
+        new_blocks: bytes / u64::from(geometry.block_size).max(1),
+        inode_max_percent: geometry.inode_max_percent,
+    };
+    // SAFETY: XFS_IOC_FSGROWFSDATA reads one `struct xfs_growfs_data`, whose layout `XfsGrow` repeats (size checked above).
+    Ok(unsafe { ioctl::ioctl(mounted, Setter::<XFS_IOC_FSGROWFSDATA, XfsGrow>::new(grow)) }?)
+}
+
+/// Grows a mounted btrfs of one device to the device's size.
+pub(crate) fn btrfs_grow(mounted: impl AsFd) -> io::Result<()> {
+    let mut name = [0; 4088];
+    name[..3].copy_from_slice(b"max");
+    let resize = BtrfsResize { fd: 0, name };
+    // SAFETY: BTRFS_IOC_RESIZE reads one `struct btrfs_ioctl_vol_args`, whose layout `BtrfsResize` repeats (size checked above).
+    Ok(unsafe { ioctl::ioctl(mounted, Setter::<BTRFS_IOC_RESIZE, BtrfsResize>::new(resize)) }?)
+}
+
+/// Makes a mount read-only before it is attached to the tree, so that nobody ever sees it writable.
+pub(crate) fn mount_set_readonly(mount: impl AsFd) -> io::Result<()> {
+    const MOUNT_ATTR_RDONLY: u64 = 1;
+    let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, user_namespace: 0 };
+    // SAFETY: mount_setattr(2) reads an empty path and one `struct mount_attr` of the given size, both alive during the call. rustix has
+    // no wrapper, and remounting by path is refused for a mount that is not in the tree yet.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the kernel kill the child when the thread that starts it ends: a mkfs must not outlive the process that knows of it.
+pub(crate) fn die_with_parent(command: &mut tokio::process::Command) {
+    // SAFETY: the closure runs between fork and exec and does one prctl(2), which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! Parsing `/proc/self/mountinfo` (format: proc_pid_mountinfo(5)).
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+
+use crate::mount::table::DeviceNumber;
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) id: u64,
+    pub(crate) parent: u64,
+    pub(crate) device: DeviceNumber,
+    /// Which folder or file of the filesystem is mounted; `/` is all of it.
+    pub(crate) root: PathBuf,
+    /// Where, seen from this process's root.
+    pub(crate) point: PathBuf,
+    /// Whether the mount (not the filesystem) is read-only.
+    pub(crate) readonly: bool,
+    pub(crate) fstype: String,
+    pub(crate) source: PathBuf,
+}
+
+/// Parses the whole table. `Err` holds the first line that makes no sense.
+pub(crate) fn parse(text: &[u8]) -> Result<Vec<Line>, String> {
+    text.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| parse_line(line).ok_or_else(|| String::from_utf8_lossy(line).into_owned()))
+        .collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Line> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
+    let root = path(fields.next()?);
+    let point = path(fields.next()?);
+    let readonly = fields.next()?.split(|&byte| byte == b',').any(|option| option == b"ro");
+    // Optional fields until a single dash.
+    fields.find(|field| *field == b"-")?;
+    let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    let source = path(fields.next()?);
+    let device = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+    Some(Line { id, parent, device, root, point, readonly, fstype, source })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// The kernel writes space, tab, line break, backslash and `#` as three octal digits.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = |digit: u8| if (b'0'..=b'7').contains(&digit) { Some(digit - b'0') } else { None };
+        rest = match (byte, tail) {
+            (b'\\', [a, b, c, tail @ ..]) => match (octal(*a), octal(*b), octal(*c)) {
+                (Some(a @ 0..=3), Some(b), Some(c)) => {
+                    bytes.push(a << 6 | b << 3 | c);
+                    tail
+                }
+                _ => {
+                    bytes.push(byte);
+                    &rest[1..]
+                }
+            },
+            _ => {
+                bytes.push(byte);
+                tail
+            }
+        };
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn real_lines_are_understood() {
+        let text = b"36 35 98:0 /mnt1 /mnt/with\\040space rw,noatime master:1 shared:3 - ext3 /dev/root rw,errors=continue\n\
+            26 24 0:21 / /proc rw,relatime - proc proc rw\n\
+            41 36 7:3 / /a\\134b\\012c ro,nodev - btrfs /dev/loop3 rw\n";
+        let lines = parse(text).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0].point, PathBuf::from("/mnt/with space"));
+        assert_eq!(lines[0].root, PathBuf::from("/mnt1"));
+        assert_eq!(lines[0].device, DeviceNumber { major: 98, minor: 0 });
+        assert!(!lines[0].readonly);
+        assert_eq!(lines[2].point, PathBuf::from("/a\\b\nc"));
+        assert_eq!(lines[2].source, PathBuf::from("/dev/loop3"));
+        assert_eq!(lines[2].parent, 36);
+        assert!(lines[2].readonly);
+    }
+
+    #[test]
+    fn this_process_table_is_understood() {
+        let lines = parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
+        assert!(lines.iter().any(|line| line.point == PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn a_line_cut_off_is_an_error_that_shows_it() {
+        assert_eq!(parse(b"26 24 0:21 / /proc rw").unwrap_err(), "26 24 0:21 / /proc rw");
+    }
+
+    fn escape(bytes: &[u8]) -> Vec<u8> {
+        bytes
+            .iter()
+            .flat_map(|&byte| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+                _ => vec![byte],
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_round_trips(name in proptest::collection::vec(1_u8..=255, 0..40), options in "[a-z,]{0,12}") {
+            let mut line = b"1 2 3:4 / /".to_vec();
+            line.extend(escape(&name));
+            line.extend(format!(" rw,{options} shared:1 - ext4 /dev/x rw\n").bytes());
+            let lines = parse(&line).unwrap();
+            let mut expected = vec![b'/'];
+            expected.extend(&name);
+            prop_assert_eq!(lines[0].point.as_os_str().as_bytes(), expected.as_slice());
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&text);
+        }
+    }
+}

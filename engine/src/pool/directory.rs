@@ -1,0 +1,454 @@
+//! The directory pool: image files on any filesystem, made devices by direct-I/O loop devices.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{self, FallocateFlags, IFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::{
+    Error, PoolError, VolumeId, VolumeMode,
+    error::Context,
+    pool::{
+        Attached, Backend, Device, Pool, PoolConfig, Promised, Provisioning, Scanned,
+        loops::{self, Identity, Loop},
+        record::Record,
+        space::Disk,
+        store::{self, Broken, IMAGE, Store},
+    },
+};
+
+/// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below read before it writes.
+pub(crate) const FILESYSTEM_SECTOR: u32 = 4096;
+
+/// How much of an image's data is read to see whether it is all zeros, in bytes.
+const EMPTY_CHECK_LIMIT: u64 = 64 << 20;
+
+/// A directory of images.
+pub(crate) struct DirectoryPool {
+    config: PoolConfig,
+    thick: bool,
+    store: Store,
+    /// Sizes of all volumes, as promised. The disk has the truth; this spares reading every record for each creation.
+    sizes: Mutex<BTreeMap<VolumeId, u64>>,
+    /// Where a volume's loop device was last seen: a hint, checked before use.
+    hints: Mutex<HashMap<VolumeId, u32>>,
+    direct_io: AtomicU8,
+    block_sector: u32,
+}
+
+impl DirectoryPool {
+    pub(crate) fn open(config: &PoolConfig) -> Result<Self, PoolError> {
+        let Backend::Directory { path, provisioning, create_path } = &config.backend;
+        let store = Store::open(&config.name, path, *create_path, true)?;
+        let block_sector = direct_io_alignment(store.root()).unwrap_or(512).clamp(512, 4096);
+        let pool = Self {
+            config: config.clone(),
+            thick: *provisioning == Provisioning::Thick,
+            store,
+            sizes: Mutex::default(),
+            hints: Mutex::default(),
+            direct_io: AtomicU8::new(UNKNOWN),
+            block_sector,
+        };
+        pool.scan()?;
+        Ok(pool)
+    }
+
+    fn error(&self, what: &str, error: &io::Error) -> PoolError {
+        PoolError {
+            pool: self.config.name.clone(),
+            path: self.store.path().to_owned(),
+            reason: format!("{what}: {error}"),
+            errno: error.raw_os_error(),
+        }
+    }
+
+    fn image_path(&self, id: &VolumeId) -> PathBuf {
+        self.store.path_of(id, IMAGE)
+    }
+
+    fn open_image(&self, id: &VolumeId, flags: OFlags) -> Result<OwnedFd, Error> {
+        let folder = self.store.folder(id)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        match store::open_beneath(&folder, IMAGE, flags) {
+            Err(Errno::NOENT) => Err(Error::BrokenRecord {
+                id: id.clone(),
+                reason: format!("its image {} is missing", self.image_path(id).display()),
+            }),
+            other => other.doing(|| format!("open {}", self.image_path(id).display())),
+        }
+    }
+
+    fn identity(&self, id: &VolumeId) -> Result<Option<Identity>, Error> {
+        let Some(folder) = self.store.folder(id)? else { return Ok(None) };
+        match fs::statat(&folder, IMAGE, fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other
+                .map(|stat| Some(Identity::of(&stat)))
+                .doing(|| format!("look at {}", self.image_path(id).display())),
+        }
+    }
+
+    fn find(&self, id: &VolumeId) -> Result<Option<Loop>, Error> {
+        let Some(identity) = self.identity(id)? else { return Ok(None) };
+        let hint = lock(&self.hints).get(id).copied();
+        let found =
+            loops::find(identity, hint).doing(|| format!("look for the loop device of volume {id}"))?;
+        match &found {
+            Some(found) => lock(&self.hints).insert(id.clone(), found.index()),
+            None => lock(&self.hints).remove(id),
+        };
+        Ok(found)
+    }
+
+    fn remember(&self, found: &Loop) {
+        self.direct_io.store(if found.direct_io() { YES } else { NO }, Ordering::Relaxed);
+    }
+
+    /// Gives an image its length, and its blocks where the pool is thick. Never shortens it.
+    fn lengthen(&self, image: &OwnedFd, record: &Record) -> Result<(), Error> {
+        let doing =
+            || format!("make {} {} bytes long", self.image_path(&record.id).display(), record.size_bytes);
+        let length = u64::try_from(fs::fstat(image).doing(doing)?.st_size).unwrap_or(0);
+        if length >= record.size_bytes {
+            return Ok(());
+        }
+        let result = if self.thick {
+            fs::fallocate(image, FallocateFlags::empty(), 0, record.size_bytes)
+        } else {
+            fs::ftruncate(image, record.size_bytes)
+        };
+        match result {
+            Ok(()) => fs::fsync(image).doing(doing),
+            Err(Errno::NOSPC | Errno::DQUOT) => Err(Error::OutOfSpace {
+                pool: self.config.name.clone(),
+                requested: record.size_bytes,
+                largest: self.disk()?.free,
+            }),
+            Err(Errno::FBIG) => Err(Error::InvalidArgument(format!(
+                "the filesystem below pool {} can't hold a file of {} bytes",
+                self.config.name, record.size_bytes
+            ))),
+            Err(Errno::OPNOTSUPP) => Err(Error::Unsupported(format!(
+                "the filesystem below pool {} can't allocate ahead: make the pool thin",
+                self.config.name
+            ))),
+            Err(error) => Err(error).doing(doing),
+        }
+    }
+
+    /// An image shorter than its record lost data: growing it back would hide that.
+    fn check_length(&self, image: &OwnedFd, record: &Record) -> Result<(), Error> {
+        let stat = fs::fstat(image).doing(|| format!("look at {}", self.image_path(&record.id).display()))?;
+        if u64::try_from(stat.st_size).unwrap_or(0) >= record.size_bytes {
+            return Ok(());
+        }
+        let (path, length, promised) = (self.image_path(&record.id), stat.st_size, record.size_bytes);
+        let reason =
+            format!("its image {} was cut off: {length} of {promised} bytes are there", path.display());
+        Err(Error::BrokenRecord { id: record.id.clone(), reason })
+    }
+
+    fn mark(&self) -> String {
+        format!("tierce:{}:", &self.store.id.simple().to_string()[..8])
+    }
+}
+
+const UNKNOWN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+
+impl Pool for DirectoryPool {
+    fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    fn check(&self) -> Result<(), PoolError> {
+        self.store.check()
+    }
+
+    fn disk(&self) -> Result<Disk, PoolError> {
+        let bad = |error: Errno| self.error("can't ask the filesystem for its size", &error.into());
+        let stat = fs::fstat(self.store.root()).map_err(bad)?;
+        let space = fs::fstatvfs(self.store.root()).map_err(bad)?;
+        Ok(Disk {
+            id: stat.st_dev,
+            capacity: space.f_blocks.saturating_mul(space.f_frsize),
+            free: space.f_bavail.saturating_mul(space.f_frsize),
+            trash: self.store.trash_bytes(),
+        })
+    }
+
+    fn promised(&self) -> Promised {
+        let sizes = lock(&self.sizes).clone();
+        let allocated = sizes.keys().map(|id| self.allocated(id)).sum();
+        let volumes = u64::try_from(sizes.len()).expect("a count fits");
+        Promised { volumes, promised: sizes.values().sum(), allocated }
+    }
+
+    fn direct_io(&self) -> Option<bool> {
+        match self.direct_io.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            state => Some(state == YES),
+        }
+    }
+
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        let bad = |error: &io::Error| self.error("can't list the volumes", error);
+        let (ids, others) = self.store.ids().map_err(|error| bad(&error))?;
+        let mut found = Vec::new();
+        let mut sizes = BTreeMap::new();
+        for id in ids {
+            let record = match self.store.load(&id) {
+                Ok(None) => continue,
+                Ok(Some(record)) => record,
+                Err(error) => Err(Broken { file: self.store.path_of(&id, ""), reason: chain(&error) }),
+            };
+            let image = self.store.image_size(&id);
+            let record = match (record, image) {
+                (Ok(_), None) => {
+                    Err(Broken { file: self.image_path(&id), reason: "the image is missing".to_owned() })
+                }
+                (record, _) => record,
+            };
+            let (allocated, length) = image.unwrap_or_default();
+            // A broken volume's image still takes its place.
+            sizes.insert(id.clone(), record.as_ref().map_or(length, |record| record.size_bytes));
+            found.push(Scanned { id: Some(id), allocated, record });
+        }
+        for name in others {
+            let broken = Broken {
+                file: self.store.path().join("volumes").join(name),
+                reason: "the name is not a volume id".to_owned(),
+            };
+            found.push(Scanned { id: None, allocated: 0, record: Err(broken) });
+        }
+        *lock(&self.sizes) = sizes;
+        Ok(found)
+    }
+
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.store.load(id)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        self.store.save(record)?;
+        lock(&self.sizes).insert(record.id.clone(), record.size_bytes);
+        Ok(())
+    }
+
+    fn allocated(&self, id: &VolumeId) -> u64 {
+        self.store.image_size(id).map_or(0, |(allocated, _)| allocated)
+    }
+
+    fn block_sector_bytes(&self) -> u32 {
+        self.block_sector
+    }
+
+    fn create(&self, record: &Record) -> Result<(), Error> {
+        self.store.insert(record, |folder| {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let image = fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR)
+                .doing(|| format!("make {}", self.image_path(&record.id).display()))?;
+            // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs knows the flag.
+            if let Ok(flags) = fs::ioctl_getflags(&image) {
+                let _ = fs::ioctl_setflags(&image, flags | IFlags::NOCOW);
+            }
+            self.lengthen(&image, record)
+        })?;
+        lock(&self.sizes).insert(record.id.clone(), record.size_bytes);
+        Ok(())
+    }
+
+    fn resize(&self, record: &Record) -> Result<(), Error> {
+        let image = self.open_image(&record.id, OFlags::RDWR)?;
+        self.lengthen(&image, record)?;
+        if let Some(device) = self.find(&record.id)? {
+            device.follow_image().doing(|| format!("grow {}", device.node().display()))?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        let removed = self.store.remove(id)?;
+        lock(&self.sizes).remove(id);
+        lock(&self.hints).remove(id);
+        Ok(removed)
+    }
+
+    fn sweep(&self) -> (usize, Vec<String>) {
+        self.store.sweep_trash()
+    }
+
+    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+        self.store.sweep_new()
+    }
+
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
+        let image = File::from(self.open_image(id, OFlags::RDONLY)?);
+        all_zeros(image).doing(|| format!("read {}", self.image_path(id).display()))
+    }
+
+    fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        let image = self.open_image(&record.id, OFlags::RDWR)?;
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fs::fallocate(&image, punch, 0, record.size_bytes) {
+            Err(Errno::OPNOTSUPP) => return Ok(false),
+            other => other.doing(|| format!("empty {}", self.image_path(&record.id).display()))?,
+        }
+        if self.thick {
+            fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
+                .doing(|| format!("allocate {}", self.image_path(&record.id).display()))?;
+        }
+        Ok(true)
+    }
+
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
+        let id = &record.id;
+        let (device, fresh) = if let Some(found) = self.find(id)? {
+            (found, false)
+        } else {
+            let image = self.open_image(id, OFlags::RDWR)?;
+            self.check_length(&image, record)?;
+            // A filesystem's loop device goes with its last mount, so a plugin that is killed leaks none. A raw block device must stay
+            // while nobody has it open.
+            let autoclear = matches!(record.mode, VolumeMode::Filesystem(_));
+            let name = format!("{}{id}", self.mark());
+            let attached = loops::attach(image.as_fd(), record.sector_bytes, autoclear, &name)
+                .doing(|| format!("attach {} to a loop device", self.image_path(id).display()))?;
+            lock(&self.hints).insert(id.clone(), attached.index());
+            (attached, true)
+        };
+        self.remember(&device);
+        let size =
+            |device: &Loop| device.bytes().doing(|| format!("ask {} for its size", device.node().display()));
+        let mut bytes = size(&device)?;
+        if bytes < record.size_bytes {
+            device.follow_image().doing(|| format!("grow {}", device.node().display()))?;
+            bytes = size(&device)?;
+        }
+        Ok(Device {
+            number: device.number(),
+            node: device.node(),
+            bytes,
+            fresh,
+            _hold: Some(device.into_fd()),
+        })
+    }
+
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        Ok(self.find(id)?.map(|device| Attached {
+            number: device.number(),
+            node: device.node(),
+            autoclear: device.autoclear(),
+        }))
+    }
+
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
+        let Some(device) = self.find(id)? else { return Ok(false) };
+        let node = device.node();
+        device.detach().doing(|| format!("detach {}", node.display()))?;
+        Ok(true)
+    }
+
+    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
+        let (mut freed, mut problems) = (Vec::new(), Vec::new());
+        let images: HashMap<Identity, VolumeId> = match self.store.ids() {
+            // Without the list nothing is known to be stale.
+            Err(error) => return (freed, vec![chain(&self.error("can't list the volumes", &error))]),
+            Ok((ids, _)) => ids.into_iter().filter_map(|id| Some((self.identity(&id).ok()??, id))).collect(),
+        };
+        let found = match loops::all(|_| true) {
+            Ok(found) => found,
+            Err(error) => return (freed, vec![format!("list the loop devices: {error}")]),
+        };
+        let mark = self.mark();
+        for device in found.into_iter().filter(|device| device.name().starts_with(&mark)) {
+            let attached =
+                Attached { number: device.number(), node: device.node(), autoclear: device.autoclear() };
+            if images.get(&device.identity()).is_some_and(|id| !is_stale(id, &attached)) {
+                continue;
+            }
+            match device.detach() {
+                Ok(true) => freed.push(attached.node.display().to_string()),
+                // Its last user will free it.
+                Ok(false) => {}
+                Err(error) => problems.push(format!("detach {}: {error}", attached.node.display())),
+            }
+        }
+        (freed, problems)
+    }
+}
+
+/// An error with its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these protect are caches; a panic elsewhere leaves them usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The alignment that direct I/O needs below a folder, in bytes; `None` where the kernel can't tell.
+fn direct_io_alignment(folder: &OwnedFd) -> Option<u32> {
+    // Asked of a file without a name: directories have no such alignment.
+    let file =
+        fs::openat(folder, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+            .ok()?;
+    let stat = fs::statx(&file, "", fs::AtFlags::EMPTY_PATH, fs::StatxFlags::DIOALIGN).ok()?;
+    (stat.stx_dio_offset_align > 0).then_some(stat.stx_dio_offset_align)
+}
+
+/// Whether a file holds nothing but zeros. Its holes are skipped; more data than [`EMPTY_CHECK_LIMIT`] counts as data unread.
+fn all_zeros(mut file: File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let (mut at, mut read) = (0, 0);
+    let mut buffer = vec![0; 1 << 20];
+    while at < length {
+        let start = match fs::seek(&file, fs::SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // No data after this.
+            Err(Errno::NXIO) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        let end = fs::seek(&file, fs::SeekFrom::Hole(start))?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut left = end.saturating_sub(start);
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let got = file.read(&mut buffer[..want])?;
+            if got == 0 {
+                break;
+            }
+            if buffer[..got].iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            left -= u64::try_from(got).expect("a length fits");
+            read += u64::try_from(got).expect("a length fits");
+            if read > EMPTY_CHECK_LIMIT {
+                return Ok(false);
+            }
+        }
+        at = end.max(start + 1);
+    }
+    Ok(true)
+}

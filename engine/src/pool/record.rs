@@ -1,0 +1,183 @@
+//! The record of a volume: a small file beside its data. It alone says whether the volume was ever formatted or used.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{Owner, VolumeId, VolumeInfo, VolumeMode};
+
+/// The version this code writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// How far the making of the filesystem came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Format {
+    /// Nothing was ever written.
+    Never,
+    /// mkfs was started and may have written something; the filesystem was never mounted.
+    Started {
+        /// The uuid mkfs was told.
+        uuid: Uuid,
+    },
+    /// mkfs ended well; the data may be a user's.
+    Done {
+        /// The filesystem's uuid.
+        uuid: Uuid,
+    },
+}
+
+/// Everything the engine remembers of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    pub(crate) id: VolumeId,
+    pub(crate) size_bytes: u64,
+    pub(crate) mode: VolumeMode,
+    /// Logical block size of the device: part of what is on the disk, as filesystems and partition tables depend on it.
+    pub(crate) sector_bytes: u32,
+    pub(crate) format: Format,
+    /// Whether it was ever staged.
+    pub(crate) used: bool,
+    /// Where a raw block volume is staged. A filesystem's staging is the kernel's to know.
+    pub(crate) staged_at: Option<String>,
+    pub(crate) label: String,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) mount_options: Vec<String>,
+    pub(crate) created_at: Timestamp,
+}
+
+impl Record {
+    /// What callers see of it.
+    pub(crate) fn info(&self, pool: &str, allocated_bytes: u64) -> VolumeInfo {
+        VolumeInfo {
+            id: self.id.clone(),
+            pool: pool.to_owned(),
+            size_bytes: self.size_bytes,
+            allocated_bytes,
+            mode: self.mode,
+            used: self.used,
+            label: self.label.clone(),
+            owner: self.owner.clone(),
+            mount_options: self.mount_options.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    version: u32,
+    volume: Record,
+    /// SHA-256 of `volume` as compact JSON, in hex: a cut-off file or a hand that edits it must show.
+    sha256: String,
+}
+
+/// The file's bytes.
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    let envelope = Envelope { version: VERSION, volume: record.clone(), sha256: checksum(record) };
+    let mut bytes = serde_json::to_vec_pretty(&envelope).expect("a record has only text keys");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a file's bytes; `Err` says what is wrong with them.
+pub(crate) fn decode(id: &VolumeId, bytes: &[u8]) -> Result<Record, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } =
+        serde_json::from_slice(bytes).map_err(|error| format!("not a record: {error}"))?;
+    if version != VERSION {
+        return Err(format!(
+            "written by another version of Tierce (format {version}, this one reads {VERSION})"
+        ));
+    }
+    let envelope: Envelope =
+        serde_json::from_slice(bytes).map_err(|error| format!("not a record: {error}"))?;
+    if envelope.sha256 != checksum(&envelope.volume) {
+        return Err("its checksum does not match: it was edited or damaged".to_owned());
+    }
+    if envelope.volume.id != *id {
+        return Err(format!("it speaks of volume {}", envelope.volume.id));
+    }
+    Ok(envelope.volume)
+}
+
+fn checksum(record: &Record) -> String {
+    use std::fmt::Write;
+
+    let bytes = serde_json::to_vec(record).expect("a record has only text keys");
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String never fails");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Filesystem;
+
+    fn record() -> Record {
+        Record {
+            id: "pvc-1".parse().unwrap(),
+            size_bytes: 1 << 30,
+            mode: VolumeMode::Filesystem(Filesystem::Ext4),
+            sector_bytes: 4096,
+            format: Format::Done { uuid: Uuid::from_u128(1) },
+            used: true,
+            staged_at: Some("/x".to_owned()),
+            label: "data".to_owned(),
+            owner: Some(Owner { namespace: "n".to_owned(), name: "d".to_owned(), uid: "u".to_owned() }),
+            mount_options: vec!["noatime".to_owned()],
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_what_was_written() {
+        let mut other = record();
+        other.mode = VolumeMode::Block;
+        other.format = Format::Never;
+        other.owner = None;
+        for record in [record(), other] {
+            assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_noticed() {
+        let record = record();
+        let bytes = encode(&record);
+        for length in 0..bytes.len() - 1 {
+            assert!(
+                decode(&record.id, &bytes[..length]).is_err() || bytes[length..].trim_ascii().is_empty(),
+                "cut at {length}"
+            );
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            if let Ok(read) = decode(&record.id, &changed) {
+                assert_eq!(read, record, "byte {at} changes the meaning unnoticed");
+            }
+        }
+    }
+
+    #[test]
+    fn an_edit_by_hand_another_version_and_another_id_are_told_apart() {
+        let record = record();
+        let text = String::from_utf8(encode(&record)).unwrap();
+        let id = record.id.clone();
+        let edited = text.replace("1073741824", "2147483648");
+        assert!(decode(&id, edited.as_bytes()).unwrap_err().contains("checksum"));
+        let newer = text.replace("\"version\": 1", "\"version\": 2");
+        assert!(decode(&id, newer.as_bytes()).unwrap_err().contains("format 2"));
+        let other = decode(&"pvc-2".parse().unwrap(), text.as_bytes()).unwrap_err();
+        assert!(other.contains("pvc-1"), "{other}");
+        assert!(decode(&id, &[0; 4096]).unwrap_err().contains("not a record"));
+    }
+}

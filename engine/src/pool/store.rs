@@ -1,0 +1,371 @@
+//! The folder of a pool: one folder per volume with its record (and image) in it.
+//!
+//! ```text
+//! pool.json                     the pool's own id
+//! volumes/<id>/record.json      one volume
+//! volumes/<id>/data.img
+//! new/<id>.<n>/                 a volume being made; renamed into volumes/ when it is whole
+//! trash/<id>.<n>/               a deleted volume whose blocks are still being freed
+//! ```
+//! A volume appears and disappears by one rename, so a crash leaves either all of it or none; what lies in `new` and `trash` was never
+//! promised to anybody, or no longer is. Everything is reached through descriptors beneath the pool's root.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, Access, AtFlags, Dir, Mode, OFlags, RenameFlags, ResolveFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    Error, PoolError, VolumeId,
+    error::Context,
+    pool::record::{self, Record},
+};
+
+/// Name of the record's file.
+pub(crate) const RECORD: &str = "record.json";
+/// Name of the image's file.
+pub(crate) const IMAGE: &str = "data.img";
+const MARK: &str = "pool.json";
+const FOLDER_MODE: Mode = Mode::RWXU;
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    version: u32,
+    id: Uuid,
+}
+
+/// The folder of a pool.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pool: String,
+    path: PathBuf,
+    root: OwnedFd,
+    volumes: OwnedFd,
+    new: OwnedFd,
+    trash: OwnedFd,
+    /// The pool's own id.
+    pub(crate) id: Uuid,
+    /// Whether to wait for the disk. A simulation need not.
+    durable: bool,
+}
+
+/// A volume that can't be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) file: PathBuf,
+    pub(crate) reason: String,
+}
+
+impl Store {
+    /// Opens the folder, and makes what is missing below it (and itself, where `create_path` allows).
+    pub(crate) fn open(pool: &str, path: &Path, create_path: bool, durable: bool) -> Result<Self, PoolError> {
+        let bad = |what: &Path, reason: String, errno: Option<i32>| PoolError {
+            pool: pool.to_owned(),
+            path: what.to_owned(),
+            reason,
+            errno,
+        };
+        let failed =
+            |what: &str, error: io::Error| bad(path, format!("{what}: {error}"), error.raw_os_error());
+        if !path.is_absolute() {
+            return Err(bad(path, "the path is not absolute".to_owned(), None));
+        }
+        if create_path {
+            std::fs::create_dir_all(path).map_err(|error| failed("can't make the directory", error))?;
+        }
+        let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed("can't open the directory", error.into()))?;
+        let folder = |name: &str| -> io::Result<OwnedFd> {
+            match fs::mkdirat(&root, name, FOLDER_MODE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(open_beneath(&root, name, OFlags::RDONLY | OFlags::DIRECTORY)?)
+        };
+        let not_writable = |error| failed("the directory is not writable", error);
+        let volumes = folder("volumes").map_err(not_writable)?;
+        let new = folder("new").map_err(not_writable)?;
+        let trash = folder("trash").map_err(not_writable)?;
+        let mut store = Self {
+            pool: pool.to_owned(),
+            path: path.to_owned(),
+            root,
+            volumes,
+            new,
+            trash,
+            id: Uuid::nil(),
+            durable,
+        };
+        store.id = store.mark().map_err(|error| failed("can't read or write pool.json", error))?;
+        store.check()?;
+        Ok(store)
+    }
+
+    fn mark(&self) -> io::Result<Uuid> {
+        if let Some(bytes) = read_file(&self.root, MARK)? {
+            let mark: Mark = serde_json::from_slice(&bytes)?;
+            return Ok(mark.id);
+        }
+        let mark = Mark { version: 1, id: Uuid::new_v4() };
+        self.write_file(&self.root, MARK, &serde_json::to_vec_pretty(&mark)?)?;
+        Ok(mark.id)
+    }
+
+    /// Whether the folder is still the one we opened and can be written.
+    pub(crate) fn check(&self) -> Result<(), PoolError> {
+        let bad = |what: &str, error: io::Error| PoolError {
+            pool: self.pool.clone(),
+            path: self.path.clone(),
+            reason: format!("{what}: {error}"),
+            errno: error.raw_os_error(),
+        };
+        let now = fs::stat(&self.path).map_err(|error| bad("can't look at the directory", error.into()))?;
+        let ours = fs::fstat(&self.root).map_err(|error| bad("can't look at the directory", error.into()))?;
+        if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino) {
+            let error = io::Error::from(Errno::STALE);
+            return Err(bad("another filesystem or directory is there since the pool was opened", error));
+        }
+        fs::accessat(&self.root, "volumes", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
+            .map_err(|error| bad("the directory is not writable", error.into()))
+    }
+
+    /// The pool's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The pool's root.
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// A volume's folder.
+    pub(crate) fn folder(&self, id: &VolumeId) -> Result<Option<OwnedFd>, Error> {
+        match open_beneath(&self.volumes, id.as_str(), OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).doing(|| format!("open {}", self.path_of(id, "").display())),
+        }
+    }
+
+    /// The path of a file of a volume, for messages.
+    pub(crate) fn path_of(&self, id: &VolumeId, file: &str) -> PathBuf {
+        self.path.join("volumes").join(id.as_str()).join(file)
+    }
+
+    /// Reads a volume's record: `None` where there is no such volume.
+    pub(crate) fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        let Some(folder) = self.folder(id)? else { return Ok(None) };
+        let file = self.path_of(id, RECORD);
+        let broken = |reason: String| Some(Err(Broken { file: file.clone(), reason }));
+        Ok(match read_file(&folder, RECORD) {
+            Ok(Some(bytes)) => match record::decode(id, &bytes) {
+                Ok(record) => Some(Ok(record)),
+                Err(reason) => broken(reason),
+            },
+            Ok(None) => broken("the record is missing".to_owned()),
+            Err(error) => broken(format!("the record can't be read: {error}")),
+        })
+    }
+
+    /// Replaces a volume's record.
+    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
+        let folder = self.folder(&record.id)?.ok_or_else(|| Error::NotFound { id: record.id.clone() })?;
+        self.write_file(&folder, RECORD, &record::encode(record))
+            .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
+    }
+
+    /// Adds a volume: its folder is made aside with its record, `fill` adds the rest, and one rename makes it appear.
+    pub(crate) fn insert(
+        &self,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = unique(&record.id);
+        let doing = || format!("make {}", self.path_of(&record.id, "").display());
+        fs::mkdirat(&self.new, &name, FOLDER_MODE).doing(doing)?;
+        let made = self.fill_folder(&name, record, fill).and_then(|()| {
+            fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
+                .doing(doing)?;
+            self.sync(&self.volumes).doing(doing)
+        });
+        if made.is_err() {
+            // Whatever of it can't be removed now is removed by the next sweep.
+            let _ = remove_folder(&self.new, &name);
+        }
+        made
+    }
+
+    fn fill_folder(
+        &self,
+        name: &str,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let doing = || format!("make {}", self.path.join("new").join(name).display());
+        let folder = open_beneath(&self.new, name, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing)?;
+        fill(&folder)?;
+        self.write_file(&folder, RECORD, &record::encode(record)).doing(doing)
+    }
+
+    /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.
+    pub(crate) fn remove(&self, id: &VolumeId) -> Result<bool, Error> {
+        let doing = || format!("delete {}", self.path_of(id, "").display());
+        match fs::renameat_with(&self.volumes, id.as_str(), &self.trash, unique(id), RenameFlags::NOREPLACE) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other.doing(doing)?,
+        }
+        self.sync(&self.volumes).doing(doing)?;
+        self.sync(&self.trash).doing(doing)?;
+        Ok(true)
+    }
+
+    /// The ids of all volumes, and the names in the folder that are no ids.
+    pub(crate) fn ids(&self) -> io::Result<(Vec<VolumeId>, Vec<String>)> {
+        let (mut ids, mut others) = (Vec::new(), Vec::new());
+        for name in names(&self.volumes)? {
+            match name.parse() {
+                Ok(id) => ids.push(id),
+                Err(_) => others.push(name),
+            }
+        }
+        ids.sort();
+        Ok((ids, others))
+    }
+
+    /// Bytes that a volume's image takes, and its length.
+    pub(crate) fn image_size(&self, id: &VolumeId) -> Option<(u64, u64)> {
+        let path = Path::new(id.as_str()).join(IMAGE);
+        fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| sizes(&stat))
+    }
+
+    /// Bytes that deleted volumes still take.
+    pub(crate) fn trash_bytes(&self) -> u64 {
+        let of =
+            |name: &String| fs::statat(&self.trash, Path::new(name).join(IMAGE), AtFlags::SYMLINK_NOFOLLOW);
+        names(&self.trash)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|name| of(name).ok())
+            .map(|stat| sizes(&stat).0)
+            .sum()
+    }
+
+    /// Frees what deleted volumes still take. Returns how many are gone, and what could not be removed.
+    pub(crate) fn sweep_trash(&self) -> (usize, Vec<String>) {
+        self.sweep(&self.trash, "trash")
+    }
+
+    /// Removes what interrupted creations left. Only when none is running.
+    pub(crate) fn sweep_new(&self) -> (usize, Vec<String>) {
+        self.sweep(&self.new, "new")
+    }
+
+    fn sweep(&self, folder: &OwnedFd, called: &str) -> (usize, Vec<String>) {
+        let (mut removed, mut problems) = (0, Vec::new());
+        let problem = |name: &str, error: io::Error| {
+            format!("remove {}: {error}", self.path.join(called).join(name).display())
+        };
+        match names(folder) {
+            Err(error) => problems.push(problem("", error)),
+            Ok(names) => {
+                for name in names {
+                    match remove_folder(folder, &name) {
+                        Ok(()) => removed += 1,
+                        Err(error) => problems.push(problem(&name, error)),
+                    }
+                }
+            }
+        }
+        (removed, problems)
+    }
+
+    fn sync(&self, fd: &OwnedFd) -> io::Result<()> {
+        if self.durable { Ok(fs::fsync(fd)?) } else { Ok(()) }
+    }
+
+    /// Replaces a file so that a crash leaves the old or the new one, whole.
+    fn write_file(&self, folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.tmp");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(folder, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = File::from(fd);
+        file.write_all(bytes)?;
+        if self.durable {
+            file.sync_all()?;
+        }
+        fs::renameat(folder, temporary.as_str(), folder, name)?;
+        self.sync(folder)
+    }
+}
+
+/// Allocated bytes and length of a file.
+#[allow(clippy::useless_conversion)] // The fields' types differ between architectures.
+fn sizes(stat: &fs::Stat) -> (u64, u64) {
+    let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    (allocated, u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+fn unique(id: &VolumeId) -> String {
+    format!("{id}.{}", Uuid::new_v4().simple())
+}
+
+/// Opens one name below a folder: no symbolic links, no other filesystem.
+pub(crate) fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    /// No record is larger; a file that is, is not one.
+    const LIMIT: u64 = 1 << 20;
+    let fd = match open_beneath(folder, name, OFlags::RDONLY) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let mut bytes = Vec::new();
+    File::from(fd).take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a volume's folder of `new` or `trash`: the files in it, then itself. It has no folders below it; one that does is not ours, and
+/// stays.
+fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
+    let folder = match open_beneath(within, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    for file in names(&folder)? {
+        match fs::unlinkat(&folder, file.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match fs::unlinkat(within, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

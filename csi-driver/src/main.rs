@@ -1,2 +1,26 @@
-//! Being written.
-fn main() {}
+//! `tierce-csi`: the node plugin.
+
+use anyhow::Context;
+use clap::Parser;
+use kube::Client;
+use tierce_csi::{config::Config, plugin};
+use tierce_runtime::{logs, shutdown};
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    logs::init()?;
+    // Two workers: calls go on while one of them decodes a long list. Threads for disk calls are bounded, as each costs
+    // memory; the plugin runs on every node.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(usize::from(config.parallel) + 16)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(async {
+            let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+            let client =
+                Client::try_default().await.context("cannot find out how to reach the API server")?;
+            plugin::run(config, client, shutdown).await
+        })
+}

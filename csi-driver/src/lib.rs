@@ -1,0 +1,20 @@
+//! The node plugin of Tierce.
+//!
+//! - [`node_service`]: the kubelet's calls, checked by [`request`], answered with [`status_codes`]
+//! - [`registration`]: how the kubelet finds us
+//! - [`node_volumes`]: carries out the NodeVolumes of this node
+//! - [`pools`]: which pools this node serves
+//! - [`node_storage`]: reports what the node has
+//!
+//! The disks are the engine's business; sockets, logs and health are the runtime's.
+
+pub mod config;
+pub mod metrics;
+pub mod node_service;
+pub mod node_storage;
+pub mod node_volumes;
+pub mod plugin;
+pub mod pools;
+pub mod registration;
+pub mod request;
+pub mod status_codes;

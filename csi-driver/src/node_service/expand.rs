@@ -1,0 +1,32 @@
+//! Expand: the device has grown (the controller saw to that); the filesystem on it follows while it is mounted.
+
+use tierce_proto::csi::{NodeExpandVolumeRequest, NodeExpandVolumeResponse};
+use tonic::Status;
+
+use super::NodeService;
+use crate::node_volumes::signed;
+use crate::request;
+use crate::status_codes::{Rpc, failed, refused};
+
+impl NodeService {
+    pub(super) async fn expand(
+        &self,
+        request: &NodeExpandVolumeRequest,
+    ) -> Result<NodeExpandVolumeResponse, Status> {
+        let expand = request::expand(request).map_err(|error| refused(&error))?;
+        let _held = self.lock(&expand.at.id)?;
+        let bytes = self
+            .engine
+            .expand(&expand.at.id, &expand.at.path)
+            .await
+            .map_err(|error| failed(Rpc::Expand, &error))?;
+        if bytes < expand.required_bytes {
+            // Not OUT_OF_RANGE: the kubelet would give the growth up for good, and the device may still be growing.
+            return Err(Status::unavailable(format!(
+                "volume {} has {bytes} bytes, and {} are asked for: its device has not grown yet",
+                expand.at.id, expand.required_bytes
+            )));
+        }
+        Ok(NodeExpandVolumeResponse { capacity_bytes: signed(bytes) })
+    }
+}

@@ -1,0 +1,115 @@
+//! Reports what the node really has: on change, coalesced, never a flood.
+
+mod report;
+mod writer;
+
+pub use report::{Leftovers, leftovers, status, worth_writing};
+pub use writer::{Changes, HEARTBEAT, Storage, run};
+
+use std::sync::{Mutex, PoisonError};
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tierce_crds::{NodeStorage, NodeStorageStatus, names};
+use tierce_engine::Engine;
+
+use crate::metrics::{Metrics, ResultLabel};
+use crate::node_volumes::NodeVolumes;
+use crate::pools::{NodeFacts, PoolBoard};
+
+/// The disks on one side, the API server on the other.
+pub struct Reporter {
+    api: Api<NodeStorage>,
+    engine: Engine,
+    node: String,
+    pools: PoolBoard,
+    volumes: NodeVolumes,
+    facts: NodeFacts,
+    metrics: Metrics,
+    leftovers: Mutex<Leftovers>,
+    /// UID of the Node that the object was made for.
+    made_for: tokio::sync::Mutex<Option<Option<String>>>,
+}
+
+impl Reporter {
+    /// Reports for the node of this name.
+    pub fn new(
+        client: Client,
+        node: String,
+        engine: Engine,
+        pools: PoolBoard,
+        volumes: NodeVolumes,
+        facts: NodeFacts,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            api: Api::all(client),
+            engine,
+            node,
+            pools,
+            volumes,
+            facts,
+            metrics,
+            leftovers: Mutex::default(),
+            made_for: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The object itself. It goes with its Node, so a node that is gone offers nothing.
+    async fn make(&self, uid: Option<&String>) -> Result<(), kube::Error> {
+        let owners =
+            uid.map(|uid| vec![json!({ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": uid })]);
+        let object = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1",
+            "kind": "NodeStorage",
+            "metadata": { "name": self.node, "ownerReferences": owners.unwrap_or_default() },
+            "spec": { "nodeName": self.node },
+        });
+        let params = PatchParams::apply(names::MANAGER_NODE).force();
+        self.api.patch_metadata(&self.node, &params, &Patch::Apply(&object)).await.map(|_| ())
+    }
+
+    async fn write_status(&self, status: &NodeStorageStatus) -> Result<(), kube::Error> {
+        let object = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1",
+            "kind": "NodeStorage",
+            "status": status,
+        });
+        let params = PatchParams::apply(names::MANAGER_NODE).force();
+        self.api.patch_status(&self.node, &params, &Patch::Apply(&object)).await.map(|_| ())
+    }
+}
+
+impl Storage for Reporter {
+    async fn look(&self, inventory: bool) -> NodeStorageStatus {
+        if inventory && let Some(names) = self.volumes.names() {
+            let found = leftovers(&self.engine.list().await, &names);
+            *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        }
+        let reports = self.engine.reports().await;
+        let leftovers = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = status(&self.pools.known(), &reports, &leftovers);
+        self.metrics.show(&status, leftovers.broken.len(), leftovers.unclaimed.len());
+        status
+    }
+
+    async fn write(&self, status: &NodeStorageStatus) -> Result<(), kube::Error> {
+        let mut made_for = self.made_for.lock().await;
+        let uid = self.facts.uid();
+        if made_for.as_ref() != Some(&uid) {
+            self.make(uid.as_ref()).await?;
+            *made_for = Some(uid.clone());
+        }
+        let written = match self.write_status(status).await {
+            // Somebody deleted it.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                self.make(uid.as_ref()).await?;
+                self.write_status(status).await
+            }
+            other => other,
+        };
+        self.metrics.storage_written(if written.is_ok() { ResultLabel::Ok } else { ResultLabel::Failed });
+        written
+    }
+}

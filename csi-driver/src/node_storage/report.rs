@@ -1,0 +1,257 @@
+//! The engine's figures as the API shows them, and which changes are worth a write. Pure.
+
+use std::collections::HashSet;
+
+use tierce_crds::conditions::pool as reason;
+use tierce_crds::{NodeStorageStatus, PoolState, PoolStatus};
+use tierce_engine::{Inventory, PoolError, PoolReport, PoolUsage};
+
+use crate::node_volumes::signed;
+use crate::pools::{Known, Pools};
+
+/// How many broken records, and how many unclaimed volumes, the API has room for.
+const LISTED: usize = 100;
+
+/// What lies on the disks and belongs to nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Records that can't be read: file and what is wrong.
+    pub broken: Vec<String>,
+    /// Ids of volumes without a NodeVolume.
+    pub unclaimed: Vec<String>,
+}
+
+/// Compares the disks with the names of the node's NodeVolumes.
+pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
+    let claimed: HashSet<&str> = claimed.iter().map(String::as_str).collect();
+    let mut found = Leftovers {
+        broken: inventory
+            .broken
+            .iter()
+            .map(|record| format!("{}: {}", record.file.display(), record.reason))
+            .collect(),
+        unclaimed: inventory
+            .volumes
+            .iter()
+            .map(|volume| volume.id.as_str())
+            .filter(|id| !claimed.contains(id))
+            .map(str::to_owned)
+            .collect(),
+    };
+    found.broken.sort_unstable();
+    found.unclaimed.sort_unstable();
+    found
+}
+
+/// The status that says all of it.
+pub fn status(pools: &Pools, reports: &[PoolReport], leftovers: &Leftovers) -> NodeStorageStatus {
+    NodeStorageStatus {
+        pools: pools.iter().filter_map(|(name, pool)| pool_status(name, pool, reports)).collect(),
+        broken_records: leftovers.broken.iter().take(LISTED).cloned().collect(),
+        unclaimed: leftovers.unclaimed.iter().take(LISTED).cloned().collect(),
+    }
+}
+
+/// `None` for a pool that only serves what is left in it.
+fn pool_status(name: &str, pool: &Known, reports: &[PoolReport]) -> Option<PoolStatus> {
+    let unavailable = |reason: &'static str, message: String| PoolStatus {
+        name: name.to_owned(),
+        tier: pool.spec.tier.clone(),
+        state: PoolState::Unavailable,
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        capacity_bytes: 0,
+        used_bytes: 0,
+        promised_bytes: 0,
+        max_volume_bytes: 0,
+        volumes: 0,
+    };
+    if let Some(trouble) = &pool.trouble {
+        return Some(unavailable(reason::FAILED, trouble.clone()));
+    }
+    if !pool.offered {
+        return None;
+    }
+    let report = reports.iter().find(|report| report.name == name)?;
+    Some(match &report.result {
+        Ok(usage) => ready(name, pool, usage),
+        Err(error) => unavailable(why(error), error.to_string()),
+    })
+}
+
+fn ready(name: &str, pool: &Known, usage: &PoolUsage) -> PoolStatus {
+    let kept = 100u64.saturating_sub(u64::from(pool.spec.reserve_percent));
+    PoolStatus {
+        name: name.to_owned(),
+        tier: pool.spec.tier.clone(),
+        state: PoolState::Ready,
+        reason: None,
+        message: None,
+        capacity_bytes: signed((usage.capacity_bytes / 100).saturating_mul(kept)),
+        used_bytes: signed(usage.used_bytes),
+        promised_bytes: signed(usage.promised_bytes),
+        max_volume_bytes: signed(usage.max_volume_bytes),
+        volumes: signed(usage.volumes),
+    }
+}
+
+/// The error numbers of Linux that have a reason of their own (`errno(3)`).
+fn why(error: &PoolError) -> &'static str {
+    match error.errno {
+        // ENOENT, ENOTDIR
+        Some(2 | 20) => reason::PATH_MISSING,
+        // EPERM, EACCES, EROFS
+        Some(1 | 13 | 30) => reason::PATH_NOT_WRITABLE,
+        // ENOSPC, EDQUOT
+        Some(28 | 122) => reason::FILESYSTEM_FULL,
+        _ => reason::FAILED,
+    }
+}
+
+/// Whether somebody would want to know: everything but a few used bytes more or less (1 % of the pool).
+pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
+    let same_but_for_bytes = |(old, new): (&PoolStatus, &PoolStatus)| {
+        let coarse =
+            PoolStatus { used_bytes: old.used_bytes, max_volume_bytes: old.max_volume_bytes, ..new.clone() };
+        let small = |before: i64, now: i64| {
+            before.abs_diff(now).saturating_mul(100) < new.capacity_bytes.unsigned_abs().max(1)
+        };
+        coarse == *old
+            && small(old.used_bytes, new.used_bytes)
+            && small(old.max_volume_bytes, new.max_volume_bytes)
+            // Whether anything fits at all is never a small change.
+            && (old.max_volume_bytes == 0) == (new.max_volume_bytes == 0)
+    };
+    old.broken_records != new.broken_records
+        || old.unclaimed != new.unclaimed
+        || old.pools.len() != new.pools.len()
+        || !old.pools.iter().zip(&new.pools).all(same_but_for_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tierce_crds::{DirectoryBackend, Provisioning, StoragePoolSpec};
+    use tierce_engine::{BrokenRecord, VolumeInfo, VolumeMode};
+
+    use super::*;
+
+    fn known(offered: bool, trouble: Option<&str>) -> Known {
+        Known {
+            spec: StoragePoolSpec {
+                tier: "fast".into(),
+                node_selector: Default::default(),
+                directory: DirectoryBackend {
+                    path: "/p".into(),
+                    provisioning: Provisioning::Thin,
+                    create_path: true,
+                },
+                overcommit_percent: 100,
+                reserve_percent: 10,
+            },
+            offered,
+            trouble: trouble.map(Into::into),
+        }
+    }
+
+    fn report(name: &str, result: Result<PoolUsage, PoolError>) -> PoolReport {
+        PoolReport { name: name.into(), tier: "fast".into(), result }
+    }
+
+    fn usage(used: u64, promised: u64, max: u64) -> PoolUsage {
+        PoolUsage {
+            capacity_bytes: 100_000,
+            used_bytes: used,
+            promised_bytes: promised,
+            max_volume_bytes: max,
+            volumes: 1,
+            ..PoolUsage::default()
+        }
+    }
+
+    fn error(errno: Option<i32>) -> PoolError {
+        PoolError {
+            pool: "bad".into(),
+            path: PathBuf::from("/p"),
+            reason: "no such directory (ENOENT)".into(),
+            errno,
+        }
+    }
+
+    #[test]
+    fn a_bad_pool_says_why_and_the_others_go_on() {
+        let pools: Pools = [
+            ("bad".to_owned(), known(true, None)),
+            ("good".to_owned(), known(true, None)),
+            ("moved".to_owned(), known(false, Some("its volumes lie in /old"))),
+            ("retired".to_owned(), known(false, None)),
+        ]
+        .into();
+        let reports = [
+            report("bad", Err(error(Some(2)))),
+            report("good", Ok(usage(1, 2, 3))),
+            report("retired", Ok(usage(1, 2, 3))),
+        ];
+        let status = status(&pools, &reports, &Leftovers::default());
+        let [bad, good, moved] = status.pools.as_slice() else { panic!("{status:?}") };
+        assert_eq!((bad.state, bad.reason.as_deref()), (PoolState::Unavailable, Some(reason::PATH_MISSING)));
+        assert_eq!(bad.message.as_deref(), Some("pool bad: /p: no such directory (ENOENT)"));
+        assert_eq!((good.state, good.capacity_bytes, good.max_volume_bytes), (PoolState::Ready, 90_000, 3));
+        assert_eq!(moved.message.as_deref(), Some("its volumes lie in /old"));
+    }
+
+    #[test]
+    fn each_error_number_has_its_reason() {
+        for (errno, expected) in [
+            (Some(2), reason::PATH_MISSING),
+            (Some(20), reason::PATH_MISSING),
+            (Some(13), reason::PATH_NOT_WRITABLE),
+            (Some(30), reason::PATH_NOT_WRITABLE),
+            (Some(28), reason::FILESYSTEM_FULL),
+            (Some(5), reason::FAILED),
+            (None, reason::FAILED),
+        ] {
+            assert_eq!(why(&error(errno)), expected, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn bug_27_what_nobody_claims_is_listed() {
+        let volume = |id: &str| VolumeInfo {
+            id: id.parse().unwrap(),
+            pool: "p".into(),
+            size_bytes: 1,
+            allocated_bytes: 1,
+            mode: VolumeMode::Block,
+            used: true,
+            label: String::new(),
+            owner: None,
+            mount_options: vec![],
+        };
+        let broken =
+            BrokenRecord { pool: "p".into(), file: "/p/x".into(), id: None, reason: "cut off".into() };
+        let inventory =
+            Inventory { volumes: vec![volume("b"), volume("a"), volume("c")], broken: vec![broken] };
+        let found = leftovers(&inventory, &["b".to_owned()]);
+        assert_eq!(found.unclaimed, ["a", "c"]);
+        assert_eq!(found.broken, ["/p/x: cut off"]);
+    }
+
+    #[test]
+    fn only_a_change_that_matters_is_written() {
+        let pools: Pools = [("p".to_owned(), known(true, None))].into();
+        let with = |usage| status(&pools, &[report("p", Ok(usage))], &Leftovers::default());
+        let old = with(usage(10_000, 50_000, 40_000));
+        for (what, usage, expected) in [
+            ("nothing", usage(10_000, 50_000, 40_000), false),
+            ("a few bytes", usage(10_500, 50_000, 39_500), false),
+            ("one percent", usage(10_900, 50_000, 40_000), true),
+            ("one percent less room", usage(10_000, 50_000, 39_100), true),
+            ("a volume of one byte", usage(10_000, 50_001, 40_000), true),
+            ("full", usage(10_000, 50_000, 0), true),
+        ] {
+            assert_eq!(worth_writing(&old, &with(usage)), expected, "{what}");
+        }
+    }
+}

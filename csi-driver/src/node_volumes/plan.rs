@@ -1,0 +1,354 @@
+//! What to do about one `NodeVolume`: a pure decision from what should be and what is.
+
+use tierce_crds::conditions::{Verdict, node_volume as reason};
+use tierce_crds::{Filesystem as ApiFilesystem, NodeVolume, VolumeMode as ApiMode, names};
+use tierce_engine::{Filesystem, Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
+
+use crate::pools::Offer;
+
+/// What the node's disk says about the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disk {
+    /// No pool holds it, and every pool could be read.
+    Missing,
+    /// It is there.
+    Present(VolumeInfo),
+}
+
+/// One thing to do with the engine or at the API server, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Put our finalizer on the object; its next version brings us back.
+    AddFinalizer,
+    /// Make the volume.
+    Create(VolumeSpec),
+    /// Change the mount options of the next stage.
+    SetMountOptions(Vec<String>),
+    /// Grow the device to so many bytes.
+    Grow(u64),
+    /// Delete the volume, or see that it is gone already.
+    Delete {
+        /// Refuse if it was ever staged.
+        only_if_unused: bool,
+    },
+    /// Nothing is left on the node: let the object go.
+    RemoveFinalizer,
+}
+
+/// The decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Not ours, or on its way without us.
+    Ignore,
+    /// Carry these out; with none, the disk is as it should be.
+    Steps(Vec<Step>),
+    /// Nothing that we may do leads there; say why.
+    Refuse(Verdict),
+}
+
+/// Decides for the node `me`.
+pub fn plan(me: &str, volume: &NodeVolume, id: &VolumeId, disk: &Disk, offer: Offer) -> Plan {
+    let ours = volume.metadata.finalizers.iter().flatten().any(|name| name == names::FINALIZER_ON_NODE);
+    if volume.spec.node_name != me {
+        return Plan::Ignore;
+    }
+    if volume.metadata.deletion_timestamp.is_some() {
+        return if ours { delete(volume, disk, offer) } else { Plan::Ignore };
+    }
+    if !ours {
+        return Plan::Steps(vec![Step::AddFinalizer]);
+    }
+    match disk {
+        Disk::Missing => create(volume, id, offer),
+        Disk::Present(info) => converge(volume, info),
+    }
+}
+
+fn delete(volume: &NodeVolume, disk: &Disk, offer: Offer) -> Plan {
+    // Without the pool's place we can't know that nothing of the volume is left there.
+    if offer == Offer::Unknown && *disk == Disk::Missing {
+        return Plan::Refuse(Verdict::no(
+            reason::POOL_UNAVAILABLE,
+            format!(
+                "pool {} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or \
+                 remove the finalizer {} if the data may stay",
+                volume.spec.pool,
+                names::FINALIZER_ON_NODE
+            ),
+        ));
+    }
+    let only_if_unused =
+        volume.metadata.annotations.iter().flatten().any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
+    Plan::Steps(vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer])
+}
+
+fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan {
+    let spec = &volume.spec;
+    let status = volume.status.clone().unwrap_or_default();
+    if status.used || status.capacity_bytes.is_some() {
+        // Making it anew would show a pod an empty volume where its data should be.
+        return Plan::Refuse(Verdict::no(
+            reason::FAILED,
+            format!(
+                "the volume was made in pool {} of this node but is not there any more; it is not made again, as its \
+                 data would seem to be lost without a word. Bring the pool's disk back, or delete the volume",
+                spec.pool
+            ),
+        ));
+    }
+    match offer {
+        Offer::Offered => {}
+        Offer::Retired => {
+            return Plan::Refuse(Verdict::no(
+                reason::POOL_UNAVAILABLE,
+                format!(
+                    "pool {} takes no new volumes on this node: its StoragePool no longer selects it",
+                    spec.pool
+                ),
+            ));
+        }
+        Offer::Unknown => {
+            return Plan::Refuse(Verdict::no(
+                reason::POOL_UNAVAILABLE,
+                format!("pool {} is not configured on this node", spec.pool),
+            ));
+        }
+    }
+    match desired(volume, id) {
+        Ok(spec) => Plan::Steps(vec![Step::Create(spec)]),
+        Err(verdict) => Plan::Refuse(verdict),
+    }
+}
+
+fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan {
+    let wanted = match desired(volume, &info.id) {
+        Ok(wanted) => wanted,
+        Err(verdict) => return Plan::Refuse(verdict),
+    };
+    let conflict = |field: &str, existing: String, asked: String| {
+        Plan::Refuse(Verdict::no(
+            reason::CONFLICT,
+            format!("a volume of this id exists with another {field}: {existing}, asked for {asked}"),
+        ))
+    };
+    if info.pool != volume.spec.pool {
+        return conflict("pool", info.pool.clone(), volume.spec.pool.clone());
+    }
+    if info.mode != wanted.mode {
+        return conflict("mode", info.mode.to_string(), wanted.mode.to_string());
+    }
+    let mut steps = Vec::new();
+    if info.mount_options != wanted.mount_options {
+        steps.push(Step::SetMountOptions(wanted.mount_options));
+    }
+    if info.size_bytes < wanted.size_bytes {
+        steps.push(Step::Grow(wanted.size_bytes));
+    }
+    Plan::Steps(steps)
+}
+
+/// The engine's words for the spec.
+fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
+    let spec = &volume.spec;
+    let invalid = |message: String| Verdict::no(reason::INVALID, message);
+    let mode = match (spec.volume_mode, spec.filesystem) {
+        (ApiMode::Block, _) => VolumeMode::Block,
+        (ApiMode::Filesystem, Some(filesystem)) => VolumeMode::Filesystem(match filesystem {
+            ApiFilesystem::Ext4 => Filesystem::Ext4,
+            ApiFilesystem::Xfs => Filesystem::Xfs,
+            ApiFilesystem::Btrfs => Filesystem::Btrfs,
+        }),
+        (ApiMode::Filesystem, None) => return Err(invalid("spec.filesystem is missing".into())),
+    };
+    let size_bytes = u64::try_from(spec.size_bytes)
+        .map_err(|_| invalid(format!("spec.sizeBytes {} is negative", spec.size_bytes)))?;
+    Ok(VolumeSpec {
+        id: id.clone(),
+        size_bytes,
+        mode,
+        label: spec.label.clone(),
+        owner: spec.claim.as_ref().map(|claim| Owner {
+            namespace: claim.namespace.clone(),
+            name: claim.name.clone(),
+            uid: claim.uid.clone(),
+        }),
+        mount_options: spec.mount_options.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+    use tierce_crds::{NodeVolumeSpec, NodeVolumeStatus};
+
+    use super::*;
+
+    struct Case(NodeVolume);
+
+    fn volume() -> Case {
+        let mut volume = NodeVolume::new(
+            "pvc-1",
+            NodeVolumeSpec {
+                node_name: "me".into(),
+                pool: "ssd".into(),
+                size_bytes: 1 << 30,
+                volume_mode: ApiMode::Filesystem,
+                filesystem: Some(ApiFilesystem::Ext4),
+                mount_options: vec![],
+                label: "data".into(),
+                claim: None,
+            },
+        );
+        volume.metadata.finalizers = Some(vec![names::FINALIZER_ON_NODE.into()]);
+        Case(volume)
+    }
+
+    impl Case {
+        fn on(mut self, node: &str) -> Self {
+            self.0.spec.node_name = node.into();
+            self
+        }
+        fn without_finalizer(mut self) -> Self {
+            self.0.metadata.finalizers = Some(vec!["somebody.else/finalizer".into()]);
+            self
+        }
+        fn deleting(mut self) -> Self {
+            self.0.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            self
+        }
+        fn only_if_unused(mut self) -> Self {
+            let annotation = (names::ANNOTATION_ONLY_IF_UNUSED.to_owned(), "true".to_owned());
+            self.0.metadata.annotations = Some([annotation].into());
+            self
+        }
+        fn sized(mut self, bytes: i64) -> Self {
+            self.0.spec.size_bytes = bytes;
+            self
+        }
+        fn block(mut self) -> Self {
+            self.0.spec.volume_mode = ApiMode::Block;
+            self.0.spec.filesystem = None;
+            self
+        }
+        fn mounted_with(mut self, option: &str) -> Self {
+            self.0.spec.mount_options = vec![option.into()];
+            self
+        }
+        fn once_ready(mut self) -> Self {
+            self.0.status = Some(NodeVolumeStatus { capacity_bytes: Some(1 << 30), ..Default::default() });
+            self
+        }
+    }
+
+    fn present() -> Disk {
+        Disk::Present(VolumeInfo {
+            id: "pvc-1".parse().unwrap(),
+            pool: "ssd".into(),
+            size_bytes: 1 << 30,
+            allocated_bytes: 0,
+            mode: VolumeMode::Filesystem(Filesystem::Ext4),
+            used: false,
+            label: "data".into(),
+            owner: None,
+            mount_options: vec![],
+        })
+    }
+
+    fn decide(case: &Case, disk: &Disk, offer: Offer) -> Plan {
+        plan("me", &case.0, &"pvc-1".parse().unwrap(), disk, offer)
+    }
+
+    fn refusal(plan: Plan) -> (&'static str, String) {
+        match plan {
+            Plan::Refuse(verdict) => (verdict.reason, verdict.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_steps_lead_from_what_is_to_what_should_be() {
+        let delete = |only_if_unused| vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer];
+        for (what, case, disk, steps) in [
+            ("as it should be", volume(), present(), vec![]),
+            ("label and owner are not compared", volume(), present(), vec![]),
+            (
+                "no finalizer yet: before any disk",
+                volume().without_finalizer(),
+                Disk::Missing,
+                vec![Step::AddFinalizer],
+            ),
+            ("larger", volume().sized(2 << 30), present(), vec![Step::Grow(2 << 30)]),
+            ("smaller than the disk: left", volume().sized(1), present(), vec![]),
+            (
+                "options and size",
+                volume().sized(2 << 30).mounted_with("noatime"),
+                present(),
+                vec![Step::SetMountOptions(vec!["noatime".into()]), Step::Grow(2 << 30)],
+            ),
+            ("deleted", volume().deleting(), present(), delete(false)),
+            ("deleted, never made", volume().deleting(), Disk::Missing, delete(false)),
+            ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),
+        ] {
+            assert_eq!(decide(&case, &disk, Offer::Offered), Plan::Steps(steps), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_ignored() {
+        assert_eq!(decide(&volume().on("other"), &present(), Offer::Offered), Plan::Ignore);
+        assert_eq!(decide(&volume().on("other").deleting(), &present(), Offer::Offered), Plan::Ignore);
+        assert_eq!(
+            decide(&volume().deleting().without_finalizer(), &present(), Offer::Offered),
+            Plan::Ignore
+        );
+    }
+
+    #[test]
+    fn a_new_volume_is_made_as_the_spec_says() {
+        let Plan::Steps(steps) = decide(&volume().block().sized(5), &Disk::Missing, Offer::Offered) else {
+            panic!("nothing planned")
+        };
+        let [Step::Create(spec)] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!((spec.mode, spec.size_bytes, spec.label.as_str()), (VolumeMode::Block, 5, "data"));
+    }
+
+    #[test]
+    fn a_pool_that_is_gone_takes_no_new_volume_but_serves_the_old_ones() {
+        for offer in [Offer::Retired, Offer::Unknown] {
+            let (why, _) = refusal(decide(&volume(), &Disk::Missing, offer));
+            assert_eq!(why, reason::POOL_UNAVAILABLE);
+            assert_eq!(
+                decide(&volume().sized(2 << 30), &present(), offer),
+                Plan::Steps(vec![Step::Grow(2 << 30)])
+            );
+        }
+        assert!(matches!(decide(&volume().deleting(), &Disk::Missing, Offer::Retired), Plan::Steps(_)));
+    }
+
+    #[test]
+    fn bug_27_a_deletion_waits_while_the_pool_is_unknown() {
+        let (why, message) = refusal(decide(&volume().deleting(), &Disk::Missing, Offer::Unknown));
+        assert_eq!(why, reason::POOL_UNAVAILABLE);
+        assert!(message.contains("pool ssd") && message.contains(names::FINALIZER_ON_NODE), "{message}");
+    }
+
+    #[test]
+    fn a_volume_that_was_there_is_never_made_again() {
+        let (why, message) = refusal(decide(&volume().once_ready(), &Disk::Missing, Offer::Offered));
+        assert_eq!(why, reason::FAILED);
+        assert!(message.contains("not made again"), "{message}");
+    }
+
+    #[test]
+    fn another_volume_of_the_same_id_is_left_alone() {
+        let (why, message) = refusal(decide(&volume().block(), &present(), Offer::Offered));
+        assert_eq!(why, reason::CONFLICT);
+        assert!(message.contains("filesystem ext4, asked for block"), "{message}");
+        let mut elsewhere = volume();
+        elsewhere.0.spec.pool = "hdd".into();
+        let (why, message) = refusal(decide(&elsewhere, &present(), Offer::Offered));
+        assert_eq!(why, reason::CONFLICT);
+        assert!(message.contains("ssd, asked for hdd"), "{message}");
+    }
+}

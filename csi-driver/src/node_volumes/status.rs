@@ -1,0 +1,205 @@
+//! What a `NodeVolume` says about itself after a reconcile, and whether that is worth a write.
+
+use k8s_openapi::jiff::Timestamp;
+use tierce_crds::NodeVolumeStatus;
+use tierce_crds::conditions::{self, Verdict, node_volume as reason};
+use tierce_engine::{Error, VolumeInfo};
+
+use crate::status_codes::in_words;
+
+/// How a reconcile ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The disk is as it should be.
+    Ready(VolumeInfo),
+    /// It is not.
+    Failed {
+        /// Why.
+        verdict: Verdict,
+        /// With `OutOfSpace`: the largest size in bytes that would fit.
+        largest: Option<u64>,
+        /// What is on the disk anyway.
+        info: Option<VolumeInfo>,
+    },
+}
+
+/// The engine's error as the reason that the API documents.
+pub fn verdict(error: &Error) -> Verdict {
+    let reason = match error {
+        Error::InvalidId { .. }
+        | Error::InvalidArgument(_)
+        | Error::Unsupported(_)
+        | Error::Shrink { .. } => reason::INVALID,
+        Error::Conflict { .. } => reason::CONFLICT,
+        Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
+        Error::InUse { .. } => reason::IN_USE,
+        Error::BrokenRecord { .. } | Error::FormatRefused { .. } => reason::BROKEN_RECORD,
+        Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
+        Error::MayHoldData { .. }
+        | Error::NotFound { .. }
+        | Error::NotStaged { .. }
+        | Error::ForeignTarget { .. }
+        | Error::GrowOffline { .. }
+        | Error::Command(_)
+        | Error::Io { .. } => reason::FAILED,
+    };
+    let mut message = in_words(error);
+    if matches!(error, Error::MayHoldData { .. }) {
+        message.push_str("; to delete it with its data, remove the annotation ");
+        message.push_str(tierce_crds::names::ANNOTATION_ONLY_IF_UNUSED);
+    }
+    Verdict::no(reason, message)
+}
+
+/// The largest size that an error offers instead.
+pub fn largest(error: &Error) -> Option<u64> {
+    match error {
+        Error::OutOfSpace { largest, .. } => Some(*largest),
+        _ => None,
+    }
+}
+
+/// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches.
+pub fn next(
+    old: &NodeVolumeStatus,
+    outcome: &Outcome,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Option<NodeVolumeStatus> {
+    let (verdict, info, largest) = match outcome {
+        Outcome::Ready(info) => {
+            (Verdict::yes(reason::CREATED, format!("in pool {} of this node", info.pool)), Some(info), None)
+        }
+        Outcome::Failed { verdict, largest, info } => (verdict.clone(), info.as_ref(), *largest),
+    };
+    let status = NodeVolumeStatus {
+        capacity_bytes: info.map(|info| signed(info.size_bytes)).or(old.capacity_bytes),
+        used_bytes: info.map(|info| used_bytes(old, info)).or(old.used_bytes),
+        used: old.used || info.is_some_and(|info| info.used),
+        largest_bytes: largest.map(signed),
+        observed_generation: generation,
+        conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],
+    };
+    (status != *old).then_some(status)
+}
+
+/// Sizes of the API are `i64`, as in CSI; no disk reaches their end.
+pub fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+const NOTICEABLE: u64 = 16 << 20;
+
+/// The old figure until the new one differs noticeably: by 5 % of the volume's size, or by 16 MiB and half of what
+/// was there. So a volume that is filled writes its status some thirty times in all, however large it is.
+fn used_bytes(old: &NodeVolumeStatus, info: &VolumeInfo) -> i64 {
+    let new = info.allocated_bytes;
+    let Some(shown) = old.used_bytes else { return signed(new) };
+    let before = u64::try_from(shown).unwrap_or(0);
+    let difference = new.abs_diff(before);
+    let noticeable = difference.saturating_mul(20) >= info.size_bytes.max(1)
+        || (difference >= NOTICEABLE && difference.saturating_mul(2) >= before);
+    if noticeable { signed(new) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use tierce_engine::{Filesystem, VolumeMode};
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn info(size_bytes: u64, allocated_bytes: u64) -> VolumeInfo {
+        VolumeInfo {
+            id: "pvc-1".parse().unwrap(),
+            pool: "ssd".into(),
+            size_bytes,
+            allocated_bytes,
+            mode: VolumeMode::Filesystem(Filesystem::Ext4),
+            used: false,
+            label: String::new(),
+            owner: None,
+            mount_options: vec![],
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ready(allocated: u64) -> NodeVolumeStatus {
+        next(&NodeVolumeStatus::default(), &Outcome::Ready(info(10 * GIB, allocated)), Some(1), at(1))
+            .unwrap()
+    }
+
+    #[test]
+    fn one_write_makes_it_ready_and_nothing_new_writes_nothing() {
+        let first = ready(0);
+        assert_eq!(
+            (first.capacity_bytes, first.used, first.observed_generation),
+            (Some(10 << 30), false, Some(1))
+        );
+        assert!(conditions::holds(&first.conditions, conditions::READY));
+        assert_eq!(next(&first, &Outcome::Ready(info(10 * GIB, 0)), Some(1), at(99)), None);
+    }
+
+    #[test]
+    fn use_and_growth_are_written() {
+        let staged = VolumeInfo { used: true, ..info(10 * GIB, 0) };
+        assert!(next(&ready(0), &Outcome::Ready(staged), Some(1), at(2)).unwrap().used);
+        let grown = next(&ready(0), &Outcome::Ready(info(20 * GIB, 0)), Some(2), at(2)).unwrap();
+        assert_eq!((grown.capacity_bytes, grown.observed_generation), (Some(20 << 30), Some(2)));
+    }
+
+    #[test]
+    fn only_a_noticeable_change_of_the_used_bytes_is_written() {
+        const MIB: u64 = 1 << 20;
+        for (before, now, written) in [
+            (0, 4 * MIB, false),
+            (0, 16 * MIB, true),
+            (16 * MIB, 30 * MIB, false),
+            (16 * MIB, 32 * MIB, true),
+            (4 * GIB, 4 * GIB + 500 * MIB, false),
+            (4 * GIB, 4 * GIB + 512 * MIB, true),
+            (4 * GIB, 3 * GIB, true),
+        ] {
+            let outcome = Outcome::Ready(info(10 * GIB, now));
+            assert_eq!(next(&ready(before), &outcome, Some(1), at(2)).is_some(), written, "{before} → {now}");
+        }
+    }
+
+    #[test]
+    fn filling_a_volume_byte_by_byte_writes_a_bounded_number_of_times() {
+        let mut status = ready(0);
+        let mut writes = 0;
+        for step in 0..=10_000u64 {
+            let outcome = Outcome::Ready(info(10_000 * GIB, step * GIB));
+            if let Some(next) = next(&status, &outcome, Some(1), at(2)) {
+                status = next;
+                writes += 1;
+            }
+        }
+        assert!((20..=40).contains(&writes), "{writes}");
+    }
+
+    #[test]
+    fn a_failure_keeps_what_is_known_of_the_disk() {
+        let error = Error::OutOfSpace { pool: "ssd".into(), requested: 20 * GIB, largest: 12 * GIB };
+        let outcome = Outcome::Failed { verdict: verdict(&error), largest: largest(&error), info: None };
+        let status = next(&ready(0), &outcome, Some(2), at(5)).unwrap();
+        assert_eq!((status.capacity_bytes, status.largest_bytes), (Some(10 << 30), Some(12 << 30)));
+        let condition = conditions::find(&status.conditions, conditions::READY).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason::OUT_OF_SPACE));
+        assert_eq!(next(&status, &outcome, Some(2), at(50)), None, "the same failure again is no news");
+    }
+
+    #[test]
+    fn a_refused_reaping_says_how_to_go_on() {
+        let verdict = verdict(&Error::MayHoldData { id: "pvc-1".parse().unwrap() });
+        assert!(
+            verdict.message.contains("remove the annotation storage.tierce.dev/only-if-unused"),
+            "{verdict:?}"
+        );
+    }
+}

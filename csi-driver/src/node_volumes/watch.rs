@@ -1,0 +1,136 @@
+//! Drives the reconciles: by the watch on our own NodeVolumes, and by nudges from the rest of the program.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, applier};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tierce_crds::NodeVolume;
+use tierce_engine::VolumeId;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::reconcile::{Context, error_policy, reconcile};
+use crate::pools::{streaming, strip};
+
+type Guarded = DeserializeGuard<NodeVolume>;
+
+/// Asks for a look at single volumes, without waiting and without the API server: a pod that starts must not.
+#[derive(Clone)]
+pub struct Nudges {
+    queue: mpsc::UnboundedSender<String>,
+}
+
+impl Nudges {
+    /// The volume was staged, unstaged or measured: its status may be out of date.
+    pub fn volume(&self, id: &VolumeId) {
+        self.name(id.to_string());
+    }
+
+    fn name(&self, name: String) {
+        // At shutdown nobody listens any more; the next start looks at every volume.
+        let _ = self.queue.send(name);
+    }
+}
+
+/// The NodeVolumes of this node as we last heard of them. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeVolumes {
+    store: Store<Guarded>,
+    nudges: Nudges,
+    listener: Arc<Mutex<Option<mpsc::UnboundedReceiver<String>>>>,
+    writer: Arc<Mutex<Option<reflector::store::Writer<Guarded>>>>,
+}
+
+impl Default for NodeVolumes {
+    fn default() -> Self {
+        let (queue, listener) = mpsc::unbounded_channel();
+        let (store, writer) = reflector::store();
+        Self {
+            store,
+            nudges: Nudges { queue },
+            listener: Arc::new(Mutex::new(Some(listener))),
+            writer: Arc::new(Mutex::new(Some(writer))),
+        }
+    }
+}
+
+impl NodeVolumes {
+    /// Where to ask for a look at a volume.
+    pub fn nudges(&self) -> Nudges {
+        self.nudges.clone()
+    }
+
+    /// Names of all NodeVolumes of this node, unreadable ones too; `None` until the first list is complete.
+    pub fn names(&self) -> Option<Vec<String>> {
+        let ready = futures::FutureExt::now_or_never(self.store.wait_until_ready());
+        ready?.ok()?;
+        Some(self.store.state().iter().map(|object| object.name_any()).collect())
+    }
+
+    /// Asks for a look at every volume that is not as it should be: room or a pool may have come back.
+    pub fn nudge_unready(&self) {
+        for object in self.store.state() {
+            let ready = object.0.as_ref().is_ok_and(|volume| {
+                volume.metadata.deletion_timestamp.is_none()
+                    && volume.status.as_ref().is_some_and(|status| {
+                        tierce_crds::conditions::holds(&status.conditions, tierce_crds::conditions::READY)
+                    })
+            });
+            if !ready {
+                self.nudges.name(object.name_any());
+            }
+        }
+    }
+}
+
+/// Carries out our NodeVolumes, at most `parallel` at a time, until `shutdown`; what is under way ends first.
+pub async fn run(
+    client: Client,
+    volumes: NodeVolumes,
+    context: Arc<Context>,
+    parallel: u16,
+    shutdown: CancellationToken,
+) {
+    let taken = |message| message;
+    let writer = volumes.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let listener = volumes.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let writer = writer.expect(taken("run is called once"));
+    let listener = listener.expect(taken("run is called once"));
+
+    let config = streaming().fields(&format!("spec.nodeName={}", context.node));
+    let changes = context.changes.clone();
+    let events = watcher(Api::<Guarded>::all(client), config)
+        .default_backoff()
+        .modify(strip)
+        .reflect(writer)
+        .inspect_err(|error| warn!("watch of NodeVolumes: {}", crate::status_codes::in_words(error)))
+        .inspect_ok(move |event| {
+            // An object that went without us leaves a volume that nobody speaks of, and the list is then known.
+            if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {
+                changes.notify_inventory();
+            }
+        })
+        .applied_objects()
+        // Errors are logged and the watch goes on by its backoff.
+        .filter_map(|object| async move { object.ok().map(|object| Ok(ObjectRef::from_obj(&object))) });
+    let nudged = UnboundedReceiverStream::new(listener).map(|name| Ok(ObjectRef::new(&name)));
+    let queue = stream::select(events, nudged).take_until(shutdown.cancelled_owned());
+
+    applier(
+        |object, context| Box::pin(reconcile(object, context)),
+        |object, error, context: Arc<Context>| error_policy(&object, error, &context),
+        context,
+        volumes.store.clone(),
+        queue.map_err(|never: std::convert::Infallible| never),
+        controller::Config::default().concurrency(parallel),
+    )
+    // Each result is logged where it arises; a nudge for an object that is gone is no news.
+    .for_each(|_| async {})
+    .await;
+}

@@ -1,0 +1,184 @@
+//! Puts the parts together, in the order that lets pods start as early as possible.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use tierce_crds::names;
+use tierce_engine::{Engine, Host, LinuxHost, SimConfig, SimHost};
+use tierce_proto::csi::plugin_capability::{service, volume_expansion};
+use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
+use tierce_runtime::identity::{IdentityService, claim, claim_expansion};
+use tierce_runtime::ops::OpsServer;
+use tierce_runtime::readiness::Readiness;
+use tierce_runtime::socket::Socket;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::node_service::NodeService;
+use crate::node_storage::{self, Changes, Reporter};
+use crate::node_volumes::{self, NodeVolumes};
+use crate::pools::{self, PoolBoard};
+use crate::registration::RegistrationService;
+
+/// Runs the plugin until `shutdown`.
+pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let engine = Engine::new(host(&config)?);
+    // The pools of the last time first: recovery and the kubelet's calls need to know where to look.
+    let board = PoolBoard::load(engine.clone(), config.pools_file()).await;
+    recover(&engine).await;
+
+    let mut registry = Registry::default();
+    let rpc_metrics = RpcMetrics::register(&mut registry);
+    let metrics = Metrics::register(&mut registry);
+    let readiness = Readiness::new();
+    let changes = Changes::default();
+    let volumes = NodeVolumes::default();
+
+    let node = NodeService::new(config.node_name.clone(), engine.clone(), volumes.nudges(), changes.clone());
+    let identity = IdentityService::new(
+        names::DRIVER,
+        env!("CARGO_PKG_VERSION"),
+        [
+            claim(service::Type::VolumeAccessibilityConstraints),
+            claim_expansion(volume_expansion::Type::Online),
+        ],
+        readiness.clone(),
+    );
+    let csi = Socket::bind(config.csi_socket()).await?;
+    let csi_routes = Routes::new(identity.into_server()).add_service(node.into_server());
+    let registration = match config.registration_socket() {
+        None => None,
+        Some(path) => {
+            let part = readiness.part("registration");
+            let service = RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry);
+            Some((path, Routes::new(service.into_server())))
+        }
+    };
+    let ops = OpsServer::bind(&config.metrics_addr).await?;
+
+    let pools_part = readiness.part("pools");
+    if board.known().is_empty() {
+        pools_part.not_ready("the API server has not told the pools yet");
+    } else {
+        pools_part.ready();
+    }
+    let kubernetes =
+        kubernetes(&config, client, &engine, board.clone(), &volumes, &changes, metrics, shutdown.clone());
+    let serve_registration = async {
+        // After the CSI socket listens: the kubelet calls it as soon as it has found this one.
+        let Some((path, routes)) = registration else { return anyhow::Ok(()) };
+        let socket = Socket::bind(path).await?;
+        grpc::serve(socket, routes, rpc_metrics.clone(), Abandoned::Drop, shutdown.clone()).await?;
+        Ok(())
+    };
+    let say_when_synced = async {
+        tokio::select! {
+            () = board.wait_until_synced() => pools_part.ready(),
+            () = shutdown.cancelled() => {}
+        }
+        Ok(())
+    };
+    tokio::try_join!(
+        async {
+            grpc::serve(csi, csi_routes, rpc_metrics.clone(), Abandoned::Finish, shutdown.clone()).await?;
+            anyhow::Ok(())
+        },
+        serve_registration,
+        async {
+            ops.serve(readiness, Arc::new(registry), shutdown.clone()).await?;
+            anyhow::Ok(())
+        },
+        say_when_synced,
+        async {
+            kubernetes.await;
+            anyhow::Ok(())
+        },
+    )?;
+    info!("stopped");
+    Ok(())
+}
+
+fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
+    Ok(match &config.simulate {
+        None => Arc::new(LinuxHost::new()),
+        Some(folder) => {
+            warn!("simulating all pools in {folder:?}: no data is kept");
+            let simulated = SimConfig { state: folder.clone(), capacity_bytes: config.simulate_capacity };
+            Arc::new(
+                SimHost::open(simulated)
+                    .with_context(|| format!("cannot simulate in {}", folder.display()))?,
+            )
+        }
+    })
+}
+
+async fn recover(engine: &Engine) {
+    let recovery = engine.recover().await;
+    info!(
+        freed_loops = ?recovery.freed_loops,
+        emptied_trash = recovery.emptied_trash,
+        removed_unfinished = recovery.removed_unfinished,
+        "looked for leftovers"
+    );
+    for problem in recovery.problems {
+        warn!("recovery: {problem}");
+    }
+}
+
+/// Everything that needs the API server. It may be away for as long as it likes.
+#[allow(clippy::too_many_arguments)]
+async fn kubernetes(
+    config: &Config,
+    client: Client,
+    engine: &Engine,
+    board: PoolBoard,
+    volumes: &NodeVolumes,
+    changes: &Changes,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let node = config.node_name.clone();
+    let told = {
+        let (changes, volumes) = (changes.clone(), volumes.clone());
+        move || {
+            changes.notify_rewrite();
+            volumes.nudge_unready();
+        }
+    };
+    let (facts, follow_pools) = pools::run(client.clone(), &node, board.clone(), told, shutdown.clone());
+    let reporter = Reporter::new(
+        client.clone(),
+        node.clone(),
+        engine.clone(),
+        board.clone(),
+        volumes.clone(),
+        facts,
+        metrics.clone(),
+    );
+    let context = Arc::new(node_volumes::Context {
+        api: Api::all(client.clone()),
+        engine: engine.clone(),
+        node,
+        pools: board.clone(),
+        changes: changes.clone(),
+        metrics,
+        failures: std::sync::Mutex::default(),
+    });
+    // Before the pools are known every volume would seem to lie in an unknown one.
+    let after_pools = async {
+        tokio::select! {
+            () = board.wait_until_synced() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let settled = || volumes.nudge_unready();
+        tokio::join!(
+            node_volumes::run(client, volumes.clone(), context, config.parallel, shutdown.clone()),
+            node_storage::run(&reporter, changes, settled, shutdown.clone()),
+        );
+    };
+    tokio::join!(follow_pools, after_pools);
+}

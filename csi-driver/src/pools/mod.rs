@@ -1,0 +1,119 @@
+//! The pools of this node: chosen from the StoragePools, given to the engine, remembered for the next start.
+
+mod choice;
+mod state_file;
+mod watch;
+
+pub use choice::{Known, Offer, Pools, Wanted, choose, configs, selects};
+pub use state_file::StateFileError;
+pub use watch::{NodeFacts, run};
+pub(crate) use watch::{streaming, strip};
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tierce_engine::Engine;
+use tokio::sync::watch as channel;
+use tracing::{error, info, warn};
+
+/// The pools in force. Cheap to clone.
+#[derive(Clone)]
+pub struct PoolBoard {
+    engine: Engine,
+    file: Arc<PathBuf>,
+    pools: Arc<Mutex<Pools>>,
+    /// Turns true when the API server has told us the pools; until then the file counts.
+    synced: Arc<channel::Sender<bool>>,
+}
+
+impl PoolBoard {
+    /// The pools of the last time, given to the engine. A file that can't be read is reported and does not stop us:
+    /// the API server has it all.
+    pub async fn load(engine: Engine, file: PathBuf) -> Self {
+        let pools = state_file::read(&file).unwrap_or_else(|problem| {
+            error!(
+                "starting without the last pool configuration: {}",
+                crate::status_codes::in_words(&problem)
+            );
+            Pools::new()
+        });
+        if !pools.is_empty() {
+            info!("{} pools from {file:?}", pools.len());
+            engine.set_pools(configs(&pools)).await;
+        }
+        Self {
+            engine,
+            file: Arc::new(file),
+            pools: Arc::new(Mutex::new(pools)),
+            synced: Arc::new(channel::Sender::new(false)),
+        }
+    }
+
+    /// Puts new pools in force. Whether anything changed.
+    pub async fn apply(&self, wanted: Wanted) -> bool {
+        let known = self.known();
+        let holding = self.holding(&known, &wanted).await;
+        let next = choose(wanted, &known, |name| holding.iter().any(|held| held == name));
+        let changed = next != known;
+        if changed {
+            for (name, pool) in &next {
+                if let Some(trouble) = &pool.trouble {
+                    warn!("pool {name}: {trouble}");
+                }
+            }
+            // The file first: a crash in between must not leave volumes in a pool that the next start does not know.
+            if let Err(problem) = state_file::write(&self.file, &next) {
+                error!(
+                    "pods won't start without the API server: {}",
+                    crate::status_codes::in_words(&problem)
+                );
+            }
+            self.engine.set_pools(configs(&next)).await;
+            info!("pools: {:?}", next.keys().collect::<Vec<_>>());
+            *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        }
+        self.synced.send_replace(true);
+        changed
+    }
+
+    /// Whether the pool takes new volumes.
+    pub fn offer(&self, name: &str) -> Offer {
+        match self.pools.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            Some(pool) if pool.offered => Offer::Offered,
+            Some(_) => Offer::Retired,
+            None => Offer::Unknown,
+        }
+    }
+
+    /// The pools in force.
+    pub fn known(&self) -> Pools {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the API server has told us the pools.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Returns once the API server has told us the pools.
+    pub async fn wait_until_synced(&self) {
+        let mut synced = self.synced.subscribe();
+        synced.wait_for(|synced| *synced).await.expect("self holds a sender");
+    }
+
+    /// The known pools that hold volumes, or may. Looks at the disks only when it matters.
+    async fn holding(&self, known: &Pools, wanted: &Wanted) -> Vec<String> {
+        let matters = known.iter().any(|(name, pool)| {
+            wanted.selected.get(name).is_none_or(|spec| spec.directory != pool.spec.directory)
+        });
+        if !matters {
+            return Vec::new();
+        }
+        let inventory = self.engine.list().await;
+        let on_disk = inventory.volumes.into_iter().map(|volume| volume.pool);
+        let broken = inventory.broken.into_iter().map(|record| record.pool);
+        let unreadable =
+            self.engine.reports().await.into_iter().filter(|r| r.result.is_err()).map(|r| r.name);
+        on_disk.chain(broken).chain(unreadable).collect()
+    }
+}

@@ -1,0 +1,275 @@
+//! What the kubelet asks, checked: every call of the Node service becomes a value that the engine can act on, or the
+//! reason why not. Nothing here looks at a disk.
+
+use std::path::{Component, Path, PathBuf};
+
+use thiserror::Error;
+use tierce_engine::{Filesystem, PublishRequest, StageRequest, VolumeId, mount_options};
+use tierce_proto::csi::volume_capability::access_mode::Mode;
+use tierce_proto::csi::volume_capability::{AccessMode, AccessType, MountVolume};
+use tierce_proto::csi::{
+    NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+    NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
+};
+
+/// The kernel's `PATH_MAX`, less the final NUL.
+const MAX_PATH_BYTES: usize = 4095;
+
+/// Why a request is refused before anything is touched. [`crate::status_codes::refused`] picks the code.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// No volume is named.
+    #[error("volume_id is missing")]
+    MissingId,
+    /// The text can't be the id of a volume of ours.
+    #[error(transparent)]
+    InvalidId(tierce_engine::Error),
+    /// A field that the call can't do without.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// Publishing needs the place where the volume was staged.
+    #[error(
+        "staging_target_path is missing: this driver has STAGE_UNSTAGE_VOLUME, so a volume is staged first"
+    )]
+    MissingStagingPath,
+    /// Relative, climbing, too long, or with a NUL.
+    #[error(
+        "{field} {path:?} is refused: it must be absolute, without '..', NUL, and at most {MAX_PATH_BYTES} bytes long"
+    )]
+    Path {
+        /// Name of the field.
+        field: &'static str,
+        /// As given, cut to 80 characters.
+        path: String,
+    },
+    /// A path at which no volume can be.
+    #[error("volume {id} is not at {path:?}")]
+    NotThere {
+        /// The volume.
+        id: VolumeId,
+        /// As given, cut to 80 characters.
+        path: String,
+    },
+    /// More than one node, or none that CSI knows.
+    #[error(
+        "access mode {mode} is not offered: a volume lives on one node; ask for ReadWriteOnce or ReadWriteOncePod"
+    )]
+    AccessMode {
+        /// Its name in CSI, or its number.
+        mode: String,
+    },
+    /// Unknown filesystem, or an option outside the allow list.
+    #[error(transparent)]
+    Mount(tierce_engine::Error),
+    /// `VOLUME_MOUNT_GROUP` is not claimed.
+    #[error("volume_mount_group is not supported: the kubelet sets the group itself (fsGroupPolicy File)")]
+    MountGroup,
+}
+
+/// `NodeStageVolume`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The volume.
+    pub id: VolumeId,
+    /// Where to.
+    pub staging: PathBuf,
+    /// How.
+    pub how: StageRequest,
+}
+
+/// `NodePublishVolume`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The volume.
+    pub id: VolumeId,
+    /// Where it is staged.
+    pub staging: PathBuf,
+    /// Where to.
+    pub target: PathBuf,
+    /// How.
+    pub how: PublishRequest,
+}
+
+/// A call that names a volume and one path.
+#[derive(Debug, PartialEq, Eq)]
+pub struct At {
+    /// The volume.
+    pub id: VolumeId,
+    /// The path.
+    pub path: PathBuf,
+}
+
+/// `NodeExpandVolume`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expand {
+    /// The volume and where it is.
+    pub at: At,
+    /// Bytes that it must have afterwards; 0: whatever the device has.
+    pub required_bytes: u64,
+}
+
+/// Checks `NodeStageVolume`.
+pub fn stage(request: &NodeStageVolumeRequest) -> Result<Stage, RequestError> {
+    let id = id(&request.volume_id)?;
+    let staging = path("staging_target_path", &request.staging_target_path)?;
+    let capability = capability(request.volume_capability.as_ref())?;
+    let how = match capability.mount {
+        None => StageRequest { block: true, ..StageRequest::default() },
+        Some(mount) => mounted(mount)?,
+    };
+    Ok(Stage { id, staging, how })
+}
+
+/// Checks `NodeUnstageVolume`.
+pub fn unstage(request: &NodeUnstageVolumeRequest) -> Result<At, RequestError> {
+    let id = id(&request.volume_id)?;
+    Ok(At { id, path: path("staging_target_path", &request.staging_target_path)? })
+}
+
+/// Checks `NodePublishVolume`.
+pub fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestError> {
+    let id = id(&request.volume_id)?;
+    let target = path("target_path", &request.target_path)?;
+    let capability = capability(request.volume_capability.as_ref())?;
+    if let Some(mount) = capability.mount {
+        mounted(mount)?;
+    }
+    if request.staging_target_path.is_empty() {
+        return Err(RequestError::MissingStagingPath);
+    }
+    let staging = path("staging_target_path", &request.staging_target_path)?;
+    let how = PublishRequest {
+        block: capability.mount.is_none(),
+        readonly: request.readonly || capability.mode == Mode::SingleNodeReaderOnly,
+    };
+    Ok(Publish { id, staging, target, how })
+}
+
+/// Checks `NodeUnpublishVolume`.
+pub fn unpublish(request: &NodeUnpublishVolumeRequest) -> Result<At, RequestError> {
+    let id = id(&request.volume_id)?;
+    Ok(At { id, path: path("target_path", &request.target_path)? })
+}
+
+/// Checks `NodeGetVolumeStats`.
+pub fn stats(request: &NodeGetVolumeStatsRequest) -> Result<At, RequestError> {
+    let id = id(&request.volume_id)?;
+    Ok(At { path: place(&id, &request.volume_path)?, id })
+}
+
+/// Checks `NodeExpandVolume`. Its capability is optional and tells nothing that the record does not.
+pub fn expand(request: &NodeExpandVolumeRequest) -> Result<Expand, RequestError> {
+    let id = id(&request.volume_id)?;
+    let required = request.capacity_range.as_ref().map_or(0, |range| range.required_bytes);
+    Ok(Expand {
+        at: At { path: place(&id, &request.volume_path)?, id },
+        required_bytes: u64::try_from(required).unwrap_or(0),
+    })
+}
+
+fn id(text: &str) -> Result<VolumeId, RequestError> {
+    if text.is_empty() {
+        return Err(RequestError::MissingId);
+    }
+    text.parse().map_err(RequestError::InvalidId)
+}
+
+fn path(field: &'static str, text: &str) -> Result<PathBuf, RequestError> {
+    if text.is_empty() {
+        return Err(RequestError::Missing(field));
+    }
+    if is_plain(text) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(RequestError::Path { field, path: shorten(text) })
+    }
+}
+
+/// A path that is only looked at: where no volume can be, there is none (`NOT_FOUND`).
+fn place(id: &VolumeId, text: &str) -> Result<PathBuf, RequestError> {
+    if text.is_empty() {
+        return Err(RequestError::Missing("volume_path"));
+    }
+    if is_plain(text) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(RequestError::NotThere { id: id.clone(), path: shorten(text) })
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let path = Path::new(text);
+    path.is_absolute()
+        && text.len() <= MAX_PATH_BYTES
+        && !text.contains('\0')
+        && path.components().all(|component| matches!(component, Component::RootDir | Component::Normal(_)))
+}
+
+struct Capability<'a> {
+    mode: Mode,
+    /// `None`: a raw block device.
+    mount: Option<&'a MountVolume>,
+}
+
+fn capability(capability: Option<&VolumeCapability>) -> Result<Capability<'_>, RequestError> {
+    let capability = capability.ok_or(RequestError::Missing("volume_capability"))?;
+    let mode = capability.access_mode.as_ref().ok_or(RequestError::Missing("access_mode"))?;
+    let mode = single_node(mode)?;
+    match &capability.access_type {
+        None => Err(RequestError::Missing("access_type")),
+        Some(AccessType::Block(_)) => Ok(Capability { mode, mount: None }),
+        Some(AccessType::Mount(mount)) => Ok(Capability { mode, mount: Some(mount) }),
+    }
+}
+
+fn single_node(mode: &AccessMode) -> Result<Mode, RequestError> {
+    let refused = |mode: String| Err(RequestError::AccessMode { mode });
+    match Mode::try_from(mode.mode) {
+        Ok(
+            mode @ (Mode::SingleNodeWriter
+            | Mode::SingleNodeReaderOnly
+            | Mode::SingleNodeSingleWriter
+            | Mode::SingleNodeMultiWriter),
+        ) => Ok(mode),
+        Ok(
+            mode @ (Mode::Unknown
+            | Mode::MultiNodeReaderOnly
+            | Mode::MultiNodeSingleWriter
+            | Mode::MultiNodeMultiWriter),
+        ) => refused(mode.as_str_name().to_owned()),
+        Err(_) => refused(mode.mode.to_string()),
+    }
+}
+
+fn mounted(mount: &MountVolume) -> Result<StageRequest, RequestError> {
+    if !mount.volume_mount_group.is_empty() {
+        return Err(RequestError::MountGroup);
+    }
+    let filesystem = match mount.fs_type.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(RequestError::Mount)?),
+    };
+    allowed(filesystem, &mount.mount_flags)?;
+    Ok(StageRequest { block: false, filesystem, mount_options: mount.mount_flags.clone() })
+}
+
+/// Without a filesystem in the request, an option passes if any filesystem takes it; the engine checks it again with
+/// the record's.
+fn allowed(filesystem: Option<Filesystem>, options: &[String]) -> Result<(), RequestError> {
+    let candidates = filesystem.map_or_else(|| Filesystem::ALL.to_vec(), |filesystem| vec![filesystem]);
+    for option in options {
+        let option = std::slice::from_ref(option);
+        let verdicts = candidates.iter().map(|filesystem| mount_options::check(*filesystem, option));
+        let refusals: Vec<_> = verdicts.filter_map(Result::err).collect();
+        if refusals.len() == candidates.len()
+            && let Some(refusal) = refusals.into_iter().next()
+        {
+            return Err(RequestError::Mount(refusal));
+        }
+    }
+    Ok(())
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}

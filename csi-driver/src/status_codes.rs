@@ -1,0 +1,182 @@
+//! Which gRPC code the kubelet gets, and what it does with it. The one place that decides.
+//!
+//! The kubelet (`pkg/volume/csi/csi_client.go`, `isFinalError`) takes `CANCELLED`, `DEADLINE_EXCEEDED`, `UNAVAILABLE`,
+//! `RESOURCE_EXHAUSTED` and `ABORTED` as "may still be running": it marks the mount uncertain, tries again, and calls
+//! Unstage or Unpublish when the pod goes. Every other code is final: nothing happened. Both are tried again with
+//! growing pauses while the pod wants the volume.
+
+use std::error::Error as StdError;
+
+use tierce_engine::{Error, VolumeId};
+use tonic::{Code, Status};
+
+use crate::request::RequestError;
+
+/// The call that failed: a few errors mean something else to another caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rpc {
+    /// `NodeStageVolume`
+    Stage,
+    /// `NodeUnstageVolume`
+    Unstage,
+    /// `NodePublishVolume`
+    Publish,
+    /// `NodeUnpublishVolume`
+    Unpublish,
+    /// `NodeGetVolumeStats`
+    Stats,
+    /// `NodeExpandVolume`
+    Expand,
+}
+
+/// The answer to a request that was refused before anything was touched.
+pub fn refused(error: &RequestError) -> Status {
+    let code = match error {
+        RequestError::MissingId
+        | RequestError::InvalidId(_)
+        | RequestError::Missing(_)
+        | RequestError::Path { .. }
+        | RequestError::AccessMode { .. }
+        | RequestError::Mount(_)
+        | RequestError::MountGroup => Code::InvalidArgument,
+        // CSI, NodePublishVolume errors: "Staging target path not set".
+        RequestError::MissingStagingPath => Code::FailedPrecondition,
+        // CSI, NodeGetVolumeStats errors: "Volume does not exist" at the path.
+        RequestError::NotThere { .. } => Code::NotFound,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// The answer when another call about the volume is under way.
+pub fn busy(id: &VolumeId) -> Status {
+    Status::aborted(format!("another call about volume {id} is under way"))
+}
+
+/// The answer to a call that the engine did not carry out.
+pub fn failed(rpc: Rpc, error: &Error) -> Status {
+    Status::new(code(rpc, error), in_words(error))
+}
+
+fn code(rpc: Rpc, error: &Error) -> Code {
+    match error {
+        Error::InvalidId { .. } | Error::InvalidArgument(_) | Error::Unsupported(_) => Code::InvalidArgument,
+        // On Expand the kubelet marks the claim's growth as infeasible, which is right: nothing is there to grow.
+        Error::NotFound { .. } => Code::NotFound,
+        Error::Conflict { field, .. } => match *field {
+            // The request speaks of another kind of volume than the one we have.
+            "filesystem" | "mode" => Code::InvalidArgument,
+            // CSI: "Volume published at the path, but incompatible with the capability or the readonly flag".
+            _ => Code::AlreadyExists,
+        },
+        // Not final for the kubelet, so it unstages when the pod goes: nothing of a half-done stage is left.
+        Error::OutOfSpace { .. } => Code::ResourceExhausted,
+        // Publish of an exclusive volume to a second target, or Unstage while something is still mounted: the kubelet
+        // tries again after the other one is gone.
+        Error::InUse { .. } | Error::MayHoldData { .. } => Code::FailedPrecondition,
+        Error::NotStaged { .. } => match rpc {
+            Rpc::Stats => Code::NotFound,
+            // On Expand NOT_FOUND would mark the growth as infeasible for good; it happens at the next stage instead.
+            Rpc::Stage | Rpc::Unstage | Rpc::Publish | Rpc::Unpublish | Rpc::Expand => {
+                Code::FailedPrecondition
+            }
+        },
+        Error::ForeignTarget { .. } => match rpc {
+            Rpc::Stats => Code::NotFound,
+            Rpc::Stage | Rpc::Unstage | Rpc::Publish | Rpc::Unpublish | Rpc::Expand => {
+                Code::FailedPrecondition
+            }
+        },
+        // Somebody has to look at the disk. Final: nothing was touched.
+        Error::BrokenRecord { .. } | Error::FormatRefused { .. } | Error::UnknownPool { .. } => {
+            Code::FailedPrecondition
+        }
+        // The kubelet (`pkg/volume/csi/expander.go`, `inUseError`) stops asking until the volume is mounted next, and
+        // does not hold the pod up; that mount grows it, and the call after it then finds the size.
+        Error::GrowOffline { .. } => Code::FailedPrecondition,
+        Error::Shrink { .. } => Code::OutOfRange,
+        // The disk may come back; meanwhile the kubelet tries again.
+        Error::PoolUnavailable(_) => Code::Unavailable,
+        Error::Command(_) | Error::Io { .. } => Code::Internal,
+    }
+}
+
+/// The error and its causes in one line.
+pub fn in_words(error: &dyn StdError) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        // `#[error(transparent)]` and the errors of kube repeat their source.
+        if !words.contains(&cause_words) {
+            words.push_str(": ");
+            words.push_str(&cause_words);
+        }
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use tierce_engine::PoolError;
+
+    use super::*;
+
+    fn id() -> VolumeId {
+        "pvc-1".parse().unwrap()
+    }
+
+    fn conflict(field: &'static str) -> Error {
+        Error::Conflict { id: id(), field, existing: "ext4".into(), requested: "xfs".into() }
+    }
+
+    #[test]
+    fn every_error_has_the_code_that_the_kubelet_needs() {
+        let not_staged = || Error::NotStaged { id: id(), path: "/s".into(), found: "nothing".into() };
+        let foreign = || Error::ForeignTarget { path: "/t".into(), found: "tmpfs".into() };
+        let unavailable =
+            PoolError { pool: "p".into(), path: PathBuf::from("/p"), reason: "gone".into(), errno: Some(2) };
+        let offline = Error::GrowOffline {
+            id: id(),
+            filesystem: tierce_engine::Filesystem::Ext4,
+            reason: "EPERM".into(),
+        };
+        for (rpc, error, code) in [
+            (Rpc::Stage, "..".parse::<VolumeId>().unwrap_err(), Code::InvalidArgument),
+            (Rpc::Stage, Error::InvalidArgument("x".into()), Code::InvalidArgument),
+            (Rpc::Stage, Error::NotFound { id: id() }, Code::NotFound),
+            (Rpc::Stage, conflict("filesystem"), Code::InvalidArgument),
+            (Rpc::Publish, conflict("readonly"), Code::AlreadyExists),
+            (
+                Rpc::Stage,
+                Error::OutOfSpace { pool: "p".into(), requested: 2, largest: 1 },
+                Code::ResourceExhausted,
+            ),
+            (Rpc::Publish, Error::InUse { id: id(), by: "/t".into() }, Code::FailedPrecondition),
+            (Rpc::Publish, not_staged(), Code::FailedPrecondition),
+            (Rpc::Expand, not_staged(), Code::FailedPrecondition),
+            (Rpc::Stats, not_staged(), Code::NotFound),
+            (Rpc::Publish, foreign(), Code::FailedPrecondition),
+            (Rpc::Stats, foreign(), Code::NotFound),
+            (Rpc::Stage, Error::BrokenRecord { id: id(), reason: "cut".into() }, Code::FailedPrecondition),
+            (Rpc::Stage, Error::FormatRefused { id: id(), reason: "data".into() }, Code::FailedPrecondition),
+            (Rpc::Expand, offline, Code::FailedPrecondition),
+            (Rpc::Expand, Error::Shrink { id: id(), existing: 2, requested: 1 }, Code::OutOfRange),
+            (Rpc::Stage, Error::PoolUnavailable(unavailable), Code::Unavailable),
+            (Rpc::Stage, Error::Unsupported("x".into()), Code::InvalidArgument),
+        ] {
+            assert_eq!(failed(rpc, &error).code(), code, "{rpc:?} {error}");
+        }
+    }
+
+    #[test]
+    fn the_message_has_the_causes_once() {
+        let error =
+            Error::Io { doing: "attaching a loop device".into(), source: io::Error::from_raw_os_error(5) };
+        let message = failed(Rpc::Stage, &error).message().to_owned();
+        assert_eq!(message, "attaching a loop device: Input/output error (os error 5)");
+    }
+}

@@ -174,7 +174,7 @@ impl Operations for LinuxHost {
     }
 
     fn unseal(&self, at: &Place) -> Result<(), Error> {
-        at.unseal(Mode::RWXU | Mode::RGRP | Mode::XGRP)
+        at.unseal()
     }
 
     fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error> {

@@ -18,8 +18,11 @@ use rustix::{
 
 use crate::{Error, error::Context};
 
-/// Mode of a mount point while nothing is mounted on it: nobody but root can even look inside.
+/// Mode of a mount point that waits for its mount: nobody but root can even look inside.
 const SEALED: Mode = Mode::empty();
+
+/// Mode of one that nothing is mounted on any more: its owner, who made it, can remove it.
+const UNSEALED: Mode = Mode::RWXU;
 
 /// What lies at a place, not counting mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,18 +129,18 @@ impl Place {
         Ok(other.is_none())
     }
 
-    /// Makes a directory nobody can enter.
+    /// Makes a directory.
     pub(crate) fn make_directory(&self) -> Result<(), Error> {
-        match fs::mkdirat(&self.parent, &self.name, SEALED) {
+        match fs::mkdirat(&self.parent, &self.name, UNSEALED) {
             Err(Errno::EXIST) => Ok(()),
             other => other.doing(|| format!("make directory {}", self.path.display())),
         }
     }
 
-    /// Makes an empty file nobody can open, to bind a device node onto.
+    /// Makes an empty file, to bind a device node onto.
     pub(crate) fn make_file(&self) -> Result<(), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(&self.parent, &self.name, flags, SEALED) {
+        match fs::openat(&self.parent, &self.name, flags, UNSEALED) {
             Err(Errno::EXIST) => Ok(()),
             other => other.map(drop).doing(|| format!("make file {}", self.path.display())),
         }
@@ -170,8 +173,8 @@ impl Place {
         Ok(())
     }
 
-    /// Undoes [`Self::seal`], with the given mode afterwards.
-    pub(crate) fn unseal(&self, mode: Mode) -> Result<(), Error> {
+    /// Undoes [`Self::seal`].
+    pub(crate) fn unseal(&self) -> Result<(), Error> {
         let handle = match self.open_beneath(OFlags::RDONLY) {
             Err(Errno::NOENT) => return Ok(()),
             other => other.doing(|| format!("open {}", self.path.display()))?,
@@ -180,7 +183,7 @@ impl Place {
             Ok(()) | Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error).doing(|| format!("make {} changeable", self.path.display())),
         }
-        fs::fchmod(&handle, mode).doing(|| format!("open {} to its owner", self.path.display()))
+        fs::fchmod(&handle, UNSEALED).doing(|| format!("open {} to its owner", self.path.display()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The directory pool: image files on any filesystem, made devices by direct-I/O loop devices.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     os::fd::{AsFd, OwnedFd},
@@ -22,6 +22,7 @@ use crate::{
     error::Context,
     pool::{
         Attached, Backend, Device, Pool, PoolConfig, Promised, Provisioning, Scanned,
+        ledger::Ledger,
         loops::{self, Identity, Loop},
         record::Record,
         space::Disk,
@@ -40,8 +41,7 @@ pub(crate) struct DirectoryPool {
     config: PoolConfig,
     thick: bool,
     store: Store,
-    /// Sizes of all volumes, as promised. The disk has the truth; this spares reading every record for each creation.
-    sizes: Mutex<BTreeMap<VolumeId, u64>>,
+    ledger: Ledger,
     /// Where a volume's loop device was last seen: a hint, checked before use.
     hints: Mutex<HashMap<VolumeId, u32>>,
     direct_io: AtomicU8,
@@ -57,7 +57,7 @@ impl DirectoryPool {
             config: config.clone(),
             thick: *provisioning == Provisioning::Thick,
             store,
-            sizes: Mutex::default(),
+            ledger: Ledger::default(),
             hints: Mutex::default(),
             direct_io: AtomicU8::new(UNKNOWN),
             block_sector,
@@ -191,10 +191,7 @@ impl Pool for DirectoryPool {
     }
 
     fn promised(&self) -> Promised {
-        let sizes = lock(&self.sizes).clone();
-        let allocated = sizes.keys().map(|id| self.allocated(id)).sum();
-        let volumes = u64::try_from(sizes.len()).expect("a count fits");
-        Promised { volumes, promised: sizes.values().sum(), allocated }
+        self.ledger.promised(|id| self.allocated(id))
     }
 
     fn direct_io(&self) -> Option<bool> {
@@ -205,37 +202,9 @@ impl Pool for DirectoryPool {
     }
 
     fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
-        let bad = |error: &io::Error| self.error("can't list the volumes", error);
-        let (ids, others) = self.store.ids().map_err(|error| bad(&error))?;
-        let mut found = Vec::new();
-        let mut sizes = BTreeMap::new();
-        for id in ids {
-            let record = match self.store.load(&id) {
-                Ok(None) => continue,
-                Ok(Some(record)) => record,
-                Err(error) => Err(Broken { file: self.store.path_of(&id, ""), reason: chain(&error) }),
-            };
-            let image = self.store.image_size(&id);
-            let record = match (record, image) {
-                (Ok(_), None) => {
-                    Err(Broken { file: self.image_path(&id), reason: "the image is missing".to_owned() })
-                }
-                (record, _) => record,
-            };
-            let (allocated, length) = image.unwrap_or_default();
-            // A broken volume's image still takes its place.
-            sizes.insert(id.clone(), record.as_ref().map_or(length, |record| record.size_bytes));
-            found.push(Scanned { id: Some(id), allocated, record });
-        }
-        for name in others {
-            let broken = Broken {
-                file: self.store.path().join("volumes").join(name),
-                reason: "the name is not a volume id".to_owned(),
-            };
-            found.push(Scanned { id: None, allocated: 0, record: Err(broken) });
-        }
-        *lock(&self.sizes) = sizes;
-        Ok(found)
+        self.ledger
+            .scan(&self.store, |id, _| self.store.image_size(id))
+            .map_err(|error| self.error("can't list the volumes", &error))
     }
 
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
@@ -244,12 +213,12 @@ impl Pool for DirectoryPool {
 
     fn save(&self, record: &Record) -> Result<(), Error> {
         self.store.save(record)?;
-        lock(&self.sizes).insert(record.id.clone(), record.size_bytes);
+        self.ledger.set(record);
         Ok(())
     }
 
     fn allocated(&self, id: &VolumeId) -> u64 {
-        self.store.image_size(id).map_or(0, |(allocated, _)| allocated)
+        self.store.image_size(id).map_or(0, |size| size.allocated)
     }
 
     fn block_sector_bytes(&self) -> u32 {
@@ -267,7 +236,7 @@ impl Pool for DirectoryPool {
             }
             self.lengthen(&image, record)
         })?;
-        lock(&self.sizes).insert(record.id.clone(), record.size_bytes);
+        self.ledger.set(record);
         Ok(())
     }
 
@@ -282,7 +251,7 @@ impl Pool for DirectoryPool {
 
     fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
         let removed = self.store.remove(id)?;
-        lock(&self.sizes).remove(id);
+        self.ledger.remove(id);
         lock(&self.hints).remove(id);
         Ok(removed)
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod directory;
+pub(crate) mod ledger;
 pub(crate) mod loops;
 pub(crate) mod record;
 pub(crate) mod space;

@@ -27,7 +27,10 @@ use uuid::Uuid;
 use crate::{
     Error, PoolError, VolumeId,
     error::Context,
-    pool::record::{self, Record},
+    pool::{
+        ledger::ImageSize,
+        record::{self, Record},
+    },
 };
 
 /// Name of the record's file.
@@ -242,8 +245,8 @@ impl Store {
         Ok((ids, others))
     }
 
-    /// Bytes that a volume's image takes, and its length.
-    pub(crate) fn image_size(&self, id: &VolumeId) -> Option<(u64, u64)> {
+    /// The size of a volume's image; `None` where it is missing.
+    pub(crate) fn image_size(&self, id: &VolumeId) -> Option<ImageSize> {
         let path = Path::new(id.as_str()).join(IMAGE);
         fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| sizes(&stat))
     }
@@ -256,7 +259,7 @@ impl Store {
             .unwrap_or_default()
             .iter()
             .filter_map(|name| of(name).ok())
-            .map(|stat| sizes(&stat).0)
+            .map(|stat| sizes(&stat).allocated)
             .sum()
     }
 
@@ -308,11 +311,9 @@ impl Store {
     }
 }
 
-/// Allocated bytes and length of a file.
-#[allow(clippy::useless_conversion)] // The fields' types differ between architectures.
-fn sizes(stat: &fs::Stat) -> (u64, u64) {
-    let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-    (allocated, u64::try_from(stat.st_size).unwrap_or(0))
+fn sizes(stat: &fs::Stat) -> ImageSize {
+    let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+    ImageSize { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
 }
 
 fn unique(id: &VolumeId) -> String {

@@ -1,27 +1,53 @@
-//! A simulated host: unprivileged, its state in a plain folder.
+//! A simulated host: unprivileged, its state in a plain folder. Pools, records, placement and every check are the real ones; devices,
+//! filesystems and mounts are entries of a file, and images take no space.
 
-use std::path::PathBuf;
+mod host;
+mod pool;
+mod state;
 
-use crate::Error;
+use std::{path::PathBuf, sync::Arc};
+
+use state::State;
+
+use crate::{Error, error::Context};
 
 /// How the simulated host behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimConfig {
     /// Where its state lies; survives a restart of the process.
     pub state: PathBuf,
-    /// Size of the disk below every pool, in bytes.
+    /// Size of the one disk below all pools, in bytes.
     pub capacity_bytes: u64,
 }
 
 /// A simulated host.
-pub struct SimHost(());
+///
+/// What it does not simulate: data (a published directory is empty, and its own), programs that fail, filesystems that refuse to grow.
+pub struct SimHost {
+    capacity_bytes: u64,
+    state: Arc<State>,
+}
 
 impl SimHost {
     /// Opens or makes a simulated host.
     ///
     /// # Errors
     /// [`Error::Io`] when its folder can't be made or read.
-    pub fn open(_config: SimConfig) -> Result<Self, Error> {
-        todo!()
+    pub fn open(config: SimConfig) -> Result<Self, Error> {
+        let doing = || format!("open the simulated host in {}", config.state.display());
+        std::fs::create_dir_all(&config.state).doing(doing)?;
+        let state = State::open(config.state.join("host.json")).doing(doing)?;
+        Ok(Self { capacity_bytes: config.capacity_bytes, state: Arc::new(state) })
+    }
+
+    /// Loses what a kernel loses when the machine is switched off: mounts and attached devices.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the state can't be written.
+    pub fn reboot(&self) -> Result<(), Error> {
+        self.state.change("reboot", |tables| {
+            tables.mounts.clear();
+            tables.attached.clear();
+        })
     }
 }

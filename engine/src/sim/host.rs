@@ -1,0 +1,134 @@
+//! The simulated kernel: mounts are entries of a table.
+
+use std::{io, sync::Arc};
+
+use super::{SimHost, pool::SimPool, pool::node, state::SimFilesystem};
+use crate::{
+    Error, Filesystem, Inodes, PoolError, Stats,
+    filesystem::probe::{Probe, Superblock},
+    host::{GrowError, Host, NewFilesystem, Operations},
+    mount::{
+        place::Place,
+        table::{Carries, DeviceNumber, Mount, top_at},
+    },
+    pool::{Device, Pool, PoolConfig},
+};
+
+impl Host for SimHost {}
+
+impl Operations for SimHost {
+    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(SimPool::open(config, self.capacity_bytes, Arc::clone(&self.state))?))
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, Error> {
+        Ok(self.state.look(|tables| tables.mounts.clone()))
+    }
+
+    fn probe(&self, device: &Device) -> Result<Probe, Error> {
+        let found = self.state.look(|tables| {
+            let id = tables.volume(device.number)?;
+            tables.filesystems.get(id).cloned()
+        });
+        Ok(found.map_or(Probe::Zeros, |found| {
+            Probe::Found(Superblock {
+                filesystem: found.filesystem,
+                uuid: found.uuid,
+                label: found.label,
+                bytes: found.bytes,
+            })
+        }))
+    }
+
+    fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
+        let made = SimFilesystem {
+            filesystem: new.filesystem,
+            uuid: new.uuid,
+            label: new.filesystem.label(new.label),
+            bytes: device.bytes,
+        };
+        self.state.change("make a filesystem", |tables| {
+            if let Some(id) = tables.volume(device.number).cloned() {
+                tables.filesystems.insert(id, made);
+            }
+        })
+    }
+
+    fn grow_unmounted(&self, device: &Device, _: Filesystem) -> Result<(), Error> {
+        self.grow(device)
+    }
+
+    fn grow_mounted(&self, device: &Device, _: Filesystem, _: &Place) -> Result<u64, GrowError> {
+        self.grow(device).map_err(GrowError::Failed)?;
+        Ok(device.bytes)
+    }
+
+    fn mount(&self, device: &Device, filesystem: Filesystem, _: &[String], at: &Place) -> Result<(), Error> {
+        let carries = Carries::Filesystem { device: device.number, whole: true };
+        self.push(at, carries, false, format!("{filesystem} of {}", device.node.display()))
+    }
+
+    fn bind(&self, device: DeviceNumber, _: &Place, to: &Place, readonly: bool) -> Result<(), Error> {
+        let carries = Carries::Filesystem { device, whole: true };
+        self.push(to, carries, readonly, format!("filesystem of {}", node(device).display()))
+    }
+
+    fn bind_node(&self, device: &Device, to: &Place, readonly: bool) -> Result<(), Error> {
+        let carries = Carries::Node { device: device.number };
+        self.push(to, carries, readonly, format!("device node {}", device.node.display()))
+    }
+
+    fn unmount(&self, at: &Place) -> Result<bool, Error> {
+        let removed = self.state.change("unmount", |tables| {
+            let top = top_at(&tables.mounts, at.path()).map(|mount| mount.id);
+            tables.mounts.retain(|mount| Some(mount.id) != top);
+            top.is_some()
+        })?;
+        if removed {
+            Ok(true)
+        } else {
+            Err(Error::Io {
+                doing: format!("unmount {}", at.path().display()),
+                source: io::ErrorKind::InvalidInput.into(),
+            })
+        }
+    }
+
+    fn seal(&self, _: &Place) -> Result<(), Error> {
+        // Only a real kernel has what protects a mount point from its owner.
+        Ok(())
+    }
+
+    fn unseal(&self, _: &Place) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error> {
+        let bytes = self.state.look(|tables| {
+            let carries = top_at(&tables.mounts, at.path())?.carries;
+            let Carries::Filesystem { device, .. } = carries else { return None };
+            Some(tables.filesystems.get(tables.volume(device)?)?.bytes)
+        });
+        let total_bytes = bytes.unwrap_or(0);
+        // One inode for 16 KiB, as mke2fs does by default.
+        let total = total_bytes >> 14;
+        let inodes = (filesystem != Filesystem::Btrfs).then_some(Inodes { total, used: 0, available: total });
+        Ok(Stats { total_bytes, used_bytes: 0, available_bytes: total_bytes, inodes })
+    }
+}
+
+impl SimHost {
+    fn grow(&self, device: &Device) -> Result<(), Error> {
+        let size = |bytes: u64| move |found: &mut SimFilesystem| found.bytes = bytes;
+        self.state.change("grow a filesystem", |tables| {
+            if let Some(id) = tables.volume(device.number).cloned() {
+                tables.filesystems.get_mut(&id).map(size(device.bytes));
+            }
+        })
+    }
+
+    fn push(&self, at: &Place, carries: Carries, readonly: bool, what: String) -> Result<(), Error> {
+        let mount = Mount { id: 0, parent: 0, point: at.path().to_owned(), carries, readonly, what };
+        self.state.change("mount", |tables| tables.push(mount))
+    }
+}

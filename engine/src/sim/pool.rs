@@ -1,0 +1,181 @@
+//! A simulated pool: the real folder layout and records, without images.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use super::state::State;
+use crate::{
+    Error, PoolError, VolumeId, VolumeMode,
+    mount::table::{DeviceNumber, user_of},
+    pool::{
+        Attached, Backend, Device, Pool, PoolConfig, Promised, Scanned,
+        ledger::{ImageSize, Ledger},
+        record::Record,
+        space::Disk,
+        store::{Broken, Store},
+    },
+};
+
+/// All simulated pools lie on one disk.
+const DISK: u64 = 1;
+
+pub(super) struct SimPool {
+    config: PoolConfig,
+    store: Store,
+    ledger: Ledger,
+    capacity_bytes: u64,
+    state: Arc<State>,
+}
+
+impl SimPool {
+    pub(super) fn open(
+        config: &PoolConfig,
+        capacity_bytes: u64,
+        state: Arc<State>,
+    ) -> Result<Self, PoolError> {
+        let Backend::Directory { path, create_path, .. } = &config.backend;
+        let store = Store::open(&config.name, path, *create_path, false)?;
+        let pool = Self { config: config.clone(), store, ledger: Ledger::default(), capacity_bytes, state };
+        pool.scan()?;
+        Ok(pool)
+    }
+
+    fn error(&self, error: &io::Error) -> PoolError {
+        PoolError {
+            pool: self.config.name.clone(),
+            path: self.store.path().to_owned(),
+            reason: format!("can't list the volumes: {error}"),
+            errno: error.raw_os_error(),
+        }
+    }
+}
+
+/// The node's name of a simulated device.
+pub(super) fn node(number: DeviceNumber) -> PathBuf {
+    PathBuf::from(format!("/dev/sim{}", number.minor))
+}
+
+impl Pool for SimPool {
+    fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    fn check(&self) -> Result<(), PoolError> {
+        self.store.check()
+    }
+
+    fn disk(&self) -> Result<Disk, PoolError> {
+        Ok(Disk { id: DISK, capacity: self.capacity_bytes, free: self.capacity_bytes, trash: 0 })
+    }
+
+    fn promised(&self) -> Promised {
+        self.ledger.promised(|id| self.allocated(id))
+    }
+
+    fn direct_io(&self) -> Option<bool> {
+        None
+    }
+
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        let image = |_: &VolumeId, record: Option<&Record>| {
+            Some(ImageSize { allocated: 0, length: record.map_or(0, |record| record.size_bytes) })
+        };
+        self.ledger.scan(&self.store, image).map_err(|error| self.error(&error))
+    }
+
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.store.load(id)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        self.store.save(record)?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn allocated(&self, _: &VolumeId) -> u64 {
+        0
+    }
+
+    fn block_sector_bytes(&self) -> u32 {
+        512
+    }
+
+    fn create(&self, record: &Record) -> Result<(), Error> {
+        self.store.insert(record, |_| Ok(()))?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn resize(&self, _: &Record) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        let removed = self.store.remove(id)?;
+        self.ledger.remove(id);
+        self.state.change("delete", |tables| tables.forget(id))?;
+        Ok(removed)
+    }
+
+    fn sweep(&self) -> (usize, Vec<String>) {
+        self.store.sweep_trash()
+    }
+
+    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+        self.store.sweep_new()
+    }
+
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
+        Ok(self.state.look(|tables| !tables.filesystems.contains_key(id)))
+    }
+
+    fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        self.state.change("wipe", |tables| tables.filesystems.remove(&record.id))?;
+        Ok(true)
+    }
+
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
+        let fresh = self.attached(&record.id)?.is_none();
+        let number = self.state.change("attach", |tables| {
+            if record.mode == VolumeMode::Block {
+                tables.attached.insert(record.id.clone());
+            }
+            tables.number(&record.id)
+        })?;
+        Ok(Device { number, node: node(number), bytes: record.size_bytes, fresh, _hold: None })
+    }
+
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        Ok(self.state.look(|tables| {
+            let number = tables.known_number(id)?;
+            let block = tables.attached.contains(id);
+            // A filesystem's device is attached as long as it is mounted somewhere.
+            let in_use = block || user_of(&tables.mounts, number).is_some();
+            in_use.then(|| Attached { number, node: node(number), autoclear: !block })
+        }))
+    }
+
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.state.change("detach", |tables| tables.attached.remove(id))
+    }
+
+    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
+        let (mut freed, mut problems) = (Vec::new(), Vec::new());
+        let attached: Vec<VolumeId> = self.state.look(|tables| tables.attached.iter().cloned().collect());
+        for id in attached {
+            // Another pool's volume is that pool's to judge.
+            if !matches!(self.store.folder(&id), Ok(Some(_))) {
+                continue;
+            }
+            if let Ok(Some(device)) = self.attached(&id)
+                && is_stale(&id, &device)
+            {
+                match self.detach(&id) {
+                    Ok(_) => freed.push(device.node.display().to_string()),
+                    Err(error) => problems.push(error.to_string()),
+                }
+            }
+        }
+        (freed, problems)
+    }
+}

@@ -1,0 +1,117 @@
+//! What the simulated kernel knows, in one JSON file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    Error, Filesystem, VolumeId,
+    error::Context,
+    mount::table::{DeviceNumber, Mount},
+};
+
+/// Major number of simulated devices: none that a kernel gives out.
+const MAJOR: u32 = 7000;
+
+/// A simulated filesystem.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SimFilesystem {
+    pub(super) filesystem: Filesystem,
+    pub(super) uuid: Uuid,
+    pub(super) label: String,
+    pub(super) bytes: u64,
+}
+
+/// Everything that would be the kernel's or the disk's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Tables {
+    pub(super) mounts: Vec<Mount>,
+    next_mount: u64,
+    /// Every volume keeps its number for life.
+    numbers: BTreeMap<VolumeId, u32>,
+    next_number: u32,
+    /// Raw block volumes that are attached.
+    pub(super) attached: BTreeSet<VolumeId>,
+    pub(super) filesystems: BTreeMap<VolumeId, SimFilesystem>,
+}
+
+impl Tables {
+    /// The volume's device number, now and later.
+    pub(super) fn number(&mut self, id: &VolumeId) -> DeviceNumber {
+        let next = &mut self.next_number;
+        let minor = *self.numbers.entry(id.clone()).or_insert_with(|| {
+            *next += 1;
+            *next
+        });
+        DeviceNumber { major: MAJOR, minor }
+    }
+
+    /// The volume's device number, if it ever had one.
+    pub(super) fn known_number(&self, id: &VolumeId) -> Option<DeviceNumber> {
+        self.numbers.get(id).map(|&minor| DeviceNumber { major: MAJOR, minor })
+    }
+
+    /// The volume behind a number.
+    pub(super) fn volume(&self, number: DeviceNumber) -> Option<&VolumeId> {
+        self.numbers.iter().find(|(_, minor)| **minor == number.minor).map(|(id, _)| id)
+    }
+
+    /// Adds a mount on top of what is at its point.
+    pub(super) fn push(&mut self, mut mount: Mount) {
+        self.next_mount += 1;
+        mount.id = self.next_mount;
+        mount.parent = crate::mount::table::top_at(&self.mounts, &mount.point).map_or(0, |top| top.id);
+        self.mounts.push(mount);
+    }
+
+    /// Forgets a deleted volume.
+    pub(super) fn forget(&mut self, id: &VolumeId) {
+        self.numbers.remove(id);
+        self.attached.remove(id);
+        self.filesystems.remove(id);
+    }
+}
+
+/// The tables and their file.
+pub(super) struct State {
+    file: PathBuf,
+    tables: Mutex<Tables>,
+}
+
+impl State {
+    pub(super) fn open(file: PathBuf) -> io::Result<Self> {
+        let tables = match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Tables::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { file, tables: Mutex::new(tables) })
+    }
+
+    /// Looks at the tables.
+    pub(super) fn look<T>(&self, read: impl FnOnce(&Tables) -> T) -> T {
+        read(&self.lock())
+    }
+
+    /// Changes the tables and the file.
+    pub(super) fn change<T>(&self, what: &str, change: impl FnOnce(&mut Tables) -> T) -> Result<T, Error> {
+        let mut tables = self.lock();
+        let result = change(&mut tables);
+        let bytes = serde_json::to_vec(&*tables).expect("the tables have only text keys");
+        let temporary = self.file.with_extension("tmp");
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, &self.file))
+            .doing(|| format!("{what}: write {}", self.file.display()))?;
+        Ok(result)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,247 @@
+//! Worlds to test the engine in: a real one (root, loop devices, a mount namespace per test) and a simulated one.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test binary uses a part of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rustix::mount::MountPropagationFlags;
+use tempfile::TempDir;
+use tierce_engine::{
+    Backend, CommandError, CommandOutput, Engine, Filesystem, Host, LinuxHost, PoolConfig, Program,
+    Provisioning, PublishRequest, Runner, SimConfig, SimHost, StageRequest, SystemRunner, VolumeId,
+    VolumeMode, VolumeSpec,
+};
+
+pub const MIB: u64 = 1 << 20;
+pub const EXT4: VolumeMode = VolumeMode::Filesystem(Filesystem::Ext4);
+pub const XFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Xfs);
+pub const BTRFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Btrfs);
+
+/// Counts the programs that make filesystems, and runs them.
+#[derive(Default)]
+pub struct Spy {
+    pub mkfs: AtomicUsize,
+}
+
+impl Runner for Spy {
+    fn run(&self, program: &Program) -> Result<CommandOutput, CommandError> {
+        if program.name.starts_with("mkfs") {
+            self.mkfs.fetch_add(1, Ordering::SeqCst);
+        }
+        SystemRunner.run(program)
+    }
+}
+
+/// One test's surroundings.
+pub struct World {
+    pub engine: Engine,
+    pub folder: TempDir,
+    pub real: bool,
+    pub spy: Arc<Spy>,
+    pub provisioning: Provisioning,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    /// The real host; `None` (and a line that says so) without root.
+    pub fn real() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            let test = std::thread::current().name().unwrap_or("test").to_owned();
+            println!("skipped: {test} needs root");
+            return None;
+        }
+        private_mounts();
+        let spy = Arc::new(Spy::default());
+        Some(Self::new(true, spy))
+    }
+
+    /// The simulated host.
+    pub fn sim() -> Self {
+        Self::new(false, Arc::new(Spy::default()))
+    }
+
+    fn new(real: bool, spy: Arc<Spy>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let folder = tempfile::Builder::new().prefix("tierce-test-").tempdir().unwrap();
+        fs::create_dir(folder.path().join("pool")).unwrap();
+        let engine = Engine::new(host(real, &spy, folder.path()));
+        let world = Self { engine, folder, real, spy, provisioning: Provisioning::Thin, runtime };
+        world.set_pool();
+        world
+    }
+
+    /// The same, with a thick pool.
+    pub fn thick(mut self) -> Self {
+        self.provisioning = Provisioning::Thick;
+        self.set_pool();
+        self
+    }
+
+    pub fn set_pool(&self) {
+        self.run(self.engine.set_pools(vec![self.pool("pool")]));
+        for report in self.run(self.engine.reports()) {
+            report.result.unwrap();
+        }
+    }
+
+    pub fn pool(&self, name: &str) -> PoolConfig {
+        PoolConfig {
+            name: name.to_owned(),
+            tier: "ssd".to_owned(),
+            backend: Backend::Directory {
+                path: self.path(name),
+                provisioning: self.provisioning,
+                create_path: false,
+            },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+        }
+    }
+
+    /// What a restart of the process leaves: the same disks, a new engine.
+    pub fn restart(&mut self) {
+        self.engine = Engine::new(host(self.real, &self.spy, self.folder.path()));
+        self.set_pool();
+    }
+
+    pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn image(&self, id: &str) -> PathBuf {
+        self.path("pool/volumes").join(id).join("data.img")
+    }
+
+    pub fn mkfs_count(&self) -> usize {
+        self.spy.mkfs.load(Ordering::SeqCst)
+    }
+
+    pub fn create(&self, id: &str, mode: VolumeMode, size: u64) -> VolumeId {
+        let spec = spec(id, mode, size);
+        self.run(self.engine.create("pool", &spec)).unwrap();
+        spec.id
+    }
+
+    pub fn stage(&self, id: &VolumeId, block: bool) -> Result<bool, tierce_engine::Error> {
+        let staging = self.staging(id);
+        if !staging.exists() {
+            fs::create_dir(&staging).unwrap();
+        }
+        let request = StageRequest { block, ..StageRequest::default() };
+        self.run(self.engine.stage(id, &staging, &request)).map(|change| change.changed())
+    }
+
+    pub fn unstage(&self, id: &VolumeId) -> Result<bool, tierce_engine::Error> {
+        self.run(self.engine.unstage(id, &self.staging(id))).map(|change| change.changed())
+    }
+
+    pub fn publish(&self, id: &VolumeId, target: &Path, block: bool) -> Result<bool, tierce_engine::Error> {
+        let request = PublishRequest { block, readonly: false };
+        self.run(self.engine.publish(id, &self.staging(id), target, &request)).map(|change| change.changed())
+    }
+
+    pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<bool, tierce_engine::Error> {
+        self.run(self.engine.unpublish(id, target)).map(|change| change.changed())
+    }
+
+    pub fn delete(&self, id: &VolumeId) -> Result<bool, tierce_engine::Error> {
+        self.run(self.engine.delete(id, false)).map(|change| change.changed())
+    }
+
+    pub fn staging(&self, id: &VolumeId) -> PathBuf {
+        self.path(&format!("staging-{id}"))
+    }
+
+    /// Loop devices that lie over files of this test.
+    pub fn loops(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/sys/block").unwrap() {
+            let path = entry.unwrap().path();
+            if let Ok(backing) = fs::read_to_string(path.join("loop/backing_file"))
+                && backing.starts_with(self.folder.path().to_str().unwrap())
+            {
+                found.push(format!("/dev/{}", path.file_name().unwrap().to_str().unwrap()));
+            }
+        }
+        found
+    }
+
+    /// Mounts below this test's folder.
+    pub fn mounts(&self) -> Vec<String> {
+        let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let inside = |line: &&str| line.contains(self.folder.path().to_str().unwrap());
+        text.lines().filter(inside).map(str::to_owned).collect()
+    }
+
+    /// Fails when the engine left a mount or a loop device behind.
+    pub fn assert_clean(&self) {
+        assert_eq!(self.mounts(), Vec::<String>::new(), "mounts left behind");
+        for attempt in 0.. {
+            let loops = self.loops();
+            if loops.is_empty() {
+                return;
+            }
+            assert!(attempt < 100, "loop devices left behind: {loops:?}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.real {
+            return;
+        }
+        for line in self.mounts().iter().rev() {
+            let _ =
+                rustix::mount::unmount(line.split(' ').nth(4).unwrap(), rustix::mount::UnmountFlags::DETACH);
+        }
+        for device in self.loops() {
+            let _ = std::process::Command::new("losetup").args(["-d", &device]).status();
+        }
+        // Sealed mount points of a failed test could not be removed.
+        let _ =
+            std::process::Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.folder.path()).status();
+    }
+}
+
+fn host(real: bool, spy: &Arc<Spy>, folder: &Path) -> Arc<dyn Host> {
+    if real {
+        let runner: Arc<dyn Runner> = spy.clone();
+        Arc::new(LinuxHost::with_runner(runner))
+    } else {
+        Arc::new(SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap())
+    }
+}
+
+pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
+    VolumeSpec {
+        id: id.parse().unwrap(),
+        size_bytes,
+        mode,
+        label: "my-label".to_owned(),
+        owner: None,
+        mount_options: Vec::new(),
+    }
+}
+
+/// Gives this thread (and those it starts) mounts of its own, so that a test that dies leaves none.
+#[allow(unsafe_code)]
+fn private_mounts() {
+    // SAFETY: CLONE_NEWNS changes which mounts this thread sees and unshares its working directory; no memory or descriptor table of other
+    // threads is affected.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+}

@@ -3,6 +3,10 @@
 pub mod cache;
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod images;
 pub mod install;
+pub mod leftovers;
+pub mod sanity;
+pub mod suite;
 pub mod tools;

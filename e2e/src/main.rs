@@ -9,7 +9,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tierce_e2e::cluster::{self, Cluster, Lifetime, Node};
 use tierce_e2e::images::ours::{self, Profile};
-use tierce_e2e::{images, install, tools};
+use tierce_e2e::sanity::Over;
+use tierce_e2e::{demo, images, install, sanity, suite, tools};
 
 /// A local Kubernetes cluster for Tierce, and what is proven on it.
 #[derive(Parser)]
@@ -40,6 +41,31 @@ enum Task {
         /// A value of the chart, as for `helm --set`.
         #[arg(long)]
         set: Vec<String>,
+    },
+    /// The main job on a cluster of its own, told as a story.
+    Demo(Build),
+    /// csi-sanity against the real programs, with only etcd and kube-apiserver between them.
+    Sanity {
+        /// What the volumes lie on.
+        #[arg(long, value_enum, default_value_t = Over::All)]
+        over: Over,
+    },
+    /// One run of csi-sanity, in a process that has just the rights it needs.
+    #[command(hide = true)]
+    RunSanity { folder: PathBuf },
+    /// The tests on a cluster of two nodes.
+    Suite {
+        /// Only tests whose name has this in it.
+        #[arg(default_value = "")]
+        filter: String,
+        #[command(flatten)]
+        build: Build,
+        /// Leave the cluster for a look.
+        #[arg(long)]
+        keep: bool,
+        /// On a running cluster of this name, with Tierce installed by a suite that was kept.
+        #[arg(long)]
+        on: Option<String>,
     },
     /// A cluster to play with.
     #[command(subcommand)]
@@ -134,6 +160,13 @@ fn run(task: Task) -> Result<()> {
             cluster.load(&images.archives)?;
             install::install(&cluster, &images, &set.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        Task::Demo(build) => demo::run(build.profile()),
+        Task::Sanity { over } => sanity::run(over),
+        Task::RunSanity { folder } => sanity::run_confined(&folder),
+        Task::Suite { filter, build, keep, on } => match on {
+            Some(name) => suite::run_on_running(&name, build.profile(), &filter),
+            None => suite::run(build.profile(), &filter, keep),
+        },
         Task::Cluster(task) => run_cluster_task(task),
         Task::RunCluster { state } => cluster::run_cluster(&state),
         Task::RunNode { state, name } => cluster::run_node(&state, &name),

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::layout::Node;
@@ -12,7 +12,6 @@ use crate::command;
 
 /// The parent of all cgroup folders of a cluster's pods, below each hierarchy's root.
 const CGROUPS: &str = "tierce-e2e";
-/// containerd's own name for containers whose cgroup path is relative, and of its CRI namespace.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// The cgroup folder of a node's pods.
@@ -86,13 +85,45 @@ pub fn detach_below(folder: &Path) -> Result<usize> {
     Ok(ours.len())
 }
 
+/// The folders of clusters in every cgroup hierarchy.
+pub fn cgroups() -> Vec<PathBuf> {
+    hierarchies().into_iter().map(|root| root.join(CGROUPS)).filter(|folder| folder.exists()).collect()
+}
+
+/// One with cgroup v2; with v1 one per controller.
+fn hierarchies() -> Vec<PathBuf> {
+    let root = PathBuf::from(CGROUP_ROOT);
+    if root.join("cgroup.controllers").exists() {
+        return vec![root];
+    }
+    std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Makes the cgroup folder of a node; the kubelet expects to find it, with every controller of the machine.
+pub fn make_cgroup(cluster: &str, node: Node) -> Result<()> {
+    for root in hierarchies() {
+        let mut folder = root;
+        for part in cgroup_of(cluster, node).trim_start_matches('/').split('/') {
+            enable_controllers(&folder);
+            folder.push(part);
+            std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// With cgroup v2 a folder's children have only the controllers that it passes on. Best effort: a controller that
+/// the machine keeps for itself is one that the kubelet reports as missing.
+fn enable_controllers(folder: &Path) {
+    let controllers = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        std::fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")).ok();
+    }
+}
+
 /// Removes the empty cgroup folders of a cluster from every hierarchy.
 pub fn remove_cgroups(cluster: &str) {
-    let mut roots = vec![PathBuf::from(CGROUP_ROOT)];
-    // cgroup v1 has a hierarchy per controller.
-    roots.extend(std::fs::read_dir(CGROUP_ROOT).into_iter().flatten().flatten().map(|entry| entry.path()));
-    for root in roots {
-        let ours = root.join(CGROUPS);
+    for ours in cgroups() {
         remove_tree(&ours.join(cluster));
         std::fs::remove_dir(&ours).ok();
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::init::{Init, Service};
 use super::layout::{Node, Spec, State};
-use super::node_config;
+use super::{cleanup, node_config};
 use crate::command::{self, sh};
 
 /// Runs as PID 1 in the node's own mount, network, host name and process namespaces; returns only on errors.
@@ -19,6 +19,7 @@ pub fn run(state: &Path, name: &str) -> Result<()> {
     let node = Node::parse(name)?;
     command::run(Command::new("hostname").arg(name))?;
     folders(&state.node(node))?;
+    cleanup::make_cgroup(&spec.name, node)?;
     let files = node_config::write(&state, &spec, node)?;
 
     let mut init = Init::default();

@@ -83,7 +83,7 @@ fn kubelet(state: &State, spec: &Spec, node: Node) -> Value {
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "failCgroupV1": spec.host.unified_cgroups,
-        "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
+        "cgroupDriver": "cgroupfs", "cgroupsPerQOS": true, "enforceNodeAllocatable": [],
         "cgroupRoot": super::cleanup::cgroup_of(&spec.name, node),
         "failSwapOn": false, "makeIPTablesUtilChains": false, "localStorageCapacityIsolation": false,
         // The disk is the developer's own: its being full elsewhere must not evict pods or images here.

@@ -1,0 +1,144 @@
+//! Wrong input is answered in words that say what to do.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::bed::{Bed, Pod, claim, volume};
+use super::{Test, tests};
+
+pub(super) fn tests() -> Vec<Test> {
+    tests![
+        a_size_that_is_none_is_refused_with_unit_and_bounds,
+        what_is_immutable_says_what_to_do_instead,
+        bug_22_mount_options_come_from_a_list,
+        an_unknown_tier_names_the_tiers_that_exist,
+        a_tier_without_a_pool_on_any_node_says_so,
+        a_claim_that_is_not_ours_is_left_alone,
+        a_pool_without_its_path_says_path_and_error_and_the_others_go_on,
+        a_record_edited_by_hand_is_left_alone_and_the_others_go_on,
+    ]
+    .into()
+}
+
+fn a_size_that_is_none_is_refused_with_unit_and_bounds(bed: &Bed<'_>) -> Result<()> {
+    for size in ["0", "-1Gi", "10Gb", "2Pi", "1048577Gi"] {
+        let message = bed.refused(volume("data", &json!({"size": size, "tier": "hdd"})))?;
+        bed.says(&message, &["size is a quantity of bytes from 16Mi to 1Pi", "for example 10Gi"])?;
+    }
+    Ok(())
+}
+
+fn what_is_immutable_says_what_to_do_instead(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(volume("data", &json!({"size": "1Gi", "tier": "hdd", "filesystem": "ext4"})))?;
+    let rows: [(&str, Value, &str); 5] = [
+        ("size", json!("512Mi"), "a volume can't shrink: make a new, smaller Volume and copy the data"),
+        ("tier", json!("standard-ssd"), "tier is immutable: make a new Volume in the other tier"),
+        ("filesystem", json!("xfs"), "filesystem is immutable: make a new Volume with the other filesystem"),
+        ("volumeMode", json!("Block"), "volumeMode is immutable: make a new Volume with the other mode"),
+        (
+            "accessMode",
+            json!("ReadWriteOncePod"),
+            "accessMode is immutable: make a new Volume with the other mode",
+        ),
+    ];
+    for (field, value, words) in rows {
+        let mut change = json!({"spec": {}});
+        change["spec"][field] = value;
+        match bed.patch("volume/data", &change) {
+            Ok(()) => anyhow::bail!("{field} was changed"),
+            Err(error) => bed.says(&format!("{error:#}"), &[words])?,
+        }
+    }
+    Ok(())
+}
+
+fn bug_22_mount_options_come_from_a_list(bed: &Bed<'_>) -> Result<()> {
+    for option in ["suid", "dev", "context=x", "noatime,suid", "--bind"] {
+        let spec = json!({"size": "1Gi", "tier": "hdd", "mountOptions": [option]});
+        let message = bed.refused(volume("data", &spec))?;
+        bed.says(&message, &["mountOptions allows only noatime"])?;
+    }
+    let spec = json!({"size": "300Mi", "tier": "hdd", "filesystem": "xfs", "mountOptions": ["noatime"]});
+    bed.apply(volume("data", &spec))?;
+    bed.start(Pod::named("user").mounts("data"))?;
+    let options = bed.exec("user", "grep ' /data ' /proc/mounts | cut -d' ' -f4")?;
+    ensure!(options.split(',').any(|option| option == "noatime"), "mounted with {options}");
+    Ok(())
+}
+
+fn an_unknown_tier_names_the_tiers_that_exist(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(volume("data", &json!({"size": "1Gi", "tier": "no-such-tier"})))?;
+    let message = bed.wait_reason("volume/data", "NoSuchTier")?;
+    bed.says(&message, &["high-performance-ssd", "standard-ssd", "hdd"])
+}
+
+fn a_tier_without_a_pool_on_any_node_says_so(bed: &Bed<'_>) -> Result<()> {
+    let pool = pool("nowhere", "nowhere", "/var/lib/tierce/nowhere", &json!({"tierce.dev/none": "true"}));
+    bed.apply(pool)?;
+    bed.apply(volume("data", &json!({"size": "1Gi", "tier": "nowhere"})))?;
+    let message = bed.wait_reason("volume/data", "NoPool");
+    bed.delete("storagepool/nowhere")?;
+    bed.says(&message?, &["nowhere"])
+}
+
+fn a_claim_that_is_not_ours_is_left_alone(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(claim("data", "no-such-class", "5Mi"))?;
+    let uid = bed.get("pvc/data", ".metadata.uid")?;
+    bed.apply(volume("data", &json!({"size": "1Gi", "tier": "hdd"})))?;
+    let message = bed.wait_reason("volume/data", "NameConflict")?;
+    bed.says(&message, &["data"])?;
+    bed.delete("volume/data")?;
+    ensure!(bed.get("pvc/data", ".metadata.uid")? == uid, "the claim is another one");
+    ensure!(bed.get("pvc/data", ".spec.resources.requests.storage")? == "5Mi", "the claim was changed");
+    ensure!(bed.get("pvc/data", ".metadata.ownerReferences")?.is_empty(), "the claim was adopted");
+    Ok(())
+}
+
+fn a_pool_without_its_path_says_path_and_error_and_the_others_go_on(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(pool("gone", "gone", "/var/lib/tierce/not-mounted", &json!({})))?;
+    let words =
+        |field: &str| bed.get("nodestorage/node-1", &format!(r#".status.pools[?(@.name=="gone")].{field}"#));
+    let result =
+        bed.until("the node to report the pool", || Ok(words("state")? == "Unavailable")).and_then(|()| {
+            ensure!(words("reason")? == "PathMissing", "the reason is {}", words("reason")?);
+            bed.says(&words("message")?, &["/var/lib/tierce/not-mounted"])?;
+            bed.apply(volume("data", &json!({"size": "100Mi", "tier": "hdd"})))?;
+            bed.start(Pod::named("user").mounts("data"))
+        });
+    bed.delete("storagepool/gone")?;
+    result
+}
+
+fn a_record_edited_by_hand_is_left_alone_and_the_others_go_on(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(volume("data", &json!({"size": "100Mi", "tier": "hdd"})))?;
+    bed.start(Pod::named("user").mounts("data").runs("echo kept > /data/note"))?;
+    let (node, id) = (bed.node_of("user")?, bed.get("volume/data", ".status.volumeName")?);
+    bed.delete("pod/user")?;
+    let record = bed.on_node(node, &format!("find /var/lib/tierce/pools -path '*{id}*' -name '*.json'"))?;
+    ensure!(!record.is_empty(), "there is no record of {id}");
+    bed.on_node(node, &format!("cp {record} /var/lib/record && head -c 40 /var/lib/record > {record}"))?;
+    bed.apply(Pod::named("again").mounts("data").on(node))?;
+    let result = bed
+        .until("the pod to wait with an event", || {
+            let events = bed.kubectl(&["get", "events", "--field-selector", "involvedObject.name=again"])?;
+            Ok(events.contains("record"))
+        })
+        .and_then(|()| {
+            bed.apply(volume("other", &json!({"size": "100Mi", "tier": "hdd"})))?;
+            bed.start(Pod::named("neighbour").mounts("other").on(node))
+        });
+    // Mended by hand, it goes on by itself.
+    bed.on_node(node, &format!("cat /var/lib/record > {record}"))?;
+    result?;
+    bed.wait_ready("again")?;
+    ensure!(bed.exec("again", "cat /data/note")? == "kept", "the data is gone");
+    Ok(())
+}
+
+/// A pool over a directory.
+pub(super) fn pool(name: &str, tier: &str, path: &str, nodes: &Value) -> Value {
+    json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name},
+        "spec": {"tier": tier, "nodeSelector": nodes, "directory": {"path": path}},
+    })
+}

@@ -1,0 +1,261 @@
+//! What a test works with: a namespace of its own on a cluster with Tierce installed, used through `kubectl`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Node, cleanup};
+use crate::{command, images};
+
+/// How long anything may take on a busy machine of two cores.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Why a test can't be run on this machine.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// A namespace on the cluster, and the ways to use it.
+pub struct Bed<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Our images, to install other values or another release.
+    pub images: &'a images::ours::Ours,
+    /// The namespace of this test.
+    pub namespace: String,
+}
+
+impl Bed<'_> {
+    /// `kubectl` in the test's namespace; returns stdout.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut kubectl = self.cluster.command("kubectl")?;
+        command::run(kubectl.args(["--namespace", &self.namespace]).args(arguments))
+    }
+
+    /// Creates or changes an object.
+    pub fn apply(&self, object: impl Into<Value>) -> Result<()> {
+        let object: Value = object.into();
+        let mut kubectl = self.cluster.command("kubectl")?;
+        kubectl.args(["--namespace", &self.namespace, "apply", "-f", "-"]);
+        command::run_with_input(&mut kubectl, object.to_string().as_bytes()).map(drop)
+    }
+
+    /// Applies an object that must be refused; returns the API server's words.
+    pub fn refused(&self, object: impl Into<Value>) -> Result<String> {
+        let object: Value = object.into();
+        match self.apply(object.clone()) {
+            Ok(()) => bail!("accepted: {object}"),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    }
+
+    /// Merges into an object.
+    pub fn patch(&self, object: &str, change: &Value) -> Result<()> {
+        self.kubectl(&["patch", object, "--type=merge", "--patch", &change.to_string()]).map(drop)
+    }
+
+    /// Deletes an object and waits until it is gone.
+    pub fn delete(&self, object: &str) -> Result<()> {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        self.kubectl(&["delete", object, &timeout]).map(drop)
+    }
+
+    /// A field of an object by its JSONPath; empty when it is not there.
+    pub fn get(&self, object: &str, path: &str) -> Result<String> {
+        let output = format!("--output=jsonpath={{{path}}}");
+        self.kubectl(&["get", object, "--ignore-not-found", &output])
+    }
+
+    /// Waits as `kubectl wait --for` does: on a watch.
+    pub fn wait(&self, object: &str, what: &str) -> Result<()> {
+        let (what, timeout) = (format!("--for={what}"), format!("--timeout={}s", PATIENCE.as_secs()));
+        match self.kubectl(&["wait", object, &what, &timeout]) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let shown = self.kubectl(&["describe", object]).unwrap_or_default();
+                Err(error.context(format!("{object} as it is:\n{shown}")))
+            }
+        }
+    }
+
+    /// Waits until a pod is Ready.
+    pub fn wait_ready(&self, pod: &str) -> Result<()> {
+        self.wait(&format!("pod/{pod}"), "condition=Ready")
+    }
+
+    /// Waits until the reason of an object's `Ready` condition is this one; returns its message.
+    pub fn wait_reason(&self, object: &str, reason: &str) -> Result<String> {
+        let path = r#".status.conditions[?(@.type=="Ready")]"#;
+        self.wait(object, &format!("jsonpath={{{path}.reason}}={reason}"))?;
+        self.get(object, &format!("{path}.message"))
+    }
+
+    /// Asks again and again, for what no single watch tells.
+    pub fn until(&self, what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match done() {
+                Ok(true) => return Ok(()),
+                last if Instant::now() > deadline => {
+                    return last
+                        .and(Ok(()))
+                        .and_then(|()| bail!("waited {} s for {what}", PATIENCE.as_secs()));
+                }
+                _ => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    /// Runs a shell script in a pod; returns stdout.
+    pub fn exec(&self, pod: &str, script: &str) -> Result<String> {
+        Ok(self.kubectl(&["exec", pod, "--", "sh", "-c", script])?.trim_end().to_owned())
+    }
+
+    /// Runs a shell script on a node; returns stdout.
+    pub fn on_node(&self, node: Node, script: &str) -> Result<String> {
+        let mut shell = self.cluster.on_node(node, "sh")?;
+        Ok(command::run(shell.args(["-c", script]))?.trim_end().to_owned())
+    }
+
+    /// The node of a pod.
+    pub fn node_of(&self, pod: &str) -> Result<Node> {
+        Node::parse(&self.get(&format!("pod/{pod}"), ".spec.nodeName")?)
+    }
+
+    /// Applies a pod and waits until it is Ready.
+    pub fn start(&self, pod: Pod) -> Result<()> {
+        let name = pod.name.clone();
+        self.apply(pod)?;
+        self.wait_ready(&name)
+    }
+
+    /// Everything that still speaks of a volume, on the API server, on the nodes' disks and in the kernel.
+    pub fn remains(&self) -> Result<Vec<String>> {
+        let kinds = "volumes,pvc,pv,nodevolumes";
+        let objects =
+            self.kubectl(&["get", kinds, "--all-namespaces", "--ignore-not-found", "--output=name"])?;
+        let mut found: Vec<String> = objects.lines().map(str::to_owned).collect();
+        let loops = cleanup::loops_below(self.cluster.state().path(), &cleanup::loops()?);
+        found.extend(loops.into_iter().map(|one| format!("{} over {:?}", one.name.display(), one.file)));
+        for node in self.cluster.nodes() {
+            let name = node.name();
+            let files = self.on_node(node, "find /var/lib/tierce/pools -name '*.img' 2>/dev/null || true")?;
+            found.extend(files.lines().map(|file| format!("{name}: {file}")));
+            let mounts = self.on_node(node, "grep csi.tierce.dev /proc/self/mountinfo || true")?;
+            found.extend(mounts.lines().map(|mount| format!("{name}: {mount}")));
+        }
+        Ok(found)
+    }
+
+    /// Waits until nothing of any volume is left.
+    pub fn until_nothing_is_left(&self) -> Result<()> {
+        self.until("nothing to be left", || Ok(self.remains()?.is_empty())).with_context(|| {
+            format!("still there: {}", self.remains().map(|left| left.join(", ")).unwrap_or_default())
+        })
+    }
+
+    /// Fails unless a text holds all of these parts.
+    pub fn says(&self, text: &str, parts: &[&str]) -> Result<()> {
+        for part in parts {
+            ensure!(text.contains(part), "`{part}` is missing in: {text}");
+        }
+        Ok(())
+    }
+}
+
+/// A Volume with a name and a spec.
+pub fn volume(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+/// A claim on a StorageClass, without a Volume.
+pub fn claim(name: &str, class: &str, size: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": size}},
+        },
+    })
+}
+
+/// A pod of a shell that runs a script and then stays.
+#[derive(Clone)]
+pub struct Pod {
+    name: String,
+    script: String,
+    claims: Vec<String>,
+    devices: Vec<String>,
+    node: Option<String>,
+}
+
+impl Pod {
+    /// A pod that stays.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            script: "true".to_owned(),
+            claims: Vec::new(),
+            devices: Vec::new(),
+            node: None,
+        }
+    }
+
+    /// Runs this before it is Ready.
+    pub fn runs(mut self, script: &str) -> Self {
+        script.clone_into(&mut self.script);
+        self
+    }
+
+    /// Mounts a claim at `/<claim>`.
+    pub fn mounts(mut self, claim: &str) -> Self {
+        self.claims.push(claim.to_owned());
+        self
+    }
+
+    /// Has a claim's raw device at `/dev/<claim>`.
+    pub fn has_device(mut self, claim: &str) -> Self {
+        self.devices.push(claim.to_owned());
+        self
+    }
+
+    /// Is scheduled to this node only.
+    pub fn on(mut self, node: Node) -> Self {
+        self.node = Some(node.name());
+        self
+    }
+}
+
+impl From<Pod> for Value {
+    fn from(pod: Pod) -> Self {
+        let entry = |claim: &String| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+        let mut spec = json!({
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "main", "image": images::BUSYBOX,
+                "command": ["sh", "-c", format!("set -e; {}; touch /tmp/done; exec sleep 100000", pod.script)],
+                "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/done"]}, "periodSeconds": 1},
+                "volumeMounts": pod.claims.iter()
+                    .map(|claim| json!({"name": claim, "mountPath": format!("/{claim}")})).collect::<Vec<_>>(),
+                "volumeDevices": pod.devices.iter()
+                    .map(|claim| json!({"name": claim, "devicePath": format!("/dev/{claim}")})).collect::<Vec<_>>(),
+            }],
+            "volumes": pod.claims.iter().chain(&pod.devices).map(entry).collect::<Vec<_>>(),
+        });
+        if let Some(node) = pod.node {
+            spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        }
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name}, "spec": spec})
+    }
+}

@@ -1,0 +1,150 @@
+//! The tests on a real cluster of two nodes, one after the other, each in a namespace of its own.
+
+mod bad_input;
+pub mod bed;
+mod capacity;
+mod chart;
+mod faults;
+mod growth;
+mod persistence;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use self::bed::{Bed, Skip};
+use crate::cluster::{self, Cluster, Lifetime};
+use crate::images::ours::{self, Ours, Profile};
+use crate::leftovers::Machine;
+use crate::{command, images, install, tools};
+
+/// The cluster's name.
+const NAME: &str = "suite";
+
+/// A test: its name says the behaviour.
+pub struct Test {
+    name: &'static str,
+    run: fn(&Bed<'_>) -> Result<()>,
+}
+
+/// Lists functions as tests under their own names.
+macro_rules! tests {
+    ($($function:path),* $(,)?) => {
+        [$($crate::suite::Test { name: stringify!($function), run: $function }),*]
+    };
+}
+use tests;
+
+fn all() -> Vec<Test> {
+    let mut all = Vec::new();
+    all.extend(persistence::tests());
+    all.extend(growth::tests());
+    all.extend(bad_input::tests());
+    all.extend(capacity::tests());
+    all.extend(faults::tests());
+    all.extend(chart::tests());
+    all
+}
+
+/// Starts a cluster of two nodes, installs Tierce, runs every test whose name contains `filter`, ends the cluster.
+pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
+    let machine = Machine::look()?;
+    let started = Instant::now();
+    let tools = tools::ensure(None)?;
+    let mut archives = images::basic(&tools)?;
+    let ours = ours::ensure(profile)?;
+    archives.extend(ours.archives.clone());
+    let lifetime = if keep { Lifetime::UntilDown } else { Lifetime::WithUs };
+    let cluster = Cluster::up(NAME, 2, archives, tools, lifetime)?;
+    println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
+    let result = install_with(&cluster, &ours, &[]).and_then(|()| {
+        println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
+        run_on(&cluster, &ours, filter)
+    });
+    if keep {
+        println!("the cluster stays: tierce-e2e cluster exec --name {NAME} -- kubectl get pods -A");
+        return result;
+    }
+    if result.is_err() {
+        println!("{}", diagnosis(&cluster));
+    }
+    cluster::down(NAME)?;
+    result?;
+    machine.ensure_as_before()
+}
+
+/// Runs the tests on a cluster that is there already.
+pub fn run_on_running(name: &str, profile: Profile, filter: &str) -> Result<()> {
+    let cluster = Cluster::find(name)?;
+    run_on(&cluster, &ours::ensure(profile)?, filter)
+}
+
+/// Short graces, so that the tests of what happens after them are short.
+fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
+    let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
+    install::install(cluster, ours, &[&short, values].concat())
+}
+
+fn run_on(cluster: &Cluster, ours: &Ours, filter: &str) -> Result<()> {
+    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
+    for test in all().into_iter().filter(|test| test.name.contains(filter)) {
+        let started = Instant::now();
+        let result = run_one(cluster, ours, &test);
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("ok       {} ({seconds:.1} s)", test.name);
+            }
+            Err(error) if error.downcast_ref::<Skip>().is_some() => {
+                skipped += 1;
+                println!("skipped  {}: {error:#}", test.name);
+            }
+            Err(error) => {
+                println!("FAILED   {} ({seconds:.1} s): {error:#}", test.name);
+                failed.push(test.name);
+            }
+        }
+    }
+    println!("{passed} passed, {} failed, {skipped} skipped", failed.len());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn run_one(cluster: &Cluster, images: &Ours, test: &Test) -> Result<()> {
+    let namespace = test.name.rsplit("::").next().unwrap_or(test.name).replace('_', "-");
+    let namespace = namespace[..namespace.len().min(60)].trim_end_matches('-').to_owned();
+    let bed = Bed { cluster, images, namespace };
+    let name = bed.namespace.clone();
+    // What a test before left is removed, so that one failure does not make the next.
+    cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout=60s"))?;
+    cluster.kubectl(&format!("create namespace {name}"))?;
+    bed.until("the service account", || {
+        Ok(!bed.get("serviceaccount/default", ".metadata.name")?.is_empty())
+    })?;
+    let result = (test.run)(&bed);
+    if let Err(error) = result {
+        cluster.kubectl(&format!("delete namespace {name} --wait=false --ignore-not-found")).ok();
+        return Err(error);
+    }
+    cluster.kubectl(&format!("delete namespace {name} --timeout=90s"))?;
+    bed.until_nothing_is_left()
+}
+
+/// What somebody would look at first.
+pub fn diagnosis(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for question in [
+        "get volumes,pvc,pv,nodevolumes,pods --all-namespaces -o wide",
+        "get events --all-namespaces --field-selector type=Warning",
+        "logs --namespace tierce-system daemonset/tierce-node --tail 25",
+        "logs --namespace tierce-system deployment/tierce-controller --container tierce-controller --tail 25",
+    ] {
+        let answer = cluster.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
+        text.push_str(&format!("$ kubectl {question}\n{answer}\n"));
+    }
+    text.push_str(&format!("supervisor: {}\n", command::tail(&cluster.state().log("supervisor"), 5)));
+    text
+}

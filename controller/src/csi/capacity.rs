@@ -1,0 +1,66 @@
+//! GetCapacity: the same numbers as placement, so that the scheduler picks nodes where CreateVolume will say yes.
+
+use super::arguments::{self, Shape};
+use super::parameters::Parameters;
+use crate::placement::Offer;
+use tierce_proto::csi::{GetCapacityRequest, GetCapacityResponse};
+
+/// What the tier of the parameters offers in the topology; without a tier, all tiers. What can't be made has no room.
+pub(super) fn capacity(offers: &[Offer], request: &GetCapacityRequest) -> GetCapacityResponse {
+    let possible = request.volume_capabilities.is_empty() || Shape::of(&request.volume_capabilities).is_ok();
+    let parameters = Parameters::parse(&request.parameters).ok().filter(|_| possible);
+    let node = request.accessible_topology.as_ref().map(arguments::node);
+    let fitting = |offer: &&Offer| {
+        let tier_fits = |p: &Parameters| p.tier.as_ref().is_none_or(|tier| *tier == offer.tier);
+        let node_fits = node.as_ref().is_none_or(|node| node.as_ref() == Some(&offer.node));
+        offer.working && node_fits && parameters.as_ref().is_some_and(tier_fits)
+    };
+    let free = || offers.iter().filter(fitting).map(|offer| offer.free);
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    GetCapacityResponse {
+        available_capacity: bytes(free().fold(0, u64::saturating_add)),
+        maximum_volume_size: Some(bytes(free().max().unwrap_or(0))),
+        minimum_volume_size: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::csi::create::topology;
+    use tierce_proto::csi::Topology;
+
+    #[test]
+    fn capacity_is_that_of_the_tier_in_the_topology() {
+        let offer = |node: &str, tier: &str, free, working| Offer {
+            node: node.into(),
+            pool: format!("{node}-{tier}"),
+            tier: tier.into(),
+            free,
+            working,
+        };
+        let offers = [
+            offer("a", "hdd", 10, true),
+            offer("a", "ssd", 5, true),
+            offer("b", "hdd", 30, true),
+            offer("c", "hdd", 99, false),
+        ];
+        for (tier, place, available, largest) in [
+            (None, None, 45, 30),
+            (Some("hdd"), None, 40, 30),
+            (Some("hdd"), Some(topology("a")), 10, 10),
+            (Some("hdd"), Some(topology("c")), 0, 0),
+            (Some("hdd"), Some(topology("elsewhere")), 0, 0),
+            (Some("hdd"), Some(Topology::default()), 0, 0),
+            (Some("nvme"), None, 0, 0),
+        ] {
+            let parameters = tier.map(|tier: &str| ("tier".to_owned(), tier.to_owned())).into_iter().collect();
+            let request =
+                GetCapacityRequest { parameters, accessible_topology: place, ..GetCapacityRequest::default() };
+            let answer = capacity(&offers, &request);
+            assert_eq!((answer.available_capacity, answer.maximum_volume_size), (available, Some(largest)), "{request:?}");
+        }
+        let typing_error = GetCapacityRequest { parameters: [("teir".into(), "hdd".into())].into(), ..GetCapacityRequest::default() };
+        assert_eq!(capacity(&offers, &typing_error).available_capacity, 0);
+    }
+}

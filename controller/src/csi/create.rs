@@ -1,0 +1,401 @@
+//! CreateVolume. The `NodeVolume` says what should be before anything is on a disk; a call that finds one goes on with
+//! it. So a crash at any point leaves either nothing, or an object that a retry finds or the reaper takes.
+
+use super::arguments::{self, ArgumentError, Shape, Size};
+use super::parameters::Parameters;
+use super::{ControllerService, id};
+use crate::index::{Device, Presence};
+use crate::placement::{Place, Refusal, Request};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use thiserror::Error;
+use tierce_crds::conditions::node_volume as reasons;
+use tierce_crds::{
+    ClaimReference, Filesystem, NodeVolumeSpec, VolumeMode, format_bytes, names,
+};
+use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
+use tokio::time::Instant;
+
+/// Why there is no volume (yet).
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// The request is not one.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// Nobody offers the tier.
+    #[error("{0}")]
+    NoSuchTier(Refusal),
+    /// Nowhere is room, or no pool.
+    #[error("{0}")]
+    NoRoom(Refusal),
+    /// The node has no room after all, or its pool failed; the `NodeVolume` is gone.
+    #[error("node {node} refused: {message}{}", .largest.map(|b| format!("; the largest volume that would fit is {}", format_bytes(b))).unwrap_or_default())]
+    NodeRefused {
+        /// Node.
+        node: String,
+        /// Its words.
+        message: String,
+        /// Bytes that would fit.
+        largest: Option<u64>,
+    },
+    /// The pool can't make such a volume; the `NodeVolume` is gone.
+    #[error("node {node} cannot make such a volume: {message}")]
+    NodeInvalid {
+        /// Node.
+        node: String,
+        /// Its words.
+        message: String,
+    },
+    /// A volume of that name exists with other parameters.
+    #[error("volume {id} exists with another {field}: it has {has}, {asked} is asked for")]
+    OtherParameters {
+        /// Volume id.
+        id: String,
+        /// Which parameter.
+        field: &'static str,
+        /// What it has.
+        has: String,
+        /// What is asked.
+        asked: String,
+    },
+    /// The node's disk has a volume of that name that is not the one asked for.
+    #[error("node {node} has something else under the name {id}: {message}")]
+    OnDiskDifferently {
+        /// Volume id.
+        id: String,
+        /// Node.
+        node: String,
+        /// Its words.
+        message: String,
+    },
+    /// Another call about the volume is under way.
+    #[error("another call about volume {0} is under way")]
+    Busy(String),
+    /// A volume of that name is being deleted.
+    #[error("a volume {0} is being deleted; once it is gone it can be made anew")]
+    BeingDeleted(String),
+    /// It was on its way on a node where it may not be any more.
+    #[error("volume {id} was on its way on node {node} and has to go elsewhere")]
+    Moving {
+        /// Volume id.
+        id: String,
+        /// Node.
+        node: String,
+    },
+    /// Somebody else removed it.
+    #[error("volume {0} was removed while it was being made")]
+    Vanished(String),
+    /// Not in time.
+    #[error("volume {id} is not ready in time; it goes on{}", .node.as_ref().map(|n| format!(" on node {n}")).unwrap_or_default())]
+    Deadline {
+        /// Volume id.
+        id: String,
+        /// Node, if one was chosen.
+        node: Option<String>,
+    },
+    /// The node can't now, and tries again by itself.
+    #[error("node {node} cannot make volume {id} now and tries again: {message}")]
+    NodeTrouble {
+        /// Volume id.
+        id: String,
+        /// Node.
+        node: String,
+        /// Its words.
+        message: String,
+    },
+    /// The API server.
+    #[error("cannot {what}")]
+    Api {
+        /// What we tried.
+        what: &'static str,
+        /// Why not.
+        source: kube::Error,
+    },
+}
+
+/// The request, checked.
+struct Wanted {
+    id: String,
+    tier: String,
+    size: Size,
+    shape: Shape,
+    mount_options: Vec<String>,
+    claim: Option<ClaimReference>,
+    allowed: Option<BTreeSet<String>>,
+    preferred: Vec<String>,
+}
+
+/// Carries out the call, or says why not.
+pub(super) async fn create(
+    service: &ControllerService,
+    request: &CreateVolumeRequest,
+    deadline: Instant,
+) -> Result<csi::Volume, CreateError> {
+    let mut wanted = Wanted::of(service, request)?;
+    let _lock = service.locks.try_lock(&wanted.id).ok_or_else(|| CreateError::Busy(wanted.id.clone()))?;
+    let mut node = None;
+    let made = tokio::time::timeout_at(deadline, async {
+        wanted.hear_the_volume(service).await?;
+        make(service, &wanted, &mut node).await
+    })
+    .await;
+    match made {
+        Ok(made) => made,
+        Err(_) => Err(CreateError::Deadline { id: wanted.id.clone(), node }),
+    }
+}
+
+impl Wanted {
+    fn of(service: &ControllerService, request: &CreateVolumeRequest) -> Result<Self, ArgumentError> {
+        arguments::name(&request.name)?;
+        let shape = Shape::of(&request.volume_capabilities)?;
+        let size = Size::of(request.capacity_range.as_ref())?;
+        if request.volume_content_source.is_some() {
+            return Err(ArgumentError::Unsupported("a volume made from a snapshot or from another volume"));
+        }
+        if !request.mutable_parameters.is_empty() {
+            return Err(ArgumentError::Unsupported("a VolumeAttributesClass"));
+        }
+        let parameters = Parameters::parse(&request.parameters).map_err(ArgumentError::Parameters)?;
+        let claim = parameters.claim(&request.name);
+        let tier = parameters
+            .tier
+            .filter(|tier| !tier.is_empty())
+            .ok_or_else(|| ArgumentError::NoTier(service.index.read(crate::index::State::tiers)))?;
+        let (allowed, preferred) = arguments::nodes(request.accessibility_requirements.as_ref());
+        let id = id::from_name(&request.name);
+        Ok(Self { id, tier, size, shape, mount_options: Vec::new(), claim, allowed, preferred })
+    }
+
+    /// A Volume's own words about filesystem and mount options win over its class.
+    async fn hear_the_volume(&mut self, service: &ControllerService) -> Result<(), CreateError> {
+        let Some(claim) = &self.claim else { return Ok(()) };
+        let found = service.volume_of(claim).await;
+        let Some(volume) = found.map_err(|source| CreateError::Api { what: "read the Volume", source })? else {
+            return Ok(());
+        };
+        match (volume.spec.filesystem, self.shape.filesystem) {
+            (Some(volumes), Some(class)) if volumes != class => {
+                return Err(ArgumentError::TwoFilesystems(volumes.to_string(), class.to_string()).into());
+            }
+            (volumes, class) => self.shape.filesystem = volumes.or(class),
+        }
+        self.mount_options.clone_from(&volume.spec.mount_options);
+        Ok(())
+    }
+
+    fn filesystem(&self) -> Option<Filesystem> {
+        match self.shape.mode {
+            VolumeMode::Filesystem => Some(self.shape.filesystem.unwrap_or(Filesystem::Ext4)),
+            VolumeMode::Block => None,
+        }
+    }
+
+    fn label(&self) -> String {
+        match (self.shape.mode, &self.claim) {
+            (VolumeMode::Block, _) => String::new(),
+            (VolumeMode::Filesystem, Some(claim)) => claim.name.clone(),
+            (VolumeMode::Filesystem, None) => self.id.clone(),
+        }
+    }
+
+    fn spec(&self, place: &Place) -> NodeVolumeSpec {
+        NodeVolumeSpec {
+            node_name: place.node.clone(),
+            pool: place.pool.clone(),
+            size_bytes: i64::try_from(self.size.bytes).expect("checked to be at most 1Pi"),
+            volume_mode: self.shape.mode,
+            filesystem: self.filesystem(),
+            mount_options: self.mount_options.clone(),
+            label: self.label(),
+            claim: self.claim.clone(),
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            tier: self.tier.clone(),
+            size: self.size.bytes,
+            allowed: self.allowed.clone(),
+            preferred: self.preferred.clone(),
+        }
+    }
+
+    /// Whether an existing volume is the one asked for; `tier` is that of its pool, if the pool is known.
+    fn compare(&self, device: &Device, tier: Option<String>) -> Result<(), CreateError> {
+        let differs = |field, has: String, asked: String| {
+            Err(CreateError::OtherParameters { id: self.id.clone(), field, has, asked })
+        };
+        let filesystem = |filesystem: Option<Filesystem>| filesystem.map_or("none".to_owned(), |fs| fs.to_string());
+        if !self.size.accepts(device.promise()) {
+            return differs("size", format_bytes(device.promise()), format_bytes(self.size.bytes));
+        }
+        if device.mode != self.shape.mode {
+            return differs("volume mode", device.mode.as_str().to_owned(), self.shape.mode.as_str().to_owned());
+        }
+        if device.filesystem != self.filesystem() {
+            return differs("filesystem", filesystem(device.filesystem), filesystem(self.filesystem()));
+        }
+        match tier {
+            Some(tier) if tier != self.tier => differs("tier", tier, self.tier.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn allows(&self, node: &str) -> bool {
+        self.allowed.as_ref().is_none_or(|nodes| nodes.contains(node))
+    }
+}
+
+async fn make(
+    service: &ControllerService,
+    wanted: &Wanted,
+    node: &mut Option<String>,
+) -> Result<csi::Volume, CreateError> {
+    let known = service.index.read(|state| state.devices.get(&wanted.id).cloned());
+    // Kept until the watch shows the NodeVolume, which is before the answer.
+    let (device, _reservation) = match known {
+        Some(device) => (found(service, wanted, device).await?, None),
+        None => {
+            let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
+            let api = |source| CreateError::Api { what: "create the NodeVolume", source };
+            let written = service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)?;
+            let device = match written {
+                Some(device) => device,
+                None => {
+                    let api = |source| CreateError::Api { what: "read the NodeVolume", source };
+                    let existing = service.fetch(&wanted.id).await.map_err(api)?;
+                    let existing = existing.ok_or_else(|| CreateError::Vanished(wanted.id.clone()))?;
+                    found(service, wanted, existing).await?
+                }
+            };
+            (device, Some(reservation))
+        }
+    };
+    *node = Some(device.node.clone());
+    let made = answer_of_the_node(service, wanted, &device).await?;
+    Ok(csi::Volume {
+        capacity_bytes: i64::try_from(made.capacity.unwrap_or(made.size)).unwrap_or(i64::MAX),
+        volume_id: made.id.clone(),
+        volume_context: BTreeMap::new(),
+        content_source: None,
+        accessible_topology: vec![topology(&made.node)],
+    })
+}
+
+/// The topology of a node.
+pub(super) fn topology(node: &str) -> Topology {
+    Topology { segments: [(names::TOPOLOGY_NODE.to_owned(), node.to_owned())].into() }
+}
+
+fn refused(refusal: Refusal) -> CreateError {
+    match refusal {
+        Refusal::NoSuchTier { .. } => CreateError::NoSuchTier(refusal),
+        Refusal::NoPool { .. } | Refusal::OutOfSpace { .. } => CreateError::NoRoom(refusal),
+    }
+}
+
+/// An earlier call left this: go on with it if it is what is wanted, where it is wanted.
+async fn found(
+    service: &ControllerService,
+    wanted: &Wanted,
+    device: Arc<Device>,
+) -> Result<Arc<Device>, CreateError> {
+    if device.deleting_since.is_some() {
+        return Err(CreateError::BeingDeleted(wanted.id.clone()));
+    }
+    let (tier, node_is_there, taken) = service.index.read(|state| {
+        let tier = state.pools.get(&device.pool).map(|pool| pool.spec.tier.clone());
+        (tier, state.has_node(&device.node), state.persistent_volumes.exists(&device.id))
+    });
+    wanted.compare(&device, tier)?;
+    if wanted.allows(&device.node) && node_is_there {
+        return Ok(device);
+    }
+    // The scheduler picked another node meanwhile, or the node is gone. Nobody can have data on it: no
+    // PersistentVolume speaks of it, no pod ever had it.
+    if device.used || taken || device.claim.is_none() {
+        return Err(CreateError::OtherParameters {
+            id: wanted.id.clone(),
+            field: "node",
+            has: device.node.clone(),
+            asked: wanted.allowed.iter().flatten().cloned().collect::<Vec<_>>().join(" or "),
+        });
+    }
+    let api = |source| CreateError::Api { what: "remove the NodeVolume", source };
+    service.discard(&device.id, Some(&device.uid)).await.map_err(api)?;
+    Err(CreateError::Moving { id: wanted.id.clone(), node: device.node.clone() })
+}
+
+/// What the node's status means for the caller.
+enum Verdict {
+    /// Done.
+    Made(Arc<Device>),
+    /// Nothing was made: the `NodeVolume` goes, then this is the answer.
+    GiveUp(CreateError),
+    /// The `NodeVolume` stays, and this is the answer.
+    Stay(CreateError),
+}
+
+async fn answer_of_the_node(
+    service: &ControllerService,
+    wanted: &Wanted,
+    device: &Device,
+) -> Result<Arc<Device>, CreateError> {
+    let mut seen = false;
+    let verdict = service
+        .index
+        .follow(&wanted.id)
+        .until(|presence| match presence {
+            Presence::There(now) if now.uid == device.uid => {
+                seen = true;
+                verdict(wanted, now)
+            }
+            Presence::There(_) | Presence::Absent if seen => {
+                Some(Verdict::Stay(CreateError::Vanished(wanted.id.clone())))
+            }
+            // The watch has not told of it yet, or of the end of one before it.
+            Presence::There(_) | Presence::Absent | Presence::Unreadable => None,
+        })
+        .await;
+    match verdict {
+        Verdict::Made(made) => Ok(made),
+        Verdict::Stay(error) => Err(error),
+        Verdict::GiveUp(error) => {
+            let api = |source| CreateError::Api { what: "remove the NodeVolume", source };
+            if !service.discard(&device.id, Some(&device.uid)).await.map_err(api)? {
+                service.gone(&device.id, &device.uid, |_| {}).await.map_err(api)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+fn verdict(wanted: &Wanted, device: Arc<Device>) -> Option<Verdict> {
+    let (id, node) = (wanted.id.clone(), device.node.clone());
+    if device.deleting_since.is_some() {
+        return Some(Verdict::Stay(CreateError::BeingDeleted(id)));
+    }
+    let word = device.word.clone()?;
+    let exists = device.capacity.is_some_and(|bytes| wanted.size.accepts(bytes));
+    // It may be there with enough for this call while a growth asked for later has no room.
+    if device.ready() || (exists && word.reason == reasons::OUT_OF_SPACE) {
+        return Some(Verdict::Made(device));
+    }
+    let message = word.message;
+    Some(match word.reason.as_str() {
+        reasons::OUT_OF_SPACE => {
+            Verdict::GiveUp(CreateError::NodeRefused { node, message, largest: device.largest })
+        }
+        reasons::POOL_UNAVAILABLE if device.capacity.is_none() => {
+            Verdict::GiveUp(CreateError::NodeRefused { node, message, largest: None })
+        }
+        reasons::INVALID => Verdict::GiveUp(CreateError::NodeInvalid { node, message }),
+        reasons::CONFLICT | reasons::BROKEN_RECORD => {
+            Verdict::Stay(CreateError::OnDiskDifferently { id, node, message })
+        }
+        // Ready with less than asked is a status from before; anything unknown is trouble that may pass.
+        reasons::CREATED => return None,
+        _ => Verdict::Stay(CreateError::NodeTrouble { id, node, message }),
+    })
+}

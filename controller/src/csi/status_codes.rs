@@ -1,0 +1,166 @@
+//! The gRPC code of every error, one exhaustive match per RPC. A code is chosen for what the sidecar does with it.
+//!
+//! external-provisioner takes `UNAVAILABLE`, `ABORTED`, `CANCELLED` and `DEADLINE_EXCEEDED` from CreateVolume as "may
+//! still be running": it asks again, also when the claim is gone meanwhile, and so never forgets a volume. Any other
+//! code tells it that nothing was made. `RESOURCE_EXHAUSTED` also lets the scheduler pick another node.
+
+use super::{ArgumentError, CreateError, DeleteError, ExpandError, ListError, ValidateError};
+use std::error::Error;
+use tonic::{Code, Status};
+
+fn argument(error: &ArgumentError) -> Code {
+    match error {
+        ArgumentError::Missing(_)
+        | ArgumentError::NameTooLong(_)
+        | ArgumentError::Parameters(_)
+        | ArgumentError::NoTier(_)
+        | ArgumentError::NegativeSize
+        | ArgumentError::AccessMode(_)
+        | ArgumentError::TwoModes
+        | ArgumentError::TwoFilesystems(..)
+        | ArgumentError::Filesystem(_)
+        | ArgumentError::Unsupported(_) => Code::InvalidArgument,
+        ArgumentError::OutOfRange { .. } => Code::OutOfRange,
+    }
+}
+
+/// Of CreateVolume.
+pub fn create(error: &CreateError) -> Code {
+    match error {
+        CreateError::Argument(error) => argument(error),
+        // The provisioner asks again with a delay; a StoragePool made meanwhile heals it.
+        CreateError::NoSuchTier(_) => Code::InvalidArgument,
+        // The pod is scheduled elsewhere; without another node it waits and is tried again.
+        CreateError::NoRoom(_) | CreateError::NodeRefused { .. } => Code::ResourceExhausted,
+        // Nothing was made and nothing will be with these parameters.
+        CreateError::NodeInvalid { .. } => Code::InvalidArgument,
+        CreateError::OtherParameters { .. } | CreateError::OnDiskDifferently { .. } => Code::AlreadyExists,
+        // Asked again soon; what exists is found then.
+        CreateError::Busy(_)
+        | CreateError::BeingDeleted(_)
+        | CreateError::Moving { .. }
+        | CreateError::Vanished(_) => Code::Aborted,
+        CreateError::Deadline { .. } => Code::DeadlineExceeded,
+        // The node goes on trying by itself: "may still be running" is the truth.
+        CreateError::NodeTrouble { .. } => Code::Unavailable,
+        CreateError::Api { source, .. } => api(source),
+    }
+}
+
+/// Of DeleteVolume.
+pub fn delete(error: &DeleteError) -> Code {
+    match error {
+        DeleteError::NoId => Code::InvalidArgument,
+        DeleteError::Busy(_) => Code::Aborted,
+        // CSI: "volume in use". The provisioner tries again with a growing delay.
+        DeleteError::InUse { .. } => Code::FailedPrecondition,
+        DeleteError::Deadline { .. } => Code::DeadlineExceeded,
+        DeleteError::Api { source, .. } => api(source),
+    }
+}
+
+/// Of ControllerExpandVolume.
+pub fn expand(error: &ExpandError) -> Code {
+    match error {
+        ExpandError::Argument(error) => argument(error),
+        ExpandError::NotFound(_) => Code::NotFound,
+        ExpandError::Busy(_) => Code::Aborted,
+        // Not OUT_OF_RANGE: the resizer would call the growth infeasible for ever, and space may come.
+        ExpandError::NoRoom { .. } => Code::ResourceExhausted,
+        // The node goes on trying by itself.
+        ExpandError::NodeTrouble { .. } => Code::Unavailable,
+        ExpandError::Deadline { .. } => Code::DeadlineExceeded,
+        ExpandError::Api { source, .. } => api(source),
+    }
+}
+
+/// Of ValidateVolumeCapabilities.
+pub fn validate(error: &ValidateError) -> Code {
+    match error {
+        ValidateError::Missing(_) => Code::InvalidArgument,
+        ValidateError::NotFound(_) => Code::NotFound,
+        ValidateError::Api { source, .. } => api(source),
+    }
+}
+
+/// Of ListVolumes.
+pub fn list(error: &ListError) -> Code {
+    match error {
+        ListError::NegativeMaximum => Code::InvalidArgument,
+        // CSI: "the caller starts again without a token".
+        ListError::UnknownToken(_) => Code::Aborted,
+    }
+}
+
+/// The API server: a definite "no" is ours to mend, anything else passes or may have been carried out.
+fn api(error: &kube::Error) -> Code {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 404 | 405 | 422) => Code::Internal,
+        _ => Code::Unavailable,
+    }
+}
+
+/// The error and its causes in one line.
+fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // kube prints its Status twice, once for people and once for programmers.
+        let next = cause.downcast_ref::<kube::Error>().and_then(|error| match error {
+            kube::Error::Api(status) => Some(status.message.clone()),
+            _ => None,
+        });
+        let last = next.is_some();
+        let next = next.unwrap_or_else(|| cause.to_string());
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = if last { None } else { cause.source() };
+    }
+    text
+}
+
+macro_rules! status {
+    ($($error:ty => $code:path),+ $(,)?) => {$(
+        impl From<$error> for Status {
+            fn from(error: $error) -> Self {
+                Self::new($code(&error), words(&error))
+            }
+        }
+    )+};
+}
+
+status!(
+    CreateError => create,
+    DeleteError => delete,
+    ExpandError => expand,
+    ValidateError => validate,
+    ListError => list,
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> kube::Error {
+        kube::Error::Api(kube::core::Status::failure("no such luck", "Because").with_code(code).boxed())
+    }
+
+    #[test]
+    fn a_refusal_of_the_api_server_is_told_in_its_words_once() {
+        let error = CreateError::Api { what: "create NodeVolume v".into(), source: refused(403) };
+        let status = Status::from(error);
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), "cannot create NodeVolume v: no such luck");
+    }
+
+    #[test]
+    fn what_may_have_been_carried_out_is_asked_again() {
+        for code in [409, 429, 500, 503, 504] {
+            assert_eq!(api(&refused(code)), Code::Unavailable, "{code}");
+        }
+        let broken = kube::Error::ReadEvents(std::io::Error::other("cut"));
+        assert_eq!(api(&broken), Code::Unavailable);
+    }
+}

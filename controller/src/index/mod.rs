@@ -1,0 +1,263 @@
+//! What the cluster looks like: facts about every object that decisions need, kept by one watch per kind, with the
+//! connections between them. Reading it is cheap and never talks to the API server. Whoever waits for a `NodeVolume`
+//! is woken by its name; reconcilers are woken by the keys that a change concerns.
+
+mod facts;
+mod feed;
+mod table;
+mod tracked;
+
+pub use facts::{Claim, ClaimPhase, Device, Namespaced, Node, NodeWord, PersistentVolume, Pod};
+pub use feed::watch_everything;
+pub use table::Table;
+pub use tracked::Tracked;
+
+use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
+use crate::queue::Queue;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tierce_crds::{NodeStorage, StoragePool, Volume};
+use tokio::sync::watch;
+
+/// A change of free space concerns every Volume that waits for some; so many changes are looked at together.
+const SPACE_SETTLES: Duration = Duration::from_secs(1);
+/// A pool's status adds up what many volumes change; so many changes are written together.
+const POOL_SETTLES: Duration = Duration::from_secs(2);
+
+/// The queues of the reconcilers.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// Volumes, by namespace and name.
+    pub volumes: Queue<Namespaced>,
+    /// NodeVolumes that may be orphans or on a lost node, by id.
+    pub devices: Queue<String>,
+    /// StoragePools, by name.
+    pub pools: Queue<String>,
+}
+
+/// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Volumes; their metadata is cut down to what is used.
+    pub volumes: Table<Namespaced, Volume>,
+    /// PersistentVolumeClaims, ours and others.
+    pub claims: Table<Namespaced, Claim>,
+    /// PersistentVolumes of our driver.
+    pub persistent_volumes: Table<String, PersistentVolume>,
+    /// NodeVolumes.
+    pub devices: Table<String, Device>,
+    /// What nodes report.
+    pub reports: Table<String, NodeStorage>,
+    /// StoragePools.
+    pub pools: Table<String, StoragePool>,
+    /// Nodes.
+    pub nodes: Table<String, Node>,
+    /// Pods that hold claims.
+    pub pods: Table<Namespaced, Pod>,
+    pods_of_claim: HashMap<Namespaced, BTreeSet<String>>,
+    devices_of_node: HashMap<String, HashSet<String>>,
+    /// Volumes that are not as they should be; a change of space may concern them.
+    unsettled: HashSet<Namespaced>,
+    promises: Promises,
+    reservations: Reservations,
+}
+
+/// The facts and those who wait for them.
+#[derive(Debug, Default)]
+pub struct Index {
+    state: Mutex<State>,
+    waiters: Mutex<HashMap<String, watch::Sender<()>>>,
+    listeners: OnceLock<Arc<Queues>>,
+}
+
+/// Whom a change concerns; collected under the lock, woken after it.
+#[derive(Debug, Default)]
+pub struct Wakes {
+    volumes: HashSet<Namespaced>,
+    devices: HashSet<String>,
+    pools: HashSet<String>,
+    space: bool,
+}
+
+impl Index {
+    /// Looks at the facts.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Chooses a place for a new volume and keeps its room, in one step, until the reservation is dropped.
+    pub fn reserve(self: &Arc<Self>, id: &str, request: &Request) -> Result<(Place, Reservation), Refusal> {
+        let mut state = self.lock();
+        let place = placement::choose(request, &state.offers(), &state.tiers())?;
+        state.reservations.keep(id, place.clone(), request.size);
+        Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
+    }
+
+    /// Tells of every change of the `NodeVolume` of this id from now on. Costs nothing to others.
+    pub fn follow(self: &Arc<Self>, id: &str) -> Follower {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = waiters.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(()));
+        Follower { index: Arc::clone(self), id: id.to_owned(), changes: Some(sender.subscribe()) }
+    }
+
+    /// From now on changes wake the reconcilers of these queues; every known object is put in first.
+    pub fn listen(&self, queues: &Arc<Queues>) {
+        let all = {
+            let state = self.lock();
+            let _ = self.listeners.set(Arc::clone(queues));
+            Wakes {
+                volumes: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
+                devices: state.devices.iter().map(|(key, _)| key.clone()).collect(),
+                pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
+                space: false,
+            }
+        };
+        self.wake(all);
+    }
+
+    /// Changes facts under the lock, then wakes whom it concerns.
+    fn change(&self, change: impl FnOnce(&mut State, &mut Wakes)) {
+        let mut wakes = Wakes::default();
+        let mut state = self.lock();
+        change(&mut state, &mut wakes);
+        let waiting: Vec<_> = match self.listeners.get() {
+            Some(_) if wakes.space => state.unsettled.iter().cloned().collect(),
+            _ => Vec::new(),
+        };
+        drop(state);
+        if let Some(queues) = self.listeners.get() {
+            waiting.into_iter().for_each(|key| queues.volumes.add_after(key, SPACE_SETTLES));
+        }
+        self.wake(wakes);
+    }
+
+    fn wake(&self, wakes: Wakes) {
+        {
+            let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            for waiter in wakes.devices.iter().filter_map(|id| waiters.get(id)) {
+                waiter.send_replace(());
+            }
+        }
+        let Some(queues) = self.listeners.get() else { return };
+        wakes.volumes.into_iter().for_each(|key| queues.volumes.add(key));
+        wakes.devices.into_iter().for_each(|key| queues.devices.add(key));
+        wakes.pools.into_iter().for_each(|key| queues.pools.add_after(key, POOL_SETTLES));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The `NodeVolume` behind a claim: of its `PersistentVolume`, else the one that the provisioner asks for.
+    pub fn device_of(&self, claim: &Claim) -> Option<&Arc<Device>> {
+        let bound = claim.volume_name.as_ref().and_then(|name| self.persistent_volumes.get(name));
+        match bound {
+            Some(pv) => self.devices.get(&pv.handle),
+            None => self.devices.get(&claim.device_id()),
+        }
+    }
+
+    /// Pods on nodes that use the claim, by name.
+    pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
+        self.pods_of_claim.get(claim).map(|pods| pods.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Tiers that StoragePools name, sorted.
+    pub fn tiers(&self) -> BTreeSet<String> {
+        self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect()
+    }
+
+    /// Whether a node of this name is in the cluster.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some()
+    }
+
+    /// What is promised of a pool on a node.
+    pub fn promise(&self, node: &str, pool: &str) -> Promise {
+        self.promises.of(node, pool)
+    }
+
+    /// What each pool on each node of the cluster can still take, with what is promised and what is reserved taken off.
+    pub fn offers(&self) -> Vec<Offer> {
+        let reserved = self.reservations.sums(|id| self.devices.exists(id));
+        let mut offers = Vec::new();
+        for (node, report) in self.reports.iter().filter(|(node, _)| self.has_node(node)) {
+            for pool in report.status.iter().flat_map(|status| &status.pools) {
+                let promise = self.promises.of(node, &pool.name);
+                let more = reserved.get(&(node.clone(), pool.name.clone())).copied().unwrap_or(0);
+                offers.push(Offer::of(node, pool, promise, more));
+            }
+        }
+        offers
+    }
+}
+
+/// Keeps the room of one volume until dropped.
+#[derive(Debug)]
+#[must_use = "the room is free again when this is dropped"]
+pub struct Reservation {
+    index: Arc<Index>,
+    id: String,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.index.lock().reservations.release(&self.id);
+    }
+}
+
+/// Follows one `NodeVolume`.
+#[derive(Debug)]
+pub struct Follower {
+    index: Arc<Index>,
+    id: String,
+    changes: Option<watch::Receiver<()>>,
+}
+
+impl Follower {
+    /// Waits for a change that was not looked at yet.
+    pub async fn changed(&mut self) {
+        let changes = self.changes.as_mut().expect("taken away only on drop");
+        changes.changed().await.expect("the sender stays while somebody follows");
+    }
+
+    /// Looks at once and at every change, until `done` answers something.
+    pub async fn until<T>(&mut self, mut done: impl FnMut(Presence) -> Option<T>) -> T {
+        loop {
+            self.changes.as_mut().expect("taken away only on drop").mark_unchanged();
+            let presence = self.index.read(|state| match state.devices.get(&self.id) {
+                Some(device) => Presence::There(Arc::clone(device)),
+                None if state.devices.exists(&self.id) => Presence::Unreadable,
+                None => Presence::Absent,
+            });
+            if let Some(answer) = done(presence) {
+                return answer;
+            }
+            self.changed().await;
+        }
+    }
+}
+
+/// Whether a `NodeVolume` is known.
+#[derive(Debug, Clone)]
+pub enum Presence {
+    /// It is.
+    There(Arc<Device>),
+    /// It exists, but its content can't be read.
+    Unreadable,
+    /// It is not, as far as the watch has told.
+    Absent,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut waiters = self.index.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changes = None;
+        if waiters.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
+            waiters.remove(&self.id);
+        }
+    }
+}

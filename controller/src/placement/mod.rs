@@ -1,0 +1,218 @@
+//! Which node and pool a new volume goes to. Pure: from what nodes report, what is promised and what is asked.
+
+mod offers;
+mod reservations;
+
+pub use offers::{Offer, Promise, Promises};
+pub use reservations::Reservations;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use thiserror::Error;
+use tierce_crds::format_bytes;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Tier.
+    pub tier: String,
+    /// Bytes.
+    pub size: u64,
+    /// Nodes that are allowed; `None`: all.
+    pub allowed: Option<BTreeSet<String>>,
+    /// Nodes to try first, best first.
+    pub preferred: Vec<String>,
+}
+
+/// Where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Node.
+    pub node: String,
+    /// `StoragePool`.
+    pub pool: String,
+}
+
+/// Why it goes nowhere. The texts are for users.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No `StoragePool` has the tier.
+    #[error("no tier is named {tier:?}: {}", Tiers(.tiers))]
+    NoSuchTier {
+        /// What was asked.
+        tier: String,
+        /// What there is.
+        tiers: BTreeSet<String>,
+    },
+    /// The tier exists, but nowhere where the volume may go.
+    #[error("tier {tier:?} has no working pool on {}: `kubectl get nodestorages -o yaml` says why; {}", Nodes(.allowed.as_ref()), Tiers(.tiers))]
+    NoPool {
+        /// What was asked.
+        tier: String,
+        /// What there is.
+        tiers: BTreeSet<String>,
+        /// Where it may go.
+        allowed: Option<BTreeSet<String>>,
+    },
+    /// No pool has the room.
+    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}", Nodes(.allowed.as_ref()), format_bytes(*.size), Largest(*.largest))]
+    OutOfSpace {
+        /// Tier.
+        tier: String,
+        /// Bytes asked for.
+        size: u64,
+        /// Bytes that would fit.
+        largest: u64,
+        /// Where it may go.
+        allowed: Option<BTreeSet<String>>,
+    },
+}
+
+/// The tiers that exist, in words.
+struct Tiers<'a>(&'a BTreeSet<String>);
+
+impl fmt::Display for Tiers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("there is no tier yet, make a StoragePool first");
+        }
+        f.write_str("the tiers are ")?;
+        for (index, tier) in self.0.iter().enumerate() {
+            write!(f, "{}{tier}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Allowed nodes, in words.
+struct Nodes<'a>(Option<&'a BTreeSet<String>>);
+
+impl fmt::Display for Nodes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("any node"),
+            Some(nodes) if nodes.len() == 1 => nodes.iter().try_for_each(|node| write!(f, "node {node}")),
+            Some(nodes) => write!(f, "the {} nodes where it may go", nodes.len()),
+        }
+    }
+}
+
+/// A free size that does not change its text with every megabyte: rounded down to a tenth of its unit.
+struct Largest(u64);
+
+impl fmt::Display for Largest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, shift) = match self.0 {
+            0 => return f.write_str("0"),
+            b if b >= 1 << 40 => ("Ti", 40),
+            b if b >= 1 << 30 => ("Gi", 30),
+            _ => ("Mi", 20),
+        };
+        let tenths = u128::from(self.0) * 10 >> shift;
+        match (tenths / 10, tenths % 10) {
+            (whole, 0) => write!(f, "{whole}{unit}"),
+            (whole, tenth) => write!(f, "{whole}.{tenth}{unit}"),
+        }
+    }
+}
+
+/// The best place: the first preferred node with room, else the node with the most room.
+pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> Result<Place, Refusal> {
+    if !tiers.contains(&request.tier) {
+        return Err(Refusal::NoSuchTier { tier: request.tier.clone(), tiers: tiers.clone() });
+    }
+    let allowed = |node: &str| request.allowed.as_ref().is_none_or(|nodes| nodes.contains(node));
+    let fitting = |offer: &&Offer| offer.working && offer.tier == request.tier && allowed(&offer.node);
+    let rank = |node: &str| request.preferred.iter().position(|n| n == node).unwrap_or(usize::MAX);
+    // By name in the end, so that the answer does not depend on the order of the offers.
+    let order = |offer: &&Offer| {
+        (rank(&offer.node), std::cmp::Reverse(offer.free), offer.node.clone(), offer.pool.clone())
+    };
+    let candidates: Vec<_> = offers.iter().filter(fitting).collect();
+    let Some(largest) = candidates.iter().map(|offer| offer.free).max() else {
+        let (tier, tiers) = (request.tier.clone(), tiers.clone());
+        return Err(Refusal::NoPool { tier, tiers, allowed: request.allowed.clone() });
+    };
+    let best = candidates.into_iter().filter(|offer| offer.free >= request.size).min_by_key(order);
+    best.map(|offer| Place { node: offer.node.clone(), pool: offer.pool.clone() }).ok_or_else(|| {
+        Refusal::OutOfSpace {
+            tier: request.tier.clone(),
+            size: request.size,
+            largest,
+            allowed: request.allowed.clone(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(node: &str, tier: &str, free: u64) -> Offer {
+        Offer { node: node.into(), pool: format!("{tier}-pool"), tier: tier.into(), free, working: true }
+    }
+
+    fn asking(tier: &str, size: u64) -> Request {
+        Request { tier: tier.into(), size, allowed: None, preferred: Vec::new() }
+    }
+
+    fn tiers() -> BTreeSet<String> {
+        ["hdd".to_owned(), "ssd".to_owned()].into()
+    }
+
+    #[test]
+    fn the_first_preferred_node_with_room_wins_else_the_one_with_the_most() {
+        let offers = [offer("a", "ssd", 10), offer("b", "ssd", 50), offer("c", "ssd", 30), offer("d", "hdd", 99)];
+        for (preferred, allowed, size, node) in [
+            (vec![], None, 5, "b"),
+            (vec!["a", "c"], None, 5, "a"),
+            (vec!["a", "c"], None, 20, "c"),
+            (vec!["a"], None, 20, "b"),
+            (vec!["b"], Some(vec!["a", "c"]), 5, "c"),
+            (vec![], Some(vec!["a"]), 10, "a"),
+        ] {
+            let request = Request {
+                preferred: preferred.iter().map(ToString::to_string).collect(),
+                allowed: allowed.clone().map(|nodes| nodes.iter().map(ToString::to_string).collect()),
+                ..asking("ssd", size)
+            };
+            let place = choose(&request, &offers, &tiers());
+            assert_eq!(place, Ok(Place { node: node.into(), pool: "ssd-pool".into() }), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_there_is() {
+        let down = Offer { working: false, ..offer("a", "hdd", 99) };
+        let offers = [offer("a", "ssd", 3 << 30), offer("b", "ssd", (7 << 30) + (1 << 29)), down];
+        let only_a = Some(["a".to_owned()].into());
+        for (request, message) in [
+            (asking("nvme", 1), r#"no tier is named "nvme": the tiers are hdd, ssd"#),
+            (
+                asking("hdd", 1),
+                r#"tier "hdd" has no working pool on any node: `kubectl get nodestorages -o yaml` says why; the tiers are hdd, ssd"#,
+            ),
+            (
+                asking("ssd", 8 << 30),
+                r#"no pool of tier "ssd" on any node has room for 8Gi: the largest volume that would fit is 7.5Gi"#,
+            ),
+            (
+                Request { allowed: only_a, ..asking("ssd", 8 << 30) },
+                r#"no pool of tier "ssd" on node a has room for 8Gi: the largest volume that would fit is 3Gi"#,
+            ),
+        ] {
+            assert_eq!(choose(&request, &offers, &tiers()).unwrap_err().to_string(), message);
+        }
+        let none = choose(&asking("ssd", 1), &[], &BTreeSet::new()).unwrap_err();
+        assert_eq!(none.to_string(), r#"no tier is named "ssd": there is no tier yet, make a StoragePool first"#);
+    }
+
+    #[test]
+    fn the_order_of_the_offers_does_not_matter() {
+        let mut offers = vec![offer("b", "ssd", 10), offer("a", "ssd", 10), offer("c", "ssd", 10)];
+        let first = choose(&asking("ssd", 1), &offers, &tiers());
+        offers.reverse();
+        assert_eq!(first, choose(&asking("ssd", 1), &offers, &tiers()));
+        assert_eq!(first.unwrap().node, "a");
+    }
+}

@@ -9,7 +9,7 @@ use crate::pools::Offer;
 /// What the node's disk says about the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disk {
-    /// No pool holds it, and every pool could be read.
+    /// The pool of the spec could be read, if it is known, and does not hold it.
     Missing,
     /// It is there.
     Present(VolumeInfo),
@@ -26,7 +26,7 @@ pub enum Step {
     SetMountOptions(Vec<String>),
     /// Grow the device to so many bytes.
     Grow(u64),
-    /// Delete the volume, or see that it is gone already.
+    /// Delete the volume.
     Delete {
         /// Refuse if it was ever staged.
         only_if_unused: bool,
@@ -65,9 +65,15 @@ pub fn plan(me: &str, volume: &NodeVolume, id: &VolumeId, disk: &Disk, offer: Of
 }
 
 fn delete(volume: &NodeVolume, disk: &Disk, offer: Offer) -> Plan {
-    // Without the pool's place we can't know that nothing of the volume is left there.
-    if offer == Offer::Unknown && *disk == Disk::Missing {
-        return Plan::Refuse(Verdict::no(
+    match (disk, offer) {
+        (Disk::Present(_), _) => {
+            let mut annotations = volume.metadata.annotations.iter().flatten();
+            let only_if_unused = annotations.any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
+            Plan::Steps(vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer])
+        }
+        (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::Steps(vec![Step::RemoveFinalizer]),
+        // Without the pool's place we can't know that nothing of the volume is left there.
+        (Disk::Missing, Offer::Unknown) => Plan::Refuse(Verdict::no(
             reason::POOL_UNAVAILABLE,
             format!(
                 "pool {} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or \
@@ -75,11 +81,8 @@ fn delete(volume: &NodeVolume, disk: &Disk, offer: Offer) -> Plan {
                 volume.spec.pool,
                 names::FINALIZER_ON_NODE
             ),
-        ));
+        )),
     }
-    let only_if_unused =
-        volume.metadata.annotations.iter().flatten().any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
-    Plan::Steps(vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer])
 }
 
 fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan {
@@ -287,7 +290,7 @@ mod tests {
                 vec![Step::SetMountOptions(vec!["noatime".into()]), Step::Grow(2 << 30)],
             ),
             ("deleted", volume().deleting(), present(), delete(false)),
-            ("deleted, never made", volume().deleting(), Disk::Missing, delete(false)),
+            ("deleted, never made", volume().deleting(), Disk::Missing, vec![Step::RemoveFinalizer]),
             ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),
         ] {
             assert_eq!(decide(&case, &disk, Offer::Offered), Plan::Steps(steps), "{what}");

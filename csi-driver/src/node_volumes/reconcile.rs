@@ -10,10 +10,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use thiserror::Error;
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::{NodeVolume, names};
-use tierce_engine::{Engine, VolumeId, VolumeInfo};
+use tierce_engine::{Engine, Error, VolumeId, VolumeInfo};
 use tracing::{debug, info, warn};
 
 use super::plan::{Disk, Plan, Step, plan};
@@ -41,7 +40,7 @@ pub struct Context {
 }
 
 /// Why a reconcile ended early. Each is tried again with growing pauses.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The object can't be read: another version of Tierce wrote it, or somebody by hand.
     #[error("NodeVolume {name} can't be read and is left alone: {reason}")]
@@ -112,11 +111,16 @@ async fn converge(
     id: &VolumeId,
     context: &Context,
 ) -> Result<Option<Outcome>, ReconcileError> {
+    if volume.spec.node_name != context.node {
+        return Ok(None);
+    }
     let (disk, found) = match context.engine.get(id).await {
         Ok(Some(info)) => (Disk::Present(info.clone()), Some(info)),
         Ok(None) => (Disk::Missing, None),
-        // The object may still be on its way elsewhere or not be ours at all.
-        Err(_) if volume.spec.node_name != context.node => return Ok(None),
+        // Another pool that can't be looked into does not matter: volumes are made in the pool of the spec only.
+        Err(Error::PoolUnavailable(_)) if context.pool_works(&volume.spec.pool).await => {
+            (Disk::Missing, None)
+        }
         Err(error) => return Ok(Some(failed(&error, None))),
     };
     let steps = match plan(&context.node, volume, id, &disk, context.pools.offer(&volume.spec.pool)) {
@@ -132,10 +136,12 @@ async fn converge(
         let result = match &step {
             Step::AddFinalizer => {
                 context.add_finalizer(volume).await?;
+                context.count(&step, true);
                 return Ok(None);
             }
             Step::RemoveFinalizer => {
                 context.remove_finalizer(volume).await?;
+                context.count(&step, true);
                 return Ok(None);
             }
             Step::Create(spec) => context
@@ -163,7 +169,7 @@ async fn converge(
     Ok(Some(info.map_or_else(vanished, Outcome::Ready)))
 }
 
-fn failed(error: &tierce_engine::Error, info: Option<VolumeInfo>) -> Outcome {
+fn failed(error: &Error, info: Option<VolumeInfo>) -> Outcome {
     Outcome::Failed { verdict: status::verdict(error), largest: status::largest(error), info }
 }
 
@@ -243,6 +249,10 @@ impl Context {
             name,
             source,
         })
+    }
+
+    async fn pool_works(&self, name: &str) -> bool {
+        self.engine.reports().await.iter().any(|report| report.name == name && report.result.is_ok())
     }
 
     fn succeeded(&self, name: &str) {

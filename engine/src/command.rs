@@ -162,7 +162,7 @@ mod tests {
         let started = std::time::Instant::now();
         let error = run_it("sleep", &["600"], &[0], 50).await.unwrap_err();
         assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(60));
+        assert!(started.elapsed() < Duration::from_mins(1));
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
+use uuid::Uuid;
+
 use crate::{
     BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, VolumeId, VolumeInfo,
     host::Host,
@@ -17,10 +19,15 @@ use crate::{
 
 /// A configured pool.
 #[derive(Clone)]
-pub(super) struct Slot {
+struct Slot {
     config: PoolConfig,
     opened: Result<Arc<dyn Pool>, PoolError>,
+    /// The pool's own id, once seen: what lies at the path later must be the same, or a disk is missing.
+    known: Option<Uuid>,
 }
+
+/// A pool and one volume's record in it, sound or not.
+type Entry = (Arc<dyn Pool>, Result<Record, Error>);
 
 /// The engine's inner part.
 pub(super) struct Core {
@@ -45,8 +52,8 @@ impl Core {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *slots);
         for config in configs {
-            let kept = before.iter().find(|slot| slot.config == config).map(|slot| slot.opened.clone());
-            let slot = Slot { opened: kept.unwrap_or_else(|| Err(not_opened(&config))), config };
+            let kept = before.iter().find(|slot| slot.config == config).cloned();
+            let slot = kept.unwrap_or_else(|| Slot { opened: Err(not_opened(&config)), config, known: None });
             slots.push(self.refreshed(slot));
         }
     }
@@ -55,14 +62,15 @@ impl Core {
     fn refreshed(&self, slot: Slot) -> Slot {
         let opened = match &slot.opened {
             Ok(pool) if pool.check().is_ok() => return slot,
-            _ => self.host.open_pool(&slot.config),
+            _ => self.host.open_pool(&slot.config, slot.known),
         };
         if let Err(error) = &opened
             && slot.opened.as_ref().err() != Some(error)
         {
             tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
         }
-        Slot { opened, config: slot.config }
+        let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
+        Slot { opened, config: slot.config, known }
     }
 
     /// Looks at every pool again.
@@ -72,7 +80,7 @@ impl Core {
         let mut kept = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         for slot in kept.iter_mut() {
             if let Some(new) = fresh.iter().find(|new| new.config == slot.config) {
-                slot.opened = new.opened.clone();
+                *slot = new.clone();
             }
         }
         fresh
@@ -96,7 +104,7 @@ impl Core {
     }
 
     /// Where a volume lies, record sound or not.
-    fn locate(&self, id: &VolumeId) -> Result<Option<(Arc<dyn Pool>, Result<Record, Error>)>, Error> {
+    fn locate(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
         let mut unavailable = None;
         for slot in self.slots() {
             match slot.opened {
@@ -189,7 +197,7 @@ impl Core {
             capacity_bytes: disk.capacity,
             available_bytes: room.available,
             used_bytes: promised.allocated,
-            promised_bytes: promised.promised,
+            promised_bytes: promised.bytes,
             volumes: promised.volumes,
             max_volume_bytes: room.largest,
             direct_io: pool.direct_io(),
@@ -202,7 +210,7 @@ impl Core {
             let Ok(others_disk) = other.disk() else { continue };
             if others_disk.id == disk.id {
                 let promised = other.promised();
-                shared.promised = shared.promised.saturating_add(promised.promised);
+                shared.promised = shared.promised.saturating_add(promised.bytes);
                 shared.allocated = shared.allocated.saturating_add(promised.allocated);
                 shared.trash = shared.trash.saturating_add(others_disk.trash);
             }

@@ -20,6 +20,9 @@ use crate::{
 };
 use core::Core;
 
+/// One lock per volume that something works on.
+type Locks = Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>;
+
 /// All volumes of a node. Cheap to clone; needs a tokio runtime.
 ///
 /// Every call may be repeated, and finds out from the disk and the kernel what is left to do. A call whose future is dropped still runs to
@@ -27,7 +30,7 @@ use core::Core;
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
-    locks: Arc<Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>>,
+    locks: Arc<Locks>,
 }
 
 impl Engine {
@@ -44,12 +47,12 @@ impl Engine {
 
     /// Every pool's state, in the order they were set.
     pub async fn reports(&self) -> Vec<PoolReport> {
-        self.run(|core| core.reports()).await
+        self.run(Core::reports).await
     }
 
     /// Every volume of the pools that can be used, from the disk.
     pub async fn list(&self) -> Inventory {
-        self.run(|core| core.list()).await
+        self.run(Core::list).await
     }
 
     /// One volume, from the disk; `None` where there is none.
@@ -179,7 +182,7 @@ impl Engine {
     /// Cleans up after a crash or a restart: loop devices of ours that nothing needs, unfinished creations, the trash. Call it once, after
     /// [`Self::set_pools`] and before anything else.
     pub async fn recover(&self) -> Recovery {
-        self.run(|core| core.recover()).await
+        self.run(Core::recover).await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> T + Send + 'static) -> T {
@@ -217,7 +220,7 @@ impl Engine {
 }
 
 /// Drops a volume's lock from the table once nobody holds or awaits it.
-fn forget_unused(locks: &Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>, id: &VolumeId) {
+fn forget_unused(locks: &Locks, id: &VolumeId) {
     let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
     if locks.get(id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
         locks.remove(id);

@@ -62,7 +62,18 @@ impl Core {
             let _ = self.remove_target(&to);
         }
         bound?;
-        Ok(Change::Created(()))
+        // Whoever unmounted the staging path while we copied it made us copy the folder below.
+        let now = table::top_at(&self.host.mounts()?, to.path()).map(|top| (top.carries, top.what.clone()));
+        match now {
+            Some((carries, _)) if carries == wanted => Ok(Change::Created(())),
+            other => {
+                if other.is_some() && self.host.unmount(&to)? {
+                    let _ = self.remove_target(&to);
+                }
+                let found = other.map_or("nothing".to_owned(), |(_, what)| what);
+                Err(Error::NotStaged { id: id.clone(), path: staging.to_owned(), found })
+            }
+        }
     }
 
     pub(super) fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<Change<()>, Error> {

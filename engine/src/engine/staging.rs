@@ -65,6 +65,12 @@ impl Core {
         }
         let path = utf8(place)?;
         let staged = record.staged_at.as_ref() == Some(&path);
+        if let Some(elsewhere) = record.staged_at.as_ref().filter(|elsewhere| **elsewhere != path)
+            && Path::new(elsewhere).exists()
+            && pool.attached(&record.id)?.is_some()
+        {
+            return Err(Error::InUse { id: record.id, by: format!("{elsewhere} (staged)") });
+        }
         if !staged || !record.used {
             record.staged_at = Some(path);
             record.used = true;
@@ -89,7 +95,7 @@ impl Core {
             drop(attached);
             let device = found.pool.attach(&found.record)?;
             // Staged already; but its device may have grown since.
-            self.grow_or_warn(&found, &device, filesystem, place)?;
+            self.grow_or_warn(&found, &device, filesystem, place);
             return Ok(Change::Unchanged(()));
         }
         match place.found()? {
@@ -198,13 +204,7 @@ impl Core {
         }
     }
 
-    fn grow_or_warn(
-        &self,
-        found: &Located,
-        device: &Device,
-        filesystem: Filesystem,
-        place: &Place,
-    ) -> Result<(), Error> {
+    fn grow_or_warn(&self, found: &Located, device: &Device, filesystem: Filesystem, place: &Place) {
         match self.host.grow_mounted(device, filesystem, place) {
             Ok(_) => {}
             Err(GrowError::Offline(reason)) => {
@@ -214,7 +214,6 @@ impl Core {
                 tracing::warn!(volume = %found.record.id, %error, "the filesystem did not grow");
             }
         }
-        Ok(())
     }
 
     pub(super) fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<Change<()>, Error> {

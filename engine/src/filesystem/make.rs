@@ -7,10 +7,10 @@ use uuid::Uuid;
 use crate::{Filesystem, command::Program};
 
 /// mkfs of a huge disk takes seconds; this is the end of patience, not an estimate.
-const MAKE_LIMIT: Duration = Duration::from_secs(300);
+const MAKE_LIMIT: Duration = Duration::from_mins(5);
 
 /// A check reads all metadata: many minutes on a large, slow disk.
-const CHECK_LIMIT: Duration = Duration::from_secs(3600);
+const CHECK_LIMIT: Duration = Duration::from_hours(1);
 
 /// The mkfs call. `zeroed`: the image is known to read as zeros, so nothing needs to be zeroed again.
 pub(crate) fn program(

@@ -13,6 +13,8 @@ use rustix::{
     io::Errno,
 };
 
+use uuid::Uuid;
+
 use super::{GrowError, Host, NewFilesystem, Operations};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats,
@@ -57,8 +59,8 @@ impl Default for LinuxHost {
 impl Host for LinuxHost {}
 
 impl Operations for LinuxHost {
-    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError> {
-        Ok(Arc::new(DirectoryPool::open(config)?))
+    fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(DirectoryPool::open(config, known)?))
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {

@@ -42,8 +42,8 @@ pub(crate) enum GrowError {
 
 /// What the engine asks of a host.
 pub(crate) trait Operations: Send + Sync + 'static {
-    /// Opens a pool.
-    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError>;
+    /// Opens a pool. `known`: its own id, where it was open before; another one is then refused, and nothing is written.
+    fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError>;
 
     /// Everything that is mounted.
     fn mounts(&self) -> Result<Vec<Mount>, Error>;

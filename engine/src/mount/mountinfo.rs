@@ -1,4 +1,4 @@
-//! Parsing `/proc/self/mountinfo` (format: proc_pid_mountinfo(5)).
+//! Parsing `/proc/self/mountinfo` (format: `proc_pid_mountinfo(5)`).
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
@@ -53,30 +53,20 @@ fn path(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = |digit: u8| if (b'0'..=b'7').contains(&digit) { Some(digit - b'0') } else { None };
-        rest = match (byte, tail) {
-            (b'\\', [a, b, c, tail @ ..]) => match (octal(*a), octal(*b), octal(*c)) {
-                (Some(a @ 0..=3), Some(b), Some(c)) => {
-                    bytes.push(a << 6 | b << 3 | c);
-                    tail
-                }
-                _ => {
-                    bytes.push(byte);
-                    &rest[1..]
-                }
-            },
-            _ => {
-                bytes.push(byte);
-                tail
-            }
-        };
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) = (byte, tail) {
+            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = after;
+        } else {
+            bytes.push(byte);
+            rest = tail;
+        }
     }
     OsString::from_vec(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
+    use std::{os::unix::ffi::OsStrExt, path::Path};
 
     use proptest::prelude::*;
 
@@ -102,7 +92,7 @@ mod tests {
     #[test]
     fn this_process_table_is_understood() {
         let lines = parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
-        assert!(lines.iter().any(|line| line.point == PathBuf::from("/proc")));
+        assert!(lines.iter().any(|line| line.point == Path::new("/proc")));
     }
 
     #[test]

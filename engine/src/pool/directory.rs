@@ -16,6 +16,7 @@ use rustix::{
     fs::{self, FallocateFlags, IFlags, Mode, OFlags},
     io::Errno,
 };
+use uuid::Uuid;
 
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
@@ -49,9 +50,9 @@ pub(crate) struct DirectoryPool {
 }
 
 impl DirectoryPool {
-    pub(crate) fn open(config: &PoolConfig) -> Result<Self, PoolError> {
+    pub(crate) fn open(config: &PoolConfig, known: Option<Uuid>) -> Result<Self, PoolError> {
         let Backend::Directory { path, provisioning, create_path } = &config.backend;
-        let store = Store::open(&config.name, path, *create_path, true)?;
+        let store = Store::open(&config.name, path, *create_path, known, true)?;
         let block_sector = direct_io_alignment(store.root()).unwrap_or(512).clamp(512, 4096);
         let pool = Self {
             config: config.clone(),
@@ -172,6 +173,10 @@ const NO: u8 = 2;
 impl Pool for DirectoryPool {
     fn config(&self) -> &PoolConfig {
         &self.config
+    }
+
+    fn id(&self) -> Uuid {
+        self.store.id
     }
 
     fn check(&self) -> Result<(), PoolError> {

@@ -42,7 +42,7 @@ impl Ledger {
         let sizes = self.sizes().clone();
         Promised {
             volumes: u64::try_from(sizes.len()).expect("a count fits"),
-            promised: sizes.values().sum(),
+            bytes: sizes.values().sum(),
             allocated: sizes.keys().map(allocated).sum(),
         }
     }

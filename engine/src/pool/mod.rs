@@ -12,6 +12,8 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 pub use config::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
 
+use uuid::Uuid;
+
 use crate::{Error, PoolError, VolumeId, mount::table::DeviceNumber};
 use record::Record;
 use space::Disk;
@@ -54,7 +56,7 @@ pub(crate) struct Scanned {
 pub(crate) struct Promised {
     pub(crate) volumes: u64,
     /// Sum of sizes.
-    pub(crate) promised: u64,
+    pub(crate) bytes: u64,
     /// Sum of what images take.
     pub(crate) allocated: u64,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Promised {
 pub(crate) trait Pool: Send + Sync {
     /// What it was opened with.
     fn config(&self) -> &PoolConfig;
+    /// Its own id, kept on its disk.
+    fn id(&self) -> Uuid;
     /// Whether it can be used now.
     fn check(&self) -> Result<(), PoolError>;
     /// The disk below it.

@@ -69,8 +69,15 @@ pub(crate) struct Broken {
 }
 
 impl Store {
-    /// Opens the folder, and makes what is missing below it (and itself, where `create_path` allows).
-    pub(crate) fn open(pool: &str, path: &Path, create_path: bool, durable: bool) -> Result<Self, PoolError> {
+    /// Opens the folder, and makes what is missing below it (and itself, where `create_path` allows). `known`: the id it must have, if it
+    /// was seen before; what has another id or none is left untouched, since then a disk is missing that belongs there.
+    pub(crate) fn open(
+        pool: &str,
+        path: &Path,
+        create_path: bool,
+        known: Option<Uuid>,
+        durable: bool,
+    ) -> Result<Self, PoolError> {
         let bad = |what: &Path, reason: String, errno: Option<i32>| PoolError {
             pool: pool.to_owned(),
             path: what.to_owned(),
@@ -82,11 +89,18 @@ impl Store {
         if !path.is_absolute() {
             return Err(bad(path, "the path is not absolute".to_owned(), None));
         }
-        if create_path {
+        if create_path && known.is_none() {
             std::fs::create_dir_all(path).map_err(|error| failed("can't make the directory", error))?;
         }
         let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("can't open the directory", error.into()))?;
+        if let Some(known) = known {
+            let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
+            if found != Some(known) {
+                let reason = format!("pool {known} was here, now it is not: is a disk not mounted?");
+                return Err(bad(path, reason, Some(Errno::STALE.raw_os_error())));
+            }
+        }
         let folder = |name: &str| -> io::Result<OwnedFd> {
             match fs::mkdirat(&root, name, FOLDER_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -114,9 +128,8 @@ impl Store {
     }
 
     fn mark(&self) -> io::Result<Uuid> {
-        if let Some(bytes) = read_file(&self.root, MARK)? {
-            let mark: Mark = serde_json::from_slice(&bytes)?;
-            return Ok(mark.id);
+        if let Some(id) = read_mark(&self.root)? {
+            return Ok(id);
         }
         let mark = Mark { version: 1, id: Uuid::new_v4() };
         self.write_file(&self.root, MARK, &serde_json::to_vec_pretty(&mark)?)?;
@@ -327,6 +340,12 @@ pub(crate) fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> rusti
         | ResolveFlags::NO_MAGICLINKS
         | ResolveFlags::NO_XDEV;
     fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn read_mark(root: &OwnedFd) -> io::Result<Option<Uuid>> {
+    let Some(bytes) = read_file(root, MARK)? else { return Ok(None) };
+    let mark: Mark = serde_json::from_slice(&bytes)?;
+    Ok(Some(mark.id))
 }
 
 fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {

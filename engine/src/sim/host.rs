@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use uuid::Uuid;
+
 use super::{SimHost, pool::SimPool, pool::node, state::SimFilesystem};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats,
@@ -17,8 +19,8 @@ use crate::{
 impl Host for SimHost {}
 
 impl Operations for SimHost {
-    fn open_pool(&self, config: &PoolConfig) -> Result<Arc<dyn Pool>, PoolError> {
-        Ok(Arc::new(SimPool::open(config, self.capacity_bytes, Arc::clone(&self.state))?))
+    fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(SimPool::open(config, known, self.capacity_bytes, Arc::clone(&self.state))?))
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {

@@ -33,6 +33,7 @@ impl SimHost {
     ///
     /// # Errors
     /// [`Error::Io`] when its folder can't be made or read.
+    #[allow(clippy::needless_pass_by_value)] // As every other constructor here.
     pub fn open(config: SimConfig) -> Result<Self, Error> {
         let doing = || format!("open the simulated host in {}", config.state.display());
         std::fs::create_dir_all(&config.state).doing(doing)?;

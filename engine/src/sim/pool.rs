@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use uuid::Uuid;
+
 use super::state::State;
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
@@ -29,11 +31,12 @@ pub(super) struct SimPool {
 impl SimPool {
     pub(super) fn open(
         config: &PoolConfig,
+        known: Option<Uuid>,
         capacity_bytes: u64,
         state: Arc<State>,
     ) -> Result<Self, PoolError> {
         let Backend::Directory { path, create_path, .. } = &config.backend;
-        let store = Store::open(&config.name, path, *create_path, false)?;
+        let store = Store::open(&config.name, path, *create_path, known, false)?;
         let pool = Self { config: config.clone(), store, ledger: Ledger::default(), capacity_bytes, state };
         pool.scan()?;
         Ok(pool)
@@ -57,6 +60,10 @@ pub(super) fn node(number: DeviceNumber) -> PathBuf {
 impl Pool for SimPool {
     fn config(&self) -> &PoolConfig {
         &self.config
+    }
+
+    fn id(&self) -> Uuid {
+        self.store.id
     }
 
     fn check(&self) -> Result<(), PoolError> {

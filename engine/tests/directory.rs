@@ -1,10 +1,14 @@
 //! The engine over directory pools on the real kernel. Needs root; skipped by name without.
 
+mod behaviour;
 mod world;
 
 use std::fs;
 
+use behaviour::behaviours;
 use world::{BTRFS, EXT4, MIB, World, XFS};
+
+behaviours!(World::real());
 
 #[test]
 fn a_volume_of_every_filesystem_lives_from_create_to_delete() {

@@ -22,6 +22,7 @@ use tierce_engine::{
 pub const MIB: u64 = 1 << 20;
 pub const EXT4: VolumeMode = VolumeMode::Filesystem(Filesystem::Ext4);
 pub const XFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Xfs);
+pub const BLOCK: VolumeMode = VolumeMode::Block;
 pub const BTRFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Btrfs);
 
 /// Counts the programs that make filesystems, and runs them.

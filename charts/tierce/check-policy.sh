@@ -98,6 +98,9 @@ status='{"status":{"usedBytes":1}}'
 label='{"metadata":{"labels":{"a":"c"}}}'
 annotation='{"metadata":{"annotations":{"storage.tierce.dev/only-if-unused":"true"}}}'
 finalizers='{"metadata":{"finalizers":null}}'
+finalizer() { # add|replace, path below /metadata, value
+    printf '[{"op":"%s","path":"/metadata/%s","value":%s}]' "$1" "$2" "$3"
+}
 
 # The policy takes a moment to come into force after an install.
 for _ in $(seq 50); do
@@ -121,13 +124,20 @@ expect "may change only the status" "finalizer of its own NodeVolume that nobody
     as bound patch nodevolume "$own" --type=merge -p "$finalizers"
 expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume" \
     as bound patch nodevolume "$other" --type=merge -p "$finalizers"
+expect "may change only the status" "another's finalizer put on its own NodeVolume" \
+    as bound patch nodevolume "$own" --type=json -p "$(finalizer add finalizers/- '"x.example/y"')"
+"$kubectl" patch nodevolume "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')" >/dev/null
+expect ok "its finalizer put on its own NodeVolume that has none" \
+    as bound patch nodevolume "$own" --type=json -p "$(finalizer add finalizers/- '"storage.tierce.dev/on-node"')"
 expect "cannot delete" "deleting its own NodeVolume" as bound delete nodevolume "$own" --wait=false
 expect "cannot create" "making a NodeVolume" as bound create -f <(node_volume tierce-check-own)
 "$kubectl" delete nodevolume "$own" "$other" --wait=false >/dev/null
 expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume that is being deleted" \
     as bound patch nodevolume "$other" --type=merge -p "$finalizers"
-expect ok "finalizer of its own NodeVolume that is being deleted" \
+expect "may change only the status" "another's finalizer of its own NodeVolume that is being deleted" \
     as bound patch nodevolume "$own" --type=merge -p "$finalizers"
+expect ok "its finalizer of its own NodeVolume that is being deleted" \
+    as bound patch nodevolume "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')"
 
 expect ok "its own NodeStorage made" as bound apply --server-side -f <(node_storage "$own")
 expect ok "status of its own NodeStorage" \

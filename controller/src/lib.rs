@@ -1,7 +1,13 @@
 //! The controller of Tierce: the CSI Controller service for the upstream sidecars, and the reconcilers of Volumes,
 //! StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
 
+pub mod config;
+pub mod crds;
 pub mod csi;
+pub mod events;
 pub mod index;
+pub mod lease;
 pub mod placement;
 pub mod queue;
+pub mod reconcilers;
+pub mod volume;

@@ -1,2 +1,67 @@
-//! Being written.
-fn main() {}
+//! `tierce-controller`: wiring only.
+
+use anyhow::Context;
+use clap::Parser;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use tierce_controller::config::{Cli, Command, Crds, Serve};
+use tierce_controller::csi::{ControllerService, identity_claims};
+use tierce_controller::index::{Index, watch_everything};
+use tierce_controller::{crds, reconcilers};
+use tierce_crds::names;
+use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
+use tierce_runtime::identity::IdentityService;
+use tierce_runtime::ops::OpsServer;
+use tierce_runtime::readiness::Readiness;
+use tierce_runtime::socket::Socket;
+use tierce_runtime::{logs, shutdown};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    logs::init()?;
+    let mut kubeconfig = kube::Config::infer().await.context("no KUBECONFIG, and not in a cluster")?;
+    // The calls of this program are told apart in the audit log.
+    kubeconfig.headers.push((
+        http::header::USER_AGENT,
+        http::HeaderValue::from_static(concat!("tierce-controller/", env!("CARGO_PKG_VERSION"))),
+    ));
+    let client = Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
+    match cli.command {
+        Some(Command::Crds(Crds::Apply)) => Ok(crds::apply(&client).await?),
+        None => serve(client, &cli.serve).await,
+    }
+}
+
+async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let mut registry = Registry::default();
+    let rpc = RpcMetrics::register(&mut registry);
+    let readiness = Readiness::new();
+    let index = Arc::new(Index::default());
+    let watches = watch_everything(&client, &index, &readiness);
+
+    let socket = Socket::bind(&config.csi_socket).await?;
+    let ops = OpsServer::bind(&config.metrics_addr).await?;
+    let identity =
+        IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), identity_claims(), readiness.clone());
+    let service = ControllerService::new(client.clone(), Arc::clone(&index));
+    let routes = Routes::new(identity.into_server()).add_service(service.into_server());
+
+    // A call that its client gave up is dropped: what it wrote is found by the next one.
+    let rpcs = grpc::serve(socket, routes, rpc, Abandoned::Drop, shutdown.clone());
+    let reconcilers = reconcilers::run(client, index, readiness.clone(), config, shutdown.clone());
+    let ops = ops.serve(readiness, Arc::new(registry), shutdown.clone());
+    let serving = async {
+        tokio::try_join!(
+            async { rpcs.await.map_err(anyhow::Error::from) },
+            async { reconcilers.await.map_err(anyhow::Error::from) },
+            async { ops.await.map_err(anyhow::Error::from) },
+        )
+    };
+    tokio::select! {
+        result = serving => result.map(drop),
+        () = watches => Err(anyhow::anyhow!("the watches ended")),
+    }
+}

@@ -1,0 +1,71 @@
+//! Runs the reconcilers: while this replica holds the lease, or always where there is no election.
+
+use crate::config::Serve;
+use crate::events::Events;
+use crate::index::{Index, Queues};
+use crate::lease::Candidate;
+use crate::volume::VolumeReconciler;
+use kube::Client;
+use std::sync::Arc;
+use thiserror::Error;
+use tierce_runtime::readiness::Readiness;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the Lease.
+const LEASE: &str = "tierce-controller";
+/// Volumes at work at once.
+const PARALLEL: usize = 16;
+
+/// Why reconciling ended before it was told to.
+#[derive(Debug, Error)]
+pub enum ReconcilersError {
+    /// Another replica may reconcile now; a restart of this one makes it a candidate again.
+    #[error("the lease is lost: another replica reconciles")]
+    LeaseLost,
+}
+
+/// Reconciles until `shutdown`, once the index knows everything.
+pub async fn run(
+    client: Client,
+    index: Arc<Index>,
+    synced: Readiness,
+    config: &Serve,
+    shutdown: CancellationToken,
+) -> Result<(), ReconcilersError> {
+    tokio::select! {
+        () = synced.wait() => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    if !config.leader_election {
+        reconcile(client, index, config, shutdown).await;
+        return Ok(());
+    }
+    let candidate = Candidate::new(client.clone(), &config.namespace, LEASE, &config.identity);
+    let held = tokio::select! {
+        held = candidate.acquire() => held,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    // The lease outlives the work: it is given free only after the last reconcile has ended.
+    let done = CancellationToken::new();
+    let work = async {
+        reconcile(client, index, config, shutdown).await;
+        done.cancel();
+        std::future::pending().await
+    };
+    tokio::select! {
+        kept = held.keep(done.clone()) => if kept { Ok(()) } else { Err(ReconcilersError::LeaseLost) },
+        () = work => Ok(()),
+    }
+}
+
+async fn reconcile(client: Client, index: Arc<Index>, config: &Serve, shutdown: CancellationToken) {
+    let events = Events::new(client.clone(), &config.identity);
+    let queues = Arc::new(Queues::default());
+    index.listen(&queues);
+    let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
+    let volumes = queues.volumes.run(PARALLEL, shutdown.clone(), |key| {
+        let volumes = Arc::clone(&volumes);
+        async move { volumes.reconcile(&key).await }
+    });
+    volumes.await;
+}

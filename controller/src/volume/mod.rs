@@ -1,0 +1,11 @@
+//! Volumes: the claim of each, and what its status says. `plan` decides, `reconcile` carries out.
+
+mod claim;
+mod observed;
+mod plan;
+mod reconcile;
+mod status;
+
+pub use observed::Observed;
+pub use plan::{Action, Plan, Said, plan};
+pub use reconcile::{VolumeError, VolumeReconciler};

@@ -1,0 +1,72 @@
+//! Everything that a decision about one Volume rests on, at one moment.
+
+use crate::index::{Claim, Device, Namespaced, PersistentVolume, State};
+use crate::placement::{self, Place, Refusal, Request};
+use std::sync::Arc;
+use tierce_crds::{Volume, parse_bytes};
+
+/// What there is.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The Volume.
+    pub volume: Arc<Volume>,
+    /// The claim of its name, whoever's it is.
+    pub claim: Option<Arc<Claim>>,
+    /// The `PersistentVolume` behind it, by name.
+    pub persistent_volume: Option<(String, Arc<PersistentVolume>)>,
+    /// The `NodeVolume` behind it.
+    pub device: Option<Arc<Device>>,
+    /// Whether the node of `device` is in the cluster.
+    pub node_is_there: bool,
+    /// Pods on nodes that use the claim.
+    pub pods: Vec<String>,
+    /// Where a new volume of its tier and size would go now.
+    pub place: Result<Place, Refusal>,
+    /// Bytes that the pool of `device` has left.
+    pub room: u64,
+}
+
+impl Observed {
+    /// Looks; `None` if there is no such Volume.
+    pub fn look(state: &State, key: &Namespaced) -> Option<Self> {
+        let volume = Arc::clone(state.volumes.get(key)?);
+        let claim = state.claims.get(key).cloned();
+        let own = claim.as_ref().filter(|claim| claim.owner == volume.metadata.uid);
+        let known = volume.status.as_ref().and_then(|status| status.volume_name.clone());
+        let name = own.and_then(|claim| claim.volume_name.clone()).or(known);
+        let persistent_volume =
+            name.clone().and_then(|name| state.persistent_volumes.get(&name).map(|pv| (name, Arc::clone(pv))));
+        let device = match (&persistent_volume, own) {
+            (Some((_, pv)), _) => state.devices.get(&pv.handle),
+            (None, Some(claim)) => state.device_of(claim),
+            (None, None) => name.and_then(|name| state.devices.get(&name)),
+        };
+        let device = device.cloned();
+        let offers = state.offers();
+        let room = device.as_ref().and_then(|device| {
+            let its_pool = offers.iter().find(|offer| offer.node == device.node && offer.pool == device.pool);
+            its_pool.filter(|offer| offer.working).map(|offer| offer.free)
+        });
+        let request = Request {
+            tier: volume.spec.tier.clone(),
+            size: parse_bytes(&volume.spec.size).unwrap_or(u64::MAX),
+            allowed: None,
+            preferred: Vec::new(),
+        };
+        Some(Self {
+            claim,
+            persistent_volume,
+            node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
+            device,
+            pods: state.pods_of(key),
+            place: placement::choose(&request, &offers, &state.tiers()),
+            room: room.unwrap_or(0),
+            volume,
+        })
+    }
+
+    /// The claim, if this Volume controls it.
+    pub fn own_claim(&self) -> Option<&Arc<Claim>> {
+        self.claim.as_ref().filter(|claim| claim.owner.is_some() && claim.owner == self.volume.metadata.uid)
+    }
+}

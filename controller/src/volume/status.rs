@@ -1,0 +1,41 @@
+//! The status of a Volume, from what there is and what is said about it.
+
+use super::plan::{Progress, Said};
+use super::Observed;
+use crate::index::ClaimPhase;
+use k8s_openapi::jiff::Timestamp;
+use tierce_crds::conditions::{self, Verdict};
+use tierce_crds::{VolumeStatus, format_bytes};
+
+/// What the status should be now. Equal to what is there when there is nothing to write.
+pub(super) fn next(o: &Observed, said: &Said, now: Timestamp) -> VolumeStatus {
+    let old = o.volume.status.clone().unwrap_or_default();
+    let generation = o.volume.metadata.generation;
+    let condition = |type_: &str, verdict: &Verdict| {
+        conditions::next(&old.conditions, type_, verdict, generation, now)
+    };
+    let mut all = vec![condition(conditions::READY, &said.ready)];
+    let beside = match said.progress {
+        Progress::Settled => None,
+        Progress::UnderWay => Some(conditions::RECONCILING),
+        Progress::Stalled => Some(conditions::STALLED),
+    };
+    if let Some(type_) = beside {
+        all.push(condition(type_, &Verdict::yes(said.ready.reason, said.ready.message.clone())));
+    }
+    let claim = o.own_claim();
+    // What was known of a volume that is lost helps to find it.
+    let lost = claim.is_none_or(|claim| claim.phase == ClaimPhase::Lost);
+    let device = o.device.as_ref().filter(|_| lost || claim.is_some_and(|claim| claim.phase == ClaimPhase::Bound));
+    let keep = |new: Option<String>, old: Option<String>| if lost { new.or(old) } else { new };
+    VolumeStatus {
+        phase: Some(said.phase),
+        capacity: keep(device.and_then(|d| d.capacity).map(format_bytes), old.capacity.clone()),
+        used: keep(device.and_then(|d| d.taken).map(format_bytes), old.used.clone()),
+        node: keep(device.map(|d| d.node.clone()), old.node.clone()),
+        claim_name: o.own_claim().and(o.volume.metadata.name.clone()),
+        volume_name: o.persistent_volume.as_ref().map(|(name, _)| name.clone()).or(old.volume_name),
+        observed_generation: generation,
+        conditions: all,
+    }
+}

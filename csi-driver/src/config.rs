@@ -9,8 +9,8 @@ use crate::registration;
 
 /// The node plugin of Tierce: makes volumes on this node's disks and shows them to pods.
 ///
-/// The cluster is found by KUBECONFIG, or by the pod's service account. Logs: TIERCE_LOG (default info),
-/// TIERCE_LOG_FORMAT (text or json).
+/// The cluster is found by KUBECONFIG, or by the pod's service account. Logs: `TIERCE_LOG` (default info),
+/// `TIERCE_LOG_FORMAT` (text or json).
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tierce-csi", version)]
 pub struct Config {

@@ -2,7 +2,7 @@
 //!
 //! - [`node_service`]: the kubelet's calls, checked by [`request`], answered with [`status_codes`]
 //! - [`registration`]: how the kubelet finds us
-//! - [`node_volumes`]: carries out the NodeVolumes of this node
+//! - [`node_volumes`]: carries out the `NodeVolumes` of this node
 //! - [`pools`]: which pools this node serves
 //! - [`node_storage`]: reports what the node has
 //!

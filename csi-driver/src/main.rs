@@ -21,6 +21,6 @@ fn main() -> anyhow::Result<()> {
             let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
             let client =
                 Client::try_default().await.context("cannot find out how to reach the API server")?;
-            plugin::run(config, client, shutdown).await
+            Box::pin(plugin::run(config, client, shutdown)).await
         })
 }

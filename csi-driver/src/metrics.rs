@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tierce_crds::{NodeStorageStatus, PoolState};
 
-/// What was done for a NodeVolume.
+/// What was done for a `NodeVolume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum ActionLabel {
     /// The finalizer was put on.
@@ -108,12 +108,12 @@ impl Metrics {
         all
     }
 
-    /// Counts one action for a NodeVolume.
+    /// Counts one action for a `NodeVolume`.
     pub fn reconciled(&self, action: ActionLabel, result: ResultLabel) {
         self.reconciled.get_or_create(&Reconciled { action, result }).inc();
     }
 
-    /// Counts one write of the NodeStorage.
+    /// Counts one write of the `NodeStorage`.
     pub fn storage_written(&self, result: ResultLabel) {
         self.storage_writes.get_or_create(&Written { result }).inc();
     }

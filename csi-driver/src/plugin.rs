@@ -146,7 +146,7 @@ async fn kubernetes(
         let (changes, volumes) = (changes.clone(), volumes.clone());
         move || {
             changes.notify_rewrite();
-            volumes.nudge_unready();
+            volumes.nudge_failed();
         }
     };
     let (facts, follow_pools) = pools::run(client.clone(), &node, board.clone(), told, shutdown.clone());
@@ -174,10 +174,10 @@ async fn kubernetes(
             () = board.wait_until_synced() => {}
             () = shutdown.cancelled() => return,
         }
-        let settled = || volumes.nudge_unready();
+        let more_room = || volumes.nudge_failed();
         tokio::join!(
             node_volumes::run(client, volumes.clone(), context, config.parallel, shutdown.clone()),
-            node_storage::run(&reporter, changes, settled, shutdown.clone()),
+            node_storage::run(&reporter, changes, more_room, shutdown.clone()),
         );
     };
     tokio::join!(follow_pools, after_pools);

@@ -214,7 +214,7 @@ struct Capability<'a> {
 fn capability(capability: Option<&VolumeCapability>) -> Result<Capability<'_>, RequestError> {
     let capability = capability.ok_or(RequestError::Missing("volume_capability"))?;
     let mode = capability.access_mode.as_ref().ok_or(RequestError::Missing("access_mode"))?;
-    let mode = single_node(mode)?;
+    let mode = single_node(*mode)?;
     match &capability.access_type {
         None => Err(RequestError::Missing("access_type")),
         Some(AccessType::Block(_)) => Ok(Capability { mode, mount: None }),
@@ -222,7 +222,7 @@ fn capability(capability: Option<&VolumeCapability>) -> Result<Capability<'_>, R
     }
 }
 
-fn single_node(mode: &AccessMode) -> Result<Mode, RequestError> {
+fn single_node(mode: AccessMode) -> Result<Mode, RequestError> {
     let refused = |mode: String| Err(RequestError::AccessMode { mode });
     match Mode::try_from(mode.mode) {
         Ok(

@@ -73,14 +73,9 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         // Publish of an exclusive volume to a second target, or Unstage while something is still mounted: the kubelet
         // tries again after the other one is gone.
         Error::InUse { .. } | Error::MayHoldData { .. } => Code::FailedPrecondition,
-        Error::NotStaged { .. } => match rpc {
-            Rpc::Stats => Code::NotFound,
-            // On Expand NOT_FOUND would mark the growth as infeasible for good; it happens at the next stage instead.
-            Rpc::Stage | Rpc::Unstage | Rpc::Publish | Rpc::Unpublish | Rpc::Expand => {
-                Code::FailedPrecondition
-            }
-        },
-        Error::ForeignTarget { .. } => match rpc {
+        // Something else is there, or nothing. On Expand NOT_FOUND would mark the growth as infeasible for good, while it
+        // happens at the next stage.
+        Error::NotStaged { .. } | Error::ForeignTarget { .. } => match rpc {
             Rpc::Stats => Code::NotFound,
             Rpc::Stage | Rpc::Unstage | Rpc::Publish | Rpc::Unpublish | Rpc::Expand => {
                 Code::FailedPrecondition

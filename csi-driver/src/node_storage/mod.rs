@@ -3,7 +3,7 @@
 mod report;
 mod writer;
 
-pub use report::{Leftovers, leftovers, status, worth_writing};
+pub use report::{Leftovers, leftovers, more_room, status, worth_writing};
 pub use writer::{Changes, HEARTBEAT, Storage, run};
 
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +18,15 @@ use crate::metrics::{Metrics, ResultLabel};
 use crate::node_volumes::NodeVolumes;
 use crate::pools::{NodeFacts, PoolBoard};
 
+/// Whether this program has made sure of the object, and for which Node.
+#[derive(Default, PartialEq, Eq)]
+enum MadeFor {
+    #[default]
+    Nobody,
+    /// The Node's UID; `None` while there is no such Node.
+    Node(Option<String>),
+}
+
 /// The disks on one side, the API server on the other.
 pub struct Reporter {
     api: Api<NodeStorage>,
@@ -28,8 +37,7 @@ pub struct Reporter {
     facts: NodeFacts,
     metrics: Metrics,
     leftovers: Mutex<Leftovers>,
-    /// UID of the Node that the object was made for.
-    made_for: tokio::sync::Mutex<Option<Option<String>>>,
+    made_for: tokio::sync::Mutex<MadeFor>,
 }
 
 impl Reporter {
@@ -97,9 +105,9 @@ impl Storage for Reporter {
     async fn write(&self, status: &NodeStorageStatus) -> Result<(), kube::Error> {
         let mut made_for = self.made_for.lock().await;
         let uid = self.facts.uid();
-        if made_for.as_ref() != Some(&uid) {
+        if *made_for != MadeFor::Node(uid.clone()) {
             self.make(uid.as_ref()).await?;
-            *made_for = Some(uid.clone());
+            *made_for = MadeFor::Node(uid.clone());
         }
         let written = match self.write_status(status).await {
             // Somebody deleted it.

@@ -17,11 +17,11 @@ const LISTED: usize = 100;
 pub struct Leftovers {
     /// Records that can't be read: file and what is wrong.
     pub broken: Vec<String>,
-    /// Ids of volumes without a NodeVolume.
+    /// Ids of volumes without a `NodeVolume`.
     pub unclaimed: Vec<String>,
 }
 
-/// Compares the disks with the names of the node's NodeVolumes.
+/// Compares the disks with the names of the node's `NodeVolumes`.
 pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
     let claimed: HashSet<&str> = claimed.iter().map(String::as_str).collect();
     let mut found = Leftovers {
@@ -128,8 +128,21 @@ pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
         || !old.pools.iter().zip(&new.pools).all(same_but_for_bytes)
 }
 
+/// Whether a pool came back, lost a volume, or takes a larger one than before.
+pub fn more_room(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
+    new.pools.iter().any(|now| {
+        let before = old.pools.iter().find(|before| before.name == now.name);
+        before.is_none_or(|before| {
+            before.state != now.state
+                || before.volumes > now.volumes
+                || before.max_volume_bytes < now.max_volume_bytes
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::PathBuf;
 
     use tierce_crds::{DirectoryBackend, Provisioning, StoragePoolSpec};
@@ -141,7 +154,7 @@ mod tests {
         Known {
             spec: StoragePoolSpec {
                 tier: "fast".into(),
-                node_selector: Default::default(),
+                node_selector: BTreeMap::default(),
                 directory: DirectoryBackend {
                     path: "/p".into(),
                     provisioning: Provisioning::Thin,
@@ -236,6 +249,22 @@ mod tests {
         let found = leftovers(&inventory, &["b".to_owned()]);
         assert_eq!(found.unclaimed, ["a", "c"]);
         assert_eq!(found.broken, ["/p/x: cut off"]);
+    }
+
+    #[test]
+    fn room_comes_with_a_deletion_or_a_pool_and_never_with_a_creation() {
+        let pools: Pools = [("p".to_owned(), known(true, None))].into();
+        let with = |result| status(&pools, &[report("p", result)], &Leftovers::default());
+        let old = with(Ok(usage(10, 50_000, 40_000)));
+        for (what, result, expected) in [
+            ("nothing", Ok(usage(10, 50_000, 40_000)), false),
+            ("a volume was made", Ok(PoolUsage { volumes: 2, ..usage(10, 60_000, 30_000) }), false),
+            ("a volume was deleted", Ok(PoolUsage { volumes: 0, ..usage(0, 0, 40_000) }), true),
+            ("more space", Ok(usage(10, 50_000, 50_000)), true),
+        ] {
+            assert_eq!(more_room(&old, &with(result)), expected, "{what}");
+        }
+        assert!(more_room(&with(Err(error(Some(2)))), &old), "the pool came back");
     }
 
     #[test]

@@ -10,13 +10,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::report::worth_writing;
+use super::report::{more_room, worth_writing};
 
 /// The least time between two looks, and so between two writes.
 const GAP: Duration = Duration::from_secs(1);
 /// The longest time between two looks. The kernel has no event for "this filesystem fills up", and a disk may be
 /// mounted late; looking costs a few system calls and writes only what changed.
-pub const HEARTBEAT: Duration = Duration::from_secs(60);
+pub const HEARTBEAT: Duration = Duration::from_mins(1);
 /// The longest pause after failed writes.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -60,12 +60,12 @@ pub trait Storage: Send + Sync {
     fn write(&self, status: &NodeStorageStatus) -> impl Future<Output = Result<(), kube::Error>> + Send;
 }
 
-/// Keeps the report up to date until `shutdown`. `settled` is called after each look with whether a pool's figures
-/// changed, so that volumes that wait for room are tried again.
+/// Keeps the report up to date until `shutdown`. `room_came` is called when a pool came back or has noticeably more
+/// room than at the last look, so that volumes that wait for it are tried again.
 pub async fn run(
     storage: &impl Storage,
     changes: &Changes,
-    settled: impl Fn() + Send + Sync,
+    room_came: impl Fn() + Send + Sync,
     shutdown: CancellationToken,
 ) {
     let mut shown: Option<NodeStorageStatus> = None;
@@ -99,8 +99,8 @@ pub async fn run(
         } else {
             GAP
         };
-        if seen.as_ref().is_some_and(|seen| worth_writing(seen, &now)) {
-            settled();
+        if seen.as_ref().is_some_and(|seen| more_room(seen, &now)) {
+            room_came();
         }
         if seen.as_ref().is_none_or(|seen| seen.pools.len() != now.pools.len()) {
             info!("reporting {} pools", now.pools.len());
@@ -162,13 +162,13 @@ mod tests {
     async fn with_writer(act: impl AsyncFnOnce(&Busy, &Changes)) -> Vec<(Instant, i64)> {
         let (busy, changes, shutdown) =
             (Arc::new(Busy::default()), Changes::default(), CancellationToken::new());
-        let writer = tokio::spawn({
+        let running = tokio::spawn({
             let (busy, changes, shutdown) = (Arc::clone(&busy), changes.clone(), shutdown.clone());
             async move { run(&*busy, &changes, || {}, shutdown).await }
         });
         act(&busy, &changes).await;
         shutdown.cancel();
-        writer.await.unwrap();
+        running.await.unwrap();
         let writes = busy.writes.lock().unwrap();
         writes.clone()
     }
@@ -194,7 +194,7 @@ mod tests {
         let mut changed_at = None;
         let writes = with_writer(async |busy, changes| {
             changes.notify();
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_mins(10)).await;
             changed_at = Some(Instant::now());
             busy.volumes.store(1, Ordering::SeqCst);
             changes.notify();
@@ -222,12 +222,12 @@ mod tests {
         let writes = with_writer(async |busy, changes| {
             busy.failing.store(true, Ordering::SeqCst);
             changes.notify();
-            sleep(Duration::from_secs(300)).await;
+            sleep(Duration::from_mins(5)).await;
             assert!((10..=16).contains(&busy.writes.lock().unwrap().len()));
             busy.failing.store(false, Ordering::SeqCst);
             sleep(MAX_PAUSE).await;
             busy.writes.lock().unwrap().clear();
-            sleep(Duration::from_secs(300)).await;
+            sleep(Duration::from_mins(5)).await;
         })
         .await;
         assert_eq!(writes, [], "written once it worked, then no more");

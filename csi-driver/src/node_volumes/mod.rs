@@ -1,4 +1,4 @@
-//! Carries out the NodeVolumes of this node.
+//! Carries out the `NodeVolumes` of this node.
 
 mod plan;
 mod reconcile;

@@ -1,4 +1,4 @@
-//! One NodeVolume: look at the disk, plan, carry out, say what came of it. Level-based: it does the same whoever called.
+//! One `NodeVolume`: look at the disk, plan, carry out, say what came of it. Level-based: it does the same whoever called.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::pools::PoolBoard;
 
 /// What a reconcile needs.
 pub struct Context {
-    /// The NodeVolumes.
+    /// The `NodeVolumes`.
     pub api: Api<NodeVolume>,
     /// The disks.
     pub engine: Engine,
@@ -133,7 +133,7 @@ async fn converge(
     let mut info = found;
     for step in steps {
         debug!("NodeVolume {id}: {step:?}");
-        let result = match &step {
+        let done = match &step {
             Step::AddFinalizer => {
                 context.add_finalizer(volume).await?;
                 context.count(&step, true);
@@ -159,9 +159,9 @@ async fn converge(
                 context.engine.delete(id, *only_if_unused).await.map(|_| info = None)
             }
         };
-        context.count(&step, result.is_ok());
+        context.count(&step, done.is_ok());
         context.changes.notify();
-        match result {
+        match done {
             Ok(()) => info!("NodeVolume {id}: {}", in_words(&step)),
             Err(error) => return Ok(Some(failed(&error, info))),
         }
@@ -236,11 +236,11 @@ impl Context {
         };
         // The tests make it fail rather than touch a new object of the same name or another finalizer. A resource
         // version would also fail on changes that don't matter, such as a status, and cost a second of waiting.
-        let path = format!("/metadata/finalizers/{index}");
+        let ours = format!("/metadata/finalizers/{index}");
         let patch = serde_json::from_value(json!([
             { "op": "test", "path": "/metadata/uid", "value": volume.metadata.uid },
-            { "op": "test", "path": path, "value": names::FINALIZER_ON_NODE },
-            { "op": "remove", "path": path },
+            { "op": "test", "path": ours, "value": names::FINALIZER_ON_NODE },
+            { "op": "remove", "path": ours },
         ]))
         .expect("this is a JSON patch");
         let written = self.api.patch_metadata(&name, &manager(), &Patch::<()>::Json(patch)).await.map(|_| ());
@@ -261,8 +261,8 @@ impl Context {
 
     /// How long to wait after one more failure: 1 s, doubled each time, at most 5 min.
     fn failed(&self, name: &str) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(name.to_owned()).or_default();
+        let mut table = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = table.entry(name.to_owned()).or_default();
         *count = count.saturating_add(1);
         let seconds = 1u64.checked_shl(count.saturating_sub(1)).unwrap_or(u64::MAX);
         Duration::from_secs(seconds.clamp(1, 300))

@@ -1,4 +1,4 @@
-//! Drives the reconciles: by the watch on our own NodeVolumes, and by nudges from the rest of the program.
+//! Drives the reconciles: by the watch on our own `NodeVolumes`, and by nudges from the rest of the program.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use kube::runtime::controller::{self, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tierce_crds::NodeVolume;
+use tierce_crds::{NodeVolume, conditions};
 use tierce_engine::VolumeId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -38,7 +38,7 @@ impl Nudges {
     }
 }
 
-/// The NodeVolumes of this node as we last heard of them. Cheap to clone.
+/// The `NodeVolumes` of this node as we last heard of them. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeVolumes {
     store: Store<Guarded>,
@@ -66,30 +66,29 @@ impl NodeVolumes {
         self.nudges.clone()
     }
 
-    /// Names of all NodeVolumes of this node, unreadable ones too; `None` until the first list is complete.
+    /// Names of all `NodeVolumes` of this node, unreadable ones too; `None` until the first list is complete.
     pub fn names(&self) -> Option<Vec<String>> {
         let ready = futures::FutureExt::now_or_never(self.store.wait_until_ready());
         ready?.ok()?;
         Some(self.store.state().iter().map(|object| object.name_any()).collect())
     }
 
-    /// Asks for a look at every volume that is not as it should be: room or a pool may have come back.
-    pub fn nudge_unready(&self) {
+    /// Asks for a look at every volume that said why it is not as it should be: room or a pool may have come back. The
+    /// others are in the queue already, and a look from an old copy would write their status twice.
+    pub fn nudge_failed(&self) {
         for object in self.store.state() {
-            let ready = object.0.as_ref().is_ok_and(|volume| {
-                volume.metadata.deletion_timestamp.is_none()
-                    && volume.status.as_ref().is_some_and(|status| {
-                        tierce_crds::conditions::holds(&status.conditions, tierce_crds::conditions::READY)
-                    })
+            let failed = object.0.as_ref().is_ok_and(|volume| {
+                let conditions = volume.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                conditions::find(conditions, conditions::READY).is_some_and(|ready| ready.status == "False")
             });
-            if !ready {
+            if failed {
                 self.nudges.name(object.name_any());
             }
         }
     }
 }
 
-/// Carries out our NodeVolumes, at most `parallel` at a time, until `shutdown`; what is under way ends first.
+/// Carries out our `NodeVolumes`, at most `parallel` at a time, until `shutdown`; what is under way ends first.
 pub async fn run(
     client: Client,
     volumes: NodeVolumes,
@@ -97,11 +96,10 @@ pub async fn run(
     parallel: u16,
     shutdown: CancellationToken,
 ) {
-    let taken = |message| message;
     let writer = volumes.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
     let listener = volumes.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let writer = writer.expect(taken("run is called once"));
-    let listener = listener.expect(taken("run is called once"));
+    let writer = writer.expect("run is called once");
+    let listener = listener.expect("run is called once");
 
     let config = streaming().fields(&format!("spec.nodeName={}", context.node));
     let changes = context.changes.clone();

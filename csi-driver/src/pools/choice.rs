@@ -1,4 +1,4 @@
-//! Which pools this node serves: a pure decision from the StoragePools, the node's labels, and what lies on its disks.
+//! Which pools this node serves: a pure decision from the `StoragePools`, the node's labels, and what lies on its disks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use tierce_engine::{Backend, PoolConfig, Provisioning};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Known {
-    /// What the StoragePool says, or said last.
+    /// What the `StoragePool` says, or said last.
     pub spec: StoragePoolSpec,
     /// Whether it takes new volumes and is reported.
     pub offered: bool,
-    /// Why it takes no new volumes although a StoragePool selects this node.
+    /// Why it takes no new volumes although a `StoragePool` selects this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -26,7 +26,7 @@ pub type Pools = BTreeMap<String, Known>;
 /// Whether a pool takes new volumes here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// A StoragePool selects this node.
+    /// A `StoragePool` selects this node.
     Offered,
     /// None does any more, but volumes still lie in it: they are served, grown and deleted.
     Retired,
@@ -34,7 +34,7 @@ pub enum Offer {
     Unknown,
 }
 
-/// The StoragePools as the API server has them.
+/// The `StoragePools` as the API server has them.
 #[derive(Debug, Default)]
 pub struct Wanted {
     /// Those that select this node.

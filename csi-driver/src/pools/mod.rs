@@ -1,4 +1,4 @@
-//! The pools of this node: chosen from the StoragePools, given to the engine, remembered for the next start.
+//! The pools of this node: chosen from the `StoragePools`, given to the engine, remembered for the next start.
 
 mod choice;
 mod state_file;

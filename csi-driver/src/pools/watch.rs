@@ -1,4 +1,4 @@
-//! Follows the StoragePools and the labels of our own Node.
+//! Follows the `StoragePools` and the labels of our own Node.
 
 use std::collections::BTreeMap;
 

@@ -61,9 +61,12 @@ END
     node_volume "$node" | "$kubectl" create -f - >/dev/null
 done
 node_storage "$other" | "$kubectl" create -f - >/dev/null
-# kubectl reads a subresource before it patches it; the plugin does not.
-"$kubectl" create clusterrole tierce-check --verb=get \
-    --resource=nodevolumes.storage.tierce.dev/status,nodestorages.storage.tierce.dev/status >/dev/null
+# kubectl reads an object before it patches it; the plugin does not, and may not.
+resources=storagepools.storage.tierce.dev
+for resource in nodevolumes nodestorages; do
+    resources+=,$resource.storage.tierce.dev,$resource.storage.tierce.dev/status
+done
+"$kubectl" create clusterrole tierce-check --verb=get --resource="$resources" >/dev/null
 "$kubectl" create clusterrolebinding tierce-check --clusterrole=tierce-check \
     --serviceaccount="$namespace:tierce-node" >/dev/null
 
@@ -154,5 +157,5 @@ expect "names no node" "a token that is bound to no pod: NodeStorage" as unbound
 expect "cannot list" "reading Secrets" as bound get secrets --all-namespaces
 expect "cannot list" "reading Secrets of its namespace" as bound get secrets --namespace "$namespace"
 expect "cannot patch" "writing StoragePools" as bound patch storagepool hdd --type=merge -p "$label"
-expect ok "reading its own NodeStorage" as bound get nodestorage "$own"
+expect "cannot list" "reading PersistentVolumeClaims" as bound get persistentvolumeclaims --all-namespaces
 exit "$failed"

@@ -167,6 +167,10 @@ impl Place {
     /// point that lost its mount would be lost (and would fill the host's disk).
     pub(crate) fn seal(&self) -> Result<(), Error> {
         let handle = self.open_beneath(OFlags::RDONLY).doing(|| format!("open {}", self.path.display()))?;
+        // One that a crash or a reboot left sealed can't be changed, and need not be.
+        if fs::ioctl_getflags(&handle).is_ok_and(|flags| flags.contains(fs::IFlags::IMMUTABLE)) {
+            return Ok(());
+        }
         fs::fchmod(&handle, SEALED).doing(|| format!("close {} to others", self.path.display()))?;
         // Not every filesystem has this flag (tmpfs before 6.6, overlayfs); the mode above is then all there is.
         let _ = change_flags(&handle, |flags| flags | fs::IFlags::IMMUTABLE);

@@ -113,6 +113,25 @@ impl World {
         self.set_pool();
     }
 
+    /// What switching the machine off and on leaves: the disks, and folders where mounts were.
+    pub fn reboot(&mut self) {
+        if self.real {
+            for line in self.mounts().iter().rev() {
+                rustix::mount::unmount(line.split(' ').nth(4).unwrap(), rustix::mount::UnmountFlags::empty())
+                    .unwrap();
+            }
+            for device in self.loops() {
+                let _ = std::process::Command::new("losetup").args(["-d", &device]).output();
+            }
+            while !self.loops().is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        } else {
+            sim_host(self.folder.path()).reboot().unwrap();
+        }
+        self.restart();
+    }
+
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -223,8 +242,12 @@ fn host(real: bool, spy: &Arc<Spy>, folder: &Path) -> Arc<dyn Host> {
         let runner: Arc<dyn Runner> = spy.clone();
         Arc::new(LinuxHost::with_runner(runner))
     } else {
-        Arc::new(SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap())
+        Arc::new(sim_host(folder))
     }
+}
+
+fn sim_host(folder: &Path) -> SimHost {
+    SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap()
 }
 
 pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {

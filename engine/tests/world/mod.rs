@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -29,12 +29,16 @@ pub const BTRFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Btrfs);
 #[derive(Default)]
 pub struct Spy {
     pub mkfs: AtomicUsize,
+    pub fail_next_mkfs: AtomicBool,
 }
 
 impl Runner for Spy {
     fn run(&self, program: &Program) -> Result<CommandOutput, CommandError> {
         if program.name.starts_with("mkfs") {
             self.mkfs.fetch_add(1, Ordering::SeqCst);
+            if self.fail_next_mkfs.swap(false, Ordering::SeqCst) {
+                return Err(CommandError::Timeout { line: program.line(), seconds: 0 });
+            }
         }
         SystemRunner.run(program)
     }
@@ -43,11 +47,27 @@ impl Runner for Spy {
 /// One test's surroundings.
 pub struct World {
     pub engine: Engine,
-    pub folder: TempDir,
+    pub folder: Folder,
     pub real: bool,
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
+    host: Box<dyn Fn(&Path) -> Arc<dyn Host>>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// Where a world's files are.
+pub enum Folder {
+    Own(TempDir),
+    Other(PathBuf),
+}
+
+impl Folder {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Other(folder) => folder,
+        }
+    }
 }
 
 impl World {
@@ -60,20 +80,42 @@ impl World {
         }
         private_mounts();
         let spy = Arc::new(Spy::default());
-        Some(Self::new(true, spy))
+        let runner: Arc<dyn Runner> = spy.clone();
+        let host = move |_: &Path| -> Arc<dyn Host> { Arc::new(LinuxHost::with_runner(Arc::clone(&runner))) };
+        let mut world = Self::with(host);
+        (world.real, world.spy) = (true, spy);
+        Some(world)
     }
 
     /// The simulated host.
     pub fn sim() -> Self {
-        Self::new(false, Arc::new(Spy::default()))
+        Self::with(|folder| Arc::new(sim_host(folder)))
     }
 
-    fn new(real: bool, spy: Arc<Spy>) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// Any host, in a new folder.
+    pub fn with(host: impl Fn(&Path) -> Arc<dyn Host> + 'static) -> Self {
         let folder = tempfile::Builder::new().prefix("tierce-test-").tempdir().unwrap();
         fs::create_dir(folder.path().join("pool")).unwrap();
-        let engine = Engine::new(host(real, &spy, folder.path()));
-        let world = Self { engine, folder, real, spy, provisioning: Provisioning::Thin, runtime };
+        Self::within(Folder::Own(folder), host)
+    }
+
+    /// Any host, over what another world left in a folder.
+    pub fn over(folder: &Path, host: impl Fn(&Path) -> Arc<dyn Host> + 'static) -> Self {
+        Self::within(Folder::Other(folder.to_owned()), host)
+    }
+
+    fn within(folder: Folder, host: impl Fn(&Path) -> Arc<dyn Host> + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let engine = Engine::new(host(folder.path()));
+        let world = Self {
+            engine,
+            folder,
+            real: false,
+            spy: Arc::default(),
+            provisioning: Provisioning::Thin,
+            host: Box::new(host),
+            runtime,
+        };
         world.set_pool();
         world
     }
@@ -109,7 +151,7 @@ impl World {
 
     /// What a restart of the process leaves: the same disks, a new engine.
     pub fn restart(&mut self) {
-        self.engine = Engine::new(host(self.real, &self.spy, self.folder.path()));
+        self.engine = Engine::new((self.host)(self.folder.path()));
         self.set_pool();
     }
 
@@ -234,15 +276,6 @@ impl Drop for World {
         // Sealed mount points of a failed test could not be removed.
         let _ =
             std::process::Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.folder.path()).status();
-    }
-}
-
-fn host(real: bool, spy: &Arc<Spy>, folder: &Path) -> Arc<dyn Host> {
-    if real {
-        let runner: Arc<dyn Runner> = spy.clone();
-        Arc::new(LinuxHost::with_runner(runner))
-    } else {
-        Arc::new(sim_host(folder))
     }
 }
 

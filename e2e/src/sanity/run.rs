@@ -1,0 +1,110 @@
+//! One confined run: a stand, csi-sanity against it once for each access type, and what must not be left after.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use kube::Api;
+use kube::api::ListParams;
+use tierce_crds::NodeVolume;
+
+use super::confine::Order;
+use super::stand::{Stand, TIER, dying_with_us};
+use crate::cluster::cleanup;
+
+/// The two things that a volume can be to a pod, as csi-sanity calls them.
+pub(super) const ACCESS_TYPES: [&str; 2] = ["mount", "block"];
+
+const MIB: u64 = 1 << 20;
+
+/// Ginkgo's report of one access type in the folder of a run.
+pub(super) fn report(folder: &Path, access_type: &str) -> PathBuf {
+    folder.join(format!("{access_type}.json"))
+}
+
+/// What csi-sanity printed.
+pub(super) fn printed(folder: &Path, access_type: &str) -> PathBuf {
+    folder.join("logs").join(format!("csi-sanity-{access_type}.log"))
+}
+
+/// The main function of the confined process. Specs that fail are no error here: the reports tell.
+pub fn main(folder: &Path) -> Result<()> {
+    let order: Order = serde_json::from_slice(&std::fs::read(folder.join("run.json"))?)?;
+    // One thread: children are killed when the thread that started them ends.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(folder, order))
+}
+
+async fn run(folder: &Path, order: Order) -> Result<()> {
+    let (storage, tools) = (order.storage, order.programs.tools.clone());
+    let stand = Stand::start(folder, order.programs, storage).await?;
+    for access_type in ACCESS_TYPES {
+        csi_sanity(&stand, &tools.join("csi-sanity"), access_type)?;
+        let left = left_behind(&stand).await?;
+        ensure!(left.is_empty(), "left behind after {access_type}:\n  {}", left.join("\n  "));
+    }
+    Ok(())
+}
+
+fn csi_sanity(stand: &Stand, program: &Path, access_type: &str) -> Result<()> {
+    let folder = stand.folder();
+    let parameters = folder.join("parameters.yaml");
+    std::fs::write(&parameters, format!("tier: {TIER}\n"))?;
+    let places = stand.kubelet_folder();
+    let flag = |name: &str, value: &Path| format!("--csi.{name}={}", value.display());
+    let mut command = Command::new(program);
+    command
+        .arg(flag("endpoint", &stand.plugin_socket()))
+        .arg(flag("controllerendpoint", &stand.controller_socket()))
+        .arg(flag("mountdir", &places.join("mount")))
+        .arg(flag("stagingdir", &places.join("staging")))
+        .arg(flag("testvolumeparameters", &parameters))
+        .arg(format!("--csi.testvolumeaccesstype={access_type}"))
+        .arg(format!("--csi.testvolumesize={}", 64 * MIB))
+        .arg(format!("--csi.testvolumeexpandsize={}", 96 * MIB))
+        .arg("--ginkgo.no-color")
+        .arg(format!("--ginkgo.json-report={}", report(folder, access_type).display()));
+    let log = File::create(printed(folder, access_type))?;
+    let mut child = dying_with_us(&command)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("can't start csi-sanity")?;
+    child.wait()?;
+    Ok(())
+}
+
+/// csi-sanity deletes every volume that it made, so nothing may be left of them anywhere.
+async fn left_behind(stand: &Stand) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let volumes: Api<NodeVolume> = Api::all(stand.client());
+    for volume in volumes.list_metadata(&ListParams::default()).await? {
+        left.push(format!("NodeVolume {}", volume.metadata.name.unwrap_or_default()));
+    }
+    let folder = stand.folder();
+    for line in std::fs::read_to_string("/proc/self/mountinfo")?.lines() {
+        let place = line.split(' ').nth(4).unwrap_or_default();
+        if Path::new(place).starts_with(folder) {
+            left.push(format!("mount {place}"));
+        }
+    }
+    for one in cleanup::loops_below(folder, &cleanup::loops()?) {
+        left.push(format!("loop device {}", one.name.display()));
+    }
+    images(&stand.pool_folder(), &mut left);
+    Ok(left)
+}
+
+/// Any file of a volume's size below the pool.
+fn images(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            images(&entry.path(), found);
+        } else if metadata.len() >= MIB {
+            found.push(format!("image {}", entry.path().display()));
+        }
+    }
+}

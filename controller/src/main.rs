@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tierce_controller::config::{Cli, Command, Crds, Serve};
 use tierce_controller::csi::{ControllerService, identity_claims};
 use tierce_controller::index::{Index, watch_everything};
+use tierce_controller::metrics::Metrics;
 use tierce_controller::{crds, reconcilers};
 use tierce_crds::names;
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
@@ -40,6 +41,7 @@ async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
     let rpc = RpcMetrics::register(&mut registry);
     let readiness = Readiness::new();
     let index = Arc::new(Index::default());
+    let metrics = Metrics::register(&mut registry, &index);
     let watches = watch_everything(&client, &index, &readiness);
 
     let socket = Socket::bind(&config.csi_socket).await?;
@@ -51,7 +53,7 @@ async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
 
     // A call that its client gave up is dropped: what it wrote is found by the next one.
     let rpcs = grpc::serve(socket, routes, rpc, Abandoned::Drop, shutdown.clone());
-    let reconcilers = reconcilers::run(client, index, readiness.clone(), config, shutdown.clone());
+    let reconcilers = reconcilers::run(client, index, readiness.clone(), config, metrics, shutdown.clone());
     let ops = ops.serve(readiness, Arc::new(registry), shutdown.clone());
     let serving = async {
         tokio::try_join!(

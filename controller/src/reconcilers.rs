@@ -4,6 +4,10 @@ use crate::config::Serve;
 use crate::events::Events;
 use crate::index::{Index, Queues};
 use crate::lease::Candidate;
+use crate::lost_node::LostNodes;
+use crate::metrics::Metrics;
+use crate::pool::PoolReconciler;
+use crate::reaper::Reaper;
 use crate::volume::VolumeReconciler;
 use kube::Client;
 use std::sync::Arc;
@@ -30,6 +34,7 @@ pub async fn run(
     index: Arc<Index>,
     synced: Readiness,
     config: &Serve,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), ReconcilersError> {
     tokio::select! {
@@ -37,7 +42,7 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     }
     if !config.leader_election {
-        reconcile(client, index, config, shutdown).await;
+        reconcile(client, index, config, metrics, shutdown).await;
         return Ok(());
     }
     let candidate = Candidate::new(client.clone(), &config.namespace, LEASE, &config.identity);
@@ -48,7 +53,7 @@ pub async fn run(
     // The lease outlives the work: it is given free only after the last reconcile has ended.
     let done = CancellationToken::new();
     let work = async {
-        reconcile(client, index, config, shutdown).await;
+        reconcile(client, index, config, metrics, shutdown).await;
         done.cancel();
         std::future::pending().await
     };
@@ -58,14 +63,38 @@ pub async fn run(
     }
 }
 
-async fn reconcile(client: Client, index: Arc<Index>, config: &Serve, shutdown: CancellationToken) {
+async fn reconcile(
+    client: Client,
+    index: Arc<Index>,
+    config: &Serve,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    metrics.leading(true);
     let events = Events::new(client.clone(), &config.identity);
     let queues = Arc::new(Queues::default());
     index.listen(&queues);
     let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
-    let volumes = queues.volumes.run(PARALLEL, shutdown.clone(), |key| {
-        let volumes = Arc::clone(&volumes);
-        async move { volumes.reconcile(&key).await }
-    });
-    volumes.await;
+    let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
+    let reaper = Arc::new(Reaper::new(client.clone(), Arc::clone(&index), events, config.reap_grace));
+    let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
+    tokio::join!(
+        queues.volumes.run(PARALLEL, shutdown.clone(), |key| {
+            let (volumes, metrics) = (Arc::clone(&volumes), metrics.clone());
+            async move { metrics.count("volume", volumes.reconcile(&key).await) }
+        }),
+        queues.pools.run(2, shutdown.clone(), |name| {
+            let (pools, metrics) = (Arc::clone(&pools), metrics.clone());
+            async move { metrics.count("pool", pools.reconcile(&name).await) }
+        }),
+        queues.devices.run(4, shutdown.clone(), |id| {
+            let (reaper, metrics) = (Arc::clone(&reaper), metrics.clone());
+            async move { metrics.count("reaper", reaper.look(&id).await) }
+        }),
+        queues.nodes.run(2, shutdown.clone(), |node| {
+            let (lost_nodes, metrics) = (Arc::clone(&lost_nodes), metrics.clone());
+            async move { metrics.count("lost_node", lost_nodes.look(&node).await) }
+        }),
+    );
+    metrics.leading(false);
 }

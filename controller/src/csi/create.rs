@@ -6,6 +6,7 @@ use super::parameters::Parameters;
 use super::{ControllerService, id};
 use crate::index::{Device, Presence};
 use crate::placement::{Place, Refusal, Request};
+use crate::roughly::roughly;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
@@ -29,7 +30,7 @@ pub enum CreateError {
     #[error("{0}")]
     NoRoom(Refusal),
     /// The node has no room after all, or its pool failed; the `NodeVolume` is gone.
-    #[error("node {node} refused: {message}{}", .largest.map(|b| format!("; the largest volume that would fit is {}", format_bytes(b))).unwrap_or_default())]
+    #[error("node {node} refused: {message}{}", .largest.map(|b| format!("; the largest volume that would fit is {}", roughly(b))).unwrap_or_default())]
     NodeRefused {
         /// Node.
         node: String,

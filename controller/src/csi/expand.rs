@@ -3,6 +3,7 @@
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};
 use crate::index::{Device, Presence};
+use crate::roughly::roughly;
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
@@ -23,7 +24,7 @@ pub enum ExpandError {
     #[error("another call about volume {0} is under way")]
     Busy(String),
     /// Its pool has no room. It goes on by itself when space comes.
-    #[error("node {node} has no room to grow volume {id} to {}: at most {} would fit", format_bytes(*.size), format_bytes(*.largest))]
+    #[error("node {node} has no room to grow volume {id} to {}: at most {} would fit", format_bytes(*.size), roughly(*.largest))]
     NoRoom {
         /// Volume id.
         id: String,

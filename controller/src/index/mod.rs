@@ -30,8 +30,10 @@ const POOL_SETTLES: Duration = Duration::from_secs(2);
 pub struct Queues {
     /// Volumes, by namespace and name.
     pub volumes: Queue<Namespaced>,
-    /// NodeVolumes that may be orphans or on a lost node, by id.
+    /// NodeVolumes that may be orphans, by id.
     pub devices: Queue<String>,
+    /// Nodes that may be lost, by name.
+    pub nodes: Queue<String>,
     /// StoragePools, by name.
     pub pools: Queue<String>,
 }
@@ -76,6 +78,7 @@ pub struct Index {
 pub struct Wakes {
     volumes: HashSet<Namespaced>,
     devices: HashSet<String>,
+    nodes: HashSet<String>,
     pools: HashSet<String>,
     space: bool,
 }
@@ -109,6 +112,7 @@ impl Index {
             Wakes {
                 volumes: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
                 devices: state.devices.iter().map(|(key, _)| key.clone()).collect(),
+                nodes: state.devices_of_node.keys().chain(state.reports.iter().map(|(key, _)| key)).cloned().collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
                 space: false,
             }
@@ -142,6 +146,7 @@ impl Index {
         let Some(queues) = self.listeners.get() else { return };
         wakes.volumes.into_iter().for_each(|key| queues.volumes.add(key));
         wakes.devices.into_iter().for_each(|key| queues.devices.add(key));
+        wakes.nodes.into_iter().for_each(|key| queues.nodes.add(key));
         wakes.pools.into_iter().for_each(|key| queues.pools.add_after(key, POOL_SETTLES));
     }
 
@@ -168,6 +173,11 @@ impl State {
     /// Tiers that StoragePools name, sorted.
     pub fn tiers(&self) -> BTreeSet<String> {
         self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect()
+    }
+
+    /// NodeVolumes of a node.
+    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices_of_node.get(node).into_iter().flatten().filter_map(|id| self.devices.get(id))
     }
 
     /// Whether a node of this name is in the cluster.

@@ -231,6 +231,9 @@ impl Tracked for NodeVolume {
             state.promises.give(new);
             state.devices_of_node.entry(new.node.clone()).or_default().insert(key.clone());
         }
+        if let Some(new) = new.filter(|new| !state.has_node(&new.node)) {
+            wakes.nodes.insert(new.node.clone());
+        }
         for device in old.into_iter().chain(new) {
             if let Some(claim) = &device.claim {
                 let claim = Namespaced::new(&claim.namespace, &claim.name);
@@ -261,12 +264,15 @@ impl Tracked for NodeStorage {
 
     fn connect(
         state: &mut State,
-        _: &String,
+        key: &String,
         old: Option<&Arc<Self>>,
         new: Option<&Arc<Self>>,
         wakes: &mut Wakes,
     ) {
         wakes.space = true;
+        if new.is_some() && !state.has_node(key) {
+            wakes.nodes.insert(key.clone());
+        }
         let reported = old.into_iter().chain(new).filter_map(|report| report.status.as_ref());
         wakes.pools.extend(reported.flat_map(|status| &status.pools).map(|pool| pool.name.clone()));
         // A node that comes or goes counts for every pool that selects it.
@@ -326,9 +332,8 @@ impl Tracked for PartialObjectMeta<NodeObject> {
         wakes.pools.extend(state.pools.iter().map(|(name, _)| name.clone()));
         if old.is_some() != new.is_some() {
             wakes.space = true;
-            let there = state.devices_of_node.get(key).into_iter().flatten();
-            for device in there.filter_map(|id| state.devices.get(id)) {
-                wakes.devices.insert(device.id.clone());
+            wakes.nodes.insert(key.clone());
+            for device in state.devices_on(key) {
                 let claim = device.claim.as_ref().map(|c| Namespaced::new(&c.namespace, &c.name));
                 wakes.volumes.extend(claim.filter(|claim| state.volumes.exists(claim)));
             }

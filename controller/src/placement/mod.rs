@@ -6,6 +6,7 @@ mod reservations;
 pub use offers::{Offer, Promise, Promises};
 pub use reservations::Reservations;
 
+use crate::roughly::roughly;
 use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
@@ -55,7 +56,7 @@ pub enum Refusal {
         allowed: Option<BTreeSet<String>>,
     },
     /// No pool has the room.
-    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}", Nodes(.allowed.as_ref()), format_bytes(*.size), Largest(*.largest))]
+    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}", Nodes(.allowed.as_ref()), format_bytes(*.size), roughly(*.largest))]
     OutOfSpace {
         /// Tier.
         tier: String,
@@ -93,25 +94,6 @@ impl fmt::Display for Nodes<'_> {
             None => f.write_str("any node"),
             Some(nodes) if nodes.len() == 1 => nodes.iter().try_for_each(|node| write!(f, "node {node}")),
             Some(nodes) => write!(f, "the {} nodes where it may go", nodes.len()),
-        }
-    }
-}
-
-/// A free size that does not change its text with every megabyte: rounded down to a tenth of its unit.
-struct Largest(u64);
-
-impl fmt::Display for Largest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, shift) = match self.0 {
-            0 => return f.write_str("0"),
-            b if b >= 1 << 40 => ("Ti", 40),
-            b if b >= 1 << 30 => ("Gi", 30),
-            _ => ("Mi", 20),
-        };
-        let tenths = u128::from(self.0) * 10 >> shift;
-        match (tenths / 10, tenths % 10) {
-            (whole, 0) => write!(f, "{whole}{unit}"),
-            (whole, tenth) => write!(f, "{whole}.{tenth}{unit}"),
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::Observed;
 use crate::index::{Claim, ClaimPhase, Device, PersistentVolume};
 use crate::placement::Refusal;
+use crate::roughly::roughly;
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
 use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, names, parse_bytes};
 
@@ -214,7 +215,7 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
             let message = format!(
                 "node {node} has no room to grow it to {}: at most {} would fit. It works with its {} until then",
                 format_bytes(size),
-                format_bytes(largest),
+                roughly(largest),
                 format_bytes(has)
             );
             Said::stalled(Phase::Growing, reason::OUT_OF_SPACE, message)

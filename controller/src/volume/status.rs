@@ -3,6 +3,7 @@
 use super::plan::{Progress, Said};
 use super::Observed;
 use crate::index::ClaimPhase;
+use crate::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict};
 use tierce_crds::{VolumeStatus, format_bytes};
@@ -31,7 +32,7 @@ pub(super) fn next(o: &Observed, said: &Said, now: Timestamp) -> VolumeStatus {
     VolumeStatus {
         phase: Some(said.phase),
         capacity: keep(device.and_then(|d| d.capacity).map(format_bytes), old.capacity.clone()),
-        used: keep(device.and_then(|d| d.taken).map(format_bytes), old.used.clone()),
+        used: keep(device.and_then(|d| d.taken).map(roughly), old.used.clone()),
         node: keep(device.map(|d| d.node.clone()), old.node.clone()),
         claim_name: o.own_claim().and(o.volume.metadata.name.clone()),
         volume_name: o.persistent_volume.as_ref().map(|(name, _)| name.clone()).or(old.volume_name),

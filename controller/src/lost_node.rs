@@ -1,0 +1,106 @@
+//! What if a node is gone from the cluster: nothing hangs on it. Its volumes say `NodeLost` at once (see `volume`). What
+//! is to be deleted there counts as deleted after a grace, since nobody is left to do it; what is not to be deleted
+//! stays, because the node may come back under its name with its disks.
+
+use crate::index::{Device, Index};
+use crate::queue::Next;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tierce_crds::{NodeStorage, NodeVolume};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// What is to be done about one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there.
+    Present,
+    /// It is gone, but may come back for so much more time.
+    Wait(Duration),
+    /// It counts as lost.
+    Lost,
+}
+
+/// Decides.
+pub fn decide(is_there: bool, gone_for: Duration, grace: Duration) -> Verdict {
+    match (is_there, grace.saturating_sub(gone_for)) {
+        (true, _) => Verdict::Present,
+        (false, Duration::ZERO) => Verdict::Lost,
+        (false, rest) => Verdict::Wait(rest),
+    }
+}
+
+/// Looks after nodes that are gone.
+pub struct LostNodes {
+    client: Client,
+    index: Arc<Index>,
+    grace: Duration,
+    gone_since: Mutex<HashMap<String, Instant>>,
+}
+
+impl LostNodes {
+    /// A node counts as lost when it was gone for `grace`.
+    pub fn new(client: Client, index: Arc<Index>, grace: Duration) -> Self {
+        Self { client, index, grace, gone_since: Mutex::default() }
+    }
+
+    /// Looks at one node.
+    pub async fn look(&self, node: &str) -> Next {
+        let (is_there, leaving, has_report) = self.index.read(|state| {
+            let leaving = state.devices_on(node).filter(|device| device.deleting_since.is_some() && device.on_node);
+            (state.has_node(node), leaving.cloned().collect::<Vec<_>>(), state.reports.exists(node))
+        });
+        match decide(is_there, self.gone_for(node, is_there), self.grace) {
+            Verdict::Present => Next::Event,
+            // Only something that waits for the node makes us look again; all else comes as an event.
+            Verdict::Wait(rest) if has_report || !leaving.is_empty() => Next::After(rest),
+            Verdict::Wait(_) => Next::Event,
+            Verdict::Lost => match self.let_go(node, &leaving, has_report).await {
+                Ok(()) => Next::Event,
+                Err(error) => {
+                    warn!(node, %error, "cannot let go what is on a lost node");
+                    Next::Failed
+                }
+            },
+        }
+    }
+
+    async fn let_go(&self, node: &str, leaving: &[Arc<Device>], has_report: bool) -> Result<(), kube::Error> {
+        let devices: Api<NodeVolume> = Api::all(self.client.clone());
+        for device in leaving {
+            info!(node, id = device.id, "the node is lost: its volume that was to be deleted counts as deleted");
+            // All finalizers are ours: nobody else has business with a NodeVolume.
+            let patch = json!({"metadata": {
+                "finalizers": null, "uid": device.uid, "resourceVersion": device.resource_version,
+            }});
+            found(devices.patch(&device.id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+        }
+        if has_report {
+            info!(node, "the node is lost: its NodeStorage goes");
+            let reports: Api<NodeStorage> = Api::all(self.client.clone());
+            found(reports.delete(node, &DeleteParams::default()).await)?;
+        }
+        Ok(())
+    }
+
+    fn gone_for(&self, node: &str, is_there: bool) -> Duration {
+        let mut gone = self.gone_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there {
+            gone.remove(node);
+            return Duration::ZERO;
+        }
+        gone.entry(node.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+}
+
+/// What is gone already is as wanted.
+fn found<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}

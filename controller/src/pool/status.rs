@@ -1,0 +1,159 @@
+//! Adds up what nodes report of a pool. Pure.
+
+use crate::roughly::roughly;
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+use tierce_crds::conditions::{self, Verdict, pool as reason};
+use tierce_crds::{PoolState, PoolStatus, StoragePool, StoragePoolStatus};
+
+/// A condition's message names so many nodes; more are counted.
+const NAMED: usize = 5;
+
+/// One node of the cluster.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What its node plugin says of the pool: `None` without a plugin, `Some(None)` if it does not speak of the pool.
+    pub report: Option<Option<PoolStatus>>,
+}
+
+/// What the status should be now.
+pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> StoragePoolStatus {
+    let wanted = &pool.spec.node_selector;
+    let selected: Vec<_> = nodes
+        .iter()
+        .filter(|node| wanted.iter().all(|(key, value)| node.labels.get(key) == Some(value)))
+        // Without a selector: every node that runs the node plugin.
+        .filter(|node| !wanted.is_empty() || node.report.is_some())
+        .collect();
+    let reports = || selected.iter().filter_map(|node| node.report.as_ref()?.as_ref());
+    let working = reports().filter(|report| report.state == PoolState::Ready).count();
+    let sum = |of: fn(&PoolStatus) -> i64| {
+        let bytes = reports().filter_map(|report| u64::try_from(of(report)).ok());
+        Some(roughly(bytes.fold(0, u64::saturating_add)))
+    };
+    let old = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let generation = pool.metadata.generation;
+    let verdict = verdict(&selected, working);
+    StoragePoolStatus {
+        nodes: Some(format!("{working}/{}", selected.len())),
+        capacity: sum(|report| report.capacity_bytes),
+        promised: sum(|report| report.promised_bytes),
+        used: sum(|report| report.used_bytes),
+        observed_generation: generation,
+        conditions: vec![conditions::next(old, conditions::READY, &verdict, generation, now)],
+    }
+}
+
+fn verdict(selected: &[&NodeView], working: usize) -> Verdict {
+    if selected.is_empty() {
+        return Verdict::no(
+            reason::NO_NODE,
+            "no node is selected, or none of them runs the node plugin yet: check spec.nodeSelector and the DaemonSet",
+        );
+    }
+    if working == selected.len() {
+        return Verdict::yes(reason::AVAILABLE, "every selected node offers it");
+    }
+    let mut troubles: Vec<_> = selected.iter().filter_map(|node| trouble(node)).collect();
+    troubles.sort();
+    let more = troubles.len().saturating_sub(NAMED);
+    troubles.truncate(NAMED);
+    let mut message = troubles.join("; ");
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Verdict::no(reason::DEGRADED, message)
+}
+
+/// What is wrong on a node, if something is.
+fn trouble(node: &NodeView) -> Option<String> {
+    let name = &node.name;
+    match &node.report {
+        None => Some(format!("{name}: no report from its node plugin")),
+        Some(None) => Some(format!("{name}: its node plugin does not know the pool yet")),
+        Some(Some(report)) if report.state == PoolState::Ready => None,
+        Some(Some(report)) => {
+            let reason = report.reason.as_deref().unwrap_or(reason::FAILED);
+            Some(format!("{name}: {reason}: {}", report.message.as_deref().unwrap_or_default()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pool(selector: &[(&str, &str)]) -> StoragePool {
+        let selector: BTreeMap<_, _> = selector.iter().copied().collect();
+        serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": "p", "generation": 3},
+            "spec": {"tier": "hdd", "nodeSelector": selector, "directory": {"path": "/x"}}
+        }))
+        .unwrap()
+    }
+
+    fn report(state: PoolState) -> Option<Option<PoolStatus>> {
+        Some(Some(PoolStatus {
+            name: "p".into(),
+            tier: "hdd".into(),
+            state,
+            reason: (state == PoolState::Unavailable).then(|| reason::PATH_MISSING.into()),
+            message: Some("/x: no such directory (os error 2)".into()),
+            capacity_bytes: 3 << 30,
+            used_bytes: 1 << 20,
+            promised_bytes: 1 << 30,
+            max_volume_bytes: 2 << 30,
+            volumes: 1,
+        }))
+    }
+
+    fn node(name: &str, label: &str, report: Option<Option<PoolStatus>>) -> NodeView {
+        NodeView { name: name.into(), labels: [("disk".to_owned(), label.to_owned())].into(), report }
+    }
+
+    fn said(pool: &StoragePool, nodes: &[NodeView]) -> (String, String, String) {
+        let status = status(pool, nodes, Timestamp::UNIX_EPOCH);
+        let ready = status.conditions[0].clone();
+        (status.nodes.unwrap(), ready.reason, ready.message)
+    }
+
+    #[test]
+    fn a_pool_is_ready_when_every_selected_node_offers_it() {
+        let all = pool(&[]);
+        let ready = || report(PoolState::Ready);
+        let nodes = [node("a", "x", ready()), node("b", "x", ready()), node("control-plane", "x", None)];
+        let sums = status(&all, &nodes, Timestamp::UNIX_EPOCH);
+        assert_eq!(sums.nodes.as_deref(), Some("2/2"), "a node without plugin does not count");
+        assert_eq!((sums.capacity.as_deref(), sums.promised.as_deref()), (Some("6Gi"), Some("2Gi")));
+        assert_eq!((sums.used.as_deref(), sums.observed_generation), (Some("2Mi"), Some(3)));
+        assert!(conditions::holds(&sums.conditions, conditions::READY));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_node() {
+        let nodes = [
+            node("a", "ssd", report(PoolState::Ready)),
+            node("b", "ssd", report(PoolState::Unavailable)),
+            node("c", "ssd", Some(None)),
+            node("d", "ssd", None),
+            node("e", "hdd", None),
+        ];
+        let (counted, why, message) = said(&pool(&[("disk", "ssd")]), &nodes);
+        assert_eq!((counted.as_str(), why.as_str()), ("1/4", reason::DEGRADED));
+        assert_eq!(
+            message,
+            "b: PathMissing: /x: no such directory (os error 2); c: its node plugin does not know the pool yet; \
+             d: no report from its node plugin"
+        );
+        let (counted, why, _) = said(&pool(&[("disk", "nvme")]), &nodes);
+        assert_eq!((counted.as_str(), why.as_str()), ("0/0", reason::NO_NODE));
+        let many: Vec<_> = (0..20).map(|n| node(&format!("n{n:02}"), "ssd", None)).collect();
+        let (_, _, message) = said(&pool(&[("disk", "ssd")]), &many);
+        assert!(message.starts_with("n00: no report") && message.ends_with("; and 15 more"), "{message}");
+    }
+}

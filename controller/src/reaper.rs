@@ -1,0 +1,175 @@
+//! What becomes of a `NodeVolume` that nobody claims: its claim vanished while it was being made, or the provisioner
+//! forgot it. It is deleted after a grace, if it was never used; and the node refuses even that if its own record says
+//! otherwise. So no mistake here can cost data.
+
+use crate::events::Events;
+use crate::index::{Device, Index, Namespaced, State};
+use crate::queue::Next;
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tierce_crds::{NodeVolume, names};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// What is to be done about one `NodeVolume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Somebody claims it, or it is going already, or nobody can know whether it is claimed.
+    Leave,
+    /// Nobody claims it, but it may hold data: a person decides.
+    Tell,
+    /// Nobody claims it; it is reaped after so much more time.
+    Wait(Duration),
+    /// Its time has come.
+    Reap,
+}
+
+/// Decides. `claimed`: its claim or a `PersistentVolume` of its id exists. `unclaimed_for`: how long that is not so.
+pub fn decide(device: &Device, claimed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
+    if claimed || device.claim.is_none() || device.deleting_since.is_some() {
+        Fate::Leave
+    } else if device.used {
+        Fate::Tell
+    } else {
+        match grace.saturating_sub(unclaimed_for) {
+            Duration::ZERO => Fate::Reap,
+            rest => Fate::Wait(rest),
+        }
+    }
+}
+
+/// Whether the index knows of a claim or a `PersistentVolume` of it.
+fn is_claimed(state: &State, device: &Device) -> bool {
+    let claim = device.claim.as_ref().is_some_and(|claim| {
+        let known = state.claims.get(&Namespaced::new(&claim.namespace, &claim.name));
+        known.is_some_and(|known| known.uid == claim.uid)
+    });
+    claim || state.persistent_volumes.exists(&device.id)
+}
+
+/// Looks after orphans.
+pub struct Reaper {
+    client: Client,
+    index: Arc<Index>,
+    events: Events,
+    grace: Duration,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    unclaimed_since: HashMap<String, Instant>,
+    told: HashSet<String>,
+}
+
+impl Reaper {
+    /// Reaps what was unclaimed for `grace`.
+    pub fn new(client: Client, index: Arc<Index>, events: Events, grace: Duration) -> Self {
+        Self { client, index, events, grace, memory: Mutex::default() }
+    }
+
+    /// Looks at one `NodeVolume`.
+    pub async fn look(&self, id: &str) -> Next {
+        let found = self.index.read(|state| {
+            let device = Arc::clone(state.devices.get(id)?);
+            let claimed = is_claimed(state, &device);
+            Some((device, claimed))
+        });
+        let Some((device, claimed)) = found else {
+            self.forget(id);
+            return Next::Event;
+        };
+        match decide(&device, claimed, self.unclaimed_for(id, claimed), self.grace) {
+            Fate::Leave => {
+                self.forget(id);
+                Next::Event
+            }
+            Fate::Tell => {
+                self.tell(&device).await;
+                Next::Event
+            }
+            Fate::Wait(rest) => Next::After(rest),
+            Fate::Reap => match self.reap(&device).await {
+                Ok(()) => Next::Event,
+                Err(error) => {
+                    warn!(id, %error, "cannot reap the NodeVolume");
+                    Next::Failed
+                }
+            },
+        }
+    }
+
+    async fn reap(&self, device: &Device) -> Result<(), kube::Error> {
+        if self.is_claimed_after_all(device).await? {
+            return Ok(());
+        }
+        info!(id = device.id, node = device.node, "nobody claims it and it was never used: deleting it");
+        let api: Api<NodeVolume> = Api::all(self.client.clone());
+        let patch = json!({"metadata": {
+            "annotations": {names::ANNOTATION_ONLY_IF_UNUSED: "true"},
+            "uid": device.uid, "resourceVersion": device.resource_version,
+        }});
+        let marked = api.patch(&device.id, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let uid = Some(device.uid.clone());
+        let only_this = Preconditions { uid, resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        let gone = match marked {
+            Ok(_) => api.delete(&device.id, &parameters).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match gone {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// A watch may be late; the last word is the API server's.
+    async fn is_claimed_after_all(&self, device: &Device) -> Result<bool, kube::Error> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        if volumes.get_metadata_opt(&device.id).await?.is_some() {
+            return Ok(true);
+        }
+        let Some(claim) = &device.claim else { return Ok(true) };
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &claim.namespace);
+        let found = claims.get_metadata_opt(&claim.name).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(claim.uid.as_str())))
+    }
+
+    async fn tell(&self, device: &Device) {
+        if !self.memory.lock().unwrap_or_else(PoisonError::into_inner).told.insert(device.id.clone()) {
+            return;
+        }
+        let message = format!(
+            "neither its claim nor a PersistentVolume exists any more, but it was in use once, so it is kept. To delete it \
+             with its data: kubectl delete nodevolume {}",
+            device.id
+        );
+        let about = ObjectReference {
+            api_version: Some(NodeVolume::api_version(&()).into_owned()),
+            kind: Some(NodeVolume::kind(&()).into_owned()),
+            name: Some(device.id.clone()),
+            uid: Some(device.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.events.tell(&about, true, "Unclaimed", &message).await;
+    }
+
+    fn unclaimed_for(&self, id: &str, claimed: bool) -> Duration {
+        if claimed {
+            return Duration::ZERO;
+        }
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.unclaimed_since.entry(id.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+
+    fn forget(&self, id: &str) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.unclaimed_since.remove(id);
+        memory.told.remove(id);
+    }
+}

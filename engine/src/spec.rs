@@ -207,6 +207,8 @@ pub struct PublishRequest {
     pub block: bool,
     /// Mount read-only.
     pub readonly: bool,
+    /// Refuse while the volume is published at another target.
+    pub exclusive: bool,
 }
 
 /// Fill level of a volume.

@@ -1,6 +1,8 @@
 //! Museum row 29: calls of a kubelet that forgets, repeats and reorders, against a model of what must be true. Every seed is one history;
 //! `TIERCE_MODEL_SEED=<n>` runs one of them alone.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod world;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};

@@ -39,7 +39,16 @@ impl Core {
             VolumeMode::Filesystem(_) => Carries::Filesystem { device: device.number, whole: true },
             VolumeMode::Block => Carries::Node { device: device.number },
         };
-        if let Some(top) = table::top_at(&self.host.mounts()?, to.path()) {
+        let mounts = self.host.mounts()?;
+        let elsewhere = |mount: &&Mount| {
+            mount.carries.is_of(device.number) && mount.point != from.path() && mount.point != to.path()
+        };
+        if request.exclusive
+            && let Some(other) = mounts.iter().find(elsewhere)
+        {
+            return Err(Error::InUse { id: id.clone(), by: other.point.display().to_string() });
+        }
+        if let Some(top) = table::top_at(&mounts, to.path()) {
             return already(id, top, wanted, &to, request.readonly);
         }
         match (found.record.mode, to.found()?) {

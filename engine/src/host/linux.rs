@@ -6,6 +6,8 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -32,6 +34,10 @@ use crate::{
     },
     pool::{Device, Pool, PoolConfig, directory::DirectoryPool},
 };
+
+/// How often, and how far apart, a busy mount is tried again.
+const BUSY_ATTEMPTS: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The Linux machine we run on. Needs root: loop devices, mounts.
 pub struct LinuxHost {
@@ -164,11 +170,19 @@ impl Operations for LinuxHost {
     }
 
     fn unmount(&self, at: &Place) -> Result<bool, Error> {
-        match calls::unmount(at) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("unmount {}", at.path().display())),
+        for attempt in 0..=BUSY_ATTEMPTS {
+            match calls::unmount(at) {
+                Ok(()) => return Ok(true),
+                // Often only for a moment: somebody asks for the fill level, or a child of ours has yet to close what it inherited.
+                Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                    if attempt < BUSY_ATTEMPTS {
+                        thread::sleep(BUSY_PAUSE);
+                    }
+                }
+                Err(error) => return Err(error).doing(|| format!("unmount {}", at.path().display())),
+            }
         }
+        Ok(false)
     }
 
     fn seal(&self, at: &Place) -> Result<(), Error> {

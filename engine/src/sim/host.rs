@@ -121,10 +121,14 @@ impl Operations for SimHost {
 
 impl SimHost {
     fn grow(&self, device: &Device) -> Result<(), Error> {
-        let size = |bytes: u64| move |found: &mut SimFilesystem| found.bytes = bytes;
+        let found = self.state.look(|tables| {
+            let id = tables.volume(device.number)?;
+            tables.filesystems.get(id).filter(|found| found.bytes != device.bytes).map(|_| id.clone())
+        });
+        let Some(id) = found else { return Ok(()) };
         self.state.change("grow a filesystem", |tables| {
-            if let Some(id) = tables.volume(device.number).cloned() {
-                tables.filesystems.get_mut(&id).map(size(device.bytes));
+            if let Some(found) = tables.filesystems.get_mut(&id) {
+                found.bytes = device.bytes;
             }
         })
     }

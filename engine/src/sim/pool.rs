@@ -142,13 +142,20 @@ impl Pool for SimPool {
     }
 
     fn attach(&self, record: &Record) -> Result<Device, Error> {
-        let fresh = self.attached(&record.id)?.is_none();
-        let number = self.state.change("attach", |tables| {
-            if record.mode == VolumeMode::Block {
-                tables.attached.insert(record.id.clone());
-            }
-            tables.number(&record.id)
-        })?;
+        let id = &record.id;
+        let fresh = self.attached(id)?.is_none();
+        let block = record.mode == VolumeMode::Block;
+        let known = self.state.look(|tables| tables.known_number(id));
+        let number = match known {
+            // Nothing to note: the file with all tables need not be written again.
+            Some(number) if !block || !fresh => number,
+            _ => self.state.change("attach", |tables| {
+                if block {
+                    tables.attached.insert(id.clone());
+                }
+                tables.number(id)
+            })?,
+        };
         Ok(Device { number, node: node(number), bytes: record.size_bytes, fresh, _hold: None })
     }
 

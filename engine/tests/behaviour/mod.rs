@@ -1,6 +1,6 @@
 //! What every host must do: run over the simulation always, over directory pools as root.
 
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -53,6 +53,9 @@ macro_rules! behaviours {
     };
 }
 pub(crate) use behaviours;
+
+/// What befalls a record file.
+type Damage = fn(&std::path::Path);
 
 fn message(error: &Error) -> String {
     error.to_string()
@@ -389,7 +392,7 @@ pub fn a_read_only_target_stays_read_only(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     let target = world.path("target");
     world.stage(&id, false).unwrap();
-    let readonly = PublishRequest { block: false, readonly: true };
+    let readonly = PublishRequest { readonly: true, ..PublishRequest::default() };
     assert!(world.run(world.engine.publish(&id, &world.staging(&id), &target, &readonly)).unwrap().changed());
     assert!(
         !world.run(world.engine.publish(&id, &world.staging(&id), &target, &readonly)).unwrap().changed()
@@ -413,7 +416,15 @@ pub fn two_targets_of_one_volume_are_independent(world: &mut World) {
     world.stage(&id, false).unwrap();
     world.publish(&id, &one, false).unwrap();
     world.publish(&id, &two, false).unwrap();
+    let exclusive = PublishRequest { exclusive: true, ..PublishRequest::default() };
+    let publish =
+        |world: &World, target| world.run(world.engine.publish(&id, &world.staging(&id), target, &exclusive));
+    let error = publish(world, &two).unwrap_err();
+    assert!(matches!(&error, Error::InUse { by, .. } if by.ends_with("one")), "{error:?}");
     world.unpublish(&id, &one).unwrap();
+    assert!(!publish(world, &two).unwrap().changed(), "alone there now");
+    assert!(matches!(publish(world, &one), Err(Error::InUse { .. })));
+    assert!(!one.exists());
     assert!(!world.publish(&id, &two, false).unwrap());
     world.unpublish(&id, &two).unwrap();
     world.unstage(&id).unwrap();
@@ -484,7 +495,7 @@ pub fn mount_options_are_kept_and_checked(world: &mut World) {
 
 pub fn a_broken_record_is_left_alone_and_the_others_go_on(world: &mut World) {
     let good = world.create("pvc-good", EXT4, 64 * MIB);
-    let damage: [(&str, fn(&std::path::Path)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("pvc-cut", |file| {
             let bytes = fs::read(file).unwrap();
             fs::write(file, &bytes[..bytes.len() / 2]).unwrap();

@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Output},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -44,6 +45,9 @@ impl Runner for Spy {
     }
 }
 
+/// Makes the host over a folder, anew after each restart.
+type MakeHost = Box<dyn Fn(&Path) -> Arc<dyn Host>>;
+
 /// One test's surroundings.
 pub struct World {
     pub engine: Engine,
@@ -51,7 +55,7 @@ pub struct World {
     pub real: bool,
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
-    host: Box<dyn Fn(&Path) -> Arc<dyn Host>>,
+    host: MakeHost,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -163,7 +167,7 @@ impl World {
                     .unwrap();
             }
             for device in self.loops() {
-                let _ = std::process::Command::new("losetup").args(["-d", &device]).output();
+                let _ = Command::new("losetup").args(["-d", &device]).output();
             }
             while !self.loops().is_empty() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
@@ -210,7 +214,7 @@ impl World {
     }
 
     pub fn publish(&self, id: &VolumeId, target: &Path, block: bool) -> Result<bool, tierce_engine::Error> {
-        let request = PublishRequest { block, readonly: false };
+        let request = PublishRequest { block, ..PublishRequest::default() };
         self.run(self.engine.publish(id, &self.staging(id), target, &request)).map(|change| change.changed())
     }
 
@@ -271,16 +275,27 @@ impl Drop for World {
                 rustix::mount::unmount(line.split(' ').nth(4).unwrap(), rustix::mount::UnmountFlags::DETACH);
         }
         for device in self.loops() {
-            let _ = std::process::Command::new("losetup").args(["-d", &device]).status();
+            let _ = Command::new("losetup").args(["-d", &device]).status();
         }
         // Sealed mount points of a failed test could not be removed.
-        let _ =
-            std::process::Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.folder.path()).status();
+        let _ = Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.folder.path()).status();
     }
 }
 
 fn sim_host(folder: &Path) -> SimHost {
     SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap()
+}
+
+/// Runs a program that must end well.
+pub fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {

@@ -389,3 +389,83 @@ fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{VolumeMode, pool::record::Format};
+
+    fn record(id: &str) -> Record {
+        Record {
+            id: id.parse().unwrap(),
+            size_bytes: 4096,
+            mode: VolumeMode::Block,
+            sector_bytes: 512,
+            format: Format::Never,
+            used: false,
+            staged_at: None,
+            label: String::new(),
+            owner: None,
+            mount_options: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn open(path: &Path, known: Option<Uuid>) -> Result<Store, PoolError> {
+        Store::open("p", path, false, known, false)
+    }
+
+    #[test]
+    fn a_volume_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), None).unwrap();
+        let one = record("one");
+        let error = store.insert(&one, |_| Err(Error::Unsupported("no".to_owned()))).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)));
+        assert!(store.load(&one.id).unwrap().is_none());
+        assert_eq!(names(&store.new).unwrap(), Vec::<String>::new(), "nothing half-made stays");
+        store.insert(&one, |_| Ok(())).unwrap();
+        assert_eq!(store.load(&one.id).unwrap().unwrap().unwrap(), one);
+        let mut other = one.clone();
+        other.size_bytes = 8192;
+        assert!(store.insert(&other, |_| Ok(())).is_err(), "an existing volume is never replaced");
+        assert_eq!(store.load(&one.id).unwrap().unwrap().unwrap(), one);
+        assert!(store.remove(&one.id).unwrap());
+        assert!(!store.remove(&one.id).unwrap());
+        assert!(store.load(&one.id).unwrap().is_none());
+        assert_eq!(store.sweep_trash(), (1, Vec::new()));
+        assert_eq!(store.sweep_trash(), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_is_never_entered() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), None).unwrap();
+        std::fs::write(elsewhere.path().join(RECORD), record::encode(&record("link"))).unwrap();
+        for within in ["volumes", "trash", "new"] {
+            std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(within).join("link")).unwrap();
+        }
+        assert!(store.load(&"link".parse().unwrap()).is_err());
+        assert!(store.save(&record("link")).is_err());
+        let (swept, problems) = store.sweep_trash();
+        assert_eq!((swept, problems.len()), (0, 1), "what is not a folder is left and told");
+        assert!(elsewhere.path().join(RECORD).exists());
+    }
+
+    #[test]
+    fn a_pool_keeps_its_id_and_another_one_is_refused_untouched() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = open(folder.path(), None).unwrap().id;
+        assert_eq!(open(folder.path(), None).unwrap().id, id);
+        assert_eq!(open(folder.path(), Some(id)).unwrap().id, id);
+        let error = open(other.path(), Some(id)).unwrap_err();
+        assert!(error.to_string().contains("is a disk not mounted?"), "{error}");
+        assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0);
+        std::fs::write(folder.path().join(MARK), "{").unwrap();
+        assert!(open(folder.path(), None).unwrap_err().reason.contains("pool.json"));
+        assert!(open(Path::new("relative"), None).unwrap_err().reason.contains("not absolute"));
+    }
+}

@@ -19,6 +19,7 @@ macro_rules! behaviours {
             bad_arguments_are_refused_before_anything_is_made
             what_does_not_exist_is_told_precisely
             out_of_space_names_the_largest_size_that_fits
+            creations_at_once_never_promise_more_than_there_is
             every_call_may_be_repeated
             every_call_works_after_a_restart
             calls_in_the_wrong_order_are_answered_and_can_be_made_good
@@ -191,6 +192,27 @@ pub fn out_of_space_names_the_largest_size_that_fits(world: &mut World) {
     let report = world.run(world.engine.reports()).remove(0).result.unwrap();
     assert_eq!((report.volumes, report.promised_bytes), (0, 0));
     assert!(report.max_volume_bytes > fits);
+}
+
+pub fn creations_at_once_never_promise_more_than_there_is(world: &mut World) {
+    let available = world.run(world.engine.reports()).remove(0).result.unwrap().available_bytes;
+    let size = available / 10;
+    let created = world.run(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..40 {
+            let engine: Engine = world.engine.clone();
+            tasks.spawn(async move {
+                match engine.create("pool", &spec(&format!("pvc-{number}"), BLOCK, size)).await {
+                    Ok(_) => 1,
+                    Err(Error::OutOfSpace { .. }) => 0,
+                    Err(other) => panic!("{other:?}"),
+                }
+            });
+        }
+        tasks.join_all().await.into_iter().sum::<u32>()
+    });
+    // Others write on the real disk meanwhile, so a little less may fit.
+    assert!((8..=10).contains(&created), "{created} tenths were promised");
 }
 
 pub fn every_call_may_be_repeated(world: &mut World) {

@@ -1,0 +1,116 @@
+//! Pools on other filesystems than the test machine's own, and full ones, on the real kernel. Needs root; skipped by name without.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+};
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use tierce_engine::{Error, Provisioning};
+use world::{BLOCK, EXT4, MIB, World, run, spec, text};
+
+/// A filesystem of 1 GiB mounted over the pool's folder for one test.
+struct Below {
+    pool: PathBuf,
+}
+
+impl Below {
+    fn mount(world: &World, filesystem: &str) -> Self {
+        let pool = world.path("pool");
+        fs::remove_dir_all(&pool).unwrap();
+        fs::create_dir(&pool).unwrap();
+        if filesystem == "tmpfs" {
+            rustix::mount::mount("none", &pool, "tmpfs", MountFlags::empty(), Some(c"size=1g")).unwrap();
+        } else {
+            let image = world.path("below.img");
+            File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
+            run(&format!("mkfs.{filesystem}"), &["-q", text(&image)]);
+            run("mount", &["-o", "loop", text(&image), text(&pool)]);
+        }
+        Self { pool }
+    }
+}
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.pool, UnmountFlags::DETACH);
+    }
+}
+
+/// A world whose pool lies on that filesystem.
+fn world_on(filesystem: &str, provisioning: Provisioning) -> Option<(World, Below)> {
+    let mut world = World::real()?;
+    let below = Below::mount(&world, filesystem);
+    world.provisioning = provisioning;
+    world.restart();
+    Some((world, below))
+}
+
+#[test]
+fn a_volume_lives_on_pools_of_every_filesystem() {
+    for filesystem in ["ext4", "xfs", "btrfs", "tmpfs"] {
+        for provisioning in [Provisioning::Thin, Provisioning::Thick] {
+            let Some((world, below)) = world_on(filesystem, provisioning) else { return };
+            let id = world.create("pvc-1", EXT4, 200 * MIB);
+            let allocated = fs::metadata(world.image("pvc-1")).unwrap().blocks() * 512;
+            match provisioning {
+                Provisioning::Thin => assert!(allocated < MIB, "{filesystem}: {allocated}"),
+                Provisioning::Thick => assert!(allocated >= 200 * MIB, "{filesystem}: {allocated}"),
+            }
+            world.stage(&id, false).unwrap();
+            fs::write(world.staging(&id).join("precious"), vec![7; 1 << 20]).unwrap();
+            let report = world.run(world.engine.reports()).remove(0).result.unwrap();
+            println!("{filesystem} {provisioning:?}: direct I/O {:?}", report.direct_io);
+            assert!(report.direct_io.is_some());
+            assert!(report.capacity_bytes <= 1024 * MIB, "{report:?}");
+            world.unstage(&id).unwrap();
+            world.run(world.engine.grow(&id, 300 * MIB)).unwrap();
+            world.stage(&id, false).unwrap();
+            assert_eq!(fs::read(world.staging(&id).join("precious")).unwrap(), vec![7; 1 << 20]);
+            assert!(world.run(world.engine.stats(&id, &world.staging(&id))).unwrap().total_bytes > 260 * MIB);
+            world.unstage(&id).unwrap();
+            world.delete(&id).unwrap();
+            // The trash must be empty before the filesystem below can go.
+            world.run(world.engine.recover());
+            drop(below);
+        }
+    }
+}
+
+#[test]
+fn a_full_filesystem_says_so_and_heals() {
+    let Some((world, _below)) = world_on("ext4", Provisioning::Thick) else { return };
+    let room = |world: &World| world.run(world.engine.reports()).remove(0).result.unwrap().max_volume_bytes;
+    // Somebody else fills the disk behind our back.
+    let filler = world.path("pool/somebody-elses");
+    let before = room(&world);
+    let file = File::create(&filler).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, before - 64 * MIB).unwrap();
+    assert!(room(&world) <= 64 * MIB);
+    let error = world.run(world.engine.create("pool", &spec("pvc-1", BLOCK, 128 * MIB))).unwrap_err();
+    assert!(matches!(error, Error::OutOfSpace { largest, .. } if largest <= 64 * MIB), "{error:?}");
+    assert_eq!(fs::read_dir(world.path("pool/new")).unwrap().count(), 0, "nothing half-made is left");
+    let id = world.create("pvc-2", BLOCK, 32 * MIB);
+    let error = world.run(world.engine.grow(&id, 256 * MIB)).unwrap_err();
+    assert!(matches!(error, Error::OutOfSpace { .. }), "{error:?}");
+    assert_eq!(world.run(world.engine.get(&id)).unwrap().unwrap().size_bytes, 32 * MIB);
+    fs::remove_file(&filler).unwrap();
+    drop(file);
+    world.run(world.engine.grow(&id, 256 * MIB)).unwrap();
+    world.create("pvc-1", BLOCK, 128 * MIB);
+}
+
+#[test]
+fn the_space_of_a_deleted_volume_can_be_given_out_at_once() {
+    let Some((world, _below)) = world_on("ext4", Provisioning::Thick) else { return };
+    let most = world.run(world.engine.reports()).remove(0).result.unwrap().max_volume_bytes / 4 * 3;
+    for round in 0..5 {
+        let id = world.create(&format!("pvc-{round}"), BLOCK, most);
+        assert!(world.delete(&id).unwrap());
+    }
+}

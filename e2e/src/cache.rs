@@ -1,5 +1,6 @@
 //! What is expensive to make is kept in the user's cache folder under a key of what it was made from.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -21,6 +22,7 @@ pub struct Key(Sha256);
 
 impl Key {
     /// Adds text or bytes, with their length, so that neighbours can't run into each other.
+    #[must_use]
     pub fn with(mut self, part: impl AsRef<[u8]>) -> Self {
         let part = part.as_ref();
         self.0.update(part.len().to_le_bytes());
@@ -36,8 +38,16 @@ impl Key {
 
     /// The first 16 hexadecimal digits: enough for a cache.
     pub fn finish(self) -> String {
-        self.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0.finalize()[..8])
     }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
 }
 
 /// Makes `place` with `make`, which is given a temporary path beside it; the result appears whole or not at all.

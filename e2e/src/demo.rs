@@ -19,7 +19,7 @@ const VOLUME: &str = "my-data";
 /// Plays the whole story on a cluster of its own. Fails where reality differs from it.
 pub fn run(profile: Profile) -> Result<()> {
     let machine = Machine::look()?;
-    let mut story = Story::begin();
+    let story = Story::begin();
     story.tell("Tierce on a real Kubernetes: etcd, API server, scheduler, kubelet, containerd, Helm");
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
@@ -27,10 +27,10 @@ pub fn run(profile: Profile) -> Result<()> {
     archives.extend(ours.archives.clone());
     story.step("programs and images are built");
     let cluster = Cluster::up(NAME, 1, archives, tools, Lifetime::WithUs)?;
-    let result = play(&cluster, &ours, &mut story);
+    let result = play(&cluster, &ours, &story);
     if let Err(error) = &result {
         story.tell(&format!("\nThe story stops here: {error:#}"));
-        story.tell(&diagnosis(&cluster));
+        story.tell(&cluster.diagnosis());
     }
     cluster::down(NAME)?;
     result?;
@@ -39,7 +39,7 @@ pub fn run(profile: Profile) -> Result<()> {
     Ok(())
 }
 
-fn play(cluster: &Cluster, ours: &ours::Ours, story: &mut Story) -> Result<()> {
+fn play(cluster: &Cluster, ours: &ours::Ours, story: &Story) -> Result<()> {
     story.step("a cluster of one node is Ready, in namespaces of its own");
     install::install(cluster, ours, &[])?;
     story.step("$ helm install tierce charts/tierce --namespace tierce-system --create-namespace --wait");
@@ -142,27 +142,12 @@ fn remains(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Waits for something that no single watch tells.
 fn wait(what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !done()? {
         ensure!(Instant::now() < deadline, "waited 60 s for {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())
-}
-
-/// What somebody would look at first.
-fn diagnosis(cluster: &Cluster) -> String {
-    let mut text = String::new();
-    for question in [
-        "get volumes,pvc,pv,nodevolumes,pods --all-namespaces -o wide",
-        "get events --all-namespaces --field-selector type=Warning",
-        "logs --namespace tierce-system daemonset/tierce-node --tail 15",
-        "logs --namespace tierce-system deployment/tierce-controller --tail 15",
-    ] {
-        let answer = cluster.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
-        text.push_str(&format!("$ kubectl {question}\n{answer}\n"));
-    }
-    text
 }
 
 /// Prints with the time since the begin.
@@ -173,17 +158,17 @@ impl Story {
         Self(Instant::now())
     }
 
-    fn step(&mut self, what: &str) {
+    fn step(&self, what: &str) {
         self.tell(&format!("{:6.1} s  {what}", self.0.elapsed().as_secs_f64()));
     }
 
-    fn show(&mut self, output: &str) {
+    fn show(&self, output: &str) {
         for line in output.lines() {
             self.tell(&format!("    {line}"));
         }
     }
 
-    fn tell(&mut self, text: &str) {
+    fn tell(&self, text: &str) {
         println!("{text}");
         std::io::stdout().flush().ok();
     }

@@ -1,5 +1,6 @@
 //! What the kernel keeps beyond a cluster's namespaces: loop devices and cgroup folders.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,9 @@ pub struct Loop {
     /// The inode of that file.
     #[serde(rename = "back-ino")]
     pub inode: u64,
+    /// The disk of that file: `254:0`, padded with blanks.
+    #[serde(rename = "back-maj:min")]
+    pub disk: String,
 }
 
 /// All attached loop devices of this machine.
@@ -42,7 +46,7 @@ pub fn loops() -> Result<Vec<Loop>> {
         "--list",
         "--json",
         "--output",
-        "NAME,BACK-FILE,BACK-INO",
+        "NAME,BACK-FILE,BACK-INO,BACK-MAJ:MIN",
     ]))?;
     // Nothing attached: nothing printed.
     if text.trim().is_empty() {
@@ -51,27 +55,25 @@ pub fn loops() -> Result<Vec<Loop>> {
     Ok(serde_json::from_str::<Listing>(&text)?.loopdevices)
 }
 
-/// The loop devices whose file lies, or lay until it was deleted, below `folder`. `losetup` shows a path as its
-/// mount namespace saw it when attached, so files are also found by their inode.
+/// The loop devices whose file lies below `folder`. A node attaches its files under the paths that it sees, such as
+/// `/var/lib/…`, so the path says nothing here: files are recognised by their disk and inode.
 pub fn loops_below(folder: &Path, loops: &[Loop]) -> Vec<Loop> {
-    let mut inodes = Vec::new();
-    collect_inodes(folder, &mut inodes);
-    loops.iter().filter(|one| belongs(one, folder, &inodes)).cloned().collect()
+    if loops.is_empty() {
+        return Vec::new();
+    }
+    let mut files = BTreeSet::new();
+    collect_files(folder, &mut files);
+    loops.iter().filter(|one| files.contains(&(one.disk.trim().to_owned(), one.inode))).cloned().collect()
 }
 
-fn belongs(one: &Loop, folder: &Path, inodes: &[u64]) -> bool {
-    let below = one.file.as_ref().is_some_and(|file| Path::new(file).starts_with(folder));
-    let image = one.file.as_ref().is_some_and(|file| file.contains("/lib/tierce/"));
-    below || (image && inodes.contains(&one.inode))
-}
-
-fn collect_inodes(folder: &Path, found: &mut Vec<u64>) {
+fn collect_files(folder: &Path, found: &mut BTreeSet<(String, u64)>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
-            collect_inodes(&entry.path(), found);
+            collect_files(&entry.path(), found);
         } else if metadata.is_file() {
-            found.push(metadata.ino());
+            let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+            found.insert((format!("{major}:{minor}"), metadata.ino()));
         }
     }
 }
@@ -143,18 +145,26 @@ fn remove_tree(folder: &Path) {
 mod tests {
     use super::*;
 
-    fn attached(file: &str, inode: u64) -> Loop {
-        Loop { name: "/dev/loop0".into(), file: Some(file.to_owned()), inode }
-    }
-
     #[test]
-    fn only_loops_over_our_own_files_are_ours() {
-        let folder = Path::new("/var/tmp/tierce-e2e/x");
-        let inodes = [7, 8];
-        assert!(belongs(&attached("/var/tmp/tierce-e2e/x/nodes/a", 1), folder, &inodes));
-        assert!(belongs(&attached("/var/lib/tierce/pools/hdd/volumes/v/data.img", 7), folder, &inodes));
-        assert!(!belongs(&attached("/var/lib/tierce/pools/hdd/volumes/v/data.img", 9), folder, &inodes));
-        assert!(!belongs(&attached("/var/tmp/tierce-e2e/xy/nodes/a", 1), folder, &inodes));
-        assert!(!belongs(&attached("/home/me/disk.img", 7), folder, &inodes));
+    fn only_loops_over_files_of_the_folder_are_found_whatever_their_path_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/data.img");
+        std::fs::create_dir(folder.path().join("deep")).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        let metadata = file.metadata().unwrap();
+        let disk = format!("{}:{}", rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let attached = |name: &str, inode: u64, disk: &str| Loop {
+            name: name.into(),
+            file: Some("/var/lib/tierce/data.img".to_owned()),
+            inode,
+            disk: format!("  {disk}  "),
+        };
+        let loops = [
+            attached("ours", metadata.ino(), &disk),
+            attached("another file", metadata.ino() + 1, &disk),
+            attached("another disk", metadata.ino(), "999:9"),
+        ];
+        let found = loops_below(folder.path(), &loops);
+        assert_eq!(found.iter().map(|one| one.name.to_str().unwrap()).collect::<Vec<_>>(), ["ours"]);
     }
 }

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(50);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// A program to keep running: its command line, its log, and when it should not run.
-pub struct Service {
+pub(super) struct Service {
     /// Its name in messages.
     pub name: String,
     /// The program and its arguments.
@@ -35,20 +35,20 @@ enum Condition {
 
 /// The services of this namespace.
 #[derive(Default)]
-pub struct Init {
+pub(super) struct Init {
     services: Vec<(Service, Condition)>,
 }
 
 impl Init {
     /// Starts a service now and keeps it running from then on.
-    pub fn start(&mut self, service: Service) -> Result<()> {
+    pub(super) fn start(&mut self, service: Service) -> Result<()> {
         let pid = spawn(&service)?;
         self.services.push((service, Condition::Running(pid)));
         Ok(())
     }
 
     /// Never returns: the namespace ends when its PID 1 is killed.
-    pub fn run(mut self) -> Result<()> {
+    pub(super) fn run(mut self) -> Result<()> {
         loop {
             self.reap();
             for (service, condition) in &mut self.services {

@@ -159,6 +159,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// What somebody would look at first when something failed.
+    pub fn diagnosis(&self) -> String {
+        let mut text = Vec::new();
+        for question in [
+            "get volumes,pvc,pv,nodevolumes,pods --all-namespaces -o wide",
+            "get events --all-namespaces --field-selector type=Warning",
+            "logs --namespace tierce-system --selector app.kubernetes.io/component=node --tail 25",
+            "logs --namespace tierce-system --selector app.kubernetes.io/component=controller \
+             --container tierce-controller --tail 25",
+        ] {
+            let answer = self.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
+            text.push(format!("$ kubectl {question}\n{answer}"));
+        }
+        text.push(format!("supervisor: {}", command::tail(&self.state.log("supervisor"), 5)));
+        text.join("\n")
+    }
+
     fn launch(&self, lifetime: Lifetime) -> Result<()> {
         let log = File::create(self.state.log("supervisor"))?;
         let mut line: Vec<&str> = Vec::new();

@@ -81,7 +81,7 @@ fn import(spec: &Spec) -> Result<()> {
 }
 
 /// Loads an image archive with a `ctr` that runs on the node.
-pub fn import_into(ctr: &mut Command, spec: &Spec, archive: &Path) -> Result<()> {
+pub(super) fn import_into(ctr: &mut Command, spec: &Spec, archive: &Path) -> Result<()> {
     ctr.args(["--address", node_config::SOCKET, "--namespace=k8s.io", "images", "import"])
         .args(["--snapshotter", &spec.host.snapshotter])
         .arg(archive);

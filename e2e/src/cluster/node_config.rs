@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::layout::{Node, Spec, State};
 
 /// containerd's socket, at the same path on every node.
-pub const SOCKET: &str = "/run/containerd/containerd.sock";
+pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
 /// The image that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:tierce-e2e";
 
 /// Where the files were written.
-pub struct Files {
+pub(super) struct Files {
     /// containerd's TOML.
     pub containerd: PathBuf,
     /// The kubelet's configuration, in JSON.
@@ -21,7 +21,7 @@ pub struct Files {
 }
 
 /// Writes all files of a node.
-pub fn write(state: &State, spec: &Spec, node: Node) -> Result<Files> {
+pub(super) fn write(state: &State, spec: &Spec, node: Node) -> Result<Files> {
     let folder = state.node(node).join("config");
     let cni = folder.join("cni");
     std::fs::create_dir_all(&cni)?;

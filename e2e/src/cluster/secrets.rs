@@ -16,18 +16,17 @@ pub fn make(state: &State, nodes: u8) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
     let authority = certificates(&folder, &CONTROL_ADDRESS.to_string())?;
-    let mut tokens = String::new();
     let admin = token()?;
-    tokens.push_str(&format!("{admin},admin,admin,\"system:masters\"\n"));
+    let mut tokens = vec![format!("{admin},admin,admin,\"system:masters\"")];
     let server = format!("https://{CONTROL_ADDRESS}");
     write(&state.kubeconfig("admin"), &kubeconfig(&server, &authority, &admin))?;
     for node in (1..=nodes).map(Node) {
         let secret = token()?;
         let name = node.name();
-        tokens.push_str(&format!("{secret},system:node:{name},{name},\"system:nodes\"\n"));
+        tokens.push(format!("{secret},system:node:{name},{name},\"system:nodes\""));
         write(&state.kubeconfig(&name), &kubeconfig(&server, &authority, &secret))?;
     }
-    write(&folder.join("tokens.csv"), &tokens)
+    write(&folder.join("tokens.csv"), &tokens.join("\n"))
 }
 
 /// Writes `ca.pem`, `server.pem`, `server.key` (for `address` and the Service's address) and
@@ -61,7 +60,7 @@ pub fn certificates(folder: &Path, address: &str) -> Result<String> {
 pub fn token() -> Result<String> {
     let mut bytes = [0_u8; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::cache::hex(&bytes))
 }
 
 /// A kubeconfig in JSON, which is YAML too.

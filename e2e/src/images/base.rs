@@ -14,7 +14,7 @@ const UNUSED: &str = r#"cd "$1" && rm -rf usr/share/doc usr/share/man usr/share/
 usr/share/python3 usr/lib/python3* usr/bin/python3* usr/lib/*/gconv"#;
 
 /// The tar of the root, of this machine's own release, so that programs built here find their C library.
-pub fn ensure() -> Result<(PathBuf, String)> {
+pub(super) fn ensure() -> Result<(PathBuf, String)> {
     let release = release(&std::fs::read_to_string("/etc/os-release")?).context(
         "the images are made from Debian or Ubuntu packages, and /etc/os-release names no release",
     )?;

@@ -30,7 +30,7 @@ fn single(program: &Path, name: &str) -> Result<PathBuf> {
     // The tools' folder is named after what they were built from.
     let key = cache::Key::default().with(name).with(program.to_string_lossy().as_bytes());
     archive(&file, key, |place| {
-        let layer = oci::Layer::new().folder("tmp", 0o1777)?.program(&file, program)?.finish()?;
+        let layer = oci::Layer::empty().folder("tmp", 0o1777)?.program(&file, program)?.finish()?;
         let entrypoint = format!("/{file}");
         let config = oci::Config { entrypoint: vec![&entrypoint], ..oci::Config::default() };
         oci::write(place, name, &config, &layer)
@@ -41,7 +41,7 @@ fn busybox() -> Result<PathBuf> {
     let program = command::find("busybox").context("busybox is missing; run e2e/setup.sh")?;
     let key = cache::Key::default().with(BUSYBOX).with_file(&program)?;
     archive("busybox", key, |place| {
-        let mut layer = oci::Layer::new();
+        let mut layer = oci::Layer::empty();
         for folder in ["bin", "etc", "root", "var", "mnt"] {
             layer = layer.folder(folder, 0o755)?;
         }

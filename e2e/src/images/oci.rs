@@ -22,7 +22,7 @@ pub struct Layer(tar::Builder<Vec<u8>>);
 
 impl Layer {
     /// A layer without files.
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self(tar::Builder::new(Vec::new()))
     }
 
@@ -108,7 +108,7 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::cache::hex(&Sha256::digest(bytes))
 }
 
 /// The name that image indexes use for this machine's architecture.

@@ -213,24 +213,28 @@ impl Pod {
     }
 
     /// Runs this before it is Ready.
+    #[must_use]
     pub fn runs(mut self, script: &str) -> Self {
         script.clone_into(&mut self.script);
         self
     }
 
     /// Mounts a claim at `/<claim>`.
+    #[must_use]
     pub fn mounts(mut self, claim: &str) -> Self {
         self.claims.push(claim.to_owned());
         self
     }
 
     /// Has a claim's raw device at `/dev/<claim>`.
+    #[must_use]
     pub fn has_device(mut self, claim: &str) -> Self {
         self.devices.push(claim.to_owned());
         self
     }
 
     /// Is scheduled to this node only.
+    #[must_use]
     pub fn on(mut self, node: Node) -> Self {
         self.node = Some(node.name());
         self

@@ -16,7 +16,7 @@ use self::bed::{Bed, Skip};
 use crate::cluster::{self, Cluster, Lifetime};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
-use crate::{command, images, install, tools};
+use crate::{images, install, tools};
 
 /// The cluster's name.
 const NAME: &str = "suite";
@@ -66,7 +66,7 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
         return result;
     }
     if result.is_err() {
-        println!("{}", diagnosis(&cluster));
+        println!("{}", cluster.diagnosis());
     }
     cluster::down(NAME)?;
     result?;
@@ -131,20 +131,4 @@ fn run_one(cluster: &Cluster, images: &Ours, test: &Test) -> Result<()> {
     }
     cluster.kubectl(&format!("delete namespace {name} --timeout=90s"))?;
     bed.until_nothing_is_left()
-}
-
-/// What somebody would look at first.
-pub fn diagnosis(cluster: &Cluster) -> String {
-    let mut text = String::new();
-    for question in [
-        "get volumes,pvc,pv,nodevolumes,pods --all-namespaces -o wide",
-        "get events --all-namespaces --field-selector type=Warning",
-        "logs --namespace tierce-system daemonset/tierce-node --tail 25",
-        "logs --namespace tierce-system deployment/tierce-controller --container tierce-controller --tail 25",
-    ] {
-        let answer = cluster.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
-        text.push_str(&format!("$ kubectl {question}\n{answer}\n"));
-    }
-    text.push_str(&format!("supervisor: {}\n", command::tail(&cluster.state().log("supervisor"), 5)));
-    text
 }

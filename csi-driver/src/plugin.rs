@@ -43,6 +43,9 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         names::DRIVER,
         env!("CARGO_PKG_VERSION"),
         [
+            // Not served here: every program of a plugin answers with what all of them can do together
+            // (CSI specification, GetPluginCapabilities).
+            claim(service::Type::ControllerService),
             claim(service::Type::VolumeAccessibilityConstraints),
             claim_expansion(volume_expansion::Type::Online),
         ],
@@ -94,7 +97,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         },
         say_when_synced,
         async {
-            kubernetes.await;
+            Box::pin(kubernetes).await;
             anyhow::Ok(())
         },
     )?;

@@ -63,6 +63,8 @@ fn csi_sanity(stand: &Stand, program: &Path, access_type: &str) -> Result<()> {
         .arg(format!("--csi.testvolumeaccesstype={access_type}"))
         .arg(format!("--csi.testvolumesize={}", 64 * MIB))
         .arg(format!("--csi.testvolumeexpandsize={}", 96 * MIB))
+        // A minute where all is well; one failure can make the next ones wait for their deadlines.
+        .arg("--ginkgo.timeout=5m")
         .arg("--ginkgo.no-color")
         .arg(format!("--ginkgo.json-report={}", report(folder, access_type).display()));
     let log = File::create(printed(folder, access_type))?;

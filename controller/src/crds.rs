@@ -31,7 +31,9 @@ pub enum CrdsError {
         source: kube::runtime::wait::Error,
     },
     /// Not in time.
-    #[error("CustomResourceDefinition {0} is not served within {PATIENCE:?}: `kubectl describe crd {0}` says why")]
+    #[error(
+        "CustomResourceDefinition {0} is not served within {PATIENCE:?}: `kubectl describe crd {0}` says why"
+    )]
     NotEstablished(String),
 }
 

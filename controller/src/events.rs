@@ -22,7 +22,8 @@ impl fmt::Debug for Events {
 impl Events {
     /// As this replica.
     pub fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: "tierce-controller".into(), instance: Some(identity.to_owned()) };
+        let reporter =
+            Reporter { controller: "tierce-controller".into(), instance: Some(identity.to_owned()) };
         Self(Recorder::new(client, reporter))
     }
 

@@ -110,7 +110,9 @@ impl Candidate {
                                 info!(lease = self.name, me = self.me, "leading");
                                 return Held { candidate: self, lease };
                             }
-                            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                            Err(kube::Error::Api(status))
+                                if status.is_conflict() || status.is_already_exists() =>
+                            {
                                 debug!("another one was faster");
                             }
                             Err(error) => warn!(%error, "cannot take the lease"),
@@ -164,7 +166,8 @@ impl Held {
                 () = sleep_until(Instant::now() + RENEW) => {}
             }
             while let Err(error) = self.renew(renewed + GIVE_UP).await {
-                if matches!(&error, Some(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found()) {
+                if matches!(&error, Some(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found())
+                {
                     warn!("somebody else wrote the lease");
                     if !self.still_ours().await {
                         return false;
@@ -197,7 +200,8 @@ impl Held {
 
     /// Our own write may have been carried out although its answer was lost.
     async fn still_ours(&mut self) -> bool {
-        let Ok(Ok(Some(lease))) = timeout(RETRY, self.candidate.leases.get_opt(&self.candidate.name)).await else {
+        let Ok(Ok(Some(lease))) = timeout(RETRY, self.candidate.leases.get_opt(&self.candidate.name)).await
+        else {
             return false;
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
@@ -235,7 +239,12 @@ mod tests {
             ("another's, fresh", held_by(Some("you"), Some(15)), at(20), Decision::WaitUntil(at(35))),
             ("another's, about to end", held_by(Some("you"), Some(15)), at(6), Decision::WaitUntil(at(21))),
             ("another's, run out", held_by(Some("you"), Some(15)), at(5), Decision::Take),
-            ("another's, of a longer duration", held_by(Some("you"), Some(60)), at(5), Decision::WaitUntil(at(65))),
+            (
+                "another's, of a longer duration",
+                held_by(Some("you"), Some(60)),
+                at(5),
+                Decision::WaitUntil(at(65)),
+            ),
             ("another's, without a duration", held_by(Some("you"), None), at(6), Decision::WaitUntil(at(21))),
             ("another's, with nonsense", held_by(Some("you"), Some(-1)), at(6), Decision::WaitUntil(at(21))),
         ] {
@@ -249,7 +258,7 @@ mod tests {
         let first = next(None, "a", now);
         assert_eq!(first.lease_transitions, Some(1));
         let renewed = next(Some(&first), "a", now);
-        assert_eq!((renewed.lease_transitions, renewed.acquire_time), (Some(1), first.acquire_time.clone()));
+        assert_eq!((renewed.lease_transitions, &renewed.acquire_time), (Some(1), &first.acquire_time));
         let released = next(Some(&renewed), "", now);
         assert_eq!((released.holder_identity.as_deref(), released.lease_transitions), (Some(""), Some(1)));
         assert_eq!(next(Some(&released), "b", now).lease_transitions, Some(2));

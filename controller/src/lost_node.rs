@@ -4,6 +4,7 @@
 
 use crate::index::{Device, Index};
 use crate::queue::Next;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -51,7 +52,8 @@ impl LostNodes {
     /// Looks at one node.
     pub async fn look(&self, node: &str) -> Next {
         let (is_there, leaving, has_report) = self.index.read(|state| {
-            let leaving = state.devices_on(node).filter(|device| device.deleting_since.is_some() && device.on_node);
+            let leaving =
+                state.devices_on(node).filter(|device| device.deleting_since.is_some() && device.on_node);
             (state.has_node(node), leaving.cloned().collect::<Vec<_>>(), state.reports.exists(node))
         });
         match decide(is_there, self.gone_for(node, is_there), self.grace) {
@@ -70,9 +72,18 @@ impl LostNodes {
     }
 
     async fn let_go(&self, node: &str, leaving: &[Arc<Device>], has_report: bool) -> Result<(), kube::Error> {
+        // A watch that started anew may show an older state for a moment; the last word is the API server's.
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        if nodes.get_metadata_opt(node).await?.is_some() {
+            return Ok(());
+        }
         let devices: Api<NodeVolume> = Api::all(self.client.clone());
         for device in leaving {
-            info!(node, id = device.id, "the node is lost: its volume that was to be deleted counts as deleted");
+            info!(
+                node,
+                id = device.id,
+                "the node is lost: its volume that was to be deleted counts as deleted"
+            );
             // All finalizers are ours: nobody else has business with a NodeVolume.
             let patch = json!({"metadata": {
                 "finalizers": null, "uid": device.uid, "resourceVersion": device.resource_version,

@@ -28,7 +28,8 @@ async fn main() -> anyhow::Result<()> {
         http::header::USER_AGENT,
         http::HeaderValue::from_static(concat!("tierce-controller/", env!("CARGO_PKG_VERSION"))),
     ));
-    let client = Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
+    let client =
+        Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
     match cli.command {
         Some(Command::Crds(Crds::Apply)) => Ok(crds::apply(&client).await?),
         None => serve(client, &cli.serve).await,

@@ -62,7 +62,8 @@ impl Collector for Objects {
             let mut phases = BTreeMap::<String, i64>::new();
             for (_, volume) in state.volumes.iter() {
                 let phase = volume.status.as_ref().and_then(|status| status.phase);
-                *phases.entry(phase.map_or_else(|| "None".to_owned(), |p| format!("{p:?}"))).or_default() += 1;
+                *phases.entry(phase.map_or_else(|| "None".to_owned(), |p| format!("{p:?}"))).or_default() +=
+                    1;
             }
             let mut node_volumes = BTreeMap::<(String, String), i64>::new();
             for (_, device) in state.devices.iter() {
@@ -84,12 +85,14 @@ impl Collector for Objects {
         for ((node, pool), count) in node_volumes {
             ConstGauge::new(count).encode(family.encode_family(&[("node", node), ("pool", pool)])?)?;
         }
-        let mut family = gauge(&mut encoder, "tierce_unreadable_objects", "Objects that are left alone, by kind")?;
+        let mut family =
+            gauge(&mut encoder, "tierce_unreadable_objects", "Objects that are left alone, by kind")?;
         for (kind, count) in unreadable {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
         }
-        let mut family = gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
+        let mut family =
+            gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
         for offer in free {
             let bytes = i64::try_from(offer.free).unwrap_or(i64::MAX);
             let labels = [("node", offer.node), ("pool", offer.pool), ("tier", offer.tier)];

@@ -204,7 +204,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Runs the queue for `seconds` of (paused) time; every key at work is logged with its moment.
-    async fn log_of(queue: &Queue<&'static str>, seconds: u64, next: fn(usize) -> Next) -> Vec<(u128, &'static str)> {
+    async fn log_of(
+        queue: &Queue<&'static str>,
+        seconds: u64,
+        next: fn(usize) -> Next,
+    ) -> Vec<(u128, &'static str)> {
         let (log, count) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
         let (start, shutdown) = (Instant::now(), CancellationToken::new());
         let until = shutdown.clone();

@@ -43,13 +43,17 @@ pub enum ArgumentError {
         limit: u64,
     },
     /// An access mode that needs the data on several nodes.
-    #[error("access mode {0} is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod")]
+    #[error(
+        "access mode {0} is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod"
+    )]
     AccessMode(String),
     /// Block and mount at once.
     #[error("a volume is either a filesystem or a block device, not both")]
     TwoModes,
     /// Two filesystems at once, or another one than the Volume's.
-    #[error("filesystem {0} is asked for, but also {1}: leave csi.storage.k8s.io/fstype out of the StorageClass")]
+    #[error(
+        "filesystem {0} is asked for, but also {1}: leave csi.storage.k8s.io/fstype out of the StorageClass"
+    )]
     TwoFilesystems(String, String),
     /// A filesystem that Tierce does not make.
     #[error("filesystem {0:?} is not one of ext4, xfs, btrfs")]
@@ -206,8 +210,16 @@ mod tests {
             (MI + 1, MI + 2, "no volume has from 1048577 to 1048578: sizes are whole mebibytes, at most 1Pi"),
             (2 * MI, MI, "no volume has from 2Mi to 1Mi: sizes are whole mebibytes, at most 1Pi"),
             (0, 5, "no volume has from 0 to 5: sizes are whole mebibytes, at most 1Pi"),
-            ((1 << 50) + 1, 0, "no volume has from 1125899906842625 to 1Pi: sizes are whole mebibytes, at most 1Pi"),
-            (i64::MAX, 0, "no volume has from 9223372036854775807 to 1Pi: sizes are whole mebibytes, at most 1Pi"),
+            (
+                (1 << 50) + 1,
+                0,
+                "no volume has from 1125899906842625 to 1Pi: sizes are whole mebibytes, at most 1Pi",
+            ),
+            (
+                i64::MAX,
+                0,
+                "no volume has from 9223372036854775807 to 1Pi: sizes are whole mebibytes, at most 1Pi",
+            ),
         ] {
             assert_eq!(size(required, limit), Err(message.to_owned()), "{required} {limit}");
         }
@@ -225,7 +237,8 @@ mod tests {
     fn one_shape_serves_all_capabilities_or_the_reason_is_told() {
         let block = || Some(AccessType::Block(BlockVolume {}));
         let writer = Mode::SingleNodeWriter;
-        let shape = Shape::of(&[capability(mount(""), writer), capability(mount("xfs"), Mode::SingleNodeReaderOnly)]);
+        let shape =
+            Shape::of(&[capability(mount(""), writer), capability(mount("xfs"), Mode::SingleNodeReaderOnly)]);
         assert_eq!(shape.unwrap(), Shape { mode: VolumeMode::Filesystem, filesystem: Some(Filesystem::Xfs) });
         assert_eq!(Shape::of(&[capability(block(), writer)]).unwrap().mode, VolumeMode::Block);
         for (capabilities, message) in [
@@ -253,7 +266,8 @@ mod tests {
 
     #[test]
     fn topologies_name_nodes_or_nothing() {
-        let on = |node: &str| Topology { segments: [(names::TOPOLOGY_NODE.to_owned(), node.to_owned())].into() };
+        let on =
+            |node: &str| Topology { segments: [(names::TOPOLOGY_NODE.to_owned(), node.to_owned())].into() };
         let zone = Topology { segments: [("zone".to_owned(), "z".to_owned())].into() };
         let required = |requisite: Vec<Topology>, preferred: Vec<Topology>| {
             nodes(Some(&TopologyRequirement { requisite, preferred }))

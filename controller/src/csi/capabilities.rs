@@ -2,7 +2,8 @@
 
 use tierce_proto::csi::controller_service_capability::{Rpc, Type, rpc};
 use tierce_proto::csi::{
-    ControllerServiceCapability, PluginCapability, plugin_capability::service, plugin_capability::volume_expansion,
+    ControllerServiceCapability, PluginCapability, plugin_capability::service,
+    plugin_capability::volume_expansion,
 };
 use tierce_runtime::identity;
 

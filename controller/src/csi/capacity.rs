@@ -54,13 +54,24 @@ mod tests {
             (Some("hdd"), Some(Topology::default()), 0, 0),
             (Some("nvme"), None, 0, 0),
         ] {
-            let parameters = tier.map(|tier: &str| ("tier".to_owned(), tier.to_owned())).into_iter().collect();
-            let request =
-                GetCapacityRequest { parameters, accessible_topology: place, ..GetCapacityRequest::default() };
+            let parameters =
+                tier.map(|tier: &str| ("tier".to_owned(), tier.to_owned())).into_iter().collect();
+            let request = GetCapacityRequest {
+                parameters,
+                accessible_topology: place,
+                ..GetCapacityRequest::default()
+            };
             let answer = capacity(&offers, &request);
-            assert_eq!((answer.available_capacity, answer.maximum_volume_size), (available, Some(largest)), "{request:?}");
+            assert_eq!(
+                (answer.available_capacity, answer.maximum_volume_size),
+                (available, Some(largest)),
+                "{request:?}"
+            );
         }
-        let typing_error = GetCapacityRequest { parameters: [("teir".into(), "hdd".into())].into(), ..GetCapacityRequest::default() };
+        let typing_error = GetCapacityRequest {
+            parameters: [("teir".into(), "hdd".into())].into(),
+            ..GetCapacityRequest::default()
+        };
         assert_eq!(capacity(&offers, &typing_error).available_capacity, 0);
     }
 }

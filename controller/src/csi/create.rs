@@ -11,9 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
-use tierce_crds::{
-    ClaimReference, Filesystem, NodeVolumeSpec, VolumeMode, format_bytes, names,
-};
+use tierce_crds::{ClaimReference, Filesystem, NodeVolumeSpec, VolumeMode, format_bytes, names};
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
 
@@ -172,7 +170,8 @@ impl Wanted {
     async fn hear_the_volume(&mut self, service: &ControllerService) -> Result<(), CreateError> {
         let Some(claim) = &self.claim else { return Ok(()) };
         let found = service.volume_of(claim).await;
-        let Some(volume) = found.map_err(|source| CreateError::Api { what: "read the Volume", source })? else {
+        let Some(volume) = found.map_err(|source| CreateError::Api { what: "read the Volume", source })?
+        else {
             return Ok(());
         };
         match (volume.spec.filesystem, self.shape.filesystem) {
@@ -227,12 +226,17 @@ impl Wanted {
         let differs = |field, has: String, asked: String| {
             Err(CreateError::OtherParameters { id: self.id.clone(), field, has, asked })
         };
-        let filesystem = |filesystem: Option<Filesystem>| filesystem.map_or("none".to_owned(), |fs| fs.to_string());
+        let filesystem =
+            |filesystem: Option<Filesystem>| filesystem.map_or("none".to_owned(), |fs| fs.to_string());
         if !self.size.accepts(device.promise()) {
             return differs("size", format_bytes(device.promise()), format_bytes(self.size.bytes));
         }
         if device.mode != self.shape.mode {
-            return differs("volume mode", device.mode.as_str().to_owned(), self.shape.mode.as_str().to_owned());
+            return differs(
+                "volume mode",
+                device.mode.as_str().to_owned(),
+                self.shape.mode.as_str().to_owned(),
+            );
         }
         if device.filesystem != self.filesystem() {
             return differs("filesystem", filesystem(device.filesystem), filesystem(self.filesystem()));
@@ -258,7 +262,8 @@ async fn make(
     let (device, _reservation) = match known {
         Some(device) => (found(service, wanted, device).await?, None),
         None => {
-            let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
+            let (place, reservation) =
+                service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
             let api = |source| CreateError::Api { what: "create the NodeVolume", source };
             let written = service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)?;
             let device = match written {

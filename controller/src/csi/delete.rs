@@ -43,7 +43,11 @@ pub enum DeleteError {
 }
 
 /// Carries out the call, or says why not.
-pub(super) async fn delete(service: &ControllerService, id: &str, deadline: Instant) -> Result<(), DeleteError> {
+pub(super) async fn delete(
+    service: &ControllerService,
+    id: &str,
+    deadline: Instant,
+) -> Result<(), DeleteError> {
     if id.is_empty() {
         return Err(DeleteError::NoId);
     }

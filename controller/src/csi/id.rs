@@ -38,7 +38,22 @@ mod tests {
 
     #[test]
     fn bug_14_what_could_leave_a_folder_is_no_id() {
-        for text in ["", ".", "..", "../x", "a/b", "a\0b", "A", "-a", "a-", "a.b", "ä", "%2e%2e", "a b", &"a".repeat(64)] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a\0b",
+            "A",
+            "-a",
+            "a-",
+            "a.b",
+            "ä",
+            "%2e%2e",
+            "a b",
+            &"a".repeat(64),
+        ] {
             assert!(!is_id(text), "{text:?}");
             assert!(is_id(&from_name(text)), "{text:?}");
         }

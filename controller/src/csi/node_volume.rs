@@ -29,7 +29,11 @@ impl ControllerService {
     }
 
     /// Writes it with its finalizer, before anything is on a disk. `None` if one of that name exists.
-    pub(super) async fn write(&self, id: &str, spec: NodeVolumeSpec) -> Result<Option<Arc<Device>>, kube::Error> {
+    pub(super) async fn write(
+        &self,
+        id: &str,
+        spec: NodeVolumeSpec,
+    ) -> Result<Option<Arc<Device>>, kube::Error> {
         let metadata = ObjectMeta {
             name: Some(id.to_owned()),
             finalizers: Some(vec![names::FINALIZER_ON_NODE.to_owned()]),
@@ -53,7 +57,8 @@ impl ControllerService {
 
     /// Asks the node to remove it from its disk. With a UID only that one. Whether it is gone already.
     pub(super) async fn discard(&self, id: &str, uid: Option<&str>) -> Result<bool, kube::Error> {
-        let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let preconditions =
+            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
         match self.node_volumes().delete(id, &parameters).await {
             Ok(answer) => Ok(answer.is_right()),
@@ -65,7 +70,12 @@ impl ControllerService {
     }
 
     /// Waits until the watch has shown that the one of this UID is gone. `word` hears what the node says meanwhile.
-    pub(super) async fn gone(&self, id: &str, uid: &str, mut word: impl FnMut(&Device)) -> Result<(), kube::Error> {
+    pub(super) async fn gone(
+        &self,
+        id: &str,
+        uid: &str,
+        mut word: impl FnMut(&Device),
+    ) -> Result<(), kube::Error> {
         let mut follower = self.index.follow(id);
         let mut seen = false;
         loop {

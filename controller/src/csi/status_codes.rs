@@ -95,7 +95,9 @@ pub fn list(error: &ListError) -> Code {
 /// The API server: a definite "no" is ours to mend, anything else passes or may have been carried out.
 fn api(error: &kube::Error) -> Code {
     match error {
-        kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 404 | 405 | 422) => Code::Internal,
+        kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 404 | 405 | 422) => {
+            Code::Internal
+        }
         _ => Code::Unavailable,
     }
 }

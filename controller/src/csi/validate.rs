@@ -73,7 +73,10 @@ fn objection(
     if shape.mode != device.mode {
         return Some(format!("it is a {} volume", device.mode.as_str()));
     }
-    if device.mode == VolumeMode::Filesystem && shape.filesystem.is_some() && shape.filesystem != device.filesystem {
+    if device.mode == VolumeMode::Filesystem
+        && shape.filesystem.is_some()
+        && shape.filesystem != device.filesystem
+    {
         return Some(device.filesystem.map_or_else(String::new, |fs| format!("its filesystem is {fs}")));
     }
     if !request.mutable_parameters.is_empty() {

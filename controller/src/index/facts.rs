@@ -345,7 +345,8 @@ impl Pod {
     pub fn of(object: &PodObject) -> Option<Self> {
         object.spec.node_name.as_ref().filter(|node| !node.is_empty())?;
         let pod_name = object.metadata.name.as_deref().unwrap_or_default();
-        let claims: Vec<_> = object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume)).collect();
+        let claims: Vec<_> =
+            object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume)).collect();
         (!claims.is_empty()).then_some(Self { claims })
     }
 }
@@ -384,8 +385,13 @@ mod tests {
         };
         let ours = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "a", "uid": "v", "controller": true});
         let facts = claim(ours.clone());
-        assert_eq!((facts.owner.as_deref(), facts.requested, facts.phase), (Some("v"), 2 << 30, ClaimPhase::Bound));
-        for (field, other) in [("controller", json!(false)), ("kind", json!("Pod")), ("apiVersion", json!("v1"))] {
+        assert_eq!(
+            (facts.owner.as_deref(), facts.requested, facts.phase),
+            (Some("v"), 2 << 30, ClaimPhase::Bound)
+        );
+        for (field, other) in
+            [("controller", json!(false)), ("kind", json!("Pod")), ("apiVersion", json!("v1"))]
+        {
             let mut owner = ours.clone();
             owner[field] = other;
             assert_eq!(claim(owner).owner, None, "{field}");

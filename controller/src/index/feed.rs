@@ -5,8 +5,8 @@ use super::{Index, Tracked};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject};
-use kube::runtime::watcher::{self, Config, Event};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -31,7 +31,11 @@ pub fn watch_everything(
         Box::pin(feed(guarded::<NodeVolume>(client), index, readiness.part("watch of NodeVolumes"))),
         Box::pin(feed(guarded::<NodeStorage>(client), index, readiness.part("watch of NodeStorages"))),
         Box::pin(feed(guarded::<StoragePool>(client), index, readiness.part("watch of StoragePools"))),
-        Box::pin(feed(plain::<ClaimObject>(client, config()), index, readiness.part("watch of PersistentVolumeClaims"))),
+        Box::pin(feed(
+            plain::<ClaimObject>(client, config()),
+            index,
+            readiness.part("watch of PersistentVolumeClaims"),
+        )),
         Box::pin(feed(
             plain::<PersistentVolumeObject>(client, config()),
             index,
@@ -62,7 +66,10 @@ where
     kube::runtime::watcher(api, config()).map(|event| event.map(|event| map(event, |guard| guard.0)))
 }
 
-fn plain<T>(client: &Client, config: Config) -> impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static
+fn plain<T>(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static
 where
     T: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
 {

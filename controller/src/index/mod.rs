@@ -112,7 +112,12 @@ impl Index {
             Wakes {
                 volumes: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
                 devices: state.devices.iter().map(|(key, _)| key.clone()).collect(),
-                nodes: state.devices_of_node.keys().chain(state.reports.iter().map(|(key, _)| key)).cloned().collect(),
+                nodes: state
+                    .devices_of_node
+                    .keys()
+                    .chain(state.reports.iter().map(|(key, _)| key))
+                    .cloned()
+                    .collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
                 space: false,
             }

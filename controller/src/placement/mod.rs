@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_first_preferred_node_with_room_wins_else_the_one_with_the_most() {
-        let offers = [offer("a", "ssd", 10), offer("b", "ssd", 50), offer("c", "ssd", 30), offer("d", "hdd", 99)];
+        let offers =
+            [offer("a", "ssd", 10), offer("b", "ssd", 50), offer("c", "ssd", 30), offer("d", "hdd", 99)];
         for (preferred, allowed, size, node) in [
             (vec![], None, 5, "b"),
             (vec!["a", "c"], None, 5, "a"),
@@ -186,7 +187,10 @@ mod tests {
             assert_eq!(choose(&request, &offers, &tiers()).unwrap_err().to_string(), message);
         }
         let none = choose(&asking("ssd", 1), &[], &BTreeSet::new()).unwrap_err();
-        assert_eq!(none.to_string(), r#"no tier is named "ssd": there is no tier yet, make a StoragePool first"#);
+        assert_eq!(
+            none.to_string(),
+            r#"no tier is named "ssd": there is no tier yet, make a StoragePool first"#
+        );
     }
 
     #[test]

@@ -34,8 +34,9 @@ impl Observed {
         let own = claim.as_ref().filter(|claim| claim.owner == volume.metadata.uid);
         let known = volume.status.as_ref().and_then(|status| status.volume_name.clone());
         let name = own.and_then(|claim| claim.volume_name.clone()).or(known);
-        let persistent_volume =
-            name.clone().and_then(|name| state.persistent_volumes.get(&name).map(|pv| (name, Arc::clone(pv))));
+        let persistent_volume = name
+            .clone()
+            .and_then(|name| state.persistent_volumes.get(&name).map(|pv| (name, Arc::clone(pv))));
         let device = match (&persistent_volume, own) {
             (Some((_, pv)), _) => state.devices.get(&pv.handle),
             (None, Some(claim)) => state.device_of(claim),

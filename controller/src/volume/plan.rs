@@ -167,7 +167,8 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     }
     match (claim.phase, &o.persistent_volume, &o.device) {
         (ClaimPhase::Lost, ..) => {
-            let message = "the PersistentVolume behind its claim was deleted. Delete this Volume and make it anew";
+            let message =
+                "the PersistentVolume behind its claim was deleted. Delete this Volume and make it anew";
             Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(device),
@@ -249,7 +250,9 @@ fn retention(o: &Observed, name: &str, pv: &PersistentVolume, device: &Device) -
         DeletionPolicy::Retain if !pv.retain || pv.retained_from.is_none() => {
             Some(Action::Keep(name.to_owned(), retained_from(o, device)))
         }
-        DeletionPolicy::Delete if pv.retain && pv.retained_from.is_some() => Some(Action::LetGo(name.to_owned())),
+        DeletionPolicy::Delete if pv.retain && pv.retained_from.is_some() => {
+            Some(Action::LetGo(name.to_owned()))
+        }
         DeletionPolicy::Retain | DeletionPolicy::Delete => None,
     }
 }
@@ -287,7 +290,10 @@ fn deletion(o: &Observed) -> Plan {
                     return Plan { actions: vec![action], said: Some(said) };
                 }
             }
-            (None, _) if o.volume.spec.deletion_policy == DeletionPolicy::Retain && claim.phase != ClaimPhase::Lost => {
+            (None, _)
+                if o.volume.spec.deletion_policy == DeletionPolicy::Retain
+                    && claim.phase != ClaimPhase::Lost =>
+            {
                 let said = deleting(format!("waits to see PersistentVolume {bound_to}, which has to stay"));
                 return Plan { actions: Vec::new(), said: Some(said) };
             }

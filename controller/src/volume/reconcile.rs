@@ -3,7 +3,7 @@
 use super::plan::{Action, Said, plan};
 use super::{Observed, claim, status};
 use crate::events::Events;
-use crate::index::{Index, Namespaced};
+use crate::index::{Claim, Index, Namespaced};
 use crate::queue::Next;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
@@ -69,7 +69,7 @@ impl VolumeReconciler {
         match self.carry_out(key, &observed).await {
             Ok(next) => next,
             Err(error) => {
-                let conflict = matches!(&error.source, kube::Error::Api(status) if status.is_conflict());
+                let conflict = matches!(&error.source, kube::Error::Api(status) if status.code == 409);
                 let source = error.source.to_string();
                 if conflict {
                     debug!(%error, source, "looked at an older version");
@@ -88,7 +88,8 @@ impl VolumeReconciler {
             done.map_err(|source| VolumeError { what: what(action), volume: key.clone(), source })?;
         }
         let Some(said) = plan.said else { return Ok(Next::Event) };
-        self.say(key, observed, &said).await.map_err(|source| VolumeError {
+        let has_claim = observed.own_claim().is_some() || plan.actions.contains(&Action::CreateClaim);
+        self.say(key, observed, &said, has_claim).await.map_err(|source| VolumeError {
             what: "write the status",
             volume: key.clone(),
             source,
@@ -99,8 +100,12 @@ impl VolumeReconciler {
         let volume = &observed.volume;
         let volumes: Api<Volume> = Api::namespaced(self.client.clone(), &key.namespace);
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        let merge = PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
+        let merge =
+            PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
         match action {
+            // A watch that started anew may show an older state for a moment; the last word is the API server's. Should
+            // the claim be there after all, its own event brings us back.
+            Action::RemoveFinalizer if self.claim_exists(observed, &claims, &key.name).await? => {}
             Action::AddFinalizer | Action::RemoveFinalizer => {
                 let mut finalizers = volume.metadata.finalizers.clone().unwrap_or_default();
                 finalizers.retain(|f| f != names::FINALIZER_VOLUME);
@@ -122,14 +127,12 @@ impl VolumeReconciler {
             }
             // Not server-side apply: it would take over a claim that somebody else made a moment ago.
             Action::CreateClaim => {
-                let create =
-                    PostParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PostParams::default() };
-                match claims.create(&create, &claim::claim(volume)).await {
-                    Ok(_) => {}
-                    // Ours from a moment ago, or somebody else's: the watch will tell.
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                    Err(error) => return Err(error),
-                }
+                let create = PostParams {
+                    field_manager: Some(names::MANAGER_VOLUME.to_owned()),
+                    ..PostParams::default()
+                };
+                // "Already exists" is an error as well: ours from a moment ago or somebody else's, the watch will tell.
+                claims.create(&create, &claim::claim(volume)).await?;
             }
             Action::GrowClaim(_) => {
                 let uid = observed.claim.as_ref().map(|claim| claim.uid.clone());
@@ -156,6 +159,17 @@ impl VolumeReconciler {
         Ok(())
     }
 
+    async fn claim_exists(
+        &self,
+        observed: &Observed,
+        claims: &Api<PersistentVolumeClaim>,
+        name: &str,
+    ) -> Result<bool, kube::Error> {
+        let found = claims.get_metadata_opt(name).await?;
+        let owner = found.and_then(|found| Claim::owner(&found.metadata));
+        Ok(owner.is_some() && owner == observed.volume.metadata.uid)
+    }
+
     async fn set_retention(
         &self,
         observed: &Observed,
@@ -168,15 +182,22 @@ impl VolumeReconciler {
             "metadata": {"uid": uid, "annotations": {names::ANNOTATION_RETAINED_FROM: from}},
             "spec": {"persistentVolumeReclaimPolicy": policy},
         });
-        let merge = PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
+        let merge =
+            PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         volumes.patch(name, &merge, &Patch::Merge(&patch)).await.map(drop)
     }
 
     /// Writes the status if it differs, and an Event if the reason does.
-    async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<Next, kube::Error> {
+    async fn say(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+        said: &Said,
+        has_claim: bool,
+    ) -> Result<Next, kube::Error> {
         let old = observed.volume.status.clone().unwrap_or_default();
-        let new = status::next(observed, said, Timestamp::now());
+        let new = status::next(observed, said, has_claim, Timestamp::now());
         if new == old {
             self.remember(key, |memory| memory.passing_since = None);
             return Ok(Next::Event);
@@ -226,11 +247,15 @@ impl VolumeReconciler {
         match (kept, &observed.device) {
             (Some((name, _)), Some(device)) => {
                 let size = format_bytes(device.promise());
-                let message = format!("PersistentVolume {name} keeps the data ({size}) on node {}", device.node);
+                let message =
+                    format!("PersistentVolume {name} keeps the data ({size}) on node {}", device.node);
                 self.events.tell(&about, false, "Retained", &message).await;
             }
             (_, Some(device)) if !observed.node_is_there => {
-                let message = format!("node {} is not in the cluster any more: what is on its disk stays there", device.node);
+                let message = format!(
+                    "node {} is not in the cluster any more: what is on its disk stays there",
+                    device.node
+                );
                 self.events.tell(&about, true, reason::NODE_LOST, &message).await;
             }
             _ => {}

@@ -1,7 +1,7 @@
 //! The status of a Volume, from what there is and what is said about it.
 
-use super::plan::{Progress, Said};
 use super::Observed;
+use super::plan::{Progress, Said};
 use crate::index::ClaimPhase;
 use crate::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
@@ -9,12 +9,12 @@ use tierce_crds::conditions::{self, Verdict};
 use tierce_crds::{VolumeStatus, format_bytes};
 
 /// What the status should be now. Equal to what is there when there is nothing to write.
-pub(super) fn next(o: &Observed, said: &Said, now: Timestamp) -> VolumeStatus {
+/// `has_claim`: a claim of its own exists, be it that the watch has not told of it yet.
+pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -> VolumeStatus {
     let old = o.volume.status.clone().unwrap_or_default();
     let generation = o.volume.metadata.generation;
-    let condition = |type_: &str, verdict: &Verdict| {
-        conditions::next(&old.conditions, type_, verdict, generation, now)
-    };
+    let condition =
+        |type_: &str, verdict: &Verdict| conditions::next(&old.conditions, type_, verdict, generation, now);
     let mut all = vec![condition(conditions::READY, &said.ready)];
     let beside = match said.progress {
         Progress::Settled => None,
@@ -27,14 +27,15 @@ pub(super) fn next(o: &Observed, said: &Said, now: Timestamp) -> VolumeStatus {
     let claim = o.own_claim();
     // What was known of a volume that is lost helps to find it.
     let lost = claim.is_none_or(|claim| claim.phase == ClaimPhase::Lost);
-    let device = o.device.as_ref().filter(|_| lost || claim.is_some_and(|claim| claim.phase == ClaimPhase::Bound));
+    let device =
+        o.device.as_ref().filter(|_| lost || claim.is_some_and(|claim| claim.phase == ClaimPhase::Bound));
     let keep = |new: Option<String>, old: Option<String>| if lost { new.or(old) } else { new };
     VolumeStatus {
         phase: Some(said.phase),
         capacity: keep(device.and_then(|d| d.capacity).map(format_bytes), old.capacity.clone()),
         used: keep(device.and_then(|d| d.taken).map(roughly), old.used.clone()),
         node: keep(device.map(|d| d.node.clone()), old.node.clone()),
-        claim_name: o.own_claim().and(o.volume.metadata.name.clone()),
+        claim_name: o.volume.metadata.name.clone().filter(|_| has_claim),
         volume_name: o.persistent_volume.as_ref().map(|(name, _)| name.clone()).or(old.volume_name),
         observed_generation: generation,
         conditions: all,

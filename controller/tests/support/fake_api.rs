@@ -1,0 +1,393 @@
+//! An API server in memory: objects of any kind, with resource versions, finalizers, preconditions, status
+//! subresources and watches. Enough of Kubernetes for the controller, and every write is counted.
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// Clones are the same server.
+#[derive(Clone)]
+pub struct FakeApi {
+    state: Arc<Mutex<State>>,
+    version: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: HashMap<String, BTreeMap<(String, String), Value>>,
+    events: Vec<(u64, String, Value)>,
+    writes: Vec<String>,
+    next_uid: u64,
+}
+
+/// A path of the API, taken apart.
+struct Target {
+    plural: String,
+    namespace: Option<String>,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+/// An answer that is no object.
+struct Refused(u16, &'static str, String);
+
+impl FakeApi {
+    pub fn new() -> Self {
+        Self { state: Arc::default(), version: Arc::new(watch::Sender::new(1)) }
+    }
+
+    pub fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// `POST nodevolumes`, `PATCH volumes/status` … in their order, since the last call.
+    pub fn writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().writes)
+    }
+
+    /// An object, by plural, namespace (empty for none) and name.
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        let state = self.state.lock().unwrap();
+        state.objects.get(plural)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects of a kind.
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        state.objects.get(plural).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Writes an object as it is, past all checks, as another version of the API could have left it.
+    pub fn put(&self, plural: &str, mut object: Value) {
+        let mut state = self.state.lock().unwrap();
+        let key = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(state.uid());
+        }
+        if object["metadata"]["creationTimestamp"].is_null() {
+            object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        let known = state.objects.get(plural).is_some_and(|objects| objects.contains_key(&key));
+        self.store(&mut state, plural, key, object, if known { "MODIFIED" } else { "ADDED" });
+    }
+
+    /// Removes an object at once, whatever its finalizers.
+    pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        self.drop_object(&mut state, plural, &(namespace.to_owned(), name.to_owned()));
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let query: HashMap<String, String> =
+            form(parts.uri.query().unwrap_or_default()).into_iter().collect();
+        let target = Target::of(parts.uri.path());
+        if parts.method == Method::GET && query.get("watch").is_some_and(|watch| watch == "true") {
+            return Response::new(StreamBody::new(self.watch(&target, &query)).boxed_unsync());
+        }
+        let content = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let answer = self.handle(&parts.method, &target, content, body);
+        let (code, answer) = match answer {
+            Ok(answer) => (200, answer),
+            Err(Refused(code, reason, message)) => (
+                code,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
+            ),
+        };
+        let bytes = Full::new(Bytes::from(answer.to_string())).boxed_unsync();
+        Response::builder().status(code).body(bytes).unwrap()
+    }
+
+    fn handle(&self, method: &Method, target: &Target, content: &str, body: Value) -> Result<Value, Refused> {
+        let mut state = self.state.lock().unwrap();
+        let (plural, namespace) = (target.plural.as_str(), target.namespace.clone().unwrap_or_default());
+        if method != Method::GET {
+            let subresource = target.subresource.as_ref().map(|s| format!("/{s}")).unwrap_or_default();
+            state.writes.push(format!("{method} {plural}{subresource}"));
+        }
+        let Some(name) = target.name.clone() else {
+            return match *method {
+                Method::POST => self.create(&mut state, plural, namespace, body),
+                _ => {
+                    let items = state.matching(plural, target, None);
+                    Ok(
+                        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.now()}, "items": items}),
+                    )
+                }
+            };
+        };
+        let key = (namespace, name);
+        let known = state.objects.get(plural).and_then(|objects| objects.get(&key)).cloned();
+        let old = known.ok_or_else(|| Refused(404, "NotFound", format!("{plural} {:?} not found", key.1)))?;
+        match *method {
+            Method::GET => Ok(old),
+            Method::DELETE => self.delete(&mut state, plural, key, old, &body),
+            Method::PUT => {
+                check(&old, &body["metadata"])?;
+                let mut new = body;
+                new["metadata"]["uid"] = old["metadata"]["uid"].clone();
+                Ok(self.update(&mut state, plural, key, &old, new))
+            }
+            Method::PATCH => {
+                check(&old, &body["metadata"])?;
+                let mut new = old.clone();
+                if target.subresource.as_deref() == Some("status") {
+                    // Applied by one manager, the whole status is that manager's.
+                    if content.contains("apply") {
+                        new["status"] = body["status"].clone();
+                    } else {
+                        merge(&mut new["status"], &body["status"]);
+                    }
+                } else {
+                    let mut patch = body;
+                    patch
+                        .get_mut("metadata")
+                        .and_then(Value::as_object_mut)
+                        .map(|meta| meta.remove("resourceVersion"));
+                    merge(&mut new, &patch);
+                }
+                Ok(self.update(&mut state, plural, key, &old, new))
+            }
+            _ => Err(Refused(405, "MethodNotAllowed", method.to_string())),
+        }
+    }
+
+    fn create(
+        &self,
+        state: &mut State,
+        plural: &str,
+        namespace: String,
+        mut body: Value,
+    ) -> Result<Value, Refused> {
+        let name = text(&body["metadata"]["name"]);
+        let key = (namespace.clone(), name.clone());
+        if state.objects.get(plural).is_some_and(|objects| objects.contains_key(&key)) {
+            return Err(Refused(409, "AlreadyExists", format!("{plural} {name:?} already exists")));
+        }
+        if !namespace.is_empty() {
+            body["metadata"]["namespace"] = json!(namespace);
+        }
+        body["metadata"]["uid"] = json!(state.uid());
+        body["metadata"]["generation"] = json!(1);
+        body["metadata"]["creationTimestamp"] = json!(k8s_openapi::jiff::Timestamp::now().to_string());
+        Ok(self.store(state, plural, key, body, "ADDED"))
+    }
+
+    fn delete(
+        &self,
+        state: &mut State,
+        plural: &str,
+        key: (String, String),
+        old: Value,
+        options: &Value,
+    ) -> Result<Value, Refused> {
+        check(&old, &options["preconditions"])?;
+        if old["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            self.drop_object(state, plural, &key);
+            return Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 200}));
+        }
+        let mut new = old.clone();
+        if new["metadata"]["deletionTimestamp"].is_null() {
+            new["metadata"]["deletionTimestamp"] = json!(k8s_openapi::jiff::Timestamp::now().to_string());
+            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
+        Ok(self.update(state, plural, key, &old, new))
+    }
+
+    fn update(
+        &self,
+        state: &mut State,
+        plural: &str,
+        key: (String, String),
+        old: &Value,
+        mut new: Value,
+    ) -> Value {
+        if new == *old {
+            return new;
+        }
+        if new["spec"] != old["spec"] {
+            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
+        let finalized = new["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if finalized && !new["metadata"]["deletionTimestamp"].is_null() {
+            self.drop_object(state, plural, &key);
+            return new;
+        }
+        self.store(state, plural, key, new, "MODIFIED")
+    }
+
+    fn store(
+        &self,
+        state: &mut State,
+        plural: &str,
+        key: (String, String),
+        mut object: Value,
+        event: &str,
+    ) -> Value {
+        let version = self.now() + 1;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        state.objects.entry(plural.to_owned()).or_default().insert(key, object.clone());
+        state.events.push((version, plural.to_owned(), json!({"type": event, "object": object})));
+        self.version.send_replace(version);
+        object
+    }
+
+    fn drop_object(&self, state: &mut State, plural: &str, key: &(String, String)) {
+        let Some(mut object) = state.objects.get_mut(plural).and_then(|objects| objects.remove(key)) else {
+            return;
+        };
+        let version = self.now() + 1;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        state.events.push((version, plural.to_owned(), json!({"type": "DELETED", "object": object})));
+        self.version.send_replace(version);
+    }
+
+    fn now(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    fn watch(
+        &self,
+        target: &Target,
+        query: &HashMap<String, String>,
+    ) -> impl Stream<Item = Result<http_body::Frame<Bytes>, Infallible>> + Send + use<> {
+        let only = query
+            .get("fieldSelector")
+            .and_then(|selector| selector.strip_prefix("metadata.name="))
+            .map(ToOwned::to_owned);
+        let (mut first, mut after) =
+            (Vec::new(), query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0));
+        if query.contains_key("sendInitialEvents") {
+            let state = self.state.lock().unwrap();
+            for object in state.matching(&target.plural, target, only.as_deref()) {
+                first.push(json!({"type": "ADDED", "object": object}));
+            }
+            after = self.now();
+            first.push(json!({"type": "BOOKMARK", "object": {"kind": "Bookmark", "apiVersion": "v1", "metadata": {
+                "resourceVersion": after.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}}}));
+        }
+        let (api, plural, changes) = (self.clone(), target.plural.clone(), self.version.subscribe());
+        let namespace = target.namespace.clone();
+        let later = stream::unfold((api, after, changes), move |(api, mut after, mut changes)| {
+            let (plural, only, namespace) = (plural.clone(), only.clone(), namespace.clone());
+            async move {
+                loop {
+                    let news: Vec<_> = {
+                        let state = api.state.lock().unwrap();
+                        changes.mark_unchanged();
+                        let start = state.events.partition_point(|(version, ..)| *version <= after);
+                        let matches = |object: &Value| {
+                            only.as_ref().is_none_or(|name| object["metadata"]["name"] == json!(name))
+                                && namespace
+                                    .as_ref()
+                                    .is_none_or(|ns| object["metadata"]["namespace"] == json!(ns))
+                        };
+                        let found = state.events[start..]
+                            .iter()
+                            .filter(|(_, kind, event)| *kind == plural && matches(&event["object"]))
+                            .map(|(_, _, event)| event.clone())
+                            .collect();
+                        after = state.events.last().map_or(after, |(version, ..)| after.max(*version));
+                        found
+                    };
+                    if !news.is_empty() {
+                        return Some((news, (api, after, changes)));
+                    }
+                    if changes.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
+        });
+        stream::iter([first]).chain(later).map(|events| {
+            let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+            Ok(http_body::Frame::data(Bytes::from(lines)))
+        })
+    }
+}
+
+impl State {
+    fn uid(&mut self) -> String {
+        self.next_uid += 1;
+        format!("00000000-0000-4000-8000-{:012}", self.next_uid)
+    }
+
+    fn matching(&self, plural: &str, target: &Target, only: Option<&str>) -> Vec<Value> {
+        let objects = self.objects.get(plural).into_iter().flatten();
+        objects
+            .filter(|((namespace, name), _)| {
+                target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                    && only.is_none_or(|only| only == name)
+            })
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+}
+
+impl Target {
+    fn of(path: &str) -> Self {
+        let mut parts: Vec<_> = path.trim_matches('/').split('/').map(ToOwned::to_owned).collect();
+        parts.drain(..if parts[0] == "api" { 2 } else { 3 });
+        let namespace =
+            (parts[0] == "namespaces" && parts.len() > 2).then(|| parts.drain(..2).nth(1).unwrap());
+        let mut parts = parts.into_iter();
+        Self { plural: parts.next().unwrap(), namespace, name: parts.next(), subresource: parts.next() }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn check(old: &Value, wanted: &Value) -> Result<(), Refused> {
+    for field in ["uid", "resourceVersion"] {
+        if !wanted[field].is_null() && wanted[field] != old["metadata"][field] {
+            return Err(Refused(409, "Conflict", format!("{field} differs")));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let fields = target.as_object_mut().unwrap();
+    for (key, value) in patch {
+        if value.is_null() {
+            fields.remove(key);
+        } else {
+            merge(fields.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn form(query: &str) -> Vec<(String, String)> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| {
+            (key.to_owned(), value.replace("%3D", "=").replace("%21", "!").replace("%2C", ","))
+        })
+        .collect()
+}

@@ -1,0 +1,174 @@
+//! A node of the cluster with its plugin: carries out NodeVolumes against a disk that is a map, and reports.
+
+use super::fake_api::FakeApi;
+use futures::StreamExt;
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use tierce_crds::{NodeVolume, NodeVolumeStatus, conditions::node_volume as reasons, names};
+use tokio::task::JoinHandle;
+
+pub struct FakeNode {
+    pub name: String,
+    pub disk: Arc<Mutex<Disk>>,
+    plugin: Option<JoinHandle<()>>,
+    api: FakeApi,
+    tier: String,
+}
+
+#[derive(Default)]
+pub struct Disk {
+    pub capacity: i64,
+    /// Size and whether a pod ever had it, by id.
+    pub volumes: BTreeMap<String, (i64, bool)>,
+    /// Volumes that are mounted, and so refuse to go.
+    pub mounted: Vec<String>,
+    /// Reason and message with which everything fails.
+    pub broken: Option<(&'static str, &'static str)>,
+    /// The most that was ever promised.
+    pub peak: i64,
+}
+
+impl FakeNode {
+    /// A node with one pool named like its tier.
+    pub fn start(api: &FakeApi, name: &str, tier: &str, capacity: i64) -> Self {
+        api.put("nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
+        let disk = Arc::new(Mutex::new(Disk { capacity, ..Disk::default() }));
+        let mut node = Self { name: name.into(), disk, plugin: None, api: api.clone(), tier: tier.into() };
+        node.report();
+        node.start_plugin();
+        node
+    }
+
+    pub fn start_plugin(&mut self) {
+        let (name, disk, api, tier) =
+            (self.name.clone(), Arc::clone(&self.disk), self.api.clone(), self.tier.clone());
+        self.plugin = Some(tokio::spawn(async move {
+            let volumes: Api<NodeVolume> = Api::all(api.client());
+            let readable: Api<DeserializeGuard<NodeVolume>> = Api::all(api.client());
+            let events = watcher(readable, watcher::Config::default().streaming_lists());
+            let mut objects = pin!(events.default_backoff().applied_objects());
+            while let Some(Ok(volume)) = objects.next().await {
+                if let Ok(volume) = volume.0
+                    && volume.spec.node_name == name
+                {
+                    carry_out(&volumes, &disk, &volume).await;
+                    report(&api, &name, &tier, &disk.lock().unwrap());
+                }
+            }
+        }));
+    }
+
+    /// The plugin is killed; the disk stays.
+    pub fn stop_plugin(&mut self) {
+        if let Some(plugin) = self.plugin.take() {
+            plugin.abort();
+        }
+    }
+
+    /// Writes the NodeStorage.
+    pub fn report(&self) {
+        report(&self.api, &self.name, &self.tier, &self.disk.lock().unwrap());
+    }
+
+    pub fn resize(&self, capacity: i64) {
+        self.disk.lock().unwrap().capacity = capacity;
+        self.report();
+    }
+
+    pub fn holds(&self) -> Vec<String> {
+        self.disk.lock().unwrap().volumes.keys().cloned().collect()
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        self.stop_plugin();
+    }
+}
+
+fn report(api: &FakeApi, name: &str, tier: &str, disk: &Disk) {
+    let promised: i64 = disk.volumes.values().map(|(size, _)| size).sum();
+    api.put(
+        "nodestorages",
+        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": name},
+            "spec": {"nodeName": name}, "status": {"pools": [{"name": tier, "tier": tier, "state": "Ready",
+            "capacityBytes": disk.capacity, "usedBytes": 0, "promisedBytes": promised,
+            "maxVolumeBytes": disk.capacity - promised, "volumes": disk.volumes.len()}]}}),
+    );
+}
+
+async fn carry_out(volumes: &Api<NodeVolume>, disk: &Mutex<Disk>, volume: &NodeVolume) {
+    let id = volume.name_any();
+    if volume.metadata.deletion_timestamp.is_some() {
+        let only_if_unused = volume.annotations().contains_key(names::ANNOTATION_ONLY_IF_UNUSED);
+        let refusal = {
+            let mut disk = disk.lock().unwrap();
+            let used = disk.volumes.get(&id).is_some_and(|(_, used)| *used);
+            if disk.mounted.contains(&id) {
+                Some((reasons::IN_USE, "mounted at /x"))
+            } else if used && only_if_unused {
+                Some((reasons::FAILED, "it may hold data"))
+            } else {
+                disk.volumes.remove(&id);
+                None
+            }
+        };
+        if let Some((reason, message)) = refusal {
+            say(volumes, volume, reason, message, disk, None).await;
+        } else {
+            let patch = json!({"metadata": {"finalizers": null}});
+            let _ = volumes.patch(&id, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        }
+        return;
+    }
+    let size = volume.spec.size_bytes;
+    let word = {
+        let mut disk = disk.lock().unwrap();
+        let has = disk.volumes.get(&id).copied();
+        let others: i64 =
+            disk.volumes.iter().filter(|(other, _)| **other != id).map(|(_, (size, _))| size).sum();
+        if let Some((reason, message)) = disk.broken {
+            (reason, message, None)
+        } else if others + size > disk.capacity {
+            (reasons::OUT_OF_SPACE, "the pool is full", Some(disk.capacity - others))
+        } else {
+            disk.peak = disk.peak.max(others + size);
+            disk.volumes.insert(id.clone(), (size, has.is_some_and(|(_, used)| used)));
+            (reasons::CREATED, "in the pool", None)
+        }
+    };
+    say(volumes, volume, word.0, word.1, disk, word.2).await;
+}
+
+async fn say(
+    volumes: &Api<NodeVolume>,
+    volume: &NodeVolume,
+    reason: &str,
+    message: &str,
+    disk: &Mutex<Disk>,
+    largest: Option<i64>,
+) {
+    let id = volume.name_any();
+    let on_disk = disk.lock().unwrap().volumes.get(&id).copied();
+    let status = json!({
+        "capacityBytes": on_disk.map(|(size, _)| size), "usedBytes": on_disk.map(|_| 0),
+        "used": on_disk.is_some_and(|(_, used)| used), "largestBytes": largest,
+        "observedGeneration": volume.metadata.generation,
+        "conditions": [{"type": "Ready", "status": if reason == reasons::CREATED { "True" } else { "False" },
+            "reason": reason, "message": message, "observedGeneration": volume.metadata.generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    });
+    if serde_json::from_value::<NodeVolumeStatus>(status.clone()).ok() == volume.status {
+        return;
+    }
+    let patch = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": id}, "status": status});
+    let _ = volumes
+        .patch_status(&id, &PatchParams::apply(names::MANAGER_NODE).force(), &Patch::Apply(&patch))
+        .await;
+}

@@ -1,0 +1,29 @@
+//! The API server is away: pods start all the same.
+
+use std::time::Duration;
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_starts_after_a_reboot_without_the_api_server() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    api.put(POOLS, pool("p", &machine.pool_path("p")));
+    api.put(VOLUMES, node_volume("pvc-1", GIB));
+    let plugin = machine.start(api.client()).await;
+    api.until(VOLUMES, "pvc-1", ready).await;
+    plugin.stop().await;
+    drop(api);
+
+    // Nobody listens on the discard port.
+    let mut plugin = machine.start(client("http://127.0.0.1:9")).await;
+    let (staging, target) = (machine.kubelet_path("staging"), machine.kubelet_path("pods/target"));
+    let calls = async {
+        plugin.node.node_stage_volume(stage("pvc-1", &staging)).await.unwrap();
+        plugin.node.node_publish_volume(publish("pvc-1", &staging, &target)).await.unwrap();
+        plugin.node.node_unpublish_volume(unpublish("pvc-1", &target)).await.unwrap();
+        plugin.node.node_unstage_volume(unstage("pvc-1", &staging)).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(5), calls).await.expect("no call waits for the API server");
+    plugin.stop().await;
+}

@@ -8,7 +8,8 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, VolumeId, VolumeInfo,
+    Backend, BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, VolumeId,
+    VolumeInfo,
     host::Host,
     pool::{
         Pool,
@@ -49,13 +50,19 @@ impl Core {
     }
 
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::take(&mut *slots);
-        for config in configs {
-            let kept = before.iter().find(|slot| slot.config == config).cloned();
-            let slot = kept.unwrap_or_else(|| Slot { opened: Err(not_opened(&config)), config, known: None });
-            slots.push(self.refreshed(slot));
-        }
+        let before = self.slots();
+        let slot = |config: PoolConfig| {
+            if let Some(same) = before.iter().find(|slot| slot.config == config) {
+                return self.refreshed(same.clone());
+            }
+            // The same place with another reserve is still the same disk.
+            let known =
+                before.iter().find(|slot| slot.config.backend == config.backend).and_then(|slot| slot.known);
+            self.refreshed(Slot { opened: Err(not_opened(&config)), config, known })
+        };
+        // Opened before the lock is taken: a disk that hangs must not stop the calls for others.
+        let slots = without_twins(configs.into_iter().map(slot).collect());
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
     }
 
     /// The pool as it is now: closed if it went away, opened if it came back.
@@ -76,7 +83,7 @@ impl Core {
     /// Looks at every pool again.
     fn refresh(&self) -> Vec<Slot> {
         let slots = self.slots();
-        let fresh: Vec<Slot> = slots.into_iter().map(|slot| self.refreshed(slot)).collect();
+        let fresh = without_twins(slots.into_iter().map(|slot| self.refreshed(slot)).collect());
         let mut kept = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         for slot in kept.iter_mut() {
             if let Some(new) = fresh.iter().find(|new| new.config == slot.config) {
@@ -274,8 +281,27 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Two pools over one directory would each count and offer the same volumes: only the first is used.
+fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
+    let mut seen: HashMap<Uuid, String> = HashMap::new();
+    for slot in &mut slots {
+        let Ok(pool) = &slot.opened else { continue };
+        if let Some(first) = seen.get(&pool.id()) {
+            let Backend::Directory { path, .. } = &slot.config.backend;
+            let reason = format!("pool {first} uses this directory already");
+            let pool = slot.config.name.clone();
+            // Not known by that id any more, so that a directory of its own is taken when it comes.
+            slot.known = None;
+            slot.opened = Err(PoolError { pool, path: path.clone(), reason, errno: None });
+        } else {
+            seen.insert(pool.id(), slot.config.name.clone());
+        }
+    }
+    slots
+}
+
 fn not_opened(config: &PoolConfig) -> PoolError {
-    let crate::Backend::Directory { path, .. } = &config.backend;
+    let Backend::Directory { path, .. } = &config.backend;
     PoolError {
         pool: config.name.clone(),
         path: path.clone(),

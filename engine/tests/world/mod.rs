@@ -310,10 +310,15 @@ pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
 }
 
 /// Gives this thread (and those it starts) mounts of its own, so that a test that dies leaves none.
-#[allow(unsafe_code)]
 fn private_mounts() {
+    unshare_mounts();
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+}
+
+/// Gives this thread (and those it starts) a mount namespace of its own; what is shared stays so.
+#[allow(unsafe_code)]
+pub fn unshare_mounts() {
     // SAFETY: CLONE_NEWNS changes which mounts this thread sees and unshares its working directory; no memory or descriptor table of other
     // threads is affected.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
 }

@@ -1,0 +1,101 @@
+//! Pools that are missing, lost, shared or named twice.
+
+use super::*;
+
+pub fn a_pool_that_is_missing_does_not_stop_the_others(world: &mut World) {
+    let file = world.path("file");
+    fs::write(&file, b"").unwrap();
+    let mut made = world.pool("made");
+    let Backend::Directory { create_path, .. } = &mut made.backend;
+    *create_path = true;
+    let pools = vec![world.pool("missing"), world.pool("file"), world.pool("pool"), made];
+    world.run(world.engine.set_pools(pools));
+    let reports = world.run(world.engine.reports());
+    let errno = |at: usize| reports[at].result.as_ref().unwrap_err().errno;
+    assert_eq!(errno(0), Some(2), "{:?}", reports[0]);
+    assert_eq!(errno(1), Some(20), "{:?}", reports[1]);
+    let error = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(
+        error.contains(world.path("missing").to_str().unwrap()) && error.contains("os error 2"),
+        "{error}"
+    );
+    assert!(reports[2].result.is_ok() && reports[3].result.is_ok());
+    assert!(!world.path("missing").exists(), "a missing mount must show");
+    world.create("pvc-1", EXT4, 64 * MIB);
+    let error = world.run(world.engine.create("missing", &spec("pvc-2", EXT4, 64 * MIB))).unwrap_err();
+    assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+    // It may lie in the pool that is down: "not found" would let a caller forget it.
+    let error = world.delete(&"pvc-3".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+    assert!(world.delete(&"pvc-1".parse().unwrap()).unwrap());
+    // It heals by itself.
+    fs::create_dir(world.path("missing")).unwrap();
+    assert!(world.run(world.engine.reports())[0].result.is_ok());
+    world.run(world.engine.create("missing", &spec("pvc-2", EXT4, 64 * MIB))).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        fs::set_permissions(world.path("missing/volumes"), fs::Permissions::from_mode(0o500)).unwrap();
+        let reports = world.run(world.engine.reports());
+        assert_eq!(reports[0].result.as_ref().unwrap_err().errno, Some(13));
+        fs::set_permissions(world.path("missing/volumes"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+pub fn a_pool_whose_disk_went_away_is_refused_until_it_is_back(world: &mut World) {
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
+    fs::create_dir(world.path("pool")).unwrap();
+    let error = world.run(world.engine.reports()).remove(0).result.unwrap_err();
+    assert!(error.to_string().contains("is a disk not mounted?"), "{error}");
+    let error = world.run(world.engine.create("pool", &spec("pvc-2", EXT4, 64 * MIB))).unwrap_err();
+    assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+    assert_eq!(
+        fs::read_dir(world.path("pool")).unwrap().count(),
+        0,
+        "nothing is written where the disk should be"
+    );
+    fs::remove_dir(world.path("pool")).unwrap();
+    fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
+    assert!(world.run(world.engine.reports())[0].result.is_ok());
+    assert!(world.run(world.engine.get(&id)).unwrap().is_some());
+}
+
+pub fn pools_on_one_disk_share_its_space(world: &mut World) {
+    fs::create_dir(world.path("second")).unwrap();
+    world.run(world.engine.set_pools(vec![world.pool("pool"), world.pool("second")]));
+    let available = |world: &World| -> Vec<u64> {
+        let reports = world.run(world.engine.reports());
+        reports.into_iter().map(|report| report.result.unwrap().available_bytes).collect()
+    };
+    let before = available(world);
+    let size = before[0] / 2;
+    world.run(world.engine.create("pool", &spec("pvc-1", BLOCK, size))).unwrap();
+    let after = available(world);
+    // Other users of the real disk write meanwhile.
+    let near = |a: u64, b: u64| a.abs_diff(b) < before[0] / 4;
+    assert!(near(after[0], before[0] - size), "{before:?} {after:?}");
+    assert!(
+        near(after[1], before[1] - size),
+        "a promise of one pool counts for the other: {before:?} {after:?}"
+    );
+    let error = world.run(world.engine.create("second", &spec("pvc-2", BLOCK, before[1]))).unwrap_err();
+    assert!(matches!(error, Error::OutOfSpace { .. }), "{error:?}");
+    let error = world.run(world.engine.create("second", &spec("pvc-1", BLOCK, MIB))).unwrap_err();
+    assert!(matches!(error, Error::Conflict { field: "pool", .. }), "{error:?}");
+}
+
+pub fn two_pools_over_one_directory_are_told_apart(world: &mut World) {
+    let mut twin = world.pool("pool");
+    "twin".clone_into(&mut twin.name);
+    world.run(world.engine.set_pools(vec![world.pool("pool"), twin]));
+    world.create("pvc-1", EXT4, 64 * MIB);
+    let reports = world.run(world.engine.reports());
+    assert!(reports[0].result.is_ok());
+    let error = reports[1].result.as_ref().unwrap_err();
+    assert!(error.to_string().contains("pool pool uses this directory already"), "{error}");
+    assert_eq!(world.run(world.engine.list()).volumes.len(), 1);
+    // Another reserve is the same pool: it goes on, and still knows its disk.
+    let mut changed = world.pool("pool");
+    changed.reserve_percent = 10;
+    world.run(world.engine.set_pools(vec![changed]));
+    assert_eq!(world.run(world.engine.reports())[0].result.as_ref().unwrap().volumes, 1);
+}

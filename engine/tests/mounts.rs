@@ -7,7 +7,10 @@ mod world;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
     path::Path,
     sync::{
         Arc,
@@ -17,7 +20,10 @@ use std::{
 };
 
 use rustix::mount::UnmountFlags;
-use tierce_engine::{Error, VolumeId};
+use tierce_engine::{
+    Error, Filesystem, VolumeId,
+    mount_options::{ALLOWED, Value},
+};
 use world::{BLOCK, BTRFS, EXT4, MIB, World, XFS, run, text};
 
 #[test]
@@ -224,4 +230,67 @@ fn a_file_in_use_keeps_the_mount_and_says_so() {
     world.unpublish(&id, &target).unwrap();
     world.unstage(&id).unwrap();
     world.assert_clean();
+}
+
+#[test]
+fn every_allowed_mount_option_is_one_that_the_kernel_takes() {
+    let Some(world) = World::real() else { return };
+    for (name, mode, filesystem) in [
+        ("pvc-1", EXT4, Filesystem::Ext4),
+        ("pvc-2", XFS, Filesystem::Xfs),
+        ("pvc-3", BTRFS, Filesystem::Btrfs),
+    ] {
+        let id = world.create(name, mode, 320 * MIB);
+        let mut seen = 0;
+        for allowed in ALLOWED {
+            if !allowed.filesystems.is_empty() && !allowed.filesystems.contains(&filesystem) {
+                continue;
+            }
+            let values: Vec<String> = match allowed.value {
+                Value::None => vec![allowed.name.to_owned()],
+                Value::Number(low, high) => [low, high].map(|n| format!("{}={n}", allowed.name)).to_vec(),
+                Value::Word(words) => words.iter().map(|word| format!("{}={word}", allowed.name)).collect(),
+                Value::WordWithLevel(words) => words
+                    .iter()
+                    .flat_map(|(word, level)| match level {
+                        0 => vec![format!("{}={word}", allowed.name)],
+                        level => vec![
+                            format!("{}={word}", allowed.name),
+                            format!("{}={word}:{level}", allowed.name),
+                        ],
+                    })
+                    .collect(),
+            };
+            for option in values {
+                world.run(world.engine.set_mount_options(&id, vec![option.clone()])).unwrap();
+                if let Err(error) = world.stage(&id, false) {
+                    panic!("{filesystem} {option}: {error:?}");
+                }
+                world.unstage(&id).unwrap();
+                seen += 1;
+            }
+        }
+        assert!(seen > 10);
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn a_mount_the_kernel_refuses_is_explained_and_leaves_the_folder_as_it_was() {
+    let Some(world) = World::real() else { return };
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    world.unstage(&id).unwrap();
+    let image = world.image("pvc-1");
+    // An incompatible feature that no kernel knows.
+    let file = OpenOptions::new().read(true).write(true).open(&image).unwrap();
+    let mut bits = [0; 4];
+    file.read_exact_at(&mut bits, 1024 + 96).unwrap();
+    file.write_all_at(&(u32::from_le_bytes(bits) | 0x4000_0000).to_le_bytes(), 1024 + 96).unwrap();
+    let error = world.stage(&id, false).unwrap_err();
+    println!("{error}");
+    assert!(matches!(&error, Error::Io { doing, .. } if doing.contains("mount ext4 /dev/loop")), "{error:?}");
+    assert_eq!(world.mkfs_count(), 1);
+    world.assert_clean();
+    fs::remove_dir(world.staging(&id)).unwrap();
 }

@@ -141,6 +141,7 @@ pub fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestErr
     let how = PublishRequest {
         block: capability.mount.is_none(),
         readonly: request.readonly || capability.mode == Mode::SingleNodeReaderOnly,
+        exclusive: capability.mode == Mode::SingleNodeSingleWriter,
     };
     Ok(Publish { id, staging, target, how })
 }

@@ -20,12 +20,12 @@ pub struct Cli {
 /// Other things to do than to serve.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// CustomResourceDefinitions of Tierce.
+    /// `CustomResourceDefinitions` of Tierce.
     #[command(subcommand)]
     Crds(Crds),
 }
 
-/// What to do with the CustomResourceDefinitions.
+/// What to do with the `CustomResourceDefinitions`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Crds {
     /// Applies them to the cluster and waits until it serves them.

@@ -1,4 +1,4 @@
-//! `tierce-controller crds apply`: brings the cluster's CustomResourceDefinitions to the version of this program.
+//! `tierce-controller crds apply`: brings the cluster's `CustomResourceDefinitions` to the version of this program.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};

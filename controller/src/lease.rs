@@ -215,13 +215,13 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn held_by(holder: Option<&str>, seconds: Option<i32>) -> Option<Lease> {
+    fn held_by(holder: Option<&str>, seconds: Option<i32>) -> Lease {
         let spec = LeaseSpec {
             holder_identity: holder.map(ToOwned::to_owned),
             lease_duration_seconds: seconds,
             ..LeaseSpec::default()
         };
-        Some(Lease { metadata: ObjectMeta::default(), spec: Some(spec) })
+        Lease { metadata: ObjectMeta::default(), spec: Some(spec) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,20 +233,35 @@ mod tests {
         for (what, lease, seen_at, decision) in [
             ("there is none", None, at(20), Decision::Take),
             ("no spec", Some(Lease::default()), at(20), Decision::Take),
-            ("released", held_by(Some(""), Some(15)), at(20), Decision::Take),
-            ("never held", held_by(None, Some(15)), at(20), Decision::Take),
-            ("ours", held_by(Some("me"), Some(15)), now, Decision::RenewAt(now + RENEW)),
-            ("another's, fresh", held_by(Some("you"), Some(15)), at(20), Decision::WaitUntil(at(35))),
-            ("another's, about to end", held_by(Some("you"), Some(15)), at(6), Decision::WaitUntil(at(21))),
-            ("another's, run out", held_by(Some("you"), Some(15)), at(5), Decision::Take),
+            ("released", Some(held_by(Some(""), Some(15))), at(20), Decision::Take),
+            ("never held", Some(held_by(None, Some(15))), at(20), Decision::Take),
+            ("ours", Some(held_by(Some("me"), Some(15))), now, Decision::RenewAt(now + RENEW)),
+            ("another's, fresh", Some(held_by(Some("you"), Some(15))), at(20), Decision::WaitUntil(at(35))),
+            (
+                "another's, about to end",
+                Some(held_by(Some("you"), Some(15))),
+                at(6),
+                Decision::WaitUntil(at(21)),
+            ),
+            ("another's, run out", Some(held_by(Some("you"), Some(15))), at(5), Decision::Take),
             (
                 "another's, of a longer duration",
-                held_by(Some("you"), Some(60)),
+                Some(held_by(Some("you"), Some(60))),
                 at(5),
                 Decision::WaitUntil(at(65)),
             ),
-            ("another's, without a duration", held_by(Some("you"), None), at(6), Decision::WaitUntil(at(21))),
-            ("another's, with nonsense", held_by(Some("you"), Some(-1)), at(6), Decision::WaitUntil(at(21))),
+            (
+                "another's, without a duration",
+                Some(held_by(Some("you"), None)),
+                at(6),
+                Decision::WaitUntil(at(21)),
+            ),
+            (
+                "another's, with nonsense",
+                Some(held_by(Some("you"), Some(-1))),
+                at(6),
+                Decision::WaitUntil(at(21)),
+            ),
         ] {
             assert_eq!(decide(&Seen { lease, at: seen_at }, "me"), decision, "{what}");
         }

@@ -57,10 +57,9 @@ impl LostNodes {
             (state.has_node(node), leaving.cloned().collect::<Vec<_>>(), state.reports.exists(node))
         });
         match decide(is_there, self.gone_for(node, is_there), self.grace) {
-            Verdict::Present => Next::Event,
             // Only something that waits for the node makes us look again; all else comes as an event.
             Verdict::Wait(rest) if has_report || !leaving.is_empty() => Next::After(rest),
-            Verdict::Wait(_) => Next::Event,
+            Verdict::Present | Verdict::Wait(_) => Next::Event,
             Verdict::Lost => match self.let_go(node, &leaving, has_report).await {
                 Ok(()) => Next::Event,
                 Err(error) => {

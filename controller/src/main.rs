@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
     match cli.command {
         Some(Command::Crds(Crds::Apply)) => Ok(crds::apply(&client).await?),
-        None => serve(client, &cli.serve).await,
+        None => Box::pin(serve(client, &cli.serve)).await,
     }
 }
 

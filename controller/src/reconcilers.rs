@@ -55,7 +55,7 @@ pub async fn run(
     let work = async {
         reconcile(client, index, config, metrics, shutdown).await;
         done.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         kept = held.keep(done.clone()) => if kept { Ok(()) } else { Err(ReconcilersError::LeaseLost) },

@@ -1,5 +1,7 @@
 //! The CSI Controller service against an API server in memory and simulated nodes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
+
 mod support;
 
 use serde_json::json;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use support::fake_api::FakeApi;
 use support::fake_node::FakeNode;
 use support::{GI, Replica, claim, in_time, mount, on, request, request_for, tier, until, within};
+use tierce_controller::index::State;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
@@ -25,7 +28,7 @@ async fn a_volume_is_made_on_its_node_and_deleted_again_with_two_writes_of_ours(
     api.writes();
     let made = within(replica.create(request("pvc-1", "ssd", GI))).await.unwrap().volume.unwrap();
     assert_eq!((made.volume_id.as_str(), made.capacity_bytes), ("pvc-1", GI));
-    assert_eq!(made.accessible_topology, on("n1").unwrap().requisite);
+    assert_eq!(made.accessible_topology, on("n1").requisite);
     assert_eq!(node.holds(), ["pvc-1"]);
     assert_eq!(api.writes(), ["POST nodevolumes", "PATCH nodevolumes/status"]);
 
@@ -41,6 +44,10 @@ async fn a_volume_is_made_on_its_node_and_deleted_again_with_two_writes_of_ours(
     assert_eq!(api.writes(), Vec::<String>::new());
 }
 
+/// What makes a good request bad.
+type Change = Box<dyn Fn(&mut CreateVolumeRequest)>;
+
+#[allow(clippy::too_many_lines, reason = "one table")]
 #[tokio::test]
 async fn bad_input_gets_the_code_that_the_specification_names() {
     let api = FakeApi::new();
@@ -54,7 +61,6 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
     let mut multi_node = mount("");
     multi_node.access_mode.as_mut().unwrap().mode = Mode::MultiNodeMultiWriter.into();
     let parameters = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
-    type Change = Box<dyn Fn(&mut CreateVolumeRequest)>;
     let table: Vec<(Change, Code, &str)> = vec![
         (Box::new(|r| r.name = String::new()), Code::InvalidArgument, "name is missing"),
         (
@@ -369,10 +375,7 @@ async fn a_volume_grows_within_its_pool_and_no_further() {
         "not even asked for"
     );
     node.resize(20 * GI);
-    until("the index knows", || {
-        (replica.index.read(|state| state.offers())[0].free > 10 << 30).then_some(())
-    })
-    .await;
+    until("the index knows", || (replica.index.read(State::offers)[0].free > 10 << 30).then_some(())).await;
     assert_eq!(expand(11 * GI).await.unwrap().capacity_bytes, 11 * GI);
 }
 
@@ -385,7 +388,7 @@ async fn the_volume_behind_a_claim_decides_filesystem_and_mount_options() {
     support::volume(
         &api,
         "mine",
-        json!({"size": "1Gi", "tier": "ssd", "filesystem": "btrfs", "mountOptions": ["noatime"]}),
+        &json!({"size": "1Gi", "tier": "ssd", "filesystem": "btrfs", "mountOptions": ["noatime"]}),
     );
     let owner = api.get("volumes", "ada", "mine").unwrap()["metadata"]["uid"].clone();
     claim(&api, "mine", "1Gi");
@@ -424,7 +427,7 @@ async fn bug_09_one_volume_is_never_on_two_nodes() {
     let replica = Replica::serving(&api).await;
     let wanted = claim(&api, "c", "1Gi");
     let asking = |node: &str| CreateVolumeRequest {
-        accessibility_requirements: on(node),
+        accessibility_requirements: Some(on(node)),
         ..request_for(&wanted, "ssd")
     };
     let id = asking("n1").name;
@@ -440,7 +443,7 @@ async fn bug_09_one_volume_is_never_on_two_nodes() {
     until("the first let it go", || api.get("nodevolumes", "", &id).is_none().then_some(())).await;
     until("the index knows", || replica.index.read(|state| state.devices.is_empty()).then_some(())).await;
     let made = within(replica.create(asking("n2"))).await.unwrap().volume.unwrap();
-    assert_eq!(made.accessible_topology, on("n2").unwrap().requisite);
+    assert_eq!(made.accessible_topology, on("n2").requisite);
     assert_eq!((first.holds().len(), second.holds().len()), (0, 1));
     // Once a PersistentVolume may speak of it, it is not moved any more.
     api.put(

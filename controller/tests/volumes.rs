@@ -1,5 +1,7 @@
 //! The life of Volumes: reconcilers and the CSI service against an API server in memory and simulated nodes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
+
 mod support;
 
 use serde_json::{Value, json};
@@ -56,7 +58,7 @@ fn pod(api: &FakeApi, name: &str, claim: &str) {
 async fn a_volume_becomes_a_claim_is_provisioned_and_deleted() {
     let (api, node, replica) = cluster(10 * GI).await;
     api.writes();
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "accessMode": "ReadWriteOncePod"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "accessMode": "ReadWriteOncePod"}));
     let (status, message) = says(&api, "data", "WaitingForFirstUse").await;
     assert_eq!(status, "True", "a pod can use it, so nothing that waits for Ready hangs");
     assert!(message.contains("the node of the first pod"), "{message}");
@@ -106,7 +108,7 @@ async fn a_volume_becomes_a_claim_is_provisioned_and_deleted() {
 async fn an_unknown_tier_is_told_with_those_that_exist_and_heals() {
     let (api, _node, _replica) = cluster(10 * GI).await;
     tier(&api, "hdd");
-    volume(&api, "data", json!({"size": "1Gi", "tier": "nvme"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "nvme"}));
     let (status, message) = says(&api, "data", "NoSuchTier").await;
     assert_eq!(
         (status.as_str(), message.as_str()),
@@ -124,7 +126,7 @@ async fn an_unknown_tier_is_told_with_those_that_exist_and_heals() {
 #[tokio::test]
 async fn no_space_is_told_with_the_largest_size_and_heals_when_space_comes() {
     let (api, node, _replica) = cluster(3 * GI).await;
-    volume(&api, "data", json!({"size": "5Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "5Gi", "tier": "ssd", "binding": "Immediate"}));
     let (status, message) = says(&api, "data", "OutOfSpace").await;
     assert_eq!(status, "False");
     assert_eq!(
@@ -140,7 +142,7 @@ async fn no_space_is_told_with_the_largest_size_and_heals_when_space_comes() {
 async fn a_claim_of_the_name_that_is_not_ours_is_left_as_it_is() {
     let (api, _node, replica) = cluster(10 * GI).await;
     let theirs = claim(&api, "data", "1Gi");
-    volume(&api, "data", json!({"size": "5Gi", "tier": "ssd", "deletionPolicy": "Retain"}));
+    volume(&api, "data", &json!({"size": "5Gi", "tier": "ssd", "deletionPolicy": "Retain"}));
     let (status, message) = says(&api, "data", "NameConflict").await;
     assert_eq!(status, "False");
     assert!(
@@ -165,7 +167,7 @@ async fn a_claim_of_the_name_that_is_not_ours_is_left_as_it_is() {
 #[tokio::test]
 async fn growth_goes_to_the_claim_and_to_the_node_and_says_when_there_is_no_room() {
     let (api, node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     let mut grown = api.get("volumes", "ada", "data").unwrap();
@@ -210,7 +212,7 @@ async fn growth_goes_to_the_claim_and_to_the_node_and_says_when_there_is_no_room
 #[tokio::test]
 async fn a_volume_in_use_waits_and_says_by_whom() {
     let (api, _node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     pod(&api, "notebook", "data");
@@ -232,7 +234,7 @@ async fn retain_keeps_the_data_and_says_where() {
     volume(
         &api,
         "data",
-        json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate", "deletionPolicy": "Retain"}),
+        &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate", "deletionPolicy": "Retain"}),
     );
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     let policy = |api: &FakeApi| {
@@ -250,8 +252,8 @@ async fn retain_keeps_the_data_and_says_where() {
     gone(&api, "volumes", "ada", "data").await;
     assert!(api.get("persistentvolumeclaims", "ada", "data").is_none());
     let pv = api.get("persistentvolumes", "", &id).unwrap();
-    let note = &pv["metadata"]["annotations"][names::ANNOTATION_RETAINED_FROM];
-    assert_eq!(note, &json!("Volume ada/data on node n1, pool ssd"));
+    let written = &pv["metadata"]["annotations"][names::ANNOTATION_RETAINED_FROM];
+    assert_eq!(written, &json!("Volume ada/data on node n1, pool ssd"));
     let events = api.all("events");
     let told = events.iter().find(|event| event["reason"] == "Retained").unwrap();
     assert_eq!(told["note"], json!(format!("PersistentVolume {id} keeps the data (1Gi) on node n1")));
@@ -262,7 +264,7 @@ async fn retain_keeps_the_data_and_says_where() {
 #[tokio::test]
 async fn retain_decided_only_while_deleting_still_keeps_the_data() {
     let (api, node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     let mut going = api.get("volumes", "ada", "data").unwrap();
@@ -280,7 +282,7 @@ async fn retain_decided_only_while_deleting_still_keeps_the_data() {
 #[tokio::test]
 async fn bug_34_a_lost_node_is_told_at_once_and_nothing_hangs_on_it() {
     let (api, mut node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     node.stop_plugin();
@@ -302,7 +304,7 @@ async fn bug_34_a_lost_node_is_told_at_once_and_nothing_hangs_on_it() {
 #[tokio::test]
 async fn a_node_that_comes_back_brings_its_volumes_back() {
     let (api, _node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     let back = api.get("nodes", "", "n1").unwrap();
@@ -315,7 +317,7 @@ async fn a_node_that_comes_back_brings_its_volumes_back() {
 #[tokio::test]
 async fn a_claim_that_somebody_deletes_is_told_and_not_made_anew_empty() {
     let (api, _node, replica) = cluster(10 * GI).await;
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
     api.remove("persistentvolumeclaims", "ada", "data");
@@ -361,7 +363,7 @@ async fn bug_24_one_bad_object_of_each_kind_does_not_stop_the_others() {
             );
         }
     }
-    volume(&api, "data", json!({"size": "1Gi", "tier": "ssd"}));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
     says(&api, "data", "WaitingForFirstUse").await;
     let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;

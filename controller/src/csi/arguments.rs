@@ -225,12 +225,12 @@ mod tests {
         }
     }
 
-    fn capability(access: Option<AccessType>, mode: Mode) -> VolumeCapability {
-        VolumeCapability { access_type: access, access_mode: Some(AccessMode { mode: mode.into() }) }
+    fn capability(access: impl Into<Option<AccessType>>, mode: Mode) -> VolumeCapability {
+        VolumeCapability { access_type: access.into(), access_mode: Some(AccessMode { mode: mode.into() }) }
     }
 
-    fn mount(fs_type: &str) -> Option<AccessType> {
-        Some(AccessType::Mount(MountVolume { fs_type: fs_type.into(), ..MountVolume::default() }))
+    fn mount(fs_type: &str) -> AccessType {
+        AccessType::Mount(MountVolume { fs_type: fs_type.into(), ..MountVolume::default() })
     }
 
     #[test]
@@ -245,7 +245,10 @@ mod tests {
             (vec![], "volume_capabilities is missing"),
             (vec![capability(None, writer)], "access_type is missing"),
             (vec![capability(mount(""), Mode::Unknown)], "access_mode is missing"),
-            (vec![VolumeCapability { access_type: mount(""), access_mode: None }], "access_mode is missing"),
+            (
+                vec![VolumeCapability { access_type: Some(mount("")), access_mode: None }],
+                "access_mode is missing",
+            ),
             (
                 vec![capability(mount(""), Mode::MultiNodeMultiWriter)],
                 "access mode MULTI_NODE_MULTI_WRITER is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod",

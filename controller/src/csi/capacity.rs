@@ -1,4 +1,4 @@
-//! GetCapacity: the same numbers as placement, so that the scheduler picks nodes where CreateVolume will say yes.
+//! `GetCapacity`: the same numbers as placement, so that the scheduler picks nodes where CreateVolume will say yes.
 
 use super::arguments::{self, Shape};
 use super::parameters::Parameters;

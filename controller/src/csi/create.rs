@@ -259,24 +259,16 @@ async fn make(
 ) -> Result<csi::Volume, CreateError> {
     let known = service.index.read(|state| state.devices.get(&wanted.id).cloned());
     // Kept until the watch shows the NodeVolume, which is before the answer.
-    let (device, _reservation) = match known {
-        Some(device) => (found(service, wanted, device).await?, None),
-        None => {
-            let (place, reservation) =
-                service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
-            let api = |source| CreateError::Api { what: "create the NodeVolume", source };
-            let written = service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)?;
-            let device = match written {
-                Some(device) => device,
-                None => {
-                    let api = |source| CreateError::Api { what: "read the NodeVolume", source };
-                    let existing = service.fetch(&wanted.id).await.map_err(api)?;
-                    let existing = existing.ok_or_else(|| CreateError::Vanished(wanted.id.clone()))?;
-                    found(service, wanted, existing).await?
-                }
-            };
-            (device, Some(reservation))
-        }
+    let (device, _reservation) = if let Some(device) = known {
+        (found(service, wanted, device).await?, None)
+    } else {
+        let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
+        let api = |source| CreateError::Api { what: "create the NodeVolume", source };
+        let device = match service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)? {
+            Some(device) => device,
+            None => found(service, wanted, existing(service, wanted).await?).await?,
+        };
+        (device, Some(reservation))
     };
     *node = Some(device.node.clone());
     let made = answer_of_the_node(service, wanted, &device).await?;
@@ -287,6 +279,13 @@ async fn make(
         content_source: None,
         accessible_topology: vec![topology(&made.node)],
     })
+}
+
+/// One that the watch has not told of yet.
+async fn existing(service: &ControllerService, wanted: &Wanted) -> Result<Arc<Device>, CreateError> {
+    let fetched = service.fetch(&wanted.id).await;
+    let fetched = fetched.map_err(|source| CreateError::Api { what: "read the NodeVolume", source })?;
+    fetched.ok_or_else(|| CreateError::Vanished(wanted.id.clone()))
 }
 
 /// The topology of a node.

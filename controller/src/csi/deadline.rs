@@ -12,7 +12,8 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// The moment by which a call has to be answered.
 pub(super) fn of(metadata: &MetadataMap) -> Instant {
     let header = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
-    Instant::now() + header.and_then(parse).map_or(DEFAULT, |timeout| timeout - MARGIN.min(timeout / 10))
+    Instant::now()
+        + header.and_then(parse).map_or(DEFAULT, |timeout| timeout.saturating_sub(MARGIN.min(timeout / 10)))
 }
 
 /// gRPC over HTTP/2: at most eight digits and a unit.
@@ -20,8 +21,8 @@ fn parse(header: &str) -> Option<Duration> {
     let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
     match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
+        "H" => Some(Duration::from_hours(number)),
+        "M" => Some(Duration::from_mins(number)),
         "S" => Some(Duration::from_secs(number)),
         "m" => Some(Duration::from_millis(number)),
         "u" => Some(Duration::from_micros(number)),
@@ -38,8 +39,8 @@ mod tests {
     fn the_header_is_read_in_all_its_units() {
         for (header, expected) in [
             ("10S", Some(Duration::from_secs(10))),
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
             ("250m", Some(Duration::from_millis(250))),
             ("9999999u", Some(Duration::from_micros(9_999_999))),
             ("5n", Some(Duration::from_nanos(5))),

@@ -1,4 +1,4 @@
-//! ControllerExpandVolume: the node grows the device; the filesystem follows with NodeExpandVolume.
+//! `ControllerExpandVolume`: the node grows the device; the filesystem follows with `NodeExpandVolume`.
 
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};

@@ -1,4 +1,4 @@
-//! ListVolumes: volumes that exist on a disk, by id; a token says after which id the next page begins.
+//! `ListVolumes`: volumes that exist on a disk, by id; a token says after which id the next page begins.
 
 use super::create::topology;
 use super::id;

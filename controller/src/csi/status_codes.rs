@@ -28,12 +28,11 @@ fn argument(error: &ArgumentError) -> Code {
 pub fn create(error: &CreateError) -> Code {
     match error {
         CreateError::Argument(error) => argument(error),
-        // The provisioner asks again with a delay; a StoragePool made meanwhile heals it.
-        CreateError::NoSuchTier(_) => Code::InvalidArgument,
         // The pod is scheduled elsewhere; without another node it waits and is tried again.
         CreateError::NoRoom(_) | CreateError::NodeRefused { .. } => Code::ResourceExhausted,
-        // Nothing was made and nothing will be with these parameters.
-        CreateError::NodeInvalid { .. } => Code::InvalidArgument,
+        // Nothing was made and nothing will be with these parameters. The provisioner asks again with a delay all the same,
+        // so that a StoragePool made meanwhile heals it.
+        CreateError::NoSuchTier(_) | CreateError::NodeInvalid { .. } => Code::InvalidArgument,
         CreateError::OtherParameters { .. } | CreateError::OnDiskDifferently { .. } => Code::AlreadyExists,
         // Asked again soon; what exists is found then.
         CreateError::Busy(_)
@@ -59,7 +58,7 @@ pub fn delete(error: &DeleteError) -> Code {
     }
 }
 
-/// Of ControllerExpandVolume.
+/// Of `ControllerExpandVolume`.
 pub fn expand(error: &ExpandError) -> Code {
     match error {
         ExpandError::Argument(error) => argument(error),
@@ -74,7 +73,7 @@ pub fn expand(error: &ExpandError) -> Code {
     }
 }
 
-/// Of ValidateVolumeCapabilities.
+/// Of `ValidateVolumeCapabilities`.
 pub fn validate(error: &ValidateError) -> Code {
     match error {
         ValidateError::Missing(_) => Code::InvalidArgument,
@@ -83,7 +82,7 @@ pub fn validate(error: &ValidateError) -> Code {
     }
 }
 
-/// Of ListVolumes.
+/// Of `ListVolumes`.
 pub fn list(error: &ListError) -> Code {
     match error {
         ListError::NegativeMaximum => Code::InvalidArgument,
@@ -151,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_api_server_is_told_in_its_words_once() {
-        let error = CreateError::Api { what: "create NodeVolume v".into(), source: refused(403) };
+        let error = CreateError::Api { what: "create NodeVolume v", source: refused(403) };
         let status = Status::from(error);
         assert_eq!(status.code(), Code::Internal);
         assert_eq!(status.message(), "cannot create NodeVolume v: no such luck");

@@ -1,4 +1,4 @@
-//! ValidateVolumeCapabilities: whether an existing volume can serve these uses.
+//! `ValidateVolumeCapabilities`: whether an existing volume can serve these uses.
 
 use super::arguments::Shape;
 use super::parameters::Parameters;

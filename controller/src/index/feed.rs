@@ -55,7 +55,7 @@ fn config() -> Config {
 }
 
 /// An object, or what could be read of it.
-type Arrival<T> = Result<T, InvalidObject>;
+type Arrival<T> = Result<T, Box<InvalidObject>>;
 
 /// A watch on which one bad object does not stop the others.
 fn guarded<T>(client: &Client) -> impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static
@@ -63,7 +63,8 @@ where
     T: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
 {
     let api: Api<DeserializeGuard<T>> = Api::all(client.clone());
-    kube::runtime::watcher(api, config()).map(|event| event.map(|event| map(event, |guard| guard.0)))
+    kube::runtime::watcher(api, config())
+        .map(|event| event.map(|event| map(event, |guard| guard.0.map_err(Box::new))))
 }
 
 fn plain<T>(

@@ -136,7 +136,9 @@ impl Index {
         };
         drop(state);
         if let Some(queues) = self.listeners.get() {
-            waiting.into_iter().for_each(|key| queues.volumes.add_after(key, SPACE_SETTLES));
+            for key in waiting {
+                queues.volumes.add_after(key, SPACE_SETTLES);
+            }
         }
         self.wake(wakes);
     }
@@ -149,10 +151,18 @@ impl Index {
             }
         }
         let Some(queues) = self.listeners.get() else { return };
-        wakes.volumes.into_iter().for_each(|key| queues.volumes.add(key));
-        wakes.devices.into_iter().for_each(|key| queues.devices.add(key));
-        wakes.nodes.into_iter().for_each(|key| queues.nodes.add(key));
-        wakes.pools.into_iter().for_each(|key| queues.pools.add_after(key, POOL_SETTLES));
+        for key in wakes.volumes {
+            queues.volumes.add(key);
+        }
+        for key in wakes.devices {
+            queues.devices.add(key);
+        }
+        for key in wakes.nodes {
+            queues.nodes.add(key);
+        }
+        for key in wakes.pools {
+            queues.pools.add_after(key, POOL_SETTLES);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -15,7 +15,7 @@ use tierce_crds::{StoragePool, StoragePoolStatus, conditions, names};
 use tokio::time::Instant;
 use tracing::warn;
 
-pub use status::{NodeView, status};
+pub use status::{NodeView, Report, status};
 
 /// Figures alone are not written more often than this.
 const FIGURES: Duration = Duration::from_secs(10);
@@ -40,9 +40,9 @@ impl PoolReconciler {
             let nodes = state.nodes.iter().map(|(node, facts)| NodeView {
                 name: node.clone(),
                 labels: facts.labels.clone(),
-                report: state.reports.get(node).map(|report| {
-                    let pools = report.status.iter().flat_map(|status| &status.pools);
-                    pools.filter(|pool| pool.name == name).cloned().next()
+                report: state.reports.get(node).map_or(Report::None, |report| {
+                    let mut pools = report.status.iter().flat_map(|status| &status.pools);
+                    pools.find(|pool| pool.name == name).cloned().map_or(Report::Silent, Report::Of)
                 }),
             });
             Some((pool, nodes.collect::<Vec<_>>()))

@@ -16,8 +16,19 @@ pub struct NodeView {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// What its node plugin says of the pool: `None` without a plugin, `Some(None)` if it does not speak of the pool.
-    pub report: Option<Option<PoolStatus>>,
+    /// What its node plugin says of the pool.
+    pub report: Report,
+}
+
+/// What a node plugin says of a pool.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// There is no plugin, or it has not reported yet.
+    None,
+    /// It reports, but not about this pool.
+    Silent,
+    /// This.
+    Of(PoolStatus),
 }
 
 /// What the status should be now.
@@ -27,9 +38,14 @@ pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> Storage
         .iter()
         .filter(|node| wanted.iter().all(|(key, value)| node.labels.get(key) == Some(value)))
         // Without a selector: every node that runs the node plugin.
-        .filter(|node| !wanted.is_empty() || node.report.is_some())
+        .filter(|node| !wanted.is_empty() || !matches!(node.report, Report::None))
         .collect();
-    let reports = || selected.iter().filter_map(|node| node.report.as_ref()?.as_ref());
+    let reports = || {
+        selected.iter().filter_map(|node| match &node.report {
+            Report::Of(report) => Some(report),
+            Report::None | Report::Silent => None,
+        })
+    };
     let working = reports().filter(|report| report.state == PoolState::Ready).count();
     let sum = |of: fn(&PoolStatus) -> i64| {
         let bytes = reports().filter_map(|report| u64::try_from(of(report)).ok());
@@ -64,7 +80,7 @@ fn verdict(selected: &[&NodeView], working: usize) -> Verdict {
     troubles.truncate(NAMED);
     let mut message = troubles.join("; ");
     if more > 0 {
-        message.push_str(&format!("; and {more} more"));
+        message = format!("{message}; and {more} more");
     }
     Verdict::no(reason::DEGRADED, message)
 }
@@ -73,10 +89,10 @@ fn verdict(selected: &[&NodeView], working: usize) -> Verdict {
 fn trouble(node: &NodeView) -> Option<String> {
     let name = &node.name;
     match &node.report {
-        None => Some(format!("{name}: no report from its node plugin")),
-        Some(None) => Some(format!("{name}: its node plugin does not know the pool yet")),
-        Some(Some(report)) if report.state == PoolState::Ready => None,
-        Some(Some(report)) => {
+        Report::None => Some(format!("{name}: no report from its node plugin")),
+        Report::Silent => Some(format!("{name}: its node plugin does not know the pool yet")),
+        Report::Of(report) if report.state == PoolState::Ready => None,
+        Report::Of(report) => {
             let reason = report.reason.as_deref().unwrap_or(reason::FAILED);
             Some(format!("{name}: {reason}: {}", report.message.as_deref().unwrap_or_default()))
         }
@@ -97,8 +113,8 @@ mod tests {
         .unwrap()
     }
 
-    fn report(state: PoolState) -> Option<Option<PoolStatus>> {
-        Some(Some(PoolStatus {
+    fn report(state: PoolState) -> Report {
+        Report::Of(PoolStatus {
             name: "p".into(),
             tier: "hdd".into(),
             state,
@@ -109,10 +125,10 @@ mod tests {
             promised_bytes: 1 << 30,
             max_volume_bytes: 2 << 30,
             volumes: 1,
-        }))
+        })
     }
 
-    fn node(name: &str, label: &str, report: Option<Option<PoolStatus>>) -> NodeView {
+    fn node(name: &str, label: &str, report: Report) -> NodeView {
         NodeView { name: name.into(), labels: [("disk".to_owned(), label.to_owned())].into(), report }
     }
 
@@ -126,7 +142,8 @@ mod tests {
     fn a_pool_is_ready_when_every_selected_node_offers_it() {
         let all = pool(&[]);
         let ready = || report(PoolState::Ready);
-        let nodes = [node("a", "x", ready()), node("b", "x", ready()), node("control-plane", "x", None)];
+        let nodes =
+            [node("a", "x", ready()), node("b", "x", ready()), node("control-plane", "x", Report::None)];
         let sums = status(&all, &nodes, Timestamp::UNIX_EPOCH);
         assert_eq!(sums.nodes.as_deref(), Some("2/2"), "a node without plugin does not count");
         assert_eq!((sums.capacity.as_deref(), sums.promised.as_deref()), (Some("6Gi"), Some("2Gi")));
@@ -139,9 +156,9 @@ mod tests {
         let nodes = [
             node("a", "ssd", report(PoolState::Ready)),
             node("b", "ssd", report(PoolState::Unavailable)),
-            node("c", "ssd", Some(None)),
-            node("d", "ssd", None),
-            node("e", "hdd", None),
+            node("c", "ssd", Report::Silent),
+            node("d", "ssd", Report::None),
+            node("e", "hdd", Report::None),
         ];
         let (counted, why, message) = said(&pool(&[("disk", "ssd")]), &nodes);
         assert_eq!((counted.as_str(), why.as_str()), ("1/4", reason::DEGRADED));
@@ -152,7 +169,7 @@ mod tests {
         );
         let (counted, why, _) = said(&pool(&[("disk", "nvme")]), &nodes);
         assert_eq!((counted.as_str(), why.as_str()), ("0/0", reason::NO_NODE));
-        let many: Vec<_> = (0..20).map(|n| node(&format!("n{n:02}"), "ssd", None)).collect();
+        let many: Vec<_> = (0..20).map(|n| node(&format!("n{n:02}"), "ssd", Report::None)).collect();
         let (_, _, message) = said(&pool(&[("disk", "ssd")]), &many);
         assert!(message.starts_with("n00: no report") && message.ends_with("; and 15 more"), "{message}");
     }

@@ -26,6 +26,7 @@ struct State {
     events: Vec<(u64, String, Value)>,
     writes: Vec<String>,
     next_uid: u64,
+    refuses_writes: bool,
 }
 
 /// A path of the API, taken apart.
@@ -84,6 +85,11 @@ impl FakeApi {
         self.store(&mut state, plural, key, object, if known { "MODIFIED" } else { "ADDED" });
     }
 
+    /// Every write is answered with an error of the server, as while it has lost its etcd.
+    pub fn refuse_writes(&self, refuse: bool) {
+        self.state.lock().unwrap().refuses_writes = refuse;
+    }
+
     /// Removes an object at once, whatever its finalizers.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock().unwrap();
@@ -92,7 +98,7 @@ impl FakeApi {
 
     async fn answer(&self, request: Request<Body>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let query: HashMap<String, String> =
             form(parts.uri.query().unwrap_or_default()).into_iter().collect();
         let target = Target::of(parts.uri.path());
@@ -119,28 +125,30 @@ impl FakeApi {
         if method != Method::GET {
             let subresource = target.subresource.as_ref().map(|s| format!("/{s}")).unwrap_or_default();
             state.writes.push(format!("{method} {plural}{subresource}"));
+            if state.refuses_writes {
+                return Err(Refused(503, "ServiceUnavailable", "no leader".into()));
+            }
         }
         let Some(name) = target.name.clone() else {
-            return match *method {
-                Method::POST => self.create(&mut state, plural, namespace, body),
-                _ => {
-                    let items = state.matching(plural, target, None);
-                    Ok(
-                        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.now()}, "items": items}),
-                    )
-                }
-            };
+            if method == Method::POST {
+                return self.create(&mut state, plural, &namespace, body);
+            }
+            let items = state.matching(plural, target, None);
+            let metadata = json!({"resourceVersion": self.now().to_string()});
+            return Ok(json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}));
         };
         let key = (namespace, name);
         let known = state.objects.get(plural).and_then(|objects| objects.get(&key)).cloned();
         let old = known.ok_or_else(|| Refused(404, "NotFound", format!("{plural} {:?} not found", key.1)))?;
         match *method {
             Method::GET => Ok(old),
-            Method::DELETE => self.delete(&mut state, plural, key, old, &body),
+            Method::DELETE => self.delete(&mut state, plural, key, &old, &body),
             Method::PUT => {
                 check(&old, &body["metadata"])?;
                 let mut new = body;
-                new["metadata"]["uid"] = old["metadata"]["uid"].clone();
+                for field in ["uid", "namespace", "creationTimestamp", "generation"] {
+                    new["metadata"][field] = old["metadata"][field].clone();
+                }
                 Ok(self.update(&mut state, plural, key, &old, new))
             }
             Method::PATCH => {
@@ -171,11 +179,11 @@ impl FakeApi {
         &self,
         state: &mut State,
         plural: &str,
-        namespace: String,
+        namespace: &str,
         mut body: Value,
     ) -> Result<Value, Refused> {
         let name = text(&body["metadata"]["name"]);
-        let key = (namespace.clone(), name.clone());
+        let key = (namespace.to_owned(), name.clone());
         if state.objects.get(plural).is_some_and(|objects| objects.contains_key(&key)) {
             return Err(Refused(409, "AlreadyExists", format!("{plural} {name:?} already exists")));
         }
@@ -193,10 +201,10 @@ impl FakeApi {
         state: &mut State,
         plural: &str,
         key: (String, String),
-        old: Value,
+        old: &Value,
         options: &Value,
     ) -> Result<Value, Refused> {
-        check(&old, &options["preconditions"])?;
+        check(old, &options["preconditions"])?;
         if old["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             self.drop_object(state, plural, &key);
             return Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 200}));
@@ -206,7 +214,7 @@ impl FakeApi {
             new["metadata"]["deletionTimestamp"] = json!(k8s_openapi::jiff::Timestamp::now().to_string());
             new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
-        Ok(self.update(state, plural, key, &old, new))
+        Ok(self.update(state, plural, key, old, new))
     }
 
     fn update(
@@ -314,9 +322,9 @@ impl FakeApi {
                 }
             }
         });
-        stream::iter([first]).chain(later).map(|events| {
-            let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-            Ok(http_body::Frame::data(Bytes::from(lines)))
+        stream::iter((!first.is_empty()).then_some(first)).chain(later).map(|events| {
+            let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
+            Ok(http_body::Frame::data(Bytes::from(lines.join("\n") + "\n")))
         })
     }
 }

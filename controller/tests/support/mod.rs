@@ -1,5 +1,6 @@
 //! What the scenarios share: an API server in memory, nodes that carry out NodeVolumes, a provisioner.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
 
 pub mod fake_api;
 pub mod fake_node;
@@ -145,11 +146,11 @@ pub fn mount(fs_type: &str) -> VolumeCapability {
 }
 
 /// Only this node.
-pub fn on(node: &str) -> Option<TopologyRequirement> {
+pub fn on(node: &str) -> TopologyRequirement {
     let there = tierce_proto::csi::Topology {
         segments: [(tierce_crds::names::TOPOLOGY_NODE.to_owned(), node.to_owned())].into(),
     };
-    Some(TopologyRequirement { requisite: vec![there.clone()], preferred: vec![there] })
+    TopologyRequirement { requisite: vec![there.clone()], preferred: vec![there] }
 }
 
 /// The same for a claim that exists.
@@ -196,7 +197,7 @@ pub async fn provision(replica: &Replica, claim: &Value, tier: &str) -> Result<S
 }
 
 /// A Volume in namespace `ada`.
-pub fn volume(api: &FakeApi, name: &str, spec: Value) {
+pub fn volume(api: &FakeApi, name: &str, spec: &Value) {
     api.put(
         "volumes",
         json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",

@@ -118,17 +118,30 @@ pub async fn run(
         // Errors are logged and the watch goes on by its backoff.
         .filter_map(|object| async move { object.ok().map(|object| Ok(ObjectRef::from_obj(&object))) });
     let nudged = UnboundedReceiverStream::new(listener).map(|name| Ok(ObjectRef::new(&name)));
-    let queue = stream::select(events, nudged).take_until(shutdown.cancelled_owned());
+    let queue = stream::select(events, nudged).take_until(shutdown.clone().cancelled_owned());
 
-    applier(
+    let store = volumes.store.clone();
+    let carried_out = applier(
         |object, context| Box::pin(reconcile(object, context)),
         |object, error, context: Arc<Context>| error_policy(&object, error, &context),
         context,
-        volumes.store.clone(),
+        store.clone(),
         queue.map_err(|never: std::convert::Infallible| never),
         controller::Config::default().concurrency(parallel),
     )
     // Each result is logged where it arises; a nudge for an object that is gone is no news.
-    .for_each(|_| async {})
-    .await;
+    .for_each(|_| async {});
+    // With a queue that ends before the first list is complete the applier would repeat that error for ever, without
+    // ever giving way; nothing is under way then.
+    let nothing_to_finish = async {
+        shutdown.cancelled().await;
+        if futures::FutureExt::now_or_never(store.wait_until_ready()).is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = nothing_to_finish => {}
+        () = carried_out => {}
+    }
 }

@@ -27,3 +27,14 @@ async fn a_pod_starts_after_a_reboot_without_the_api_server() {
     tokio::time::timeout(Duration::from_secs(5), calls).await.expect("no call waits for the API server");
     plugin.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_stops_while_the_api_server_owes_an_answer() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    api.mute(VOLUMES);
+    api.put(POOLS, pool("p", &machine.pool_path("p")));
+    let plugin = machine.start(api.client()).await;
+    api.until(STORAGES, "n1", |storage| storage.is_some()).await;
+    tokio::time::timeout(Duration::from_secs(5), plugin.stop()).await.expect("stops at once");
+}

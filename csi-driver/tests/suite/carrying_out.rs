@@ -286,9 +286,7 @@ async fn bug_27_a_volume_without_an_object_is_listed_and_left() {
     let (api, plugin) = with_pool(&machine).await;
     api.put(VOLUMES, node_volume("pvc-1", GIB));
     api.until(VOLUMES, "pvc-1", ready).await;
-    // Somebody takes the finalizer off by hand.
-    api.edit(VOLUMES, "pvc-1", |volume| volume["metadata"]["finalizers"] = json!([]));
-    api.delete(VOLUMES, "pvc-1");
+    api.remove(VOLUMES, "pvc-1");
     let unclaimed =
         |storage: Option<&Value>| storage.is_some_and(|s| s["status"]["unclaimed"] == json!(["pvc-1"]));
     api.until(STORAGES, "n1", unclaimed).await;

@@ -206,6 +206,19 @@ async fn every_single_node_mode_works() {
         plugin.node.node_publish_volume(request).await.unwrap();
         plugin.node.node_unpublish_volume(unpublish("pvc-1", &t)).await.unwrap();
     }
+    // ReadWriteOncePod: one target at a time.
+    let exclusive = Some(with_mode(Mode::SingleNodeSingleWriter));
+    let to = |target: &str| NodePublishVolumeRequest {
+        volume_capability: exclusive.clone(),
+        ..publish("pvc-1", &s, &machine.kubelet_path(target))
+    };
+    plugin.node.node_publish_volume(to("pods/first")).await.unwrap();
+    plugin.node.node_publish_volume(to("pods/first")).await.unwrap();
+    let status = plugin.node.node_publish_volume(to("pods/second")).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains("pods/first"), "{}", status.message());
+    assert!(!machine.path("kubelet/pods/second").exists());
+
     let claims = plugin.node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
     assert_eq!(claims.capabilities.len(), 4);
     plugin.stop().await;

@@ -1,6 +1,6 @@
 //! An API server in memory, on loopback: as much of it as the node plugin uses, and a diary of what was asked of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ struct Table {
     objects: BTreeMap<Key, Value>,
     events: Vec<Event>,
     writes: Vec<String>,
+    /// Plurals of which nothing is told.
+    mute: BTreeSet<String>,
 }
 
 struct Shared {
@@ -69,6 +71,11 @@ impl FakeApi {
         client(&self.address)
     }
 
+    /// Watches of this plural are accepted and never answered.
+    pub(crate) fn mute(&self, plural: &str) {
+        self.shared.table.lock().unwrap().mute.insert(plural.to_owned());
+    }
+
     /// A user makes or replaces an object.
     pub(crate) fn put(&self, plural: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -94,6 +101,11 @@ impl FakeApi {
             let finalizers = object["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
             (finalizers > 0).then_some(object)
         });
+    }
+
+    /// Somebody takes the finalizers off by hand, and the object goes.
+    pub(crate) fn remove(&self, plural: &str, name: &str) {
+        self.change(plural, name, |_| None);
     }
 
     pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
@@ -264,6 +276,11 @@ fn watched(shared: Arc<Shared>, plural: &str, query: &str) -> Response {
     let plural = plural.to_owned();
     let mut first = Vec::new();
     let table = shared.table.lock().unwrap();
+    if table.mute.contains(&plural) {
+        return Response::new(Body::from_stream(
+            stream::pending::<Result<String, std::convert::Infallible>>(),
+        ));
+    }
     let mut next = table.events.len();
     if query.contains("sendInitialEvents=true") {
         let ours = table

@@ -106,9 +106,13 @@ fn one(
 ) -> Result<()> {
     let started = Instant::now();
     let status = wait(confine::command(folder, confine::Order { storage, programs })?);
-    let stray = cleanup::detach_below(folder)?;
-    if stray > 0 {
-        problems.push(format!("{}: {stray} loop devices were left behind", name(storage)));
+    if storage == Storage::Directory {
+        let stray = cleanup::detach_below(folder)?;
+        if stray > 0 {
+            problems.push(format!("{}: {stray} loop devices were left behind", name(storage)));
+        }
+        // The place of a mount is immutable until it is unmounted in order, which a run that broke off did not do.
+        command::output(Command::new("chattr").args(["-R", "-f", "-i"]).arg(folder))?;
     }
     let mut skips = BTreeMap::new();
     for access_type in run::ACCESS_TYPES {
@@ -124,7 +128,7 @@ fn one(
     if !status? {
         problems.push(format!("{}: the run broke off, see above", name(storage)));
     }
-    println!("{:>4}  skipped because not claimed: csi-sanity says", "");
+    println!("      skipped because not claimed: what csi-sanity says");
     for ((why, said), specs) in skips {
         println!("{specs:>4}  {why}: {said}");
     }
@@ -143,6 +147,9 @@ fn title(storage: Storage) -> &'static str {
 fn judge(folder: &Path, storage: Storage, access_type: &str, outcome: &Outcome, problems: &mut Vec<String>) {
     for failure in &outcome.failures {
         problems.push(format!("FAILED {}, {access_type}: {failure}", name(storage)));
+    }
+    for left in std::fs::read_to_string(run::leftovers(folder, access_type)).unwrap_or_default().lines() {
+        problems.push(format!("{}, {access_type}: left behind: {left}", name(storage)));
     }
     if outcome.count.passed == 0 {
         problems.push(format!(

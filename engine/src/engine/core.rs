@@ -36,6 +36,8 @@ pub(super) struct Core {
     slots: RwLock<Vec<Slot>>,
     /// Bytes being promised right now, by disk.
     pending: Mutex<HashMap<u64, u64>>,
+    /// Held while deleted volumes' space is freed: who waits for that space waits for this.
+    sweeping: Mutex<()>,
 }
 
 /// A volume and where it lies.
@@ -46,7 +48,7 @@ pub(super) struct Located {
 
 impl Core {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, slots: RwLock::default(), pending: Mutex::default() }
+        Self { host, slots: RwLock::default(), pending: Mutex::default(), sweeping: Mutex::default() }
     }
 
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
@@ -251,6 +253,7 @@ impl Core {
 
     /// Frees what deleted volumes still take.
     pub(super) fn sweep(&self) {
+        let _sweeping = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         for pool in self.pools() {
             let (_, problems) = pool.sweep();
             for problem in problems {

@@ -89,10 +89,9 @@ impl Core {
     ) -> Result<Change<()>, Error> {
         let attached = found.pool.attached(&found.record.id)?;
         if let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
-            let Some(attached) = attached.filter(|attached| is_whole(top, attached.number)) else {
+            if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
                 return Err(foreign(place, &top.what));
-            };
-            drop(attached);
+            }
             let device = found.pool.attach(&found.record)?;
             // Staged already; but its device may have grown since.
             self.grow_or_warn(&found, &device, filesystem, place);

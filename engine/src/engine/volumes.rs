@@ -52,7 +52,6 @@ impl Core {
         if let Some(found) = self.find_maybe_usable(&spec.id)? {
             return unchanged(&found, pool_name, spec, size_bytes);
         }
-        let reservation = self.reserve(pool.as_ref(), 0, size_bytes)?;
         let sector_bytes = match spec.mode {
             VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
             VolumeMode::Block => pool.block_sector_bytes(),
@@ -70,16 +69,30 @@ impl Core {
             mount_options: spec.mount_options.clone(),
             created_at: Timestamp::now(),
         };
-        match pool.create(&record) {
-            // The space of deleted volumes counts as free although their blocks are still being freed.
+        self.with_room(pool.as_ref(), 0, size_bytes, || pool.create(&record))?;
+        Ok(Change::Created(Located { pool, record }.info()))
+    }
+
+    /// Does something that needs space, with that space set aside.
+    fn with_room(
+        &self,
+        pool: &dyn Pool,
+        existing: u64,
+        requested: u64,
+        work: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let attempt = || {
+            let _reservation = self.reserve(pool, existing, requested)?;
+            work()
+        };
+        match attempt() {
+            // What deleted volumes took counts as free while it is still being freed; wait for that before saying no.
             Err(Error::OutOfSpace { .. }) => {
                 self.sweep();
-                pool.create(&record)?;
+                attempt()
             }
-            other => other?,
+            other => other,
         }
-        drop(reservation);
-        Ok(Change::Created(Located { pool, record }.info()))
     }
 
     /// Like `find_maybe`, but a pool that is down elsewhere does not stop creations in the others.
@@ -119,11 +132,11 @@ impl Core {
             found.pool.resize(&found.record)?;
             return Ok(Change::Unchanged(found.info()));
         }
-        let reservation = self.reserve(found.pool.as_ref(), existing, size_bytes)?;
         found.record.size_bytes = size_bytes;
-        found.pool.resize(&found.record)?;
-        found.pool.save(&found.record)?;
-        drop(reservation);
+        self.with_room(found.pool.as_ref(), existing, size_bytes, || {
+            found.pool.resize(&found.record)?;
+            found.pool.save(&found.record)
+        })?;
         Ok(Change::Created(found.info()))
     }
 

@@ -378,6 +378,10 @@ fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
+    // Emptied before its name goes, so that what is still to be freed can be seen meanwhile.
+    if let Ok(image) = open_beneath(&folder, IMAGE, OFlags::WRONLY) {
+        let _ = fs::ftruncate(&image, 0);
+    }
     for file in names(&folder)? {
         match fs::unlinkat(&folder, file.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}

@@ -77,7 +77,7 @@ impl Folder {
 impl World {
     /// The real host; `None` (and a line that says so) without root.
     pub fn real() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if !is_root() {
             let test = std::thread::current().name().unwrap_or("test").to_owned();
             println!("skipped: {test} needs root");
             return None;
@@ -282,8 +282,14 @@ impl Drop for World {
     }
 }
 
-fn sim_host(folder: &Path) -> SimHost {
+/// The simulated host whose state is in that folder.
+pub fn sim_host(folder: &Path) -> SimHost {
     SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap()
+}
+
+/// Whether this process may do all.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Runs a program that must end well.

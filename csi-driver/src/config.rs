@@ -30,7 +30,7 @@ pub struct Config {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub kubelet_dir: PathBuf,
 
-    /// Socket for the kubelet's plugin registration. Default: <kubelet-dir>/plugins_registry/csi.tierce.dev-reg.sock.
+    /// Socket for the kubelet's plugin registration. Default: <kubelet-dir>/plugins_registry/csi.tierce.dev@reg.sock.
     #[arg(long, value_name = "PATH", value_parser = parse_endpoint)]
     pub registration_socket: Option<PathBuf>,
 
@@ -107,7 +107,7 @@ mod tests {
         let config = parse(&["--kubelet-dir", "/k"]).unwrap();
         assert_eq!(config.csi_socket(), PathBuf::from("/k/plugins/csi.tierce.dev/csi.sock"));
         assert_eq!(config.csi_socket_on_host(), config.csi_socket());
-        let registration = PathBuf::from("/k/plugins_registry/csi.tierce.dev-reg.sock");
+        let registration = PathBuf::from("/k/plugins_registry/csi.tierce.dev@reg.sock");
         assert_eq!(config.registration_socket(), Some(registration));
         assert_eq!(parse(&["--no-registration"]).unwrap().registration_socket(), None);
         let config =

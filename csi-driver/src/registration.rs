@@ -24,9 +24,12 @@ pub struct RegistrationService {
     registered: Gauge,
 }
 
-/// Where the kubelet looks for us.
+/// Where the kubelet looks for us. Any name will do for it, but not for HTTP/2: the kubelet's plugin watcher
+/// (`pkg/kubelet/pluginmanager/operationexecutor`, `dial`) sends the percent-encoded path as `:authority`, and Rust's
+/// `http` crate, as RFC 3986 has it, takes a `%` only in the user's part before an `@`. Without one in the name every
+/// call of the kubelet is answered with `PROTOCOL_ERROR`. For CSI calls the kubelet sends `localhost`.
 pub fn default_socket(kubelet_dir: &Path) -> PathBuf {
-    kubelet_dir.join("plugins_registry").join(format!("{}-reg.sock", names::DRIVER))
+    kubelet_dir.join("plugins_registry").join(format!("{}@reg.sock", names::DRIVER))
 }
 
 impl RegistrationService {

@@ -30,7 +30,12 @@ impl NodeService {
     ) -> Result<NodeUnpublishVolumeResponse, Status> {
         let at = request::unpublish(request).map_err(|error| refused(&error))?;
         let _held = self.lock(&at.id)?;
-        self.engine.unpublish(&at.id, &at.path).await.map_err(|error| failed(Rpc::Unpublish, &error))?;
+        let change =
+            self.engine.unpublish(&at.id, &at.path).await.map_err(|error| failed(Rpc::Unpublish, &error))?;
+        if change.changed() {
+            // A deletion may have waited for this.
+            self.nudges.volume(&at.id);
+        }
         Ok(NodeUnpublishVolumeResponse {})
     }
 }

@@ -1,16 +1,28 @@
 //! The kubelet finds the plugin.
 
+use std::path::Path;
+
 use tierce_proto::pluginregistration::registration_client::RegistrationClient;
 use tierce_proto::pluginregistration::{InfoRequest, RegistrationStatus};
 
+use tonic::transport::{Channel, Endpoint};
+
 use crate::support::*;
+
+/// As grpc-go does when it is given a bare path: the path, percent-encoded, is the `:authority`.
+async fn dial_as_the_plugin_watcher(socket: &Path) -> Channel {
+    drop(connect(socket).await);
+    let path = socket.display().to_string();
+    let origin = format!("http://{}", path.replace('/', "%2F")).parse().unwrap();
+    Endpoint::from_shared(format!("unix://{path}")).unwrap().origin(origin).connect().await.unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kubelet_learns_name_socket_and_topology() {
     let machine = Machine::new();
     let mut plugin = machine.start_with(client("http://127.0.0.1:9"), &[]).await;
-    let socket = machine.path("kubelet/plugins_registry/csi.tierce.dev-reg.sock");
-    let mut kubelet = RegistrationClient::new(connect(&socket).await);
+    let socket = machine.path("kubelet/plugins_registry/csi.tierce.dev@reg.sock");
+    let mut kubelet = RegistrationClient::new(dial_as_the_plugin_watcher(&socket).await);
     for registered in [false, true] {
         let info = kubelet.get_info(InfoRequest {}).await.unwrap().into_inner();
         assert_eq!((info.r#type.as_str(), info.name.as_str()), ("CSIPlugin", "csi.tierce.dev"));

@@ -1,6 +1,7 @@
 //! What the kernel keeps beyond a cluster's namespaces: loop devices and cgroup folders.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,15 +56,34 @@ pub fn loops() -> Result<Vec<Loop>> {
     Ok(serde_json::from_str::<Listing>(&text)?.loopdevices)
 }
 
-/// The loop devices whose file lies below `folder`. A node attaches its files under the paths that it sees, such as
-/// `/var/lib/…`, so the path says nothing here: files are recognised by their disk and inode.
+/// The loop devices whose file lies below `folder`, and those over such devices: the kubelet holds a raw device by a
+/// loop device of its own. The ones on top come first. A node attaches its files under the paths that it sees, such
+/// as `/var/lib/…`, so the path says nothing here: files are recognised by their disk and inode.
 pub fn loops_below(folder: &Path, loops: &[Loop]) -> Vec<Loop> {
     if loops.is_empty() {
         return Vec::new();
     }
     let mut files = BTreeSet::new();
     collect_files(folder, &mut files);
-    loops.iter().filter(|one| files.contains(&(one.disk.trim().to_owned(), one.inode))).cloned().collect()
+    let mut found: Vec<Loop> = Vec::new();
+    loop {
+        let more: Vec<Loop> = loops
+            .iter()
+            .filter(|one| files.contains(&(one.disk.trim().to_owned(), one.inode)) && !found.contains(one))
+            .cloned()
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        files.extend(more.iter().filter_map(|one| one.name.metadata().ok()).map(|metadata| place(&metadata)));
+        found.splice(0..0, more);
+    }
+}
+
+/// The disk and inode of a file, as [`Loop`] has them.
+fn place(metadata: &Metadata) -> (String, u64) {
+    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    (format!("{major}:{minor}"), metadata.ino())
 }
 
 fn collect_files(folder: &Path, found: &mut BTreeSet<(String, u64)>) {
@@ -72,8 +92,7 @@ fn collect_files(folder: &Path, found: &mut BTreeSet<(String, u64)>) {
         if metadata.is_dir() {
             collect_files(&entry.path(), found);
         } else if metadata.is_file() {
-            let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-            found.insert((format!("{major}:{minor}"), metadata.ino()));
+            found.insert(place(&metadata));
         }
     }
 }
@@ -146,25 +165,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loops_over_files_of_the_folder_are_found_whatever_their_path_says() {
+    fn loops_are_found_by_disk_and_inode_with_those_on_top_of_them() {
         let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/data.img");
+        let device = outside.path().join("loop7");
         std::fs::create_dir(folder.path().join("deep")).unwrap();
-        std::fs::write(&file, "x").unwrap();
-        let metadata = file.metadata().unwrap();
-        let disk = format!("{}:{}", rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-        let attached = |name: &str, inode: u64, disk: &str| Loop {
+        for path in [&file, &device] {
+            std::fs::write(path, "x").unwrap();
+        }
+        let attached = |name: &Path, (disk, inode): (String, u64)| Loop {
             name: name.into(),
             file: Some("/var/lib/tierce/data.img".to_owned()),
             inode,
             disk: format!("  {disk}  "),
         };
+        let image = place(&file.metadata().unwrap());
         let loops = [
-            attached("ours", metadata.ino(), &disk),
-            attached("another file", metadata.ino() + 1, &disk),
-            attached("another disk", metadata.ino(), "999:9"),
+            attached(&device, image.clone()),
+            attached(Path::new("/none/another-file"), (image.0.clone(), u64::MAX)),
+            attached(Path::new("/none/another-disk"), ("999:9".to_owned(), image.1)),
+            attached(Path::new("/none/on-top"), place(&device.metadata().unwrap())),
         ];
         let found = loops_below(folder.path(), &loops);
-        assert_eq!(found.iter().map(|one| one.name.to_str().unwrap()).collect::<Vec<_>>(), ["ours"]);
+        assert_eq!(found, [loops[3].clone(), loops[0].clone()]);
     }
 }

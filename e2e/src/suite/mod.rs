@@ -129,6 +129,8 @@ fn run_one(cluster: &Cluster, images: &Ours, test: &Test) -> Result<()> {
         cluster.kubectl(&format!("delete namespace {name} --wait=false --ignore-not-found")).ok();
         return Err(error);
     }
-    cluster.kubectl(&format!("delete namespace {name} --timeout=90s"))?;
+    // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
+    bed.kubectl(&["delete", "pods,volumes,pvc", "--all", "--timeout=90s"])?;
+    cluster.kubectl(&format!("delete namespace {name} --wait=false"))?;
     bed.until_nothing_is_left()
 }

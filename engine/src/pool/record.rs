@@ -118,6 +118,8 @@ fn checksum(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Filesystem;
 
@@ -179,5 +181,31 @@ mod tests {
         let other = decode(&"pvc-2".parse().unwrap(), text.as_bytes()).unwrap_err();
         assert!(other.contains("pvc-1"), "{other}");
         assert!(decode(&id, &[0; 4096]).unwrap_err().contains("not a record"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_round_trips_and_any_bytes_are_refused_without_a_panic(
+            size_bytes in any::<u64>(),
+            label in ".{0,40}",
+            staged_at in proptest::option::of(".{0,40}"),
+            options in proptest::collection::vec(".{0,10}", 0..4),
+            (format, used, block) in (0_u8..3, any::<bool>(), any::<bool>()),
+            noise in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let uuid = Uuid::from_u64_pair(size_bytes, 1);
+            let mut record = record();
+            record.size_bytes = size_bytes;
+            record.label = label;
+            record.staged_at = staged_at;
+            record.mount_options = options;
+            record.used = used;
+            record.format = [Format::Never, Format::Started { uuid }, Format::Done { uuid }][usize::from(format)].clone();
+            if block {
+                record.mode = VolumeMode::Block;
+            }
+            prop_assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record.clone());
+            prop_assert!(decode(&record.id, &noise).is_err());
+        }
     }
 }

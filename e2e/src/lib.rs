@@ -1,5 +1,6 @@
 //! The local cluster of Tierce: real Kubernetes programs in namespaces of their own, and what is proven on it.
 
+pub mod bench;
 pub mod cache;
 pub mod cluster;
 pub mod command;

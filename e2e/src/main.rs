@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use tierce_e2e::cluster::{self, Cluster, Lifetime, Node};
 use tierce_e2e::images::ours::{self, Profile};
 use tierce_e2e::sanity::Over;
-use tierce_e2e::{demo, images, install, sanity, suite, tools};
+use tierce_e2e::{bench, demo, images, install, sanity, suite, tools};
 
 /// A local Kubernetes cluster for Tierce, and what is proven on it.
 #[derive(Parser)]
@@ -49,6 +49,25 @@ enum Task {
         /// What the volumes lie on.
         #[arg(long, value_enum, default_value_t = Over::All)]
         over: Over,
+    },
+    /// Measure, and print one table.
+    Bench {
+        /// Only these parts; may be given several times, or with commas.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<bench::Stage>,
+        #[command(flatten)]
+        build: Build,
+    },
+    /// The measuring process.
+    #[command(hide = true)]
+    RunBench {
+        #[arg(long, value_enum, value_delimiter = ',')]
+        only: Vec<bench::Stage>,
+        /// The folder of a stand; without it: the cluster of KUBECONFIG.
+        #[arg(long)]
+        stand: Option<PathBuf>,
+        #[arg(long)]
+        audit_log: Option<PathBuf>,
     },
     /// One run of csi-sanity, in a process that has just the rights it needs.
     #[command(hide = true)]
@@ -161,6 +180,10 @@ fn run(task: Task) -> Result<()> {
             install::install(&cluster, &images, &set.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Task::Demo(build) => demo::run(build.profile()),
+        Task::Bench { only, build } => bench::run(&only, build.profile()),
+        Task::RunBench { only, stand, audit_log } => {
+            bench::run_confined(&only, stand.as_deref(), audit_log.as_deref())
+        }
         Task::Sanity { over } => sanity::run(over),
         Task::RunSanity { folder } => sanity::run_confined(&folder),
         Task::Suite { filter, build, keep, on } => match on {

@@ -1,29 +1,86 @@
-//! A run of csi-sanity gets a process of its own with the rights that it needs and no more: over the simulator it is
-//! an ordinary user's, over images it is PID 1 of namespaces that take every mount and process with them.
+//! A stand gets a process of its own with the rights that it needs and no more: over the simulator it is an ordinary
+//! user's, over images it is PID 1 of namespaces that take every mount and process with them.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::stand::{Programs, Storage};
+use crate::cluster::cleanup;
 
 /// `nobody` and its group on every Linux.
 const NOBODY: u32 = 65_534;
 
 /// What a confined process is told: the contents of `run.json` in its folder.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// What lies below the volumes.
-    pub(super) storage: Storage,
+    pub(crate) storage: Storage,
     /// What to start.
-    pub(super) programs: Programs,
+    pub(crate) programs: Programs,
 }
 
-/// The command line of this program for one run; `folder` is the run's own.
-pub(super) fn command(folder: &Path, order: Order) -> Result<Command> {
+impl Order {
+    /// What the folder of a run says.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let file = folder.join("run.json");
+        let text = std::fs::read(&file).with_context(|| format!("can't read {}", file.display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// How a confined process ended.
+pub(crate) struct Ending {
+    /// Whether it said that all went well.
+    pub(crate) success: bool,
+    /// What it printed.
+    pub(crate) printed: String,
+    /// Loop devices that it left attached; they are detached now.
+    pub(crate) stray_loops: usize,
+}
+
+/// Runs `task` of this program in a process of its own; `folder` is the run's own. Ctrl-C and SIGTERM end it.
+pub(crate) fn run(folder: &Path, order: Order, task: &[&str]) -> Result<Ending> {
+    let storage = order.storage;
+    let ended = finish(command(folder, order, task)?);
+    let mut stray_loops = 0;
+    if storage == Storage::Directory {
+        stray_loops = cleanup::detach_below(folder)?;
+        // The place of a mount is immutable until it is unmounted in order, which a run that broke off did not do.
+        crate::command::output(Command::new("chattr").args(["-R", "-f", "-i"]).arg(folder))?;
+    }
+    let (success, printed) = ended?;
+    Ok(Ending { success, printed, stray_loops })
+}
+
+fn finish(command: Command) -> Result<(bool, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut command = tokio::process::Command::from(command);
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupted, mut terminated) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let child =
+            command.kill_on_drop(true).stdout(Stdio::piped()).spawn().context("can't start setpriv")?;
+        let output = tokio::select! {
+            output = child.wait_with_output() => Some(output?),
+            _ = interrupted.recv() => None,
+            _ = terminated.recv() => None,
+        };
+        let Some(output) = output else {
+            // Dropping the child killed it; what it started ends with it, a moment later.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            bail!("interrupted")
+        };
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    })
+}
+
+fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
     let mut program = std::env::current_exe()?;
     let as_root = rustix::process::geteuid().is_root();
     let mut order = order;
@@ -62,7 +119,7 @@ pub(super) fn command(folder: &Path, order: Order) -> Result<Command> {
         }
     }
     std::fs::write(folder.join("run.json"), serde_json::to_vec_pretty(&order)?)?;
-    line.arg(program).arg("run-sanity").arg(folder).current_dir(folder).env("HOME", folder);
+    line.arg(program).args(task).arg(folder).current_dir(folder).env("HOME", folder);
     line.stdin(Stdio::null());
     Ok(line)
 }

@@ -1,7 +1,7 @@
 //! csi-sanity, the conformance suite of CSI, against the real controller and node plugin with only etcd and
 //! kube-apiserver between them: over the simulator, and over image files.
 
-mod confine;
+pub(crate) mod confine;
 mod run;
 mod specs;
 pub mod stand;
@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,7 +18,6 @@ use clap::ValueEnum;
 pub use self::run::main as run_confined;
 use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage};
-use crate::cluster::cleanup;
 use crate::images::ours::{self, Profile};
 use crate::{command, tools};
 
@@ -105,14 +103,9 @@ fn one(
     problems: &mut Vec<String>,
 ) -> Result<()> {
     let started = Instant::now();
-    let status = wait(confine::command(folder, confine::Order { storage, programs })?);
-    if storage == Storage::Directory {
-        let stray = cleanup::detach_below(folder)?;
-        if stray > 0 {
-            problems.push(format!("{}: {stray} loop devices were left behind", name(storage)));
-        }
-        // The place of a mount is immutable until it is unmounted in order, which a run that broke off did not do.
-        command::output(Command::new("chattr").args(["-R", "-f", "-i"]).arg(folder))?;
+    let ending = confine::run(folder, confine::Order { storage, programs }, &["run-sanity"])?;
+    if ending.stray_loops > 0 {
+        problems.push(format!("{}: {} loop devices were left behind", name(storage), ending.stray_loops));
     }
     let mut skips = BTreeMap::new();
     for access_type in run::ACCESS_TYPES {
@@ -125,7 +118,7 @@ fn one(
             *skips.entry(why).or_insert(0) += specs;
         }
     }
-    if !status? {
+    if !ending.success {
         problems.push(format!("{}: the run broke off, see above", name(storage)));
     }
     println!("      skipped because not claimed: what csi-sanity says");
@@ -171,21 +164,4 @@ fn summary(folder: &Path, access_type: &str) -> String {
     let lines: Vec<&str> =
         text.lines().filter(|line| line.starts_with("Ran ") || line.contains(" Passed | ")).collect();
     lines.join(" ")
-}
-
-/// Waits for the end; Ctrl-C and SIGTERM end the run and let the folder be removed.
-fn wait(command: Command) -> Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut command = tokio::process::Command::from(command);
-    runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupted, mut terminated) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let mut child = command.kill_on_drop(true).spawn().context("can't start setpriv")?;
-        tokio::select! {
-            status = child.wait() => Ok(status?.success()),
-            _ = interrupted.recv() => bail!("interrupted"),
-            _ = terminated.recv() => bail!("interrupted"),
-        }
-    })
 }

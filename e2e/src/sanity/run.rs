@@ -35,7 +35,7 @@ pub(super) fn leftovers(folder: &Path, access_type: &str) -> PathBuf {
 
 /// The main function of the confined process. Specs that fail are no error here: the reports tell.
 pub fn main(folder: &Path) -> Result<()> {
-    let order: Order = serde_json::from_slice(&std::fs::read(folder.join("run.json"))?)?;
+    let order = Order::read(folder)?;
     // One thread: children are killed when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(folder, order))

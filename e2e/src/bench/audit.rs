@@ -1,0 +1,124 @@
+//! Writes to the API server, counted from its audit log.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// How our programs name themselves to the API server.
+const OURS: [&str; 2] = ["tierce-controller/", "tierce-csi/"];
+/// Written at a steady rate whatever happens, or for people only.
+const NOT_COUNTED: [&str; 2] = ["leases", "events"];
+
+/// A place in the audit log.
+pub(super) struct Mark {
+    log: PathBuf,
+    offset: u64,
+}
+
+/// How often each kind of write was done by us: verb and resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Writes(BTreeMap<String, u32>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    stage: String,
+    verb: String,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: Option<Object>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    resource: String,
+    #[serde(default)]
+    subresource: Option<String>,
+}
+
+impl Mark {
+    /// The end of the log as it is now.
+    pub(super) fn now(log: &Path) -> Result<Self> {
+        let offset = std::fs::metadata(log).with_context(|| format!("can't read {}", log.display()))?.len();
+        Ok(Self { log: log.to_owned(), offset })
+    }
+
+    /// Our writes since then.
+    pub(super) fn writes_since(&self) -> Result<Writes> {
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(count(&text))
+    }
+}
+
+fn count(log: &str) -> Writes {
+    let mut writes = Writes::default();
+    // The last line may still be being written.
+    for entry in log.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()) {
+        let Some(object) = entry.object_ref else { continue };
+        let ours = OURS.iter().any(|name| entry.user_agent.starts_with(name));
+        let counted = entry.stage == "ResponseComplete"
+            && !matches!(entry.verb.as_str(), "get" | "list" | "watch")
+            && !NOT_COUNTED.contains(&object.resource.as_str());
+        if ours && counted {
+            let part = object.subresource.map(|part| format!("/{part}")).unwrap_or_default();
+            *writes.0.entry(format!("{} {}{part}", entry.verb, object.resource)).or_default() += 1;
+        }
+    }
+    writes
+}
+
+impl Writes {
+    /// How many in all, for each of `things`.
+    pub(super) fn each(&self, things: u32) -> f64 {
+        f64::from(self.0.values().sum::<u32>()) / f64::from(things)
+    }
+
+    /// What they are made of, for each of `things`.
+    pub(super) fn made_of(&self, things: u32) -> String {
+        let parts = self.0.iter().map(|(what, times)| {
+            let each = f64::from(*times) / f64::from(things);
+            format!("{each:.2} {what}")
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn line(agent: &str, verb: &str, resource: &str, part: Option<&str>, stage: &str) -> String {
+        json!({"stage": stage, "verb": verb, "userAgent": agent,
+            "objectRef": {"resource": resource, "subresource": part}})
+        .to_string()
+    }
+
+    #[test]
+    fn only_our_own_writes_to_objects_are_counted() {
+        let done = "ResponseComplete";
+        let log = [
+            line("tierce-controller/0.1.0", "create", "nodevolumes", None, done),
+            line("tierce-csi/0.1.0", "patch", "nodevolumes", Some("status"), done),
+            line("tierce-csi/0.1.0", "patch", "nodevolumes", Some("status"), done),
+            line("tierce-controller/0.1.0", "update", "leases", None, done),
+            line("tierce-controller/0.1.0", "list", "volumes", None, done),
+            line("csi-provisioner/v6", "create", "persistentvolumes", None, done),
+            line("tierce-csi/0.1.0", "patch", "nodevolumes", None, "ResponseStarted"),
+            "{\"stage\":\"Resp".to_owned(),
+        ]
+        .join("\n");
+        let writes = count(&log);
+        assert_eq!(writes.each(2).to_string(), "1.5");
+        assert_eq!(writes.made_of(2), "0.50 create nodevolumes, 1.00 patch nodevolumes/status");
+    }
+}

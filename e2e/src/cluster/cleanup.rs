@@ -5,8 +5,9 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::layout::Node;
@@ -97,13 +98,22 @@ fn collect_files(folder: &Path, found: &mut BTreeSet<(String, u64)>) {
     }
 }
 
-/// Detaches what a cluster or a node left attached; returns how many there were.
-pub fn detach_below(folder: &Path) -> Result<usize> {
-    let ours = loops_below(folder, &loops()?);
-    for one in &ours {
-        command::run(Command::new("losetup").arg("--detach").arg(&one.name))?;
+/// Detaches what a cluster or a node left attached. One that held another may take it along, and a device that the
+/// kernel still has open goes a moment later, so this looks again until none is left.
+pub fn detach_below(folder: &Path) -> Result<()> {
+    let mut answer = String::new();
+    for _ in 0..50 {
+        let ours = loops_below(folder, &loops()?);
+        if ours.is_empty() {
+            return Ok(());
+        }
+        for one in &ours {
+            let output = command::output(Command::new("losetup").arg("--detach").arg(&one.name))?;
+            answer = String::from_utf8_lossy(&output.stderr).into_owned();
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(ours.len())
+    bail!("loop devices below {} can't be detached: {answer}", folder.display())
 }
 
 /// The folders of clusters in every cgroup hierarchy.

@@ -126,6 +126,10 @@ fn run_one(cluster: &Cluster, images: &Ours, test: &Test) -> Result<()> {
     })?;
     let result = (test.run)(&bed);
     if let Err(error) = result {
+        // One failure does not make the next.
+        for node in cluster.nodes().filter(|node| cluster.state().off_switch(*node).exists()) {
+            cluster.switch_on(node)?;
+        }
         cluster.kubectl(&format!("delete namespace {name} --wait=false --ignore-not-found")).ok();
         return Err(error);
     }

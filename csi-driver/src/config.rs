@@ -30,7 +30,7 @@ pub struct Config {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub kubelet_dir: PathBuf,
 
-    /// Socket for the kubelet's plugin registration. Default: <kubelet-dir>/plugins_registry/csi.tierce.dev@reg.sock.
+    /// Socket for the kubelet's plugin registration. Default: `<kubelet-dir>/plugins_registry/csi.tierce.dev@reg.sock`.
     #[arg(long, value_name = "PATH", value_parser = parse_endpoint)]
     pub registration_socket: Option<PathBuf>,
 

@@ -62,6 +62,7 @@ fn all_calls(id: &str, staging: &str, target: &str) -> Vec<(&'static str, Call)>
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_requests_get_the_codes_of_the_specification() {
     let machine = Machine::new();

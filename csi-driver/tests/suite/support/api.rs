@@ -135,10 +135,8 @@ impl FakeApi {
                 changed.changed().await.unwrap();
             }
         });
-        match seen.await {
-            Ok(object) => object,
-            Err(_) => panic!("{plural}/{name} did not come to that: {:#?}", self.get(plural, name)),
-        }
+        seen.await
+            .unwrap_or_else(|_| panic!("{plural}/{name} did not come to that: {:#?}", self.get(plural, name)))
     }
 
     fn change(&self, plural: &str, name: &str, change: impl FnOnce(Option<Value>) -> Option<Value>) {
@@ -255,10 +253,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             let content_type = request.headers()["content-type"].to_str().unwrap().to_owned();
             let (plural, name, status) = ((*plural).to_owned(), (*name).to_owned(), rest == ["status"]);
             let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
-            let patch: Value = serde_json::from_slice(&body).unwrap();
+            let change: Value = serde_json::from_slice(&body).unwrap();
             let mut table = shared.table.lock().unwrap();
             table.writes.push(format!("PATCH {}", resource_name(&plural, &name, status)));
-            let response = table.patch(&plural, &name, status, &content_type, &patch);
+            let response = table.patch(&plural, &name, status, &content_type, &change);
             shared.changed.send_replace(table.version);
             response
         }
@@ -306,16 +304,17 @@ fn watched(shared: Arc<Shared>, plural: &str, query: &str) -> Response {
         async move {
             loop {
                 changed.borrow_and_update();
-                let lines: String = {
+                let (lines, end) = {
                     let table = shared.table.lock().unwrap();
-                    let news = table.events[next..].iter();
-                    news.filter(|event| {
+                    let ours = |event: &&Event| {
                         event.plural == plural && selected(&event.object, selector.as_deref())
-                    })
-                    .map(|event| line(event.kind, &event.object))
-                    .collect()
+                    };
+                    let news = table.events[next..].iter().filter(ours);
+                    (
+                        news.map(|event| line(event.kind, &event.object)).collect::<String>(),
+                        table.events.len(),
+                    )
                 };
-                let end = shared.table.lock().unwrap().events.len();
                 if !lines.is_empty() {
                     return Some((lines, (shared, changed, end)));
                 }

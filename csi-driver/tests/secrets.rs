@@ -1,4 +1,11 @@
-//! No secret leaves the plugin by any door that we know of.
+//! No secret leaves the plugin by any door that we know of. A program of its own, as it listens to all logs of the
+//! process.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails a test")]
+
+#[path = "suite/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the suite, which uses more of it")]
+mod support;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -8,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::*;
+use support::*;
 
 const CANARY: &str = "canary-Xq7-never-to-be-seen";
 

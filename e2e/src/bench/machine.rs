@@ -16,7 +16,9 @@ pub(super) fn facts(folder: &Path) -> Result<String> {
     let kib: f64 =
         field(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0.0);
     let system = rustix::system::uname();
-    let filesystem = command::run(Command::new("stat").args(["--file-system", "--format=%T"]).arg(folder))?;
+    let filesystem = command::run(
+        Command::new("findmnt").args(["--noheadings", "--output=FSTYPE", "--target"]).arg(folder),
+    )?;
     Ok(format!(
         "{}: {cores} cores ({cpu}), {:.0} GiB, Linux {}, {} below the volumes",
         jiff::Zoned::now().date(),

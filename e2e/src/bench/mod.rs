@@ -103,9 +103,11 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
         println!("programs without optimisation: these figures say little");
     }
     println!("\n{}", Table(&measured));
-    drop(folder);
-    before.ensure_as_before()?;
     eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
+    // What the benchmark itself leaves is an error above; others may have begun something on this machine meanwhile.
+    for new in Machine::look()?.new_since(&before) {
+        eprintln!("new on this machine: {new}");
+    }
     Ok(())
 }
 

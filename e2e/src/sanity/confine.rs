@@ -49,7 +49,8 @@ pub(crate) fn run(folder: &Path, order: Order, task: &[&str]) -> Result<Ending> 
     let ended = finish(command(folder, order, task)?);
     let mut stray_loops = 0;
     if storage == Storage::Directory {
-        stray_loops = cleanup::detach_below(folder)?;
+        stray_loops = cleanup::loops_below(folder, &cleanup::loops()?).len();
+        cleanup::detach_below(folder)?;
         // The place of a mount is immutable until it is unmounted in order, which a run that broke off did not do.
         crate::command::output(Command::new("chattr").args(["-R", "-f", "-i"]).arg(folder))?;
     }

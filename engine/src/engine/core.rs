@@ -34,6 +34,8 @@ type Entry = (Arc<dyn Pool>, Result<Record, Error>);
 pub(super) struct Core {
     pub(super) host: Arc<dyn Host>,
     slots: RwLock<Vec<Slot>>,
+    /// Held while pools are opened: opened twice, a pool would count its volumes twice.
+    opening: Mutex<()>,
     /// Bytes being promised right now, by disk.
     pending: Mutex<HashMap<u64, u64>>,
     /// Held while deleted volumes' space is freed: who waits for that space waits for this.
@@ -48,10 +50,17 @@ pub(super) struct Located {
 
 impl Core {
     pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self { host, slots: RwLock::default(), pending: Mutex::default(), sweeping: Mutex::default() }
+        Self {
+            host,
+            slots: RwLock::default(),
+            opening: Mutex::default(),
+            pending: Mutex::default(),
+            sweeping: Mutex::default(),
+        }
     }
 
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.slots();
         let slot = |config: PoolConfig| {
             if let Some(same) = before.iter().find(|slot| slot.config == config) {
@@ -82,17 +91,16 @@ impl Core {
         Slot { opened, config: slot.config, known }
     }
 
-    /// Looks at every pool again.
-    fn refresh(&self) -> Vec<Slot> {
-        let slots = self.slots();
-        let fresh = without_twins(slots.into_iter().map(|slot| self.refreshed(slot)).collect());
-        let mut kept = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        for slot in kept.iter_mut() {
-            if let Some(new) = fresh.iter().find(|new| new.config == slot.config) {
-                *slot = new.clone();
-            }
-        }
-        fresh
+    /// Looks again at every pool, or at the one of that name.
+    fn refresh(&self, only: Option<&str>) -> Vec<Slot> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = |slot: Slot| match only {
+            Some(name) if slot.config.name != name => slot,
+            _ => self.refreshed(slot),
+        };
+        let slots = without_twins(self.slots().into_iter().map(again).collect());
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).clone_from(&slots);
+        slots
     }
 
     fn slots(&self) -> Vec<Slot> {
@@ -104,12 +112,16 @@ impl Core {
         self.slots().into_iter().filter_map(|slot| slot.opened.ok()).collect()
     }
 
-    /// The pool of that name.
+    /// The pool of that name, which must be usable now.
     pub(super) fn pool(&self, name: &str) -> Result<Arc<dyn Pool>, Error> {
-        let slot = self.slots().into_iter().find(|slot| slot.config.name == name);
-        let slot = slot.ok_or_else(|| Error::UnknownPool { pool: name.to_owned() })?;
-        let pool = self.refreshed(slot).opened?;
-        Ok(pool)
+        let named = |slots: Vec<Slot>| {
+            let slot = slots.into_iter().find(|slot| slot.config.name == name);
+            slot.map(|slot| slot.opened).ok_or_else(|| Error::UnknownPool { pool: name.to_owned() })
+        };
+        match named(self.slots())? {
+            Ok(pool) if pool.check().is_ok() => Ok(pool),
+            _ => Ok(named(self.refresh(Some(name)))??),
+        }
     }
 
     /// Where a volume lies, record sound or not.
@@ -120,11 +132,7 @@ impl Core {
                 Ok(pool) => match pool.load(id) {
                     Ok(None) => {}
                     Ok(Some(record)) => {
-                        let record = record.map_err(|broken| Error::BrokenRecord {
-                            id: id.clone(),
-                            reason: format!("{}: {}", broken.file.display(), broken.reason),
-                        });
-                        return Ok(Some((pool, record)));
+                        return Ok(Some((pool, record.map_err(|broken| broken.into_error(id)))));
                     }
                     Err(error) => unavailable = Some(error),
                 },
@@ -162,6 +170,17 @@ impl Core {
         Ok(self.find_maybe(id)?.map(|found| found.info()))
     }
 
+    pub(super) fn get_in(&self, pool: &str, id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
+        let pool = self.pool(pool)?;
+        match pool.load(id)? {
+            None => Ok(None),
+            Some(record) => {
+                let record = record.map_err(|broken| broken.into_error(id))?;
+                Ok(Some(Located { pool, record }.info()))
+            }
+        }
+    }
+
     pub(super) fn list(&self) -> Inventory {
         let mut inventory = Inventory::default();
         for pool in self.pools() {
@@ -190,7 +209,7 @@ impl Core {
     }
 
     pub(super) fn reports(&self) -> Vec<PoolReport> {
-        let slots = self.refresh();
+        let slots = self.refresh(None);
         let report = |slot: Slot| {
             let result = slot.opened.and_then(|pool| self.usage(pool.as_ref()));
             PoolReport { name: slot.config.name, tier: slot.config.tier, result }

@@ -64,6 +64,15 @@ impl Engine {
         self.run(move |core| core.get(&id)).await
     }
 
+    /// One volume, looked for in that pool alone; `None`: the pool could be read just now and does not hold it.
+    ///
+    /// # Errors
+    /// [`Error::BrokenRecord`]; [`Error::PoolUnavailable`], [`Error::UnknownPool`].
+    pub async fn get_in(&self, pool: &str, id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
+        let (pool, id) = (pool.to_owned(), id.clone());
+        self.run(move |core| core.get_in(&pool, &id)).await
+    }
+
     /// Makes a volume. One that exists with the same pool and mode and at least the size is left as it is; its label, owner and mount
     /// options are not compared.
     ///

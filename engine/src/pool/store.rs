@@ -68,6 +68,13 @@ pub(crate) struct Broken {
     pub(crate) reason: String,
 }
 
+impl Broken {
+    pub(crate) fn into_error(self, id: &VolumeId) -> Error {
+        let reason = format!("{}: {}", self.file.display(), self.reason);
+        Error::BrokenRecord { id: id.clone(), reason }
+    }
+}
+
 impl Store {
     /// Opens the folder, and makes what is missing below it (and itself, where `create_path` allows). `known`: the id it must have, if it
     /// was seen before; what has another id or none is left untouched, since then a disk is missing that belongs there.

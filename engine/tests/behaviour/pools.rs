@@ -40,6 +40,29 @@ pub fn a_pool_that_is_missing_does_not_stop_the_others(world: &mut World) {
     }
 }
 
+pub fn a_pool_that_returns_is_asked_before_a_volume_counts_as_gone(world: &mut World) {
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    fs::create_dir(world.path("other")).unwrap();
+    fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
+    world.forget();
+    world.run(world.engine.set_pools(vec![world.pool("other"), world.pool("pool")]));
+    let error = world.run(world.engine.get_in("pool", &id)).unwrap_err();
+    assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+    assert_eq!(world.run(world.engine.get_in("other", &id)).unwrap(), None);
+    let error = world.run(world.engine.get_in("nonesuch", &id)).unwrap_err();
+    assert!(matches!(error, Error::UnknownPool { .. }), "{error:?}");
+    // The disk is back: the first question already finds what is on it.
+    fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
+    assert_eq!(world.run(world.engine.get_in("pool", &id)).unwrap().unwrap().id, id);
+    // And it stays open for everybody, but no twin gets in by the same way.
+    assert!(world.run(world.engine.get(&id)).unwrap().is_some());
+    let mut twin = world.pool("pool");
+    "twin".clone_into(&mut twin.name);
+    world.run(world.engine.set_pools(vec![world.pool("pool"), twin]));
+    let error = world.run(world.engine.create("twin", &spec("pvc-2", EXT4, 64 * MIB))).unwrap_err();
+    assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+}
+
 pub fn a_pool_whose_disk_went_away_is_refused_until_it_is_back(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     fs::rename(world.path("pool"), world.path("unmounted")).unwrap();

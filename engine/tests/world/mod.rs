@@ -155,8 +155,13 @@ impl World {
 
     /// What a restart of the process leaves: the same disks, a new engine.
     pub fn restart(&mut self) {
-        self.engine = Engine::new((self.host)(self.folder.path()));
+        self.forget();
         self.set_pool();
+    }
+
+    /// A new engine that has been told of no pool yet.
+    pub fn forget(&mut self) {
+        self.engine = Engine::new((self.host)(self.folder.path()));
     }
 
     /// What switching the machine off and on leaves: the disks, and folders where mounts were.

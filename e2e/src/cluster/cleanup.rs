@@ -99,15 +99,18 @@ fn collect_files(folder: &Path, found: &mut BTreeSet<(String, u64)>) {
 }
 
 /// Detaches what a cluster or a node left attached. One that held another may take it along, and a device that the
-/// kernel still has open goes a moment later, so this looks again until none is left.
-pub fn detach_below(folder: &Path) -> Result<()> {
+/// kernel still has open goes a moment later, so this looks again until none is left. Returns
+/// how many there were.
+pub fn detach_below(folder: &Path) -> Result<usize> {
     let mut answer = String::new();
+    let mut names = BTreeSet::new();
     for _ in 0..50 {
         let ours = loops_below(folder, &loops()?);
         if ours.is_empty() {
-            return Ok(());
+            return Ok(names.len());
         }
         for one in &ours {
+            names.insert(one.name.clone());
             let output = command::output(Command::new("losetup").arg("--detach").arg(&one.name))?;
             answer = String::from_utf8_lossy(&output.stderr).into_owned();
         }

@@ -1,5 +1,6 @@
 //! Events, in the user's words.
 
+use crate::words::in_words;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -38,7 +39,7 @@ impl Events {
             secondary: None,
         };
         if let Err(error) = self.0.publish(&event, about).await {
-            debug!(%error, reason, "cannot write an Event");
+            debug!(reason, "cannot write an Event: {}", in_words(&error));
         }
     }
 }

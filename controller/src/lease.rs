@@ -2,6 +2,7 @@
 //! resource version that was read, so two can't both win. A candidate trusts no clock but its own: a lease has run out
 //! when it did not change for its whole duration while the candidate was watching (as client-go does).
 
+use crate::words::in_words;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -115,7 +116,7 @@ impl Candidate {
                             {
                                 debug!("another one was faster");
                             }
-                            Err(error) => warn!(%error, "cannot take the lease"),
+                            Err(error) => warn!("cannot take the lease: {}", in_words(&error)),
                         }
                         Some(Instant::now() + RETRY)
                     }
@@ -125,7 +126,7 @@ impl Candidate {
             tokio::select! {
                 change = changes.next() => match change {
                     Some(Ok(lease)) => seen = Some(Seen { lease, at: Instant::now() }),
-                    Some(Err(error)) => debug!(%error, "watch of the lease interrupted"),
+                    Some(Err(error)) => debug!("watch of the lease interrupted: {}", in_words(&error)),
                     None => unreachable!("a watch with backoff never ends"),
                 },
                 () = async { sleep_until(wake.unwrap_or_else(Instant::now)).await }, if wake.is_some() => {}
@@ -177,14 +178,15 @@ impl Held {
                 if renewed.elapsed() >= GIVE_UP {
                     return false;
                 }
-                warn!(error = error.map(|error| error.to_string()), "cannot renew the lease");
+                let words = error.map_or_else(|| "not in time".to_owned(), |error| in_words(&error));
+                warn!("cannot renew the lease: {words}");
                 tokio::time::sleep(RETRY).await;
             }
             renewed = Instant::now();
         }
         match timeout(RETRY, self.candidate.write(Some(&self.lease), "")).await {
             Ok(Ok(_)) => info!("gave the lease free"),
-            Ok(Err(error)) => debug!(%error, "cannot give the lease free; it runs out"),
+            Ok(Err(error)) => debug!("cannot give the lease free; it runs out: {}", in_words(&error)),
             Err(_) => debug!("cannot give the lease free in time; it runs out"),
         }
         true

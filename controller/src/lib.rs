@@ -16,3 +16,4 @@ pub mod reaper;
 pub mod reconcilers;
 pub mod roughly;
 pub mod volume;
+pub mod words;

@@ -4,6 +4,7 @@
 
 use crate::index::{Device, Index};
 use crate::queue::Next;
+use crate::words::in_words;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -63,7 +64,7 @@ impl LostNodes {
             Verdict::Lost => match self.let_go(node, &leaving, has_report).await {
                 Ok(()) => Next::Event,
                 Err(error) => {
-                    warn!(node, %error, "cannot let go what is on a lost node");
+                    warn!(node, "cannot let go what is on a lost node: {}", in_words(&error));
                     Next::Failed
                 }
             },
@@ -112,5 +113,25 @@ fn found<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_lost_only_when_it_was_gone_for_the_whole_grace() {
+        let seconds = Duration::from_secs;
+        for (is_there, gone_for, verdict) in [
+            (true, 0, Verdict::Present),
+            (true, 999, Verdict::Present),
+            (false, 0, Verdict::Wait(seconds(300))),
+            (false, 299, Verdict::Wait(seconds(1))),
+            (false, 300, Verdict::Lost),
+            (false, 999, Verdict::Lost),
+        ] {
+            assert_eq!(decide(is_there, seconds(gone_for), seconds(300)), verdict, "{is_there} {gone_for}");
+        }
     }
 }

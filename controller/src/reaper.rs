@@ -5,6 +5,7 @@
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced, State};
 use crate::queue::Next;
+use crate::words::in_words;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
@@ -96,8 +97,10 @@ impl Reaper {
             Fate::Wait(rest) => Next::After(rest),
             Fate::Reap => match self.reap(&device).await {
                 Ok(()) => Next::Event,
+                // Somebody wrote it meanwhile: looked at again.
+                Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
                 Err(error) => {
-                    warn!(id, %error, "cannot reap the NodeVolume");
+                    warn!(id, "cannot reap the NodeVolume: {}", in_words(&error));
                     Next::Failed
                 }
             },
@@ -108,7 +111,6 @@ impl Reaper {
         if self.is_claimed_after_all(device).await? {
             return Ok(());
         }
-        info!(id = device.id, node = device.node, "nobody claims it and it was never used: deleting it");
         let api: Api<NodeVolume> = Api::all(self.client.clone());
         let patch = json!({"metadata": {
             "annotations": {names::ANNOTATION_ONLY_IF_UNUSED: "true"},
@@ -119,7 +121,14 @@ impl Reaper {
         let only_this = Preconditions { uid, resource_version: None };
         let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
         let gone = match marked {
-            Ok(_) => api.delete(&device.id, &parameters).await.map(drop),
+            Ok(_) => {
+                info!(
+                    id = device.id,
+                    node = device.node,
+                    "nobody claims it and it was never used: deleting it"
+                );
+                api.delete(&device.id, &parameters).await.map(drop)
+            }
             Err(error) => Err(error),
         };
         match gone {
@@ -171,5 +180,42 @@ impl Reaper {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.unclaimed_since.remove(id);
         memory.told.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Device;
+
+    fn device(with_claim: bool, used: bool, deleting: bool) -> Device {
+        let mut object = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": "pvc-1"},
+            "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4"}, "status": {"used": used}
+        });
+        if with_claim {
+            object["spec"]["claim"] = json!({"namespace": "ada", "name": "c", "uid": "1"});
+        }
+        if deleting {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Device::of(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn only_what_nobody_claims_and_nobody_used_is_reaped_and_only_after_the_grace() {
+        let seconds = Duration::from_secs;
+        for (what, device, claimed, unclaimed_for, fate) in [
+            ("claimed", device(true, false, false), true, 0, Fate::Leave),
+            ("claimed and used", device(true, true, false), true, 0, Fate::Leave),
+            ("names no claim", device(false, false, false), false, 999, Fate::Leave),
+            ("going already", device(true, false, true), false, 999, Fate::Leave),
+            ("just orphaned", device(true, false, false), false, 0, Fate::Wait(seconds(60))),
+            ("orphaned for a while", device(true, false, false), false, 59, Fate::Wait(seconds(1))),
+            ("its time has come", device(true, false, false), false, 60, Fate::Reap),
+            ("orphaned, but used", device(true, true, false), false, 999, Fate::Tell),
+        ] {
+            assert_eq!(decide(&device, claimed, seconds(unclaimed_for), seconds(60)), fate, "{what}");
+        }
     }
 }

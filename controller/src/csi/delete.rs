@@ -1,9 +1,11 @@
 //! DeleteVolume: the node removes what is on its disk, then the `NodeVolume` goes.
 
 use super::{ControllerService, id};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Why the volume is not gone (yet).
 #[derive(Debug, Error)]
@@ -42,6 +44,10 @@ pub enum DeleteError {
     },
 }
 
+/// A pod that just ended may hold its volume for a moment, since nothing makes Kubernetes wait for `NodeUnstageVolume`.
+/// After this time it counts as in use.
+const LET_GO: Duration = Duration::from_secs(5);
+
 /// Carries out the call, or says why not.
 pub(super) async fn delete(
     service: &ControllerService,
@@ -57,8 +63,18 @@ pub(super) async fn delete(
     }
     let _lock = service.locks.try_lock(id).ok_or_else(|| DeleteError::Busy(id.to_owned()))?;
     // What the node said last while it should have been removing the volume: reason, node, message.
-    let mut word = None;
-    let gone = tokio::time::timeout_at(deadline, async {
+    let word = Mutex::new(None);
+    let in_use = || {
+        let word = word.lock().unwrap_or_else(PoisonError::into_inner);
+        word.as_ref().is_some_and(|(reason, ..): &(String, String, String)| reason == reasons::IN_USE)
+    };
+    let patience = async {
+        sleep_until(deadline.min(Instant::now() + LET_GO)).await;
+        if !in_use() {
+            sleep_until(deadline).await;
+        }
+    };
+    let gone = async {
         let api = |source| DeleteError::Api { what: "read the NodeVolume", source };
         let Some(device) = service.find(id).await.map_err(api)? else { return Ok(()) };
         let api = |source| DeleteError::Api { what: "delete the NodeVolume", source };
@@ -66,23 +82,22 @@ pub(super) async fn delete(
             return Ok(());
         }
         let hear = |device: &crate::index::Device| {
-            word = device
+            *word.lock().unwrap_or_else(PoisonError::into_inner) = device
                 .word
                 .as_ref()
                 .filter(|word| !word.ready && device.deleting_since.is_some())
                 .map(|word| (word.reason.clone(), device.node.clone(), word.message.clone()));
         };
         service.gone(id, &device.uid, hear).await.map_err(api)
-    })
-    .await;
-    match gone {
-        Ok(result) => result,
-        // A pod that just ended may hold it for a moment, so only at the deadline it counts as "in use".
-        Err(_) => Err(match word {
-            Some((reason, node, message)) if reason == reasons::IN_USE => {
-                DeleteError::InUse { id: id.to_owned(), node, message }
-            }
-            word => DeleteError::Deadline { id: id.to_owned(), word: word.map(|(_, _, message)| message) },
-        }),
+    };
+    tokio::select! {
+        result = gone => return result,
+        () = patience => {}
     }
+    Err(match word.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((reason, node, message)) if reason == reasons::IN_USE => {
+            DeleteError::InUse { id: id.to_owned(), node, message }
+        }
+        word => DeleteError::Deadline { id: id.to_owned(), word: word.map(|(_, _, message)| message) },
+    })
 }

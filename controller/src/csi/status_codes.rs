@@ -5,7 +5,7 @@
 //! code tells it that nothing was made. `RESOURCE_EXHAUSTED` also lets the scheduler pick another node.
 
 use super::{ArgumentError, CreateError, DeleteError, ExpandError, ListError, ValidateError};
-use std::error::Error;
+use crate::words::in_words;
 use tonic::{Code, Status};
 
 fn argument(error: &ArgumentError) -> Code {
@@ -101,32 +101,11 @@ fn api(error: &kube::Error) -> Code {
     }
 }
 
-/// The error and its causes in one line.
-fn words(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // kube prints its Status twice, once for people and once for programmers.
-        let next = cause.downcast_ref::<kube::Error>().and_then(|error| match error {
-            kube::Error::Api(status) => Some(status.message.clone()),
-            _ => None,
-        });
-        let last = next.is_some();
-        let next = next.unwrap_or_else(|| cause.to_string());
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = if last { None } else { cause.source() };
-    }
-    text
-}
-
 macro_rules! status {
     ($($error:ty => $code:path),+ $(,)?) => {$(
         impl From<$error> for Status {
             fn from(error: $error) -> Self {
-                Self::new($code(&error), words(&error))
+                Self::new($code(&error), in_words(&error))
             }
         }
     )+};

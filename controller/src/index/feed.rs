@@ -2,6 +2,7 @@
 
 use super::facts::{ClaimObject, PersistentVolumeObject, PodObject};
 use super::{Index, Tracked};
+use crate::words::in_words;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject};
@@ -113,10 +114,13 @@ where
                     }
                 }
                 // What was listed stays good enough to answer with; the watch comes back by itself.
-                Err(error) if listed => debug!(kind = %T::kind(&()), %error, "watch interrupted"),
+                Err(error) if listed => {
+                    debug!(kind = %T::kind(&()), "watch interrupted: {}", in_words(&error))
+                }
                 Err(error) => {
-                    warn!(kind = %T::kind(&()), %error, "cannot watch yet");
-                    part.not_ready(error.to_string());
+                    let words = in_words(&error);
+                    warn!(kind = %T::kind(&()), "cannot watch yet: {words}");
+                    part.not_ready(words);
                 }
             }
         }

@@ -4,6 +4,7 @@ mod status;
 
 use crate::index::Index;
 use crate::queue::Next;
+use crate::words::in_words;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
@@ -67,7 +68,7 @@ impl PoolReconciler {
             Ok(()) => Next::Event,
             Err(kube::Error::Api(status)) if status.is_not_found() => Next::Event,
             Err(error) => {
-                warn!(pool = name, %error, "cannot write the status of the StoragePool");
+                warn!(pool = name, "cannot write the status of the StoragePool: {}", in_words(&error));
                 Next::Failed
             }
         }

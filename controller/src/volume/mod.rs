@@ -3,6 +3,8 @@
 mod claim;
 mod observed;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod reconcile;
 mod status;
 

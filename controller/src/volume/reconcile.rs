@@ -5,6 +5,7 @@ use super::{Observed, claim, status};
 use crate::events::Events;
 use crate::index::{Claim, Index, Namespaced};
 use crate::queue::Next;
+use crate::words::in_words;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -70,11 +71,11 @@ impl VolumeReconciler {
             Ok(next) => next,
             Err(error) => {
                 let conflict = matches!(&error.source, kube::Error::Api(status) if status.code == 409);
-                let source = error.source.to_string();
+                let words = in_words(&error);
                 if conflict {
-                    debug!(%error, source, "looked at an older version");
+                    debug!("looked at an older version: {words}");
                 } else {
-                    warn!(%error, source, "tried again later");
+                    warn!("tried again later: {words}");
                 }
                 Next::Failed
             }

@@ -1,0 +1,369 @@
+//! The plan as a table: what there is, what is done, what is said.
+
+use super::Observed;
+use super::plan::{Action, Progress, plan};
+use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume};
+use crate::placement::{Place, Refusal};
+use serde_json::json;
+use std::sync::Arc;
+use tierce_crds::conditions::volume as reason;
+use tierce_crds::{Phase, Volume, names};
+
+const GI: u64 = 1 << 30;
+
+/// Builders that read as sentences: `given().claimed().bound().on_node(GI)`.
+struct Given(Observed);
+
+fn given() -> Given {
+    Given(Observed {
+        volume: Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), true, false)),
+        claim: None,
+        persistent_volume: None,
+        device: None,
+        node_is_there: true,
+        pods: Vec::new(),
+        place: Ok(Place { node: "n1".into(), pool: "p".into() }),
+        room: 100 * GI,
+    })
+}
+
+fn volume(spec: &serde_json::Value, finalizer: bool, deleting: bool) -> Volume {
+    let finalizers: &[&str] = if finalizer { &[names::FINALIZER_VOLUME] } else { &[] };
+    let mut object = json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "spec": spec,
+        "metadata": {"name": "data", "namespace": "ada", "uid": "v", "finalizers": finalizers},
+    });
+    if deleting {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+impl Given {
+    fn volume(mut self, spec: &serde_json::Value) -> Self {
+        self.0.volume = Arc::new(volume(spec, true, false));
+        self
+    }
+
+    fn new(mut self) -> Self {
+        self.0.volume = Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), false, false));
+        self
+    }
+
+    fn deleting(mut self, policy: &str) -> Self {
+        self.0.volume =
+            Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": policy}), true, true));
+        self
+    }
+
+    fn was_bound(mut self) -> Self {
+        let mut volume = (*self.0.volume).clone();
+        volume.status = serde_json::from_value(json!({"volumeName": "pvc-c"})).unwrap();
+        self.0.volume = Arc::new(volume);
+        self
+    }
+
+    fn claim(mut self, owner: Option<&str>, phase: ClaimPhase) -> Self {
+        self.0.claim = Some(Arc::new(Claim {
+            uid: "c".into(),
+            owner: owner.map(Into::into),
+            phase,
+            volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
+            requested: GI,
+            deleting: false,
+        }));
+        self
+    }
+
+    fn claimed(self) -> Self {
+        self.claim(Some("v"), ClaimPhase::Pending)
+    }
+
+    fn bound(mut self, retain: bool, ours: bool) -> Self {
+        self.0.persistent_volume = Some((
+            "pvc-c".into(),
+            Arc::new(PersistentVolume {
+                uid: "p".into(),
+                handle: "pvc-c".into(),
+                claim: Some(Namespaced::new("ada", "data")),
+                retain,
+                retained_from: ours.then(|| "somewhere".into()),
+            }),
+        ));
+        self
+    }
+
+    fn device(mut self, size: u64, reason: &str) -> Self {
+        let object = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
+            "metadata": {"name": "pvc-c", "generation": 1},
+            "spec": {"nodeName": "n1", "pool": "p", "sizeBytes": size, "filesystem": "ext4"},
+            "status": {"capacityBytes": size, "observedGeneration": 1, "conditions": [{"type": "Ready",
+                "status": if reason == "Created" { "True" } else { "False" }, "reason": reason, "message": "words",
+                "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        });
+        self.0.device = Some(Arc::new(Device::of(serde_json::from_value(object).unwrap())));
+        self
+    }
+
+    /// Bound, with its device Ready.
+    fn in_place(self) -> Self {
+        self.claim(Some("v"), ClaimPhase::Bound).bound(false, false).device(GI, "Created")
+    }
+
+    fn refused(mut self, refusal: Refusal) -> Self {
+        self.0.place = Err(refusal);
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Observed)) -> Self {
+        change(&mut self.0);
+        self
+    }
+}
+
+fn no_tier() -> Refusal {
+    Refusal::NoSuchTier { tier: "ssd".into(), tiers: ["hdd".into()].into() }
+}
+
+fn full() -> Refusal {
+    Refusal::OutOfSpace { tier: "ssd".into(), size: GI, largest: 1 << 20, allowed: None }
+}
+
+#[test]
+fn a_volume_that_is_to_stay() {
+    use Action::{AddFinalizer, CreateClaim, GrowClaim, Keep, LetGo, SetMountOptions};
+    use Progress::{Settled, Stalled, UnderWay};
+    let immediate = json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"});
+    let larger = json!({"size": "3Gi", "tier": "ssd"});
+    let retain = json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": "Retain"});
+    let options = json!({"size": "1Gi", "tier": "ssd", "mountOptions": ["noatime"]});
+    let at = "Volume ada/data on node n1, pool p".to_owned();
+    for (what, given, actions, phase, why, progress) in [
+        (
+            "new",
+            given().new(),
+            vec![AddFinalizer, CreateClaim],
+            Phase::Pending,
+            reason::WAITING_FOR_FIRST_USE,
+            Settled,
+        ),
+        (
+            "made at once",
+            given().volume(&immediate),
+            vec![CreateClaim],
+            Phase::Pending,
+            reason::PROVISIONING,
+            UnderWay,
+        ),
+        (
+            "of no tier",
+            given().new().refused(no_tier()),
+            vec![],
+            Phase::Failed,
+            reason::NO_SUCH_TIER,
+            Stalled,
+        ),
+        (
+            "without room",
+            given().refused(full()),
+            vec![CreateClaim],
+            Phase::Failed,
+            reason::OUT_OF_SPACE,
+            Stalled,
+        ),
+        ("waiting", given().claimed(), vec![], Phase::Pending, reason::WAITING_FOR_FIRST_USE, Settled),
+        (
+            "waiting, full now",
+            given().claimed().refused(full()),
+            vec![],
+            Phase::Failed,
+            reason::OUT_OF_SPACE,
+            Stalled,
+        ),
+        (
+            "being made, full by it",
+            given().claimed().device(GI, "Created").refused(full()),
+            vec![],
+            Phase::Pending,
+            reason::PROVISIONING,
+            UnderWay,
+        ),
+        (
+            "foreign claim",
+            given().new().claim(None, ClaimPhase::Bound),
+            vec![],
+            Phase::Failed,
+            reason::NAME_CONFLICT,
+            Stalled,
+        ),
+        (
+            "another Volume's claim",
+            given().claim(Some("w"), ClaimPhase::Bound),
+            vec![],
+            Phase::Failed,
+            reason::NAME_CONFLICT,
+            Stalled,
+        ),
+        ("in place", given().in_place(), vec![], Phase::Ready, reason::PROVISIONED, Settled),
+        (
+            "grows",
+            given().volume(&larger).in_place(),
+            vec![GrowClaim(3 * GI)],
+            Phase::Growing,
+            reason::GROWING,
+            UnderWay,
+        ),
+        (
+            "grows, no room",
+            given().volume(&larger).in_place().with(|o| o.room = GI),
+            vec![GrowClaim(3 * GI)],
+            Phase::Growing,
+            reason::OUT_OF_SPACE,
+            Stalled,
+        ),
+        (
+            "grows before it is bound",
+            given().volume(&larger).claimed(),
+            vec![],
+            Phase::Pending,
+            reason::WAITING_FOR_FIRST_USE,
+            Settled,
+        ),
+        (
+            "to be kept",
+            given().volume(&retain).in_place(),
+            vec![Keep("pvc-c".into(), at)],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "kept",
+            given().volume(&retain).in_place().bound(true, true),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "not to be kept any more",
+            given().in_place().bound(true, true),
+            vec![LetGo("pvc-c".into())],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "kept by an administrator",
+            given().in_place().bound(true, false),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "other mount options",
+            given().volume(&options).in_place(),
+            vec![SetMountOptions("pvc-c".into())],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "pool trouble",
+            given().in_place().device(GI, "PoolUnavailable"),
+            vec![],
+            Phase::Failed,
+            reason::FAILED,
+            Stalled,
+        ),
+        (
+            "node gone",
+            given().in_place().with(|o| o.node_is_there = false),
+            vec![],
+            Phase::Lost,
+            reason::NODE_LOST,
+            Stalled,
+        ),
+        (
+            "claim lost",
+            given().claim(Some("v"), ClaimPhase::Lost),
+            vec![],
+            Phase::Lost,
+            reason::CLAIM_LOST,
+            Stalled,
+        ),
+        ("claim deleted by somebody", given().was_bound(), vec![], Phase::Lost, reason::CLAIM_LOST, Stalled),
+    ] {
+        let plan = plan(&given.0);
+        let said = plan.said.unwrap();
+        assert_eq!((said.phase, said.ready.reason, said.progress), (phase, why, progress), "{what}");
+        assert_eq!(plan.actions, actions, "{what}");
+    }
+}
+
+#[test]
+fn a_volume_that_is_to_go() {
+    use Action::{DeleteClaim, Keep, RemoveFinalizer};
+    let gone = || given().deleting("Delete").was_bound();
+    let keep = Keep("pvc-c".into(), "Volume ada/data on node n1, pool p".into());
+    let delete_claim = || vec![DeleteClaim("c".into())];
+    for (what, given, actions, why) in [
+        ("never had a claim", given().deleting("Delete"), vec![RemoveFinalizer], None),
+        (
+            "foreign claim",
+            given().deleting("Delete").claim(None, ClaimPhase::Bound),
+            vec![RemoveFinalizer],
+            None,
+        ),
+        ("not bound", given().deleting("Retain").claimed(), delete_claim(), Some(reason::DELETING)),
+        ("bound", given().deleting("Delete").in_place(), delete_claim(), Some(reason::DELETING)),
+        ("to be kept, not yet", given().deleting("Retain").in_place(), vec![keep], Some(reason::DELETING)),
+        (
+            "kept",
+            given().deleting("Retain").in_place().bound(true, true),
+            delete_claim(),
+            Some(reason::DELETING),
+        ),
+        (
+            "to be kept, its PersistentVolume not seen",
+            given().deleting("Retain").claim(Some("v"), ClaimPhase::Bound),
+            vec![],
+            Some(reason::DELETING),
+        ),
+        (
+            "used",
+            given().deleting("Delete").in_place().with(|o| o.pods = vec!["nb".into()]),
+            vec![],
+            Some(reason::IN_USE),
+        ),
+        (
+            "claim gone, data not yet",
+            gone().bound(false, false).device(GI, "Created"),
+            vec![],
+            Some(reason::DELETING),
+        ),
+        (
+            "claim gone, data kept",
+            gone().bound(true, true).device(GI, "Created"),
+            vec![RemoveFinalizer],
+            None,
+        ),
+        (
+            "claim gone, node gone",
+            gone().bound(false, false).device(GI, "Created").with(|o| o.node_is_there = false),
+            vec![RemoveFinalizer],
+            None,
+        ),
+        ("all gone", gone(), vec![RemoveFinalizer], None),
+    ] {
+        let plan = plan(&given.0);
+        assert_eq!(plan.actions, actions, "{what}");
+        assert_eq!(plan.said.as_ref().map(|said| said.ready.reason), why, "{what}");
+    }
+    // Without our finalizer nothing is ours to decide.
+    let foreign =
+        given().with(|o| o.volume = Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), false, true)));
+    assert!(plan(&foreign.0).actions.is_empty() && plan(&foreign.0).said.is_none());
+}

@@ -114,15 +114,11 @@ async fn converge(
     if volume.spec.node_name != context.node {
         return Ok(None);
     }
-    let (disk, found) = match context.engine.get(id).await {
-        Ok(Some(info)) => (Disk::Present(info.clone()), Some(info)),
-        Ok(None) => (Disk::Missing, None),
-        // Another pool that can't be looked into does not matter: volumes are made in the pool of the spec only.
-        Err(Error::PoolUnavailable(_)) if context.pool_works(&volume.spec.pool).await => {
-            (Disk::Missing, None)
-        }
+    let found = match context.look(id, &volume.spec.pool).await {
+        Ok(found) => found,
         Err(error) => return Ok(Some(failed(&error, None))),
     };
+    let disk = found.clone().map_or(Disk::Missing, Disk::Present);
     let steps = match plan(&context.node, volume, id, &disk, context.pools.offer(&volume.spec.pool)) {
         Plan::Ignore => return Ok(None),
         Plan::Refuse(verdict) => {
@@ -251,8 +247,16 @@ impl Context {
         })
     }
 
-    async fn pool_works(&self, name: &str) -> bool {
-        self.engine.reports().await.iter().any(|report| report.name == name && report.result.is_ok())
+    /// What the disk says. "Not there" only comes from the pool of the spec itself, asked just now; another pool that can't be looked into
+    /// does not matter, as volumes are made in the pool of the spec only.
+    async fn look(&self, id: &VolumeId, pool: &str) -> Result<Option<VolumeInfo>, Error> {
+        match self.engine.get(id).await {
+            Err(unavailable @ Error::PoolUnavailable(_)) => match self.engine.get_in(pool, id).await {
+                Err(Error::UnknownPool { .. }) => Err(unavailable),
+                other => other,
+            },
+            other => other,
+        }
     }
 
     fn succeeded(&self, name: &str) {

@@ -212,6 +212,29 @@ async fn a_deletion_waits_for_the_last_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_waits_for_a_pool_that_is_away_and_then_takes_the_data() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    let path = machine.path("pools/p");
+    std::fs::create_dir_all(&path).unwrap();
+    let mut mounted = pool("p", &machine.pool_path("p"));
+    mounted["spec"]["directory"]["createPath"] = json!(false);
+    api.put(POOLS, mounted);
+    let plugin = machine.start(api.client()).await;
+    api.put(VOLUMES, node_volume("pvc-1", GIB));
+    api.until(VOLUMES, "pvc-1", ready).await;
+    plugin.stop().await;
+    std::fs::rename(&path, machine.path("pools/away")).unwrap();
+    let plugin = machine.start(api.client()).await;
+    api.delete(VOLUMES, "pvc-1");
+    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("PoolUnavailable")).await;
+    std::fs::rename(machine.path("pools/away"), &path).unwrap();
+    api.until(VOLUMES, "pvc-1", |volume| volume.is_none()).await;
+    assert!(!path.join("volumes/pvc-1").exists(), "the object went and its data stayed");
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_storage_pool_that_is_deleted_still_serves_its_volumes() {
     let machine = Machine::new();
     let (api, mut plugin) = with_pool(&machine).await;

@@ -115,7 +115,7 @@ where
                 }
                 // What was listed stays good enough to answer with; the watch comes back by itself.
                 Err(error) if listed => {
-                    debug!(kind = %T::kind(&()), "watch interrupted: {}", in_words(&error))
+                    debug!(kind = %T::kind(&()), "watch interrupted: {}", in_words(&error));
                 }
                 Err(error) => {
                     let words = in_words(&error);

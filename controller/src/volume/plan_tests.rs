@@ -45,7 +45,7 @@ impl Given {
         self
     }
 
-    fn new(mut self) -> Self {
+    fn unseen(mut self) -> Self {
         self.0.volume = Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), false, false));
         self
     }
@@ -130,6 +130,7 @@ fn full() -> Refusal {
     Refusal::OutOfSpace { tier: "ssd".into(), size: GI, largest: 1 << 20, allowed: None }
 }
 
+#[allow(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn a_volume_that_is_to_stay() {
     use Action::{AddFinalizer, CreateClaim, GrowClaim, Keep, LetGo, SetMountOptions};
@@ -142,7 +143,7 @@ fn a_volume_that_is_to_stay() {
     for (what, given, actions, phase, why, progress) in [
         (
             "new",
-            given().new(),
+            given().unseen(),
             vec![AddFinalizer, CreateClaim],
             Phase::Pending,
             reason::WAITING_FOR_FIRST_USE,
@@ -158,7 +159,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "of no tier",
-            given().new().refused(no_tier()),
+            given().unseen().refused(no_tier()),
             vec![],
             Phase::Failed,
             reason::NO_SUCH_TIER,
@@ -191,7 +192,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "foreign claim",
-            given().new().claim(None, ClaimPhase::Bound),
+            given().unseen().claim(None, ClaimPhase::Bound),
             vec![],
             Phase::Failed,
             reason::NAME_CONFLICT,

@@ -81,7 +81,10 @@ impl Bed<'_> {
             Ok(_) => Ok(()),
             Err(error) => {
                 let shown = self.kubectl(&["describe", object]).unwrap_or_default();
-                Err(error.context(format!("{object} as it is:\n{shown}")))
+                // The events come last.
+                let lines: Vec<&str> = shown.lines().collect();
+                let end = lines[lines.len().saturating_sub(12)..].join("\n");
+                Err(error.context(format!("the end of `kubectl describe {object}`:\n{end}")))
             }
         }
     }
@@ -248,7 +251,7 @@ impl From<Pod> for Value {
             "terminationGracePeriodSeconds": 1,
             "containers": [{
                 "name": "main", "image": images::BUSYBOX,
-                "command": ["sh", "-c", format!("set -e; {}; touch /tmp/done; exec sleep 100000", pod.script)],
+                "command": ["sh", "-c", format!("set -e\n{}\ntouch /tmp/done\nexec sleep 100000", pod.script)],
                 "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/done"]}, "periodSeconds": 1},
                 "volumeMounts": pod.claims.iter()
                     .map(|claim| json!({"name": claim, "mountPath": format!("/{claim}")})).collect::<Vec<_>>(),

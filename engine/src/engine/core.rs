@@ -107,6 +107,11 @@ impl Core {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The ids of all pools that were seen, usable or not.
+    pub(super) fn known_pools(&self) -> Vec<Uuid> {
+        self.slots().into_iter().filter_map(|slot| slot.known).collect()
+    }
+
     /// The pools that can be used.
     pub(super) fn pools(&self) -> Vec<Arc<dyn Pool>> {
         self.slots().into_iter().filter_map(|slot| slot.opened.ok()).collect()

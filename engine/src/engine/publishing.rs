@@ -91,13 +91,13 @@ impl Core {
         let mut changed = false;
         // Mounts can lie on one another; each is looked at before it goes.
         while let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
-            let Some((pool, _)) = &found else {
-                // The target may be another volume's.
-                return Err(Error::NotFound { id: id.clone() });
-            };
             let ours = |number| is_whole(top, number) || top.carries == Carries::Node { device: number };
-            if !pool.attached(id)?.is_some_and(|attached| ours(attached.number)) {
-                return Err(foreign(&place, &top.what));
+            if !self.is_attached(id, found.as_ref(), ours)? {
+                return Err(match found {
+                    Some(_) => foreign(&place, &top.what),
+                    // The target may be another volume's.
+                    None => Error::NotFound { id: id.clone() },
+                });
             }
             if !self.host.unmount(&place)? {
                 return Err(Error::InUse {

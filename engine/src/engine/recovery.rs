@@ -1,7 +1,7 @@
 //! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
 
 use super::core::Core;
-use crate::{Recovery, VolumeMode, mount::table};
+use crate::{Recovery, mount::table};
 
 impl Core {
     pub(super) fn recover(&self) -> Recovery {
@@ -20,7 +20,7 @@ impl Core {
                 }
                 match pool.load(id) {
                     // A raw block device stays while its record says it is staged, or when the record can't be read.
-                    Ok(Some(Ok(record))) => record.mode != VolumeMode::Block || record.staged_at.is_none(),
+                    Ok(Some(Ok(record))) => record.staged().is_none(),
                     _ => false,
                 }
             });

@@ -1,6 +1,6 @@
 //! Staging: a volume becomes a mounted filesystem or an attached device, once per node.
 
-use std::{path::Path, thread, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use uuid::Uuid;
 
@@ -15,9 +15,12 @@ use crate::{
     mount::{
         options,
         place::{Found, Place},
-        table::{self, Carries, Mount},
+        table::{self, Carries, DeviceNumber, Mount},
     },
-    pool::{Device, Pool, record::Format},
+    pool::{
+        Device, Pool,
+        record::{Format, Record},
+    },
 };
 
 /// How often, and how far apart, we look whether a device is gone after its detach.
@@ -65,11 +68,10 @@ impl Core {
         }
         let path = utf8(place)?;
         let staged = record.staged_at.as_ref() == Some(&path);
-        if let Some(elsewhere) = record.staged_at.as_ref().filter(|elsewhere| **elsewhere != path)
-            && Path::new(elsewhere).exists()
+        if let Some(elsewhere) = record.staged().filter(|elsewhere| *elsewhere != path)
             && pool.attached(&record.id)?.is_some()
         {
-            return Err(Error::InUse { id: record.id, by: format!("{elsewhere} (staged)") });
+            return Err(Error::InUse { id: record.id.clone(), by: format!("{elsewhere} (staged)") });
         }
         if !staged || !record.used {
             record.staged_at = Some(path);
@@ -220,11 +222,7 @@ impl Core {
         let found = self.find_for_teardown(id);
         let mounts = self.host.mounts()?;
         if let Some(top) = table::top_at(&mounts, place.path()) {
-            let attached = match &found {
-                Some((pool, _)) => pool.attached(id)?,
-                None => None,
-            };
-            if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
+            if !self.is_attached(id, found.as_ref(), |number| is_whole(top, number))? {
                 return Err(foreign(&place, &top.what));
             }
             if !self.host.unmount(&place)? {
@@ -249,7 +247,7 @@ impl Core {
     /// Detaches a raw block volume's device, if it is staged at that place (or anywhere, where the place itself is gone).
     fn forget_block(&self, id: &VolumeId, place: Option<&Place>) -> Result<Change<()>, Error> {
         let Some((pool, Some(mut record))) = self.find_for_teardown(id) else {
-            return Ok(Change::Unchanged(()));
+            return self.detach_without_record(id);
         };
         let here = match (&record.staged_at, place) {
             (None, _) => false,
@@ -268,6 +266,39 @@ impl Core {
         record.staged_at = None;
         pool.save(&record)?;
         Ok(Change::Created(()))
+    }
+
+    /// Detaches a raw block volume's device when its pool is gone: who takes a pod down on a dying disk must come to an end. The record then
+    /// still says that it is staged, which counts only while the staging path exists.
+    fn detach_without_record(&self, id: &VolumeId) -> Result<Change<()>, Error> {
+        let pools = self.known_pools();
+        let devices = self.host.marked(id, Some(&pools))?;
+        // The kernel detaches a filesystem's device by itself.
+        if !devices.iter().any(|device| !device.autoclear) {
+            return Ok(Change::Unchanged(()));
+        }
+        let mounts = self.host.mounts()?;
+        if let Some(user) = devices.iter().find_map(|device| table::user_of(&mounts, device.number)) {
+            return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
+        }
+        let detached = self.host.detach_marked(id, &pools)?;
+        Ok(if detached { Change::Created(()) } else { Change::Unchanged(()) })
+    }
+
+    /// Whether the volume is attached as a device of which `ours` holds. Where its pool can't tell, the kernel can: our devices carry their
+    /// volume's name.
+    pub(super) fn is_attached(
+        &self,
+        id: &VolumeId,
+        found: Option<&(Arc<dyn Pool>, Option<Record>)>,
+        ours: impl Fn(DeviceNumber) -> bool,
+    ) -> Result<bool, Error> {
+        if let Some((pool, _)) = found
+            && let Ok(Some(attached)) = pool.attached(id)
+        {
+            return Ok(ours(attached.number));
+        }
+        Ok(self.host.marked(id, None)?.iter().any(|attached| ours(attached.number)))
     }
 
     pub(super) fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {

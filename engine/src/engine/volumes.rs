@@ -156,7 +156,7 @@ impl Core {
             if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
                 return in_use(user.point.display().to_string());
             }
-            if let (VolumeMode::Block, Some(staged_at)) = (record.mode, &record.staged_at) {
+            if let Some(staged_at) = record.staged() {
                 return in_use(format!("{staged_at} (staged)"));
             }
             if record.mode == VolumeMode::Block {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{GrowError, Host, NewFilesystem, Operations};
 use crate::{
-    Error, Filesystem, Inodes, PoolError, Stats,
+    Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
     error::Context,
     filesystem::{
@@ -32,7 +32,11 @@ use crate::{
         place::Place,
         table::{Carries, DeviceNumber, Mount},
     },
-    pool::{Device, Pool, PoolConfig, directory::DirectoryPool},
+    pool::{
+        Attached, Device, Pool, PoolConfig,
+        directory::DirectoryPool,
+        loops::{self, Loop},
+    },
 };
 
 /// How often, and how far apart, a busy mount is tried again.
@@ -67,6 +71,20 @@ impl Host for LinuxHost {}
 impl Operations for LinuxHost {
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
         Ok(Arc::new(DirectoryPool::open(config, known)?))
+    }
+
+    fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {
+        Ok(marked(id, pools)?.iter().map(Loop::attached).collect())
+    }
+
+    fn detach_marked(&self, id: &VolumeId, pools: &[Uuid]) -> Result<bool, Error> {
+        let found = marked(id, Some(pools))?;
+        let any = !found.is_empty();
+        for device in found {
+            let node = device.node();
+            device.detach().doing(|| format!("detach {}", node.display()))?;
+        }
+        Ok(any)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {
@@ -234,6 +252,17 @@ impl LinuxHost {
             }
         }
     }
+}
+
+fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Loop>, Error> {
+    let mut found = loops::all(|_| true).doing(|| format!("look for the loop device of volume {id}"))?;
+    found.retain(|device| {
+        loops::is_marked(device.name(), device.backing(), id)
+            && pools.is_none_or(|pools| {
+                pools.iter().any(|pool| device.name().starts_with(&loops::mark(*pool, "")))
+            })
+    });
+    Ok(found)
 }
 
 fn ext4_grow(mounted: &OwnedFd, bytes: u64) -> io::Result<()> {

@@ -8,13 +8,13 @@ pub use linux::LinuxHost;
 use uuid::Uuid;
 
 use crate::{
-    Error, Filesystem, PoolError, Stats,
+    Error, Filesystem, PoolError, Stats, VolumeId,
     filesystem::probe::Probe,
     mount::{
         place::Place,
         table::{DeviceNumber, Mount},
     },
-    pool::{Device, Pool, PoolConfig},
+    pool::{Attached, Device, Pool, PoolConfig},
 };
 
 /// A host: [`LinuxHost`], or the simulation [`crate::SimHost`].
@@ -44,6 +44,11 @@ pub(crate) enum GrowError {
 pub(crate) trait Operations: Send + Sync + 'static {
     /// Opens a pool. `known`: its own id, where it was open before; another one is then refused, and nothing is written.
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError>;
+
+    /// The devices that carry a volume's own mark (of these pools, or of any), asked of the kernel alone: the volume's pool may be gone.
+    fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error>;
+    /// Detaches those of these pools; `false`: there was none.
+    fn detach_marked(&self, id: &VolumeId, pools: &[Uuid]) -> Result<bool, Error>;
 
     /// Everything that is mounted.
     fn mounts(&self) -> Result<Vec<Mount>, Error>;

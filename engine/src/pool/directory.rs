@@ -162,7 +162,7 @@ impl DirectoryPool {
     }
 
     fn mark(&self) -> String {
-        format!("tierce:{}:", &self.store.id.simple().to_string()[..8])
+        loops::mark(self.store.id, "")
     }
 }
 
@@ -298,7 +298,7 @@ impl Pool for DirectoryPool {
             // A filesystem's loop device goes with its last mount, so a plugin that is killed leaks none. A raw block device must stay
             // while nobody has it open.
             let autoclear = matches!(record.mode, VolumeMode::Filesystem(_));
-            let name = format!("{}{id}", self.mark());
+            let name = loops::mark(self.store.id, id.as_str());
             let attached = loops::attach(image.as_fd(), record.sector_bytes, autoclear, &name)
                 .doing(|| format!("attach {} to a loop device", self.image_path(id).display()))?;
             lock(&self.hints).insert(id.clone(), attached.index());
@@ -322,11 +322,7 @@ impl Pool for DirectoryPool {
     }
 
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
-        Ok(self.find(id)?.map(|device| Attached {
-            number: device.number(),
-            node: device.node(),
-            autoclear: device.autoclear(),
-        }))
+        Ok(self.find(id)?.map(|device| device.attached()))
     }
 
     fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
@@ -349,8 +345,7 @@ impl Pool for DirectoryPool {
         };
         let mark = self.mark();
         for device in found.into_iter().filter(|device| device.name().starts_with(&mark)) {
-            let attached =
-                Attached { number: device.number(), node: device.node(), autoclear: device.autoclear() };
+            let attached = device.attached();
             if images.get(&device.identity()).is_some_and(|id| !is_stale(id, &attached)) {
                 continue;
             }

@@ -12,14 +12,23 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
+use uuid::Uuid;
 
 use crate::{
+    VolumeId,
     kernel::{self, LOOP_AUTOCLEAR, LOOP_DIRECT_IO, LoopStatus},
     mount::table::DeviceNumber,
+    pool::Attached,
 };
 
 /// How often we try for a device that others snatch before us.
 const ATTEMPTS: u32 = 64;
+
+/// What the names of our devices start with; the pool's first digits follow.
+const MARK: &str = "tierce:";
+const POOL_DIGITS: usize = 8;
+/// How many bytes of a device's name the kernel keeps (`LO_NAME_SIZE` of `linux/loop.h`, less the NUL).
+const NAME_BYTES: usize = 63;
 
 /// A file's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +49,8 @@ pub(crate) struct Loop {
     index: u32,
     fd: OwnedFd,
     status: LoopStatus,
+    /// The path of its image as the kernel has it, where it was looked up.
+    backing: String,
 }
 
 impl Loop {
@@ -70,6 +81,15 @@ impl Loop {
 
     pub(crate) fn name(&self) -> &str {
         &self.status.name
+    }
+
+    /// The path of its image as the kernel has it; empty where it was found by its number.
+    pub(crate) fn backing(&self) -> &str {
+        &self.backing
+    }
+
+    pub(crate) fn attached(&self) -> Attached {
+        Attached { number: self.number(), node: self.node(), autoclear: self.autoclear() }
     }
 
     pub(crate) fn autoclear(&self) -> bool {
@@ -111,6 +131,28 @@ fn node(index: u32) -> PathBuf {
     PathBuf::from(format!("/dev/loop{index}"))
 }
 
+/// The name that a volume's device gets; `pool`: the pool's own id. The kernel keeps its first [`NAME_BYTES`] bytes.
+pub(crate) fn mark(pool: Uuid, id: &str) -> String {
+    format!("{MARK}{}:{id}", &pool.simple().to_string()[..POOL_DIGITS])
+}
+
+/// Whether a device's name says that it is this volume's, of whatever pool. A name that the kernel cut must be borne out by the image's
+/// path, whole or in the trash.
+pub(crate) fn is_marked(name: &str, backing: &str, id: &VolumeId) -> bool {
+    let Some((pool, rest)) = name.strip_prefix(MARK).and_then(|name| name.split_once(':')) else {
+        return false;
+    };
+    if pool.len() != POOL_DIGITS || !pool.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return false;
+    }
+    if name.len() < NAME_BYTES || rest == id.as_str() {
+        return rest == id.as_str();
+    }
+    let trashed = format!("{id}.");
+    let folder = |part: &str| part == id.as_str() || part.starts_with(&trashed);
+    id.as_str().starts_with(rest) && backing.split('/').any(folder)
+}
+
 /// The device attached to that image: `hint` is asked first, then all.
 pub(crate) fn find(image: Identity, hint: Option<u32>) -> io::Result<Option<Loop>> {
     if let Some(index) = hint
@@ -141,7 +183,7 @@ pub(crate) fn all(wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Loop>> {
         let backing = backing.trim_end_matches('\n');
         let file = backing.strip_suffix(" (deleted)").unwrap_or(backing);
         if file.ends_with(&format!("/{}", super::store::IMAGE)) && wanted(backing) {
-            found.extend(open_attached(index)?);
+            found.extend(open_attached(index)?.map(|device| Loop { backing: backing.to_owned(), ..device }));
         }
     }
     Ok(found)
@@ -153,7 +195,7 @@ fn open_attached(index: u32) -> io::Result<Option<Loop>> {
         other => other?,
     };
     match kernel::loop_status(&fd) {
-        Ok(status) => Ok(Some(Loop { index, fd, status })),
+        Ok(status) => Ok(Some(Loop { index, fd, status, backing: String::new() })),
         Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(None),
         Err(error) => Err(error),
     }
@@ -187,7 +229,7 @@ pub(crate) fn attach(
         match kernel::loop_configure(&fd, image, sector_bytes, flags, name) {
             Ok(()) => {
                 let status = kernel::loop_status(&fd)?;
-                return Ok(Loop { index, fd, status });
+                return Ok(Loop { index, fd, status, backing: String::new() });
             }
             // Somebody else took it, or is still letting it go.
             Err(error)
@@ -212,4 +254,32 @@ pub(crate) fn attach(
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_a_volumes_by_its_whole_name_or_by_its_image_too() {
+        let long = |last: char| format!("{}{last}", "a".repeat(62));
+        let cut = |name: &str| mark(Uuid::max(), name).chars().take(NAME_BYTES).collect::<String>();
+        for (name, backing, id, expected) in [
+            ("tierce:0123abcd:pvc-1", "", "pvc-1", true),
+            ("tierce:0123abcd:pvc-1", "/p/volumes/pvc-1/data.img (deleted)", "pvc-1", true),
+            ("tierce:0123abcd:pvc-1", "", "pvc-2", false),
+            ("tierce:0123abcd:pvc-1", "", "pvc-11", false),
+            ("tierce:0123abcd:pvc-11", "", "pvc-1", false),
+            ("tierce:0123abc:pvc-1", "", "pvc-1", false),
+            ("tierce:0123abcx:pvc-1", "", "pvc-1", false),
+            ("/p/volumes/pvc-1/data.img", "/p/volumes/pvc-1/data.img", "pvc-1", false),
+            ("other:0123abcd:pvc-1", "", "pvc-1", false),
+            (&cut(&long('x')), &format!("/p/volumes/{}/data.img", long('x')), &long('x'), true),
+            (&cut(&long('x')), &format!("/p/trash/{}.7f/data.img", long('x')), &long('x'), true),
+            (&cut(&long('x')), &format!("/p/volumes/{}/data.img", long('y')), &long('x'), false),
+            (&cut(&long('x')), "", &long('x'), false),
+        ] {
+            assert_eq!(is_marked(name, backing, &id.parse().unwrap()), expected, "{name} {backing} {id}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The record of a volume: a small file beside its data. It alone says whether the volume was ever formatted or used.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -49,6 +51,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Where a raw block volume is staged, as long as that path exists: its owner removes it after the last unstage, also after one that
+    /// could not reach this record.
+    pub(crate) fn staged(&self) -> Option<&str> {
+        let staged_at = self.staged_at.as_deref().filter(|_| self.mode == VolumeMode::Block);
+        staged_at.filter(|path| Path::new(path).exists())
+    }
+
     /// What callers see of it.
     pub(crate) fn info(&self, pool: &str, allocated_bytes: u64) -> VolumeInfo {
         VolumeInfo {

@@ -4,16 +4,20 @@ use std::{io, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{SimHost, pool::SimPool, pool::node, state::SimFilesystem};
+use super::{
+    SimHost,
+    pool::{SimPool, attached, node},
+    state::SimFilesystem,
+};
 use crate::{
-    Error, Filesystem, Inodes, PoolError, Stats,
+    Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     filesystem::probe::{Probe, Superblock},
     host::{GrowError, Host, NewFilesystem, Operations},
     mount::{
         place::Place,
         table::{Carries, DeviceNumber, Mount, top_at},
     },
-    pool::{Device, Pool, PoolConfig},
+    pool::{Attached, Device, Pool, PoolConfig},
 };
 
 impl Host for SimHost {}
@@ -21,6 +25,14 @@ impl Host for SimHost {}
 impl Operations for SimHost {
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
         Ok(Arc::new(SimPool::open(config, known, self.capacity_bytes, Arc::clone(&self.state))?))
+    }
+
+    fn marked(&self, id: &VolumeId, _: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {
+        Ok(self.state.look(|tables| attached(tables, id)).into_iter().collect())
+    }
+
+    fn detach_marked(&self, id: &VolumeId, _: &[Uuid]) -> Result<bool, Error> {
+        self.state.change("detach", |tables| tables.attached.remove(id))
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use uuid::Uuid;
 
-use super::state::State;
+use super::state::{State, Tables};
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
     mount::table::{DeviceNumber, user_of},
@@ -55,6 +55,14 @@ impl SimPool {
 /// The node's name of a simulated device.
 pub(super) fn node(number: DeviceNumber) -> PathBuf {
     PathBuf::from(format!("/dev/sim{}", number.minor))
+}
+
+/// The device that a volume is: a raw block one until it is detached, a filesystem's as long as it is mounted somewhere.
+pub(super) fn attached(tables: &Tables, id: &VolumeId) -> Option<Attached> {
+    let number = tables.known_number(id)?;
+    let block = tables.attached.contains(id);
+    let in_use = block || user_of(&tables.mounts, number).is_some();
+    in_use.then(|| Attached { number, node: node(number), autoclear: !block })
 }
 
 impl Pool for SimPool {
@@ -160,13 +168,7 @@ impl Pool for SimPool {
     }
 
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
-        Ok(self.state.look(|tables| {
-            let number = tables.known_number(id)?;
-            let block = tables.attached.contains(id);
-            // A filesystem's device is attached as long as it is mounted somewhere.
-            let in_use = block || user_of(&tables.mounts, number).is_some();
-            in_use.then(|| Attached { number, node: node(number), autoclear: !block })
-        }))
+        Ok(self.state.look(|tables| attached(tables, id)))
     }
 
     fn detach(&self, id: &VolumeId) -> Result<bool, Error> {

@@ -47,6 +47,8 @@ macro_rules! behaviours {
             a_broken_record_is_left_alone_and_the_others_go_on
             a_pool_that_is_missing_does_not_stop_the_others
             a_pool_that_returns_is_asked_before_a_volume_counts_as_gone
+            what_is_mounted_comes_down_while_its_pool_is_away
+            what_is_mounted_comes_down_after_its_folder_was_removed
             a_pool_whose_disk_went_away_is_refused_until_it_is_back
             pools_on_one_disk_share_its_space
             two_pools_over_one_directory_are_told_apart

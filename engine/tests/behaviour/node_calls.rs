@@ -95,6 +95,59 @@ pub fn raw_block_lives_from_create_to_delete(world: &mut World) {
     assert!(world.delete(&id).unwrap());
 }
 
+pub fn what_is_mounted_comes_down_while_its_pool_is_away(world: &mut World) {
+    let (id, block) = (world.create("pvc-1", EXT4, 64 * MIB), world.create("pvc-2", BLOCK, 8 * MIB));
+    let (target, device) = (world.path("target"), world.path("device"));
+    world.stage(&id, false).unwrap();
+    world.publish(&id, &target, false).unwrap();
+    world.stage(&block, true).unwrap();
+    world.publish(&block, &device, true).unwrap();
+    fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
+    assert!(world.run(world.engine.reports())[0].result.is_err());
+    // Another volume's mount is still another's.
+    let nobody: VolumeId = "pvc-11".parse().unwrap();
+    assert!(world.unpublish(&nobody, &target).is_err());
+    assert!(matches!(world.unpublish(&block, &target), Err(Error::NotFound { .. })));
+    assert!(matches!(world.unstage(&block), Err(Error::InUse { .. })), "still published");
+    assert!(world.unpublish(&id, &target).unwrap());
+    assert!(world.unpublish(&block, &device).unwrap());
+    assert!(!target.exists() && !device.exists());
+    assert!(world.unstage(&id).unwrap());
+    assert!(world.unstage(&block).unwrap());
+    assert!(!world.unstage(&id).unwrap());
+    assert!(!world.unstage(&block).unwrap());
+    world.assert_clean();
+    for id in [&id, &block] {
+        fs::remove_dir(world.staging(id)).unwrap();
+    }
+    // The pool is back: nothing keeps its volumes from being used or deleted.
+    fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
+    world.set_pool();
+    assert!(world.stage(&block, true).unwrap());
+    assert!(world.unstage(&block).unwrap());
+    assert!(world.stage(&id, false).unwrap());
+    assert!(world.unstage(&id).unwrap());
+    assert!(world.delete(&id).unwrap());
+    assert!(world.delete(&block).unwrap());
+}
+
+pub fn what_is_mounted_comes_down_after_its_folder_was_removed(world: &mut World) {
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    let target = world.path("target");
+    world.stage(&id, false).unwrap();
+    world.publish(&id, &target, false).unwrap();
+    fs::remove_dir_all(world.path("pool/volumes/pvc-1")).unwrap();
+    assert!(world.unpublish(&id, &target).unwrap());
+    assert!(world.unstage(&id).unwrap());
+    world.assert_clean();
+    // The same for a raw block volume that its pool's outage left staged in its record only.
+    let block = world.create("pvc-2", BLOCK, 8 * MIB);
+    world.stage(&block, true).unwrap();
+    assert!(matches!(world.delete(&block), Err(Error::InUse { .. })));
+    fs::remove_dir(world.staging(&block)).unwrap();
+    assert!(world.delete(&block).unwrap(), "its owner removed the staging path, so it is not staged");
+}
+
 pub fn bug_08_publishing_again_never_touches_the_mount(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     let target = world.path("target");

@@ -1,6 +1,7 @@
 //! PID 1 of one node: its own `/var/lib`, `/run` and `/var/log`, then containerd and the kubelet. Every node
 //! sees the same paths, as machines of their own would, so one `DaemonSet` fits them all.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub fn run(state: &Path, name: &str) -> Result<()> {
         off_switch: None,
     })?;
     wait_for_containerd()?;
-    import(&spec)?;
+    import(&spec, &state.node(node).join("images-loaded"))?;
     init.start(Service {
         name: "kubelet".to_owned(),
         line: vec![
@@ -73,11 +74,15 @@ fn wait_for_containerd() -> Result<()> {
     }
 }
 
-fn import(spec: &Spec) -> Result<()> {
+/// Loads the images at the first boot; containerd's disk keeps them.
+fn import(spec: &Spec, done: &Path) -> Result<()> {
+    if done.exists() {
+        return Ok(());
+    }
     for archive in &spec.images {
         import_into(&mut Command::new("ctr"), spec, archive)?;
     }
-    Ok(())
+    File::create(done).map(drop).with_context(|| format!("can't write {}", done.display()))
 }
 
 /// Loads an image archive with a `ctr` that runs on the node.

@@ -124,26 +124,18 @@ fn bug_34_a_lost_node_is_reported_and_let_go(bed: &Bed<'_>) -> Result<()> {
     bed.until("the node to come back", || {
         Ok(!bed.get(&format!("node/{name}"), ".metadata.name")?.is_empty())
     })?;
-    bed.wait(&format!("node/{name}"), "condition=Ready")?;
-    lost?;
     // The disk came back with a volume that nobody speaks of any more: it is reported, and nothing is done to it.
-    bed.until("the volume to be reported as unclaimed", || {
-        Ok(bed.get(&format!("nodestorage/{name}"), ".status.unclaimed")?.contains(&id))
-    })?;
-    let mut find = bed.cluster.on_node(node, "find")?;
-    command::run(find.args([
-        "/var/lib/tierce/pools",
-        "-type",
-        "d",
-        "-path",
-        &format!("*{id}"),
-        "-exec",
-        "rm",
-        "-r",
-        "{}",
-        "+",
-    ]))?;
-    bed.on_node(node, "kill -9 $(pgrep -x tierce-csi)").map(drop)
+    let reported = lost.and_then(|()| {
+        bed.until("the volume to be reported as unclaimed", || {
+            Ok(bed.get(&format!("nodestorage/{name}"), ".status.unclaimed")?.contains(&id))
+        })
+    });
+    bed.on_node(node, &format!("rm -r /var/lib/tierce/pools/*/volumes/{id}"))?;
+    reported?;
+    bed.wait(&format!("node/{name}"), "condition=Ready")?;
+    bed.until("the kubelet to accept the plugin again", || {
+        Ok(bed.get(&format!("csinode/{name}"), ".spec.drivers[*].name")?.contains("csi.tierce.dev"))
+    })
 }
 
 fn lose(bed: &Bed<'_>, node: &str) -> Result<()> {

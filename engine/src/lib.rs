@@ -23,6 +23,9 @@ pub use id::{MAX_ID_BYTES, VolumeId};
 pub use mount::options as mount_options;
 pub use pool::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
 pub use sim::{SimConfig, SimHost};
+/// The type of a pool's own id.
+pub use uuid::Uuid;
+
 pub use spec::{
     BrokenRecord, Change, Filesystem, Inodes, Inventory, Owner, PublishRequest, Recovery, StageRequest,
     Stats, VolumeInfo, VolumeMode, VolumeSpec,

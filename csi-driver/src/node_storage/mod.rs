@@ -96,6 +96,7 @@ impl Storage for Reporter {
             *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = found;
         }
         let reports = self.engine.reports().await;
+        self.pools.remember_ids().await;
         let leftovers = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
         let status = status(&self.pools.known(), &reports, &leftovers);
         self.metrics.show(&status, leftovers.broken.len(), leftovers.unclaimed.len());

@@ -165,6 +165,7 @@ mod tests {
             },
             offered,
             trouble: trouble.map(Into::into),
+            id: None,
         }
     }
 

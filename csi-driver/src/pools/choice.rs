@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tierce_crds::{Provisioning as ApiProvisioning, StoragePoolSpec};
-use tierce_engine::{Backend, PoolConfig, Provisioning};
+use tierce_engine::{Backend, PoolConfig, Provisioning, Uuid};
 
 /// A pool that the engine is to have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Known {
     /// Why it takes no new volumes although a `StoragePool` selects this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The pool's own id on its disk, once seen: an empty directory where that disk should be mounted is then no new pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
 }
 
 /// Pools by name.
@@ -53,7 +56,7 @@ pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Po
     let mut pools = Pools::new();
     for (name, spec) in wanted.selected {
         let pool = match known.get(&name) {
-            Some(old) if old.spec.directory != spec.directory && holds(&name) => Known {
+            Some(old) if elsewhere(&old.spec, &spec) && holds(&name) => Known {
                 trouble: Some(format!(
                     "the StoragePool was made again with directory {}, but its volumes lie in {}; give the new pool another \
                      name, or move the volumes away first",
@@ -61,8 +64,14 @@ pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Po
                 )),
                 spec: old.spec.clone(),
                 offered: false,
+                id: old.id,
             },
-            _ => Known { spec, offered: true, trouble: None },
+            old => Known {
+                id: old.filter(|old| !elsewhere(&old.spec, &spec)).and_then(|old| old.id),
+                spec,
+                offered: true,
+                trouble: None,
+            },
         };
         pools.insert(name, pool);
     }
@@ -79,12 +88,18 @@ pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Po
     pools
 }
 
-/// The engine's words for the pools.
-pub fn configs(pools: &Pools) -> Vec<PoolConfig> {
-    pools.iter().map(|(name, pool)| config(name, &pool.spec)).collect()
+/// Whether what lies in the one would not be found in the other. Whether the directory may be made does not matter for that.
+pub(super) fn elsewhere(one: &StoragePoolSpec, other: &StoragePoolSpec) -> bool {
+    (&one.directory.path, one.directory.provisioning) != (&other.directory.path, other.directory.provisioning)
 }
 
-fn config(name: &str, spec: &StoragePoolSpec) -> PoolConfig {
+/// The engine's words for the pools.
+pub fn configs(pools: &Pools) -> Vec<PoolConfig> {
+    pools.iter().map(|(name, pool)| config(name, pool)).collect()
+}
+
+fn config(name: &str, pool: &Known) -> PoolConfig {
+    let spec = &pool.spec;
     let directory = &spec.directory;
     PoolConfig {
         name: name.to_owned(),
@@ -100,6 +115,7 @@ fn config(name: &str, spec: &StoragePoolSpec) -> PoolConfig {
         reserve_bytes: 0,
         reserve_percent: u8::try_from(spec.reserve_percent).unwrap_or(u8::MAX).min(90),
         overcommit: f64::from(spec.overcommit_percent) / 100.0,
+        expected_id: pool.id,
     }
 }
 
@@ -167,6 +183,31 @@ mod tests {
         assert!(kept["a"].trouble.as_ref().unwrap().contains("volumes lie in /old"));
         let moved = choose(selected(&[("a", "/new")]), &kept, |_| false);
         assert_eq!((offers(&moved), moved["a"].trouble.clone()), (vec![("a", true, "/new")], None));
+    }
+
+    #[test]
+    fn whether_the_directory_may_be_made_does_not_take_the_pool_out_of_service() {
+        let known = choose(selected(&[("a", "/a")]), &Pools::new(), |_| false);
+        let mut wanted = selected(&[("a", "/a")]);
+        wanted.selected.get_mut("a").unwrap().directory.create_path = false;
+        let next = choose(wanted, &known, |_| true);
+        assert_eq!((offers(&next), next["a"].trouble.clone()), (vec![("a", true, "/a")], None));
+        assert!(!next["a"].spec.directory.create_path);
+    }
+
+    #[test]
+    fn a_pools_id_stays_with_its_directory() {
+        let mut known = choose(selected(&[("a", "/a")]), &Pools::new(), |_| false);
+        known.get_mut("a").unwrap().id = Some(Uuid::max());
+        for (path, holds, expected) in
+            [("/a", true, Some(Uuid::max())), ("/b", true, Some(Uuid::max())), ("/b", false, None)]
+        {
+            let next = choose(selected(&[("a", path)]), &known, |_| holds);
+            assert_eq!(next["a"].id, expected, "{path} {holds}");
+            assert_eq!(configs(&next)[0].expected_id, expected);
+        }
+        let retired = choose(Wanted::default(), &known, |_| true);
+        assert_eq!(retired["a"].id, Some(Uuid::max()));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct PoolBoard {
     engine: Engine,
     file: Arc<PathBuf>,
     pools: Arc<Mutex<Pools>>,
+    /// Held while the pools and their file change.
+    changing: Arc<tokio::sync::Mutex<()>>,
     /// Turns true when the API server has told us the pools; until then the file counts.
     synced: Arc<channel::Sender<bool>>,
 }
@@ -45,12 +47,14 @@ impl PoolBoard {
             engine,
             file: Arc::new(file),
             pools: Arc::new(Mutex::new(pools)),
+            changing: Arc::default(),
             synced: Arc::new(channel::Sender::new(false)),
         }
     }
 
     /// Puts new pools in force. Whether anything changed.
     pub async fn apply(&self, wanted: Wanted) -> bool {
+        let changing = self.changing.lock().await;
         let known = self.known();
         let holding = self.holding(&known, &wanted).await;
         let next = choose(wanted, &known, |name| holding.iter().any(|held| held == name));
@@ -62,18 +66,37 @@ impl PoolBoard {
                 }
             }
             // The file first: a crash in between must not leave volumes in a pool that the next start does not know.
-            if let Err(problem) = state_file::write(&self.file, &next) {
-                error!(
-                    "pods won't start without the API server: {}",
-                    crate::status_codes::in_words(&problem)
-                );
-            }
+            self.write(&next);
             self.engine.set_pools(configs(&next)).await;
             info!("pools: {:?}", next.keys().collect::<Vec<_>>());
             *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = next;
         }
+        drop(changing);
+        self.remember_ids().await;
         self.synced.send_replace(true);
         changed
+    }
+
+    /// Notes the own ids of pools that were opened for the first time, so that after a restart an empty directory does not pass for them.
+    pub async fn remember_ids(&self) {
+        let _changing = self.changing.lock().await;
+        let ids = self.engine.pool_ids().await;
+        let (before, mut pools) = (self.known(), self.known());
+        for (name, id) in ids {
+            if let Some(pool) = pools.get_mut(&name) {
+                pool.id = pool.id.or(Some(id));
+            }
+        }
+        if pools != before {
+            self.write(&pools);
+            *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+        }
+    }
+
+    fn write(&self, pools: &Pools) {
+        if let Err(problem) = state_file::write(&self.file, pools) {
+            error!("pods won't start without the API server: {}", crate::status_codes::in_words(&problem));
+        }
     }
 
     /// Whether the pool takes new volumes.
@@ -104,7 +127,7 @@ impl PoolBoard {
     /// The known pools that hold volumes, or may. Looks at the disks only when it matters.
     async fn holding(&self, known: &Pools, wanted: &Wanted) -> Vec<String> {
         let matters = known.iter().any(|(name, pool)| {
-            wanted.selected.get(name).is_none_or(|spec| spec.directory != pool.spec.directory)
+            wanted.selected.get(name).is_none_or(|spec| choice::elsewhere(spec, &pool.spec))
         });
         if !matters {
             return Vec::new();

@@ -97,7 +97,11 @@ mod tests {
             overcommit_percent: 100,
             reserve_percent: 5,
         };
-        [("a".to_owned(), Known { spec, offered: false, trouble: Some("why".into()) })].into()
+        [(
+            "a".to_owned(),
+            Known { spec, offered: false, trouble: Some("why".into()), id: Some(tierce_engine::Uuid::max()) },
+        )]
+        .into()
     }
 
     #[test]

@@ -29,6 +29,24 @@ async fn a_pod_starts_after_a_reboot_without_the_api_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_not_mounted_at_the_start_is_missed_and_not_replaced() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    api.put(POOLS, pool("p", &machine.pool_path("p")));
+    let plugin = machine.start(api.client()).await;
+    api.put(VOLUMES, node_volume("pvc-1", GIB));
+    api.until(VOLUMES, "pvc-1", ready).await;
+    plugin.stop().await;
+    // The pool's directory may be made where it is missing; but this one was there.
+    std::fs::rename(machine.path("pools/p"), machine.path("pools/away")).unwrap();
+    let plugin = machine.start(api.client()).await;
+    api.put(VOLUMES, node_volume("pvc-2", GIB));
+    api.until(VOLUMES, "pvc-2", |volume| reason(volume) == Some("PoolUnavailable")).await;
+    assert!(!machine.path("pools/p").exists(), "an empty pool was made where the disk is missing");
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_plugin_stops_while_the_api_server_owes_an_answer() {
     let machine = Machine::new();
     let api = FakeApi::start().await;

@@ -63,13 +63,17 @@ impl Core {
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.slots();
         let slot = |config: PoolConfig| {
-            if let Some(same) = before.iter().find(|slot| slot.config == config) {
-                return self.refreshed(same.clone());
-            }
+            let same = |slot: &&Slot| slot.config.name == config.name && slot.config.same_place(&config);
             // The same place with another reserve is still the same disk.
-            let known =
-                before.iter().find(|slot| slot.config.backend == config.backend).and_then(|slot| slot.known);
-            self.refreshed(Slot { opened: Err(not_opened(&config)), config, known })
+            let known = before.iter().find(same).and_then(|slot| slot.known).or(config.expected_id);
+            let unchanged = |slot: &&Slot| {
+                let expected_id = slot.config.expected_id;
+                slot.config == PoolConfig { expected_id, ..config.clone() }
+            };
+            match before.iter().find(unchanged) {
+                Some(same) => self.refreshed(Slot { known, ..same.clone() }),
+                None => self.refreshed(Slot { opened: Err(not_opened(&config)), config, known }),
+            }
         };
         // Opened before the lock is taken: a disk that hangs must not stop the calls for others.
         let slots = without_twins(configs.into_iter().map(slot).collect());
@@ -220,6 +224,10 @@ impl Core {
             PoolReport { name: slot.config.name, tier: slot.config.tier, result }
         };
         slots.into_iter().map(report).collect()
+    }
+
+    pub(super) fn pool_ids(&self) -> Vec<(String, Uuid)> {
+        self.slots().into_iter().filter_map(|slot| Some((slot.config.name, slot.known?))).collect()
     }
 
     fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {

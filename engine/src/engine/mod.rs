@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
 
 use crate::{
     Change, Error, Inventory, PoolConfig, PoolReport, PublishRequest, Recovery, StageRequest, Stats,
@@ -48,6 +49,11 @@ impl Engine {
     /// Every pool's state, in the order they were set.
     pub async fn reports(&self) -> Vec<PoolReport> {
         self.run(Core::reports).await
+    }
+
+    /// Names and own ids of the pools that were open at least once, to be given back as [`PoolConfig::expected_id`] after a restart.
+    pub async fn pool_ids(&self) -> Vec<(String, Uuid)> {
+        self.run(Core::pool_ids).await
     }
 
     /// Every volume of the pools that can be used, from the disk.

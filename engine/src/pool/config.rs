@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use crate::PoolError;
 
 /// One pool of one tier on this node.
@@ -19,6 +21,18 @@ pub struct PoolConfig {
     pub reserve_percent: u8,
     /// How many times the usable space a thin pool may promise: 1 to 100. Thick pools never promise more than they have.
     pub overcommit: f64,
+    /// The pool's own id, where it was open before on this node ([`crate::Engine::pool_ids`]): another one, or an empty directory, is then
+    /// refused, since the disk that belongs there is missing.
+    pub expected_id: Option<Uuid>,
+}
+
+impl PoolConfig {
+    /// Whether both are the same place on the same kind of pool: whether the directory may be made says nothing about what lies in it.
+    pub(crate) fn same_place(&self, other: &Self) -> bool {
+        let Backend::Directory { path, provisioning, create_path: _ } = &self.backend;
+        let Backend::Directory { path: others_path, provisioning: others, create_path: _ } = &other.backend;
+        path == others_path && provisioning == others
+    }
 }
 
 /// What a pool is made of.

@@ -101,6 +101,7 @@ mod tests {
             reserve_bytes: reserve_mib * MIB,
             reserve_percent,
             overcommit,
+            expected_id: None,
         }
     }
 

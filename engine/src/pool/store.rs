@@ -104,7 +104,9 @@ impl Store {
         if let Some(known) = known {
             let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
             if found != Some(known) {
-                let reason = format!("pool {known} was here, now it is not: is a disk not mounted?");
+                let reason = format!(
+                    "pool {known} was here, now it is not: is a disk not mounted? (Give an empty one another pool name)"
+                );
                 return Err(bad(path, reason, Some(Errno::STALE.raw_os_error())));
             }
         }

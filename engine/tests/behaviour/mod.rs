@@ -49,6 +49,7 @@ macro_rules! behaviours {
             a_pool_that_returns_is_asked_before_a_volume_counts_as_gone
             what_is_mounted_comes_down_while_its_pool_is_away
             what_is_mounted_comes_down_after_its_folder_was_removed
+            a_disk_that_is_missing_at_the_start_is_not_replaced_by_an_empty_pool
             a_pool_whose_disk_went_away_is_refused_until_it_is_back
             pools_on_one_disk_share_its_space
             two_pools_over_one_directory_are_told_apart

@@ -63,6 +63,35 @@ pub fn a_pool_that_returns_is_asked_before_a_volume_counts_as_gone(world: &mut W
     assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
 }
 
+pub fn a_disk_that_is_missing_at_the_start_is_not_replaced_by_an_empty_pool(world: &mut World) {
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    let ids = world.run(world.engine.pool_ids());
+    assert_eq!(ids.len(), 1);
+    let mut config = world.pool("pool");
+    config.expected_id = Some(ids[0].1);
+    let Backend::Directory { create_path, .. } = &mut config.backend;
+    *create_path = true;
+    fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
+    for empty in [false, true] {
+        if empty {
+            fs::create_dir(world.path("pool")).unwrap();
+        }
+        world.forget();
+        world.run(world.engine.set_pools(vec![config.clone()]));
+        assert!(world.run(world.engine.reports())[0].result.is_err());
+        let error = world.run(world.engine.create("pool", &spec("pvc-2", EXT4, 64 * MIB))).unwrap_err();
+        assert!(matches!(error, Error::PoolUnavailable(_)), "{error:?}");
+        assert_eq!(world.run(world.engine.pool_ids()), ids, "still known");
+    }
+    assert_eq!(fs::read_dir(world.path("pool")).unwrap().count(), 0);
+    fs::remove_dir(world.path("pool")).unwrap();
+    fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
+    assert!(world.run(world.engine.get_in("pool", &id)).unwrap().is_some());
+    // Whether its directory may be made is nothing that makes it another pool.
+    world.run(world.engine.set_pools(vec![world.pool("pool")]));
+    assert_eq!(world.run(world.engine.pool_ids()), ids);
+}
+
 pub fn a_pool_whose_disk_went_away_is_refused_until_it_is_back(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     fs::rename(world.path("pool"), world.path("unmounted")).unwrap();

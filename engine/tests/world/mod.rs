@@ -150,6 +150,7 @@ impl World {
             reserve_bytes: 0,
             reserve_percent: 0,
             overcommit: 1.0,
+            expected_id: None,
         }
     }
 

@@ -21,7 +21,7 @@ use std::{
 
 use rustix::mount::UnmountFlags;
 use tierce_engine::{
-    Error, Filesystem, VolumeId,
+    Error, Filesystem, PublishRequest, VolumeId,
     mount_options::{ALLOWED, Value},
 };
 use world::{BLOCK, BTRFS, EXT4, MIB, World, XFS, run, text};
@@ -212,6 +212,32 @@ fn bug_12_a_grown_volume_shows_its_new_size() {
         world.unstage(&id).unwrap();
     }
     assert_eq!(world.mkfs_count(), 3);
+    world.assert_clean();
+}
+
+#[test]
+fn an_exclusive_target_with_a_pods_sub_path_may_be_published_again() {
+    let Some(world) = World::real() else { return };
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    let (target, sub_path) = (world.path("target"), world.path("sub-path"));
+    world.stage(&id, false).unwrap();
+    let exclusive = PublishRequest { exclusive: true, ..PublishRequest::default() };
+    let publish = |target: &Path| {
+        world
+            .run(world.engine.publish(&id, &world.staging(&id), target, &exclusive))
+            .map(|done| done.changed())
+    };
+    assert!(publish(&target).unwrap());
+    fs::create_dir(target.join("folder")).unwrap();
+    fs::create_dir(&sub_path).unwrap();
+    rustix::mount::mount_bind(target.join("folder"), &sub_path).unwrap();
+    assert!(!publish(&target).unwrap(), "as a kubelet does after its restart");
+    assert!(matches!(publish(&world.path("other")), Err(Error::InUse { .. })));
+    rustix::mount::unmount(&target, UnmountFlags::empty()).unwrap();
+    assert!(publish(&target).unwrap(), "the pod's own sub-path is no other pod");
+    rustix::mount::unmount(&sub_path, UnmountFlags::empty()).unwrap();
+    world.unpublish(&id, &target).unwrap();
+    world.unstage(&id).unwrap();
     world.assert_clean();
 }
 

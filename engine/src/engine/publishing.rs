@@ -40,16 +40,15 @@ impl Core {
             VolumeMode::Block => Carries::Node { device: device.number },
         };
         let mounts = self.host.mounts()?;
-        let elsewhere = |mount: &&Mount| {
-            mount.carries.is_of(device.number) && mount.point != from.path() && mount.point != to.path()
-        };
+        if let Some(top) = table::top_at(&mounts, to.path()) {
+            return already(id, top, wanted, &to, request.readonly);
+        }
+        // Only whole filesystems: the kubelet itself binds folders of a published one for a pod's subPath.
+        let elsewhere = |mount: &&Mount| mount.carries == wanted && mount.point != from.path();
         if request.exclusive
             && let Some(other) = mounts.iter().find(elsewhere)
         {
             return Err(Error::InUse { id: id.clone(), by: other.point.display().to_string() });
-        }
-        if let Some(top) = table::top_at(&mounts, to.path()) {
-            return already(id, top, wanted, &to, request.readonly);
         }
         match (found.record.mode, to.found()?) {
             (VolumeMode::Filesystem(_), Found::Nothing) => to.make_directory()?,

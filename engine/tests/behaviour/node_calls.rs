@@ -281,8 +281,10 @@ pub fn two_targets_of_one_volume_are_independent(world: &mut World) {
     let exclusive = PublishRequest { exclusive: true, ..PublishRequest::default() };
     let publish =
         |world: &World, target| world.run(world.engine.publish(&id, &world.staging(&id), target, &exclusive));
-    let error = publish(world, &two).unwrap_err();
+    let three = world.path("three");
+    let error = publish(world, &three).unwrap_err();
     assert!(matches!(&error, Error::InUse { by, .. } if by.ends_with("one")), "{error:?}");
+    assert!(!publish(world, &two).unwrap().changed(), "what is there already is not asked for again");
     world.unpublish(&id, &one).unwrap();
     assert!(!publish(world, &two).unwrap().changed(), "alone there now");
     assert!(matches!(publish(world, &one), Err(Error::InUse { .. })));

@@ -164,6 +164,8 @@ pub struct Inventory {
     pub volumes: Vec<VolumeInfo>,
     /// The others.
     pub broken: Vec<BrokenRecord>,
+    /// Open pools that could not be listed: what lies in them is unknown.
+    pub unread: Vec<String>,
 }
 
 /// Whether a call changed something.

@@ -245,8 +245,11 @@ mod tests {
         };
         let broken =
             BrokenRecord { pool: "p".into(), file: "/p/x".into(), id: None, reason: "cut off".into() };
-        let inventory =
-            Inventory { volumes: vec![volume("b"), volume("a"), volume("c")], broken: vec![broken] };
+        let inventory = Inventory {
+            volumes: vec![volume("b"), volume("a"), volume("c")],
+            broken: vec![broken],
+            unread: vec![],
+        };
         let found = leftovers(&inventory, &["b".to_owned()]);
         assert_eq!(found.unclaimed, ["a", "c"]);
         assert_eq!(found.broken, ["/p/x: cut off"]);

@@ -137,6 +137,6 @@ impl PoolBoard {
         let broken = inventory.broken.into_iter().map(|record| record.pool);
         let unreadable =
             self.engine.reports().await.into_iter().filter(|r| r.result.is_err()).map(|r| r.name);
-        on_disk.chain(broken).chain(unreadable).collect()
+        on_disk.chain(broken).chain(inventory.unread).chain(unreadable).collect()
     }
 }

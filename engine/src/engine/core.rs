@@ -136,7 +136,10 @@ impl Core {
     /// Where a volume lies, record sound or not.
     fn locate(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
         let mut unavailable = None;
-        for slot in self.slots() {
+        let mut slots = self.slots();
+        // Where it was before comes first: then a disk that hangs holds up only its own volumes.
+        slots.sort_by_key(|slot| !slot.opened.as_ref().is_ok_and(|pool| pool.held(id)));
+        for slot in slots {
             match slot.opened {
                 Ok(pool) => match pool.load(id) {
                     Ok(None) => {}
@@ -199,6 +202,7 @@ impl Core {
                 // The pool's report says the same.
                 Err(error) => {
                     tracing::warn!(pool = name, %error, "can't list a pool");
+                    inventory.unread.push(name.clone());
                     continue;
                 }
             };

@@ -303,7 +303,10 @@ impl Core {
 
     pub(super) fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {
         let found = self.find(id)?;
-        let (place, device) = self.device_at(&found, path)?;
+        let (place, held) = self.device_at(&found, path)?;
+        // It is attached, and stays so while it is held; a growth that was interrupted may have left it smaller than its image.
+        let device = found.pool.attach(&found.record)?;
+        drop(held);
         let VolumeMode::Filesystem(filesystem) = found.record.mode else { return Ok(device.bytes) };
         match self.host.grow_mounted(&device, filesystem, &place) {
             Ok(_) => Ok(device.bytes),
@@ -318,11 +321,12 @@ impl Core {
         let not_staged =
             |what: &str| Error::NotStaged { id: id.clone(), path: path.to_owned(), found: what.to_owned() };
         let place = Place::open(path)?.ok_or_else(|| not_staged("its parent does not exist"))?;
-        let attached = found.pool.attached(id)?.ok_or_else(|| not_staged("the volume is not attached"))?;
+        let device =
+            found.pool.device(&found.record)?.ok_or_else(|| not_staged("the volume is not attached"))?;
         let mounts = self.host.mounts()?;
         let ours = match (found.record.mode, table::top_at(&mounts, place.path())) {
-            (VolumeMode::Filesystem(_), Some(top)) => is_whole(top, attached.number),
-            (VolumeMode::Block, Some(top)) => top.carries == Carries::Node { device: attached.number },
+            (VolumeMode::Filesystem(_), Some(top)) => is_whole(top, device.number),
+            (VolumeMode::Block, Some(top)) => top.carries == Carries::Node { device: device.number },
             // A staged raw block volume shows nothing at its staging path.
             (VolumeMode::Block, None) => found
                 .record
@@ -336,7 +340,6 @@ impl Core {
                 table::top_at(&mounts, place.path()).map_or("nothing is mounted there", |top| &top.what),
             ));
         }
-        let device = found.pool.attach(&found.record)?;
         Ok((place, device))
     }
 }

@@ -212,6 +212,10 @@ impl Pool for DirectoryPool {
             .map_err(|error| self.error("can't list the volumes", &error))
     }
 
+    fn held(&self, id: &VolumeId) -> bool {
+        self.ledger.holds(id)
+    }
+
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         self.store.load(id)
     }
@@ -323,6 +327,18 @@ impl Pool for DirectoryPool {
 
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
         Ok(self.find(id)?.map(|device| device.attached()))
+    }
+
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
+        let Some(device) = self.find(&record.id)? else { return Ok(None) };
+        let bytes = device.bytes().doing(|| format!("ask {} for its size", device.node().display()))?;
+        Ok(Some(Device {
+            number: device.number(),
+            node: device.node(),
+            bytes,
+            fresh: false,
+            _hold: Some(device.into_fd()),
+        }))
     }
 
     fn detach(&self, id: &VolumeId) -> Result<bool, Error> {

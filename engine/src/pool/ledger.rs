@@ -26,20 +26,58 @@ pub(crate) struct ImageSize {
 
 /// Sizes of all volumes of a pool, in bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<BTreeMap<VolumeId, u64>>);
+pub(crate) struct Ledger(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    sizes: BTreeMap<VolumeId, u64>,
+    /// Scans under way.
+    scans: u32,
+    /// What changed since the first of them began, which they may have seen or not; `None`: removed.
+    meanwhile: BTreeMap<VolumeId, Option<u64>>,
+}
+
+impl Entries {
+    fn change(&mut self, id: &VolumeId, size: Option<u64>) {
+        match size {
+            Some(size) => self.sizes.insert(id.clone(), size),
+            None => self.sizes.remove(id),
+        };
+        if self.scans > 0 {
+            self.meanwhile.insert(id.clone(), size);
+        }
+    }
+
+    /// Ends a scan, with what it found where it came to its end.
+    fn scanned(&mut self, found: Option<BTreeMap<VolumeId, u64>>) {
+        if let Some(found) = found {
+            self.sizes = found;
+            for (id, size) in &self.meanwhile {
+                match size {
+                    Some(size) => self.sizes.insert(id.clone(), *size),
+                    None => self.sizes.remove(id),
+                };
+            }
+        }
+        self.scans -= 1;
+        if self.scans == 0 {
+            self.meanwhile.clear();
+        }
+    }
+}
 
 impl Ledger {
     pub(crate) fn set(&self, record: &Record) {
-        self.sizes().insert(record.id.clone(), record.size_bytes);
+        self.entries().change(&record.id, Some(record.size_bytes));
     }
 
     pub(crate) fn remove(&self, id: &VolumeId) {
-        self.sizes().remove(id);
+        self.entries().change(id, None);
     }
 
     /// The sums.
     pub(crate) fn promised(&self, allocated: impl Fn(&VolumeId) -> u64) -> Promised {
-        let sizes = self.sizes().clone();
+        let sizes = self.entries().sizes.clone();
         Promised {
             volumes: u64::try_from(sizes.len()).expect("a count fits"),
             bytes: sizes.values().sum(),
@@ -53,6 +91,18 @@ impl Ledger {
         store: &Store,
         image: impl Fn(&VolumeId, Option<&Record>) -> Option<ImageSize>,
     ) -> io::Result<Vec<Scanned>> {
+        self.entries().scans += 1;
+        let result = Self::read(store, image);
+        let (found, sizes) =
+            result.map_or_else(|error| (Err(error), None), |(found, sizes)| (Ok(found), Some(sizes)));
+        self.entries().scanned(sizes);
+        found
+    }
+
+    fn read(
+        store: &Store,
+        image: impl Fn(&VolumeId, Option<&Record>) -> Option<ImageSize>,
+    ) -> io::Result<(Vec<Scanned>, BTreeMap<VolumeId, u64>)> {
         let (ids, others) = store.ids()?;
         let (mut found, mut sizes) = (Vec::with_capacity(ids.len()), BTreeMap::new());
         for id in ids {
@@ -73,11 +123,15 @@ impl Ledger {
             let record = Err(Broken { file, reason: "the name is not a volume id".to_owned() });
             found.push(Scanned { id: None, allocated: 0, record });
         }
-        *self.sizes() = sizes;
-        Ok(found)
+        Ok((found, sizes))
     }
 
-    fn sizes(&self) -> MutexGuard<'_, BTreeMap<VolumeId, u64>> {
+    /// Whether a volume was there when last looked: a hint where to look first.
+    pub(crate) fn holds(&self, id: &VolumeId) -> bool {
+        self.entries().sizes.contains_key(id)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         // A panic elsewhere leaves the map usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,5 +146,28 @@ fn sound(store: &Store, record: Record, size: Option<ImageSize>) -> Result<Recor
             broken(format!("the image was cut off: {} of {} bytes are there", size.length, record.size_bytes))
         }
         Some(_) => Ok(record),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_beside_a_scan_is_neither_forgotten_nor_brought_back() {
+        let id = |name: &str| name.parse::<VolumeId>().unwrap();
+        let mut entries = Entries::default();
+        entries.change(&id("old"), Some(1));
+        entries.change(&id("gone"), Some(2));
+        entries.scans += 1;
+        // The scan has read "gone" and not yet "new" when both change.
+        entries.change(&id("new"), Some(4));
+        entries.change(&id("gone"), None);
+        entries.scanned(Some([(id("old"), 1), (id("gone"), 2), (id("found"), 8)].into()));
+        assert_eq!(entries.sizes, [(id("old"), 1), (id("new"), 4), (id("found"), 8)].into());
+        assert!(entries.meanwhile.is_empty());
+        entries.scans += 1;
+        entries.scanned(None);
+        assert_eq!(entries.sizes.len(), 3, "a scan that failed changes nothing");
     }
 }

@@ -78,6 +78,8 @@ pub(crate) trait Pool: Send + Sync {
 
     /// Every volume, from the disk.
     fn scan(&self) -> Result<Vec<Scanned>, PoolError>;
+    /// Whether it held a volume when it was last looked at, from memory: a hint.
+    fn held(&self, id: &VolumeId) -> bool;
     /// One volume's record.
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error>;
     /// Replaces a record.
@@ -108,6 +110,8 @@ pub(crate) trait Pool: Send + Sync {
     fn attach(&self, record: &Record) -> Result<Device, Error>;
     /// The device that a volume is.
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error>;
+    /// The same, held so that it stays. It never attaches: who only looks holds no lock.
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error>;
     /// Ends that; `false`: it was none.
     fn detach(&self, id: &VolumeId) -> Result<bool, Error>;
     /// Detaches devices of ours that nothing can need any more: those whose image is gone, and those for which `is_stale` holds.

@@ -97,6 +97,10 @@ impl Pool for SimPool {
         self.ledger.scan(&self.store, image).map_err(|error| self.error(&error))
     }
 
+    fn held(&self, id: &VolumeId) -> bool {
+        self.ledger.holds(id)
+    }
+
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         self.store.load(id)
     }
@@ -169,6 +173,16 @@ impl Pool for SimPool {
 
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
         Ok(self.state.look(|tables| attached(tables, id)))
+    }
+
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
+        Ok(self.attached(&record.id)?.map(|Attached { number, node, .. }| Device {
+            number,
+            node,
+            bytes: record.size_bytes,
+            fresh: false,
+            _hold: None,
+        }))
     }
 
     fn detach(&self, id: &VolumeId) -> Result<bool, Error> {

@@ -44,9 +44,17 @@ pub fn verdict(error: &Error) -> Verdict {
         | Error::Io { .. } => reason::FAILED,
     };
     let mut message = in_words(error);
-    if matches!(error, Error::MayHoldData { .. }) {
-        message.push_str("; to delete it with its data, remove the annotation ");
-        message.push_str(tierce_crds::names::ANNOTATION_ONLY_IF_UNUSED);
+    match error {
+        Error::MayHoldData { .. } => {
+            message.push_str("; to delete it with its data, remove the annotation ");
+            message.push_str(tierce_crds::names::ANNOTATION_ONLY_IF_UNUSED);
+        }
+        Error::BrokenRecord { .. } => message.push_str(
+            "; bring the volume's folder back from a backup, or, if its data may go, remove that folder on this node: \
+             a deletion then ends by itself",
+        ),
+        Error::UnknownPool { .. } => message.push_str("; make a StoragePool of that name that selects this node"),
+        _ => {}
     }
     Verdict::no(reason, message)
 }
@@ -192,6 +200,15 @@ mod tests {
         let condition = conditions::find(&status.conditions, conditions::READY).unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason::OUT_OF_SPACE));
         assert_eq!(next(&status, &outcome, Some(2), at(50)), None, "the same failure again is no news");
+    }
+
+    #[test]
+    fn a_broken_record_and_an_unknown_pool_say_how_to_go_on() {
+        let broken = Error::BrokenRecord { id: "pvc-1".parse().unwrap(), reason: "/p/x: cut off".into() };
+        let message = verdict(&broken).message;
+        assert!(message.contains("/p/x") && message.contains("remove that folder on this node"), "{message}");
+        let unknown = verdict(&Error::UnknownPool { pool: "ssd".into() });
+        assert!(unknown.message.contains("make a StoragePool of that name"), "{unknown:?}");
     }
 
     #[test]

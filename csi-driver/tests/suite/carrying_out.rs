@@ -240,6 +240,8 @@ async fn a_storage_pool_that_is_deleted_still_serves_its_volumes() {
     let (api, mut plugin) = with_pool(&machine).await;
     api.put(VOLUMES, node_volume("pvc-1", GIB));
     api.until(VOLUMES, "pvc-1", ready).await;
+    // The object is made a moment before it lists any pool.
+    api.until(STORAGES, "n1", |storage| pool_figure(storage, "volumes") == Some(1)).await;
     api.delete(POOLS, "p");
     api.until(STORAGES, "n1", |storage| storage.unwrap()["status"].get("pools").is_none()).await;
     api.put(VOLUMES, node_volume("pvc-2", GIB));

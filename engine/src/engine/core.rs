@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
@@ -17,6 +18,9 @@ use crate::{
         space::{self, Disk, Room, Shared},
     },
 };
+
+/// The least time between two tries of pools that can't be used, by calls that need a volume.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A configured pool.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub(super) struct Core {
     slots: RwLock<Vec<Slot>>,
     /// Held while pools are opened: opened twice, a pool would count its volumes twice.
     opening: Mutex<()>,
+    /// When a caller last tried the pools that can't be used.
+    tried: Mutex<Option<Instant>>,
     /// Bytes being promised right now, by disk.
     pending: Mutex<HashMap<u64, u64>>,
     /// Held while deleted volumes' space is freed: who waits for that space waits for this.
@@ -54,6 +60,7 @@ impl Core {
             host,
             slots: RwLock::default(),
             opening: Mutex::default(),
+            tried: Mutex::default(),
             pending: Mutex::default(),
             sweeping: Mutex::default(),
         }
@@ -133,8 +140,29 @@ impl Core {
         }
     }
 
-    /// Where a volume lies, record sound or not.
+    /// Where a volume lies, record sound or not. A pool that came back is opened for it.
     fn locate(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
+        match self.look_for(id) {
+            Err(Error::PoolUnavailable(_)) if self.may_try_again() => {
+                self.refresh(None);
+                self.look_for(id)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether pools that can't be used may be tried by a caller that is no report: at most once in [`RETRY_PAUSE`].
+    fn may_try_again(&self) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = tried.is_none_or(|last| now.duration_since(last) >= RETRY_PAUSE);
+        if due {
+            *tried = Some(now);
+        }
+        due
+    }
+
+    fn look_for(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
         let mut unavailable = None;
         let mut slots = self.slots();
         // Where it was before comes first: then a disk that hangs holds up only its own volumes.

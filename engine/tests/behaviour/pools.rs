@@ -54,6 +54,13 @@ pub fn a_pool_that_returns_is_asked_before_a_volume_counts_as_gone(world: &mut W
     // The disk is back: the first question already finds what is on it.
     fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
     assert_eq!(world.run(world.engine.get_in("pool", &id)).unwrap().unwrap().id, id);
+    // Nobody but a pod asks (the API server may be away): that opens it too.
+    world.forget();
+    fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
+    world.run(world.engine.set_pools(vec![world.pool("pool")]));
+    fs::rename(world.path("unmounted"), world.path("pool")).unwrap();
+    assert!(world.stage(&id, false).unwrap());
+    assert!(world.unstage(&id).unwrap());
     // And it stays open for everybody, but no twin gets in by the same way.
     assert!(world.run(world.engine.get(&id)).unwrap().is_some());
     let mut twin = world.pool("pool");

@@ -61,8 +61,7 @@ pub fn once(place: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     let name = place.file_name().context("a cached thing has a name")?.to_string_lossy();
     let temporary = parent.join(format!(".{name}.{}", std::process::id()));
     remove(&temporary)?;
-    let made = make(&temporary);
-    if let Err(error) = made {
+    if let Err(error) = make(&temporary) {
         remove(&temporary).ok();
         return Err(error);
     }

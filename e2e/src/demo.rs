@@ -20,7 +20,7 @@ const VOLUME: &str = "my-data";
 pub fn run(profile: Profile) -> Result<()> {
     let machine = Machine::look()?;
     let story = Story::begin();
-    story.tell("Tierce on a real Kubernetes: etcd, API server, scheduler, kubelet, containerd, Helm");
+    tell("Tierce on a real Kubernetes: etcd, API server, scheduler, kubelet, containerd, Helm");
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
     let ours = ours::ensure(profile)?;
@@ -29,8 +29,8 @@ pub fn run(profile: Profile) -> Result<()> {
     let cluster = Cluster::up(NAME, 1, archives, tools, Lifetime::WithUs)?;
     let result = play(&cluster, &ours, &story);
     if let Err(error) = &result {
-        story.tell(&format!("\nThe story stops here: {error:#}"));
-        story.tell(&cluster.diagnosis());
+        tell(&format!("\nThe story stops here: {error:#}"));
+        tell(&cluster.diagnosis());
     }
     cluster::down(NAME)?;
     result?;
@@ -43,25 +43,25 @@ fn play(cluster: &Cluster, ours: &ours::Ours, story: &Story) -> Result<()> {
     story.step("a cluster of one node is Ready, in namespaces of its own");
     install::install(cluster, ours, &[])?;
     story.step("$ helm install tierce charts/tierce --namespace tierce-system --create-namespace --wait");
-    story.show(&cluster.kubectl("get storagepools")?);
+    show(&cluster.kubectl("get storagepools")?);
 
     let volume = workspace().join("examples/volume.yaml").display().to_string();
     let applied = cluster.kubectl(&format!("apply -f {volume}"))?;
     story.step("$ kubectl apply -f examples/volume.yaml");
-    story.show(&applied);
+    show(&applied);
 
     start_pod(cluster, "writer", "dd if=/dev/urandom of=/data/bytes bs=1M count=64 2>/dev/null; sync")?;
     story.step("a pod called writer puts 64 MiB of random bytes into the volume");
     let written = checksum(cluster, "writer")?;
-    story.tell(&format!("    {written}"));
-    story.show(&cluster.kubectl(&format!("get volume {VOLUME}"))?);
+    tell(&format!("    {written}"));
+    show(&cluster.kubectl(&format!("get volume {VOLUME}"))?);
     cluster.kubectl("delete pod writer")?;
     story.step("$ kubectl delete pod writer");
 
     start_pod(cluster, "reader", "true")?;
     let read = checksum(cluster, "reader")?;
     story.step("another pod called reader finds the same bytes");
-    story.tell(&format!("    {read}"));
+    tell(&format!("    {read}"));
     ensure!(read == written, "the bytes differ: {written} was written, {read} was read");
 
     let before = size(cluster)?;
@@ -73,11 +73,7 @@ fn play(cluster: &Cluster, ours: &ours::Ours, story: &Story) -> Result<()> {
     )?;
     wait("the filesystem in the pod to grow", || Ok(size(cluster)? > before + before / 2))?;
     story.step("$ kubectl patch volume my-data --type=merge --patch '{\"spec\":{\"size\":\"2Gi\"}}'");
-    story.tell(&format!(
-        "    df in the running pod: {} MiB, then {} MiB",
-        before >> 10,
-        size(cluster)? >> 10
-    ));
+    tell(&format!("    df in the running pod: {} MiB, then {} MiB", before >> 10, size(cluster)? >> 10));
     ensure!(checksum(cluster, "reader")? == written, "the bytes changed while the volume grew");
 
     cluster.kubectl("delete pod reader")?;
@@ -159,17 +155,15 @@ impl Story {
     }
 
     fn step(&self, what: &str) {
-        self.tell(&format!("{:6.1} s  {what}", self.0.elapsed().as_secs_f64()));
+        tell(&format!("{:6.1} s  {what}", self.0.elapsed().as_secs_f64()));
     }
+}
 
-    fn show(&self, output: &str) {
-        for line in output.lines() {
-            self.tell(&format!("    {line}"));
-        }
-    }
+fn show(output: &str) {
+    tell(&format!("    {}", output.trim_end().replace('\n', "\n    ")));
+}
 
-    fn tell(&self, text: &str) {
-        println!("{text}");
-        std::io::stdout().flush().ok();
-    }
+fn tell(text: &str) {
+    println!("{text}");
+    std::io::stdout().flush().ok();
 }

@@ -74,7 +74,7 @@ pub fn etcd(data: &Path, client: &str, peer: &str) -> Vec<String> {
 }
 
 /// The control plane's services, in the order of their start.
-pub fn services(state: &State, spec: &Spec) -> Result<Vec<Service>> {
+pub(super) fn services(state: &State, spec: &Spec) -> Result<Vec<Service>> {
     let secrets = state.secrets();
     let kubeconfig = state.kubeconfig("admin").display().to_string();
     let client = "http://127.0.0.1:2379";

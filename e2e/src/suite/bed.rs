@@ -68,7 +68,7 @@ impl Bed<'_> {
         self.kubectl(&["delete", object, &timeout]).map(drop)
     }
 
-    /// A field of an object by its JSONPath; empty when it is not there.
+    /// A field of an object by its `JSONPath`; empty when it is not there.
     pub fn get(&self, object: &str, path: &str) -> Result<String> {
         let output = format!("--output=jsonpath={{{path}}}");
         self.kubectl(&["get", object, "--ignore-not-found", &output])

@@ -72,8 +72,9 @@ fn bug_29_a_restarted_kubelet_still_unmounts(bed: &Bed<'_>) -> Result<()> {
     bed.start(Pod::named("user").mounts("data").runs(WRITER))?;
     let node = bed.node_of("user")?;
     bed.on_node(node, "kill -9 $(pgrep -x kubelet)")?;
+    // `exec` goes through the kubelet.
+    bed.until("the kubelet to come back", || bed.exec("user", "true").map(|_| true))?;
     ensure_writing(bed, "user")?;
-    bed.until("the kubelet to come back", || Ok(!bed.on_node(node, "pgrep -x kubelet || true")?.is_empty()))?;
     bed.delete("pod/user")?;
     bed.delete("volume/data")
 }

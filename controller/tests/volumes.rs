@@ -262,6 +262,35 @@ async fn retain_keeps_the_data_and_says_where() {
 }
 
 #[tokio::test]
+async fn a_claim_that_names_the_persistent_volume_of_another_has_no_say_in_it() {
+    let (api, node, replica) = cluster(10 * GI).await;
+    let retained = json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate", "deletionPolicy": "Retain"});
+    volume(&api, "bens", &retained);
+    let id = provision(&replica, &claim_of(&api, "bens").await, "ssd").await.unwrap();
+    says(&api, "bens", "Provisioned").await;
+    delete(&api, "bens");
+    gone(&api, "volumes", "ada", "bens").await;
+    let kept = api.get("persistentvolumes", "", &id).unwrap();
+    for policy in ["Delete", "Retain"] {
+        volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": policy}));
+        let mut claim = claim_of(&api, "data").await;
+        claim["spec"]["volumeName"] = json!(id);
+        api.put("persistentvolumeclaims", claim);
+        until("the index knows", || {
+            let key = tierce_controller::index::Namespaced::new("ada", "data");
+            replica.index.read(|state| state.claims.get(&key)?.volume_name.clone())
+        })
+        .await;
+        tokio::time::sleep(GRACE).await;
+        assert_eq!(api.get("volumes", "ada", "data").unwrap()["status"]["node"], json!(null));
+        delete(&api, "data");
+        gone(&api, "volumes", "ada", "data").await;
+        assert_eq!(api.get("persistentvolumes", "", &id).unwrap(), kept, "with {policy}");
+    }
+    assert_eq!(node.holds(), [id]);
+}
+
+#[tokio::test]
 async fn retain_decided_only_while_deleting_still_keeps_the_data() {
     let (api, node, replica) = cluster(10 * GI).await;
     volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));

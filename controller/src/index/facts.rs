@@ -268,6 +268,7 @@ struct ClaimRef {
     namespace: String,
     #[serde(default)]
     name: String,
+    uid: Option<String>,
 }
 
 /// A `PersistentVolume` of ours.
@@ -279,6 +280,8 @@ pub struct PersistentVolume {
     pub handle: String,
     /// The claim that it is or was bound to.
     pub claim: Option<Namespaced>,
+    /// UID of that claim; `None` while it is only reserved for one of that name.
+    pub claim_uid: Option<String>,
     /// Whether it stays when its claim goes.
     pub retain: bool,
     /// Annotation that says where its data is, if we wrote one.
@@ -290,7 +293,9 @@ impl PersistentVolume {
     pub fn of(object: PersistentVolumeObject) -> Option<Self> {
         let csi = object.spec.csi.filter(|csi| csi.driver == names::DRIVER)?;
         let mut annotations = object.metadata.annotations.unwrap_or_default();
+        let claim_uid = object.spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
         Some(Self {
+            claim_uid,
             uid: object.metadata.uid.unwrap_or_default(),
             handle: csi.volume_handle,
             claim: object.spec.claim_ref.map(|claim| Namespaced::new(claim.namespace, claim.name)),

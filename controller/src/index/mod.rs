@@ -171,15 +171,6 @@ impl Index {
 }
 
 impl State {
-    /// The `NodeVolume` behind a claim: of its `PersistentVolume`, else the one that the provisioner asks for.
-    pub fn device_of(&self, claim: &Claim) -> Option<&Arc<Device>> {
-        let bound = claim.volume_name.as_ref().and_then(|name| self.persistent_volumes.get(name));
-        match bound {
-            Some(pv) => self.devices.get(&pv.handle),
-            None => self.devices.get(&claim.device_id()),
-        }
-    }
-
     /// Pods on nodes that use the claim, by name.
     pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
         self.pods_of_claim.get(claim).map(|pods| pods.iter().cloned().collect()).unwrap_or_default()

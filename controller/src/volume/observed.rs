@@ -12,7 +12,8 @@ pub struct Observed {
     pub volume: Arc<Volume>,
     /// The claim of its name, whoever's it is.
     pub claim: Option<Arc<Claim>>,
-    /// The `PersistentVolume` behind it, by name.
+    /// The `PersistentVolume` behind it, by name. What a claim says of it is not believed: anybody may write the name of
+    /// another's there. It counts only if it names the claim itself.
     pub persistent_volume: Option<(String, Arc<PersistentVolume>)>,
     /// The `NodeVolume` behind it.
     pub device: Option<Arc<Device>>,
@@ -34,13 +35,27 @@ impl Observed {
         let own = claim.as_ref().filter(|claim| claim.owner == volume.metadata.uid);
         let known = volume.status.as_ref().and_then(|status| status.volume_name.clone());
         let name = own.and_then(|claim| claim.volume_name.clone()).or(known);
-        let persistent_volume = name
-            .clone()
-            .and_then(|name| state.persistent_volumes.get(&name).map(|pv| (name, Arc::clone(pv))));
+        let named = name.as_ref().and_then(|name| state.persistent_volumes.get(name));
+        let persistent_volume = named
+            .filter(|pv| {
+                let its_own = own.is_none_or(|claim| pv.claim_uid.as_ref() == Some(&claim.uid));
+                its_own && pv.claim.as_ref() == Some(key)
+            })
+            .and_then(|pv| Some((name.clone()?, Arc::clone(pv))));
         let device = match (&persistent_volume, own) {
             (Some((_, pv)), _) => state.devices.get(&pv.handle),
-            (None, Some(claim)) => state.device_of(claim),
-            (None, None) => name.and_then(|name| state.devices.get(&name)),
+            (None, Some(claim)) => state.devices.get(&claim.device_id()),
+            // Its PersistentVolume is gone; one that is there now is another's, and so is what is behind it.
+            (None, None) if named.is_none() => {
+                let device = name.and_then(|name| state.devices.get(&name));
+                device.filter(|device| {
+                    device
+                        .claim
+                        .as_ref()
+                        .is_some_and(|claim| Namespaced::new(&claim.namespace, &claim.name) == *key)
+                })
+            }
+            (None, None) => None,
         };
         let device = device.cloned();
         let offers = state.offers();

@@ -292,7 +292,8 @@ fn deletion(o: &Observed) -> Plan {
             }
             (None, _)
                 if o.volume.spec.deletion_policy == DeletionPolicy::Retain
-                    && claim.phase != ClaimPhase::Lost =>
+                    // Before that the name is only a wish.
+                    && claim.phase == ClaimPhase::Bound =>
             {
                 let said = deleting(format!("waits to see PersistentVolume {bound_to}, which has to stay"));
                 return Plan { actions: Vec::new(), said: Some(said) };

@@ -86,6 +86,7 @@ impl Given {
                 uid: "p".into(),
                 handle: "pvc-c".into(),
                 claim: Some(Namespaced::new("ada", "data")),
+                claim_uid: Some("c".into()),
                 retain,
                 retained_from: ours.then(|| "somewhere".into()),
             }),
@@ -331,6 +332,15 @@ fn a_volume_that_is_to_go() {
             "to be kept, its PersistentVolume not seen",
             given().deleting("Retain").claim(Some("v"), ClaimPhase::Bound),
             vec![],
+            Some(reason::DELETING),
+        ),
+        (
+            "not bound, names somebody's PersistentVolume",
+            given().deleting("Retain").claim(Some("v"), ClaimPhase::Pending).with(|o| {
+                let claim = (**o.claim.as_ref().unwrap()).clone();
+                o.claim = Some(Arc::new(Claim { volume_name: Some("pvc-other".into()), ..claim }));
+            }),
+            delete_claim(),
             Some(reason::DELETING),
         ),
         (

@@ -17,4 +17,5 @@ pub mod plugin;
 pub mod pools;
 pub mod registration;
 pub mod request;
+pub mod state_lock;
 pub mod status_codes;

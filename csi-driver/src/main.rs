@@ -11,16 +11,19 @@ fn main() -> anyhow::Result<()> {
     logs::init()?;
     // Two workers: calls go on while one of them decodes a long list. Threads for disk calls are bounded, as each costs
     // memory; the plugin runs on every node.
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(usize::from(config.parallel) + 16)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(async {
-            let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-            let client =
-                Client::try_default().await.context("cannot find out how to reach the API server")?;
-            Box::pin(plugin::run(config, client, shutdown)).await
-        })
+        .context("cannot start the runtime")?;
+    let lock = runtime.block_on(async {
+        let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+        let client = Client::try_default().await.context("cannot find out how to reach the API server")?;
+        Box::pin(plugin::run(config, client, shutdown)).await
+    })?;
+    // Waits for what still works on a disk.
+    drop(runtime);
+    drop(lock);
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tierce_crds::names;
@@ -23,9 +23,17 @@ use crate::node_storage::{self, Changes, Reporter};
 use crate::node_volumes::{self, NodeVolumes};
 use crate::pools::{self, PoolBoard};
 use crate::registration::RegistrationService;
+use crate::state_lock::StateLock;
 
-/// Runs the plugin until `shutdown`.
-pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Runs the plugin until `shutdown`. Keep what it returns until the process ends: work on a disk may outlast the calls.
+pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> anyhow::Result<StateLock> {
+    // Before anything is cleaned up.
+    let lock = tokio::select! {
+        lock = StateLock::acquire(&config.state_dir) => {
+            lock.with_context(|| format!("cannot lock the state folder {}", config.state_dir.display()))?
+        }
+        () = shutdown.cancelled() => bail!("stopped while another node plugin works on this node"),
+    };
     let engine = Engine::new(host(&config)?);
     // The pools of the last time first: recovery and the kubelet's calls need to know where to look.
     let board = PoolBoard::load(engine.clone(), config.pools_file()).await;
@@ -102,7 +110,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         },
     )?;
     info!("stopped");
-    Ok(())
+    Ok(lock)
 }
 
 fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {

@@ -128,14 +128,15 @@ pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
         || !old.pools.iter().zip(&new.pools).all(same_but_for_bytes)
 }
 
-/// Whether a pool came back, lost a volume, or takes a larger one than before.
+/// Whether a pool came back, lost a volume, or takes a volume larger by more than one percent than before: other files on
+/// the same disk come and go all the time.
 pub fn more_room(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
     new.pools.iter().any(|now| {
         let before = old.pools.iter().find(|before| before.name == now.name);
         before.is_none_or(|before| {
             before.state != now.state
                 || before.volumes > now.volumes
-                || before.max_volume_bytes < now.max_volume_bytes
+                || now.max_volume_bytes - before.max_volume_bytes > before.max_volume_bytes / 100
         })
     })
 }
@@ -265,6 +266,7 @@ mod tests {
             ("a volume was made", Ok(PoolUsage { volumes: 2, ..usage(10, 60_000, 30_000) }), false),
             ("a volume was deleted", Ok(PoolUsage { volumes: 0, ..usage(0, 0, 40_000) }), true),
             ("more space", Ok(usage(10, 50_000, 50_000)), true),
+            ("hardly more space", Ok(usage(10, 50_000, 40_400)), false),
         ] {
             assert_eq!(more_room(&old, &with(result)), expected, "{what}");
         }

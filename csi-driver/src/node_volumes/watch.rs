@@ -11,19 +11,22 @@ use kube::{Api, Client, ResourceExt};
 use tierce_crds::{NodeVolume, conditions};
 use tierce_engine::VolumeId;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::reconcile::{Context, error_policy, reconcile};
 use crate::pools::{streaming, strip};
 
+/// How many nudges wait at most, while the API server is away.
+const WAITING_NUDGES: usize = 4096;
+
 type Guarded = DeserializeGuard<NodeVolume>;
 
 /// Asks for a look at single volumes, without waiting and without the API server: a pod that starts must not.
 #[derive(Clone)]
 pub struct Nudges {
-    queue: mpsc::UnboundedSender<String>,
+    queue: mpsc::Sender<String>,
 }
 
 impl Nudges {
@@ -33,8 +36,9 @@ impl Nudges {
     }
 
     fn name(&self, name: String) {
-        // At shutdown nobody listens any more; the next start looks at every volume.
-        let _ = self.queue.send(name);
+        // At shutdown nobody listens any more; and the queue is full only before the first list. Both are followed by a look at
+        // every volume.
+        let _ = self.queue.try_send(name);
     }
 }
 
@@ -43,13 +47,13 @@ impl Nudges {
 pub struct NodeVolumes {
     store: Store<Guarded>,
     nudges: Nudges,
-    listener: Arc<Mutex<Option<mpsc::UnboundedReceiver<String>>>>,
+    listener: Arc<Mutex<Option<mpsc::Receiver<String>>>>,
     writer: Arc<Mutex<Option<reflector::store::Writer<Guarded>>>>,
 }
 
 impl Default for NodeVolumes {
     fn default() -> Self {
-        let (queue, listener) = mpsc::unbounded_channel();
+        let (queue, listener) = mpsc::channel(WAITING_NUDGES);
         let (store, writer) = reflector::store();
         Self {
             store,
@@ -117,7 +121,7 @@ pub async fn run(
         .applied_objects()
         // Errors are logged and the watch goes on by its backoff.
         .filter_map(|object| async move { object.ok().map(|object| Ok(ObjectRef::from_obj(&object))) });
-    let nudged = UnboundedReceiverStream::new(listener).map(|name| Ok(ObjectRef::new(&name)));
+    let nudged = ReceiverStream::new(listener).map(|name| Ok(ObjectRef::new(&name)));
     let queue = stream::select(events, nudged).take_until(shutdown.clone().cancelled_owned());
 
     let store = volumes.store.clone();

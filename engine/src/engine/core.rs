@@ -308,7 +308,7 @@ impl Core {
         let set_aside = pending.entry(disk.id).or_default();
         let room = self.room(pool, &disk, *set_aside);
         if more > room.available || requested > room.largest.saturating_add(existing) {
-            let largest = room.largest.saturating_add(existing);
+            let largest = space::roughly(room.largest.saturating_add(existing));
             return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });
         }
         *set_aside += more;

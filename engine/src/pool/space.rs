@@ -79,6 +79,13 @@ fn times(bytes: u64, ratio: f64) -> u64 {
     u64::try_from(u128::from(bytes) * thousandths / 1000).unwrap_or(u64::MAX)
 }
 
+/// Bytes rounded down by less than two percent. What an error offers must not change with every block that somebody writes to
+/// the same disk, or whoever reports it would report without end.
+pub(crate) fn roughly(bytes: u64) -> u64 {
+    let unneeded = (u64::BITS - bytes.leading_zeros()).saturating_sub(7);
+    bytes >> unneeded << unneeded
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -162,7 +169,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_an_error_offers_is_the_same_after_a_small_write() {
+        assert_eq!(roughly(12 << 30), 12 << 30);
+        assert_eq!(roughly((12 << 30) + 4096), roughly((12 << 30) + 64 * MIB));
+        assert_eq!([0, 1, 127, 128, 129].map(roughly), [0, 1, 127, 128, 128]);
+    }
+
     proptest! {
+        #[test]
+        fn what_an_error_offers_fits_and_is_near(bytes in 0..=u64::MAX) {
+            prop_assert!(roughly(bytes) <= bytes && bytes - roughly(bytes) <= bytes / 50);
+        }
+
         #[test]
         fn thick_promises_are_always_backed(
             free in 0_u64..1 << 50, promised in 0_u64..1 << 50, pending in 0_u64..1 << 50, reserve in 0_u64..1 << 20, percent in 0_u8..=90,

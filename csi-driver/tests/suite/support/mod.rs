@@ -30,7 +30,7 @@ pub(crate) struct Plugin {
     pub(crate) node: NodeClient<Channel>,
     pub(crate) csi_socket: PathBuf,
     shutdown: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
+    running: JoinHandle<anyhow::Result<tierce_csi::state_lock::StateLock>>,
 }
 
 impl Machine {
@@ -85,7 +85,7 @@ impl Machine {
 impl Plugin {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        self.running.await.unwrap().unwrap();
+        drop(self.running.await.unwrap().unwrap());
     }
 }
 

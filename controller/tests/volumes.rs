@@ -291,6 +291,28 @@ async fn a_claim_that_names_the_persistent_volume_of_another_has_no_say_in_it() 
 }
 
 #[tokio::test]
+async fn a_claim_that_was_bound_behind_the_back_of_the_watch_is_not_deleted_before_its_data_is_kept() {
+    let (api, node, replica) = cluster(10 * GI).await;
+    let retained = json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate", "deletionPolicy": "Retain"});
+    volume(&api, "data", &retained);
+    let claim = claim_of(&api, "data").await;
+    let key = tierce_controller::index::Namespaced::new("ada", "data");
+    until("the index knows", || replica.index.read(|state| state.claims.get(&key).map(drop))).await;
+    api.silence("persistentvolumeclaims", true);
+    api.silence("persistentvolumes", true);
+    let id = provision(&replica, &claim, "ssd").await.unwrap();
+    delete(&api, "data");
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumeclaims", "ada", "data").is_some());
+    api.silence("persistentvolumeclaims", false);
+    api.silence("persistentvolumes", false);
+    gone(&api, "volumes", "ada", "data").await;
+    let pv = api.get("persistentvolumes", "", &id).unwrap();
+    assert_eq!(pv["spec"]["persistentVolumeReclaimPolicy"], json!("Retain"));
+    assert_eq!(node.holds(), [id]);
+}
+
+#[tokio::test]
 async fn retain_decided_only_while_deleting_still_keeps_the_data() {
     let (api, node, replica) = cluster(10 * GI).await;
     volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));

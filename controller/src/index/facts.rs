@@ -181,6 +181,8 @@ struct ClaimObjectStatus {
 pub struct Claim {
     /// UID.
     pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Option<String>,
     /// UID of the Volume that controls it.
     pub owner: Option<String>,
     /// Where it stands.
@@ -210,6 +212,7 @@ impl Claim {
         let request = object.spec.resources.requests.get("storage");
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone(),
             owner: Self::owner(&object.metadata),
             phase: match object.status.phase.as_deref() {
                 Some("Bound") => ClaimPhase::Bound,

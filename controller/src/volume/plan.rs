@@ -174,7 +174,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(device),
         (ClaimPhase::Pending, ..) => o.place.as_ref().map_or_else(refused, |_| waiting(o)),
         (ClaimPhase::Bound, Some((name, pv)), Some(device)) => {
-            actions.extend(retention(o, name, pv, device));
+            actions.extend(retention(o, name, pv, Some(device)));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
             if size > claim.requested {
                 actions.push(Action::GrowClaim(size));
@@ -185,6 +185,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             bound(o, device, size)
         }
         (ClaimPhase::Bound, pv, _) => {
+            actions.extend(pv.as_ref().and_then(|(name, pv)| retention(o, name, pv, None)));
             let missing = if pv.is_some() { "NodeVolume" } else { "PersistentVolume" };
             let message = format!("the {missing} behind its claim is not there");
             Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
@@ -245,7 +246,7 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
 
 /// The `PersistentVolume` follows `deletionPolicy`. One that somebody else made stay (a StorageClass, an administrator)
 /// is never let go: only our own note says that it was us.
-fn retention(o: &Observed, name: &str, pv: &PersistentVolume, device: &Device) -> Option<Action> {
+fn retention(o: &Observed, name: &str, pv: &PersistentVolume, device: Option<&Device>) -> Option<Action> {
     match o.volume.spec.deletion_policy {
         DeletionPolicy::Retain if !pv.retain || pv.retained_from.is_none() => {
             Some(Action::Keep(name.to_owned(), retained_from(o, device)))
@@ -258,15 +259,14 @@ fn retention(o: &Observed, name: &str, pv: &PersistentVolume, device: &Device) -
 }
 
 /// Where the data is, for the person who finds the `PersistentVolume` later.
-fn retained_from(o: &Observed, device: &Device) -> String {
+fn retained_from(o: &Observed, device: Option<&Device>) -> String {
     let meta = &o.volume.metadata;
-    format!(
-        "Volume {}/{} on node {}, pool {}",
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default(),
-        device.node,
-        device.pool
-    )
+    let (namespace, name) =
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    match device {
+        Some(device) => format!("Volume {namespace}/{name} on node {}, pool {}", device.node, device.pool),
+        None => format!("Volume {namespace}/{name}"),
+    }
 }
 
 fn deletion(o: &Observed) -> Plan {
@@ -282,23 +282,22 @@ fn deletion(o: &Observed) -> Plan {
         return Plan { actions: Vec::new(), said: Some(said) };
     }
     if let Some(bound_to) = &claim.volume_name {
-        match (&o.persistent_volume, &o.device) {
-            (Some((name, pv)), Some(device)) => {
+        match &o.persistent_volume {
+            Some((name, pv)) => {
                 // Only once the watch shows that the PersistentVolume stays may its claim go.
-                if let Some(action) = retention(o, name, pv, device) {
+                if let Some(action) = retention(o, name, pv, o.device.as_deref()) {
                     let said = deleting("decides what becomes of the data".to_owned());
                     return Plan { actions: vec![action], said: Some(said) };
                 }
             }
-            (None, _)
-                if o.volume.spec.deletion_policy == DeletionPolicy::Retain
+            None if o.volume.spec.deletion_policy == DeletionPolicy::Retain
                     // Before that the name is only a wish.
                     && claim.phase == ClaimPhase::Bound =>
             {
                 let said = deleting(format!("waits to see PersistentVolume {bound_to}, which has to stay"));
                 return Plan { actions: Vec::new(), said: Some(said) };
             }
-            _ => {}
+            None => {}
         }
     }
     let actions = if claim.deleting { Vec::new() } else { vec![Action::DeleteClaim(claim.uid.clone())] };

@@ -66,6 +66,7 @@ impl Given {
     fn claim(mut self, owner: Option<&str>, phase: ClaimPhase) -> Self {
         self.0.claim = Some(Arc::new(Claim {
             uid: "c".into(),
+            resource_version: Some("7".into()),
             owner: owner.map(Into::into),
             phase,
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
@@ -265,6 +266,14 @@ fn a_volume_that_is_to_stay() {
             Settled,
         ),
         (
+            "to be kept, its NodeVolume not seen",
+            given().volume(&retain).in_place().with(|o| o.device = None),
+            vec![Keep("pvc-c".into(), "Volume ada/data".into())],
+            Phase::Lost,
+            reason::CLAIM_LOST,
+            Stalled,
+        ),
+        (
             "other mount options",
             given().volume(&options).in_place(),
             vec![SetMountOptions("pvc-c".into())],
@@ -322,6 +331,12 @@ fn a_volume_that_is_to_go() {
         ("not bound", given().deleting("Retain").claimed(), delete_claim(), Some(reason::DELETING)),
         ("bound", given().deleting("Delete").in_place(), delete_claim(), Some(reason::DELETING)),
         ("to be kept, not yet", given().deleting("Retain").in_place(), vec![keep], Some(reason::DELETING)),
+        (
+            "to be kept, its NodeVolume not seen",
+            given().deleting("Retain").in_place().with(|o| o.device = None),
+            vec![Keep("pvc-c".into(), "Volume ada/data".into())],
+            Some(reason::DELETING),
+        ),
         (
             "kept",
             given().deleting("Retain").in_place().bound(true, true),

@@ -141,7 +141,10 @@ impl VolumeReconciler {
                 claims.patch(&key.name, &merge, &Patch::Merge(&patch)).await?;
             }
             Action::DeleteClaim(uid) => {
-                let preconditions = Some(Preconditions { uid: Some(uid.clone()), resource_version: None });
+                // The version as well: a claim that was bound meanwhile has data behind it that may have to stay.
+                let resource_version =
+                    observed.claim.as_ref().and_then(|claim| claim.resource_version.clone());
+                let preconditions = Some(Preconditions { uid: Some(uid.clone()), resource_version });
                 let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
                 match claims.delete(&key.name, &parameters).await {
                     Ok(_) => {}

@@ -8,7 +8,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use kube::client::Body;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -27,6 +27,10 @@ struct State {
     writes: Vec<String>,
     next_uid: u64,
     refuses_writes: bool,
+    /// Kinds of which no watch tells anything more.
+    silent: HashSet<String>,
+    /// Method, plural and code of a write that is refused for good.
+    forbidden: Option<(Method, String, u16)>,
 }
 
 /// A path of the API, taken apart.
@@ -90,6 +94,24 @@ impl FakeApi {
         self.state.lock().unwrap().refuses_writes = refuse;
     }
 
+    /// Watches of this kind tell nothing any more until they may again; then they catch up.
+    pub fn silence(&self, plural: &str, silent: bool) {
+        let mut state = self.state.lock().unwrap();
+        if silent {
+            state.silent.insert(plural.to_owned());
+        } else {
+            state.silent.remove(plural);
+            drop(state);
+            self.version.send_modify(|_| {});
+        }
+    }
+
+    /// Such writes are refused with this code, as by an admission rule or a quota.
+    pub fn forbid(&self, forbidden: Option<(Method, &str, u16)>) {
+        let forbidden = forbidden.map(|(method, plural, code)| (method, plural.to_owned(), code));
+        self.state.lock().unwrap().forbidden = forbidden;
+    }
+
     /// Removes an object at once, whatever its finalizers.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock().unwrap();
@@ -127,6 +149,12 @@ impl FakeApi {
             state.writes.push(format!("{method} {plural}{subresource}"));
             if state.refuses_writes {
                 return Err(Refused(503, "ServiceUnavailable", "no leader".into()));
+            }
+            if let Some((refused, kind, code)) = &state.forbidden
+                && refused == method
+                && kind == plural
+            {
+                return Err(Refused(*code, "Forbidden", "exceeded quota: storage".into()));
             }
         }
         let Some(name) = target.name.clone() else {
@@ -298,6 +326,7 @@ impl FakeApi {
                     let news: Vec<_> = {
                         let state = api.state.lock().unwrap();
                         changes.mark_unchanged();
+                        let silent = state.silent.contains(&plural);
                         let start = state.events.partition_point(|(version, ..)| *version <= after);
                         let matches = |object: &Value| {
                             only.as_ref().is_none_or(|name| object["metadata"]["name"] == json!(name))
@@ -307,10 +336,14 @@ impl FakeApi {
                         };
                         let found = state.events[start..]
                             .iter()
-                            .filter(|(_, kind, event)| *kind == plural && matches(&event["object"]))
+                            .filter(|(_, kind, event)| {
+                                !silent && *kind == plural && matches(&event["object"])
+                            })
                             .map(|(_, _, event)| event.clone())
                             .collect();
-                        after = state.events.last().map_or(after, |(version, ..)| after.max(*version));
+                        if !silent {
+                            after = state.events.last().map_or(after, |(version, ..)| after.max(*version));
+                        }
                         found
                     };
                     if !news.is_empty() {

@@ -5,7 +5,7 @@
 //! otherwise wait for ever.
 
 use super::Observed;
-use crate::index::{Claim, ClaimPhase, Device, PersistentVolume};
+use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::Refusal;
 use crate::roughly::roughly;
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
@@ -162,6 +162,8 @@ fn refused(refusal: &Refusal) -> Said {
 
 fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>) -> Said {
     if claim.deleting {
+        // It goes when the last pod lets it; what becomes of the data has to be settled before.
+        actions.extend(settle_retention(o));
         let message = "somebody deletes its PersistentVolumeClaim".to_owned();
         return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
     }
@@ -173,8 +175,8 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(device),
         (ClaimPhase::Pending, ..) => o.place.as_ref().map_or_else(refused, |_| waiting(o)),
-        (ClaimPhase::Bound, Some((name, pv)), Some(device)) => {
-            actions.extend(retention(o, name, pv, Some(device)));
+        (ClaimPhase::Bound, Some(_), Some(device)) => {
+            actions.extend(settle_retention(o));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
             if size > claim.requested {
                 actions.push(Action::GrowClaim(size));
@@ -185,7 +187,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             bound(o, device, size)
         }
         (ClaimPhase::Bound, pv, _) => {
-            actions.extend(pv.as_ref().and_then(|(name, pv)| retention(o, name, pv, None)));
+            actions.extend(settle_retention(o));
             let missing = if pv.is_some() { "NodeVolume" } else { "PersistentVolume" };
             let message = format!("the {missing} behind its claim is not there");
             Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
@@ -246,24 +248,25 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
 
 /// The `PersistentVolume` follows `deletionPolicy`. One that somebody else made stay (a StorageClass, an administrator)
 /// is never let go: only our own note says that it was us.
-fn retention(o: &Observed, name: &str, pv: &PersistentVolume, device: Option<&Device>) -> Option<Action> {
+fn settle_retention(o: &Observed) -> Option<Action> {
+    let (name, pv) = o.persistent_volume.as_ref()?;
     match o.volume.spec.deletion_policy {
         DeletionPolicy::Retain if !pv.retain || pv.retained_from.is_none() => {
-            Some(Action::Keep(name.to_owned(), retained_from(o, device)))
+            Some(Action::Keep(name.clone(), retained_from(o)))
         }
         DeletionPolicy::Delete if pv.retain && pv.retained_from.is_some() => {
-            Some(Action::LetGo(name.to_owned()))
+            Some(Action::LetGo(name.clone()))
         }
         DeletionPolicy::Retain | DeletionPolicy::Delete => None,
     }
 }
 
 /// Where the data is, for the person who finds the `PersistentVolume` later.
-fn retained_from(o: &Observed, device: Option<&Device>) -> String {
+fn retained_from(o: &Observed) -> String {
     let meta = &o.volume.metadata;
     let (namespace, name) =
         (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    match device {
+    match &o.device {
         Some(device) => format!("Volume {namespace}/{name} on node {}, pool {}", device.node, device.pool),
         None => format!("Volume {namespace}/{name}"),
     }
@@ -279,13 +282,14 @@ fn deletion(o: &Observed) -> Plan {
         let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
         let message = format!("it is deleted when no pod uses it any more; now {} does", pods.join(", "));
         let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
-        return Plan { actions: Vec::new(), said: Some(said) };
+        // Its claim may be on its way already, by somebody else's hand.
+        return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(said) };
     }
     if let Some(bound_to) = &claim.volume_name {
         match &o.persistent_volume {
-            Some((name, pv)) => {
+            Some(_) => {
                 // Only once the watch shows that the PersistentVolume stays may its claim go.
-                if let Some(action) = retention(o, name, pv, o.device.as_deref()) {
+                if let Some(action) = settle_retention(o) {
                     let said = deleting("decides what becomes of the data".to_owned());
                     return Plan { actions: vec![action], said: Some(said) };
                 }

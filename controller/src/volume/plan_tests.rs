@@ -113,6 +113,14 @@ impl Given {
         self.claim(Some("v"), ClaimPhase::Bound).bound(false, false).device(GI, "Created")
     }
 
+    /// Somebody deletes the claim.
+    fn claim_going(self) -> Self {
+        self.with(|o| {
+            let claim = (**o.claim.as_ref().unwrap()).clone();
+            o.claim = Some(Arc::new(Claim { deleting: true, ..claim }));
+        })
+    }
+
     fn refused(mut self, refusal: Refusal) -> Self {
         self.0.place = Err(refusal);
         self
@@ -236,10 +244,18 @@ fn a_volume_that_is_to_stay() {
         (
             "to be kept",
             given().volume(&retain).in_place(),
-            vec![Keep("pvc-c".into(), at)],
+            vec![Keep("pvc-c".into(), at.clone())],
             Phase::Ready,
             reason::PROVISIONED,
             Settled,
+        ),
+        (
+            "to be kept, somebody deletes its claim",
+            given().volume(&retain).in_place().claim_going(),
+            vec![Keep("pvc-c".into(), at)],
+            Phase::Lost,
+            reason::CLAIM_LOST,
+            UnderWay,
         ),
         (
             "kept",
@@ -330,7 +346,18 @@ fn a_volume_that_is_to_go() {
         ),
         ("not bound", given().deleting("Retain").claimed(), delete_claim(), Some(reason::DELETING)),
         ("bound", given().deleting("Delete").in_place(), delete_claim(), Some(reason::DELETING)),
-        ("to be kept, not yet", given().deleting("Retain").in_place(), vec![keep], Some(reason::DELETING)),
+        (
+            "to be kept, not yet",
+            given().deleting("Retain").in_place(),
+            vec![keep.clone()],
+            Some(reason::DELETING),
+        ),
+        (
+            "to be kept, used",
+            given().deleting("Retain").in_place().claim_going().with(|o| o.pods = vec!["nb".into()]),
+            vec![keep],
+            Some(reason::IN_USE),
+        ),
         (
             "to be kept, its NodeVolume not seen",
             given().deleting("Retain").in_place().with(|o| o.device = None),

@@ -310,8 +310,11 @@ fn deletion(o: &Observed) -> Plan {
 
 /// "Deleted" means that the data is gone; but a node that is gone is not waited for.
 fn after_the_claim(o: &Observed) -> Plan {
+    // A claim that was orphaned, or one made anew, may hold it; then the data is that one's.
+    let of_another =
+        |name: &String| o.claim.as_ref().is_some_and(|claim| claim.volume_name.as_ref() == Some(name));
     match (&o.persistent_volume, &o.device) {
-        (Some((_, pv)), Some(device)) if !pv.retain && o.node_is_there => {
+        (Some((name, pv)), Some(device)) if !pv.retain && o.node_is_there && !of_another(name) => {
             let message = format!("waits for node {} to remove the data", device.node);
             let said = Said::under_way(Phase::Deleting, reason::DELETING, message);
             Plan { actions: Vec::new(), said: Some(said) }

@@ -409,6 +409,12 @@ fn a_volume_that_is_to_go() {
             vec![RemoveFinalizer],
             None,
         ),
+        (
+            "claim left to itself, with the data",
+            gone().claim(None, ClaimPhase::Bound).bound(false, false).device(GI, "Created"),
+            vec![RemoveFinalizer],
+            None,
+        ),
         ("all gone", gone(), vec![RemoveFinalizer], None),
     ] {
         let plan = plan(&given.0);

@@ -3,11 +3,11 @@
 //! otherwise. So no mistake here can cost data.
 
 use crate::events::Events;
-use crate::index::{Device, Index, Namespaced, State};
+use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
 use crate::queue::Next;
 use crate::words::in_words;
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -44,13 +44,13 @@ pub fn decide(device: &Device, claimed: bool, unclaimed_for: Duration, grace: Du
     }
 }
 
-/// Whether the index knows of a claim or a `PersistentVolume` of it.
+/// Whether the index knows of a claim of it, or of a `PersistentVolume` of any name that speaks of it.
 fn is_claimed(state: &State, device: &Device) -> bool {
     let claim = device.claim.as_ref().is_some_and(|claim| {
         let known = state.claims.get(&Namespaced::new(&claim.namespace, &claim.name));
         known.is_some_and(|known| known.uid == claim.uid)
     });
-    claim || state.persistent_volumes.exists(&device.id)
+    claim || state.has_persistent_volume(&device.id)
 }
 
 /// Looks after orphans.
@@ -139,8 +139,11 @@ impl Reaper {
 
     /// A watch may be late; the last word is the API server's.
     async fn is_claimed_after_all(&self, device: &Device) -> Result<bool, kube::Error> {
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        if volumes.get_metadata_opt(&device.id).await?.is_some() {
+        let volumes: Api<PersistentVolumeObject> = Api::all(self.client.clone());
+        // There is no selector for the handle. Orphans are few, so that listing all for each is bearable.
+        let all = volumes.list(&ListParams::default()).await?;
+        let known = all.items.into_iter().filter_map(PersistentVolume::of);
+        if known.map(|pv| pv.handle).any(|handle| handle == device.id) {
             return Ok(true);
         }
         let Some(claim) = &device.claim else { return Ok(true) };

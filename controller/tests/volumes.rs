@@ -487,6 +487,43 @@ async fn bug_27_every_mismatch_converges() {
 }
 
 #[tokio::test]
+async fn a_persistent_volume_of_another_name_stands_for_its_volume() {
+    let (api, node, replica) = cluster(10 * GI).await;
+    let mut ids = Vec::new();
+    for (name, used, watched) in [("fresh", false, true), ("used", true, true), ("unseen", false, false)] {
+        let id = provision(&replica, &claim(&api, name, "1Gi"), "ssd").await.unwrap();
+        let mut seen = api.get("nodevolumes", "", &id).unwrap();
+        seen["status"]["used"] = json!(used);
+        api.put("nodevolumes", seen);
+        // The last one is known to the API server only, as long as the watch is behind.
+        api.silence("persistentvolumes", !watched);
+        let mut by_hand = api.get("persistentvolumes", "", &id).unwrap();
+        by_hand["metadata"] = json!({"name": format!("by-hand-{name}")});
+        by_hand["spec"]["claimRef"] = json!(null);
+        api.put("persistentvolumes", by_hand);
+        if watched {
+            until("the index knows", || {
+                let name = format!("by-hand-{name}");
+                replica.index.read(|state| state.persistent_volumes.get(&name).map(drop))
+            })
+            .await;
+        }
+        api.remove("persistentvolumeclaims", "ada", name);
+        api.remove("persistentvolumes", "", &id);
+        ids.push(id);
+    }
+    tokio::time::sleep(GRACE * 3).await;
+    ids.sort();
+    assert_eq!(node.holds(), ids);
+    assert!(api.all("events").iter().all(|event| event["reason"] != "Unclaimed"));
+    api.silence("persistentvolumes", false);
+    // Once that is gone as well, nobody claims it.
+    let kept = api.get("persistentvolumes", "", "by-hand-fresh").unwrap();
+    api.remove("persistentvolumes", "", "by-hand-fresh");
+    gone(&api, "nodevolumes", "", kept["spec"]["csi"]["volumeHandle"].as_str().unwrap()).await;
+}
+
+#[tokio::test]
 async fn bug_26_a_crash_at_any_await_of_create_leaves_no_orphan() {
     for polls in 1.. {
         let (api, node, replica) = cluster(10 * GI).await;

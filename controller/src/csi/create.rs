@@ -311,7 +311,7 @@ async fn found(
     }
     let (tier, node_is_there, taken) = service.index.read(|state| {
         let tier = state.pools.get(&device.pool).map(|pool| pool.spec.tier.clone());
-        (tier, state.has_node(&device.node), state.persistent_volumes.exists(&device.id))
+        (tier, state.has_node(&device.node), state.has_persistent_volume(&device.id))
     });
     wanted.compare(&device, tier)?;
     if wanted.allows(&device.node) && node_is_there {

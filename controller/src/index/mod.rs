@@ -7,7 +7,9 @@ mod feed;
 mod table;
 mod tracked;
 
-pub use facts::{Claim, ClaimPhase, Device, Namespaced, Node, NodeWord, PersistentVolume, Pod};
+pub use facts::{
+    Claim, ClaimPhase, Device, Namespaced, Node, NodeWord, PersistentVolume, PersistentVolumeObject, Pod,
+};
 pub use feed::watch_everything;
 pub use table::Table;
 pub use tracked::Tracked;
@@ -59,6 +61,8 @@ pub struct State {
     pub pods: Table<Namespaced, Pod>,
     pods_of_claim: HashMap<Namespaced, BTreeSet<String>>,
     devices_of_node: HashMap<String, HashSet<String>>,
+    /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
+    volumes_of_handle: HashMap<String, BTreeSet<String>>,
     /// Volumes that are not as they should be; a change of space may concern them.
     unsettled: HashSet<Namespaced>,
     promises: Promises,
@@ -171,6 +175,11 @@ impl Index {
 }
 
 impl State {
+    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
+    pub fn has_persistent_volume(&self, id: &str) -> bool {
+        self.volumes_of_handle.contains_key(id)
+    }
+
     /// Pods on nodes that use the claim, by name.
     pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
         self.pods_of_claim.get(claim).map(|pods| pods.iter().cloned().collect()).unwrap_or_default()

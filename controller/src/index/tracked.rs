@@ -179,15 +179,28 @@ impl Tracked for PersistentVolumeObject {
 
     fn connect(
         state: &mut State,
-        _: &String,
+        key: &String,
         old: Option<&Arc<PersistentVolume>>,
         new: Option<&Arc<PersistentVolume>>,
         wakes: &mut Wakes,
     ) {
         let claims = old.into_iter().chain(new).filter_map(|pv| pv.claim.as_ref());
         wakes.volumes.extend(claims.filter(|claim| state.volumes.exists(*claim)).cloned());
-        if let Some(old) = old.filter(|_| new.is_none()) {
+        if old.map(|old| &old.handle) == new.map(|new| &new.handle) {
+            return;
+        }
+        if let Some(old) = old {
+            if let Some(names) = state.volumes_of_handle.get_mut(&old.handle) {
+                names.remove(key);
+                if names.is_empty() {
+                    state.volumes_of_handle.remove(&old.handle);
+                }
+            }
             wakes.devices.insert(old.handle.clone());
+        }
+        if let Some(new) = new {
+            state.volumes_of_handle.entry(new.handle.clone()).or_default().insert(key.clone());
+            wakes.devices.insert(new.handle.clone());
         }
     }
 }

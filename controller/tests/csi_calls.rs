@@ -380,6 +380,26 @@ async fn a_volume_grows_within_its_pool_and_no_further() {
 }
 
 #[tokio::test]
+async fn a_volume_that_the_watch_has_not_told_of_yet_grows_all_the_same() {
+    let api = FakeApi::new();
+    tier(&api, "ssd");
+    let _node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
+    let (maker, late) = (Replica::serving(&api).await, Replica::serving(&api).await);
+    // What the watches of `late` show comes only later, as on a replica that is behind.
+    late.stop_watching();
+    within(maker.create(request("pvc-1", "ssd", GI))).await.unwrap();
+    let grow = |timeout| {
+        let capacity_range = Some(CapacityRange { required_bytes: 2 * GI, limit_bytes: 0 });
+        let request =
+            ControllerExpandVolumeRequest { volume_id: "pvc-1".into(), capacity_range, ..Default::default() };
+        late.service.controller_expand_volume(in_time(request, timeout))
+    };
+    let error = within(grow("1S")).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
+    assert_eq!(api.get("nodevolumes", "", "pvc-1").unwrap()["spec"]["sizeBytes"], json!(2 * GI));
+}
+
+#[tokio::test]
 async fn the_volume_behind_a_claim_decides_filesystem_and_mount_options() {
     let api = FakeApi::new();
     tier(&api, "ssd");

@@ -96,13 +96,18 @@ async fn grow(service: &ControllerService, id: &str, size: Size) -> Result<Arc<D
         let bytes = i64::try_from(size.bytes).expect("checked to be at most 1Pi");
         service.grow(&device, bytes).await.map_err(api)?;
     }
+    let mut seen = false;
     service
         .index
         .follow(id)
         .until(|presence| match presence {
-            Presence::There(now) if now.uid == device.uid => verdict(now, size.bytes),
-            Presence::There(_) | Presence::Absent => Some(Err(ExpandError::NotFound(id.to_owned()))),
-            Presence::Unreadable => None,
+            Presence::There(now) if now.uid == device.uid => {
+                seen = true;
+                verdict(now, size.bytes)
+            }
+            Presence::There(_) | Presence::Absent if seen => Some(Err(ExpandError::NotFound(id.to_owned()))),
+            // The watch has not told of it yet, or of the end of one before it.
+            Presence::There(_) | Presence::Absent | Presence::Unreadable => None,
         })
         .await
 }

@@ -77,6 +77,11 @@ impl Replica {
         replica
     }
 
+    /// Its index stays as it is.
+    pub fn stop_watching(&self) {
+        self.tasks[0].abort();
+    }
+
     pub async fn create(&self, request: CreateVolumeRequest) -> Result<CreateVolumeResponse, Status> {
         self.service.create_volume(in_time(request, "5S")).await.map(tonic::Response::into_inner)
     }

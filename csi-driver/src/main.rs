@@ -19,7 +19,15 @@ fn main() -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let lock = runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-        let client = Client::try_default().await.context("cannot find out how to reach the API server")?;
+        let mut kubeconfig =
+            kube::Config::infer().await.context("cannot find out how to reach the API server")?;
+        // The calls of this program are told apart in the audit log.
+        kubeconfig.headers.push((
+            http::header::USER_AGENT,
+            http::HeaderValue::from_static(concat!("tierce-csi/", env!("CARGO_PKG_VERSION"))),
+        ));
+        let client =
+            Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
         Box::pin(plugin::run(config, client, shutdown)).await
     })?;
     // Waits for what still works on a disk.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// How our programs name themselves to the API server.
-const OURS: [&str; 2] = ["tierce-controller/", "tierce-csi/"];
+/// The accounts of the controller's pod and of the node plugin; the sidecars share the first.
+const ACCOUNTS: &str = "system:serviceaccount:tierce-system:";
+const SIDECARS: &str = "csi-";
 /// Written at a steady rate whatever happens, or for people only.
 const NOT_COUNTED: [&str; 2] = ["leases", "events"];
 
@@ -28,10 +29,16 @@ pub(super) struct Writes(BTreeMap<String, u32>);
 struct Entry {
     stage: String,
     verb: String,
+    user: User,
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
     object_ref: Option<Object>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +71,7 @@ fn count(log: &str) -> Writes {
     // The last line may still be being written.
     for entry in log.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()) {
         let Some(object) = entry.object_ref else { continue };
-        let ours = OURS.iter().any(|name| entry.user_agent.starts_with(name));
+        let ours = entry.user.username.starts_with(ACCOUNTS) && !entry.user_agent.starts_with(SIDECARS);
         let counted = entry.stage == "ResponseComplete"
             && !matches!(entry.verb.as_str(), "get" | "list" | "watch")
             && !NOT_COUNTED.contains(&object.resource.as_str());
@@ -97,8 +104,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn line(agent: &str, verb: &str, resource: &str, part: Option<&str>, stage: &str) -> String {
-        json!({"stage": stage, "verb": verb, "userAgent": agent,
+    fn line(
+        account: &str,
+        agent: &str,
+        verb: &str,
+        resource: &str,
+        part: Option<&str>,
+        stage: &str,
+    ) -> String {
+        let user = format!("system:serviceaccount:{account}");
+        json!({"stage": stage, "verb": verb, "user": {"username": user}, "userAgent": agent,
             "objectRef": {"resource": resource, "subresource": part}})
         .to_string()
     }
@@ -106,14 +121,16 @@ mod tests {
     #[test]
     fn only_our_own_writes_to_objects_are_counted() {
         let done = "ResponseComplete";
+        let (controller, node) = ("tierce-system:tierce-controller", "tierce-system:tierce-node");
         let log = [
-            line("tierce-controller/0.1.0", "create", "nodevolumes", None, done),
-            line("tierce-csi/0.1.0", "patch", "nodevolumes", Some("status"), done),
-            line("tierce-csi/0.1.0", "patch", "nodevolumes", Some("status"), done),
-            line("tierce-controller/0.1.0", "update", "leases", None, done),
-            line("tierce-controller/0.1.0", "list", "volumes", None, done),
-            line("csi-provisioner/v6", "create", "persistentvolumes", None, done),
-            line("tierce-csi/0.1.0", "patch", "nodevolumes", None, "ResponseStarted"),
+            line(controller, "tierce-controller/0.1.0", "create", "nodevolumes", None, done),
+            line(node, "", "patch", "nodevolumes", Some("status"), done),
+            line(node, "", "patch", "nodevolumes", Some("status"), done),
+            line(controller, "tierce-controller/0.1.0", "update", "leases", None, done),
+            line(controller, "tierce-controller/0.1.0", "list", "volumes", None, done),
+            line(controller, "csi-provisioner/v6", "create", "persistentvolumes", None, done),
+            line(node, "", "patch", "nodevolumes", None, "ResponseStarted"),
+            line("kube-system:tierce", "", "create", "nodevolumes", None, done),
             "{\"stage\":\"Resp".to_owned(),
         ]
         .join("\n");

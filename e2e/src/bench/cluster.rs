@@ -8,10 +8,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tierce_crds::{Volume, names};
 
-use super::audit::Mark;
+use super::audit::{Mark, Writes};
 use super::client::milliseconds;
 use super::figures::{Figure, Samples, Unit};
 use super::watch::Arrivals;
@@ -23,7 +25,7 @@ const NAMESPACE: &str = "default";
 /// Claims and pods that are measured one after the other.
 const SINGLE_CLAIMS: usize = 20;
 const PODS: usize = 10;
-const COUNTED_VOLUMES: u32 = 20;
+const COUNTED: u32 = 20;
 /// After this long all statuses and reports of what was done are written.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -84,78 +86,106 @@ pub(super) async fn pods(client: &Client) -> Result<Vec<Figure>> {
     let mut running = Arrivals::watch(pods.clone(), |pod: &Pod| {
         pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))
     });
-    let (mut with_volume, mut with_empty_dir, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times: [Vec<f64>; 3] = Default::default();
     // The first of each kind is not counted: caches of the kubelet and the kernel are cold.
     for index in 0..=PODS {
-        let name = format!("volume-{index}");
-        let started = Instant::now();
-        volumes.create(&PostParams::default(), &volume(&name, "OnFirstUse")?).await?;
-        pods.create(
-            &PostParams::default(),
-            &pod(&name, &json!({"persistentVolumeClaim": {"claimName": name}}))?,
-        )
-        .await?;
-        let one = (running.of(&name).await? - started).as_secs_f64() * 1000.0;
-        remove_pod(&pods, &name).await?;
-        volumes.delete(&name, &DeleteParams::default()).await?;
-        until_gone(&volumes).await?;
-
-        let name = format!("empty-{index}");
-        let started = Instant::now();
-        pods.create(&PostParams::default(), &pod(&name, &json!({"emptyDir": {}}))?).await?;
-        let other = (running.of(&name).await? - started).as_secs_f64() * 1000.0;
-        remove_pod(&pods, &name).await?;
-        if index > 0 {
-            with_volume.push(one);
-            with_empty_dir.push(other);
-            ratios.push(one / other);
+        for (kind, binding) in [Some("OnFirstUse"), Some("Immediate"), None].into_iter().enumerate() {
+            let name = format!("pod-{index}-{kind}");
+            let source = match binding {
+                Some(_) => json!({"persistentVolumeClaim": {"claimName": name}}),
+                None => json!({"emptyDir": {}}),
+            };
+            let started = Instant::now();
+            if let Some(binding) = binding {
+                volumes.create(&PostParams::default(), &volume(&name, binding)?).await?;
+            }
+            pods.create(&PostParams::default(), &pod(&name, &source)?).await?;
+            let taken = (running.of(&name).await? - started).as_secs_f64() * 1000.0;
+            if index > 0 {
+                times[kind].push(taken);
+            }
+            remove_pod(&pods, &name).await?;
+            if binding.is_some() {
+                volumes.delete(&name, &DeleteParams::default()).await?;
+                until_gone(&volumes).await?;
+            }
         }
     }
-    let median = |values: Vec<f64>| values.into_iter().collect::<Samples>().median();
-    let (one, other) = (median(with_volume), median(with_empty_dir));
+    let median = |kind: usize| times[kind].iter().copied().collect::<Samples>().median();
+    let ratio = |kind: usize| {
+        times[kind].iter().zip(&times[2]).map(|(one, other)| one / other).collect::<Samples>().median()
+    };
+    let ms = |what: &str, kind: usize| {
+        Figure::new(what, median(kind), Unit::Milliseconds).note(format!("median of {PODS}, in turns"))
+    };
     Ok(vec![
-        Figure::new("new Volume and pod applied → Running", one, Unit::Milliseconds)
-            .note(format!("median of {PODS}, in turn with the next")),
-        Figure::new("the same pod with emptyDir", other, Unit::Milliseconds),
-        Figure::new("pod with a new Volume, against emptyDir", median(ratios), Unit::Times)
-            .at_most(1.3)
+        ms("new Volume and pod applied → Running", 0),
+        ms("new Volume with binding Immediate and pod applied → Running", 1),
+        ms("the same pod with emptyDir", 2),
+        Figure::new("pod with a new Volume, against emptyDir", ratio(0), Unit::Times).at_most(1.3).note(
+            "median of the pairs; kube-scheduler looks once a second whether a volume that waits for its first pod is bound",
+        ),
+        Figure::new("pod with a new Volume with binding Immediate, against emptyDir", ratio(1), Unit::Times)
             .note("median of the pairs"),
     ])
 }
 
-/// Our writes to the API server for each Volume.
+/// Our writes to the API server for each claim and for each Volume.
 pub(super) async fn writes(client: &Client, audit_log: &Path) -> Result<Vec<Figure>> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut figures = count("a claim", &claims, audit_log, claim, |claim| {
+        claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+    })
+    .await?;
     let volumes: Api<Volume> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut ready = Arrivals::watch(volumes.clone(), |volume: &Volume| {
-        volume.status.as_ref().is_some_and(|status| status.phase == Some(tierce_crds::Phase::Ready))
-    });
+    let make = |name: &str| volume(name, "Immediate");
+    figures.extend(
+        count("a Volume", &volumes, audit_log, make, |volume| {
+            volume.status.as_ref().is_some_and(|status| status.phase == Some(tierce_crds::Phase::Ready))
+        })
+        .await?,
+    );
+    Ok(figures)
+}
+
+async fn count<K>(
+    what: &str,
+    api: &Api<K>,
+    audit_log: &Path,
+    describe: impl Fn(&str) -> Result<K>,
+    there: fn(&K) -> bool,
+) -> Result<Vec<Figure>>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + DeserializeOwned + Serialize + Send + 'static,
+{
+    let mut arrivals = Arrivals::watch(api.clone(), there);
     tokio::time::sleep(SETTLED).await;
     let before = Mark::now(audit_log)?;
     let started = Instant::now();
-    for index in 0..COUNTED_VOLUMES {
+    for index in 0..COUNTED {
         let name = format!("counted-{index}");
-        volumes.create(&PostParams::default(), &volume(&name, "Immediate")?).await?;
-        ready.of(&name).await?;
+        api.create(&PostParams::default(), &describe(&name)?).await?;
+        arrivals.of(&name).await?;
     }
-    let each = milliseconds(started) / f64::from(COUNTED_VOLUMES);
+    let each = milliseconds(started) / f64::from(COUNTED);
     tokio::time::sleep(SETTLED).await;
     let made = before.writes_since()?;
     let before = Mark::now(audit_log)?;
-    for index in 0..COUNTED_VOLUMES {
-        volumes.delete(&format!("counted-{index}"), &DeleteParams::default()).await?;
+    for index in 0..COUNTED {
+        api.delete(&format!("counted-{index}"), &DeleteParams::default()).await?;
     }
-    until_gone(&volumes).await?;
+    until_gone(api).await?;
     tokio::time::sleep(SETTLED).await;
     let deleted = before.writes_since()?;
+    let writes = |writes: &Writes, done: &str| {
+        Figure::new(format!("API writes of Tierce for {what} {done}"), writes.each(COUNTED), Unit::Pieces)
+            .note(writes.made_of(COUNTED))
+    };
     Ok(vec![
-        Figure::new("Volume applied → Ready (Immediate)", each, Unit::Milliseconds)
-            .note(format!("mean of {COUNTED_VOLUMES}, one at a time")),
-        Figure::new("API writes of Tierce for a Volume made", made.each(COUNTED_VOLUMES), Unit::Pieces)
-            .at_most(4.0)
-            .note(made.made_of(COUNTED_VOLUMES)),
-        Figure::new("API writes of Tierce for a Volume deleted", deleted.each(COUNTED_VOLUMES), Unit::Pieces)
-            .at_most(2.0)
-            .note(deleted.made_of(COUNTED_VOLUMES)),
+        Figure::new(format!("{what} applied → there, binding Immediate"), each, Unit::Milliseconds)
+            .note(format!("mean of {COUNTED}, one at a time")),
+        writes(&made, "made").at_most(4.0),
+        writes(&deleted, "deleted").at_most(2.0),
     ])
 }
 
@@ -206,7 +236,7 @@ async fn no_claims_left(client: &Client, api: &Api<PersistentVolumeClaim>) -> Re
 /// Waits, unmeasured, until no object of the kind is left.
 async fn until_gone<K>(api: &Api<K>) -> Result<()>
 where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Clone + std::fmt::Debug + DeserializeOwned,
 {
     let deadline = Instant::now() + Duration::from_mins(2);
     loop {

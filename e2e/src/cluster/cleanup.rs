@@ -163,6 +163,13 @@ pub fn remove_cgroups(cluster: &str) {
     }
 }
 
+/// Removes the empty cgroup folders of one node.
+pub fn remove_node_cgroups(cluster: &str, node: Node) {
+    for root in hierarchies() {
+        remove_tree(&root.join(cgroup_of(cluster, node).trim_start_matches('/')));
+    }
+}
+
 /// A cgroup folder is removed by rmdir, its children first; its files are not real.
 fn remove_tree(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -139,8 +139,10 @@ impl Cluster {
             ensure!(Instant::now() < deadline, "{} does not end", node.name());
             std::thread::sleep(Duration::from_millis(20));
         }
-        // A machine's loop devices end with its power; here the kernel is shared and keeps them.
+        // A machine's loop devices and cgroups end with its power; here the kernel is shared and keeps them. Over
+        // each cgroup of a container that is no more, the next kubelet would brood for three seconds.
         cleanup::detach_below(&self.state.node(node))?;
+        cleanup::remove_node_cgroups(&self.spec.name, node);
         Ok(())
     }
 

@@ -434,6 +434,28 @@ async fn bug_24_one_bad_object_of_each_kind_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn what_the_api_server_refuses_is_told_and_heals() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    api.forbid(Some((http::Method::POST, "persistentvolumeclaims", 403)));
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    let (_, message) = says(&api, "data", "Failed").await;
+    assert_eq!(message, "cannot make the claim of Volume ada/data: exceeded quota: storage");
+    assert_eq!(api.get("volumes", "ada", "data").unwrap()["status"]["claimName"], json!(null));
+    api.forbid(None);
+    provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
+    says(&api, "data", "Provisioned").await;
+    api.forbid(Some((http::Method::PATCH, "persistentvolumeclaims", 403)));
+    let mut grown = api.get("volumes", "ada", "data").unwrap();
+    grown["spec"]["size"] = json!("2Gi");
+    api.put("volumes", grown);
+    let (_, message) = says(&api, "data", "Growing").await;
+    let expected = "grows from 1Gi to 2Gi; cannot grow the claim of Volume ada/data: exceeded quota: storage";
+    assert_eq!(message, expected);
+    let status = api.get("volumes", "ada", "data").unwrap()["status"].clone();
+    assert_eq!((&status["capacity"], &status["node"]), (&json!("1Gi"), &json!("n1")));
+}
+
+#[tokio::test]
 async fn bug_27_every_mismatch_converges() {
     let (api, node, replica) = cluster(50 * GI).await;
     // Claim and PersistentVolume are gone, and it was never used: the reaper takes it.
@@ -491,25 +513,23 @@ async fn a_persistent_volume_of_another_name_stands_for_its_volume() {
     let (api, node, replica) = cluster(10 * GI).await;
     let mut ids = Vec::new();
     for (name, used, watched) in [("fresh", false, true), ("used", true, true), ("unseen", false, false)] {
+        let known = |name: &str| replica.index.read(|state| state.persistent_volumes.get(name).is_some());
         let id = provision(&replica, &claim(&api, name, "1Gi"), "ssd").await.unwrap();
         let mut seen = api.get("nodevolumes", "", &id).unwrap();
         seen["status"]["used"] = json!(used);
         api.put("nodevolumes", seen);
+        let mut by_hand = api.get("persistentvolumes", "", &id).unwrap();
+        api.remove("persistentvolumes", "", &id);
+        until("the index forgets", || (!known(&id)).then_some(())).await;
         // The last one is known to the API server only, as long as the watch is behind.
         api.silence("persistentvolumes", !watched);
-        let mut by_hand = api.get("persistentvolumes", "", &id).unwrap();
         by_hand["metadata"] = json!({"name": format!("by-hand-{name}")});
         by_hand["spec"]["claimRef"] = json!(null);
         api.put("persistentvolumes", by_hand);
         if watched {
-            until("the index knows", || {
-                let name = format!("by-hand-{name}");
-                replica.index.read(|state| state.persistent_volumes.get(&name).map(drop))
-            })
-            .await;
+            until("the index knows", || known(&format!("by-hand-{name}")).then_some(())).await;
         }
         api.remove("persistentvolumeclaims", "ada", name);
-        api.remove("persistentvolumes", "", &id);
         ids.push(id);
     }
     tokio::time::sleep(GRACE * 3).await;

@@ -59,7 +59,7 @@ pub enum Progress {
 /// What to do, in this order, and what to say then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Writes; the first that fails ends the attempt.
+    /// Writes; those after one that fails are not tried.
     pub actions: Vec<Action>,
     /// `None`: the object is about to go, nothing needs saying.
     pub said: Option<Said>,
@@ -76,6 +76,19 @@ impl Said {
 
     fn lasting(self) -> Self {
         Self { passing: false, ..self }
+    }
+
+    /// The same where the API server has refused a write for good: somebody has to know the words.
+    pub fn refused(self, action: &Action, words: String) -> Self {
+        match action {
+            // It works as it is.
+            Action::GrowClaim(_) => {
+                let message = format!("{}; {words}", self.ready.message);
+                let ready = Verdict { message, ..self.ready };
+                Self { ready, progress: Progress::Stalled, passing: false, ..self }
+            }
+            _ => Self::stalled(Phase::Failed, reason::FAILED, words),
+        }
     }
 
     fn stalled(phase: Phase, reason: &'static str, message: String) -> Self {

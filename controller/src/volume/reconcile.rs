@@ -84,17 +84,31 @@ impl VolumeReconciler {
 
     async fn carry_out(&self, key: &Namespaced, observed: &Observed) -> Result<Next, VolumeError> {
         let plan = plan(observed);
+        let mut refused = None;
         for action in &plan.actions {
-            let done = self.act(key, observed, action).await;
-            done.map_err(|source| VolumeError { what: what(action), volume: key.clone(), source })?;
+            if let Err(source) = self.act(key, observed, action).await {
+                let error = VolumeError { what: what(action), volume: key.clone(), source };
+                if !is_refusal(&error.source) {
+                    return Err(error);
+                }
+                refused = Some((action, error));
+                break;
+            }
         }
-        let Some(said) = plan.said else { return Ok(Next::Event) };
-        let has_claim = observed.own_claim().is_some() || plan.actions.contains(&Action::CreateClaim);
-        self.say(key, observed, &said, has_claim).await.map_err(|source| VolumeError {
+        let Some(mut said) = plan.said else {
+            return refused.map_or(Ok(Next::Event), |(_, error)| Err(error));
+        };
+        if let Some((action, error)) = &refused {
+            said = said.refused(action, in_words(error));
+        }
+        let makes_claim = refused.is_none() && plan.actions.contains(&Action::CreateClaim);
+        let has_claim = observed.own_claim().is_some() || makes_claim;
+        let said = self.say(key, observed, &said, has_claim).await.map_err(|source| VolumeError {
             what: "write the status",
             volume: key.clone(),
             source,
-        })
+        });
+        refused.map_or(said, |(_, error)| Err(error))
     }
 
     async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
@@ -303,6 +317,12 @@ fn says_the_same(old: &VolumeStatus, new: &VolumeStatus) -> bool {
 /// Resource versions of one kind are numbers that grow (KEP-5504).
 fn version(volume: &Volume) -> Option<u64> {
     volume.metadata.resource_version.as_ref()?.parse().ok()
+}
+
+/// Whether the API server will say the same again until somebody changes something: a quota, an admission rule, a missing
+/// right. What is gone, what somebody else wrote and what comes too often passes by itself.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code))
 }
 
 fn what(action: &Action) -> &'static str {

@@ -353,6 +353,22 @@ async fn bug_34_a_lost_node_is_told_at_once_and_nothing_hangs_on_it() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_down_is_offered_to_nobody_until_it_answers() {
+    let (api, _node, _replica) = cluster(10 * GI).await;
+    let up = api.get("nodes", "", "n1").unwrap();
+    for taint in ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"] {
+        let mut down = up.clone();
+        down["spec"]["taints"] = json!([{"key": taint, "effect": "NoExecute"}]);
+        api.put("nodes", down);
+        let name = taint.split('/').next_back().unwrap();
+        volume(&api, name, &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+        says(&api, name, "NoPool").await;
+        api.put("nodes", up.clone());
+        says(&api, name, "Provisioning").await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_comes_back_brings_its_volumes_back() {
     let (api, _node, replica) = cluster(10 * GI).await;
     volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));

@@ -368,11 +368,44 @@ fn claim_of(pod_name: &str, volume: &PodVolume) -> Option<String> {
     }
 }
 
+/// A node, as it is read.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "core::Node")]
+pub struct NodeObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: NodeObjectSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct NodeObjectSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Taint {
+    key: String,
+}
+
+/// What Kubernetes puts on a node that it does not hear of, or that cannot run pods.
+const NOT_WORKING: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Labels, for `StoragePool.spec.nodeSelector`.
     pub labels: BTreeMap<String, String>,
+    /// Whether Kubernetes hears of it and finds it ready.
+    pub works: bool,
+}
+
+impl Node {
+    /// The facts of this object.
+    pub fn of(object: NodeObject) -> Self {
+        let works = !object.spec.taints.iter().any(|taint| NOT_WORKING.contains(&taint.key.as_str()));
+        Self { labels: object.metadata.labels.unwrap_or_default(), works }
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! One watch per kind, into the index.
 
-use super::facts::{ClaimObject, PersistentVolumeObject, PodObject};
+use super::facts::{ClaimObject, NodeObject, PersistentVolumeObject, PodObject};
 use super::{Index, Tracked};
 use crate::words::in_words;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Node;
-use kube::core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject};
+use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client, Resource};
@@ -25,7 +24,7 @@ pub fn watch_everything(
 ) -> impl Future<Output = ()> + Send + use<> {
     // A pod that has ended holds no volume. One that ends leaves the watch as if deleted.
     let pods = config().fields("status.phase!=Succeeded,status.phase!=Failed");
-    let nodes = plain::<PartialObjectMeta<Node>>(client, config());
+    let nodes = plain::<NodeObject>(client, config());
     let feeds = [
         Box::pin(feed(guarded::<Volume>(client), index, readiness.part("watch of Volumes")))
             as futures::future::BoxFuture<'static, ()>,

@@ -8,7 +8,8 @@ mod table;
 mod tracked;
 
 pub use facts::{
-    Claim, ClaimPhase, Device, Namespaced, Node, NodeWord, PersistentVolume, PersistentVolumeObject, Pod,
+    Claim, ClaimPhase, Device, Namespaced, Node, NodeObject, NodeWord, PersistentVolume,
+    PersistentVolumeObject, Pod,
 };
 pub use feed::watch_everything;
 pub use table::Table;
@@ -200,6 +201,11 @@ impl State {
         self.nodes.get(name).is_some()
     }
 
+    /// Whether a node of this name is in the cluster, and Kubernetes hears of it and finds it ready.
+    pub fn node_works(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|node| node.works)
+    }
+
     /// What is promised of a pool on a node.
     pub fn promise(&self, node: &str, pool: &str) -> Promise {
         self.promises.of(node, pool)
@@ -213,7 +219,9 @@ impl State {
             for pool in report.status.iter().flat_map(|status| &status.pools) {
                 let promise = self.promises.of(node, &pool.name);
                 let more = reserved.get(&(node.clone(), pool.name.clone())).copied().unwrap_or(0);
-                offers.push(Offer::of(node, pool, promise, more));
+                let offer = Offer::of(node, pool, promise, more);
+                // The last report of a node that is down says "Ready" for ever.
+                offers.push(Offer { working: offer.working && self.node_works(node), ..offer });
             }
         }
         offers

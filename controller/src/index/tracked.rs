@@ -1,11 +1,9 @@
 //! Which kinds are watched, what is kept of each, and whom its changes concern.
 
-use super::facts::{ClaimObject, PersistentVolumeObject, PodObject};
+use super::facts::{ClaimObject, NodeObject, PersistentVolumeObject, PodObject};
 use super::{Claim, Device, Index, Namespaced, Node, PersistentVolume, Pod, State, Table, Wakes};
-use k8s_openapi::api::core::v1::Node as NodeObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::PartialObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use std::hash::Hash;
 use std::sync::Arc;
 use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume, conditions};
@@ -319,7 +317,7 @@ impl Tracked for StoragePool {
     }
 }
 
-impl Tracked for PartialObjectMeta<NodeObject> {
+impl Tracked for NodeObject {
     type Key = String;
     type Facts = Node;
 
@@ -328,7 +326,7 @@ impl Tracked for PartialObjectMeta<NodeObject> {
     }
 
     fn facts(self) -> Option<Node> {
-        Some(Node { labels: self.labels().clone() })
+        Some(Node::of(self))
     }
 
     fn table(state: &mut State) -> &mut Table<String, Node> {
@@ -344,8 +342,10 @@ impl Tracked for PartialObjectMeta<NodeObject> {
     ) {
         wakes.pools.extend(state.pools.iter().map(|(name, _)| name.clone()));
         if old.is_some() != new.is_some() {
-            wakes.space = true;
             wakes.nodes.insert(key.clone());
+        }
+        if old.map(|node| node.works) != new.map(|node| node.works) {
+            wakes.space = true;
             for device in state.devices_on(key) {
                 let claim = device.claim.as_ref().map(|c| Namespaced::new(&c.namespace, &c.name));
                 wakes.volumes.extend(claim.filter(|claim| state.volumes.exists(claim)));

@@ -31,10 +31,9 @@ impl Reservations {
 
 #[cfg(test)]
 mod tests {
-    use crate::index::Index;
+    use crate::index::{Index, NodeObject};
     use crate::placement::{Refusal, Request};
-    use k8s_openapi::api::core::v1::Node;
-    use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
+    use kube::core::ObjectMeta;
     use proptest::prelude::*;
     use serde_json::json;
     use std::collections::BTreeMap;
@@ -100,8 +99,8 @@ mod tests {
             })).unwrap();
             index.put(pool);
             for node in NODES {
-                let meta = ObjectMeta { name: Some(node.into()), ..ObjectMeta::default() };
-                index.put::<PartialObjectMeta<Node>>(meta.into_response_partial::<Node>());
+                let object: NodeObject = serde_json::from_value(json!({"metadata": {"name": node}})).unwrap();
+                index.put(object);
                 put_report(&index, node, 0);
             }
             // Id, node, size, reservation until it is shown, whether it is shown, whether it is on the disk.

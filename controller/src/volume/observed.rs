@@ -19,6 +19,8 @@ pub struct Observed {
     pub device: Option<Arc<Device>>,
     /// Whether the node of `device` is in the cluster.
     pub node_is_there: bool,
+    /// Whether it is there and works.
+    pub node_works: bool,
     /// Pods on nodes that use the claim.
     pub pods: Vec<String>,
     /// Where a new volume of its tier and size would go now.
@@ -72,6 +74,7 @@ impl Observed {
         Some(Self {
             claim,
             persistent_volume,
+            node_works: device.as_ref().is_none_or(|device| state.node_works(&device.node)),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
             device,
             pods: state.pods_of(key),

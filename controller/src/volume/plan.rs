@@ -186,7 +186,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
                 "the PersistentVolume behind its claim was deleted. Delete this Volume and make it anew";
             Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
         }
-        (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(device),
+        (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
         (ClaimPhase::Pending, ..) => o.place.as_ref().map_or_else(refused, |_| waiting(o)),
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
@@ -208,7 +208,14 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     }
 }
 
-fn being_made(device: &Device) -> Said {
+fn being_made(o: &Observed, device: &Device) -> Said {
+    if o.node_is_there && !o.node_works {
+        let message = format!(
+            "node {} does not answer. It is made there when the node comes back, or elsewhere once the Node is deleted",
+            device.node
+        );
+        return Said::under_way(Phase::Pending, reason::PROVISIONING, message).lasting();
+    }
     let message = match &device.word {
         Some(word) if !word.ready => format!("node {}: {}", device.node, word.message),
         _ => format!("being made on node {}", device.node),

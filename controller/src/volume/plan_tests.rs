@@ -21,6 +21,7 @@ fn given() -> Given {
         persistent_volume: None,
         device: None,
         node_is_there: true,
+        node_works: true,
         pods: Vec::new(),
         place: Ok(Place { node: "n1".into(), pool: "p".into() }),
         room: 100 * GI,
@@ -328,6 +329,17 @@ fn a_volume_that_is_to_stay() {
         assert_eq!((said.phase, said.ready.reason, said.progress), (phase, why, progress), "{what}");
         assert_eq!(plan.actions, actions, "{what}");
     }
+}
+
+#[test]
+fn one_that_is_made_on_a_node_that_is_down_says_what_helps() {
+    let down = given().claimed().device(GI, "Created").with(|o| o.node_works = false);
+    let said = plan(&down.0).said.unwrap();
+    assert_eq!((said.phase, said.passing), (Phase::Pending, false));
+    assert_eq!(
+        said.ready.message,
+        "node n1 does not answer. It is made there when the node comes back, or elsewhere once the Node is deleted"
+    );
 }
 
 #[test]

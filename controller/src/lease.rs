@@ -86,6 +86,8 @@ pub struct Candidate {
 pub struct Held {
     candidate: Candidate,
     lease: Lease,
+    /// Before the write that made it ours or renewed it: others may count from there, however late its answer came.
+    renewed: Instant,
 }
 
 impl Candidate {
@@ -106,10 +108,11 @@ impl Candidate {
                 Some(now) => match decide(now, &self.me) {
                     // Left by an earlier run under our name: as good as free.
                     Decision::Take | Decision::RenewAt(_) => {
+                        let renewed = Instant::now();
                         match self.write(now.lease.as_ref(), &self.me).await {
                             Ok(lease) => {
                                 info!(lease = self.name, me = self.me, "leading");
-                                return Held { candidate: self, lease };
+                                return Held { candidate: self, lease, renewed };
                             }
                             Err(kube::Error::Api(status))
                                 if status.is_conflict() || status.is_already_exists() =>
@@ -160,13 +163,12 @@ impl Held {
     /// Renews the lease until `stop`, then gives it free, so that another one takes over at once. Returns `false` as soon
     /// as it is lost: the caller must stop reconciling then.
     pub async fn keep(mut self, stop: CancellationToken) -> bool {
-        let mut renewed = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep_until(Instant::now() + RENEW) => {}
             }
-            while let Err(error) = self.renew(renewed + GIVE_UP).await {
+            while let Err(error) = self.renew(self.renewed + GIVE_UP).await {
                 if matches!(&error, Some(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found())
                 {
                     warn!("somebody else wrote the lease");
@@ -175,14 +177,13 @@ impl Held {
                     }
                     continue;
                 }
-                if renewed.elapsed() >= GIVE_UP {
+                if self.renewed.elapsed() >= GIVE_UP {
                     return false;
                 }
                 let words = error.map_or_else(|| "not in time".to_owned(), |error| in_words(&error));
                 warn!("cannot renew the lease: {words}");
                 tokio::time::sleep(RETRY).await;
             }
-            renewed = Instant::now();
         }
         match timeout(RETRY, self.candidate.write(Some(&self.lease), "")).await {
             Ok(Ok(_)) => info!("gave the lease free"),
@@ -195,8 +196,10 @@ impl Held {
     /// `Err(None)`: not in time.
     async fn renew(&mut self, until: Instant) -> Result<(), Option<kube::Error>> {
         let write = self.candidate.write(Some(&self.lease), &self.candidate.me);
-        let limit = until.max(Instant::now() + RETRY);
+        let now = Instant::now();
+        let limit = until.max(now + RETRY);
         self.lease = tokio::time::timeout_at(limit, write).await.map_err(|_| None)?.map_err(Some)?;
+        self.renewed = now;
         Ok(())
     }
 

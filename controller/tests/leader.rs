@@ -103,6 +103,21 @@ async fn a_leader_that_cannot_renew_stops_before_another_may_begin() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_counts_from_its_write_and_not_from_the_late_answer() {
+    let api = FakeApi::new();
+    let held = within(candidate(&api, "a").acquire()).await;
+    api.answer_writes_after(Duration::from_secs(4));
+    let start = tokio::time::Instant::now();
+    let keeping = tokio::spawn(held.keep(CancellationToken::new()));
+    // It writes after 5 s and hears of it after 9 s.
+    pass(10).await;
+    api.answer_writes_after(Duration::ZERO);
+    api.refuse_writes(true);
+    assert!(!within(keeping).await.unwrap());
+    assert!(start.elapsed() < Duration::from_secs(5 + 14), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_somebody_touched_but_did_not_take_is_kept() {
     let api = FakeApi::new();
     let held = within(candidate(&api, "a").acquire()).await;

@@ -29,6 +29,8 @@ struct State {
     refuses_writes: bool,
     /// Kinds of which no watch tells anything more.
     silent: HashSet<String>,
+    /// Answers to writes take so long; the write itself is done at once.
+    slow: std::time::Duration,
     /// Method, plural and code of a write that is refused for good.
     forbidden: Option<(Method, String, u16)>,
 }
@@ -94,6 +96,11 @@ impl FakeApi {
         self.state.lock().unwrap().refuses_writes = refuse;
     }
 
+    /// The answer to every write comes so much later than the write is done.
+    pub fn answer_writes_after(&self, delay: std::time::Duration) {
+        self.state.lock().unwrap().slow = delay;
+    }
+
     /// Watches of this kind tell nothing any more until they may again; then they catch up.
     pub fn silence(&self, plural: &str, silent: bool) {
         let mut state = self.state.lock().unwrap();
@@ -130,6 +137,10 @@ impl FakeApi {
         let content = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let answer = self.handle(&parts.method, &target, content, body);
+        let slow = self.state.lock().unwrap().slow;
+        if parts.method != Method::GET && !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         let (code, answer) = match answer {
             Ok(answer) => (200, answer),
             Err(Refused(code, reason, message)) => (

@@ -79,6 +79,7 @@ impl Said {
     }
 
     /// The same where the API server has refused a write for good: somebody has to know the words.
+    #[must_use]
     pub fn refused(self, action: &Action, words: String) -> Self {
         match action {
             // It works as it is.

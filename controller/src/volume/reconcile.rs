@@ -96,7 +96,10 @@ impl VolumeReconciler {
             }
         }
         let Some(mut said) = plan.said else {
-            return refused.map_or(Ok(Next::Event), |(_, error)| Err(error));
+            return match refused {
+                Some((_, error)) => Err(error),
+                None => Ok(Next::Event),
+            };
         };
         if let Some((action, error)) = &refused {
             said = said.refused(action, in_words(error));
@@ -108,7 +111,10 @@ impl VolumeReconciler {
             volume: key.clone(),
             source,
         });
-        refused.map_or(said, |(_, error)| Err(error))
+        match refused {
+            Some((_, error)) => Err(error),
+            None => said,
+        }
     }
 
     async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
@@ -226,7 +226,11 @@ impl Stand {
         let node: Node = serde_json::from_value(json!({
             "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}
         }))?;
-        Api::all(self.client()).create(&PostParams::default(), &node).await?;
+        let nodes = Api::<Node>::all(self.client());
+        nodes.create(&PostParams::default(), &node).await?;
+        // The API server marks a new Node as not ready; in a cluster the node lifecycle controller takes the mark away.
+        let untainted = json!({"spec": {"taints": null}});
+        nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&untainted)).await?;
         let pool: StoragePool = serde_json::from_value(json!({
             "metadata": {"name": TIER},
             "spec": {"tier": TIER, "directory": {"path": self.pool_folder(), "createPath": true}}

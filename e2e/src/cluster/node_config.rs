@@ -97,6 +97,9 @@ fn kubelet(state: &State, spec: &Spec, node: Node) -> Value {
         "kubeAPIQPS": 100, "kubeAPIBurst": 200, "maxPods": 300,
         // A node that is switched off is noticed sooner than after the default 40 s.
         "nodeStatusUpdateFrequency": "4s", "nodeLeaseDurationSeconds": 12,
+        // A kubelet sees that a volume has grown when it looks at the pod anew: by default after 60 to 90 s, unless
+        // something about the pod changes earlier.
+        "syncFrequency": "5s",
         "registerNode": true,
     })
 }

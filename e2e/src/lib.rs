@@ -7,6 +7,7 @@ pub mod command;
 pub mod demo;
 pub mod images;
 pub mod install;
+pub mod lab;
 pub mod leftovers;
 pub mod sanity;
 pub mod suite;

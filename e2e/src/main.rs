@@ -3,12 +3,13 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use tierce_e2e::cluster::{self, Cluster, Lifetime, Node};
 use tierce_e2e::images::ours::{self, Profile};
+use tierce_e2e::lab::{self, Hardware};
 use tierce_e2e::sanity::Over;
 use tierce_e2e::{bench, demo, images, install, sanity, suite, tools};
 
@@ -86,6 +87,9 @@ enum Task {
         #[arg(long)]
         on: Option<String>,
     },
+    /// Guests with disks of their own, for what needs device-mapper.
+    #[command(subcommand)]
+    Lab(LabTask),
     /// A cluster to play with.
     #[command(subcommand)]
     Cluster(ClusterTask),
@@ -95,6 +99,40 @@ enum Task {
     /// The first process of a node.
     #[command(hide = true)]
     RunNode { state: PathBuf, name: String },
+}
+
+#[derive(Subcommand)]
+enum LabTask {
+    /// Run a command in a guest: the host's files, which it can't change, and disks of its own.
+    Run {
+        /// How many empty disks: /dev/ubda, /dev/ubdb, …
+        #[arg(long, default_value_t = 1)]
+        disks: u8,
+        /// The size of each in GiB; they take room only as they are written.
+        #[arg(long, default_value_t = 2)]
+        disk_gib: u32,
+        /// Its memory in MiB.
+        #[arg(long, default_value_t = 512)]
+        memory: u32,
+        /// The processor that it runs on; by default one that no other guest has.
+        #[arg(long)]
+        cpu: Option<usize>,
+        /// More kernel modules to load at boot.
+        #[arg(long, value_delimiter = ',')]
+        modules: Vec<String>,
+        /// A folder below /tmp, /run or /mnt that the command must see; this folder and cargo's it sees anyway.
+        #[arg(long)]
+        see: Vec<PathBuf>,
+        /// Seconds after which the guest is killed.
+        #[arg(long, default_value_t = 600)]
+        limit: u64,
+        /// Leave the disks and the console's log for a look.
+        #[arg(long)]
+        keep: bool,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        line: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -210,9 +248,27 @@ fn run(task: Task) -> Result<()> {
             }
             None => suite::run(build.profile(), &filter, keep),
         },
+        Task::Lab(task) => run_lab_task(task),
         Task::Cluster(task) => run_cluster_task(task),
         Task::RunCluster { state } => cluster::run_cluster(&state),
         Task::RunNode { state, name } => cluster::run_node(&state, &name),
+    }
+}
+
+fn run_lab_task(task: LabTask) -> Result<()> {
+    match task {
+        LabTask::Run { disks, disk_gib, memory, cpu, modules, see, limit, keep, line } => {
+            let mut hardware = Hardware { memory_mib: memory, processor: cpu, ..Hardware::named("job") };
+            hardware.modules.extend(modules);
+            hardware.visible.extend(see);
+            let disks = vec![u64::from(disk_gib) << 30; disks.into()];
+            let job = lab::Job { hardware, disks, keep, limit: Duration::from_secs(limit) };
+            match lab::run(job, &line)? {
+                0 => Ok(()),
+                // The command's own status; it has said what it had to say.
+                status => std::process::exit(status.into()),
+            }
+        }
     }
 }
 

@@ -1,0 +1,84 @@
+//! The folder of a guest: its disks, its jobs, its console's log. It goes with the harness, however that ends.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+/// What the names of all these folders begin with, in `/var/tmp`: disks may be larger than a tmpfs.
+pub const PREFIX: &str = "tierce-lab.";
+
+/// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. A
+/// guest that dies in the same moment may still write into the folder.
+const BROOM: &str = r#"read -r word; [ "$word" = keep ] || rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
+
+/// A folder that ends with this, or with the process if it is killed.
+pub struct Folder {
+    path: PathBuf,
+    broom: Child,
+}
+
+impl Folder {
+    /// Makes a new one; `name` is for people.
+    pub fn new(name: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{name}.")).tempdir_in("/var/tmp")?;
+        let broom = Command::new("sh")
+            .args(["-c", BROOM, "sh"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            // Ctrl-C in the terminal must not end it.
+            .process_group(0)
+            .spawn()
+            .context("can't start sh")?;
+        Ok(Self { path: folder.keep(), broom })
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a file that reads as zeros and takes no room, to be a disk.
+    pub fn disk(&self, name: &str, bytes: u64) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        let file = File::create_new(&path).with_context(|| format!("can't make {}", path.display()))?;
+        file.set_len(bytes).with_context(|| format!("can't size {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Leaves it behind, for a look.
+    pub fn keep(&mut self) -> Result<()> {
+        self.broom.stdin.as_mut().context("the broom's standard input is piped")?.write_all(b"keep\n")?;
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.broom.stdin.take());
+        self.broom.wait().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_unless_it_is_kept() {
+        let folder = Folder::new("test").unwrap();
+        let path = folder.path().to_owned();
+        assert_eq!(folder.disk("a", 1 << 30).unwrap().metadata().unwrap().len(), 1 << 30);
+        drop(folder);
+        assert!(!path.exists());
+
+        let mut folder = Folder::new("test").unwrap();
+        folder.keep().unwrap();
+        let path = folder.path().to_owned();
+        drop(folder);
+        std::fs::remove_dir(path).unwrap();
+    }
+}

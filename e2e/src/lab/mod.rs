@@ -1,0 +1,14 @@
+//! The disk lab: user-mode Linux guests with real device-mapper, LVM, dm-crypt and disks that can be pulled. A guest
+//! is one process of the host. It needs neither root nor anything of the host's kernel, and killing it is a power cut.
+
+mod folder;
+mod guest;
+mod launch;
+mod processors;
+mod run;
+mod serial;
+
+pub use self::folder::{Folder, PREFIX};
+pub use self::guest::{Guest, Hardware, Outcome, Said};
+pub use self::launch::{ensure_possible, missing};
+pub use self::run::{Job, run};

@@ -89,7 +89,12 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         // The kubelet (`pkg/volume/csi/expander.go`, `inUseError`) stops asking until the volume is mounted next, and
         // does not hold the pod up; that mount grows it, and the call after it then finds the size.
         Error::GrowOffline { .. } => Code::FailedPrecondition,
-        Error::Shrink { .. } => Code::OutOfRange,
+        Error::Shrink { .. } | Error::SourceTooLarge { .. } => Code::OutOfRange,
+        // A stage meets these only where it carries a restore to its end that was begun before. Final: nothing was mounted.
+        Error::SourceNotFound { .. }
+        | Error::SourceMismatch { .. }
+        | Error::SnapshotInvalid { .. }
+        | Error::CopyNeedsPause { .. } => Code::FailedPrecondition,
         // The disk may come back; meanwhile the kubelet tries again.
         Error::PoolUnavailable(_) => Code::Unavailable,
         Error::Command(_) | Error::Io { .. } => Code::Internal,

@@ -108,6 +108,60 @@ pub enum Error {
         /// The kernel's answer.
         reason: String,
     },
+    /// What a volume or snapshot shall be made from is not there.
+    #[error("{id} can't be made from {from}: that exists on this node neither as a snapshot nor as a volume")]
+    SourceNotFound {
+        /// The volume or snapshot to be made.
+        id: VolumeId,
+        /// What it shall be made from.
+        from: VolumeId,
+    },
+    /// What a volume shall be made from, or what it shall go back to, is of another kind.
+    #[error("volume {id} can't get the content of {from}: its {field} is {existing}, not {requested}")]
+    SourceMismatch {
+        /// The volume.
+        id: VolumeId,
+        /// The snapshot or volume with the content.
+        from: VolumeId,
+        /// Which property differs.
+        field: &'static str,
+        /// What the source has.
+        existing: String,
+        /// What the volume needs.
+        requested: String,
+    },
+    /// The content does not fit.
+    #[error(
+        "volume {id} of {requested} bytes can't get the content of {from}, which has {existing} bytes: ask for at least that"
+    )]
+    SourceTooLarge {
+        /// The volume.
+        id: VolumeId,
+        /// The snapshot or volume with the content.
+        from: VolumeId,
+        /// Bytes of the content.
+        existing: u64,
+        /// Bytes of the volume.
+        requested: u64,
+    },
+    /// The snapshot ran out of its own room, so its content is lost. It can only be deleted.
+    #[error("snapshot {id} is no longer valid ({reason}): delete it and take another one")]
+    SnapshotInvalid {
+        /// The snapshot.
+        id: VolumeId,
+        /// Why.
+        reason: String,
+    },
+    /// A volume in use can't be held still for as long as its copy takes.
+    #[error("volume {id} is in use at {by} and can't be copied meanwhile: {reason}")]
+    CopyNeedsPause {
+        /// The volume to be copied.
+        id: VolumeId,
+        /// Where it is mounted or staged.
+        by: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A volume can't shrink.
     #[error(
         "volume {id} has {existing} bytes and can't shrink to {requested}: make a smaller volume and copy the data"

@@ -1,14 +1,18 @@
-//! The kernel calls for which no safe wrapper exists: loop devices, growing mounted filesystems, one mount attribute, and the death signal
-//! of child processes. Nothing is decided here; each function is one call.
+//! The kernel calls for which no safe wrapper exists: loop devices, growing and freezing mounted filesystems, one mount attribute, and
+//! what child processes do beside running a program. Nothing is decided here; each function is one call.
 #![allow(unsafe_code)]
 
 use std::{
     ffi::c_void,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
 };
 
-use rustix::ioctl::{self, Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, opcode};
+use rustix::{
+    ioctl::{self, Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, opcode},
+    process::Pid,
+};
 
 /// `LO_FLAGS_AUTOCLEAR`: the kernel detaches the device when its last user is gone.
 pub(crate) const LOOP_AUTOCLEAR: u32 = 4;
@@ -23,6 +27,8 @@ const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
 const BLKGETSIZE64: Opcode = opcode::read::<u64>(0x12, 114);
 const XFS_IOC_FSGEOMETRY_V1: Opcode = opcode::read::<XfsGeometry>(b'X', 100);
 const XFS_IOC_FSGROWFSDATA: Opcode = opcode::write::<XfsGrow>(b'X', 110);
+const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
+const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
 const BTRFS_IOC_RESIZE: Opcode = opcode::write::<BtrfsResize>(0x94, 3);
 
 /// `struct loop_info64` of `linux/loop.h`.
@@ -267,5 +273,69 @@ pub(crate) fn die_with_parent(command: &mut tokio::process::Command) {
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             Ok(())
         });
+    }
+}
+
+/// Freezes a mounted filesystem: everything is written out, and writers wait.
+pub(crate) fn freeze(mounted: impl AsFd) -> io::Result<()> {
+    // SAFETY: FIFREEZE ignores its argument.
+    Ok(unsafe { ioctl::ioctl(mounted, NoArg::<FIFREEZE>::new()) }?)
+}
+
+/// Ends a freeze; `EINVAL` when there is none.
+pub(crate) fn thaw(mounted: impl AsFd) -> io::Result<()> {
+    // SAFETY: FITHAW ignores its argument.
+    Ok(unsafe { ioctl::ioctl(mounted, NoArg::<FITHAW>::new()) }?)
+}
+
+/// Starts a process that thaws a mounted filesystem after the limit, or once nobody holds the other end of `listening`, and ends without a
+/// thaw when a byte arrives there before. The caller waits for its end.
+pub(crate) fn thaw_unless_told(
+    mounted: BorrowedFd<'_>,
+    listening: BorrowedFd<'_>,
+    limit: Duration,
+) -> io::Result<Pid> {
+    let limit_ms = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    let (mounted, listening) = (mounted.as_raw_fd(), listening.as_raw_fd());
+    // SAFETY: other threads do not exist in the child, so whatever lock one of them held is held there for ever; the child therefore makes
+    // system calls only, on memory that was laid out before, and never returns.
+    let child = unsafe { libc::fork() };
+    match child {
+        0 => thaw_unless_told_child(mounted, listening, limit_ms),
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid).expect("fork gives a child's positive number to its parent")),
+    }
+}
+
+fn thaw_unless_told_child(mounted: libc::c_int, listening: libc::c_int, limit_ms: libc::c_int) -> ! {
+    /// Between two tries, where the freeze is still being made when its time is over.
+    const AGAIN_MS: libc::c_int = 50;
+    // SAFETY: only calls that signal-safety(7) lists, and close_range(2), each on values of this frame. Every other descriptor is closed,
+    // as loop devices and sockets of the parent must not live longer through us; signals are blocked, as the parent's handlers are not ours.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        libc::setsid();
+        let (low, high) = (mounted.min(listening), mounted.max(listening));
+        for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, libc::c_int::MAX)] {
+            if first <= last {
+                libc::syscall(libc::SYS_close_range, first, last, 0);
+            }
+        }
+        let mut wait_ms = limit_ms;
+        loop {
+            let mut poll = libc::pollfd { fd: listening, events: libc::POLLIN, revents: 0 };
+            let ready = libc::poll(&raw mut poll, 1, wait_ms);
+            let mut word = 0_u8;
+            if ready > 0 && libc::read(listening, (&raw mut word).cast(), 1) == 1 {
+                libc::_exit(0);
+            }
+            let thawed = libc::ioctl(mounted, libc::Ioctl::from(FITHAW), 0);
+            if ready > 0 || thawed == 0 {
+                libc::_exit(0);
+            }
+            wait_ms = AGAIN_MS;
+        }
     }
 }

@@ -27,6 +27,6 @@ pub use sim::{SimConfig, SimHost};
 pub use uuid::Uuid;
 
 pub use spec::{
-    BrokenRecord, Change, Filesystem, Inodes, Inventory, Owner, PublishRequest, Recovery, StageRequest,
-    Stats, VolumeInfo, VolumeMode, VolumeSpec,
+    BrokenRecord, Change, Filesystem, Inodes, Inventory, Owner, PublishRequest, Recovery, SnapshotInfo,
+    SnapshotSpec, StageRequest, Stats, VolumeInfo, VolumeMode, VolumeSpec,
 };

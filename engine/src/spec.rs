@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, VolumeId};
@@ -119,6 +120,43 @@ pub struct VolumeSpec {
     pub owner: Option<Owner>,
     /// Mount options from [`crate::mount_options::ALLOWED`], used by every later stage.
     pub mount_options: Vec<String>,
+    /// The snapshot or volume of this node whose content it starts with; `None`: it starts empty. It has at least the source's size, and
+    /// its mode.
+    pub source: Option<VolumeId>,
+}
+
+/// What a new snapshot shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    /// Its id, which no volume of the node may have.
+    pub id: VolumeId,
+    /// The volume it is taken of.
+    pub source: VolumeId,
+    /// Whose snapshot it is.
+    pub owner: Option<Owner>,
+}
+
+/// A snapshot as the disk tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: VolumeId,
+    /// The pool it lies in: its volume's.
+    pub pool: String,
+    /// The volume it was taken of, which may be gone.
+    pub source: VolumeId,
+    /// Bytes the volume had: the least size of a volume made from it.
+    pub size_bytes: u64,
+    /// Bytes that really take space on the disk, blocks shared with others counted in full.
+    pub allocated_bytes: u64,
+    /// Filesystem or raw block.
+    pub mode: VolumeMode,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Whose snapshot it is.
+    pub owner: Option<Owner>,
+    /// Whether its content can still be read. One that ran out of its own room can't.
+    pub valid: bool,
 }
 
 /// A volume as the disk tells it.
@@ -142,6 +180,8 @@ pub struct VolumeInfo {
     pub owner: Option<Owner>,
     /// Mount options of the next stage.
     pub mount_options: Vec<String>,
+    /// The snapshot or volume whose content it started with.
+    pub source: Option<VolumeId>,
 }
 
 /// A volume whose record can't be trusted; the engine leaves it alone.
@@ -162,6 +202,8 @@ pub struct BrokenRecord {
 pub struct Inventory {
     /// The sound volumes, by pool and id.
     pub volumes: Vec<VolumeInfo>,
+    /// The sound snapshots, by pool and id.
+    pub snapshots: Vec<SnapshotInfo>,
     /// The others.
     pub broken: Vec<BrokenRecord>,
     /// Open pools that could not be listed: what lies in them is unknown.
@@ -246,6 +288,8 @@ pub struct Recovery {
     pub emptied_trash: usize,
     /// Unfinished creations that were removed.
     pub removed_unfinished: usize,
+    /// Mounted filesystems that a killed process left frozen in the middle of a snapshot, by mount point.
+    pub thawed: Vec<PathBuf>,
     /// What could not be done, for the log.
     pub problems: Vec<String>,
 }

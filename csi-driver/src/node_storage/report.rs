@@ -243,13 +243,14 @@ mod tests {
             label: String::new(),
             owner: None,
             mount_options: vec![],
+            source: None,
         };
         let broken =
             BrokenRecord { pool: "p".into(), file: "/p/x".into(), id: None, reason: "cut off".into() };
         let inventory = Inventory {
             volumes: vec![volume("b"), volume("a"), volume("c")],
             broken: vec![broken],
-            unread: vec![],
+            ..Inventory::default()
         };
         let found = leftovers(&inventory, &["b".to_owned()]);
         assert_eq!(found.unclaimed, ["a", "c"]);

@@ -176,6 +176,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
             uid: claim.uid.clone(),
         }),
         mount_options: spec.mount_options.clone(),
+        source: None,
     })
 }
 
@@ -255,6 +256,7 @@ mod tests {
             label: "data".into(),
             owner: None,
             mount_options: vec![],
+            source: None,
         })
     }
 

@@ -29,14 +29,18 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::InvalidId { .. }
         | Error::InvalidArgument(_)
         | Error::Unsupported(_)
-        | Error::Shrink { .. } => reason::INVALID,
+        | Error::Shrink { .. }
+        | Error::SourceMismatch { .. }
+        | Error::SourceTooLarge { .. } => reason::INVALID,
         Error::Conflict { .. } => reason::CONFLICT,
         Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
-        Error::InUse { .. } => reason::IN_USE,
+        Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
         Error::BrokenRecord { .. } | Error::FormatRefused { .. } => reason::BROKEN_RECORD,
         Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
         Error::MayHoldData { .. }
         | Error::NotFound { .. }
+        | Error::SourceNotFound { .. }
+        | Error::SnapshotInvalid { .. }
         | Error::NotStaged { .. }
         | Error::ForeignTarget { .. }
         | Error::GrowOffline { .. }
@@ -129,6 +133,7 @@ mod tests {
             label: String::new(),
             owner: None,
             mount_options: vec![],
+            source: None,
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    Backend, BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, VolumeId,
-    VolumeInfo,
+    Backend, BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, SnapshotInfo,
+    VolumeId, VolumeInfo,
     host::Host,
     pool::{
         Pool,
@@ -42,6 +42,8 @@ pub(super) struct Core {
     opening: Mutex<()>,
     /// When a caller last tried the pools that can't be used.
     tried: Mutex<Option<Instant>>,
+    /// What is being copied right now, and what for.
+    readers: Mutex<HashMap<VolumeId, Vec<VolumeId>>>,
     /// Bytes being promised right now, by disk.
     pending: Mutex<HashMap<u64, u64>>,
     /// Held while deleted volumes' space is freed: who waits for that space waits for this.
@@ -61,6 +63,7 @@ impl Core {
             slots: RwLock::default(),
             opening: Mutex::default(),
             tried: Mutex::default(),
+            readers: Mutex::default(),
             pending: Mutex::default(),
             sweeping: Mutex::default(),
         }
@@ -185,15 +188,27 @@ impl Core {
 
     /// The volume, which must exist.
     pub(super) fn find(&self, id: &VolumeId) -> Result<Located, Error> {
-        let (pool, record) = self.locate(id)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
-        Ok(Located { pool, record: record? })
+        self.find_maybe(id)?.ok_or_else(|| Error::NotFound { id: id.clone() })
     }
 
-    /// The volume, if it exists.
+    /// The volume, if it exists. A snapshot of that id is an error.
     pub(super) fn find_maybe(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
+        self.find_entry(id)?.map(Located::volume).transpose()
+    }
+
+    /// The volume or snapshot, if it exists.
+    pub(super) fn find_entry(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
         match self.locate(id)? {
             None => Ok(None),
             Some((pool, record)) => Ok(Some(Located { pool, record: record? })),
+        }
+    }
+
+    /// The same, but a pool that is down elsewhere does not stop creations in the others.
+    pub(super) fn find_entry_usable(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
+        match self.find_entry(id) {
+            Err(Error::PoolUnavailable(_)) => Ok(None),
+            other => other,
         }
     }
 
@@ -216,7 +231,7 @@ impl Core {
             None => Ok(None),
             Some(record) => {
                 let record = record.map_err(|broken| broken.into_error(id))?;
-                Ok(Some(Located { pool, record }.info()))
+                Ok(Some(Located { pool, record }.volume()?.info()))
             }
         }
     }
@@ -236,7 +251,13 @@ impl Core {
             };
             for volume in scanned {
                 match volume.record {
-                    Ok(record) => inventory.volumes.push(record.info(name, volume.allocated)),
+                    Ok(record) => {
+                        let valid = is_valid(pool.as_ref(), &record);
+                        match record.snapshot_info(name, volume.allocated, valid) {
+                            Some(snapshot) => inventory.snapshots.push(snapshot),
+                            None => inventory.volumes.push(record.info(name, volume.allocated)),
+                        }
+                    }
                     Err(broken) => inventory.broken.push(BrokenRecord {
                         pool: name.clone(),
                         file: broken.file,
@@ -272,6 +293,7 @@ impl Core {
             used_bytes: promised.allocated,
             promised_bytes: promised.bytes,
             volumes: promised.volumes,
+            snapshots: promised.snapshots,
             max_volume_bytes: room.largest,
             direct_io: pool.direct_io(),
         })
@@ -289,6 +311,26 @@ impl Core {
             }
         }
         space::room(pool.config(), disk, &shared)
+    }
+
+    /// Notes that `source` is being copied into `target`, as long as the answer lives.
+    pub(super) fn reading(&self, source: &VolumeId, target: &VolumeId) -> Reading<'_> {
+        self.readers().entry(source.clone()).or_default().push(target.clone());
+        Reading { core: self, source: source.clone(), target: target.clone() }
+    }
+
+    /// An error if it is being copied: who wants to delete it need not wait for that to end.
+    pub(super) fn check_not_read(&self, id: &VolumeId) -> Result<(), Error> {
+        match self.readers().get(id).and_then(|targets| targets.first()) {
+            Some(target) => {
+                Err(Error::InUse { id: id.clone(), by: format!("the making of volume {target} from it") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, HashMap<VolumeId, Vec<VolumeId>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
@@ -328,8 +370,53 @@ impl Core {
 }
 
 impl Located {
+    /// It, if it is a volume.
+    pub(super) fn volume(self) -> Result<Self, Error> {
+        if self.record.role.is_some() { Err(self.wrong_kind()) } else { Ok(self) }
+    }
+
+    /// It is a snapshot where a volume is asked for, or the other way round.
+    pub(super) fn wrong_kind(&self) -> Error {
+        let kinds = ["volume", "snapshot"].map(str::to_owned);
+        let [mut requested, mut existing] = kinds;
+        if self.record.role.is_none() {
+            std::mem::swap(&mut requested, &mut existing);
+        }
+        Error::Conflict { id: self.record.id.clone(), field: "kind", existing, requested }
+    }
+
     pub(super) fn info(&self) -> VolumeInfo {
         self.record.info(&self.pool.config().name, self.pool.allocated(&self.record.id))
+    }
+
+    /// What callers see of a snapshot; `None`: it is a volume.
+    pub(super) fn snapshot_info(&self) -> Option<SnapshotInfo> {
+        let Self { pool, record } = self;
+        record.snapshot_info(&pool.config().name, pool.allocated(&record.id), is_valid(pool.as_ref(), record))
+    }
+}
+
+/// Whether a snapshot's content is still there. One that can't be asked now is no less valid for it.
+fn is_valid(pool: &dyn Pool, record: &Record) -> bool {
+    record.role.is_none() || !matches!(pool.damage(record), Ok(Some(_)))
+}
+
+/// A copy under way.
+pub(super) struct Reading<'a> {
+    core: &'a Core,
+    source: VolumeId,
+    target: VolumeId,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut readers = self.core.readers();
+        if let Some(targets) = readers.get_mut(&self.source) {
+            targets.retain(|target| *target != self.target);
+            if targets.is_empty() {
+                readers.remove(&self.source);
+            }
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The engine: every operation on volumes, over any host.
 
+mod clones;
 mod core;
+mod pause;
 mod publishing;
 mod recovery;
+mod restore;
+mod snapshots;
 mod staging;
 mod volumes;
 
@@ -16,8 +20,8 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
-    Change, Error, Inventory, PoolConfig, PoolReport, PublishRequest, Recovery, StageRequest, Stats,
-    VolumeId, VolumeInfo, VolumeSpec, host::Host,
+    Change, Error, Inventory, PoolConfig, PoolReport, PublishRequest, Recovery, SnapshotInfo, SnapshotSpec,
+    StageRequest, Stats, VolumeId, VolumeInfo, VolumeSpec, host::Host,
 };
 use core::Core;
 
@@ -79,15 +83,68 @@ impl Engine {
         self.run(move |core| core.get_in(&pool, &id)).await
     }
 
-    /// Makes a volume. One that exists with the same pool and mode and at least the size is left as it is; its label, owner and mount
-    /// options are not compared.
+    /// Makes a volume, empty or with the content of a snapshot or volume of this node. One that exists with the same pool, mode and source
+    /// and at least the size is left as it is; its label, owner and mount options are not compared.
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::OutOfSpace`], [`Error::InvalidArgument`], [`Error::UnknownPool`], [`Error::PoolUnavailable`],
-    /// [`Error::BrokenRecord`].
+    /// [`Error::BrokenRecord`]; with a source [`Error::SourceNotFound`], [`Error::SourceMismatch`], [`Error::SourceTooLarge`],
+    /// [`Error::SnapshotInvalid`], [`Error::CopyNeedsPause`].
     pub async fn create(&self, pool: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
         let (pool, spec) = (pool.to_owned(), spec.clone());
-        self.locked(&spec.id.clone(), move |core| core.create(&pool, &spec)).await
+        let ids = [Some(spec.id.clone()), spec.source.clone()];
+        self.all_locked(ids.into_iter().flatten().collect(), move |core| core.create(&pool, &spec)).await
+    }
+
+    /// Takes a snapshot of a volume: of a mounted filesystem as it is now, of a raw block device as a power cut would leave it.
+    ///
+    /// # Errors
+    /// [`Error::SourceNotFound`]; [`Error::Conflict`] when the id is a volume's or another volume's snapshot's; [`Error::OutOfSpace`],
+    /// [`Error::CopyNeedsPause`], [`Error::PoolUnavailable`], [`Error::BrokenRecord`].
+    pub async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Change<SnapshotInfo>, Error> {
+        let spec = spec.clone();
+        let ids = vec![spec.id.clone(), spec.source.clone()];
+        self.all_locked(ids, move |core| core.snapshot(&spec)).await
+    }
+
+    /// One snapshot, from the disk; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; [`Error::Conflict`] when it is a volume.
+    pub async fn get_snapshot(&self, id: &VolumeId) -> Result<Option<SnapshotInfo>, Error> {
+        let id = id.clone();
+        self.run(move |core| core.get_snapshot(&id)).await
+    }
+
+    /// Deletes a snapshot; one that does not exist is deleted already.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while a volume is made from it or restored with it; [`Error::Conflict`] when it is a volume.
+    pub async fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
+        self.core.check_not_read(id)?;
+        let id = id.clone();
+        let result = self.locked(&id.clone(), move |core| core.delete_snapshot(&id)).await;
+        self.sweep_after(&result);
+        result
+    }
+
+    /// Gives a volume the content of one of its snapshots, in place: it keeps its id, and its size where that is larger. The content of before
+    /// is kept as the snapshot `safety`, which also tells one restore from another: the same call again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while the volume is staged or mounted; [`Error::SourceNotFound`], [`Error::SourceMismatch`] (the snapshot is another
+    /// volume's, or of another mode), [`Error::SourceTooLarge`], [`Error::SnapshotInvalid`], [`Error::OutOfSpace`], [`Error::NotFound`].
+    pub async fn restore(
+        &self,
+        id: &VolumeId,
+        snapshot: &VolumeId,
+        safety: &VolumeId,
+    ) -> Result<Change<()>, Error> {
+        let (id, snapshot, safety) = (id.clone(), snapshot.clone(), safety.clone());
+        let ids = vec![id.clone(), snapshot.clone(), safety.clone()];
+        let result = self.all_locked(ids, move |core| core.restore(&id, &snapshot, &safety)).await;
+        self.sweep_after(&result);
+        result
     }
 
     /// Sets the mount options of the next stage.
@@ -111,17 +168,22 @@ impl Engine {
     /// Deletes a volume; one that does not exist is deleted already. Its space counts as free at once and is freed in the background.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it is staged or mounted; [`Error::MayHoldData`] for a volume that was ever staged if `only_if_unused`;
+    /// [`Error::InUse`] while it is staged, mounted or copied; [`Error::MayHoldData`] for a volume that was ever staged if `only_if_unused`;
     /// [`Error::BrokenRecord`]; [`Error::PoolUnavailable`] when it may lie in a pool that can't be used now.
     pub async fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
+        self.core.check_not_read(id)?;
         let id = id.clone();
         let result = self.locked(&id.clone(), move |core| core.delete(&id, only_if_unused)).await;
+        self.sweep_after(&result);
+        result
+    }
+
+    /// Frees space in the background: unlinking a huge image takes a while, and nobody waits for it.
+    fn sweep_after(&self, result: &Result<Change<()>, Error>) {
         if matches!(result, Ok(Change::Created(()))) {
             let core = Arc::clone(&self.core);
-            // Unlinking a huge image takes a while; nobody waits for it.
             drop(tokio::task::spawn_blocking(move || core.sweep()));
         }
-        result
     }
 
     /// Mounts a volume's filesystem at the staging path, after making or growing the filesystem where that is due; attaches the device of a
@@ -211,14 +273,31 @@ impl Engine {
         id: &VolumeId,
         work: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> T {
-        let guard = self.lock(id).await;
-        let (core, locks, id) = (Arc::clone(&self.core), Arc::clone(&self.locks), id.clone());
-        // The guard moves along: a caller that gives up must not let the next one in while this one still works.
+        self.all_locked(vec![id.clone()], work).await
+    }
+
+    /// Runs something while no other call works on any of these.
+    async fn all_locked<T: Send + 'static>(
+        &self,
+        mut ids: Vec<VolumeId>,
+        work: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> T {
+        // In one order for all callers, so that no two wait for each other.
+        ids.sort();
+        ids.dedup();
+        let mut guards = Vec::with_capacity(ids.len());
+        for id in &ids {
+            guards.push(self.lock(id).await);
+        }
+        let (core, locks) = (Arc::clone(&self.core), Arc::clone(&self.locks));
+        // The guards move along: a caller that gives up must not let the next one in while this one still works.
         join(
             tokio::task::spawn_blocking(move || {
                 let result = work(&core);
-                drop(guard);
-                forget_unused(&locks, &id);
+                drop(guards);
+                for id in &ids {
+                    forget_unused(&locks, id);
+                }
                 result
             })
             .await,

@@ -13,6 +13,14 @@ impl Core {
                 return recovery;
             }
         };
+        // A process that was killed together with what would have thawed leaves its filesystem frozen.
+        for mount in self.host.ours(&mounts) {
+            match self.host.thaw(mount) {
+                Ok(true) => recovery.thawed.push(mount.point.clone()),
+                Ok(false) => {}
+                Err(error) => recovery.problems.push(error.to_string()),
+            }
+        }
         for pool in self.pools() {
             let (freed, problems) = pool.free_stale(&|id, device| {
                 if table::user_of(&mounts, device.number).is_some() {

@@ -34,7 +34,7 @@ impl Core {
         staging: &Path,
         request: &StageRequest,
     ) -> Result<Change<()>, Error> {
-        let found = self.find(id)?;
+        let found = self.settled(self.find(id)?)?;
         check_mode(id, found.record.mode, request.block)?;
         let Some(place) = Place::open(staging)? else {
             return Err(Error::InvalidArgument(format!(
@@ -127,6 +127,9 @@ impl Core {
         let zeroed = match guard::judge(filesystem, &record.format, &probe, empty) {
             Verdict::Refuse(reason) => return Err(Error::FormatRefused { id: record.id, reason }),
             Verdict::Mount => {
+                if let Some(origin) = &record.origin {
+                    self.host.distinguish(&device, filesystem, origin.uuid)?;
+                }
                 if !record.used {
                     record.used = true;
                     pool.save(&record)?;

@@ -20,8 +20,8 @@ use crate::{
 const MAX_VOLUME_BYTES: u64 = 1 << 50;
 
 /// How often, and how far apart, we look whether the kernel let go of a device after its last mount.
-const RELEASE_ATTEMPTS: u32 = 50;
-const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const RELEASE_ATTEMPTS: u32 = 50;
+pub(super) const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A size as volumes have it: a whole number of [`GRAIN`], within bounds.
 fn whole(size_bytes: u64) -> Result<u64, Error> {
@@ -47,10 +47,16 @@ impl Core {
                 )));
             }
         }
+        if spec.source.as_ref() == Some(&spec.id) {
+            return Err(Error::InvalidArgument(format!("volume {} can't be made from itself", spec.id)));
+        }
         // A volume is looked for in all pools: the same id twice on a node would make "which one" a guess.
         let pool = self.pool(pool_name)?;
-        if let Some(found) = self.find_maybe_usable(&spec.id)? {
-            return unchanged(&found, pool_name, spec, size_bytes);
+        if let Some(found) = self.find_entry_usable(&spec.id)? {
+            return unchanged(&found.volume()?, pool_name, spec, size_bytes);
+        }
+        if let Some(from) = &spec.source {
+            return self.create_from(pool, spec, size_bytes, from);
         }
         let sector_bytes = match spec.mode {
             VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
@@ -68,13 +74,16 @@ impl Core {
             owner: spec.owner.clone(),
             mount_options: spec.mount_options.clone(),
             created_at: Timestamp::now(),
+            role: None,
+            origin: None,
+            restore: None,
         };
         self.with_room(pool.as_ref(), 0, size_bytes, || pool.create(&record))?;
         Ok(Change::Created(Located { pool, record }.info()))
     }
 
     /// Does something that needs space, with that space set aside.
-    fn with_room(
+    pub(super) fn with_room(
         &self,
         pool: &dyn Pool,
         existing: u64,
@@ -91,14 +100,6 @@ impl Core {
                 self.sweep();
                 attempt()
             }
-            other => other,
-        }
-    }
-
-    /// Like `find_maybe`, but a pool that is down elsewhere does not stop creations in the others.
-    fn find_maybe_usable(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
-        match self.find_maybe(id) {
-            Err(Error::PoolUnavailable(_)) => Ok(None),
             other => other,
         }
     }
@@ -122,7 +123,7 @@ impl Core {
 
     pub(super) fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
         let size_bytes = whole(size_bytes)?;
-        let mut found = self.find(id)?;
+        let mut found = self.settled(self.find(id)?)?;
         let existing = found.record.size_bytes;
         if size_bytes < existing {
             return Err(Error::Shrink { id: id.clone(), existing, requested: size_bytes });
@@ -149,7 +150,8 @@ impl Core {
         if pool.delete(id)? { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
     }
 
-    fn check_unused(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+    /// An error while the volume is staged, mounted or open.
+    pub(super) fn check_unused(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
         let in_use = |by: String| Err(Error::InUse { id: record.id.clone(), by });
         for attempt in 0..=RELEASE_ATTEMPTS {
             let Some(device) = pool.attached(&record.id)? else { return Ok(()) };
@@ -189,6 +191,11 @@ fn unchanged(
     }
     if found.record.mode != spec.mode {
         return conflict("mode", found.record.mode.to_string(), spec.mode.to_string());
+    }
+    let origin = found.record.origin.as_ref().map(|origin| &origin.id);
+    if origin != spec.source.as_ref() {
+        let name = |id: Option<&VolumeId>| id.map_or("none".to_owned(), ToString::to_string);
+        return conflict("source", name(origin), name(spec.source.as_ref()));
     }
     if found.record.size_bytes < size_bytes {
         return conflict("size", format!("{} bytes", found.record.size_bytes), format!("{size_bytes} bytes"));

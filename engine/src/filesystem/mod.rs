@@ -1,5 +1,6 @@
-//! Filesystems: recognised, guarded against formatting, made, grown.
+//! Filesystems: recognised, guarded against formatting, made, grown, told apart from their copies.
 
+pub(crate) mod btrfs_id;
 pub(crate) mod guard;
 pub(crate) mod make;
 pub(crate) mod probe;

@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::Filesystem;
+use crate::{Filesystem, filesystem::btrfs_id};
 
 /// How much is read from the start and from the end of a device, in bytes: every signature we know lies in the first 68 KiB, partition
 /// tables and RAID marks lie at either end.
@@ -17,6 +17,7 @@ pub(crate) const WINDOW: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Superblock {
     pub(crate) filesystem: Filesystem,
+    /// The one it was made with: a copy shows its source's.
     pub(crate) uuid: Uuid,
     pub(crate) label: String,
     /// Size of the filesystem in bytes.
@@ -102,7 +103,8 @@ fn parse_btrfs(head: &[u8]) -> Option<Superblock> {
     }
     Some(Superblock {
         filesystem: Filesystem::Btrfs,
-        uuid: uuid_at(sb, 32)?,
+        // A copy has an id of its own, and beside it the one of the mkfs.
+        uuid: btrfs_id::made_with(sb)?,
         label: text(sb.get(299..299 + 256)?),
         bytes: u64::from_le_bytes(sb.get(112..120)?.try_into().ok()?),
     })

@@ -23,17 +23,17 @@ use crate::{
     command::{Runner, SystemRunner},
     error::Context,
     filesystem::{
-        make,
+        btrfs_id, make,
         probe::{self, Probe, Superblock},
     },
     kernel,
     mount::{
-        calls, mountinfo,
+        calls, freeze, mountinfo,
         place::Place,
         table::{Carries, DeviceNumber, Mount},
     },
     pool::{
-        Attached, Device, Pool, PoolConfig,
+        Attached, Device, PAUSE_LIMIT, Pool, PoolConfig,
         directory::DirectoryPool,
         loops::{self, Loop},
     },
@@ -109,9 +109,7 @@ impl Operations for LinuxHost {
         tracing::info!(program = program.line(), "making a filesystem");
         self.runner.run(&program)?;
         // What mkfs wrote must be on the disk before the record says so.
-        File::open(&device.node)
-            .and_then(|file| file.sync_all())
-            .doing(|| format!("flush {}", device.node.display()))
+        flush(&device.node)
     }
 
     fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {
@@ -156,6 +154,40 @@ impl Operations for LinuxHost {
         }
     }
 
+    fn distinguish(&self, device: &Device, filesystem: Filesystem, own: Uuid) -> Result<(), Error> {
+        // ext4 does not care, and xfs is mounted without that check.
+        if filesystem != Filesystem::Btrfs {
+            return Ok(());
+        }
+        let doing = || format!("give the btrfs on {} an id of its own", device.node.display());
+        let mut file = File::options().read(true).write(true).open(&device.node).doing(doing)?;
+        btrfs_id::set(&mut file, device.bytes, own).doing(doing)
+    }
+
+    fn while_frozen(&self, at: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
+        freeze::while_frozen(&at.directory()?, PAUSE_LIMIT, &at.path().display().to_string(), work)
+    }
+
+    fn thaw(&self, mount: &Mount) -> Result<bool, Error> {
+        // Without it nothing is there to be thawed.
+        let Some(place) = Place::open(&mount.point)? else { return Ok(false) };
+        freeze::thaw(place.directory()?).doing(|| format!("thaw {}", mount.point.display()))
+    }
+
+    fn flush(&self, device: &Device) -> Result<(), Error> {
+        flush(&device.node)
+    }
+
+    fn ours<'a>(&self, mounts: &'a [Mount]) -> Vec<&'a Mount> {
+        let Ok(devices) = loops::all(|_| true) else { return Vec::new() };
+        let ours = devices.iter().filter(|device| device.name().starts_with(loops::MARK));
+        ours.filter_map(|device| {
+            let number = device.number();
+            mounts.iter().find(|mount| mount.carries == Carries::Filesystem { device: number, whole: true })
+        })
+        .collect()
+    }
+
     fn mount(
         &self,
         device: &Device,
@@ -163,7 +195,12 @@ impl Operations for LinuxHost {
         options: &[String],
         at: &Place,
     ) -> Result<(), Error> {
-        calls::mount_device(&device.node, filesystem, options, at)
+        let mut options = options.to_vec();
+        // A volume and its clones carry the same uuid and may be mounted side by side. The guard has compared it with the record.
+        if filesystem == Filesystem::Xfs {
+            options.push("nouuid".to_owned());
+        }
+        calls::mount_device(&device.node, filesystem, &options, at)
     }
 
     fn bind(&self, device: DeviceNumber, from: &Place, to: &Place, readonly: bool) -> Result<(), Error> {
@@ -252,6 +289,10 @@ impl LinuxHost {
             }
         }
     }
+}
+
+fn flush(node: &Path) -> Result<(), Error> {
+    File::open(node).and_then(|file| file.sync_all()).doing(|| format!("flush {}", node.display()))
 }
 
 fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Loop>, Error> {

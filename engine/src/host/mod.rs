@@ -61,6 +61,19 @@ pub(crate) trait Operations: Send + Sync + 'static {
     /// Grows a mounted filesystem to its device, unless it fills it already. Returns its size in bytes.
     fn grow_mounted(&self, device: &Device, filesystem: Filesystem, at: &Place) -> Result<u64, GrowError>;
 
+    /// Gives a copied filesystem an id of its own, where two with the same can't be mounted at once. It keeps the one it was made with
+    /// beside it, so a probe shows what it did before. May be repeated.
+    fn distinguish(&self, device: &Device, filesystem: Filesystem, own: Uuid) -> Result<(), Error>;
+
+    /// Runs something while the filesystem mounted at a place takes no writes. `false`: it thawed before the end.
+    fn while_frozen(&self, at: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
+    /// Ends a freeze that a process left; `false`: there is none.
+    fn thaw(&self, mount: &Mount) -> Result<bool, Error>;
+    /// Writes out what a raw block device's users wrote.
+    fn flush(&self, device: &Device) -> Result<(), Error>;
+    /// The mounts whose devices are ours, one of each filesystem.
+    fn ours<'a>(&self, mounts: &'a [Mount]) -> Vec<&'a Mount>;
+
     /// Mounts a device's filesystem at a place.
     fn mount(
         &self,

@@ -78,10 +78,12 @@ pub struct PoolUsage {
     pub available_bytes: u64,
     /// Bytes that the pool's volumes really take.
     pub used_bytes: u64,
-    /// Sum of the sizes of the pool's volumes.
+    /// Sum of the sizes of the pool's volumes and snapshots.
     pub promised_bytes: u64,
     /// Number of the pool's volumes.
     pub volumes: u64,
+    /// Number of the pool's snapshots.
+    pub snapshots: u64,
     /// The largest single volume that would be accepted now, in bytes.
     pub max_volume_bytes: u64,
     /// Whether images are read and written past the page cache; `false` where the filesystem below can't, `None` while unknown.

@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
+    time::Instant,
 };
 
 use rustix::{
@@ -22,7 +23,8 @@ use crate::{
     Error, PoolError, VolumeId, VolumeMode,
     error::Context,
     pool::{
-        Attached, Backend, Device, Pool, PoolConfig, Promised, Provisioning, Scanned,
+        Attached, Backend, Content, Device, PAUSE_LIMIT, Pause, Pool, PoolConfig, Promised, Provisioning,
+        Scanned, images,
         ledger::Ledger,
         loops::{self, Identity, Loop},
         record::Record,
@@ -33,9 +35,6 @@ use crate::{
 
 /// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below read before it writes.
 pub(crate) const FILESYSTEM_SECTOR: u32 = 4096;
-
-/// How much of an image's data is read to see whether it is all zeros, in bytes.
-const EMPTY_CHECK_LIMIT: u64 = 64 << 20;
 
 /// A directory of images.
 pub(crate) struct DirectoryPool {
@@ -118,17 +117,17 @@ impl DirectoryPool {
     }
 
     /// Gives an image its length, and its blocks where the pool is thick. Never shortens it.
-    fn lengthen(&self, image: &OwnedFd, record: &Record) -> Result<(), Error> {
+    fn lengthen(&self, image: impl AsFd, record: &Record) -> Result<(), Error> {
         let doing =
             || format!("make {} {} bytes long", self.image_path(&record.id).display(), record.size_bytes);
-        let length = u64::try_from(fs::fstat(image).doing(doing)?.st_size).unwrap_or(0);
+        let length = u64::try_from(fs::fstat(&image).doing(doing)?.st_size).unwrap_or(0);
         if length >= record.size_bytes {
             return Ok(());
         }
         let result = if self.thick {
-            fs::fallocate(image, FallocateFlags::empty(), 0, record.size_bytes)
+            fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
         } else {
-            fs::ftruncate(image, record.size_bytes)
+            fs::ftruncate(&image, record.size_bytes)
         };
         match result {
             Ok(()) => fs::fsync(image).doing(doing),
@@ -149,8 +148,75 @@ impl DirectoryPool {
         }
     }
 
+    fn new_image(&self, folder: &OwnedFd, id: &VolumeId) -> Result<OwnedFd, Error> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let image = fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR)
+            .doing(|| format!("make {}", self.image_path(id).display()))?;
+        // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs knows the flag; it shares
+        // blocks only between files that both have it.
+        if let Ok(flags) = fs::ioctl_getflags(&image) {
+            let _ = fs::ioctl_setflags(&image, flags | IFlags::NOCOW);
+        }
+        Ok(image)
+    }
+
+    /// Makes the image of `record` in a folder, with the content that the source's has at one moment.
+    fn copy_image(
+        &self,
+        folder: &OwnedFd,
+        record: &Record,
+        from: &File,
+        source: &Record,
+        pause: &dyn Pause,
+    ) -> Result<(), Error> {
+        let doing = || format!("copy {} to {}", source.id, self.image_path(&record.id).display());
+        let too_long = |by: &str, why: &str| Error::CopyNeedsPause {
+            id: source.id.clone(),
+            by: by.to_owned(),
+            reason: format!(
+                "the filesystem below pool {} can't share blocks, and {why}; stop the pods that use it and try again, or keep such \
+                 volumes in a pool on XFS or btrfs",
+                self.config.name
+            ),
+        };
+        let image = File::from(self.new_image(folder, &record.id)?);
+        let (mut shared, mut whole) = (false, true);
+        let still = pause.hold(&mut || {
+            shared = images::share(from, &image).map_err(|error| self.full_or(error, record, doing))?;
+            if shared {
+                return Ok(());
+            }
+            if let Some(by) = pause.user().filter(|_| source.mode == VolumeMode::Block) {
+                return Err(too_long(by, "a raw block device can't be held still"));
+            }
+            self.lengthen(&image, record)?;
+            let until = pause.user().map(|_| Instant::now() + PAUSE_LIMIT);
+            whole = images::copy_data(from, source.size_bytes, &image, until)
+                .map_err(|error| self.full_or(error, record, doing))?;
+            Ok(())
+        })?;
+        // While blocks are being shared writers wait, so that is one moment also where nothing holds them.
+        let one_moment = shared || (still && whole);
+        if !one_moment {
+            let by = pause.user().unwrap_or("another process");
+            return Err(too_long(by, &format!("copying takes longer than {} s", PAUSE_LIMIT.as_secs())));
+        }
+        self.lengthen(&image, record)?;
+        image.sync_all().doing(doing)
+    }
+
+    fn full_or(&self, error: io::Error, record: &Record, doing: impl FnOnce() -> String) -> Error {
+        let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if is(Errno::NOSPC) || is(Errno::DQUOT) {
+            let largest = self.disk().map_or(0, |disk| disk.free);
+            let pool = self.config.name.clone();
+            return Error::OutOfSpace { pool, requested: record.size_bytes, largest };
+        }
+        Error::Io { doing: doing(), source: error }
+    }
+
     /// An image shorter than its record lost data: growing it back would hide that.
-    fn check_length(&self, image: &OwnedFd, record: &Record) -> Result<(), Error> {
+    fn check_length(&self, image: impl AsFd, record: &Record) -> Result<(), Error> {
         let stat = fs::fstat(image).doing(|| format!("look at {}", self.image_path(&record.id).display()))?;
         if u64::try_from(stat.st_size).unwrap_or(0) >= record.size_bytes {
             return Ok(());
@@ -163,6 +229,20 @@ impl DirectoryPool {
 
     fn mark(&self) -> String {
         loops::mark(self.store.id, "")
+    }
+}
+
+/// A source that nothing can write to.
+struct Unused;
+
+impl Pause for Unused {
+    fn user(&self) -> Option<&str> {
+        None
+    }
+
+    fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
+        work()?;
+        Ok(true)
     }
 }
 
@@ -236,16 +316,49 @@ impl Pool for DirectoryPool {
 
     fn create(&self, record: &Record) -> Result<(), Error> {
         self.store.insert(record, |folder| {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let image = fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR)
-                .doing(|| format!("make {}", self.image_path(&record.id).display()))?;
-            // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs knows the flag.
-            if let Ok(flags) = fs::ioctl_getflags(&image) {
-                let _ = fs::ioctl_setflags(&image, flags | IFlags::NOCOW);
-            }
+            let image = self.new_image(folder, &record.id)?;
             self.lengthen(&image, record)
         })?;
         self.ledger.set(record);
+        Ok(())
+    }
+
+    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        let from = File::from(self.open_image(&source.id, OFlags::RDONLY)?);
+        self.check_length(&from, source)?;
+        self.store.insert(record, |folder| self.copy_image(folder, record, &from, source, pause))?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn content(&self, record: &Record) -> Result<Content, Error> {
+        let image = self.open_image(&record.id, OFlags::RDONLY)?;
+        self.check_length(&image, record)?;
+        Ok(Content { file: Some(File::from(image)), bytes: record.size_bytes })
+    }
+
+    fn fill(&self, record: &Record, source: &Record, content: Content) -> Result<(), Error> {
+        let doing = || format!("copy {} to {}", source.id, self.image_path(&record.id).display());
+        self.store.insert(record, |folder| {
+            let image = self.new_image(folder, &record.id)?;
+            self.lengthen(&image, record)?;
+            let image = File::from(image);
+            if let Some(file) = &content.file {
+                images::copy_data(file, content.bytes, &image, None)
+                    .map_err(|error| self.full_or(error, record, doing))?;
+            }
+            image.sync_all().doing(doing)
+        })?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        let from = File::from(self.open_image(&snapshot.id, OFlags::RDONLY)?);
+        self.check_length(&from, snapshot)?;
+        self.store.exchange(volume, |folder| self.copy_image(folder, volume, &from, snapshot, &Unused))?;
+        self.ledger.set(volume);
+        lock(&self.hints).remove(&volume.id);
         Ok(())
     }
 
@@ -275,7 +388,7 @@ impl Pool for DirectoryPool {
 
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
         let image = File::from(self.open_image(id, OFlags::RDONLY)?);
-        all_zeros(image).doing(|| format!("read {}", self.image_path(id).display()))
+        images::all_zeros(&image).doing(|| format!("read {}", self.image_path(id).display()))
     }
 
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
@@ -401,39 +514,4 @@ fn direct_io_alignment(folder: &OwnedFd) -> Option<u32> {
             .ok()?;
     let stat = fs::statx(&file, "", fs::AtFlags::EMPTY_PATH, fs::StatxFlags::DIOALIGN).ok()?;
     (stat.stx_dio_offset_align > 0).then_some(stat.stx_dio_offset_align)
-}
-
-/// Whether a file holds nothing but zeros. Its holes are skipped; more data than [`EMPTY_CHECK_LIMIT`] counts as data unread.
-fn all_zeros(mut file: File) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    let (mut at, mut read) = (0, 0);
-    let mut buffer = vec![0; 1 << 20];
-    while at < length {
-        let start = match fs::seek(&file, fs::SeekFrom::Data(at)) {
-            Ok(start) => start,
-            // No data after this.
-            Err(Errno::NXIO) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        };
-        let end = fs::seek(&file, fs::SeekFrom::Hole(start))?;
-        file.seek(SeekFrom::Start(start))?;
-        let mut left = end.saturating_sub(start);
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let got = file.read(&mut buffer[..want])?;
-            if got == 0 {
-                break;
-            }
-            if buffer[..got].iter().any(|&byte| byte != 0) {
-                return Ok(false);
-            }
-            left -= u64::try_from(got).expect("a length fits");
-            read += u64::try_from(got).expect("a length fits");
-            if read > EMPTY_CHECK_LIMIT {
-                return Ok(false);
-            }
-        }
-        at = end.max(start + 1);
-    }
-    Ok(true)
 }

@@ -24,38 +24,56 @@ pub(crate) struct ImageSize {
     pub(crate) length: u64,
 }
 
-/// Sizes of all volumes of a pool, in bytes.
+/// What one volume or snapshot counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    /// Bytes promised.
+    size: u64,
+    snapshot: bool,
+    /// Whether it began as a copy of another image of the pool, with which it may share blocks.
+    copy: bool,
+}
+
+impl Entry {
+    fn of(record: &Record) -> Self {
+        let snapshot = record.role.is_some();
+        let copy = snapshot || record.origin.is_some() || record.restore.is_some();
+        Self { size: record.size_bytes, snapshot, copy }
+    }
+}
+
+/// All volumes and snapshots of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    sizes: BTreeMap<VolumeId, u64>,
+    known: BTreeMap<VolumeId, Entry>,
     /// Scans under way.
     scans: u32,
     /// What changed since the first of them began, which they may have seen or not; `None`: removed.
-    meanwhile: BTreeMap<VolumeId, Option<u64>>,
+    meanwhile: BTreeMap<VolumeId, Option<Entry>>,
 }
 
 impl Entries {
-    fn change(&mut self, id: &VolumeId, size: Option<u64>) {
-        match size {
-            Some(size) => self.sizes.insert(id.clone(), size),
-            None => self.sizes.remove(id),
+    fn change(&mut self, id: &VolumeId, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => self.known.insert(id.clone(), entry),
+            None => self.known.remove(id),
         };
         if self.scans > 0 {
-            self.meanwhile.insert(id.clone(), size);
+            self.meanwhile.insert(id.clone(), entry);
         }
     }
 
     /// Ends a scan, with what it found where it came to its end.
-    fn scanned(&mut self, found: Option<BTreeMap<VolumeId, u64>>) {
+    fn scanned(&mut self, found: Option<BTreeMap<VolumeId, Entry>>) {
         if let Some(found) = found {
-            self.sizes = found;
-            for (id, size) in &self.meanwhile {
-                match size {
-                    Some(size) => self.sizes.insert(id.clone(), *size),
-                    None => self.sizes.remove(id),
+            self.known = found;
+            for (id, entry) in &self.meanwhile {
+                match entry {
+                    Some(entry) => self.known.insert(id.clone(), *entry),
+                    None => self.known.remove(id),
                 };
             }
         }
@@ -68,20 +86,26 @@ impl Entries {
 
 impl Ledger {
     pub(crate) fn set(&self, record: &Record) {
-        self.entries().change(&record.id, Some(record.size_bytes));
+        self.entries().change(&record.id, Some(Entry::of(record)));
     }
 
     pub(crate) fn remove(&self, id: &VolumeId) {
         self.entries().change(id, None);
     }
 
-    /// The sums.
+    /// The sums. A copy's blocks are taken for its source's, which counts them: free space that is really there may so be overlooked, but
+    /// none is offered twice.
     pub(crate) fn promised(&self, allocated: impl Fn(&VolumeId) -> u64) -> Promised {
-        let sizes = self.entries().sizes.clone();
+        let known = self.entries().known.clone();
+        let count = |snapshot| {
+            let count = known.values().filter(|entry| entry.snapshot == snapshot).count();
+            u64::try_from(count).expect("a count fits")
+        };
         Promised {
-            volumes: u64::try_from(sizes.len()).expect("a count fits"),
-            bytes: sizes.values().sum(),
-            allocated: sizes.keys().map(allocated).sum(),
+            volumes: count(false),
+            snapshots: count(true),
+            bytes: known.values().map(|entry| entry.size).sum(),
+            allocated: known.iter().filter(|(_, entry)| !entry.copy).map(|(id, _)| allocated(id)).sum(),
         }
     }
 
@@ -102,9 +126,9 @@ impl Ledger {
     fn read(
         store: &Store,
         image: impl Fn(&VolumeId, Option<&Record>) -> Option<ImageSize>,
-    ) -> io::Result<(Vec<Scanned>, BTreeMap<VolumeId, u64>)> {
+    ) -> io::Result<(Vec<Scanned>, BTreeMap<VolumeId, Entry>)> {
         let (ids, others) = store.ids()?;
-        let (mut found, mut sizes) = (Vec::with_capacity(ids.len()), BTreeMap::new());
+        let (mut found, mut known) = (Vec::with_capacity(ids.len()), BTreeMap::new());
         for id in ids {
             let record = match store.load(&id) {
                 Ok(None) => continue,
@@ -115,7 +139,8 @@ impl Ledger {
             let record = record.and_then(|record| sound(store, record, size));
             let size = size.unwrap_or_default();
             // A broken volume's image still takes its place.
-            sizes.insert(id.clone(), record.as_ref().map_or(size.length, |record| record.size_bytes));
+            let broken = Entry { size: size.length, snapshot: false, copy: false };
+            known.insert(id.clone(), record.as_ref().map_or(broken, Entry::of));
             found.push(Scanned { id: Some(id), allocated: size.allocated, record });
         }
         for name in others {
@@ -123,12 +148,12 @@ impl Ledger {
             let record = Err(Broken { file, reason: "the name is not a volume id".to_owned() });
             found.push(Scanned { id: None, allocated: 0, record });
         }
-        Ok((found, sizes))
+        Ok((found, known))
     }
 
     /// Whether a volume was there when last looked: a hint where to look first.
     pub(crate) fn holds(&self, id: &VolumeId) -> bool {
-        self.entries().sizes.contains_key(id)
+        self.entries().known.contains_key(id)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -156,18 +181,32 @@ mod tests {
     #[test]
     fn what_changes_beside_a_scan_is_neither_forgotten_nor_brought_back() {
         let id = |name: &str| name.parse::<VolumeId>().unwrap();
+        let entry = |size| Entry { size, snapshot: false, copy: false };
         let mut entries = Entries::default();
-        entries.change(&id("old"), Some(1));
-        entries.change(&id("gone"), Some(2));
+        entries.change(&id("old"), Some(entry(1)));
+        entries.change(&id("gone"), Some(entry(2)));
         entries.scans += 1;
         // The scan has read "gone" and not yet "new" when both change.
-        entries.change(&id("new"), Some(4));
+        entries.change(&id("new"), Some(entry(4)));
         entries.change(&id("gone"), None);
-        entries.scanned(Some([(id("old"), 1), (id("gone"), 2), (id("found"), 8)].into()));
-        assert_eq!(entries.sizes, [(id("old"), 1), (id("new"), 4), (id("found"), 8)].into());
+        entries.scanned(Some([("old", 1), ("gone", 2), ("found", 8)].map(|(n, s)| (id(n), entry(s))).into()));
+        assert_eq!(
+            entries.known,
+            [("old", 1), ("new", 4), ("found", 8)].map(|(n, s)| (id(n), entry(s))).into()
+        );
         assert!(entries.meanwhile.is_empty());
         entries.scans += 1;
         entries.scanned(None);
-        assert_eq!(entries.sizes.len(), 3, "a scan that failed changes nothing");
+        assert_eq!(entries.known.len(), 3, "a scan that failed changes nothing");
+    }
+
+    #[test]
+    fn blocks_that_a_copy_shares_are_counted_once_and_its_promise_in_full() {
+        let ledger = Ledger::default();
+        let entries = [("volume", false, false), ("snapshot", true, true), ("clone", false, true)];
+        for (name, snapshot, copy) in entries {
+            ledger.entries().change(&name.parse().unwrap(), Some(Entry { size: 10, snapshot, copy }));
+        }
+        assert_eq!(ledger.promised(|_| 4), Promised { volumes: 2, snapshots: 1, bytes: 30, allocated: 4 });
     }
 }

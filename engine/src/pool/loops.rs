@@ -25,7 +25,7 @@ use crate::{
 const ATTEMPTS: u32 = 64;
 
 /// What the names of our devices start with; the pool's first digits follow.
-const MARK: &str = "tierce:";
+pub(crate) const MARK: &str = "tierce:";
 const POOL_DIGITS: usize = 8;
 /// How many bytes of a device's name the kernel keeps (`LO_NAME_SIZE` of `linux/loop.h`, less the NUL).
 const NAME_BYTES: usize = 63;

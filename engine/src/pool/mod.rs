@@ -2,13 +2,14 @@
 
 pub(crate) mod config;
 pub(crate) mod directory;
+pub(crate) mod images;
 pub(crate) mod ledger;
 pub(crate) mod loops;
 pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod store;
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use config::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
 
@@ -42,6 +43,27 @@ pub(crate) struct Attached {
     pub(crate) autoclear: bool,
 }
 
+/// How long a mounted filesystem is held still at most. A process of its own thaws it then, also when we are gone.
+pub(crate) const PAUSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Holds a volume still while its content is copied.
+pub(crate) trait Pause {
+    /// Where the volume is in use; `None`: nobody can write to it during the call.
+    fn user(&self) -> Option<&str>;
+
+    /// Runs `work` with everything written before on the device, and the mounted filesystem frozen. `false`: somebody may have written
+    /// meanwhile, because it took longer than [`PAUSE_LIMIT`] or because it is a raw block device, which can't be held.
+    fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
+}
+
+/// The content of a volume or snapshot that nobody writes to.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// An image or a device; `None`: a simulated one has no bytes.
+    pub(crate) file: Option<File>,
+    pub(crate) bytes: u64,
+}
+
 /// One volume found by a scan.
 #[derive(Debug)]
 pub(crate) struct Scanned {
@@ -55,9 +77,10 @@ pub(crate) struct Scanned {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Promised {
     pub(crate) volumes: u64,
-    /// Sum of sizes.
+    pub(crate) snapshots: u64,
+    /// Sum of the sizes of both.
     pub(crate) bytes: u64,
-    /// Sum of what images take.
+    /// Sum of what images take, blocks that several share counted once at most.
     pub(crate) allocated: u64,
 }
 
@@ -91,6 +114,20 @@ pub(crate) trait Pool: Send + Sync {
     fn block_sector_bytes(&self) -> u32;
     /// Makes a volume.
     fn create(&self, record: &Record) -> Result<(), Error>;
+    /// Makes a snapshot, or a volume at least as large as `source`, with the content that `source`, which lies in this pool, has at one
+    /// moment of the call. A crash leaves all of it or none.
+    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error>;
+    /// The content of a volume or snapshot, for a copy into another pool.
+    fn content(&self, record: &Record) -> Result<Content, Error>;
+    /// Makes a volume with that content, `source`'s, which lies in another pool. A crash leaves all of it or none.
+    fn fill(&self, record: &Record, source: &Record, content: Content) -> Result<(), Error>;
+    /// Gives a volume that is not attached the content of a snapshot, which stays, and then the given record. A crash leaves the volume
+    /// with its record of before, and either content: the same call brings it to its end.
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error>;
+    /// Why a snapshot's content is lost; `None`: it is whole. Images never lose it.
+    fn damage(&self, _snapshot: &Record) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
     /// Makes image and device at least as large as the record says. Call it before the larger record is saved: an image that is shorter
     /// than its record counts as damaged.
     fn resize(&self, record: &Record) -> Result<(), Error>;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Owner, VolumeId, VolumeInfo, VolumeMode};
+use crate::{Owner, SnapshotInfo, VolumeId, VolumeInfo, VolumeMode};
 
 /// The version this code writes, and the only one it reads.
 const VERSION: u32 = 1;
@@ -48,9 +48,56 @@ pub(crate) struct Record {
     pub(crate) owner: Option<Owner>,
     pub(crate) mount_options: Vec<String>,
     pub(crate) created_at: Timestamp,
+    // What follows came later. Left out where it is `None`, so that records written before keep their checksum.
+    /// `None`: a volume. A snapshot is never attached, staged or grown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<SnapshotOf>,
+    /// Where the content of a volume came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
+    /// The last restore in place, under way or done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restore: Option<Restore>,
+}
+
+/// What makes a record a snapshot's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapshotOf {
+    /// The volume it was taken of, which may be gone.
+    pub(crate) volume: VolumeId,
+    pub(crate) taken_at: Timestamp,
+}
+
+/// Where a volume's first content came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Origin {
+    /// The snapshot or volume, which may be gone.
+    pub(crate) id: VolumeId,
+    pub(crate) snapshot: bool,
+    /// The filesystem's own id, where two with the same can't be mounted at once (btrfs). `Format` keeps the one of the mkfs.
+    pub(crate) uuid: Uuid,
+}
+
+/// A restore in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restore {
+    /// The snapshot whose content the volume gets.
+    pub(crate) snapshot: VolumeId,
+    /// The snapshot of the content before; also tells one restore from another.
+    pub(crate) safety: VolumeId,
+    /// `false`: the volume's content may still be the old one, and nobody may use it before it is the new one.
+    pub(crate) done: bool,
 }
 
 impl Record {
+    /// A restore that was begun and must come to its end before anybody uses the volume.
+    pub(crate) fn restoring(&self) -> Option<&Restore> {
+        self.restore.as_ref().filter(|restore| !restore.done)
+    }
+
     /// Where a raw block volume is staged, as long as that path exists: its owner removes it after the last unstage, also after one that
     /// could not reach this record.
     pub(crate) fn staged(&self) -> Option<&str> {
@@ -70,7 +117,29 @@ impl Record {
             label: self.label.clone(),
             owner: self.owner.clone(),
             mount_options: self.mount_options.clone(),
+            source: self.origin.as_ref().map(|origin| origin.id.clone()),
         }
+    }
+
+    /// The same for a snapshot; `None`: it is a volume's.
+    pub(crate) fn snapshot_info(
+        &self,
+        pool: &str,
+        allocated_bytes: u64,
+        valid: bool,
+    ) -> Option<SnapshotInfo> {
+        let role = self.role.as_ref()?;
+        Some(SnapshotInfo {
+            id: self.id.clone(),
+            pool: pool.to_owned(),
+            source: role.volume.clone(),
+            size_bytes: self.size_bytes,
+            allocated_bytes,
+            mode: self.mode,
+            taken_at: role.taken_at,
+            owner: self.owner.clone(),
+            valid,
+        })
     }
 }
 
@@ -116,9 +185,12 @@ pub(crate) fn decode(id: &VolumeId, bytes: &[u8]) -> Result<Record, String> {
 }
 
 fn checksum(record: &Record) -> String {
+    hex_sum(&serde_json::to_vec(record).expect("a record has only text keys"))
+}
+
+fn hex_sum(bytes: &[u8]) -> String {
     use std::fmt::Write;
 
-    let bytes = serde_json::to_vec(record).expect("a record has only text keys");
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a String never fails");
         text
@@ -145,7 +217,21 @@ mod tests {
             owner: Some(Owner { namespace: "n".to_owned(), name: "d".to_owned(), uid: "u".to_owned() }),
             mount_options: vec!["noatime".to_owned()],
             created_at: Timestamp::UNIX_EPOCH,
+            role: None,
+            origin: None,
+            restore: None,
         }
+    }
+
+    #[test]
+    fn a_record_written_before_there_were_snapshots_is_still_sound() {
+        let text = r#"{"version":1,"volume":{"id":"pvc-1","size_bytes":4096,"mode":"block","sector_bytes":512,"format":"never",
+            "used":false,"staged_at":null,"label":"","owner":null,"mount_options":[],"created_at":"1970-01-01T00:00:00Z"},
+            "sha256":"SUM"}"#;
+        let compact = r#"{"id":"pvc-1","size_bytes":4096,"mode":"block","sector_bytes":512,"format":"never","used":false,"staged_at":null,"label":"","owner":null,"mount_options":[],"created_at":"1970-01-01T00:00:00Z"}"#;
+        let text = text.replace("SUM", &hex_sum(compact.as_bytes()));
+        let read = decode(&"pvc-1".parse().unwrap(), text.as_bytes()).unwrap();
+        assert_eq!((read.role, read.origin, read.restore), (None, None, None));
     }
 
     #[test]
@@ -154,7 +240,11 @@ mod tests {
         other.mode = VolumeMode::Block;
         other.format = Format::Never;
         other.owner = None;
-        for record in [record(), other] {
+        let mut copy = record();
+        copy.role = Some(SnapshotOf { volume: copy.id.clone(), taken_at: Timestamp::UNIX_EPOCH });
+        copy.origin = Some(Origin { id: copy.id.clone(), snapshot: true, uuid: Uuid::from_u128(2) });
+        copy.restore = Some(Restore { snapshot: copy.id.clone(), safety: copy.id.clone(), done: false });
+        for record in [record(), other, copy] {
             assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record);
         }
     }

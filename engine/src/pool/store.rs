@@ -4,7 +4,7 @@
 //! pool.json                     the pool's own id
 //! volumes/<id>/record.json      one volume
 //! volumes/<id>/data.img
-//! new/<id>.<n>/                 a volume being made; renamed into volumes/ when it is whole
+//! new/<id>.<n>/                 a volume being made; renamed into volumes/ when it is whole (or exchanged with the one that is there)
 //! trash/<id>.<n>/               a deleted volume whose blocks are still being freed
 //! ```
 //! A volume appears and disappears by one rename, so a crash leaves either all of it or none; what lies in `new` and `trash` was never
@@ -230,6 +230,29 @@ impl Store {
         made
     }
 
+    /// Replaces a volume's record and all the rest by one rename; the old goes to the trash. A crash leaves the old or the new.
+    pub(crate) fn exchange(
+        &self,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = unique(&record.id);
+        let doing = || format!("replace {}", self.path_of(&record.id, "").display());
+        fs::mkdirat(&self.new, &name, FOLDER_MODE).doing(doing)?;
+        let exchanged = self.fill_folder(&name, record, fill).and_then(|()| {
+            let flags = RenameFlags::EXCHANGE;
+            fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags).doing(doing)
+        });
+        if exchanged.is_err() {
+            let _ = remove_folder(&self.new, &name);
+            return exchanged;
+        }
+        self.sync(&self.volumes).doing(doing)?;
+        self.sync(&self.new).doing(doing)?;
+        // A crash before this leaves the old one in `new`, where the next sweep finds it too.
+        fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE).doing(doing)
+    }
+
     fn fill_folder(
         &self,
         name: &str,
@@ -423,6 +446,9 @@ mod tests {
             owner: None,
             mount_options: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
+            role: None,
+            origin: None,
+            restore: None,
         }
     }
 

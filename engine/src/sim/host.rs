@@ -60,6 +60,7 @@ impl Operations for SimHost {
             uuid: new.uuid,
             label: new.filesystem.label(new.label),
             bytes: device.bytes,
+            text: String::new(),
         };
         self.state.change("make a filesystem", |tables| {
             if let Some(id) = tables.volume(device.number).cloned() {
@@ -75,6 +76,26 @@ impl Operations for SimHost {
     fn grow_mounted(&self, device: &Device, _: Filesystem, _: &Place) -> Result<u64, GrowError> {
         self.grow(device).map_err(GrowError::Failed)?;
         Ok(device.bytes)
+    }
+
+    fn distinguish(&self, _: &Device, _: Filesystem, _: Uuid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn while_frozen(&self, _: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
+        work().map(|()| true)
+    }
+
+    fn thaw(&self, _: &Mount) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn flush(&self, _: &Device) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn ours<'a>(&self, mounts: &'a [Mount]) -> Vec<&'a Mount> {
+        mounts.iter().collect()
     }
 
     fn mount(&self, device: &Device, filesystem: Filesystem, _: &[String], at: &Place) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use state::State;
 
-use crate::{Error, error::Context};
+use crate::{Error, VolumeId, error::Context};
 
 /// How the simulated host behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub struct SimConfig {
 
 /// A simulated host.
 ///
-/// What it does not simulate: data (a published directory is empty, and its own), programs that fail, filesystems that refuse to grow.
+/// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for them), programs that fail,
+/// filesystems that refuse to grow.
 pub struct SimHost {
     capacity_bytes: u64,
     state: Arc<State>,
@@ -39,6 +40,22 @@ impl SimHost {
         std::fs::create_dir_all(&config.state).doing(doing)?;
         let state = State::open(config.state.join("host.json")).doing(doing)?;
         Ok(Self { capacity_bytes: config.capacity_bytes, state: Arc::new(state) })
+    }
+
+    /// Stands for somebody who writes to a volume's filesystem and calls fsync.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it has none; [`Error::Io`] when the state can't be written.
+    pub fn write(&self, id: &VolumeId, text: &str) -> Result<(), Error> {
+        let written = self.state.change("write", |tables| {
+            tables.filesystems.get_mut(id).map(|found| text.clone_into(&mut found.text))
+        })?;
+        written.ok_or_else(|| Error::NotFound { id: id.clone() })
+    }
+
+    /// What was written last to a volume's filesystem, or to the one it was copied from; `None`: it has none.
+    pub fn read(&self, id: &VolumeId) -> Option<String> {
+        self.state.look(|tables| tables.filesystems.get(id).map(|found| found.text.clone()))
     }
 
     /// Loses what a kernel loses when the machine is switched off: mounts and attached devices.

@@ -1,6 +1,6 @@
 //! A simulated pool: the real folder layout and records, without images.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::{
     Error, PoolError, VolumeId, VolumeMode,
     mount::table::{DeviceNumber, user_of},
     pool::{
-        Attached, Backend, Device, Pool, PoolConfig, Promised, Scanned,
+        Attached, Backend, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned,
         ledger::{ImageSize, Ledger},
         record::Record,
         space::Disk,
@@ -120,8 +120,46 @@ impl Pool for SimPool {
     }
 
     fn create(&self, record: &Record) -> Result<(), Error> {
-        self.store.insert(record, |_| Ok(()))?;
+        // A crash in the middle of a deletion may have left something of an older volume.
+        let clear = |_: &OwnedFd| self.state.change("create", |tables| tables.forget(&record.id));
+        self.store.insert(record, clear)?;
         self.ledger.set(record);
+        Ok(())
+    }
+
+    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        let copy = || {
+            self.state.change("copy", |tables| {
+                tables.forget(&record.id);
+                tables.copy(&source.id, &record.id);
+            })
+        };
+        self.store.insert(record, |_| pause.hold(&mut || copy()).map(drop))?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn content(&self, record: &Record) -> Result<Content, Error> {
+        Ok(Content { file: None, bytes: record.size_bytes })
+    }
+
+    fn fill(&self, record: &Record, source: &Record, _: Content) -> Result<(), Error> {
+        let copy = |_: &OwnedFd| {
+            self.state.change("copy", |tables| {
+                tables.forget(&record.id);
+                tables.copy(&source.id, &record.id);
+            })
+        };
+        self.store.insert(record, copy)?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        let copy =
+            |_: &OwnedFd| self.state.change("roll back", |tables| tables.copy(&snapshot.id, &volume.id));
+        self.store.exchange(volume, copy)?;
+        self.ledger.set(volume);
         Ok(())
     }
 

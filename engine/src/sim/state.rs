@@ -26,6 +26,9 @@ pub(super) struct SimFilesystem {
     pub(super) uuid: Uuid,
     pub(super) label: String,
     pub(super) bytes: u64,
+    /// What stands for all files in it.
+    #[serde(default)]
+    pub(super) text: String,
 }
 
 /// Everything that would be the kernel's or the disk's.
@@ -68,6 +71,14 @@ impl Tables {
         mount.id = self.next_mount;
         mount.parent = crate::mount::table::top_at(&self.mounts, &mount.point).map_or(0, |top| top.id);
         self.mounts.push(mount);
+    }
+
+    /// Gives a volume the content of another one.
+    pub(super) fn copy(&mut self, from: &VolumeId, to: &VolumeId) {
+        match self.filesystems.get(from).cloned() {
+            Some(found) => self.filesystems.insert(to.clone(), found),
+            None => self.filesystems.remove(to),
+        };
     }
 
     /// Forgets a deleted volume.

@@ -318,6 +318,7 @@ pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
         label: "my-label".to_owned(),
         owner: None,
         mount_options: Vec::new(),
+        source: None,
     }
 }
 

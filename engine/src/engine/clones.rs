@@ -1,0 +1,116 @@
+//! Volumes that begin with the content of a snapshot or of another volume.
+//!
+//! In the same pool a clone is made as a snapshot is (see there), with a volume's record. In another pool of the node its bytes are copied
+//! into a volume that is made aside; it appears by one step when it is whole. A crash before that leaves remains that the next recovery
+//! removes, and the repeated call begins anew. The source can't be deleted, staged or changed meanwhile.
+//!
+//! A clone carries its source's filesystem with the same uuid, and the record says so: it is never formatted. What would keep two such
+//! filesystems from being mounted at once is settled at each stage. A larger clone's filesystem grows there too.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::core::{Core, Located};
+use crate::{
+    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    pool::{
+        Pause, Pool,
+        record::{Origin, Record},
+    },
+};
+
+impl Core {
+    pub(super) fn create_from(
+        &self,
+        pool: Arc<dyn Pool>,
+        spec: &VolumeSpec,
+        size_bytes: u64,
+        from: &VolumeId,
+    ) -> Result<Change<VolumeInfo>, Error> {
+        let id = &spec.id;
+        let found = self
+            .find_entry(from)?
+            .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: from.clone() })?;
+        let source = self.settled(found)?;
+        check_content(id, spec.mode, size_bytes, &source)?;
+        let record = Record {
+            id: id.clone(),
+            size_bytes,
+            used: false,
+            staged_at: None,
+            label: spec.label.clone(),
+            owner: spec.owner.clone(),
+            mount_options: spec.mount_options.clone(),
+            created_at: Timestamp::now(),
+            role: None,
+            origin: Some(Origin {
+                id: from.clone(),
+                snapshot: source.record.role.is_some(),
+                uuid: Uuid::new_v4(),
+            }),
+            restore: None,
+            ..source.record.clone()
+        };
+        let _reading = self.reading(from, id);
+        if pool.id() == source.pool.id() {
+            self.copy_here(&source, &record)?;
+        } else {
+            self.copy_over(&source, pool.as_ref(), &record)?;
+        }
+        Ok(Change::Created(Located { pool, record }.info()))
+    }
+
+    fn copy_over(&self, source: &Located, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+        if let Some(by) = self.source(source)?.user() {
+            return Err(Error::CopyNeedsPause {
+                id: source.record.id.clone(),
+                by: by.to_owned(),
+                reason: format!(
+                    "its content is to go to another pool, {}; take a snapshot and make the volume from that",
+                    pool.config().name
+                ),
+            });
+        }
+        tracing::info!(volume = %record.id, from = %source.record.id, pool = pool.config().name, "copying between pools");
+        self.with_room(pool, 0, record.size_bytes, || {
+            pool.fill(record, &source.record, source.pool.content(&source.record)?)
+        })
+    }
+}
+
+/// Whether a volume of that mode and size can take that content.
+pub(super) fn check_content(
+    id: &VolumeId,
+    mode: VolumeMode,
+    size_bytes: u64,
+    source: &Located,
+) -> Result<(), Error> {
+    let Located { pool, record } = source;
+    let from = || record.id.clone();
+    if record.role.is_some()
+        && let Some(reason) = pool.damage(record)?
+    {
+        return Err(Error::SnapshotInvalid { id: from(), reason });
+    }
+    // A filesystem that somebody wrote byte by byte to a raw block device is not for the kernel to mount.
+    if record.mode != mode {
+        return Err(Error::SourceMismatch {
+            id: id.clone(),
+            from: from(),
+            field: "mode",
+            existing: record.mode.to_string(),
+            requested: mode.to_string(),
+        });
+    }
+    if size_bytes < record.size_bytes {
+        return Err(Error::SourceTooLarge {
+            id: id.clone(),
+            from: from(),
+            existing: record.size_bytes,
+            requested: size_bytes,
+        });
+    }
+    Ok(())
+}

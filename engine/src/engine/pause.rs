@@ -1,0 +1,82 @@
+//! Holding a volume still while its content is copied.
+
+use std::{path::PathBuf, thread};
+
+use super::{
+    core::{Core, Located},
+    volumes::{RELEASE_ATTEMPTS, RELEASE_PAUSE},
+};
+use crate::{
+    Error, VolumeMode,
+    host::Host,
+    mount::{place::Place, table},
+    pool::{Device, Pause},
+};
+
+/// How a volume is in use.
+enum Use {
+    /// Not at all: whoever holds its lock is alone with it.
+    Nowhere,
+    Mounted(Place),
+    /// As a raw block device, open to anybody it was published to.
+    Device(Device),
+}
+
+/// A volume while it is copied.
+pub(super) struct Source<'a> {
+    host: &'a dyn Host,
+    used: Use,
+    user: Option<String>,
+}
+
+impl Core {
+    /// Finds out what it takes to hold a volume (or snapshot) still. The caller holds its lock.
+    pub(super) fn source<'a>(&'a self, found: &Located) -> Result<Source<'a>, Error> {
+        let host = self.host.as_ref();
+        let source = |used, user| Ok(Source { host, used, user });
+        let Located { pool, record } = found;
+        let mut last = PathBuf::new();
+        for attempt in 0..=RELEASE_ATTEMPTS {
+            let Some(device) = pool.device(record)? else { return source(Use::Nowhere, None) };
+            let mounts = self.host.mounts()?;
+            if record.mode == VolumeMode::Block {
+                let user = table::user_of(&mounts, device.number).map(|mount| mount.point.clone());
+                let user = user.unwrap_or_else(|| device.node.clone()).display().to_string();
+                return source(Use::Device(device), Some(user));
+            }
+            if let Some(mount) = table::user_of(&mounts, device.number) {
+                let user = mount.point.display().to_string();
+                let place = Place::open(&mount.point)?.ok_or_else(|| Error::InUse {
+                    id: record.id.clone(),
+                    by: format!("{user}, which can't be reached"),
+                })?;
+                return source(Use::Mounted(place), Some(user));
+            }
+            last.clone_from(&device.node);
+            // The kernel detaches a device a moment after its last mount went.
+            drop(device);
+            if attempt < RELEASE_ATTEMPTS {
+                thread::sleep(RELEASE_PAUSE);
+            }
+        }
+        let by = format!("{}: a process or another mount namespace still has it open", last.display());
+        Err(Error::InUse { id: record.id.clone(), by })
+    }
+}
+
+impl Pause for Source<'_> {
+    fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
+        match &self.used {
+            Use::Nowhere => work().map(|()| true),
+            Use::Mounted(place) => self.host.while_frozen(place, work),
+            Use::Device(device) => {
+                self.host.flush(device)?;
+                work().map(|()| false)
+            }
+        }
+    }
+}

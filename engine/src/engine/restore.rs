@@ -1,0 +1,134 @@
+//! Restore in place: a volume goes back to the content of one of its snapshots and keeps its id, its size and all who speak of it.
+//!
+//! 1. The volume must not be in use, and the snapshot must be one of its own that fits.
+//! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of before is kept). From here on the
+//!    volume can't be used before the restore is through: whoever wants to (a stage, a snapshot, a growth) carries it to its end first.
+//! 3. The content of before is kept as a snapshot, the *safety*. If that fails, the record is put back and nothing has happened.
+//! 4. The pool exchanges the content, and with it the record, which now says: done.
+//!
+//! A crash before (2) leaves everything as it was; after (2) or (3) the record says what is left to do, and the same steps are
+//! repeated, since each finds what it made before; after (4) the repeated call finds it done. The safety's id tells one restore from
+//! another: as long as it is remembered, by the record or by the safety itself, the restore is not done a second time.
+
+use super::{
+    clones::check_content,
+    core::{Core, Located},
+    snapshots::snapshot_record,
+};
+use crate::{
+    Change, Error, VolumeId,
+    pool::record::{Record, Restore},
+};
+
+impl Core {
+    pub(super) fn restore(
+        &self,
+        id: &VolumeId,
+        snapshot: &VolumeId,
+        safety: &VolumeId,
+    ) -> Result<Change<()>, Error> {
+        if id == snapshot || id == safety || snapshot == safety {
+            return Err(Error::InvalidArgument(format!(
+                "a restore needs three ids: of volume {id}, of the snapshot ({snapshot}), and of the safety snapshot ({safety})"
+            )));
+        }
+        let mut found = self.find(id)?;
+        let same = found.record.restore.as_ref().filter(|restore| restore.safety == *safety);
+        match same {
+            Some(restore) if restore.snapshot != *snapshot => {
+                return Err(Error::Conflict {
+                    id: safety.clone(),
+                    field: "snapshot to restore",
+                    existing: restore.snapshot.to_string(),
+                    requested: snapshot.to_string(),
+                });
+            }
+            Some(restore) if restore.done => return Ok(Change::Unchanged(())),
+            Some(_) => {}
+            None => {
+                // One of another id comes to its end first.
+                found = self.settled(found)?;
+                if let Some(kept) = self.find_entry(safety)? {
+                    return kept_before(&kept, id);
+                }
+                self.check_restore(&found, snapshot)?;
+                self.check_unused(found.pool.as_ref(), &found.record)?;
+                found.record.restore =
+                    Some(Restore { snapshot: snapshot.clone(), safety: safety.clone(), done: false });
+                found.pool.save(&found.record)?;
+            }
+        }
+        self.settled(found)?;
+        Ok(Change::Created(()))
+    }
+
+    /// Whether the volume can take that snapshot's content.
+    fn check_restore(&self, volume: &Located, snapshot: &VolumeId) -> Result<(), Error> {
+        let id = &volume.record.id;
+        let source = self
+            .find_entry(snapshot)?
+            .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: snapshot.clone() })?;
+        let mismatch = |field, existing: &str, requested: &str| {
+            Err(Error::SourceMismatch {
+                id: id.clone(),
+                from: snapshot.clone(),
+                field,
+                existing: existing.to_owned(),
+                requested: requested.to_owned(),
+            })
+        };
+        let Some(role) = &source.record.role else { return mismatch("kind", "a volume", "a snapshot") };
+        if role.volume != *id {
+            return mismatch("volume", role.volume.as_str(), id.as_str());
+        }
+        if source.pool.id() != volume.pool.id() {
+            return mismatch("pool", &source.pool.config().name, &volume.pool.config().name);
+        }
+        check_content(id, volume.record.mode, volume.record.size_bytes, &source)
+    }
+
+    /// The volume (or snapshot) as it may be used: a restore that was begun is carried to its end.
+    pub(super) fn settled(&self, found: Located) -> Result<Located, Error> {
+        let Some(restore) = found.record.restoring().cloned() else { return Ok(found) };
+        let id = found.record.id.clone();
+        self.check_unused(found.pool.as_ref(), &found.record)?;
+        if let Some(kept) = self.find_entry(&restore.safety)? {
+            kept_before(&kept, &id)?;
+        } else {
+            let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record));
+            if kept.is_err() {
+                // Nothing has happened yet, and a volume that can be used is better than one that waits for room.
+                found.pool.save(&Record { restore: None, ..found.record.clone() })?;
+            }
+            kept?;
+        }
+        let source = self
+            .find_entry(&restore.snapshot)?
+            .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.snapshot.clone() })?;
+        let record = Record {
+            // What is on the disk comes from the snapshot, what was said about the volume stays.
+            sector_bytes: source.record.sector_bytes,
+            format: source.record.format.clone(),
+            restore: Some(Restore { done: true, ..restore }),
+            staged_at: None,
+            ..found.record
+        };
+        found.pool.roll_back(&record, &source.record)?;
+        tracing::info!(volume = %id, snapshot = %source.record.id, "restored in place");
+        Ok(Located { pool: found.pool, record })
+    }
+}
+
+/// The answer where the safety snapshot exists already.
+fn kept_before(kept: &Located, volume: &VolumeId) -> Result<Change<()>, Error> {
+    match &kept.record.role {
+        Some(role) if role.volume == *volume => Ok(Change::Unchanged(())),
+        Some(role) => Err(Error::Conflict {
+            id: kept.record.id.clone(),
+            field: "volume",
+            existing: role.volume.to_string(),
+            requested: volume.to_string(),
+        }),
+        None => Err(kept.wrong_kind()),
+    }
+}

@@ -1,0 +1,86 @@
+//! Snapshots: the content that a volume had at one moment, kept under an id of its own.
+//!
+//! Taking one: (1) room for it is set aside; (2) the volume is held still if it is mounted, (3) its pool makes a record and a copy of the
+//! content aside, sharing blocks where it can, (4) writers go on, (5) the snapshot appears by one step. A crash before (5) leaves
+//! remains that the next recovery removes, and at most two seconds of stillness; after it the snapshot is there and the repeated call
+//! finds it. Deleting one is deleting a volume, except that it is refused while something is made from it.
+
+use jiff::Timestamp;
+
+use super::core::{Core, Located};
+use crate::{
+    Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
+    pool::record::{Record, SnapshotOf},
+};
+
+impl Core {
+    pub(super) fn snapshot(&self, spec: &SnapshotSpec) -> Result<Change<SnapshotInfo>, Error> {
+        if spec.id == spec.source {
+            return Err(Error::InvalidArgument(format!("snapshot {} can't be taken of itself", spec.id)));
+        }
+        if let Some(found) = self.find_entry_usable(&spec.id)? {
+            return Ok(Change::Unchanged(same_snapshot(&found, &spec.source)?));
+        }
+        let from = self
+            .find_entry(&spec.source)?
+            .ok_or_else(|| Error::SourceNotFound { id: spec.id.clone(), from: spec.source.clone() })?;
+        let source = self.settled(from.volume()?)?;
+        let record = Record { owner: spec.owner.clone(), ..snapshot_record(&spec.id, &source.record) };
+        self.copy_here(&source, &record)?;
+        let taken = Located { pool: source.pool, record };
+        Ok(Change::Created(taken.snapshot_info().expect("its record was made a snapshot's above")))
+    }
+
+    pub(super) fn get_snapshot(&self, id: &VolumeId) -> Result<Option<SnapshotInfo>, Error> {
+        let Some(found) = self.find_entry(id)? else { return Ok(None) };
+        found.snapshot_info().map(Some).ok_or_else(|| found.wrong_kind())
+    }
+
+    pub(super) fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
+        let Some(found) = self.find_entry(id)? else { return Ok(Change::Unchanged(())) };
+        let Some(role) = &found.record.role else { return Err(found.wrong_kind()) };
+        // Only a volume's own snapshots take part in its restore.
+        if let Some(volume) = self.find_entry(&role.volume)?
+            && let Some(restore) = volume.record.restoring()
+            && [&restore.snapshot, &restore.safety].contains(&id)
+        {
+            let by = format!("the restore of volume {}, which is under way", role.volume);
+            return Err(Error::InUse { id: id.clone(), by });
+        }
+        Ok(if found.pool.delete(id)? { Change::Created(()) } else { Change::Unchanged(()) })
+    }
+
+    /// Copies a volume or snapshot within its pool, with room set aside.
+    pub(super) fn copy_here(&self, source: &Located, record: &Record) -> Result<(), Error> {
+        let pool = source.pool.as_ref();
+        let still = self.source(source)?;
+        self.with_room(pool, 0, record.size_bytes, || pool.copy(record, &source.record, &still))
+    }
+}
+
+/// Whether an existing snapshot is the one asked for.
+fn same_snapshot(found: &Located, source: &VolumeId) -> Result<SnapshotInfo, Error> {
+    let info = found.snapshot_info().ok_or_else(|| found.wrong_kind())?;
+    if info.source == *source {
+        return Ok(info);
+    }
+    Err(Error::Conflict {
+        id: found.record.id.clone(),
+        field: "source",
+        existing: info.source.to_string(),
+        requested: source.to_string(),
+    })
+}
+
+/// The record of a snapshot of that volume, taken now.
+pub(super) fn snapshot_record(id: &VolumeId, source: &Record) -> Record {
+    let now = Timestamp::now();
+    Record {
+        id: id.clone(),
+        staged_at: None,
+        created_at: now,
+        role: Some(SnapshotOf { volume: source.id.clone(), taken_at: now }),
+        restore: None,
+        ..source.clone()
+    }
+}

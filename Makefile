@@ -27,11 +27,15 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
 .PHONY: test
-test: setup test-unit test-sanity test-cluster ## Every layer that this machine can run; each skipped one is named
+test: setup test-unit test-lab test-sanity test-cluster ## Every layer that this machine can run; each skipped one is named
 
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
 	cargo test --workspace
+
+.PHONY: test-lab
+test-lab: ## The engine on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts
+	@$(E2E) lab suite
 
 .PHONY: test-sanity
 test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, and as root over images

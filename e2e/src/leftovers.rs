@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::cluster::cleanup;
-use crate::{command, lab};
+use crate::command;
 
 /// Everything that outlives a process: loop devices, mounts, network interfaces, named network namespaces, cgroup
 /// folders of clusters, and clusters' processes.
@@ -30,11 +30,6 @@ impl Machine {
         for folder in ["/sys/class/net", "/run/netns", "/var/tmp/tierce-e2e"] {
             found.extend(entries(Path::new(folder)).map(|entry| format!("{folder}/{entry}")));
         }
-        found.extend(
-            entries(Path::new("/var/tmp"))
-                .filter(|entry| entry.starts_with(lab::PREFIX))
-                .map(|entry| format!("/var/tmp/{entry}")),
-        );
         found.extend(cleanup::cgroups().into_iter().map(|folder| format!("cgroup {}", folder.display())));
         let processes =
             command::output(Command::new("pgrep").args(["--list-full", "--full", "tierce-e2e run-"]))?;

@@ -133,6 +133,12 @@ enum LabTask {
         #[arg(last = true, required = true)]
         line: Vec<String>,
     },
+    /// The engine's tests on kernels of guests, as many at a time as there are processors.
+    Suite {
+        /// Only tests whose `program::name` has this in it.
+        #[arg(default_value = "")]
+        filter: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -257,6 +263,7 @@ fn run(task: Task) -> Result<()> {
 
 fn run_lab_task(task: LabTask) -> Result<()> {
     match task {
+        LabTask::Suite { filter } => lab::run_suite(&filter),
         LabTask::Run { disks, disk_gib, memory, cpu, modules, see, limit, keep, line } => {
             let mut hardware = Hardware { memory_mib: memory, processor: cpu, ..Hardware::named("job") };
             hardware.modules.extend(modules);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result};
 
 /// What the names of all these folders begin with, in `/var/tmp`: disks may be larger than a tmpfs.
-pub const PREFIX: &str = "tierce-lab.";
+const PREFIX: &str = "tierce-lab.";
 
 /// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. A
 /// guest that dies in the same moment may still write into the folder.

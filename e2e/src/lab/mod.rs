@@ -4,11 +4,14 @@
 mod folder;
 mod guest;
 mod launch;
+mod libtest;
 mod processors;
 mod run;
 mod serial;
+mod suite;
 
-pub use self::folder::{Folder, PREFIX};
+pub use self::folder::Folder;
 pub use self::guest::{Guest, Hardware, Outcome, Said};
 pub use self::launch::{ensure_possible, missing};
 pub use self::run::{Job, run};
+pub use self::suite::run as run_suite;

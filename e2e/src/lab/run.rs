@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::guest::{Guest, Hardware};
+use crate::images::ours::workspace;
 
 /// Variables of the caller that the command gets too, by the start of their name.
-const PASSED_ON: [&str; 4] = ["TIERCE_", "RUST_", "CARGO_", "PROPTEST_"];
+const PASSED_ON: [&str; 4] = ["TIERCE_", "RUST_", "CARGO_TARGET_DIR", "PROPTEST_"];
 
 /// What `lab run` was asked for.
 #[derive(Clone, Debug)]
@@ -50,10 +51,11 @@ pub(super) fn surroundings() -> Result<Vec<PathBuf>> {
     let built = std::env::current_exe()?;
     // <target>/<profile>/tierce-e2e
     let target = built.ancestors().nth(2).context("the program lies in cargo's target folder")?;
-    Ok([here, target.to_owned()].into_iter().filter(|path| is_hidden(path)).collect())
+    Ok([here, target.to_owned(), workspace().to_owned()].into_iter().filter(|path| is_hidden(path)).collect())
 }
 
-fn is_hidden(path: &Path) -> bool {
+/// True for what a guest has in its own memory instead of the host's.
+pub(super) fn is_hidden(path: &Path) -> bool {
     ["/tmp", "/run", "/mnt"].iter().any(|root| path.starts_with(root))
 }
 

@@ -1,0 +1,198 @@
+//! `lab suite`: the engine's tests that need a kernel of their own, each test program in a fresh guest.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::guest::{Guest, Hardware};
+use super::launch;
+use super::libtest::{self, Ending};
+use super::run::{environment, is_hidden, quoted, surroundings};
+use crate::command;
+use crate::images::ours::workspace;
+
+/// How long a test program may take.
+const LIMIT: Duration = Duration::from_mins(15);
+/// Disks that the tests may do anything to, as they are told in `TIERCE_LAB_DISKS`.
+const DISKS: &str = "/dev/ubda /dev/ubdb /dev/ubdc";
+const DISK: u64 = 4 << 30;
+/// Where temporary folders lie: a guest's own `/tmp` has the size of half its memory.
+const SCRATCH: &str = "/dev/ubdd";
+const SCRATCH_SIZE: u64 = 8 << 30;
+/// The name that tests for guests begin with. They skip themselves everywhere else.
+const FOR_GUESTS: &str = "lab_";
+/// Test programs that ask nothing of a kernel.
+const PURE: [&str; 3] = ["sim", "model", "encryption"];
+
+/// A test program and which of its tests to run.
+struct Program {
+    name: String,
+    file: PathBuf,
+    tests: Vec<String>,
+}
+
+/// What came of a test program.
+struct Report {
+    endings: Vec<(String, Ending)>,
+    seconds: f64,
+    /// Its output, or why there is none.
+    text: String,
+}
+
+/// Builds the engine's tests and runs those whose `program::test` has `filter` in it.
+pub fn run(filter: &str) -> Result<()> {
+    let missing = launch::missing();
+    if !missing.is_empty() {
+        println!("skipped: the disk lab: missing on this machine: {}; run e2e/setup.sh", missing.join(", "));
+        println!("0 passed, 0 failed, 0 skipped");
+        return Ok(());
+    }
+    let started = Instant::now();
+    let mut programs = programs(filter)?;
+    ensure!(!programs.is_empty(), "no test has `{filter}` in its name");
+    // They are the ones that take long.
+    programs.sort_by_key(|program| !program.name.starts_with(FOR_GUESTS));
+    println!("{} test programs are built after {:.1} s", programs.len(), started.elapsed().as_secs_f64());
+    let reports = run_all(programs);
+    let of = |ending: Ending| {
+        let all = reports.iter().flat_map(|(program, report)| {
+            report.endings.iter().map(move |(test, ending)| (format!("{program}::{test}"), *ending))
+        });
+        all.filter(|(_, found)| *found == ending).map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    for name in of(Ending::Skipped) {
+        println!("skipped  {name}");
+    }
+    let failed = of(Ending::Failed);
+    println!(
+        "{} passed, {} failed, {} skipped (the disk lab, {:.0} s)",
+        of(Ending::Passed).len(),
+        failed.len(),
+        of(Ending::Skipped).len(),
+        started.elapsed().as_secs_f64()
+    );
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// As many guests at a time as there are processors: each keeps one busy.
+fn run_all(programs: Vec<Program>) -> Vec<(String, Report)> {
+    let parallel = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
+    let waiting = Mutex::new(VecDeque::from(programs));
+    let reports = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let next = waiting.lock().expect("no thread panics with the lock").pop_front();
+            let Some(program) = next else { return };
+            let report = run_one(&program);
+            show(&program, &report);
+            reports.lock().expect("no thread panics with the lock").push((program.name, report));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..parallel {
+            scope.spawn(work);
+        }
+    });
+    reports.into_inner().expect("no thread panics with the lock")
+}
+
+fn run_one(program: &Program) -> Report {
+    let started = Instant::now();
+    let text = run_in_guest(program).unwrap_or_else(|error| format!("{error:#}"));
+    let endings = libtest::endings(&program.tests, &text).into_iter().collect();
+    Report { endings, seconds: started.elapsed().as_secs_f64(), text }
+}
+
+fn run_in_guest(program: &Program) -> Result<String> {
+    let mut hardware = Hardware::named(&program.name.replace('_', "-"));
+    hardware.memory_mib = 1024;
+    hardware.visible = surroundings()?;
+    hardware.visible.extend(program.file.parent().filter(|folder| is_hidden(folder)).map(Path::to_owned));
+    let mut guest = Guest::new(hardware, &[DISK, DISK, DISK, SCRATCH_SIZE])?;
+    guest.power_on()?;
+    let tests: Vec<String> = program.tests.iter().map(|test| quoted(test)).collect();
+    let script = format!(
+        "{}export TIERCE_LAB_DISKS={} TMPDIR=/mnt\n\
+         mkfs.ext4 -q {SCRATCH} && mount {SCRATCH} /mnt && cd {} || exit\n\
+         exec {} --test-threads=1 --show-output --exact {}\n",
+        environment(guest.folder()),
+        quoted(DISKS),
+        quoted(&workspace().join("engine").to_string_lossy()),
+        quoted(&program.file.to_string_lossy()),
+        tests.join(" ")
+    );
+    let mut output = Vec::new();
+    let result = guest.run_to(&script, LIMIT, &mut output);
+    let output = String::from_utf8_lossy(&output).into_owned();
+    match result {
+        Ok(0) => Ok(output),
+        Ok(status) => {
+            bail!("exit status {status}\n{output}\nthe end of the console:\n{}", guest.console_tail())
+        }
+        Err(error) => Err(error.context(output)),
+    }
+}
+
+fn show(program: &Program, report: &Report) {
+    let count = |wanted| report.endings.iter().filter(|(_, ending)| *ending == wanted).count();
+    let failed = count(Ending::Failed);
+    println!(
+        "{} {}: {} passed, {failed} failed, {} skipped ({:.1} s)",
+        if failed == 0 { "ok      " } else { "FAILED  " },
+        program.name,
+        count(Ending::Passed),
+        count(Ending::Skipped),
+        report.seconds
+    );
+    if failed > 0 {
+        println!("{}", report.text);
+    }
+}
+
+/// Builds the tests; returns the programs with tests to run.
+fn programs(filter: &str) -> Result<Vec<Program>> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+        target: Option<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let output = command::run(
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["test", "--no-run", "--quiet", "--package", "tierce-engine", "--message-format=json"])
+            .arg("--manifest-path")
+            .arg(workspace().join("Cargo.toml")),
+    )?;
+    let mut programs = Vec::new();
+    for line in output.lines() {
+        let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
+        let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
+        if target.kind != ["test"] || PURE.contains(&target.name.as_str()) {
+            continue;
+        }
+        let ignored = list(&file, &["--ignored"])?;
+        let mut tests = list(&file, &[])?;
+        tests.retain(|test| !ignored.contains(test) && format!("{}::{test}", target.name).contains(filter));
+        if !tests.is_empty() {
+            programs.push(Program { name: target.name, file, tests });
+        }
+    }
+    Ok(programs)
+}
+
+fn list(file: &Path, arguments: &[&str]) -> Result<Vec<String>> {
+    let output = command::run(Command::new(file).args(["--list", "--format", "terse"]).args(arguments))?;
+    Ok(libtest::listed(&output))
+}

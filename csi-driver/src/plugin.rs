@@ -7,9 +7,8 @@ use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tierce_crds::names;
 use tierce_engine::{Engine, Host, LinuxHost, SimConfig, SimHost};
-use tierce_proto::csi::plugin_capability::{service, volume_expansion};
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
-use tierce_runtime::identity::{IdentityService, claim, claim_expansion};
+use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
 use tierce_runtime::socket::Socket;
@@ -47,18 +46,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     let volumes = NodeVolumes::default();
 
     let node = NodeService::new(config.node_name.clone(), engine.clone(), volumes.nudges(), changes.clone());
-    let identity = IdentityService::new(
-        names::DRIVER,
-        env!("CARGO_PKG_VERSION"),
-        [
-            // Not served here: every program of a plugin answers with what all of them can do together
-            // (CSI specification, GetPluginCapabilities).
-            claim(service::Type::ControllerService),
-            claim(service::Type::VolumeAccessibilityConstraints),
-            claim_expansion(volume_expansion::Type::Online),
-        ],
-        readiness.clone(),
-    );
+    let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
     let csi = Socket::bind(config.csi_socket()).await?;
     let csi_routes = Routes::new(identity.into_server()).add_service(node.into_server());
     let registration = match config.registration_socket() {

@@ -20,7 +20,7 @@ pub use engine::Engine;
 pub use error::{CommandError, Error, PoolError};
 pub use host::{Host, LinuxHost};
 pub use id::{MAX_ID_BYTES, VolumeId};
-pub use mount::options as mount_options;
+pub use mount::{folder, mountinfo, options as mount_options, table::DeviceNumber};
 pub use pool::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
 pub use sim::{SimConfig, SimHost};
 /// The type of a pool's own id.

@@ -2,26 +2,31 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
-use crate::mount::table::DeviceNumber;
+use crate::DeviceNumber;
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) id: u64,
-    pub(crate) parent: u64,
-    pub(crate) device: DeviceNumber,
+pub struct Line {
+    /// Its number.
+    pub id: u64,
+    /// The mount it lies on.
+    pub parent: u64,
+    /// The filesystem.
+    pub device: DeviceNumber,
     /// Which folder or file of the filesystem is mounted; `/` is all of it.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// Where, seen from this process's root.
-    pub(crate) point: PathBuf,
+    pub point: PathBuf,
     /// Whether the mount (not the filesystem) is read-only.
-    pub(crate) readonly: bool,
-    pub(crate) fstype: String,
-    pub(crate) source: PathBuf,
+    pub readonly: bool,
+    /// Kind of filesystem.
+    pub fstype: String,
+    /// What the filesystem says it was mounted from.
+    pub source: PathBuf,
 }
 
 /// Parses the whole table. `Err` holds the first line that makes no sense.
-pub(crate) fn parse(text: &[u8]) -> Result<Vec<Line>, String> {
+pub fn parse(text: &[u8]) -> Result<Vec<Line>, String> {
     text.split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| parse_line(line).ok_or_else(|| String::from_utf8_lossy(line).into_owned()))

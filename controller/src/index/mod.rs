@@ -4,7 +4,6 @@
 
 mod facts;
 mod feed;
-mod room;
 mod table;
 mod tracked;
 
@@ -18,8 +17,6 @@ pub use tracked::Tracked;
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
 use crate::queue::Queue;
-use room::Room;
-use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -67,12 +64,10 @@ pub struct State {
     devices_of_node: HashMap<String, HashSet<String>>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     volumes_of_handle: HashMap<String, BTreeSet<String>>,
-    /// Volumes that a change of room may concern.
-    room: Room,
+    /// Volumes that are not as they should be; a change of space may concern them.
+    unsettled: HashSet<Namespaced>,
     promises: Promises,
     reservations: Reservations,
-    /// What follows from reports, promises, reservations and nodes; empty once one of them has changed.
-    offers: OnceCell<Arc<[Offer]>>,
 }
 
 /// The facts and those who wait for them.
@@ -90,10 +85,7 @@ pub struct Wakes {
     devices: HashSet<String>,
     nodes: HashSet<String>,
     pools: HashSet<String>,
-    /// Room may have come or gone somewhere.
     space: bool,
-    /// Tiers may have come or gone.
-    tiers: bool,
 }
 
 impl Index {
@@ -107,7 +99,6 @@ impl Index {
         let mut state = self.lock();
         let place = placement::choose(request, &state.offers(), &state.tiers())?;
         state.reservations.keep(id, place.clone(), request.size);
-        state.offers.take();
         Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
     }
 
@@ -133,7 +124,7 @@ impl Index {
                     .cloned()
                     .collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
-                ..Wakes::default()
+                space: false,
             }
         };
         self.wake(all);
@@ -144,15 +135,8 @@ impl Index {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
         change(&mut state, &mut wakes);
-        if wakes.space || wakes.tiers {
-            state.offers.take();
-        }
-        let waiting = match self.listeners.get() {
-            Some(_) if wakes.tiers => state.room.all(),
-            Some(_) if wakes.space => {
-                let offers = state.offers();
-                state.room.concerned(&offers)
-            }
+        let waiting: Vec<_> = match self.listeners.get() {
+            Some(_) if wakes.space => state.unsettled.iter().cloned().collect(),
             _ => Vec::new(),
         };
         drop(state);
@@ -228,11 +212,7 @@ impl State {
     }
 
     /// What each pool on each node of the cluster can still take, with what is promised and what is reserved taken off.
-    pub fn offers(&self) -> Arc<[Offer]> {
-        Arc::clone(self.offers.get_or_init(|| self.all_offers()))
-    }
-
-    fn all_offers(&self) -> Arc<[Offer]> {
+    pub fn offers(&self) -> Vec<Offer> {
         let reserved = self.reservations.sums(|id| self.devices.exists(id));
         let mut offers = Vec::new();
         for (node, report) in self.reports.iter().filter(|(node, _)| self.has_node(node)) {
@@ -244,7 +224,7 @@ impl State {
                 offers.push(Offer { working: offer.working && self.node_works(node), ..offer });
             }
         }
-        offers.into()
+        offers
     }
 }
 
@@ -258,9 +238,7 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut state = self.index.lock();
-        state.reservations.release(&self.id);
-        state.offers.take();
+        self.index.lock().reservations.release(&self.id);
     }
 }
 

@@ -4,9 +4,7 @@
 //! The kubelet walks the folder when it starts, so one that restarts finds us again by itself; and it drops the driver
 //! when the socket goes, so one that outlives us does not call into the void (`pkg/kubelet/pluginmanager`).
 
-mod socket;
-
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -16,35 +14,22 @@ use tierce_proto::pluginregistration::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
 };
 use tierce_runtime::readiness::Part;
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::{error, info};
 
-pub use socket::serve;
-
-/// Answers the kubelet's plugin watcher. Clones are the same service.
-#[derive(Clone)]
+/// Answers the kubelet's plugin watcher.
 pub struct RegistrationService {
     endpoint: String,
     ready: Part,
     registered: Gauge,
-    stage: watch::Sender<Stage>,
 }
 
-/// How far the kubelet has come with the socket that is there now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It has not come yet.
-    Waiting,
-    /// It has asked who we are, at this moment.
-    Asked(Instant),
-    /// It refused us, and forgot the socket until its own time to look again has come.
-    Refused,
-    /// It knows us.
-    Registered,
-    /// The socket goes; nobody is to begin a registration.
-    Closing,
+/// Where the kubelet looks for us. Any name will do for it, but not for HTTP/2: the kubelet's plugin watcher
+/// (`pkg/kubelet/pluginmanager/operationexecutor`, `dial`) sends the percent-encoded path as `:authority`, and Rust's
+/// `http` crate, as RFC 3986 has it, takes a `%` only in the user's part before an `@`. Without one in the name every
+/// call of the kubelet is answered with `PROTOCOL_ERROR`. For CSI calls the kubelet sends `localhost`.
+pub fn default_socket(kubelet_dir: &Path) -> PathBuf {
+    kubelet_dir.join("plugins_registry").join(format!("{}@reg.sock", names::DRIVER))
 }
 
 impl RegistrationService {
@@ -57,12 +42,11 @@ impl RegistrationService {
             registered.clone(),
         );
         ready.not_ready("waiting for the kubelet to find the plugin");
-        let (endpoint, stage) = (endpoint.display().to_string(), watch::Sender::new(Stage::Waiting));
-        Self { endpoint, ready, registered, stage }
+        Self { endpoint: endpoint.display().to_string(), ready, registered }
     }
 
     /// Ready for [`tierce_runtime::grpc::Routes::new`].
-    fn into_server(self) -> RegistrationServer<Self> {
+    pub fn into_server(self) -> RegistrationServer<Self> {
         RegistrationServer::new(self)
     }
 }
@@ -70,16 +54,6 @@ impl RegistrationService {
 #[tonic::async_trait]
 impl Registration for RegistrationService {
     async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
-        let asked = self.stage.send_if_modified(|stage| {
-            let open = *stage != Stage::Closing;
-            if open {
-                *stage = Stage::Asked(Instant::now());
-            }
-            open
-        });
-        if !asked {
-            return Err(Status::unavailable("this socket goes; the plugin comes back under another name"));
-        }
         Ok(Response::new(PluginInfo {
             r#type: "CSIPlugin".to_owned(),
             name: names::DRIVER.to_owned(),
@@ -96,12 +70,11 @@ impl Registration for RegistrationService {
         let status = request.into_inner();
         if status.plugin_registered {
             info!("the kubelet has registered the plugin");
-            self.stage.send_replace(Stage::Registered);
             self.ready.ready();
             self.registered.set(1);
         } else {
-            error!("the kubelet refused the plugin, and is asked again: {}", status.error);
-            self.stage.send_replace(Stage::Refused);
+            // It tries again by itself.
+            error!("the kubelet refused the plugin: {}", status.error);
             self.ready.not_ready(format!("the kubelet refused the plugin: {}", status.error));
             self.registered.set(0);
         }

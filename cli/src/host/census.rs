@@ -1,0 +1,190 @@
+//! What the kernel says of who uses a folder: mounts of it elsewhere, in every mount namespace we may look into, and open files below it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tierce_engine::{
+    DeviceNumber,
+    mountinfo::{self, Line},
+};
+
+use super::{Error, error::Context};
+
+/// The mounts of this host at one moment.
+#[derive(Debug)]
+pub(super) struct Census {
+    /// Of our own namespace.
+    own: Vec<Line>,
+    /// Of each other one, with a process that lives in it.
+    others: Vec<(u32, Vec<Line>)>,
+}
+
+/// Which folder of which filesystem a path is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Spot {
+    device: DeviceNumber,
+    root: PathBuf,
+}
+
+impl Census {
+    /// Looks at all processes. Those of other users are only seen by root.
+    pub(super) fn take() -> Result<Self, Error> {
+        let own = table("self").doing(|| "read the table of mounts".to_owned())?;
+        let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
+        let mut spaces: HashMap<PathBuf, u32> = HashMap::new();
+        for pid in processes()? {
+            let Ok(space) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
+            if Some(&space) != own_namespace.as_ref() {
+                spaces.entry(space).and_modify(|first| *first = pid.min(*first)).or_insert(pid);
+            }
+        }
+        let mut others: Vec<_> =
+            spaces.into_values().filter_map(|pid| Some((pid, table(&pid.to_string()).ok()?))).collect();
+        others.sort_by_key(|(pid, _)| *pid);
+        Ok(Self { own, others })
+    }
+
+    /// Who has the folder mounted elsewhere or something mounted below it: paths of this namespace, processes of others. `known`: mounts
+    /// that have a better name.
+    pub(super) fn mounts_of(&self, folder: &Path, known: &[PathBuf]) -> Vec<String> {
+        let Some(spot) = self.spot(folder) else { return Vec::new() };
+        let here = self.own.iter().filter(|line| {
+            let shown = spot.holds(line) && line.point != folder;
+            (shown || line.point.starts_with(folder) && line.point != folder) && !known.contains(&line.point)
+        });
+        let mut users: BTreeSet<String> = here.map(|line| line.point.display().to_string()).collect();
+        for (pid, table) in &self.others {
+            // A namespace that was copied from ours has our own mounts at their own points: they follow ours and are no use.
+            let elsewhere = |line: &&Line| {
+                spot.holds(line)
+                    && line.point != folder
+                    && !self.own.iter().any(|own| own.point == line.point && own.root == line.root)
+            };
+            if table.iter().any(|line| elsewhere(&line)) {
+                users.insert(process_name(*pid));
+            }
+        }
+        users.into_iter().collect()
+    }
+
+    /// Whether that folder is shown at that path.
+    pub(super) fn shows(&self, folder: &Path, at: &Path) -> bool {
+        let top = self.own.iter().rfind(|line| line.point == at);
+        top.is_some_and(|line| {
+            self.spot(folder).is_some_and(|spot| spot.device == line.device && spot.root == line.root)
+        })
+    }
+
+    fn spot(&self, folder: &Path) -> Option<Spot> {
+        let below = |line: &&Line| folder.starts_with(&line.point);
+        // Of several mounts at one point the last covers the others.
+        let line = self.own.iter().filter(below).max_by_key(|line| line.point.as_os_str().len())?;
+        let line = self.own.iter().rfind(|other| other.point == line.point)?;
+        let rest = folder.strip_prefix(&line.point).ok()?;
+        let root = if rest.as_os_str().is_empty() { line.root.clone() } else { line.root.join(rest) };
+        Some(Spot { device: line.device, root })
+    }
+}
+
+impl Spot {
+    /// Whether a mount shows this folder or one below it.
+    fn holds(&self, line: &Line) -> bool {
+        line.device == self.device && line.root.starts_with(&self.root)
+    }
+}
+
+/// Processes with a file or folder open below that path, ourselves apart. Looks at every open file of the host: a last resort.
+pub(super) fn open_files_below(folder: &Path) -> Result<Vec<String>, Error> {
+    let mut users = BTreeSet::new();
+    for pid in processes()? {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let below = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
+        let all_below = |listed: &str| {
+            fs::read_dir(process.join(listed))
+                .is_ok_and(|links| links.flatten().any(|link| below(link.path())))
+        };
+        if ["cwd", "root", "exe"].iter().any(|link| below(process.join(link)))
+            || all_below("fd")
+            || all_below("map_files")
+        {
+            users.insert(process_name(pid));
+        }
+    }
+    Ok(users.into_iter().collect())
+}
+
+fn processes() -> Result<Vec<u32>, Error> {
+    let entries = fs::read_dir("/proc").doing(|| "list the processes".to_owned())?;
+    let number = |name: OsString| name.to_str()?.parse().ok();
+    let own = std::process::id();
+    Ok(entries.flatten().filter_map(|entry| number(entry.file_name())).filter(|pid| *pid != own).collect())
+}
+
+fn process_name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
+    if name.is_empty() { format!("process {pid}") } else { format!("{name} (process {pid})") }
+}
+
+fn table(process: &str) -> std::io::Result<Vec<Line>> {
+    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
+    mountinfo::parse(&text).map_err(|line| {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("can't understand the line {line:?}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census(own: &str, others: &[&str]) -> Census {
+        let read = |text: &str| mountinfo::parse(text.as_bytes()).unwrap();
+        Census { own: read(own), others: others.iter().map(|text| (u32::MAX, read(text))).collect() }
+    }
+
+    #[test]
+    fn mounts_elsewhere_and_below_are_uses_and_copies_of_our_own_are_not() {
+        const ROOT: &str = "1 0 254:0 / / rw - ext4 /dev/vda rw\n";
+        let folder = Path::new("/v/local/a");
+        for (own, other, expected) in [
+            ("", "", vec![]),
+            ("2 1 254:0 /v/local/a /mnt/x rw - ext4 /dev/vda rw\n", "", vec!["/mnt/x"]),
+            ("2 1 254:0 /v/local/a/sub /mnt/x rw - ext4 /dev/vda rw\n", "", vec!["/mnt/x"]),
+            ("2 1 254:0 /v/local/ab /mnt/x rw - ext4 /dev/vda rw\n", "", vec![]),
+            ("2 1 254:1 /v/local/a /mnt/x rw - ext4 /dev/vdb rw\n", "", vec![]),
+            ("2 1 0:30 / /v/local/a/tmp rw - tmpfs tmpfs rw\n", "", vec!["/v/local/a/tmp"]),
+            ("", "9 8 254:0 /v/local/a /data rw - ext4 /dev/vda rw\n", vec!["process 4294967295"]),
+            ("", "9 8 254:0 / / rw - ext4 /dev/vda rw\n", vec![]),
+            // A volume with a filesystem of its own, mounted at its place, and a copy of our namespace.
+            (
+                "2 1 7:1 / /v/local/a rw - ext4 /dev/loop1 rw\n",
+                "9 8 7:1 / /v/local/a rw - ext4 /dev/loop1 rw\n",
+                vec![],
+            ),
+            (
+                "2 1 7:1 / /v/local/a rw - ext4 /dev/loop1 rw\n",
+                "9 8 7:1 / /data rw - ext4 /dev/loop1 rw\n",
+                vec!["process 4294967295"],
+            ),
+        ] {
+            let census = census(&format!("{ROOT}{own}"), &[&format!("{ROOT}{other}")]);
+            assert_eq!(census.mounts_of(folder, &[]), expected, "{own}{other}");
+        }
+    }
+
+    #[test]
+    fn a_process_with_an_open_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(open_files_below(folder.path()).unwrap(), Vec::<String>::new());
+        let mut child =
+            std::process::Command::new("sleep").arg("600").current_dir(folder.path()).spawn().unwrap();
+        let users = open_files_below(folder.path()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(users == [format!("sleep (process {})", child.id())], "{users:?}");
+    }
+}

@@ -1,0 +1,211 @@
+//! The commands on one host: arguments in, results out.
+
+use std::path::Path;
+
+use super::{
+    Error,
+    census::Census,
+    labels::{self, Filter},
+    layout::Root,
+    names::Name,
+    space,
+    users::{self, Users},
+    view::{DRIVER, View},
+    volumes::{Volume, Volumes},
+};
+use crate::{
+    args::{
+        Attach, Command, Create, Detach, Label, List, Names, Output, Prune, Remove, SystemCommand,
+        VolumeCommand,
+    },
+    config::Config,
+    failure::{self, Failure},
+    output, sizes, terminal,
+};
+
+/// Runs a command on this host.
+pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
+    let volumes = Volumes::new(Root::new(&config.root));
+    match command {
+        Command::Volume(command) => match command {
+            VolumeCommand::Create(arguments) => create(&volumes, &arguments),
+            VolumeCommand::Ls(arguments) => list(&volumes, &arguments, output),
+            VolumeCommand::Inspect(arguments) => inspect(&volumes, &arguments, output),
+            VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
+            VolumeCommand::Prune(arguments) => prune(&volumes, &arguments),
+            VolumeCommand::Label(arguments) => label(&volumes, &arguments),
+            VolumeCommand::Attach(arguments) => attach(&volumes, arguments),
+            VolumeCommand::Detach(arguments) => detach(&volumes, &arguments),
+        },
+        Command::System(command) => match command {
+            SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),
+            SystemCommand::Prune(arguments) => {
+                volumes.clean()?;
+                if arguments.volumes {
+                    prune(&volumes, &Prune { force: arguments.force, filters: Vec::new() })?;
+                }
+                Ok(())
+            }
+        },
+    }
+}
+
+fn create(volumes: &Volumes, arguments: &Create) -> Result<(), Failure> {
+    let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
+    volumes.create(&name, labels::parse(&arguments.labels)?)?;
+    Ok(output::lines([name.full()])?)
+}
+
+fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
+    let chosen = filtered(volumes, &arguments.filters)?;
+    let names = || chosen.iter().map(|volume| volume.name.full());
+    if arguments.quiet || output == Output::Name {
+        return Ok(output::lines(names())?);
+    }
+    if output == Output::Table {
+        let row = |driver: &str, name: &str| format!("{driver:<11}{name}");
+        let rows = names().map(|name| row(DRIVER, &name));
+        return Ok(output::lines(std::iter::once(row("DRIVER", "VOLUME NAME")).chain(rows))?);
+    }
+    let views = views(volumes, &chosen)?;
+    match output {
+        Output::Json => output::json(&views)?,
+        Output::Yaml => output::yaml(&views)?,
+        _ => {
+            let mut rows = vec![
+                vec!["DRIVER", "VOLUME NAME", "SIZE", "CREATED", "IN USE BY", "MOUNTPOINT"]
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            ];
+            rows.extend(views.into_iter().map(|view| {
+                let users = view.in_use_by.join(", ");
+                vec![
+                    view.driver.to_owned(),
+                    view.name,
+                    sizes::used(view.size),
+                    view.created_at,
+                    users,
+                    view.mountpoint,
+                ]
+            }));
+            output::columns(&rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// The volumes that the filters accept; what can't be a volume is told as a warning.
+fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volume>, Failure> {
+    let filter = Filter::parse(filters)?;
+    let (mut all, odd) = volumes.list()?;
+    for path in odd {
+        eprintln!(
+            "Warning: {} is no volume: it is no folder, or its name has other characters than letters, digits, '_', '.' and '-'",
+            path.display()
+        );
+    }
+    let none = std::collections::BTreeMap::new();
+    all.retain(|volume| filter.accepts(volume.record.as_ref().map_or(&none, |record| &record.labels)));
+    Ok(all)
+}
+
+fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
+    let census = Census::take()?;
+    chosen.iter().map(|volume| View::of(volumes, volume, &census)).collect()
+}
+
+fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {
+    let (mut found, mut failed) = (Vec::new(), false);
+    for name in &arguments.names {
+        match volumes.get(name) {
+            Ok(volume) => found.push(volume),
+            Err(error) => {
+                failed = true;
+                failure::tell(&error, false);
+            }
+        }
+    }
+    let views = views(volumes, &found)?;
+    match output {
+        Output::Yaml => output::yaml(&views)?,
+        Output::Name => output::lines(views.iter().map(|view| &view.name))?,
+        Output::Table | Output::Wide | Output::Json if failed && views.is_empty() => {}
+        Output::Table | Output::Wide | Output::Json => output::json(&views)?,
+    }
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn remove(volumes: &Volumes, arguments: &Remove) -> Result<(), Failure> {
+    // One name keeps its own error and status; of several each is tried.
+    if let [name] = arguments.names.as_slice() {
+        volumes.remove(name, arguments.force)?;
+        return Ok(output::lines([name])?);
+    }
+    let mut failed = false;
+    for name in &arguments.names {
+        match volumes.remove(name, arguments.force) {
+            Ok(()) => output::lines([name])?,
+            Err(error) => {
+                failed = true;
+                failure::tell(&error, false);
+            }
+        }
+    }
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
+    let chosen = filtered(volumes, &arguments.filters)?;
+    if !arguments.force {
+        output::lines(["WARNING! This will remove all local volumes not used by at least one container."])?;
+        if !terminal::confirmed("Are you sure you want to continue?")? {
+            return Ok(());
+        }
+        output::lines([""])?;
+    }
+    let census = Census::take()?;
+    let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
+    for volume in chosen {
+        let mut attempt = || -> Result<(), Error> {
+            if !Users::of(&volume, &census)?.is_empty() {
+                return Ok(());
+            }
+            let (bytes, _) = volumes.bytes_used(&volume)?;
+            match volumes.remove(&volume.name.full(), false) {
+                // Somebody took it, or removed it, meanwhile.
+                Err(Error::InUse { .. } | Error::NotFound(_)) => return Ok(()),
+                other => other?,
+            }
+            removed.push(volume.name.full());
+            reclaimed = reclaimed.saturating_add(bytes);
+            Ok(())
+        };
+        if let Err(error) = attempt() {
+            failed = true;
+            failure::tell(&error, false);
+        }
+    }
+    if !removed.is_empty() {
+        output::lines(["Deleted Volumes:".to_owned()].into_iter().chain(removed).chain([String::new()]))?;
+    }
+    output::lines([format!("Total reclaimed space: {}", sizes::used(reclaimed))])?;
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn label(volumes: &Volumes, arguments: &Label) -> Result<(), Failure> {
+    volumes.label(&arguments.name, &labels::parse_changes(&arguments.changes)?)?;
+    Ok(output::lines([&arguments.name])?)
+}
+
+fn attach(volumes: &Volumes, arguments: Attach) -> Result<(), Failure> {
+    let attachment = users::attachment(&arguments.to, arguments.pid, arguments.path, arguments.read_only)?;
+    volumes.attach(&arguments.name, &attachment)?;
+    let shown_at = attachment.path;
+    Ok(output::lines([shown_at.as_deref().map_or(arguments.name, |path: &Path| path.display().to_string())])?)
+}
+
+fn detach(volumes: &Volumes, arguments: &Detach) -> Result<(), Failure> {
+    volumes.detach(&arguments.name, &arguments.from)?;
+    Ok(output::lines([&arguments.name])?)
+}

@@ -1,0 +1,198 @@
+//! The folders below the root, reached through descriptors: a name never leads out of its folder, and no symbolic link is followed.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use super::{
+    Error,
+    error::Context,
+    names::{self, Name},
+};
+
+/// Folder of the data of all volumes.
+pub(super) const VOLUMES: &str = "volumes";
+/// Folder of the records.
+pub(super) const RECORDS: &str = "state/records";
+/// Folder of the locks.
+pub(super) const LOCKS: &str = "state/locks";
+
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// The root folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a volume's data is, for people and other programs.
+    pub(super) fn data_path(&self, name: &Name) -> PathBuf {
+        self.path.join(VOLUMES).join(name.stack()).join(name.short())
+    }
+
+    /// Opens a folder below the root, given as names separated by `/`; `None`: it does not exist.
+    pub(super) fn folder(&self, below: &str) -> Result<Option<OwnedFd>, Error> {
+        let doing = || format!("open {}", self.path.join(below).display());
+        // The root itself may be reached through links; what is below may not.
+        let root =
+            match fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+                Err(Errno::NOENT) => return Ok(None),
+                other => other.doing(doing)?,
+            };
+        match open_beneath(&root, below, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some).doing(doing),
+        }
+    }
+
+    /// Opens a folder below the root, and makes what is missing.
+    pub(super) fn make_folder(&self, below: &str) -> Result<OwnedFd, Error> {
+        let doing = || format!("make {}", self.path.join(below).display());
+        std::fs::create_dir_all(&self.path).doing(doing)?;
+        let mut folder =
+            fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .doing(doing)?;
+        for name in below.split('/') {
+            folder = make_beneath(&folder, name).doing(doing)?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder of a stack's data, which is made where it is missing.
+    pub(super) fn make_stack(&self, stack: &str) -> Result<OwnedFd, Error> {
+        self.make_folder(&format!("{VOLUMES}/{stack}"))
+    }
+
+    /// The folder of a stack's data.
+    pub(super) fn stack(&self, stack: &str) -> Result<Option<OwnedFd>, Error> {
+        self.folder(&format!("{VOLUMES}/{stack}"))
+    }
+
+    /// Whether there is a folder with that volume's data.
+    pub(super) fn has_data(&self, name: &Name) -> Result<bool, Error> {
+        match self.stack(name.stack())? {
+            None => Ok(false),
+            Some(stack) => Ok(is_folder(&stack, name.short())
+                .doing(|| format!("look at {}", self.data_path(name).display()))?),
+        }
+    }
+
+    /// Every folder that is a volume, by full name; and what lies among them and can't be one.
+    pub(super) fn scan(&self) -> Result<(Vec<Name>, Vec<PathBuf>), Error> {
+        let (mut found, mut odd) = (Vec::new(), Vec::new());
+        let Some(volumes) = self.folder(VOLUMES)? else { return Ok((found, odd)) };
+        let doing = || format!("list {}", self.path.join(VOLUMES).display());
+        for stack in entries(&volumes).doing(doing)? {
+            if !names::is_valid(&stack) {
+                odd.extend(self.odd(&[&stack]));
+                continue;
+            }
+            let Some(folder) = self.stack(&stack).or_else(not_a_folder)? else { continue };
+            for short in entries(&folder).doing(doing)? {
+                match Name::new(Some(&stack), &short) {
+                    Ok(name) if is_folder(&folder, &short).doing(doing)? => found.push(name),
+                    _ => odd.extend(self.odd(&[&stack, &short])),
+                }
+            }
+        }
+        found.sort_by_key(Name::full);
+        Ok((found, odd))
+    }
+
+    /// A path that a person should know about: our own hidden names and a filesystem's `lost+found` are none.
+    fn odd(&self, below: &[&str]) -> Option<PathBuf> {
+        let last = below.last()?;
+        if last.starts_with('.') || *last == "lost+found" {
+            return None;
+        }
+        Some(below.iter().fold(self.path.join(VOLUMES), |path, part| path.join(part)))
+    }
+}
+
+/// A file or a link where a stack's folder could be is no stack.
+fn not_a_folder(error: Error) -> Result<Option<OwnedFd>, Error> {
+    match &error {
+        Error::Io { source, .. }
+            if matches!(Errno::from_io_error(source), Some(Errno::NOTDIR | Errno::LOOP)) =>
+        {
+            Ok(None)
+        }
+        _ => Err(error),
+    }
+}
+
+/// Opens what a relative path leads to below a folder, without following links.
+pub(super) fn open_beneath(folder: &OwnedFd, below: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    fs::openat2(folder, below, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Opens one folder below another, and makes it where it is missing.
+pub(super) fn make_beneath(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    match fs::mkdirat(folder, name, FOLDER_MODE) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    open_beneath(folder, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Whether a name is a folder itself, not a link to one.
+pub(super) fn is_folder(within: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
+    match fs::statat(within, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        Err(Errno::NOENT) => Ok(false),
+        other => Ok(FileType::from_raw_mode(other?.st_mode).is_dir()),
+    }
+}
+
+/// The names in a folder. One that is no UTF-8 shows with replacement characters, which no valid name has.
+pub(super) fn entries(folder: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Reads a small file; `None`: it does not exist.
+pub(super) fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    /// No file of ours is larger.
+    const LIMIT: u64 = 1 << 20;
+    let file = match open_beneath(folder, name, OFlags::RDONLY) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => File::from(other?),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Replaces a file so that a crash leaves the old or the new one, whole.
+pub(super) fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.tmp");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(fs::openat(folder, &temporary, flags, Mode::from_raw_mode(0o644))?);
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::renameat(folder, &temporary, folder, name)?;
+    Ok(fs::fsync(folder)?)
+}

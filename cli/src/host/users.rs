@@ -1,0 +1,169 @@
+//! Who uses a volume: asking, noting, forgetting.
+
+use std::path::PathBuf;
+
+use tierce_engine::folder;
+
+use super::{
+    Error,
+    attachments::{Attachment, Holder},
+    census::{self, Census},
+    error::Context,
+    fail,
+    locks::Lock,
+    record::Record,
+    volumes::{Volume, Volumes},
+};
+
+/// Who uses a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Users {
+    /// Living holders.
+    pub(super) attachments: Vec<Attachment>,
+    /// What only the kernel knows of.
+    others: Vec<String>,
+}
+
+impl Users {
+    /// Who uses it now: living holders, other mounts of it; open files if there is neither.
+    pub(super) fn of(volume: &Volume, census: &Census) -> Result<Self, Error> {
+        let mut users = Self::default();
+        for attachment in volume.record.iter().flat_map(|record| &record.attachments) {
+            if attachment.holder.is_alive()? {
+                users.attachments.push(attachment.clone());
+            }
+        }
+        // Mounts are told by their real paths.
+        let path = volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?;
+        let known: Vec<PathBuf> =
+            users.attachments.iter().filter_map(|attachment| attachment.path.clone()).collect();
+        users.others = census.mounts_of(&path, &known);
+        if users.is_empty() {
+            users.others = census::open_files_below(&path)?;
+        }
+        Ok(users)
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.attachments.iter().map(|attachment| attachment.consumer.clone()).collect();
+        names.extend(self.others.iter().cloned());
+        names.dedup();
+        names
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.attachments.is_empty() && self.others.is_empty()
+    }
+}
+
+impl Volumes {
+    /// Notes a use, and shows the volume at a path where one is given.
+    ///
+    /// 1. The entry in the record: a crash after it leaves a use without a mount, which a repeated attach completes.
+    /// 2. The mount.
+    pub(super) fn attach(&self, full: &str, attachment: &Attachment) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let census = Census::take()?;
+        let mut record = Self::record_without_the_dead(&volume, &census)?;
+        let same =
+            |other: &&Attachment| other.consumer == attachment.consumer && other.path == attachment.path;
+        if let Some(existing) = record.attachments.iter().find(same)
+            && existing.read_only != attachment.read_only
+        {
+            let access = |read_only| if read_only { "read-only" } else { "read-write" }.to_owned();
+            return Err(Error::Differs {
+                name: full.to_owned(),
+                what: "access for this consumer",
+                existing: access(existing.read_only),
+                requested: access(attachment.read_only),
+            });
+        }
+        record.attachments.retain(|other| !same(&other));
+        record.attachments.push(attachment.clone());
+        record.save(&self.root, &volume.name)?;
+        fail::point("attach: noted");
+        if let Some(path) = &attachment.path
+            && !census.shows(
+                &volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?,
+                path,
+            )
+        {
+            let shown = folder::show(&volume.path, path, attachment.read_only);
+            if shown.is_err() {
+                record.attachments.pop();
+                record.save(&self.root, &volume.name)?;
+            }
+            shown?;
+        }
+        Ok(())
+    }
+
+    /// Undoes all uses by a consumer; one that does not use it is detached already.
+    pub(super) fn detach(&self, full: &str, consumer: &str) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
+        for attachment in record.attachments.iter().filter(|attachment| attachment.consumer == consumer) {
+            hide(&volume, attachment)?;
+        }
+        fail::point("detach: hidden");
+        record.attachments.retain(|attachment| attachment.consumer != consumer);
+        record.save(&self.root, &volume.name)
+    }
+
+    /// The record as it shall be written next: what dead holders left mounted is taken away.
+    fn record_without_the_dead(volume: &Volume, census: &Census) -> Result<Record, Error> {
+        let mut record = Self::record(volume)?;
+        let mut living = Vec::new();
+        for attachment in std::mem::take(&mut record.attachments) {
+            if attachment.holder.is_alive()? {
+                living.push(attachment);
+            } else if attachment.path.as_ref().is_some_and(|path| census.shows(&volume.path, path)) {
+                hide(volume, &attachment)?;
+            }
+        }
+        record.attachments = living;
+        Ok(record)
+    }
+}
+
+/// Takes away what an attachment shows; a mount there that is not ours stays.
+pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error> {
+    let Some(path) = &attachment.path else { return Ok(()) };
+    let folder = volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?;
+    if !Census::take()?.shows(&folder, path) || folder::hide(path)? {
+        return Ok(());
+    }
+    let mut users = census::open_files_below(path)?;
+    if users.is_empty() {
+        users.push(format!("open files below {}", path.display()));
+    }
+    let (name, by) = (volume.name.full(), users.join(", "));
+    Err(Error::InUse { name, by, advice: "End that first, then try again." })
+}
+
+/// What `attach` notes.
+pub(super) fn attachment(
+    consumer: &str,
+    pid: Option<u32>,
+    path: Option<PathBuf>,
+    read_only: bool,
+) -> Result<Attachment, Error> {
+    if consumer.trim().is_empty() || consumer.chars().any(char::is_control) || consumer.chars().count() > 128
+    {
+        return Err(Error::InvalidArgument(
+            "A consumer's name has 1 to 128 characters, none of them a control character".to_owned(),
+        ));
+    }
+    if path.is_some() && !rustix::process::geteuid().is_root() {
+        return Err(Error::NeedsRoot { what: "Showing a volume at another path".to_owned() });
+    }
+    let holder = pid.map_or_else(Holder::boot, Holder::process)?;
+    let path = match path {
+        None => None,
+        Some(path) => Some(path.canonicalize().doing(|| format!("find the folder {}", path.display()))?),
+    };
+    Ok(Attachment { consumer: consumer.to_owned(), holder, path, read_only })
+}

@@ -13,8 +13,13 @@ setup: ## Install the Debian packages and build the cluster tools (as root; else
 	@e2e/setup.sh
 	@$(E2E) tools
 
+# Said before the set-up, which takes minutes and which the program's own check comes after.
+.PHONY: root
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo 'this needs root, for namespaces, mounts and loop devices: run it with sudo' >&2; exit 1; }
+
 .PHONY: demo
-demo: setup ## The main job on a real local Kubernetes, told in at most 60 lines
+demo: root setup ## The main job on a real local Kubernetes, told in at most 60 lines
 	@$(E2E) demo
 
 .PHONY: check
@@ -46,7 +51,7 @@ test-cluster: ## The suite on a real Kubernetes with two nodes (root)
 	@$(E2E) suite
 
 .PHONY: bench
-bench: setup ## Measure, and print one table
+bench: root setup ## Measure, and print one table
 	@$(E2E) bench
 
 .PHONY: generate

@@ -6,7 +6,7 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use tierce_controller::config::{Cli, Command, Crds, Serve};
-use tierce_controller::csi::{ControllerService, identity_claims};
+use tierce_controller::csi::ControllerService;
 use tierce_controller::index::{Index, watch_everything};
 use tierce_controller::metrics::Metrics;
 use tierce_controller::{crds, reconcilers};
@@ -47,8 +47,7 @@ async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
 
     let socket = Socket::bind(&config.csi_socket).await?;
     let ops = OpsServer::bind(&config.metrics_addr).await?;
-    let identity =
-        IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), identity_claims(), readiness.clone());
+    let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
     let service = ControllerService::new(client.clone(), Arc::clone(&index));
     let routes = Routes::new(identity.into_server()).add_service(service.into_server());
 

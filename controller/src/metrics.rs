@@ -93,9 +93,9 @@ impl Collector for Objects {
         }
         let mut family =
             gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
-        for offer in free {
+        for offer in free.iter() {
             let bytes = i64::try_from(offer.free).unwrap_or(i64::MAX);
-            let labels = [("node", offer.node), ("pool", offer.pool), ("tier", offer.tier)];
+            let labels = [("node", offer.node.as_str()), ("pool", &offer.pool), ("tier", &offer.tier)];
             ConstGauge::new(bytes).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -105,6 +105,28 @@ async fn a_volume_becomes_a_claim_is_provisioned_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_claim_that_the_watch_does_not_show_yet_is_not_made_again() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    api.silence("persistentvolumeclaims", true);
+    api.writes();
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
+    says(&api, "data", "WaitingForFirstUse").await;
+    let mut changed = api.get("volumes", "ada", "data").unwrap();
+    changed["metadata"]["labels"] = json!({"looked": "at again"});
+    api.put("volumes", changed);
+    tokio::time::sleep(GRACE).await;
+    let writes = api.writes();
+    assert_eq!(
+        writes.iter().filter(|write| *write == "POST persistentvolumeclaims").count(),
+        1,
+        "{writes:?}"
+    );
+    api.silence("persistentvolumeclaims", false);
+    provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
+    says(&api, "data", "Provisioned").await;
+}
+
+#[tokio::test]
 async fn an_unknown_tier_is_told_with_those_that_exist_and_heals() {
     let (api, _node, _replica) = cluster(10 * GI).await;
     tier(&api, "hdd");

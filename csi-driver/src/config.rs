@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use clap::Parser;
 use tierce_runtime::socket::parse_endpoint;
 
-use crate::registration;
-
 /// The node plugin of Tierce: makes volumes on this node's disks and shows them to pods.
 ///
 /// The cluster is found by KUBECONFIG, or by the pod's service account. Logs: `TIERCE_LOG` (default info),
@@ -30,12 +28,8 @@ pub struct Config {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub kubelet_dir: PathBuf,
 
-    /// Socket for the kubelet's plugin registration. Default: `<kubelet-dir>/plugins_registry/csi.tierce.dev@reg.sock`.
-    #[arg(long, value_name = "PATH", value_parser = parse_endpoint)]
-    pub registration_socket: Option<PathBuf>,
-
     /// Don't register with a kubelet.
-    #[arg(long, conflicts_with = "registration_socket")]
+    #[arg(long)]
     pub no_registration: bool,
 
     /// Where /healthz, /readyz and /metrics are served: host:port, :port for all addresses, or empty for nowhere.
@@ -72,13 +66,9 @@ impl Config {
         self.csi_socket_on_host.clone().unwrap_or_else(|| self.csi_socket())
     }
 
-    /// Where the plugin registration listens; `None` when it does not.
-    pub fn registration_socket(&self) -> Option<PathBuf> {
-        (!self.no_registration).then(|| {
-            self.registration_socket
-                .clone()
-                .unwrap_or_else(|| registration::default_socket(&self.kubelet_dir))
-        })
+    /// The folder where the kubelet looks for plugins; `None` when this one does not register.
+    pub fn registration_folder(&self) -> Option<PathBuf> {
+        (!self.no_registration).then(|| self.kubelet_dir.join("plugins_registry"))
     }
 
     /// The last pool configuration.
@@ -107,9 +97,8 @@ mod tests {
         let config = parse(&["--kubelet-dir", "/k"]).unwrap();
         assert_eq!(config.csi_socket(), PathBuf::from("/k/plugins/csi.tierce.dev/csi.sock"));
         assert_eq!(config.csi_socket_on_host(), config.csi_socket());
-        let registration = PathBuf::from("/k/plugins_registry/csi.tierce.dev@reg.sock");
-        assert_eq!(config.registration_socket(), Some(registration));
-        assert_eq!(parse(&["--no-registration"]).unwrap().registration_socket(), None);
+        assert_eq!(config.registration_folder(), Some(PathBuf::from("/k/plugins_registry")));
+        assert_eq!(parse(&["--no-registration"]).unwrap().registration_folder(), None);
         let config =
             parse(&["--csi-socket", "unix:///csi/csi.sock", "--csi-socket-on-host", "/k/csi.sock"]).unwrap();
         assert_eq!(config.csi_socket(), PathBuf::from("/csi/csi.sock"));

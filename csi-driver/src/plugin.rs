@@ -7,9 +7,8 @@ use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tierce_crds::names;
 use tierce_engine::{Engine, Host, LinuxHost, SimConfig, SimHost};
-use tierce_proto::csi::plugin_capability::{service, volume_expansion};
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
-use tierce_runtime::identity::{IdentityService, claim, claim_expansion};
+use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
 use tierce_runtime::socket::Socket;
@@ -22,7 +21,7 @@ use crate::node_service::NodeService;
 use crate::node_storage::{self, Changes, Reporter};
 use crate::node_volumes::{self, NodeVolumes};
 use crate::pools::{self, PoolBoard};
-use crate::registration::RegistrationService;
+use crate::registration::{self, RegistrationService};
 use crate::state_lock::StateLock;
 
 /// Runs the plugin until `shutdown`. Keep what it returns until the process ends: work on a disk may outlast the calls.
@@ -47,28 +46,13 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     let volumes = NodeVolumes::default();
 
     let node = NodeService::new(config.node_name.clone(), engine.clone(), volumes.nudges(), changes.clone());
-    let identity = IdentityService::new(
-        names::DRIVER,
-        env!("CARGO_PKG_VERSION"),
-        [
-            // Not served here: every program of a plugin answers with what all of them can do together
-            // (CSI specification, GetPluginCapabilities).
-            claim(service::Type::ControllerService),
-            claim(service::Type::VolumeAccessibilityConstraints),
-            claim_expansion(volume_expansion::Type::Online),
-        ],
-        readiness.clone(),
-    );
+    let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
     let csi = Socket::bind(config.csi_socket()).await?;
     let csi_routes = Routes::new(identity.into_server()).add_service(node.into_server());
-    let registration = match config.registration_socket() {
-        None => None,
-        Some(path) => {
-            let part = readiness.part("registration");
-            let service = RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry);
-            Some((path, Routes::new(service.into_server())))
-        }
-    };
+    let registration = config.registration_folder().map(|folder| {
+        let part = readiness.part("registration");
+        (folder, RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry))
+    });
     let ops = OpsServer::bind(&config.metrics_addr).await?;
 
     let pools_part = readiness.part("pools");
@@ -81,10 +65,8 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         kubernetes(&config, client, &engine, board.clone(), &volumes, &changes, metrics, shutdown.clone());
     let serve_registration = async {
         // After the CSI socket listens: the kubelet calls it as soon as it has found this one.
-        let Some((path, routes)) = registration else { return anyhow::Ok(()) };
-        let socket = Socket::bind(path).await?;
-        grpc::serve(socket, routes, rpc_metrics.clone(), Abandoned::Drop, shutdown.clone()).await?;
-        Ok(())
+        let Some((folder, service)) = registration else { return anyhow::Ok(()) };
+        registration::serve(service, &folder, rpc_metrics.clone(), shutdown.clone()).await
     };
     let say_when_synced = async {
         tokio::select! {

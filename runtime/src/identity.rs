@@ -16,19 +16,13 @@ use crate::readiness::Readiness;
 pub struct IdentityService {
     name: &'static str,
     version: &'static str,
-    capabilities: Vec<PluginCapability>,
     readiness: Readiness,
 }
 
 impl IdentityService {
     /// The service under the driver's `name`; Probe answers from `readiness`.
-    pub fn new(
-        name: &'static str,
-        version: &'static str,
-        capabilities: impl IntoIterator<Item = PluginCapability>,
-        readiness: Readiness,
-    ) -> Self {
-        Self { name, version, capabilities: capabilities.into_iter().collect(), readiness }
+    pub fn new(name: &'static str, version: &'static str, readiness: Readiness) -> Self {
+        Self { name, version, readiness }
     }
 
     /// Ready for [`tonic::service::Routes::add_service`].
@@ -37,14 +31,17 @@ impl IdentityService {
     }
 }
 
-/// The claim of a service or of constraints.
-pub fn claim(service: service::Type) -> PluginCapability {
-    PluginCapability { r#type: Some(Type::Service(Service { r#type: service.into() })) }
-}
-
-/// The claim that volumes grow: while in use (`Online`) or only while not (`Offline`).
-pub fn claim_expansion(expansion: volume_expansion::Type) -> PluginCapability {
-    PluginCapability { r#type: Some(Type::VolumeExpansion(VolumeExpansion { r#type: expansion.into() })) }
+/// What Tierce can do. Every program of a plugin answers with what all of them can do together (CSI specification,
+/// `GetPluginCapabilities`), so there is one list.
+pub fn capabilities() -> [PluginCapability; 3] {
+    let service = |service: service::Type| Type::Service(Service { r#type: service.into() });
+    let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
+    [
+        service(service::Type::ControllerService),
+        service(service::Type::VolumeAccessibilityConstraints),
+        Type::VolumeExpansion(online),
+    ]
+    .map(|claim| PluginCapability { r#type: Some(claim) })
 }
 
 #[tonic::async_trait]
@@ -64,7 +61,7 @@ impl Identity for IdentityService {
         &self,
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
-        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities: self.capabilities.clone() }))
+        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities: capabilities().into() }))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

@@ -13,15 +13,14 @@ use tempfile::TempDir;
 use tierce_proto::csi::identity_client::IdentityClient;
 use tierce_proto::csi::node_client::NodeClient;
 use tierce_proto::csi::node_server::{Node, NodeServer};
-use tierce_proto::csi::plugin_capability::service::Type;
-use tierce_proto::csi::plugin_capability::volume_expansion;
+use tierce_proto::csi::plugin_capability::{Service, Type, VolumeExpansion, service, volume_expansion};
 use tierce_proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeExpandVolumeRequest, NodeGetInfoRequest,
     NodeGetInfoResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeStageVolumeRequest,
     NodeStageVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, ProbeRequest,
 };
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics, ServeError};
-use tierce_runtime::identity::{IdentityService, claim, claim_expansion};
+use tierce_runtime::identity::IdentityService;
 use tierce_runtime::readiness::{Part, Readiness};
 use tierce_runtime::socket::Socket;
 use tokio::sync::{Notify, oneshot};
@@ -104,12 +103,7 @@ impl Running {
         let node = Staged::default();
         let readiness = Readiness::new();
         let part = readiness.part("watch");
-        let identity = IdentityService::new(
-            "csi.tierce.dev",
-            "1.2.3",
-            [claim(Type::VolumeAccessibilityConstraints), claim_expansion(volume_expansion::Type::Online)],
-            readiness,
-        );
+        let identity = IdentityService::new("csi.tierce.dev", "1.2.3", readiness);
         let mut registry = Registry::default();
         let metrics = RpcMetrics::register(&mut registry);
         let shutdown = CancellationToken::new();
@@ -162,9 +156,15 @@ async fn identity_says_who_we_are_and_whether_we_are_ready() {
     assert_eq!((info.name.as_str(), info.vendor_version.as_str()), ("csi.tierce.dev", "1.2.3"));
     let claims =
         identity.get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await.unwrap().into_inner();
+    let service = |claim: service::Type| Type::Service(Service { r#type: claim.into() });
+    let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
     assert_eq!(
-        claims.capabilities,
-        [claim(Type::VolumeAccessibilityConstraints), claim_expansion(volume_expansion::Type::Online)]
+        claims.capabilities.into_iter().filter_map(|claim| claim.r#type).collect::<Vec<_>>(),
+        [
+            service(service::Type::ControllerService),
+            service(service::Type::VolumeAccessibilityConstraints),
+            Type::VolumeExpansion(online),
+        ]
     );
     for (ready, change) in [(false, None), (true, Some(true)), (false, Some(false))] {
         match change {

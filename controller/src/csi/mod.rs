@@ -18,7 +18,6 @@ pub mod status_codes;
 mod validate;
 
 pub use arguments::ArgumentError;
-pub use capabilities::identity_claims;
 pub use create::CreateError;
 pub use delete::DeleteError;
 pub use expand::ExpandError;

@@ -4,6 +4,7 @@
 
 mod facts;
 mod feed;
+mod room;
 mod table;
 mod tracked;
 
@@ -17,6 +18,8 @@ pub use tracked::Tracked;
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
 use crate::queue::Queue;
+use room::Room;
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -64,10 +67,12 @@ pub struct State {
     devices_of_node: HashMap<String, HashSet<String>>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     volumes_of_handle: HashMap<String, BTreeSet<String>>,
-    /// Volumes that are not as they should be; a change of space may concern them.
-    unsettled: HashSet<Namespaced>,
+    /// Volumes that a change of room may concern.
+    room: Room,
     promises: Promises,
     reservations: Reservations,
+    /// What follows from reports, promises, reservations and nodes; empty once one of them has changed.
+    offers: OnceCell<Arc<[Offer]>>,
 }
 
 /// The facts and those who wait for them.
@@ -85,7 +90,10 @@ pub struct Wakes {
     devices: HashSet<String>,
     nodes: HashSet<String>,
     pools: HashSet<String>,
+    /// Room may have come or gone somewhere.
     space: bool,
+    /// Tiers may have come or gone.
+    tiers: bool,
 }
 
 impl Index {
@@ -99,6 +107,7 @@ impl Index {
         let mut state = self.lock();
         let place = placement::choose(request, &state.offers(), &state.tiers())?;
         state.reservations.keep(id, place.clone(), request.size);
+        state.offers.take();
         Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
     }
 
@@ -124,7 +133,7 @@ impl Index {
                     .cloned()
                     .collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
-                space: false,
+                ..Wakes::default()
             }
         };
         self.wake(all);
@@ -135,8 +144,15 @@ impl Index {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
         change(&mut state, &mut wakes);
-        let waiting: Vec<_> = match self.listeners.get() {
-            Some(_) if wakes.space => state.unsettled.iter().cloned().collect(),
+        if wakes.space || wakes.tiers {
+            state.offers.take();
+        }
+        let waiting = match self.listeners.get() {
+            Some(_) if wakes.tiers => state.room.all(),
+            Some(_) if wakes.space => {
+                let offers = state.offers();
+                state.room.concerned(&offers)
+            }
             _ => Vec::new(),
         };
         drop(state);
@@ -212,7 +228,11 @@ impl State {
     }
 
     /// What each pool on each node of the cluster can still take, with what is promised and what is reserved taken off.
-    pub fn offers(&self) -> Vec<Offer> {
+    pub fn offers(&self) -> Arc<[Offer]> {
+        Arc::clone(self.offers.get_or_init(|| self.all_offers()))
+    }
+
+    fn all_offers(&self) -> Arc<[Offer]> {
         let reserved = self.reservations.sums(|id| self.devices.exists(id));
         let mut offers = Vec::new();
         for (node, report) in self.reports.iter().filter(|(node, _)| self.has_node(node)) {
@@ -224,7 +244,7 @@ impl State {
                 offers.push(Offer { working: offer.working && self.node_works(node), ..offer });
             }
         }
-        offers
+        offers.into()
     }
 }
 
@@ -238,7 +258,9 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.index.lock().reservations.release(&self.id);
+        let mut state = self.index.lock();
+        state.reservations.release(&self.id);
+        state.offers.take();
     }
 }
 

@@ -1,12 +1,13 @@
 //! Which kinds are watched, what is kept of each, and whom its changes concern.
 
 use super::facts::{ClaimObject, NodeObject, PersistentVolumeObject, PodObject};
+use super::room::Wish;
 use super::{Claim, Device, Index, Namespaced, Node, PersistentVolume, Pod, State, Table, Wakes};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use std::hash::Hash;
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume, conditions};
+use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume, conditions, parse_bytes};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -69,7 +70,11 @@ impl Index {
     /// An object exists and can't be read. Whether that is news.
     pub fn put_unreadable<T: Tracked>(&self, meta: &ObjectMeta) -> bool {
         let mut news = false;
-        self.change(|state, _| news = T::table(state).put_unreadable(T::key(meta)));
+        self.change(|state, wakes| {
+            news = T::table(state).put_unreadable(T::key(meta));
+            // A reservation for it counts no more.
+            wakes.space |= news;
+        });
         news
     }
 
@@ -111,18 +116,23 @@ impl Tracked for Volume {
         new: Option<&Arc<Self>>,
         wakes: &mut Wakes,
     ) {
-        let settled = new.is_none_or(|volume| {
-            volume.status.as_ref().is_some_and(|status| {
-                conditions::find(&status.conditions, conditions::READY)
-                    .is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED)
-            })
-        });
-        if settled {
-            state.unsettled.remove(key);
-        } else {
-            state.unsettled.insert(key.clone());
-        }
+        state.room.wants(key, new.map_or(Wish::Nothing, |volume| wish(volume)));
         wakes.volumes.insert(key.clone());
+    }
+}
+
+fn wish(volume: &Volume) -> Wish {
+    let status = volume.status.clone().unwrap_or_default();
+    let settled = status.observed_generation == volume.metadata.generation
+        && conditions::find(&status.conditions, conditions::READY)
+            .is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED);
+    if settled || volume.metadata.deletion_timestamp.is_some() {
+        Wish::Nothing
+    } else if status.volume_name.is_some() {
+        Wish::Mend
+    } else {
+        let size = parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
+        Wish::Place(volume.spec.tier.clone(), size)
     }
 }
 
@@ -313,7 +323,7 @@ impl Tracked for StoragePool {
 
     fn connect(_: &mut State, key: &String, _: Option<&Arc<Self>>, _: Option<&Arc<Self>>, wakes: &mut Wakes) {
         wakes.pools.insert(key.clone());
-        wakes.space = true;
+        wakes.tiers = true;
     }
 }
 

@@ -24,6 +24,9 @@ use tracing::{debug, warn};
 /// status write instead of two.
 const LASTS: Duration = Duration::from_secs(2);
 
+/// How long the watch may take to show what we wrote. Later something else has happened to it.
+const SHOWN: Duration = Duration::from_secs(5);
+
 /// What went wrong.
 #[derive(Debug, Error)]
 #[error("cannot {what} of Volume {volume}")]
@@ -48,6 +51,8 @@ struct Memory {
     passing_since: Option<Instant>,
     /// Resource version that our last write made. An older one in the index is not looked at: it would be written again.
     written: Option<u64>,
+    /// When we made its claim, until the watch of claims shows one: it would be made again.
+    claimed: Option<Instant>,
 }
 
 impl VolumeReconciler {
@@ -65,7 +70,10 @@ impl VolumeReconciler {
         };
         if self.is_outdated(key, &observed.volume) {
             // The watch will show our own write, and wake us.
-            return Next::After(Duration::from_secs(5));
+            return Next::After(SHOWN);
+        }
+        if let Some(left) = self.awaits_claim(key, &observed) {
+            return Next::After(left);
         }
         match self.carry_out(key, &observed).await {
             Ok(next) => next,
@@ -154,6 +162,7 @@ impl VolumeReconciler {
                 };
                 // "Already exists" is an error as well: ours from a moment ago or somebody else's, the watch will tell.
                 claims.create(&create, &claim::claim(volume)).await?;
+                self.remember(key, |memory| memory.claimed = Some(Instant::now()));
             }
             Action::GrowClaim(_) => {
                 let uid = observed.claim.as_ref().map(|claim| claim.uid.clone());
@@ -297,6 +306,20 @@ impl VolumeReconciler {
         })
     }
 
+    /// How long to wait for the watch of claims; `None` once it has caught up. What is being deleted does not wait: it asks
+    /// the API server itself.
+    fn awaits_claim(&self, key: &Namespaced, observed: &Observed) -> Option<Duration> {
+        let caught_up = observed.claim.is_some() || observed.volume.metadata.deletion_timestamp.is_some();
+        self.remember(key, |memory| {
+            let left = memory.claimed.map(|at| SHOWN.saturating_sub(at.elapsed()));
+            let left = left.filter(|left| !caught_up && !left.is_zero());
+            if left.is_none() {
+                memory.claimed = None;
+            }
+            left
+        })
+    }
+
     fn wrote(&self, key: &Namespaced, volume: &Volume) {
         self.remember(key, |memory| memory.written = version(volume));
     }
@@ -305,7 +328,7 @@ impl VolumeReconciler {
         let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(key.clone()).or_default();
         let result = change(memory);
-        if memory.passing_since.is_none() && memory.written.is_none() {
+        if memory.passing_since.is_none() && memory.written.is_none() && memory.claimed.is_none() {
             memories.remove(key);
         }
         result

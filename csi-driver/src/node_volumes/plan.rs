@@ -8,6 +8,7 @@ use crate::pools::Offer;
 
 /// What the node's disk says about the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, for the length of a plan")]
 pub enum Disk {
     /// The pool of the spec could be read, if it is known, and does not hold it.
     Missing,

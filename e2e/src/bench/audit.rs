@@ -1,77 +1,41 @@
 //! Writes to the API server, counted from its audit log.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use anyhow::Result;
 
-/// The accounts of the controller's pod and of the node plugin; the sidecars share the first.
-const ACCOUNTS: &str = "system:serviceaccount:tierce-system:";
+use crate::cluster::audit::{self, Entry};
+
+/// The sidecars share the account of the controller.
 const SIDECARS: &str = "csi-";
 /// Written at a steady rate whatever happens, or for people only.
 const NOT_COUNTED: [&str; 2] = ["leases", "events"];
 
 /// A place in the audit log.
-pub(super) struct Mark {
-    log: PathBuf,
-    offset: u64,
-}
+pub(super) struct Mark(audit::Mark);
 
 /// How often each kind of write was done by us: verb and resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Writes(BTreeMap<String, u32>);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    stage: String,
-    verb: String,
-    user: User,
-    #[serde(default)]
-    user_agent: String,
-    #[serde(default)]
-    object_ref: Option<Object>,
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    #[serde(default)]
-    resource: String,
-    #[serde(default)]
-    subresource: Option<String>,
-}
-
 impl Mark {
     /// The end of the log as it is now.
     pub(super) fn now(log: &Path) -> Result<Self> {
-        let offset = std::fs::metadata(log).with_context(|| format!("can't read {}", log.display()))?.len();
-        Ok(Self { log: log.to_owned(), offset })
+        audit::Mark::now(log).map(Self)
     }
 
     /// Our writes since then.
     pub(super) fn writes_since(&self) -> Result<Writes> {
-        let mut file = File::open(&self.log)?;
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok(count(&text))
+        Ok(count(self.0.entries_since()?))
     }
 }
 
-fn count(log: &str) -> Writes {
+fn count(entries: Vec<Entry>) -> Writes {
     let mut writes = Writes::default();
-    // The last line may still be being written.
-    for entry in log.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()) {
+    for entry in entries {
+        let ours = entry.is_ours() && !entry.user_agent.starts_with(SIDECARS);
         let Some(object) = entry.object_ref else { continue };
-        let ours = entry.user.username.starts_with(ACCOUNTS) && !entry.user_agent.starts_with(SIDECARS);
         let counted = entry.stage == "ResponseComplete"
             && !matches!(entry.verb.as_str(), "get" | "list" | "watch")
             && !NOT_COUNTED.contains(&object.resource.as_str());
@@ -134,7 +98,7 @@ mod tests {
             "{\"stage\":\"Resp".to_owned(),
         ]
         .join("\n");
-        let writes = count(&log);
+        let writes = count(audit::read(&log));
         assert_eq!(writes.each(2).to_string(), "1.5");
         assert_eq!(writes.made_of(2), "0.50 create nodevolumes, 1.00 patch nodevolumes/status");
     }

@@ -1,5 +1,6 @@
 //! A real Kubernetes cluster on this machine, in namespaces of its own that end with one process.
 
+pub mod audit;
 pub mod cleanup;
 pub mod control_plane;
 pub mod host;

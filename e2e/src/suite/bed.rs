@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::cluster::audit::Mark;
 use crate::cluster::{Cluster, Node, cleanup};
 use crate::{command, images};
 
@@ -29,6 +30,8 @@ pub struct Bed<'a> {
     pub cluster: &'a Cluster,
     /// Our images, to install other values or another release.
     pub images: &'a images::ours::Ours,
+    /// Where the audit log of this run begins.
+    pub audit: &'a Mark,
     /// The namespace of this test.
     pub namespace: String,
 }

@@ -7,12 +7,14 @@ mod chart;
 mod faults;
 mod growth;
 mod persistence;
+mod rights;
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use self::bed::{Bed, Skip};
+use crate::cluster::audit::Mark;
 use crate::cluster::{self, Cluster, Lifetime};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
@@ -42,6 +44,8 @@ fn all() -> Vec<Test> {
     all.extend(bad_input::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());
+    // An uninstall takes the rights away under running programs, so the refusals are looked for before the last tests.
+    all.extend(rights::tests());
     all.extend(chart::tests());
     all
 }
@@ -59,7 +63,8 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
     println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
     let result = install_with(&cluster, &ours, &[]).and_then(|()| {
         println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
-        run_on(&cluster, &ours, filter)
+        let whole_log = Mark::begin(&cluster.state().audit_log());
+        run_on(&cluster, &ours, &whole_log, filter)
     });
     if keep {
         println!("the cluster stays: tierce-e2e cluster exec --name {NAME} -- kubectl get pods -A");
@@ -76,7 +81,8 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
 /// Runs the tests on a cluster that is there already.
 pub fn run_on_running(name: &str, profile: Profile, filter: &str) -> Result<()> {
     let cluster = Cluster::find(name)?;
-    run_on(&cluster, &ours::ensure(profile)?, filter)
+    let from_now = Mark::now(&cluster.state().audit_log())?;
+    run_on(&cluster, &ours::ensure(profile)?, &from_now, filter)
 }
 
 /// Short graces, so that the tests of what happens after them are short.
@@ -85,11 +91,11 @@ fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
     install::install(cluster, ours, &[&short, values].concat())
 }
 
-fn run_on(cluster: &Cluster, ours: &Ours, filter: &str) -> Result<()> {
+fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
     for test in all().into_iter().filter(|test| test.name.contains(filter)) {
         let started = Instant::now();
-        let result = run_one(cluster, ours, &test);
+        let result = run_one(cluster, ours, audit, &test);
         let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
@@ -113,10 +119,10 @@ fn run_on(cluster: &Cluster, ours: &Ours, filter: &str) -> Result<()> {
     Ok(())
 }
 
-fn run_one(cluster: &Cluster, images: &Ours, test: &Test) -> Result<()> {
+fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Result<()> {
     let namespace = test.name.rsplit("::").next().unwrap_or(test.name).replace('_', "-");
     let namespace = namespace[..namespace.len().min(60)].trim_end_matches('-').to_owned();
-    let bed = Bed { cluster, images, namespace };
+    let bed = Bed { cluster, images, audit, namespace };
     let name = bed.namespace.clone();
     // What a test before left is removed, so that one failure does not make the next.
     cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout=60s"))?;

@@ -5,17 +5,20 @@
 mod node_calls;
 mod pools;
 mod records;
+mod snapshots;
 mod volumes;
 
 pub use node_calls::*;
 pub use pools::*;
 pub use records::*;
+pub use snapshots::*;
 pub use volumes::*;
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use tierce_engine::{
-    Backend, Change, Engine, Error, Filesystem, Owner, PublishRequest, StageRequest, VolumeId,
+    Backend, Change, Engine, Error, Filesystem, Owner, PublishRequest, SnapshotSpec, StageRequest, VolumeId,
+    VolumeSpec,
 };
 
 use super::world::{BLOCK, EXT4, MIB, World, XFS, spec};
@@ -53,6 +56,15 @@ macro_rules! behaviours {
             a_pool_whose_disk_went_away_is_refused_until_it_is_back
             pools_on_one_disk_share_its_space
             two_pools_over_one_directory_are_told_apart
+            a_snapshot_keeps_what_was_there_and_outlives_its_volume
+            a_snapshot_is_no_volume_and_a_volume_no_snapshot
+            a_source_that_does_not_fit_is_refused_and_nothing_is_made
+            bug_18_a_snapshot_of_a_raw_block_volume_is_never_mounted
+            snapshots_and_clones_promise_their_whole_size
+            a_restore_in_place_brings_the_content_back_and_keeps_what_was_before
+            a_restore_that_does_not_fit_is_refused_and_nothing_is_touched
+            a_volume_is_copied_into_another_pool_of_the_node
+            snapshots_and_clones_at_once_are_each_made_once
             what_a_crash_left_is_removed_and_nothing_else
             bug_04_delete_touches_only_its_own_subtree
         }

@@ -4,10 +4,11 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -15,9 +16,9 @@ use std::{
 use rustix::mount::MountPropagationFlags;
 use tempfile::TempDir;
 use tierce_engine::{
-    Backend, CommandError, CommandOutput, Engine, Filesystem, Host, LinuxHost, PoolConfig, Program,
-    Provisioning, PublishRequest, Runner, SimConfig, SimHost, StageRequest, SystemRunner, VolumeId,
-    VolumeMode, VolumeSpec,
+    Backend, CommandError, CommandOutput, Engine, Error, Filesystem, Host, LinuxHost, PoolConfig, Program,
+    Provisioning, PublishRequest, Runner, SimConfig, SimHost, SnapshotSpec, StageRequest, SystemRunner,
+    VolumeId, VolumeMode, VolumeSpec,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -48,6 +49,9 @@ impl Runner for Spy {
 /// Makes the host over a folder, anew after each restart.
 type MakeHost = Box<dyn Fn(&Path) -> Arc<dyn Host>>;
 
+/// Where a simulated host can be found after it was made.
+type Simulated = Arc<Mutex<Option<Arc<SimHost>>>>;
+
 /// One test's surroundings.
 pub struct World {
     pub engine: Engine,
@@ -56,6 +60,8 @@ pub struct World {
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
     host: MakeHost,
+    /// The simulated host of now, if it is one.
+    simulated: Simulated,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -93,7 +99,16 @@ impl World {
 
     /// The simulated host.
     pub fn sim() -> Self {
-        Self::with(|folder| Arc::new(sim_host(folder)))
+        let simulated = Simulated::default();
+        let made = Arc::clone(&simulated);
+        let host = move |folder: &Path| -> Arc<dyn Host> {
+            let host = Arc::new(sim_host(folder));
+            *made.lock().unwrap() = Some(Arc::clone(&host));
+            host
+        };
+        let mut world = Self::with(host);
+        world.simulated = simulated;
+        world
     }
 
     /// Any host, in a new folder.
@@ -118,6 +133,7 @@ impl World {
             spy: Arc::default(),
             provisioning: Provisioning::Thin,
             host: Box::new(host),
+            simulated: Simulated::default(),
             runtime,
         };
         world.set_pool();
@@ -206,7 +222,38 @@ impl World {
         spec.id
     }
 
-    pub fn stage(&self, id: &VolumeId, block: bool) -> Result<bool, tierce_engine::Error> {
+    pub fn create_from(&self, id: &str, mode: VolumeMode, size: u64, from: &str) -> Result<VolumeId, Error> {
+        let spec = VolumeSpec { source: Some(from.parse().unwrap()), ..spec(id, mode, size) };
+        self.run(self.engine.create("pool", &spec)).map(|_| spec.id)
+    }
+
+    pub fn snapshot(&self, id: &str, source: &VolumeId) -> Result<VolumeId, Error> {
+        let spec = SnapshotSpec { id: id.parse().unwrap(), source: source.clone(), owner: None };
+        self.run(self.engine.snapshot(&spec)).map(|_| spec.id)
+    }
+
+    /// Writes to a staged filesystem and waits for the disk.
+    pub fn write(&self, id: &VolumeId, content: &str) {
+        if let Some(host) = self.simulated.lock().unwrap().as_ref() {
+            return host.write(id, content).unwrap();
+        }
+        let mut file = fs::File::create(self.staging(id).join("content")).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+    }
+
+    /// What was written last to a staged filesystem; nothing: the empty text.
+    pub fn read(&self, id: &VolumeId) -> String {
+        if let Some(host) = self.simulated.lock().unwrap().as_ref() {
+            return host.read(id).unwrap();
+        }
+        match fs::read_to_string(self.staging(id).join("content")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.unwrap(),
+        }
+    }
+
+    pub fn stage(&self, id: &VolumeId, block: bool) -> Result<bool, Error> {
         let staging = self.staging(id);
         if !staging.exists() {
             fs::create_dir(&staging).unwrap();
@@ -215,20 +262,20 @@ impl World {
         self.run(self.engine.stage(id, &staging, &request)).map(|change| change.changed())
     }
 
-    pub fn unstage(&self, id: &VolumeId) -> Result<bool, tierce_engine::Error> {
+    pub fn unstage(&self, id: &VolumeId) -> Result<bool, Error> {
         self.run(self.engine.unstage(id, &self.staging(id))).map(|change| change.changed())
     }
 
-    pub fn publish(&self, id: &VolumeId, target: &Path, block: bool) -> Result<bool, tierce_engine::Error> {
+    pub fn publish(&self, id: &VolumeId, target: &Path, block: bool) -> Result<bool, Error> {
         let request = PublishRequest { block, ..PublishRequest::default() };
         self.run(self.engine.publish(id, &self.staging(id), target, &request)).map(|change| change.changed())
     }
 
-    pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<bool, tierce_engine::Error> {
+    pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<bool, Error> {
         self.run(self.engine.unpublish(id, target)).map(|change| change.changed())
     }
 
-    pub fn delete(&self, id: &VolumeId) -> Result<bool, tierce_engine::Error> {
+    pub fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
         self.run(self.engine.delete(id, false)).map(|change| change.changed())
     }
 
@@ -260,8 +307,19 @@ impl World {
     /// Fails when the engine left a mount or a loop device behind.
     pub fn assert_clean(&self) {
         assert_eq!(self.mounts(), Vec::<String>::new(), "mounts left behind");
+        self.assert_no_loops();
+    }
+
+    /// Fails when a volume is still attached; the kernel detaches a moment after the last unmount.
+    pub fn assert_no_loops(&self) {
         for attempt in 0.. {
-            let loops = self.loops();
+            let below = self.path("below");
+            let volumes = |device: &String| {
+                let name = device.trim_start_matches("/dev/");
+                let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
+                backing.is_ok_and(|backing| Path::new(backing.trim()) != below)
+            };
+            let loops: Vec<String> = self.loops().into_iter().filter(volumes).collect();
             if loops.is_empty() {
                 return;
             }

@@ -1,10 +1,11 @@
 //! What the kubelet asks, checked: every call of the Node service becomes a value that the engine can act on, or the
 //! reason why not. Nothing here looks at a disk.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
-use tierce_engine::{Filesystem, PublishRequest, StageRequest, VolumeId, mount_options};
+use tierce_engine::{Filesystem, Key, PublishRequest, StageRequest, VolumeId, mount_options};
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::volume_capability::{AccessMode, AccessType, MountVolume};
 use tierce_proto::csi::{
@@ -14,6 +15,11 @@ use tierce_proto::csi::{
 
 /// The kernel's `PATH_MAX`, less the final NUL.
 const MAX_PATH_BYTES: usize = 4095;
+
+/// The entries of an encrypted volume's Secret: its key, and the one to rotate to. Both are hexadecimal digits, since CSI passes secrets as
+/// UTF-8 text.
+const KEY: &str = "key";
+const NEXT_KEY: &str = "next-key";
 
 /// Why a request is refused before anything is touched. [`crate::status_codes::refused`] picks the code.
 #[derive(Debug, Error)]
@@ -61,6 +67,11 @@ pub enum RequestError {
     /// Unknown filesystem, or an option outside the allow list.
     #[error(transparent)]
     Mount(tierce_engine::Error),
+    /// That entry of the volume's Secret is no key. Its text is never repeated.
+    #[error(
+        "the entry {0:?} of the volume's Secret is no key: it must be 64 hexadecimal digits (32 random bytes)"
+    )]
+    Key(&'static str),
     /// `VOLUME_MOUNT_GROUP` is not claimed.
     #[error("volume_mount_group is not supported: the kubelet sets the group itself (fsGroupPolicy File)")]
     MountGroup,
@@ -113,11 +124,18 @@ pub fn stage(request: &NodeStageVolumeRequest) -> Result<Stage, RequestError> {
     let id = id(&request.volume_id)?;
     let staging = path("staging_target_path", &request.staging_target_path)?;
     let capability = capability(request.volume_capability.as_ref())?;
-    let how = match capability.mount {
+    let mut how = match capability.mount {
         None => StageRequest { block: true, ..StageRequest::default() },
         Some(mount) => mounted(mount)?,
     };
+    how.key = key(&request.secrets, KEY)?;
+    how.next_key = key(&request.secrets, NEXT_KEY)?;
     Ok(Stage { id, staging, how })
+}
+
+fn key(secrets: &BTreeMap<String, String>, name: &'static str) -> Result<Option<Key>, RequestError> {
+    let text = secrets.get(name).filter(|text| !text.trim().is_empty());
+    text.map(|text| text.parse().map_err(|_| RequestError::Key(name))).transpose()
 }
 
 /// Checks `NodeUnstageVolume`.
@@ -251,7 +269,7 @@ fn mounted(mount: &MountVolume) -> Result<StageRequest, RequestError> {
         name => Some(name.parse().map_err(RequestError::Mount)?),
     };
     allowed(filesystem, &mount.mount_flags)?;
-    Ok(StageRequest { block: false, filesystem, mount_options: mount.mount_flags.clone() })
+    Ok(StageRequest { filesystem, mount_options: mount.mount_flags.clone(), ..StageRequest::default() })
 }
 
 /// Without a filesystem in the request, an option passes if any filesystem takes it; the engine checks it again with

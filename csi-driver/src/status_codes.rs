@@ -38,6 +38,7 @@ pub fn refused(error: &RequestError) -> Status {
         | RequestError::Path { .. }
         | RequestError::AccessMode { .. }
         | RequestError::Mount(_)
+        | RequestError::Key(_)
         | RequestError::MountGroup => Code::InvalidArgument,
         // CSI, NodePublishVolume errors: "Staging target path not set".
         RequestError::MissingStagingPath => Code::FailedPrecondition,
@@ -65,7 +66,7 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         Error::NotFound { .. } => Code::NotFound,
         Error::Conflict { field, .. } => match *field {
             // The request speaks of another kind of volume than the one we have.
-            "filesystem" | "mode" => Code::InvalidArgument,
+            "filesystem" | "mode" | "encryption" => Code::InvalidArgument,
             // CSI: "Volume published at the path, but incompatible with the capability or the readonly flag".
             _ => Code::AlreadyExists,
         },
@@ -86,6 +87,8 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         Error::BrokenRecord { .. } | Error::FormatRefused { .. } | Error::UnknownPool { .. } => {
             Code::FailedPrecondition
         }
+        // Somebody has to look at the volume's Secret. Final for this call, but the kubelet asks again with what the Secret says then.
+        Error::KeyMissing { .. } | Error::WrongKey { .. } => Code::FailedPrecondition,
         // The kubelet (`pkg/volume/csi/expander.go`, `inUseError`) stops asking until the volume is mounted next, and
         // does not hold the pod up; that mount grows it, and the call after it then finds the size.
         Error::GrowOffline { .. } => Code::FailedPrecondition,

@@ -2,17 +2,22 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt, process::Command};
+use zeroize::Zeroizing;
 
 use crate::{CommandError, kernel};
 
 /// Where programs are looked for. `PATH` is not asked: whoever sets it could choose what runs as root.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// There is a udevd when this exists.
+const UDEV: &str = "/run/udev/control";
 
 /// How much of a program's output an error repeats, in bytes from its end.
 const TAIL: usize = 2000;
@@ -26,6 +31,28 @@ pub struct CommandOutput {
     pub stdout: String,
 }
 
+/// What a program reads from its standard input. It may be a secret: it is shown nowhere and wiped from memory after use.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Input(Zeroizing<Vec<u8>>);
+
+impl Input {
+    /// Several pieces, one after the other.
+    pub fn of(pieces: &[&[u8]]) -> Self {
+        // Of its final size at once: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+        }
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
 /// A program and how to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -33,6 +60,8 @@ pub struct Program {
     pub name: &'static str,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// What it reads from its standard input; secrets are given here, never as arguments, which every process on the host can see.
+    pub input: Input,
     /// Exit codes that mean success.
     pub good: &'static [i32],
     /// It is killed after that time.
@@ -87,13 +116,25 @@ async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandErr
         // Programs that start others (fsck) need a PATH of their own.
         .env("PATH", FOLDERS.join(":"))
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+        .stdin(if program.input.0.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    if !Path::new(UDEV).exists() {
+        // Else cryptsetup and LVM wait for ever for a udevd that is not there, or make no device nodes.
+        command.env("DM_DISABLE_UDEV", "1");
+    }
     kernel::die_with_parent(&mut command);
-    let child = command.spawn().map_err(|source| CommandError::Spawn { line: program.line(), source })?;
-    let output = match tokio::time::timeout(program.limit, child.wait_with_output()).await {
+    let mut child = command.spawn().map_err(|source| CommandError::Spawn { line: program.line(), source })?;
+    let stdin = child.stdin.take();
+    let finish = async {
+        if let Some(mut stdin) = stdin {
+            // A program that ended without reading says by its exit code what was wrong.
+            let _ = stdin.write_all(&program.input.0).await;
+        }
+        child.wait_with_output().await
+    };
+    let output = match tokio::time::timeout(program.limit, finish).await {
         Err(_) => {
             return Err(CommandError::Timeout { line: program.line(), seconds: program.limit.as_secs() });
         }
@@ -132,6 +173,7 @@ mod tests {
         let program = Program {
             name,
             arguments: arguments.iter().map(OsString::from).collect(),
+            input: Input::default(),
             good,
             limit: Duration::from_millis(limit_ms),
         };
@@ -155,6 +197,23 @@ mod tests {
             "{message}"
         );
         assert_eq!(run_it("sh", &["-c", "exit 3"], &[0, 3], 10_000).await.unwrap().code, 3);
+    }
+
+    #[tokio::test]
+    async fn input_reaches_the_program_and_no_message() {
+        let mut program = Program {
+            name: "sh",
+            arguments: vec!["-c".into(), "cat; test \"$(wc -c)\" = 0; exit 4".into()],
+            input: Input::of(&[b"can", b"ary"]),
+            good: &[4],
+            limit: Duration::from_secs(10),
+        };
+        let run = |program: Program| tokio::task::spawn_blocking(move || SystemRunner.run(&program));
+        assert_eq!(run(program.clone()).await.unwrap().unwrap().stdout, "canary");
+        assert!(!format!("{program:?}").contains("canary") && !program.line().contains("canary"));
+        // One that reads nothing is no trouble.
+        program.arguments = vec!["-c".into(), "exit 4".into()];
+        run(program).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -96,6 +96,22 @@ pub enum Error {
         /// What the record says and what the device shows.
         reason: String,
     },
+    /// The volume is encrypted and no key was given.
+    #[error("volume {id} is encrypted and no key was given for it: give the key that it was made with")]
+    KeyMissing {
+        /// The volume.
+        id: VolumeId,
+    },
+    /// None of the given keys opens the volume; its header is intact.
+    #[error(
+        "wrong key: none of the given keys opens volume {id}, whose LUKS2 header is intact: give the key with the fingerprint {expected}"
+    )]
+    WrongKey {
+        /// The volume.
+        id: VolumeId,
+        /// Fingerprint of the key in force.
+        expected: String,
+    },
     /// The kernel refuses to grow the mounted filesystem; the next stage will grow it before mounting.
     #[error(
         "the kernel refuses to grow the mounted {filesystem} of volume {id} ({reason}); it grows when the volume is mounted next"
@@ -187,7 +203,7 @@ pub enum Error {
     #[error("not supported: {0}")]
     Unsupported(String),
     /// A program failed.
-    #[error("making, checking or growing a filesystem failed")]
+    #[error("a program that works on the disk failed")]
     Command(#[from] CommandError),
     /// The kernel refused something.
     #[error("{doing}")]

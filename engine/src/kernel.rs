@@ -1,6 +1,8 @@
-//! The kernel calls for which no safe wrapper exists: loop devices, growing and freezing mounted filesystems, one mount attribute, and
-//! what child processes do beside running a program. Nothing is decided here; each function is one call.
+//! The kernel calls for which no safe wrapper exists: loop devices, the device mapper, growing and freezing mounted filesystems, one mount
+//! attribute, and what child processes do beside running a program. Nothing is decided here; each function is one call.
 #![allow(unsafe_code)]
+
+pub(crate) mod device_mapper;
 
 use std::{
     ffi::c_void,

@@ -4,6 +4,7 @@
 //! left to do.
 
 mod command;
+mod crypt;
 mod engine;
 mod error;
 mod filesystem;
@@ -15,7 +16,8 @@ mod pool;
 mod sim;
 mod spec;
 
-pub use command::{CommandOutput, Program, Runner, SystemRunner};
+pub use command::{CommandOutput, Input, Program, Runner, SystemRunner};
+pub use crypt::Key;
 pub use engine::Engine;
 pub use error::{CommandError, Error, PoolError};
 pub use host::{Host, LinuxHost};

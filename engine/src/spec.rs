@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, VolumeId};
+use crate::{Error, Key, VolumeId};
 
 /// A filesystem that Tierce makes and mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,6 +123,8 @@ pub struct VolumeSpec {
     /// The snapshot or volume of this node whose content it starts with; `None`: it starts empty. It has at least the source's size, and
     /// its mode.
     pub source: Option<VolumeId>,
+    /// Encrypted at rest (LUKS2). Can't change later.
+    pub encrypted: bool,
 }
 
 /// What a new snapshot shall be.
@@ -151,6 +153,10 @@ pub struct SnapshotInfo {
     pub allocated_bytes: u64,
     /// Filesystem or raw block.
     pub mode: VolumeMode,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// Which key opens a volume made from it: the one that was in force when it was taken.
+    pub key_fingerprint: Option<String>,
     /// When it was taken.
     pub taken_at: Timestamp,
     /// Whose snapshot it is.
@@ -182,6 +188,10 @@ pub struct VolumeInfo {
     pub mount_options: Vec<String>,
     /// The snapshot or volume whose content it started with.
     pub source: Option<VolumeId>,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// Which key opens it ([`crate::Key::fingerprint`]); `None` where it is not encrypted, or was never staged.
+    pub key_fingerprint: Option<String>,
 }
 
 /// A volume whose record can't be trusted; the engine leaves it alone.
@@ -242,6 +252,10 @@ pub struct StageRequest {
     pub filesystem: Option<Filesystem>,
     /// Further mount options, added to the record's.
     pub mount_options: Vec<String>,
+    /// The key of an encrypted volume.
+    pub key: Option<Key>,
+    /// The key to rotate to: once it is in force, `key` opens the volume no more.
+    pub next_key: Option<Key>,
 }
 
 /// What the caller of [`crate::Engine::publish`] expects.
@@ -284,6 +298,8 @@ pub struct Inodes {
 pub struct Recovery {
     /// Loop devices of ours that were detached, as `/dev/loopN`.
     pub freed_loops: Vec<String>,
+    /// Mappers of encrypted volumes that were closed, by name.
+    pub closed_mappers: Vec<String>,
     /// Deleted volumes whose space was released.
     pub emptied_trash: usize,
     /// Unfinished creations that were removed.

@@ -244,6 +244,8 @@ mod tests {
             owner: None,
             mount_options: vec![],
             source: None,
+            encrypted: false,
+            key_fingerprint: None,
         };
         let broken =
             BrokenRecord { pool: "p".into(), file: "/p/x".into(), id: None, reason: "cut off".into() };

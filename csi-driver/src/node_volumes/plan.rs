@@ -178,6 +178,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
         }),
         mount_options: spec.mount_options.clone(),
         source: None,
+        encrypted: false,
     })
 }
 
@@ -258,6 +259,8 @@ mod tests {
             owner: None,
             mount_options: vec![],
             source: None,
+            encrypted: false,
+            key_fingerprint: None,
         })
     }
 

@@ -44,6 +44,8 @@ pub fn verdict(error: &Error) -> Verdict {
         | Error::NotStaged { .. }
         | Error::ForeignTarget { .. }
         | Error::GrowOffline { .. }
+        | Error::KeyMissing { .. }
+        | Error::WrongKey { .. }
         | Error::Command(_)
         | Error::Io { .. } => reason::FAILED,
     };
@@ -134,6 +136,8 @@ mod tests {
             owner: None,
             mount_options: vec![],
             source: None,
+            encrypted: false,
+            key_fingerprint: None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     pool::{
         Pause, Pool,
-        record::{Origin, Record},
+        record::{Origin, Record, overhead_bytes},
     },
 };
 
@@ -34,10 +34,10 @@ impl Core {
             .find_entry(from)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: from.clone() })?;
         let source = self.settled(found)?;
-        check_content(id, spec.mode, size_bytes, &source)?;
+        check_content(id, spec.mode, size_bytes, spec.encrypted, &source)?;
         let record = Record {
             id: id.clone(),
-            size_bytes,
+            size_bytes: size_bytes + overhead_bytes(spec.encrypted),
             used: false,
             staged_at: None,
             label: spec.label.clone(),
@@ -80,11 +80,12 @@ impl Core {
     }
 }
 
-/// Whether a volume of that mode and size can take that content.
+/// Whether a volume of that mode, size and encryption can take that content.
 pub(super) fn check_content(
     id: &VolumeId,
     mode: VolumeMode,
     size_bytes: u64,
+    encrypted: bool,
     source: &Located,
 ) -> Result<(), Error> {
     let Located { pool, record } = source;
@@ -104,11 +105,23 @@ pub(super) fn check_content(
             requested: mode.to_string(),
         });
     }
-    if size_bytes < record.size_bytes {
+    // Its header and its key go with the content.
+    let is_encrypted = record.encryption.is_some();
+    if is_encrypted != encrypted {
+        let name = |encrypted| if encrypted { "LUKS2" } else { "none" }.to_owned();
+        return Err(Error::SourceMismatch {
+            id: id.clone(),
+            from: from(),
+            field: "encryption",
+            existing: name(is_encrypted),
+            requested: name(encrypted),
+        });
+    }
+    if size_bytes < record.usable_bytes() {
         return Err(Error::SourceTooLarge {
             id: id.clone(),
             from: from(),
-            existing: record.size_bytes,
+            existing: record.usable_bytes(),
             requested: size_bytes,
         });
     }

@@ -2,10 +2,12 @@
 
 mod clones;
 mod core;
+mod encryption;
 mod pause;
 mod publishing;
 mod recovery;
 mod restore;
+mod rotation;
 mod snapshots;
 mod staging;
 mod volumes;

@@ -37,7 +37,15 @@ impl Core {
         let Located { pool, record } = found;
         let mut last = PathBuf::new();
         for attempt in 0..=RELEASE_ATTEMPTS {
-            let Some(device) = pool.device(record)? else { return source(Use::Nowhere, None) };
+            let Some(below) = pool.device(record)? else { return source(Use::Nowhere, None) };
+            let device = match &record.encryption {
+                // What is mounted is the mapper. Without one the device is on its way out.
+                Some(_) => match self.device(pool.as_ref(), record)? {
+                    Some(mapper) => mapper,
+                    None => below,
+                },
+                None => below,
+            };
             let mounts = self.host.mounts()?;
             if record.mode == VolumeMode::Block {
                 let user = table::user_of(&mounts, device.number).map(|mount| mount.point.clone());

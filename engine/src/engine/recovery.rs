@@ -1,7 +1,12 @@
 //! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
 
-use super::core::Core;
-use crate::{Recovery, mount::table};
+use super::core::{Core, Located};
+use crate::{
+    Error, Recovery,
+    crypt::mapper::Mapper,
+    mount::table::{self, Mount},
+    pool::Attached,
+};
 
 impl Core {
     pub(super) fn recover(&self) -> Recovery {
@@ -21,9 +26,21 @@ impl Core {
                 Err(error) => recovery.problems.push(error.to_string()),
             }
         }
+        // What lies upon a device goes before the device.
+        match self.stale_mappers(&mounts) {
+            Ok((closed, problems)) => {
+                recovery.closed_mappers = closed;
+                recovery.problems.extend(problems);
+            }
+            Err(error) => recovery.problems.push(error.to_string()),
+        }
         for pool in self.pools() {
             let (freed, problems) = pool.free_stale(&|id, device| {
-                if table::user_of(&mounts, device.number).is_some() {
+                // A mapper that is left lies upon it.
+                let carried = |mapper: &Mapper| mapper.below.contains(&device.number);
+                if table::user_of(&mounts, device.number).is_some()
+                    || !matches!(self.host.crypt().mapper(id), Ok(mapper) if !mapper.as_ref().is_some_and(carried))
+                {
                     return false;
                 }
                 match pool.load(id) {
@@ -42,5 +59,39 @@ impl Core {
             recovery.problems.extend(problems);
         }
         recovery
+    }
+
+    /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that are gone or not staged. Others
+    /// may be another instance's.
+    fn stale_mappers(&self, mounts: &[Mount]) -> Result<(Vec<String>, Vec<String>), Error> {
+        let (mut closed, mut problems) = (Vec::new(), Vec::new());
+        let pools = self.known_pools();
+        for (id, mapper) in self.host.crypt().mappers()? {
+            if !mapper.is_made_by_us() || table::user_of(mounts, mapper.number).is_some() {
+                continue;
+            }
+            let on = |device: &Attached| mapper.below == [device.number];
+            let needed = match self.find_maybe(&id) {
+                Ok(Some(Located { pool, record })) => {
+                    record.staged().is_some() || !pool.attached(&id)?.as_ref().is_some_and(on)
+                }
+                Ok(None) => !self.host.marked(&id, Some(&pools))?.iter().any(on),
+                // Unknown is not "gone".
+                Err(_) => true,
+            };
+            if needed {
+                continue;
+            }
+            if self.host.crypt().close(&mapper)? {
+                closed.push(mapper.name);
+            } else {
+                problems.push(format!(
+                    "{} is still used by {}",
+                    mapper.name,
+                    self.host.crypt().users(&mapper)
+                ));
+            }
+        }
+        Ok((closed, problems))
     }
 }

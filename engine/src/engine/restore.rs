@@ -4,7 +4,8 @@
 //! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of before is kept). From here on the
 //!    volume can't be used before the restore is through: whoever wants to (a stage, a snapshot, a growth) carries it to its end first.
 //! 3. The content of before is kept as a snapshot, the *safety*. If that fails, the record is put back and nothing has happened.
-//! 4. The pool exchanges the content, and with it the record, which now says: done.
+//! 4. The pool exchanges the content, and with it the record, which now says: done. Of an encrypted volume the LUKS2 header of before is
+//!    put back from the safety first, so that the key in force stays in force.
 //!
 //! A crash before (2) leaves everything as it was; after (2) or (3) the record says what is left to do, and the same steps are
 //! repeated, since each finds what it made before; after (4) the repeated call finds it done. The safety's id tells one restore from
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     Change, Error, VolumeId,
-    pool::record::{Record, Restore},
+    pool::record::{Encryption, Record, Restore},
 };
 
 impl Core {
@@ -84,7 +85,8 @@ impl Core {
         if source.pool.id() != volume.pool.id() {
             return mismatch("pool", &source.pool.config().name, &volume.pool.config().name);
         }
-        check_content(id, volume.record.mode, volume.record.size_bytes, &source)
+        let encrypted = volume.record.encryption.is_some();
+        check_content(id, volume.record.mode, volume.record.usable_bytes(), encrypted, &source)
     }
 
     /// The volume (or snapshot) as it may be used: a restore that was begun is carried to its end.
@@ -105,18 +107,36 @@ impl Core {
         let source = self
             .find_entry(&restore.snapshot)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.snapshot.clone() })?;
-        let record = Record {
+        let mut record = Record {
             // What is on the disk comes from the snapshot, what was said about the volume stays.
             sector_bytes: source.record.sector_bytes,
             format: source.record.format.clone(),
-            restore: Some(Restore { done: true, ..restore }),
+            encryption: source.record.encryption.clone(),
+            restore: Some(Restore { done: true, ..restore.clone() }),
             staged_at: None,
-            ..found.record
+            ..found.record.clone()
         };
-        found.pool.roll_back(&record, &source.record)?;
+        if keeps_header(&found.record, &source.record) {
+            // The key may have been rotated since the snapshot. The data's own key has not, so the header of now opens it, and the
+            // restore is done only when that header is back.
+            record.encryption.clone_from(&found.record.encryption);
+            record.restore = Some(restore.clone());
+            found.pool.roll_back(&record, &source.record)?;
+            self.put_back_header(found.pool.as_ref(), &record, &restore.safety)?;
+            record.restore = Some(Restore { done: true, ..restore });
+            found.pool.save(&record)?;
+        } else {
+            found.pool.roll_back(&record, &source.record)?;
+        }
         tracing::info!(volume = %id, snapshot = %source.record.id, "restored in place");
         Ok(Located { pool: found.pool, record })
     }
+}
+
+/// Whether the volume's LUKS2 header opens the snapshot's data as well.
+fn keeps_header(volume: &Record, snapshot: &Record) -> bool {
+    let made = |record: &Record| record.encryption.as_ref().and_then(Encryption::made);
+    made(volume).is_some() && made(volume) == made(snapshot)
 }
 
 /// The answer where the safety snapshot exists already.

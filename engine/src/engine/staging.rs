@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use uuid::Uuid;
 
-use super::core::{Core, Located};
+use super::{
+    core::{Core, Located},
+    encryption::Keys,
+};
 use crate::{
     Change, Error, Filesystem, StageRequest, VolumeId, VolumeMode,
     filesystem::{
@@ -36,6 +39,15 @@ impl Core {
     ) -> Result<Change<()>, Error> {
         let found = self.settled(self.find(id)?)?;
         check_mode(id, found.record.mode, request.block)?;
+        let keys = Keys::of(request);
+        if keys.key.is_some() && found.record.encryption.is_none() {
+            return Err(Error::Conflict {
+                id: id.clone(),
+                field: "encryption",
+                existing: "none".to_owned(),
+                requested: "LUKS2 (a key was given)".to_owned(),
+            });
+        }
         let Some(place) = Place::open(staging)? else {
             return Err(Error::InvalidArgument(format!(
                 "the folder above {} does not exist",
@@ -43,7 +55,7 @@ impl Core {
             )));
         };
         match found.record.mode {
-            VolumeMode::Block => self.stage_block(found, &place),
+            VolumeMode::Block => self.stage_block(found, &place, keys),
             VolumeMode::Filesystem(filesystem) => {
                 if let Some(expected) = request.filesystem
                     && expected != filesystem
@@ -56,13 +68,13 @@ impl Core {
                     });
                 }
                 options::check(filesystem, &request.mount_options)?;
-                self.stage_filesystem(found, filesystem, &place, &request.mount_options)
+                self.stage_filesystem(found, filesystem, &place, &request.mount_options, keys)
             }
         }
     }
 
-    fn stage_block(&self, found: Located, place: &Place) -> Result<Change<()>, Error> {
-        let Located { pool, mut record } = found;
+    fn stage_block(&self, found: Located, place: &Place, keys: Keys<'_>) -> Result<Change<()>, Error> {
+        let Located { pool, record } = &found;
         if let Some(other) = table::top_at(&self.host.mounts()?, place.path()) {
             return Err(foreign(place, &other.what));
         }
@@ -73,28 +85,47 @@ impl Core {
         {
             return Err(Error::InUse { id: record.id.clone(), by: format!("{elsewhere} (staged)") });
         }
-        if !staged || !record.used {
-            record.staged_at = Some(path);
-            record.used = true;
-            pool.save(&record)?;
-        }
-        let device = pool.attach(&record)?;
+        let note = |Located { pool, mut record }: Located| {
+            if !staged || !record.used {
+                record.staged_at = Some(path);
+                record.used = true;
+                pool.save(&record)?;
+            }
+            Ok::<_, Error>(Located { pool, record })
+        };
+        let device = if record.encryption.is_some() {
+            // Opened first: a wrong key stages nothing.
+            let (found, device) = self.ready_encrypted(found, keys)?;
+            note(found)?;
+            device
+        } else {
+            let Located { pool, record } = note(found)?;
+            pool.attach(&record)?
+        };
         Ok(if staged && !device.fresh { Change::Unchanged(()) } else { Change::Created(()) })
     }
 
     fn stage_filesystem(
         &self,
-        found: Located,
+        mut found: Located,
         filesystem: Filesystem,
         place: &Place,
         further: &[String],
+        keys: Keys<'_>,
     ) -> Result<Change<()>, Error> {
-        let attached = found.pool.attached(&found.record.id)?;
+        let attached = self.attached(found.pool.as_ref(), &found.record)?;
         if let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
             if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
                 return Err(foreign(place, &top.what));
             }
-            let device = found.pool.attach(&found.record)?;
+            let device = if keys.next.is_some() {
+                // Mounted, a key rotates as well.
+                let (ready, device) = self.ready_encrypted(found, keys)?;
+                found = ready;
+                device
+            } else {
+                self.grown_device(found.pool.as_ref(), &found.record)?
+            };
             // Staged already; but its device may have grown since.
             self.grow_or_warn(&found, &device, filesystem, place);
             return Ok(Change::Unchanged(()));
@@ -105,7 +136,11 @@ impl Core {
             Found::Directory => return Err(foreign(place, "a directory with files in it")),
             Found::File | Found::Other => return Err(foreign(place, "no directory")),
         }
-        let (found, device) = self.ready(found, filesystem)?;
+        let (found, device) = if found.record.encryption.is_some() {
+            self.ready_encrypted(found, keys)?
+        } else {
+            self.ready(found, filesystem)?
+        };
         let mut options = found.record.mount_options.clone();
         options.extend(further.iter().filter(|option| !found.record.mount_options.contains(option)).cloned());
         self.host.seal(place)?;
@@ -139,7 +174,7 @@ impl Core {
             Verdict::Format => true,
             Verdict::FormatAgain => {
                 drop(device);
-                self.release(pool.as_ref(), &record.id)?;
+                self.release(pool.as_ref(), &record)?;
                 let zeroed = pool.wipe(&record)?;
                 device = pool.attach(&record)?;
                 zeroed
@@ -148,15 +183,7 @@ impl Core {
         let uuid = Uuid::new_v4();
         record.format = Format::Started { uuid };
         pool.save(&record)?;
-        let new = NewFilesystem { filesystem, uuid, label: &record.label, zeroed };
-        self.host.make_filesystem(&device, &new)?;
-        match self.host.probe(&device)? {
-            Probe::Found(superblock) if superblock.filesystem == filesystem && superblock.uuid == uuid => {}
-            other => {
-                let reason = format!("mkfs ended well, but the device then showed {other:?}");
-                return Err(Error::FormatRefused { id: record.id, reason });
-            }
-        }
+        self.make_filesystem(&record, filesystem, uuid, &device, zeroed)?;
         // From here on it may be mounted, so it is never formatted again.
         record.format = Format::Done { uuid };
         record.used = true;
@@ -164,8 +191,31 @@ impl Core {
         Ok((Located { pool, record }, device))
     }
 
-    /// Detaches a device that nothing mounts, and waits until it is gone.
-    fn release(&self, pool: &dyn Pool, id: &VolumeId) -> Result<(), Error> {
+    /// Makes the filesystem and looks whether it is there. `zeroed`: the device is known to read as zeros.
+    pub(super) fn make_filesystem(
+        &self,
+        record: &Record,
+        filesystem: Filesystem,
+        uuid: Uuid,
+        device: &Device,
+        zeroed: bool,
+    ) -> Result<(), Error> {
+        let new = NewFilesystem { filesystem, uuid, label: &record.label, zeroed };
+        self.host.make_filesystem(device, &new)?;
+        match self.host.probe(device)? {
+            Probe::Found(superblock) if superblock.filesystem == filesystem && superblock.uuid == uuid => {
+                Ok(())
+            }
+            other => {
+                let reason = format!("mkfs ended well, but the device then showed {other:?}");
+                Err(Error::FormatRefused { id: record.id.clone(), reason })
+            }
+        }
+    }
+
+    /// Detaches a pool's device that nothing mounts, and waits until it is gone.
+    pub(super) fn release(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+        let id = &record.id;
         for _ in 0..DETACH_ATTEMPTS {
             let Some(device) = pool.attached(id)? else { return Ok(()) };
             if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
@@ -260,11 +310,11 @@ impl Core {
         if record.mode != VolumeMode::Block || !here {
             return Ok(Change::Unchanged(()));
         }
-        if let Some(device) = pool.attached(id)? {
+        if let Some(device) = self.attached(pool.as_ref(), &record)? {
             if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
                 return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
             }
-            pool.detach(id)?;
+            self.detach(pool.as_ref(), &record)?;
         }
         record.staged_at = None;
         pool.save(&record)?;
@@ -296,10 +346,16 @@ impl Core {
         found: Option<&(Arc<dyn Pool>, Option<Record>)>,
         ours: impl Fn(DeviceNumber) -> bool,
     ) -> Result<bool, Error> {
-        if let Some((pool, _)) = found
-            && let Ok(Some(attached)) = pool.attached(id)
-        {
-            return Ok(ours(attached.number));
+        if let Some((pool, record)) = found {
+            let attached = match record {
+                Some(record) => self.attached(pool.as_ref(), record),
+                None => pool.attached(id),
+            };
+            if let Ok(Some(attached)) = attached
+                && ours(attached.number)
+            {
+                return Ok(true);
+            }
         }
         Ok(self.host.marked(id, None)?.iter().any(|attached| ours(attached.number)))
     }
@@ -308,7 +364,7 @@ impl Core {
         let found = self.find(id)?;
         let (place, held) = self.device_at(&found, path)?;
         // It is attached, and stays so while it is held; a growth that was interrupted may have left it smaller than its image.
-        let device = found.pool.attach(&found.record)?;
+        let device = self.grown_device(found.pool.as_ref(), &found.record)?;
         drop(held);
         let VolumeMode::Filesystem(filesystem) = found.record.mode else { return Ok(device.bytes) };
         match self.host.grow_mounted(&device, filesystem, &place) {
@@ -324,8 +380,9 @@ impl Core {
         let not_staged =
             |what: &str| Error::NotStaged { id: id.clone(), path: path.to_owned(), found: what.to_owned() };
         let place = Place::open(path)?.ok_or_else(|| not_staged("its parent does not exist"))?;
-        let device =
-            found.pool.device(&found.record)?.ok_or_else(|| not_staged("the volume is not attached"))?;
+        let device = self
+            .device(found.pool.as_ref(), &found.record)?
+            .ok_or_else(|| not_staged("the volume is not attached"))?;
         let mounts = self.host.mounts()?;
         let ours = match (found.record.mode, table::top_at(&mounts, place.path())) {
             (VolumeMode::Filesystem(_), Some(top)) => is_whole(top, device.number),

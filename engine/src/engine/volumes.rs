@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::core::{Core, Located};
 use crate::{
-    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
     mount::{options, table},
     pool::{
         Pool,
         directory::FILESYSTEM_SECTOR,
-        record::{Format, Record},
+        record::{Encryption, Format, Record, overhead_bytes},
         space::GRAIN,
     },
 };
@@ -37,6 +37,7 @@ fn whole(size_bytes: u64) -> Result<u64, Error> {
 impl Core {
     pub(super) fn create(&self, pool_name: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
         let size_bytes = whole(spec.size_bytes)?;
+        let device_bytes = size_bytes + overhead_bytes(spec.encrypted);
         if let VolumeMode::Filesystem(filesystem) = spec.mode {
             options::check(filesystem, &spec.mount_options)?;
             let smallest = filesystem.min_volume_bytes();
@@ -59,12 +60,13 @@ impl Core {
             return self.create_from(pool, spec, size_bytes, from);
         }
         let sector_bytes = match spec.mode {
+            _ if spec.encrypted => crypt::SECTOR_BYTES,
             VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
             VolumeMode::Block => pool.block_sector_bytes(),
         };
         let record = Record {
             id: spec.id.clone(),
-            size_bytes,
+            size_bytes: device_bytes,
             mode: spec.mode,
             sector_bytes,
             format: Format::Never,
@@ -77,8 +79,13 @@ impl Core {
             role: None,
             origin: None,
             restore: None,
+            encryption: spec.encrypted.then_some(Encryption {
+                header: Format::Never,
+                key: None,
+                rotating: false,
+            }),
         };
-        self.with_room(pool.as_ref(), 0, size_bytes, || pool.create(&record))?;
+        self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;
         Ok(Change::Created(Located { pool, record }.info()))
     }
 
@@ -122,11 +129,12 @@ impl Core {
     }
 
     pub(super) fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
-        let size_bytes = whole(size_bytes)?;
+        let requested = whole(size_bytes)?;
         let mut found = self.settled(self.find(id)?)?;
+        let size_bytes = requested + overhead_bytes(found.record.encryption.is_some());
         let existing = found.record.size_bytes;
         if size_bytes < existing {
-            return Err(Error::Shrink { id: id.clone(), existing, requested: size_bytes });
+            return Err(Error::Shrink { id: id.clone(), existing: found.record.usable_bytes(), requested });
         }
         if size_bytes == existing {
             // A growth that was interrupted after the record may have left the device behind.
@@ -147,6 +155,7 @@ impl Core {
             return Err(Error::MayHoldData { id: id.clone() });
         }
         self.check_unused(pool.as_ref(), &record)?;
+        self.erase_keys(pool.as_ref(), &record)?;
         if pool.delete(id)? { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
     }
 
@@ -154,7 +163,7 @@ impl Core {
     pub(super) fn check_unused(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
         let in_use = |by: String| Err(Error::InUse { id: record.id.clone(), by });
         for attempt in 0..=RELEASE_ATTEMPTS {
-            let Some(device) = pool.attached(&record.id)? else { return Ok(()) };
+            let Some(device) = self.attached(pool, record)? else { return Ok(()) };
             if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
                 return in_use(user.point.display().to_string());
             }
@@ -162,7 +171,7 @@ impl Core {
                 return in_use(format!("{staged_at} (staged)"));
             }
             if record.mode == VolumeMode::Block {
-                pool.detach(&record.id)?;
+                self.detach(pool, record)?;
             }
             // The kernel detaches a device a moment after its last mount went; a mount in another namespace keeps it for longer.
             if attempt == RELEASE_ATTEMPTS {
@@ -197,8 +206,14 @@ fn unchanged(
         let name = |id: Option<&VolumeId>| id.map_or("none".to_owned(), ToString::to_string);
         return conflict("source", name(origin), name(spec.source.as_ref()));
     }
-    if found.record.size_bytes < size_bytes {
-        return conflict("size", format!("{} bytes", found.record.size_bytes), format!("{size_bytes} bytes"));
+    let encrypted = found.record.encryption.is_some();
+    if encrypted != spec.encrypted {
+        let name = |encrypted| if encrypted { "LUKS2" } else { "none" }.to_owned();
+        return conflict("encryption", name(encrypted), name(spec.encrypted));
+    }
+    let existing = found.record.usable_bytes();
+    if existing < size_bytes {
+        return conflict("size", format!("{existing} bytes"), format!("{size_bytes} bytes"));
     }
     Ok(Change::Unchanged(found.info()))
 }

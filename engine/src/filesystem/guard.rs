@@ -3,7 +3,7 @@
 //! Only our own record can say that a volume was never formatted. A probe that finds nothing proves nothing, since a sick device can read as
 //! zeros; a probe that finds something always forbids.
 
-use crate::{Filesystem, filesystem::probe::Probe, pool::record::Format};
+use crate::{Filesystem, crypt::header::Header, filesystem::probe::Probe, pool::record::Format};
 
 /// What may be done with the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +46,32 @@ pub(crate) fn judge(expected: Filesystem, format: &Format, probe: &Probe, image_
     }
 }
 
+/// The same for the LUKS2 header of an encrypted volume: what may be done with the pool's device. [`Verdict::Mount`]: open it.
+pub(crate) fn judge_header(format: &Format, shows: &Header, image_is_empty: bool) -> Verdict {
+    let what = match shows {
+        Header::Luks(uuid) => format!("LUKS2 header {uuid}"),
+        Header::Other(probe) => shown(probe),
+    };
+    match (format, shows) {
+        (Format::Never, Header::Other(Probe::Zeros)) if image_is_empty => Verdict::Format,
+        (Format::Never, Header::Other(Probe::Zeros)) => {
+            Verdict::Refuse("the record says it was never encrypted, but its image holds data".to_owned())
+        }
+        (Format::Never, _) => {
+            Verdict::Refuse(format!("the record says it was never encrypted, but the device carries {what}"))
+        }
+        (Format::Started { .. }, _) => Verdict::FormatAgain,
+        (Format::Done { uuid }, Header::Luks(found)) if found == uuid => Verdict::Mount,
+        (Format::Done { uuid }, _) => Verdict::Refuse(format!(
+            "the record says it carries LUKS2 header {uuid}, but the device shows {what}; check the disk below"
+        )),
+    }
+}
+
 fn shown(probe: &Probe) -> String {
     match probe {
         Probe::Found(superblock) => format!("{} {}", superblock.filesystem, superblock.uuid),
-        Probe::Unknown => "no filesystem".to_owned(),
+        Probe::Unknown => "unknown data".to_owned(),
         Probe::Zeros => "only zeros".to_owned(),
     }
 }
@@ -99,6 +121,38 @@ mod tests {
                 }
             };
             assert_eq!(name, expected, "{format:?} {probe:?} empty={empty}");
+        }
+    }
+
+    #[test]
+    fn bug_02_only_the_record_allows_a_new_luks_header() {
+        let (uuid, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let (never, started, done) = (Format::Never, Format::Started { uuid }, Format::Done { uuid });
+        let zeros = Header::Other(Probe::Zeros);
+        let data = Header::Other(Probe::Unknown);
+        let (ours, theirs) = (Header::Luks(uuid), Header::Luks(other));
+        for (format, header, empty, expected) in [
+            (&never, &zeros, true, Some(Verdict::Format)),
+            (&never, &zeros, false, None),
+            (&never, &data, true, None),
+            (&never, &ours, true, None),
+            (&never, &theirs, false, None),
+            (&started, &zeros, false, Some(Verdict::FormatAgain)),
+            (&started, &data, false, Some(Verdict::FormatAgain)),
+            (&started, &ours, false, Some(Verdict::FormatAgain)),
+            (&done, &ours, false, Some(Verdict::Mount)),
+            (&done, &theirs, false, None),
+            (&done, &zeros, true, None),
+            (&done, &data, true, None),
+        ] {
+            let verdict = judge_header(format, header, empty);
+            match expected {
+                Some(expected) => assert_eq!(verdict, expected, "{format:?} {header:?}"),
+                None => assert!(
+                    matches!(&verdict, Verdict::Refuse(reason) if reason.contains("the record says")),
+                    "{format:?} {header:?}: {verdict:?}"
+                ),
+            }
         }
     }
 }

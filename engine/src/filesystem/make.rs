@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::Path, time::Duration};
 
 use uuid::Uuid;
 
-use crate::{Filesystem, command::Program};
+use crate::{
+    Filesystem,
+    command::{Input, Program},
+};
 
 /// mkfs of a huge disk takes seconds; this is the end of patience, not an estimate.
 const MAKE_LIMIT: Duration = Duration::from_mins(5);
@@ -54,7 +57,7 @@ pub(crate) fn program(
     }
     let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
     arguments.push(device.into());
-    Program { name, arguments, good: &[0], limit: MAKE_LIMIT }
+    Program { name, arguments, input: Input::default(), good: &[0], limit: MAKE_LIMIT }
 }
 
 /// The check that `resize2fs` demands before it grows an ext4 that is not mounted.
@@ -63,6 +66,7 @@ pub(crate) fn ext4_check(device: &Path) -> Program {
     Program {
         name: "e2fsck",
         arguments: vec!["-f".into(), "-p".into(), device.into()],
+        input: Input::default(),
         good: &[0, 1],
         limit: CHECK_LIMIT,
     }
@@ -70,7 +74,13 @@ pub(crate) fn ext4_check(device: &Path) -> Program {
 
 /// Grows an ext4 that is not mounted to the size of its device.
 pub(crate) fn ext4_grow(device: &Path) -> Program {
-    Program { name: "resize2fs", arguments: vec![device.into()], good: &[0], limit: CHECK_LIMIT }
+    Program {
+        name: "resize2fs",
+        arguments: vec![device.into()],
+        input: Input::default(),
+        good: &[0],
+        limit: CHECK_LIMIT,
+    }
 }
 
 /// How far a filesystem may be below its device and still count as grown: mkfs and the kernel drop a last group that is too small to hold

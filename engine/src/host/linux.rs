@@ -21,6 +21,7 @@ use super::{GrowError, Host, NewFilesystem, Operations};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
+    crypt::{Crypt, cryptsetup::LinuxCrypt, mapper::Mapper},
     error::Context,
     filesystem::{
         btrfs_id, make,
@@ -46,6 +47,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// The Linux machine we run on. Needs root: loop devices, mounts.
 pub struct LinuxHost {
     runner: Arc<dyn Runner>,
+    crypt: LinuxCrypt,
 }
 
 impl LinuxHost {
@@ -56,7 +58,7 @@ impl LinuxHost {
 
     /// The real host with another way to start programs, for tests that count them.
     pub fn with_runner(runner: Arc<dyn Runner>) -> Self {
-        Self { runner }
+        Self { crypt: LinuxCrypt::new(Arc::clone(&runner)), runner }
     }
 }
 
@@ -74,17 +76,29 @@ impl Operations for LinuxHost {
     }
 
     fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {
-        Ok(marked(id, pools)?.iter().map(Loop::attached).collect())
+        let mut found: Vec<Attached> = marked(id, pools)?.iter().map(Loop::attached).collect();
+        found.extend(self.mapper_over(id, &found)?.map(|mapper| mapper.attached()));
+        Ok(found)
     }
 
     fn detach_marked(&self, id: &VolumeId, pools: &[Uuid]) -> Result<bool, Error> {
         let found = marked(id, Some(pools))?;
         let any = !found.is_empty();
+        let below: Vec<Attached> = found.iter().map(Loop::attached).collect();
+        if let Some(mapper) = self.mapper_over(id, &below)?
+            && !self.crypt.close(&mapper)?
+        {
+            return Err(Error::InUse { id: id.clone(), by: self.crypt.users(&mapper) });
+        }
         for device in found {
             let node = device.node();
             device.detach().doing(|| format!("detach {}", node.display()))?;
         }
         Ok(any)
+    }
+
+    fn crypt(&self) -> &dyn Crypt {
+        &self.crypt
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {
@@ -179,10 +193,13 @@ impl Operations for LinuxHost {
     }
 
     fn ours<'a>(&self, mounts: &'a [Mount]) -> Vec<&'a Mount> {
-        let Ok(devices) = loops::all(|_| true) else { return Vec::new() };
-        let ours = devices.iter().filter(|device| device.name().starts_with(loops::MARK));
-        ours.filter_map(|device| {
-            let number = device.number();
+        let devices = loops::all(|_| true).unwrap_or_default();
+        let loops = devices.iter().filter(|device| device.name().starts_with(loops::MARK)).map(Loop::number);
+        let mappers = self.crypt.mappers().unwrap_or_default();
+        let mappers =
+            mappers.iter().filter(|(_, mapper)| mapper.is_made_by_us()).map(|(_, mapper)| mapper.number);
+        let ours = loops.chain(mappers);
+        ours.filter_map(|number| {
             mounts.iter().find(|mount| mount.carries == Carries::Filesystem { device: number, whole: true })
         })
         .collect()
@@ -268,6 +285,14 @@ impl Operations for LinuxHost {
 }
 
 impl LinuxHost {
+    /// The volume's mapper, if it lies on one of these devices.
+    fn mapper_over(&self, id: &VolumeId, below: &[Attached]) -> Result<Option<Mapper>, Error> {
+        let ours = |mapper: &Mapper| {
+            mapper.is_made_by_us() && below.iter().any(|device| mapper.below == [device.number])
+        };
+        Ok(self.crypt.mapper(id)?.filter(ours))
+    }
+
     /// Size of a mounted filesystem in bytes, its own metadata included.
     fn filesystem_bytes(
         &self,
@@ -337,16 +362,23 @@ fn block_device_of(node: &Path) -> Option<DeviceNumber> {
         return None;
     }
     let name = node.file_name()?;
-    let text = std::fs::read_to_string(PathBuf::from("/sys/class/block").join(name).join("dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    if let Ok(text) = std::fs::read_to_string(PathBuf::from("/sys/class/block").join(name).join("dev")) {
+        let (major, minor) = text.trim().split_once(':')?;
+        return Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? });
+    }
+    // A name below /dev/mapper: udevd tells btrfs of it, and btrfs shows the name it heard last.
+    let stat = fs::stat(node).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
+        .then(|| DeviceNumber { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) })
 }
 
-/// The block device whose node is bound at that point. Only loop nodes on a /dev-like filesystem are looked at, so that no dead network
+/// The block device whose node is bound at that point. Only loop and device-mapper nodes on a /dev-like filesystem are looked at, so that no dead network
 /// mount is ever touched.
 fn node_at(line: &mountinfo::Line) -> Option<DeviceNumber> {
     let name = line.root.file_name()?.to_str()?;
-    if !name.starts_with("loop") || !matches!(line.fstype.as_str(), "devtmpfs" | "tmpfs") {
+    if !["loop", "dm-"].iter().any(|kind| name.starts_with(kind))
+        || !matches!(line.fstype.as_str(), "devtmpfs" | "tmpfs")
+    {
         return None;
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Filesystem, PoolError, Stats, VolumeId,
+    crypt::Crypt,
     filesystem::probe::Probe,
     mount::{
         place::Place,
@@ -49,6 +50,9 @@ pub(crate) trait Operations: Send + Sync + 'static {
     fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error>;
     /// Detaches those of these pools; `false`: there was none.
     fn detach_marked(&self, id: &VolumeId, pools: &[Uuid]) -> Result<bool, Error>;
+
+    /// Its encrypted devices.
+    fn crypt(&self) -> &dyn Crypt;
 
     /// Everything that is mounted.
     fn mounts(&self) -> Result<Vec<Mount>, Error>;

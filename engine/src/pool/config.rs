@@ -49,6 +49,15 @@ pub enum Backend {
     },
 }
 
+impl Backend {
+    /// Whether the blocks that an encrypted volume frees are given back to the pool. That tells who reads the bare disk which blocks are in
+    /// use; without it a thin pool only ever fills. A thick one gains nothing by it.
+    pub(crate) fn passes_discards(&self) -> bool {
+        let Self::Directory { provisioning, .. } = self;
+        *provisioning == Provisioning::Thin
+    }
+}
+
 /// When an image takes its space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provisioning {

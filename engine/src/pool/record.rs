@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Owner, SnapshotInfo, VolumeId, VolumeInfo, VolumeMode};
+use crate::{Owner, SnapshotInfo, VolumeId, VolumeInfo, VolumeMode, crypt::HEADER_BYTES};
 
 /// The version this code writes, and the only one it reads.
 const VERSION: u32 = 1;
@@ -30,11 +30,34 @@ pub(crate) enum Format {
     },
 }
 
+/// What the engine remembers of a volume's encryption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Encryption {
+    /// How far the making of the LUKS2 header came, and the header's uuid.
+    pub(crate) header: Format,
+    /// Fingerprint of the key in force, once the header was begun.
+    pub(crate) key: Option<String>,
+    /// Whether a rotation was begun and not ended: there may be slots of other keys than the one in force.
+    pub(crate) rotating: bool,
+}
+
+impl Encryption {
+    /// The header's uuid, once it was made.
+    pub(crate) fn made(&self) -> Option<Uuid> {
+        match self.header {
+            Format::Done { uuid } => Some(uuid),
+            Format::Never | Format::Started { .. } => None,
+        }
+    }
+}
+
 /// Everything the engine remembers of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub(crate) id: VolumeId,
+    /// Bytes of the pool's device; with encryption its header is part of them.
     pub(crate) size_bytes: u64,
     pub(crate) mode: VolumeMode,
     /// Logical block size of the device: part of what is on the disk, as filesystems and partition tables depend on it.
@@ -58,6 +81,9 @@ pub(crate) struct Record {
     /// The last restore in place, under way or done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restore: Option<Restore>,
+    /// `None`: not encrypted. A copy has its source's: header, key and data are one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<Encryption>,
 }
 
 /// What makes a record a snapshot's.
@@ -105,12 +131,17 @@ impl Record {
         staged_at.filter(|path| Path::new(path).exists())
     }
 
+    /// Bytes that the volume's user has.
+    pub(crate) fn usable_bytes(&self) -> u64 {
+        self.size_bytes - overhead_bytes(self.encryption.is_some()).min(self.size_bytes)
+    }
+
     /// What callers see of it.
     pub(crate) fn info(&self, pool: &str, allocated_bytes: u64) -> VolumeInfo {
         VolumeInfo {
             id: self.id.clone(),
             pool: pool.to_owned(),
-            size_bytes: self.size_bytes,
+            size_bytes: self.usable_bytes(),
             allocated_bytes,
             mode: self.mode,
             used: self.used,
@@ -118,6 +149,8 @@ impl Record {
             owner: self.owner.clone(),
             mount_options: self.mount_options.clone(),
             source: self.origin.as_ref().map(|origin| origin.id.clone()),
+            encrypted: self.encryption.is_some(),
+            key_fingerprint: self.encryption.as_ref().and_then(|encryption| encryption.key.clone()),
         }
     }
 
@@ -133,14 +166,21 @@ impl Record {
             id: self.id.clone(),
             pool: pool.to_owned(),
             source: role.volume.clone(),
-            size_bytes: self.size_bytes,
+            size_bytes: self.usable_bytes(),
             allocated_bytes,
             mode: self.mode,
+            encrypted: self.encryption.is_some(),
+            key_fingerprint: self.encryption.as_ref().and_then(|encryption| encryption.key.clone()),
             taken_at: role.taken_at,
             owner: self.owner.clone(),
             valid,
         })
     }
+}
+
+/// Bytes of the pool's device that its user does not get.
+pub(crate) fn overhead_bytes(encrypted: bool) -> u64 {
+    if encrypted { HEADER_BYTES } else { 0 }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -220,6 +260,7 @@ mod tests {
             role: None,
             origin: None,
             restore: None,
+            encryption: None,
         }
     }
 
@@ -231,7 +272,7 @@ mod tests {
         let compact = r#"{"id":"pvc-1","size_bytes":4096,"mode":"block","sector_bytes":512,"format":"never","used":false,"staged_at":null,"label":"","owner":null,"mount_options":[],"created_at":"1970-01-01T00:00:00Z"}"#;
         let text = text.replace("SUM", &hex_sum(compact.as_bytes()));
         let read = decode(&"pvc-1".parse().unwrap(), text.as_bytes()).unwrap();
-        assert_eq!((read.role, read.origin, read.restore), (None, None, None));
+        assert_eq!((read.role, read.origin, read.restore, read.encryption), (None, None, None, None));
     }
 
     #[test]
@@ -244,6 +285,8 @@ mod tests {
         copy.role = Some(SnapshotOf { volume: copy.id.clone(), taken_at: Timestamp::UNIX_EPOCH });
         copy.origin = Some(Origin { id: copy.id.clone(), snapshot: true, uuid: Uuid::from_u128(2) });
         copy.restore = Some(Restore { snapshot: copy.id.clone(), safety: copy.id.clone(), done: false });
+        let header = Format::Done { uuid: Uuid::from_u128(3) };
+        other.encryption = Some(Encryption { header, key: Some("f".to_owned()), rotating: true });
         for record in [record(), other, copy] {
             assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record);
         }

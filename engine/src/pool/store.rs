@@ -449,6 +449,7 @@ mod tests {
             role: None,
             origin: None,
             restore: None,
+            encryption: None,
         }
     }
 

@@ -6,11 +6,13 @@ use uuid::Uuid;
 
 use super::{
     SimHost,
+    crypt::mapper_of,
     pool::{SimPool, attached, node},
     state::SimFilesystem,
 };
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
+    crypt::Crypt,
     filesystem::probe::{Probe, Superblock},
     host::{GrowError, Host, NewFilesystem, Operations},
     mount::{
@@ -28,11 +30,21 @@ impl Operations for SimHost {
     }
 
     fn marked(&self, id: &VolumeId, _: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {
-        Ok(self.state.look(|tables| attached(tables, id)).into_iter().collect())
+        Ok(self.state.look(|tables| {
+            let mapper = mapper_of(tables, id).map(|mapper| mapper.attached());
+            attached(tables, id).into_iter().chain(mapper).collect()
+        }))
     }
 
     fn detach_marked(&self, id: &VolumeId, _: &[Uuid]) -> Result<bool, Error> {
-        self.state.change("detach", |tables| tables.attached.remove(id))
+        self.state.change("detach", |tables| {
+            tables.mappers.remove(id);
+            tables.attached.remove(id)
+        })
+    }
+
+    fn crypt(&self) -> &dyn Crypt {
+        &self.crypt
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {

@@ -1,12 +1,14 @@
 //! A simulated host: unprivileged, its state in a plain folder. Pools, records, placement and every check are the real ones; devices,
 //! filesystems and mounts are entries of a file, and images take no space.
 
+mod crypt;
 mod host;
 mod pool;
 mod state;
 
 use std::{path::PathBuf, sync::Arc};
 
+use crypt::SimCrypt;
 use state::State;
 
 use crate::{Error, VolumeId, error::Context};
@@ -27,6 +29,7 @@ pub struct SimConfig {
 pub struct SimHost {
     capacity_bytes: u64,
     state: Arc<State>,
+    crypt: SimCrypt,
 }
 
 impl SimHost {
@@ -39,7 +42,9 @@ impl SimHost {
         let doing = || format!("open the simulated host in {}", config.state.display());
         std::fs::create_dir_all(&config.state).doing(doing)?;
         let state = State::open(config.state.join("host.json")).doing(doing)?;
-        Ok(Self { capacity_bytes: config.capacity_bytes, state: Arc::new(state) })
+        let state = Arc::new(state);
+        let crypt = SimCrypt { state: Arc::clone(&state) };
+        Ok(Self { capacity_bytes: config.capacity_bytes, state, crypt })
     }
 
     /// Stands for somebody who writes to a volume's filesystem and calls fsync.
@@ -66,6 +71,7 @@ impl SimHost {
         self.state.change("reboot", |tables| {
             tables.mounts.clear();
             tables.attached.clear();
+            tables.mappers.clear();
         })
     }
 }

@@ -4,7 +4,10 @@ use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use uuid::Uuid;
 
-use super::state::{State, Tables};
+use super::{
+    crypt::mapper_of,
+    state::{State, Tables},
+};
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
     mount::table::{DeviceNumber, user_of},
@@ -61,7 +64,7 @@ pub(super) fn node(number: DeviceNumber) -> PathBuf {
 pub(super) fn attached(tables: &Tables, id: &VolumeId) -> Option<Attached> {
     let number = tables.known_number(id)?;
     let block = tables.attached.contains(id);
-    let in_use = block || user_of(&tables.mounts, number).is_some();
+    let in_use = block || user_of(&tables.mounts, number).is_some() || mapper_of(tables, id).is_some();
     in_use.then(|| Attached { number, node: node(number), autoclear: !block })
 }
 
@@ -183,11 +186,14 @@ impl Pool for SimPool {
     }
 
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
-        Ok(self.state.look(|tables| !tables.filesystems.contains_key(id)))
+        Ok(self.state.look(|tables| !tables.filesystems.contains_key(id) && !tables.headers.contains_key(id)))
     }
 
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
-        self.state.change("wipe", |tables| tables.filesystems.remove(&record.id))?;
+        self.state.change("wipe", |tables| {
+            tables.headers.remove(&record.id);
+            tables.filesystems.remove(&record.id)
+        })?;
         Ok(true)
     }
 
@@ -195,13 +201,20 @@ impl Pool for SimPool {
         let id = &record.id;
         let fresh = self.attached(id)?.is_none();
         let block = record.mode == VolumeMode::Block;
-        let known = self.state.look(|tables| tables.known_number(id));
+        let encrypted = record.encryption.is_some();
+        let (known, noted) = self.state.look(|tables| {
+            let noted = !encrypted || tables.sizes.get(id) == Some(&record.size_bytes);
+            (tables.known_number(id), noted)
+        });
         let number = match known {
             // Nothing to note: the file with all tables need not be written again.
-            Some(number) if !block || !fresh => number,
+            Some(number) if (!block || !fresh) && noted => number,
             _ => self.state.change("attach", |tables| {
                 if block {
                     tables.attached.insert(id.clone());
+                }
+                if encrypted {
+                    tables.sizes.insert(id.clone(), record.size_bytes);
                 }
                 tables.number(id)
             })?,

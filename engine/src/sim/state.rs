@@ -31,8 +31,25 @@ pub(super) struct SimFilesystem {
     pub(super) text: String,
 }
 
+/// A simulated LUKS2 header.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SimHeader {
+    pub(super) uuid: Uuid,
+    /// The key in each slot, by its fingerprint.
+    pub(super) slots: BTreeMap<u32, String>,
+}
+
+/// A simulated mapper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SimMapper {
+    pub(super) header: Uuid,
+    /// It goes with its last mount.
+    pub(super) deferred: bool,
+}
+
 /// Everything that would be the kernel's or the disk's.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Tables {
     pub(super) mounts: Vec<Mount>,
     next_mount: u64,
@@ -42,6 +59,10 @@ pub(super) struct Tables {
     /// Raw block volumes that are attached.
     pub(super) attached: BTreeSet<VolumeId>,
     pub(super) filesystems: BTreeMap<VolumeId, SimFilesystem>,
+    pub(super) headers: BTreeMap<VolumeId, SimHeader>,
+    pub(super) mappers: BTreeMap<VolumeId, SimMapper>,
+    /// Bytes of the devices below mappers.
+    pub(super) sizes: BTreeMap<VolumeId, u64>,
 }
 
 impl Tables {
@@ -79,6 +100,10 @@ impl Tables {
             Some(found) => self.filesystems.insert(to.clone(), found),
             None => self.filesystems.remove(to),
         };
+        match self.headers.get(from).cloned() {
+            Some(found) => self.headers.insert(to.clone(), found),
+            None => self.headers.remove(to),
+        };
     }
 
     /// Forgets a deleted volume.
@@ -86,6 +111,9 @@ impl Tables {
         self.numbers.remove(id);
         self.attached.remove(id);
         self.filesystems.remove(id);
+        self.headers.remove(id);
+        self.mappers.remove(id);
+        self.sizes.remove(id);
     }
 }
 

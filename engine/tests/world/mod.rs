@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
@@ -95,6 +95,16 @@ impl World {
         let mut world = Self::with(host);
         (world.real, world.spy) = (true, spy);
         Some(world)
+    }
+
+    /// The real host of a disk-lab guest, whose kernel has a device mapper; `None` (and a line that says so) elsewhere.
+    pub fn lab() -> Option<Self> {
+        if std::env::var_os("TIERCE_LAB").is_none() {
+            let test = std::thread::current().name().unwrap_or("test").to_owned();
+            println!("skipped: {test} needs the disk lab (TIERCE_LAB=1 in a guest)");
+            return None;
+        }
+        Self::real()
     }
 
     /// The simulated host.
@@ -188,6 +198,7 @@ impl World {
                 rustix::mount::unmount(line.split(' ').nth(4).unwrap(), rustix::mount::UnmountFlags::empty())
                     .unwrap();
             }
+            self.close_mappers();
             for device in self.loops() {
                 let _ = Command::new("losetup").args(["-d", &device]).output();
             }
@@ -210,6 +221,16 @@ impl World {
 
     pub fn image(&self, id: &str) -> PathBuf {
         self.path("pool/volumes").join(id).join("data.img")
+    }
+
+    /// The LUKS2 header of a volume, as bytes; empty in the simulation.
+    pub fn header(&self, id: &VolumeId) -> Vec<u8> {
+        if !self.real {
+            return Vec::new();
+        }
+        let mut bytes = vec![0; 1 << 20];
+        fs::File::open(self.image(id.as_str())).unwrap().read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     pub fn mkfs_count(&self) -> usize {
@@ -297,6 +318,28 @@ impl World {
         found
     }
 
+    /// Mappers that lie on loop devices over files of this test, by name.
+    pub fn mappers(&self) -> Vec<String> {
+        let loops = self.loops();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/sys/block").unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(name) = fs::read_to_string(path.join("dm/name")) else { continue };
+            let Ok(mut below) = fs::read_dir(path.join("slaves")) else { continue };
+            let ours = |name: &str| loops.contains(&format!("/dev/{name}"));
+            if below.any(|slave| slave.is_ok_and(|slave| ours(slave.file_name().to_str().unwrap()))) {
+                found.push(name.trim_end().to_owned());
+            }
+        }
+        found
+    }
+
+    fn close_mappers(&self) {
+        for name in self.mappers() {
+            let _ = Command::new("dmsetup").args(["remove", &name]).output();
+        }
+    }
+
     /// Mounts below this test's folder.
     pub fn mounts(&self) -> Vec<String> {
         let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
@@ -320,10 +363,11 @@ impl World {
                 backing.is_ok_and(|backing| Path::new(backing.trim()) != below)
             };
             let loops: Vec<String> = self.loops().into_iter().filter(volumes).collect();
-            if loops.is_empty() {
+            let mappers = self.mappers();
+            if loops.is_empty() && mappers.is_empty() {
                 return;
             }
-            assert!(attempt < 100, "loop devices left behind: {loops:?}");
+            assert!(attempt < 100, "left behind: {mappers:?} over {loops:?}");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
@@ -338,6 +382,7 @@ impl Drop for World {
             let _ =
                 rustix::mount::unmount(line.split(' ').nth(4).unwrap(), rustix::mount::UnmountFlags::DETACH);
         }
+        self.close_mappers();
         for device in self.loops() {
             let _ = Command::new("losetup").args(["-d", &device]).status();
         }
@@ -377,6 +422,7 @@ pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
         owner: None,
         mount_options: Vec::new(),
         source: None,
+        encrypted: false,
     }
 }
 

@@ -1,0 +1,318 @@
+//! Encrypted devices of the Linux machine: `cryptsetup` for what knows the LUKS2 format, the kernel for what a mapper is.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{FileExt, FileTypeExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::{fs::Access, io::Errno};
+use uuid::Uuid;
+
+use super::{
+    Crypt, HEADER_BYTES, Key, SECTOR_BYTES,
+    header::{self, Header},
+    mapper::{self, Mapper},
+};
+use crate::{
+    CommandError, CommandOutput, Error, VolumeId,
+    command::{Input, Program, Runner},
+    error::Context,
+    kernel::{self, device_mapper},
+    mount::table::DeviceNumber,
+    pool::{Content, Device},
+};
+
+/// Each call takes a tenth of a second; this is the end of patience with a sick disk.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// cryptsetup's exit code for "no key available with this passphrase".
+const WRONG_KEY: i32 = 2;
+
+/// Encrypted devices through `cryptsetup`.
+pub(crate) struct LinuxCrypt {
+    runner: Arc<dyn Runner>,
+    /// Set once this kernel refused the flags that skip dm-crypt's work queues (before Linux 5.9).
+    queues_needed: AtomicBool,
+}
+
+impl LinuxCrypt {
+    pub(crate) fn new(runner: Arc<dyn Runner>) -> Self {
+        Self { runner, queues_needed: AtomicBool::new(false) }
+    }
+
+    fn run(
+        &self,
+        action: &[&str],
+        further: &[&str],
+        input: Input,
+        good: &'static [i32],
+    ) -> Result<CommandOutput, CommandError> {
+        let mut arguments: Vec<OsString> = action.iter().chain(further).map(OsString::from).collect();
+        // In a container with a read-only root there is no place for its lock files; volumes have the engine's own locks.
+        if rustix::fs::access("/run", Access::WRITE_OK).is_err() {
+            arguments.push("--disable-locks".into());
+        }
+        self.runner.run(&Program { name: "cryptsetup", arguments, input, good, limit: LIMIT })
+    }
+}
+
+/// Both keys of a call come one after the other from standard input.
+const ONE_KEY: [&str; 2] = ["--key-file=-", "--keyfile-size=32"];
+/// 256 random bits need no stretching: the fewest rounds that cryptsetup accepts.
+const NO_STRETCHING: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
+
+fn node(device: &Device) -> Result<&str, Error> {
+    device.node.to_str().ok_or_else(|| Error::Unsupported("a device node whose name is not UTF-8".to_owned()))
+}
+
+impl Crypt for LinuxCrypt {
+    fn header(&self, below: &Device) -> Result<Header, Error> {
+        let doing = || format!("read {}", below.node.display());
+        let mut file = File::open(&below.node).doing(doing)?;
+        header::read(&mut file, below.bytes).doing(doing)
+    }
+
+    fn format(&self, below: &Device, header: Uuid, key: &Key) -> Result<(), Error> {
+        let uuid = format!("--uuid={header}");
+        let sector = format!("--sector-size={SECTOR_BYTES}");
+        let offset = format!("--offset={}", HEADER_BYTES / 512);
+        tracing::info!(device = %below.node.display(), %header, "making a LUKS2 header");
+        self.run(
+            &["luksFormat", "--batch-mode", "--type=luks2"],
+            &[
+                ONE_KEY.as_slice(),
+                &NO_STRETCHING,
+                &["--cipher=aes-xts-plain64", "--key-size=512", &sector],
+                &["--luks2-metadata-size=16k", "--luks2-keyslots-size=992k", &offset, &uuid, node(below)?],
+            ]
+            .concat(),
+            Input::of(&[key.bytes()]),
+            &[0],
+        )?;
+        // What it wrote must be on the disk before the record says so.
+        File::open(&below.node)
+            .and_then(|file| file.sync_all())
+            .doing(|| format!("flush {}", below.node.display()))
+    }
+
+    fn put_back_header(&self, kept: &VolumeId, content: &Content, below: &Device) -> Result<(), Error> {
+        let doing = || format!("write the LUKS header that {kept} keeps to {}", below.node.display());
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let from = content.file.as_ref().ok_or_else(missing).doing(doing)?;
+        let mut bytes = vec![0; usize::try_from(HEADER_BYTES).expect("the header fits into memory")];
+        let mut device = OpenOptions::new().write(true).open(&below.node).doing(doing)?;
+        from.read_exact_at(&mut bytes, 0)
+            .and_then(|()| device.write_all(&bytes))
+            .and_then(|()| device.sync_all())
+            .doing(doing)
+    }
+
+    fn erase(&self, below: &Device) -> Result<(), Error> {
+        let doing = || format!("destroy the key slots on {}", below.node.display());
+        let length = usize::try_from(HEADER_BYTES.min(below.bytes)).expect("the header fits into memory");
+        let mut device = OpenOptions::new().write(true).open(&below.node).doing(doing)?;
+        device.write_all(&vec![0; length]).and_then(|()| device.sync_all()).doing(doing)
+    }
+
+    fn mapper(&self, id: &VolumeId) -> Result<Option<Mapper>, Error> {
+        let name = mapper::name(id);
+        let doing = || format!("ask for the device {name}");
+        let Some(status) = device_mapper::status(&name).doing(doing)? else { return Ok(None) };
+        let number = DeviceNumber { major: status.major, minor: status.minor };
+        let below = slaves(number).doing(doing)?;
+        Ok(Some(Mapper {
+            uuid: status.uuid,
+            number,
+            node: PathBuf::from(format!("/dev/dm-{}", status.minor)),
+            live: status.live,
+            deferred: status.deferred,
+            open_count: status.open_count,
+            below,
+            name,
+        }))
+    }
+
+    fn mappers(&self) -> Result<Vec<(VolumeId, Mapper)>, Error> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/sys/block").doing(|| "list the block devices".to_owned())? {
+            let path = entry.doing(|| "list the block devices".to_owned())?.path();
+            // Missing: no device-mapper device, or gone meanwhile.
+            let Ok(name) = fs::read_to_string(path.join("dm/name")) else { continue };
+            if let Some(id) = mapper::volume(name.trim_end())
+                && let Some(mapper) = self.mapper(&id)?
+            {
+                found.push((id, mapper));
+            }
+        }
+        Ok(found)
+    }
+
+    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<bool, Error> {
+        let name = mapper::name(id);
+        let attempt = |queues_needed: bool| {
+            // The key goes into the mapping itself, not into the kernel's keyring: so growth needs no key, and containers no keyring.
+            let mut arguments = [ONE_KEY.as_slice(), &["--disable-keyring"]].concat();
+            if discards {
+                arguments.push("--allow-discards");
+            }
+            if !queues_needed {
+                arguments.extend(["--perf-no_read_workqueue", "--perf-no_write_workqueue"]);
+            }
+            arguments.extend([node(below)?, &name]);
+            let input = Input::of(&[key.bytes()]);
+            Ok::<_, Error>(self.run(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY])?.code == 0)
+        };
+        let queues_needed = self.queues_needed.load(Ordering::Relaxed);
+        match attempt(queues_needed) {
+            Err(Error::Command(CommandError::Failed { stderr, .. }))
+                if !queues_needed && stderr.contains("performance options") =>
+            {
+                self.queues_needed.store(true, Ordering::Relaxed);
+                attempt(true)
+            }
+            other => other,
+        }
+    }
+
+    fn device(&self, mapper: &Mapper) -> Result<Option<Device>, Error> {
+        let doing = || format!("open {}", mapper.node.display());
+        let file = match File::open(&mapper.node) {
+            Ok(file) => file,
+            Err(error)
+                if [Errno::NOENT, Errno::NXIO, Errno::NODEV]
+                    .iter()
+                    .any(|gone| error.raw_os_error() == Some(gone.raw_os_error())) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).doing(doing),
+        };
+        // Held open, it can't become another device under our hands; but it may have become one before.
+        let still = device_mapper::status(&mapper.name).doing(doing)?;
+        if !still.is_some_and(|now| now.uuid == mapper.uuid && now.minor == mapper.number.minor) {
+            return Ok(None);
+        }
+        let bytes = kernel::block_device_bytes(&file).doing(doing)?;
+        Ok(Some(Device {
+            number: mapper.number,
+            node: mapper.node.clone(),
+            bytes,
+            fresh: false,
+            _hold: Some(file.into()),
+        }))
+    }
+
+    fn resize(&self, mapper: &Mapper) -> Result<(), Error> {
+        self.run(&["resize", "--disable-keyring"], &[&mapper.name], Input::default(), &[0])?;
+        if mapper.deferred {
+            forget_node(&mapper.name);
+        }
+        Ok(())
+    }
+
+    fn close_after_use(&self, mapper: &Mapper) -> Result<(), Error> {
+        device_mapper::remove(&mapper.uuid, true)
+            .doing(|| format!("let {} go after its last user", mapper.name))?;
+        forget_node(&mapper.name);
+        Ok(())
+    }
+
+    fn close(&self, mapper: &Mapper) -> Result<bool, Error> {
+        match device_mapper::remove(&mapper.uuid, false) {
+            Ok(()) => {
+                forget_node(&mapper.name);
+                Ok(true)
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
+            Err(error) => Err(error).doing(|| format!("close {}", mapper.name)),
+        }
+    }
+
+    fn users(&self, mapper: &Mapper) -> String {
+        let holders = names(&of(mapper.number, "holders")).unwrap_or_default();
+        if holders.is_empty() {
+            format!("{} processes that have {} open", mapper.open_count, mapper.node.display())
+        } else {
+            format!("{} over {}", holders.join(", "), mapper.node.display())
+        }
+    }
+
+    fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {
+        let arguments = ["--dump-json-metadata", node(below)?];
+        let output = self.run(&["luksDump"], &arguments, Input::default(), &[0])?;
+        header::slots(&output.stdout).map_err(|reason| {
+            Error::Unsupported(format!("the LUKS header on {}: {reason}", below.node.display()))
+        })
+    }
+
+    fn opens(&self, below: &Device, key: &Key, slot: Option<u32>) -> Result<bool, Error> {
+        let slot = slot.map(|slot| format!("--key-slot={slot}"));
+        let mut arguments = ONE_KEY.to_vec();
+        arguments.extend(slot.as_deref());
+        arguments.push(node(below)?);
+        let input = Input::of(&[key.bytes()]);
+        let action = ["open", "--test-passphrase", "--type=luks2"];
+        Ok(self.run(&action, &arguments, input, &[0, WRONG_KEY])?.code == 0)
+    }
+
+    fn add_key(&self, below: &Device, key: &Key, further: &Key, slot: u32) -> Result<(), Error> {
+        let slot = format!("--key-slot={slot}");
+        // The last argument is the file with the further key: the same standard input, read on.
+        let files = ["--new-keyfile-size=32", &slot, node(below)?, "-"];
+        let arguments = [ONE_KEY.as_slice(), &NO_STRETCHING, &files].concat();
+        self.run(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0])?;
+        Ok(())
+    }
+
+    fn remove_key(&self, below: &Device, key: &Key, slot: u32) -> Result<(), Error> {
+        let slot = slot.to_string();
+        // Never with --batch-mode: cryptsetup then asks for no other key, and empties the last slot too.
+        let arguments = [ONE_KEY.as_slice(), &[node(below)?, &slot]].concat();
+        self.run(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
+        Ok(())
+    }
+}
+
+/// Removes the node that cryptsetup makes by the mapper's name where there is no udevd: when the kernel removes the mapper by itself, nobody
+/// else would. A link is udevd's own. We use `/dev/dm-N`, which the kernel keeps.
+fn forget_node(name: &str) {
+    let node = Path::new("/dev/mapper").join(name);
+    if fs::symlink_metadata(&node).is_ok_and(|found| found.file_type().is_block_device()) {
+        let _ = fs::remove_file(node);
+    }
+}
+
+fn of(number: DeviceNumber, what: &str) -> PathBuf {
+    PathBuf::from(format!("/sys/dev/block/{number}/{what}"))
+}
+
+fn names(folder: &Path) -> std::io::Result<Vec<String>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The devices that a device lies on.
+fn slaves(number: DeviceNumber) -> std::io::Result<Vec<DeviceNumber>> {
+    let folder = of(number, "slaves");
+    let number_of = |name: String| -> std::io::Result<DeviceNumber> {
+        let text = fs::read_to_string(folder.join(name).join("dev"))?;
+        let parts = text.trim().split_once(':');
+        let parsed = parts.and_then(|(major, minor)| {
+            Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        });
+        parsed.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+    };
+    match names(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        // A device that went between the two looks is no device below any more.
+        Ok(names) => Ok(names.into_iter().filter_map(|name| number_of(name).ok()).collect()),
+    }
+}

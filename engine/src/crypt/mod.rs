@@ -1,0 +1,72 @@
+//! Encryption at rest: LUKS2 between a pool's device and what lies on it.
+//!
+//! ```text
+//! pool's device   [ LUKS2 header, 1 MiB: two copies of its metadata, three key slots ][ encrypted data ]
+//! mapper          /dev/dm-N, named tierce-crypt-<volume id>:                          [ data          ]
+//! ```
+//! A filesystem's mapper goes with its last mount, as its loop device does (the kernel's deferred removal); a raw block volume's stays
+//! until it is unstaged.
+
+pub(crate) mod cryptsetup;
+pub(crate) mod header;
+pub(crate) mod key;
+pub(crate) mod mapper;
+
+use uuid::Uuid;
+
+use crate::{
+    Error, VolumeId,
+    pool::{Content, Device},
+};
+pub use key::Key;
+
+use header::Header;
+use mapper::Mapper;
+
+/// What the LUKS2 header takes of the pool's device, in bytes: two metadata copies of 16 KiB and room for three key slots. Of the
+/// usual 16 MiB a rotation needs nothing, and each volume would pay them in time and space.
+pub(crate) const HEADER_BYTES: u64 = 1 << 20;
+
+/// Sector size of encrypted devices, in bytes: one initialisation vector for 4096 bytes instead of 512 costs an eighth.
+pub(crate) const SECTOR_BYTES: u32 = 4096;
+
+/// How many key slots the header has room for.
+pub(crate) const SLOTS: u32 = 3;
+
+/// What the engine asks of a host about encrypted devices. `below`: the pool's device.
+pub(crate) trait Crypt: Send + Sync {
+    /// What the beginning of a device shows. A read error is an error.
+    fn header(&self, below: &Device) -> Result<Header, Error>;
+    /// Writes a new header with the key in slot 0. Everything on the device is lost.
+    fn format(&self, below: &Device, header: Uuid, key: &Key) -> Result<(), Error>;
+    /// Overwrites the header with the one that a copy of the volume has. `kept`: the copy's id, `content`: its bytes.
+    fn put_back_header(&self, kept: &VolumeId, content: &Content, below: &Device) -> Result<(), Error>;
+    /// Overwrites the header with all key slots, so that no key opens the data any more.
+    fn erase(&self, below: &Device) -> Result<(), Error>;
+
+    /// Whatever device has the name of that volume's mapper.
+    fn mapper(&self, id: &VolumeId) -> Result<Option<Mapper>, Error>;
+    /// All devices whose names are those of mappers, with the volumes' ids.
+    fn mappers(&self) -> Result<Vec<(VolumeId, Mapper)>, Error>;
+    /// Makes the mapper; `false`: the key does not open it. `discards`: whether freed blocks are passed on to the pool.
+    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<bool, Error>;
+    /// The mapper as a device, held open; `None`: it is gone meanwhile.
+    fn device(&self, mapper: &Mapper) -> Result<Option<Device>, Error>;
+    /// Makes the mapper as large as the pool's device allows. Needs no key.
+    fn resize(&self, mapper: &Mapper) -> Result<(), Error>;
+    /// Lets the kernel remove the mapper when its last user closes it.
+    fn close_after_use(&self, mapper: &Mapper) -> Result<(), Error>;
+    /// Removes the mapper now; `false`: it is in use.
+    fn close(&self, mapper: &Mapper) -> Result<bool, Error>;
+    /// Who uses a mapper, for messages.
+    fn users(&self, mapper: &Mapper) -> String;
+
+    /// The key slots in use, in order.
+    fn slots(&self, below: &Device) -> Result<Vec<u32>, Error>;
+    /// Whether the key opens that slot, or any.
+    fn opens(&self, below: &Device, key: &Key, slot: Option<u32>) -> Result<bool, Error>;
+    /// Puts a further key into a free slot.
+    fn add_key(&self, below: &Device, key: &Key, further: &Key, slot: u32) -> Result<(), Error>;
+    /// Empties a slot; `key` must open another one.
+    fn remove_key(&self, below: &Device, key: &Key, slot: u32) -> Result<(), Error>;
+}

@@ -1,0 +1,361 @@
+//! What lies between a pool's device and its use: nothing, or the mapper of an encrypted volume.
+//!
+//! A first stage, and what a crash after each step leaves:
+//! 1. the pool's device is attached and found to be empty: it goes by itself, or `recover` detaches it
+//! 2. the record says *started*, with the uuids to come: the next stage wipes everything and begins anew
+//! 3. the LUKS2 header is made, the mapper opened, the filesystem made on it: the same
+//! 4. the record says *done*: from here on neither is ever made again, whatever the disk shows
+
+use std::{path::Path, thread, time::Duration};
+
+use uuid::Uuid;
+
+use super::core::{Core, Located};
+use crate::{
+    Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
+    crypt::mapper::{self, Mapper, Standing},
+    filesystem::guard::{self, Verdict},
+    mount::table,
+    pool::{
+        Attached, Device, Pool,
+        record::{Encryption, Format, Record, overhead_bytes},
+    },
+};
+
+/// How often, and how far apart, we look for a mapper that comes or goes.
+const MAPPER_ATTEMPTS: u32 = 50;
+const MAPPER_PAUSE: Duration = Duration::from_millis(10);
+
+/// The keys of a stage.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys<'a> {
+    pub(super) key: Option<&'a Key>,
+    pub(super) next: Option<&'a Key>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn of(request: &'a StageRequest) -> Self {
+        Self { key: request.key.as_ref(), next: request.next_key.as_ref() }
+    }
+
+    /// The keys to try, the one in force first.
+    fn in_order(self, header: Uuid, in_force: Option<&str>) -> Vec<&'a Key> {
+        let mut keys: Vec<&Key> = self.key.into_iter().chain(self.next).collect();
+        keys.sort_by_key(|key| Some(key.fingerprint(header).as_str()) != in_force);
+        keys
+    }
+}
+
+impl Core {
+    /// The uppermost device of a volume that is attached.
+    pub(super) fn attached(&self, pool: &dyn Pool, record: &Record) -> Result<Option<Attached>, Error> {
+        let below = pool.attached(&record.id)?;
+        match (&record.encryption, below) {
+            (Some(encryption), Some(below)) => {
+                let mapper = self.own_mapper(&record.id, encryption, below.number)?;
+                Ok(Some(mapper.map_or(below, |mapper| mapper.attached())))
+            }
+            (_, below) => Ok(below),
+        }
+    }
+
+    /// The device that the volume's user sees, held so that it stays; it is never attached or opened for that.
+    pub(super) fn device(&self, pool: &dyn Pool, record: &Record) -> Result<Option<Device>, Error> {
+        let Some(below) = pool.device(record)? else { return Ok(None) };
+        let Some(encryption) = &record.encryption else { return Ok(Some(below)) };
+        match self.own_mapper(&record.id, encryption, below.number)? {
+            Some(mapper) => self.host.crypt().device(&mapper),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of a volume that is attached, made as large as its record says: a growth may have been interrupted.
+    pub(super) fn grown_device(&self, pool: &dyn Pool, record: &Record) -> Result<Device, Error> {
+        let below = pool.attach(record)?;
+        let Some(encryption) = &record.encryption else { return Ok(below) };
+        let gone = || Error::InUse {
+            id: record.id.clone(),
+            by: format!("a stage or unstage: {} is not open", mapper::name(&record.id)),
+        };
+        let mapper = self.own_mapper(&record.id, encryption, below.number)?.ok_or_else(gone)?;
+        self.resized(&mapper, &below)?.ok_or_else(gone)
+    }
+
+    /// Ends that the volume is a device. The caller has seen that nothing mounts it.
+    pub(super) fn detach(&self, pool: &dyn Pool, record: &Record) -> Result<bool, Error> {
+        if record.encryption.is_some()
+            && let Some(mapper) = self.host.crypt().mapper(&record.id)?
+            && mapper.is_made_by_us()
+            && !self.host.crypt().close(&mapper)?
+        {
+            return Err(Error::InUse { id: record.id.clone(), by: self.host.crypt().users(&mapper) });
+        }
+        pool.detach(&record.id)
+    }
+
+    /// The mapper of that volume, if it may be used.
+    fn own_mapper(
+        &self,
+        id: &VolumeId,
+        encryption: &Encryption,
+        below: table::DeviceNumber,
+    ) -> Result<Option<Mapper>, Error> {
+        let (Format::Started { uuid } | Format::Done { uuid }) = &encryption.header else { return Ok(None) };
+        let ours = |mapper: &Mapper| mapper::judge(mapper, *uuid, below) == Standing::Ours;
+        Ok(self.host.crypt().mapper(id)?.filter(ours))
+    }
+
+    /// Makes an encrypted volume a device that carries what its record says. `found` comes back as its record is then.
+    pub(super) fn ready_encrypted(&self, found: Located, keys: Keys<'_>) -> Result<(Located, Device), Error> {
+        let Located { pool, mut record } = found;
+        let result = self.ready_device(pool.as_ref(), &mut record, keys);
+        // A raw block volume's devices would stay; unless it was staged before, nobody would take them down.
+        if result.is_err() && record.mode == VolumeMode::Block && record.staged().is_none() {
+            let _ = self.detach(pool.as_ref(), &record);
+        }
+        result.map(|device| (Located { pool, record }, device))
+    }
+
+    fn ready_device(&self, pool: &dyn Pool, record: &mut Record, keys: Keys<'_>) -> Result<Device, Error> {
+        let id = record.id.clone();
+        let Some(encryption) = record.encryption.clone() else {
+            return Err(Error::InvalidArgument(format!("volume {id} is not encrypted")));
+        };
+        let Some(first_key) = keys.key.or(keys.next) else { return Err(Error::KeyMissing { id }) };
+        let below = pool.attach(record)?;
+        let shows = self.host.crypt().header(&below)?;
+        let empty = encryption.header != Format::Never || pool.is_empty(&id)?;
+        let device = match guard::judge_header(&encryption.header, &shows, empty) {
+            Verdict::Refuse(reason) => return Err(Error::FormatRefused { id, reason }),
+            Verdict::Mount => {
+                let device = self.unlock(pool, record, &below, keys)?;
+                // One that is mounted was looked at before that.
+                if let VolumeMode::Filesystem(filesystem) = record.mode
+                    && table::user_of(&self.host.mounts()?, device.number).is_none()
+                {
+                    self.check_filesystem(record, filesystem, &device)?;
+                }
+                device
+            }
+            Verdict::Format => self.encrypt(pool, record, &below, first_key, keys.next)?,
+            Verdict::FormatAgain => {
+                drop(below);
+                if let Some(mapper) = self.host.crypt().mapper(&id)? {
+                    self.remove_stale(&id, &mapper)?;
+                }
+                self.release(pool, record)?;
+                pool.wipe(record)?;
+                let below = pool.attach(record)?;
+                self.encrypt(pool, record, &below, first_key, keys.next)?
+            }
+        };
+        if !record.used {
+            record.used = true;
+            pool.save(record)?;
+        }
+        Ok(device)
+    }
+
+    /// Makes the header, and the filesystem on it.
+    fn encrypt(
+        &self,
+        pool: &dyn Pool,
+        record: &mut Record,
+        below: &Device,
+        key: &Key,
+        next: Option<&Key>,
+    ) -> Result<Device, Error> {
+        let (header, filesystem_uuid) = (Uuid::new_v4(), Uuid::new_v4());
+        let encryption = Encryption {
+            header: Format::Started { uuid: header },
+            key: Some(key.fingerprint(header)),
+            rotating: false,
+        };
+        record.encryption = Some(encryption.clone());
+        if let VolumeMode::Filesystem(_) = record.mode {
+            record.format = Format::Started { uuid: filesystem_uuid };
+        }
+        pool.save(record)?;
+        self.host.crypt().format(below, header, key)?;
+        let device = self.open(pool, record, header, below, &[key])?.0;
+        if let VolumeMode::Filesystem(filesystem) = record.mode {
+            // The zeros of a new image are noise when they are decrypted.
+            self.make_filesystem(record, filesystem, filesystem_uuid, &device, false)?;
+            record.format = Format::Done { uuid: filesystem_uuid };
+        }
+        // From here on it may hold data, so neither is ever made again.
+        record.encryption = Some(Encryption { header: Format::Done { uuid: header }, ..encryption });
+        record.used = true;
+        pool.save(record)?;
+        self.settle_keys(pool, record, below, key, next)?;
+        Ok(device)
+    }
+
+    fn check_filesystem(
+        &self,
+        record: &Record,
+        filesystem: Filesystem,
+        device: &Device,
+    ) -> Result<(), Error> {
+        match guard::judge(filesystem, &record.format, &self.host.probe(device)?, false) {
+            Verdict::Mount => match &record.origin {
+                Some(origin) => self.host.distinguish(device, filesystem, origin.uuid),
+                None => Ok(()),
+            },
+            Verdict::Refuse(reason) => Err(Error::FormatRefused { id: record.id.clone(), reason }),
+            // Both are made in one go; a record that says otherwise was not written by us.
+            Verdict::Format | Verdict::FormatAgain => Err(Error::FormatRefused {
+                id: record.id.clone(),
+                reason: "the record says its LUKS2 header is made, but not its filesystem".to_owned(),
+            }),
+        }
+    }
+
+    /// Opens an encrypted device whose header is made, and rotates its key where that is asked for or was begun.
+    fn unlock(
+        &self,
+        pool: &dyn Pool,
+        record: &mut Record,
+        below: &Device,
+        keys: Keys<'_>,
+    ) -> Result<Device, Error> {
+        let encryption = record.encryption.clone().unwrap_or_else(|| unreachable!("asked for by the caller"));
+        let header = encryption.made().unwrap_or_else(|| unreachable!("judged by the caller"));
+        let candidates = keys.in_order(header, encryption.key.as_deref());
+        let (device, opened) = self.open(pool, record, header, below, &candidates)?;
+        self.settle_keys(pool, record, below, opened, keys.next)?;
+        Ok(device)
+    }
+
+    /// Opens the mapper with the first of the keys that does, or finds it open; which key it was.
+    fn open<'a>(
+        &self,
+        pool: &dyn Pool,
+        record: &Record,
+        header: Uuid,
+        below: &Device,
+        keys: &[&'a Key],
+    ) -> Result<(Device, &'a Key), Error> {
+        let (id, crypt) = (&record.id, self.host.crypt());
+        let discards = pool.config().backend.passes_discards();
+        let wrong = || Error::WrongKey {
+            id: id.clone(),
+            expected: record.encryption.as_ref().and_then(|known| known.key.clone()).unwrap_or_default(),
+        };
+        let mut opened: Option<&Key> = None;
+        let mut fresh = false;
+        for _ in 0..MAPPER_ATTEMPTS {
+            let Some(mapper) = crypt.mapper(id)? else {
+                opened = None;
+                for key in keys {
+                    if crypt.open(id, below, key, discards)? {
+                        opened = Some(key);
+                        break;
+                    }
+                }
+                fresh = true;
+                opened.ok_or_else(wrong)?;
+                continue;
+            };
+            match mapper::judge(&mapper, header, below.number) {
+                Standing::Foreign(found) => {
+                    let path = Path::new("/dev/mapper").join(&mapper.name);
+                    return Err(Error::ForeignTarget { path, found });
+                }
+                Standing::Stale(reason) => {
+                    tracing::warn!(volume = %id, mapper = mapper.name, reason, "closing a stale mapper");
+                    self.remove_stale(id, &mapper)?;
+                }
+                Standing::Ours => {
+                    // It is open already: the key must be right all the same.
+                    let key = match opened {
+                        Some(key) => key,
+                        None => self.first_that_opens(below, keys)?.ok_or_else(wrong)?,
+                    };
+                    if let Some(device) = self.resized(&mapper, below)? {
+                        if matches!(record.mode, VolumeMode::Filesystem(_)) && !mapper.deferred {
+                            // While we hold it, and then while it is mounted, it stays; a plugin that is killed leaks none.
+                            crypt.close_after_use(&mapper)?;
+                        }
+                        return Ok((Device { fresh, ..device }, key));
+                    }
+                }
+            }
+            thread::sleep(MAPPER_PAUSE);
+        }
+        let by = format!("something that keeps changing {}", mapper::name(id));
+        Err(Error::InUse { id: id.clone(), by })
+    }
+
+    fn first_that_opens<'a>(&self, below: &Device, keys: &[&'a Key]) -> Result<Option<&'a Key>, Error> {
+        for key in keys {
+            if self.host.crypt().opens(below, key, None)? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The mapper as a device that is as large as the device below allows; `None`: it is gone meanwhile.
+    fn resized(&self, mapper: &Mapper, below: &Device) -> Result<Option<Device>, Error> {
+        let crypt = self.host.crypt();
+        let Some(device) = crypt.device(mapper)? else { return Ok(None) };
+        if device.bytes + overhead_bytes(true) >= below.bytes {
+            return Ok(Some(device));
+        }
+        crypt.resize(mapper)?;
+        crypt.device(mapper)
+    }
+
+    /// Closes a mapper of ours that leads elsewhere; who uses it is named.
+    fn remove_stale(&self, id: &VolumeId, mapper: &Mapper) -> Result<(), Error> {
+        if let Some(user) = table::user_of(&self.host.mounts()?, mapper.number) {
+            return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
+        }
+        if self.host.crypt().close(mapper)? {
+            return Ok(());
+        }
+        Err(Error::InUse { id: id.clone(), by: self.host.crypt().users(mapper) })
+    }
+
+    /// Gives a volume the LUKS2 header that its content of before had, from the snapshot that keeps it.
+    pub(super) fn put_back_header(
+        &self,
+        pool: &dyn Pool,
+        record: &Record,
+        kept: &VolumeId,
+    ) -> Result<(), Error> {
+        let from = self
+            .find_entry(kept)?
+            .ok_or_else(|| Error::SourceNotFound { id: record.id.clone(), from: kept.clone() })?;
+        let content = from.pool.content(&from.record)?;
+        let below = pool.attach(record)?;
+        self.host.crypt().put_back_header(kept, &content, &below)?;
+        drop(below);
+        self.release(pool, record)
+    }
+
+    /// Destroys all key slots of a volume that is to be deleted: without them its data is noise, wherever copies of its blocks remain.
+    pub(super) fn erase_keys(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+        let begun = record.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
+        if !begun {
+            return Ok(());
+        }
+        if let Some(mapper) = self.host.crypt().mapper(&record.id)?
+            && mapper.is_made_by_us()
+        {
+            self.remove_stale(&record.id, &mapper)?;
+        }
+        match pool.attach(record) {
+            Ok(below) => self.host.crypt().erase(&below)?,
+            // Its image is gone or cut off: what is left of it goes with the volume.
+            Err(error @ Error::BrokenRecord { .. }) => {
+                tracing::warn!(volume = %record.id, %error, "no key slots to destroy");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        pool.detach(&record.id)?;
+        Ok(())
+    }
+}

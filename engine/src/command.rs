@@ -66,6 +66,10 @@ pub struct Program {
     pub good: &'static [i32],
     /// It is killed after that time.
     pub limit: Duration,
+    /// Added to its environment.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Whether it runs to its end when we are killed: one that suspends devices while it works would leave them suspended.
+    pub outlives_us: bool,
 }
 
 impl Program {
@@ -116,6 +120,7 @@ async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandErr
         // Programs that start others (fsck) need a PATH of their own.
         .env("PATH", FOLDERS.join(":"))
         .env("LC_ALL", "C")
+        .envs(program.environment.iter().copied())
         .stdin(if program.input.0.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -124,7 +129,9 @@ async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandErr
         // Else cryptsetup and LVM wait for ever for a udevd that is not there, or make no device nodes.
         command.env("DM_DISABLE_UDEV", "1");
     }
-    kernel::die_with_parent(&mut command);
+    if !program.outlives_us {
+        kernel::die_with_parent(&mut command);
+    }
     let mut child = command.spawn().map_err(|source| CommandError::Spawn { line: program.line(), source })?;
     let stdin = child.stdin.take();
     let finish = async {
@@ -176,6 +183,8 @@ mod tests {
             input: Input::default(),
             good,
             limit: Duration::from_millis(limit_ms),
+            environment: &[],
+            outlives_us: false,
         };
         tokio::task::spawn_blocking(move || SystemRunner.run(&program)).await.unwrap()
     }
@@ -207,6 +216,8 @@ mod tests {
             input: Input::of(&[b"can", b"ary"]),
             good: &[4],
             limit: Duration::from_secs(10),
+            environment: &[],
+            outlives_us: false,
         };
         let run = |program: Program| tokio::task::spawn_blocking(move || SystemRunner.run(&program));
         assert_eq!(run(program.clone()).await.unwrap().unwrap().stdout, "canary");

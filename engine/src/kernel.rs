@@ -1,5 +1,6 @@
-//! The kernel calls for which no safe wrapper exists: loop devices, the device mapper, growing and freezing mounted filesystems, one mount
-//! attribute, and what child processes do beside running a program. Nothing is decided here; each function is one call.
+//! The kernel calls for which no safe wrapper exists: loop devices, device-mapper, discarding and zeroing, growing and freezing mounted
+//! filesystems, one mount attribute, and what child processes do beside running a program. Nothing is decided here; each function is one
+//! call.
 #![allow(unsafe_code)]
 
 pub(crate) mod device_mapper;
@@ -12,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    ioctl::{self, Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, opcode},
+    ioctl::{self, Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, Updater, opcode},
     process::Pid,
 };
 
@@ -26,6 +27,8 @@ const LOOP_GET_STATUS64: Opcode = 0x4c05;
 const LOOP_SET_CAPACITY: Opcode = 0x4c07;
 const LOOP_CONFIGURE: Opcode = 0x4c0a;
 const LOOP_CTL_GET_FREE: Opcode = 0x4c82;
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 const BLKGETSIZE64: Opcode = opcode::read::<u64>(0x12, 114);
 const XFS_IOC_FSGEOMETRY_V1: Opcode = opcode::read::<XfsGeometry>(b'X', 100);
 const XFS_IOC_FSGROWFSDATA: Opcode = opcode::write::<XfsGrow>(b'X', 110);
@@ -106,6 +109,104 @@ struct BtrfsResize {
 }
 
 const _: () = assert!(size_of::<BtrfsResize>() == 4096);
+
+/// How much a device-mapper call may answer, in bytes: the status of one device is a line or two.
+const DM_DATA_BYTES: usize = 16_384 - 312;
+
+/// `struct dm_ioctl` of `linux/dm-ioctl.h`, with the room behind it that answers are written to.
+#[repr(C)]
+pub(crate) struct DmCall {
+    version: [u32; 3],
+    data_size: u32,
+    /// Where the answer begins, in bytes from the start of this struct.
+    pub(crate) data_start: u32,
+    pub(crate) target_count: u32,
+    pub(crate) open_count: i32,
+    pub(crate) flags: u32,
+    pub(crate) event_nr: u32,
+    padding: u32,
+    pub(crate) dev: u64,
+    pub(crate) name: [u8; 128],
+    pub(crate) uuid: [u8; 129],
+    unused: [u8; 7],
+    data: [u8; DM_DATA_BYTES],
+}
+
+const _: () = assert!(size_of::<DmCall>() == 16_384 && std::mem::offset_of!(DmCall, data) == 312);
+
+impl DmCall {
+    /// A call about the device of that name, which must be shorter than 128 bytes; empty: about none.
+    pub(crate) fn new(name: &str, flags: u32) -> Box<Self> {
+        let mut call = Box::new(Self {
+            version: [4, 0, 0],
+            data_size: 16_384,
+            data_start: 312,
+            target_count: 0,
+            open_count: 0,
+            flags,
+            event_nr: 0,
+            padding: 0,
+            dev: 0,
+            name: [0; 128],
+            uuid: [0; 129],
+            unused: [0; 7],
+            data: [0; DM_DATA_BYTES],
+        });
+        for (to, from) in call.name.iter_mut().take(127).zip(name.bytes()) {
+            *to = from;
+        }
+        call
+    }
+
+    /// The answer from that many bytes after its start on.
+    pub(crate) fn answer(&self, from: usize) -> Option<&[u8]> {
+        let start = usize::try_from(self.data_start).ok()?.checked_sub(312)?.checked_add(from)?;
+        self.data.get(start..)
+    }
+}
+
+/// Commands of device-mapper, `DM_…` of `linux/dm-ioctl.h`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DmCommand {
+    Remove,
+    Status,
+    TableStatus,
+    ArmPoll,
+}
+
+/// One device-mapper call; `control` is `/dev/mapper/control`.
+pub(crate) fn dm_call(control: impl AsFd, command: DmCommand, call: &mut DmCall) -> io::Result<()> {
+    const GROUP: u8 = 0xfd;
+    /// What the kernel takes its opcodes from; the room for the answer is not part of it.
+    type Header = [u8; 312];
+    const REMOVE: Opcode = opcode::read_write::<Header>(GROUP, 4);
+    const STATUS: Opcode = opcode::read_write::<Header>(GROUP, 7);
+    const TABLE_STATUS: Opcode = opcode::read_write::<Header>(GROUP, 12);
+    const ARM_POLL: Opcode = opcode::read_write::<Header>(GROUP, 16);
+    // SAFETY: each reads and writes one `struct dm_ioctl` and at most `data_size` bytes from its start, which is the size of `DmCall`
+    // (checked above); the struct is alive and exclusively ours during the call.
+    unsafe {
+        match command {
+            DmCommand::Remove => ioctl::ioctl(control, Updater::<REMOVE, DmCall>::new(call)),
+            DmCommand::Status => ioctl::ioctl(control, Updater::<STATUS, DmCall>::new(call)),
+            DmCommand::TableStatus => ioctl::ioctl(control, Updater::<TABLE_STATUS, DmCall>::new(call)),
+            DmCommand::ArmPoll => ioctl::ioctl(control, Updater::<ARM_POLL, DmCall>::new(call)),
+        }
+    }?;
+    Ok(())
+}
+
+/// Discards a range of a block device, in bytes.
+pub(crate) fn block_discard(device: impl AsFd, start: u64, length: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two u64.
+    Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, length])) }?)
+}
+
+/// Makes a range of a block device read as zeros, in bytes; the kernel writes them where the device has no faster way.
+pub(crate) fn block_zero(device: impl AsFd, start: u64, length: u64) -> io::Result<()> {
+    // SAFETY: BLKZEROOUT reads two u64.
+    Ok(unsafe { ioctl::ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([start, length])) }?)
+}
 
 /// `struct mount_attr` of `linux/mount.h`.
 #[repr(C)]

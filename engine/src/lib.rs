@@ -5,6 +5,7 @@
 
 mod command;
 mod crypt;
+mod device_mapper;
 mod engine;
 mod error;
 mod filesystem;
@@ -23,7 +24,7 @@ pub use error::{CommandError, Error, PoolError};
 pub use host::{Host, LinuxHost};
 pub use id::{MAX_ID_BYTES, VolumeId};
 pub use mount::{folder, mountinfo, options as mount_options, table::DeviceNumber};
-pub use pool::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
+pub use pool::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
 pub use sim::{SimConfig, SimHost};
 /// The type of a pool's own id.
 pub use uuid::Uuid;

@@ -60,7 +60,15 @@ impl LinuxCrypt {
         if rustix::fs::access("/run", Access::WRITE_OK).is_err() {
             arguments.push("--disable-locks".into());
         }
-        self.runner.run(&Program { name: "cryptsetup", arguments, input, good, limit: LIMIT })
+        self.runner.run(&Program {
+            name: "cryptsetup",
+            arguments,
+            input,
+            good,
+            limit: LIMIT,
+            environment: &[],
+            outlives_us: false,
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    Backend, BrokenRecord, Error, Inventory, PoolConfig, PoolError, PoolReport, PoolUsage, SnapshotInfo,
-    VolumeId, VolumeInfo,
+    Backend, BrokenRecord, Error, Inventory, LvmKind, PoolConfig, PoolError, PoolReport, PoolUsage,
+    SnapshotInfo, VolumeId, VolumeInfo,
     host::Host,
     pool::{
         Pool,
@@ -296,6 +296,7 @@ impl Core {
             snapshots: promised.snapshots,
             max_volume_bytes: room.largest,
             direct_io: pool.direct_io(),
+            thin: pool.thin(),
         })
     }
 
@@ -435,18 +436,23 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// Two pools over one directory would each count and offer the same volumes: only the first is used.
+/// Two pools over one place would each count and offer the same volumes: only the first is used.
 fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
     let mut seen: HashMap<Uuid, String> = HashMap::new();
     for slot in &mut slots {
         let Ok(pool) = &slot.opened else { continue };
         if let Some(first) = seen.get(&pool.id()) {
-            let Backend::Directory { path, .. } = &slot.config.backend;
-            let reason = format!("pool {first} uses this directory already");
+            let what = match &slot.config.backend {
+                Backend::Directory { .. } => "directory",
+                Backend::Lvm { kind: LvmKind::Thin(_), .. } => "thin pool",
+                Backend::Lvm { kind: LvmKind::Thick, .. } => "volume group",
+            };
+            let reason = format!("pool {first} uses this {what} already");
+            let path = slot.config.backend.place();
             let pool = slot.config.name.clone();
             // Not known by that id any more, so that a directory of its own is taken when it comes.
             slot.known = None;
-            slot.opened = Err(PoolError { pool, path: path.clone(), reason, errno: None });
+            slot.opened = Err(PoolError { pool, path, reason, errno: None });
         } else {
             seen.insert(pool.id(), slot.config.name.clone());
         }
@@ -455,10 +461,9 @@ fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
 }
 
 fn not_opened(config: &PoolConfig) -> PoolError {
-    let Backend::Directory { path, .. } = &config.backend;
     PoolError {
         pool: config.name.clone(),
-        path: path.clone(),
+        path: config.backend.place(),
         reason: "not opened yet".to_owned(),
         errno: None,
     }

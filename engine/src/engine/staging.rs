@@ -171,7 +171,7 @@ impl Core {
                 }
                 return Ok((Located { pool, record }, device));
             }
-            Verdict::Format => true,
+            Verdict::Format => pool.is_zeroed(),
             Verdict::FormatAgain => {
                 drop(device);
                 self.release(pool.as_ref(), &record)?;

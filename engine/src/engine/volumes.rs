@@ -10,7 +10,6 @@ use crate::{
     mount::{options, table},
     pool::{
         Pool,
-        directory::FILESYSTEM_SECTOR,
         record::{Encryption, Format, Record, overhead_bytes},
         space::GRAIN,
     },
@@ -59,11 +58,7 @@ impl Core {
         if let Some(from) = &spec.source {
             return self.create_from(pool, spec, size_bytes, from);
         }
-        let sector_bytes = match spec.mode {
-            _ if spec.encrypted => crypt::SECTOR_BYTES,
-            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
-            VolumeMode::Block => pool.block_sector_bytes(),
-        };
+        let sector_bytes = if spec.encrypted { crypt::SECTOR_BYTES } else { pool.sector_bytes(spec.mode) };
         let record = Record {
             id: spec.id.clone(),
             size_bytes: device_bytes,

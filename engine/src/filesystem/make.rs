@@ -57,7 +57,15 @@ pub(crate) fn program(
     }
     let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();
     arguments.push(device.into());
-    Program { name, arguments, input: Input::default(), good: &[0], limit: MAKE_LIMIT }
+    Program {
+        name,
+        arguments,
+        input: Input::default(),
+        good: &[0],
+        limit: MAKE_LIMIT,
+        environment: &[],
+        outlives_us: false,
+    }
 }
 
 /// The check that `resize2fs` demands before it grows an ext4 that is not mounted.
@@ -69,6 +77,8 @@ pub(crate) fn ext4_check(device: &Path) -> Program {
         input: Input::default(),
         good: &[0, 1],
         limit: CHECK_LIMIT,
+        environment: &[],
+        outlives_us: false,
     }
 }
 
@@ -80,6 +90,8 @@ pub(crate) fn ext4_grow(device: &Path) -> Program {
         input: Input::default(),
         good: &[0],
         limit: CHECK_LIMIT,
+        environment: &[],
+        outlives_us: false,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
     crypt::{Crypt, cryptsetup::LinuxCrypt, mapper::Mapper},
+    device_mapper,
     error::Context,
     filesystem::{
         btrfs_id, make,
@@ -34,9 +35,10 @@ use crate::{
         table::{Carries, DeviceNumber, Mount},
     },
     pool::{
-        Attached, Device, PAUSE_LIMIT, Pool, PoolConfig,
+        Attached, Backend, Device, PAUSE_LIMIT, Pool, PoolConfig,
         directory::DirectoryPool,
         loops::{self, Loop},
+        lvm::{self, LvmPool},
     },
 };
 
@@ -72,19 +74,25 @@ impl Host for LinuxHost {}
 
 impl Operations for LinuxHost {
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
-        Ok(Arc::new(DirectoryPool::open(config, known)?))
+        Ok(match &config.backend {
+            Backend::Directory { .. } => Arc::new(DirectoryPool::open(config, known)?),
+            Backend::Lvm { .. } => LvmPool::open(config, known, Arc::clone(&self.runner))?,
+        })
     }
 
     fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {
         let mut found: Vec<Attached> = marked(id, pools)?.iter().map(Loop::attached).collect();
+        found.extend(lvm::marked(id, pools)?.iter().map(lvm::attached));
         found.extend(self.mapper_over(id, &found)?.map(|mapper| mapper.attached()));
         Ok(found)
     }
 
     fn detach_marked(&self, id: &VolumeId, pools: &[Uuid]) -> Result<bool, Error> {
         let found = marked(id, Some(pools))?;
-        let any = !found.is_empty();
-        let below: Vec<Attached> = found.iter().map(Loop::attached).collect();
+        let mut any = !found.is_empty();
+        let volumes = lvm::marked(id, Some(pools))?;
+        let mut below: Vec<Attached> = found.iter().map(Loop::attached).collect();
+        below.extend(volumes.iter().map(lvm::attached));
         if let Some(mapper) = self.mapper_over(id, &below)?
             && !self.crypt.close(&mapper)?
         {
@@ -93,6 +101,10 @@ impl Operations for LinuxHost {
         for device in found {
             let node = device.node();
             device.detach().doing(|| format!("detach {}", node.display()))?;
+        }
+        for device in volumes {
+            any |= device_mapper::remove(&device.name)
+                .doing(|| format!("remove device {} of volume {id}", device.name))?;
         }
         Ok(any)
     }

@@ -27,11 +27,20 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
-    /// Whether both are the same place on the same kind of pool: whether the directory may be made says nothing about what lies in it.
+    /// Whether both are the same place on the same kind of pool: from what it may be made says nothing about what lies in it.
     pub(crate) fn same_place(&self, other: &Self) -> bool {
-        let Backend::Directory { path, provisioning, create_path: _ } = &self.backend;
-        let Backend::Directory { path: others_path, provisioning: others, create_path: _ } = &other.backend;
-        path == others_path && provisioning == others
+        match (&self.backend, &other.backend) {
+            (
+                Backend::Directory { path, provisioning, create_path: _ },
+                Backend::Directory { path: others_path, provisioning: others, create_path: _ },
+            ) => path == others_path && provisioning == others,
+            (
+                Backend::Lvm { volume_group, kind, devices: _ },
+                Backend::Lvm { volume_group: others_group, kind: others, devices: _ },
+            ) => volume_group == others_group && kind.thin_pool() == others.thin_pool(),
+            (Backend::Directory { .. }, Backend::Lvm { .. })
+            | (Backend::Lvm { .. }, Backend::Directory { .. }) => false,
+        }
     }
 }
 
@@ -47,14 +56,79 @@ pub enum Backend {
         /// Whether the directory may be made where it is missing. Say no where a disk should be mounted: a missing mount must show.
         create_path: bool,
     },
+    /// Logical volumes of an LVM volume group.
+    Lvm {
+        /// The group's name.
+        volume_group: String,
+        /// Thin or thick volumes.
+        kind: LvmKind,
+        /// The block devices to make the group from where it is missing, and the only ones that are looked at for it. A device that
+        /// carries anything is refused and left untouched. Empty: the group is never made, and is looked for on every disk but loop
+        /// devices, network disks and device-mapper devices.
+        devices: Vec<PathBuf>,
+    },
+}
+
+impl Backend {
+    /// Where it lies, for messages.
+    pub(crate) fn place(&self) -> PathBuf {
+        match self {
+            Self::Directory { path, .. } => path.clone(),
+            Self::Lvm { volume_group, kind, .. } => {
+                let group = PathBuf::from("/dev").join(volume_group);
+                kind.thin_pool().map_or_else(|| group.clone(), |pool| group.join(pool))
+            }
+        }
+    }
+
+    /// Whether volumes take their space at once.
+    pub(crate) fn provisioning(&self) -> Provisioning {
+        match self {
+            Self::Directory { provisioning, .. } => *provisioning,
+            Self::Lvm { kind: LvmKind::Thin(_), .. } => Provisioning::Thin,
+            Self::Lvm { kind: LvmKind::Thick, .. } => Provisioning::Thick,
+        }
+    }
+}
+
+/// How the volumes of an LVM pool take their space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LvmKind {
+    /// As they are written, from a thin pool of the group.
+    Thin(ThinPool),
+    /// When they are made.
+    Thick,
+}
+
+impl LvmKind {
+    /// The thin pool's name.
+    pub(crate) fn thin_pool(&self) -> Option<&str> {
+        match self {
+            Self::Thin(pool) => Some(&pool.name),
+            Self::Thick => None,
+        }
+    }
+}
+
+/// A thin pool of a volume group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThinPool {
+    /// Its name in the group.
+    pub name: String,
+    /// Its size in bytes where it has to be made; `None`: it is only made in a group that was made from `devices`, over 90 % of it. The
+    /// rest is for its growth.
+    pub size_bytes: Option<u64>,
+    /// Bytes of a chunk where it has to be made: a multiple of 64 KiB up to 1 GiB; `None`: as LVM chooses.
+    pub chunk_bytes: Option<u64>,
+    /// Whether it is extended from the group's free space when it fills up.
+    pub extend: bool,
 }
 
 impl Backend {
     /// Whether the blocks that an encrypted volume frees are given back to the pool. That tells who reads the bare disk which blocks are in
     /// use; without it a thin pool only ever fills. A thick one gains nothing by it.
     pub(crate) fn passes_discards(&self) -> bool {
-        let Self::Directory { provisioning, .. } = self;
-        *provisioning == Provisioning::Thin
+        self.provisioning() == Provisioning::Thin
     }
 }
 
@@ -97,4 +171,15 @@ pub struct PoolUsage {
     pub max_volume_bytes: u64,
     /// Whether images are read and written past the page cache; `false` where the filesystem below can't, `None` while unknown.
     pub direct_io: Option<bool>,
+    /// Further figures of an LVM thin pool.
+    pub thin: Option<ThinUsage>,
+}
+
+/// Fill level of an LVM thin pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ThinUsage {
+    /// Data in use, in hundredths of a percent.
+    pub data: u16,
+    /// Metadata in use, in hundredths of a percent.
+    pub metadata: u16,
 }

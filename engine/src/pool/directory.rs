@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below read before it writes.
-pub(crate) const FILESYSTEM_SECTOR: u32 = 4096;
+const FILESYSTEM_SECTOR: u32 = 4096;
 
 /// A directory of images.
 pub(crate) struct DirectoryPool {
@@ -50,7 +50,9 @@ pub(crate) struct DirectoryPool {
 
 impl DirectoryPool {
     pub(crate) fn open(config: &PoolConfig, known: Option<Uuid>) -> Result<Self, PoolError> {
-        let Backend::Directory { path, provisioning, create_path } = &config.backend;
+        let Backend::Directory { path, provisioning, create_path } = &config.backend else {
+            unreachable!("the host opens each kind of pool with its own code");
+        };
         let store = Store::open(&config.name, path, *create_path, known, true)?;
         let block_sector = direct_io_alignment(store.root()).unwrap_or(512).clamp(512, 4096);
         let pool = Self {
@@ -272,6 +274,7 @@ impl Pool for DirectoryPool {
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
             free: space.f_bavail.saturating_mul(space.f_frsize),
             trash: self.store.trash_bytes(),
+            closed: false,
         })
     }
 
@@ -310,8 +313,11 @@ impl Pool for DirectoryPool {
         self.store.image_size(id).map_or(0, |size| size.allocated)
     }
 
-    fn block_sector_bytes(&self) -> u32 {
-        self.block_sector
+    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
+        match mode {
+            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
+            VolumeMode::Block => self.block_sector,
+        }
     }
 
     fn create(&self, record: &Record) -> Result<(), Error> {

@@ -5,17 +5,18 @@ pub(crate) mod directory;
 pub(crate) mod images;
 pub(crate) mod ledger;
 pub(crate) mod loops;
+pub(crate) mod lvm;
 pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod store;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
-pub use config::{Backend, PoolConfig, PoolReport, PoolUsage, Provisioning};
+pub use config::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
 
 use uuid::Uuid;
 
-use crate::{Error, PoolError, VolumeId, mount::table::DeviceNumber};
+use crate::{Error, PoolError, VolumeId, VolumeMode, mount::table::DeviceNumber};
 use record::Record;
 use space::Disk;
 use store::Broken;
@@ -84,7 +85,7 @@ pub(crate) struct Promised {
     pub(crate) allocated: u64,
 }
 
-/// A pool. Later kinds (LVM) implement the same; callers hold the volume's lock around everything that changes it.
+/// A pool; callers hold the volume's lock around everything that changes it.
 pub(crate) trait Pool: Send + Sync {
     /// What it was opened with.
     fn config(&self) -> &PoolConfig;
@@ -98,6 +99,10 @@ pub(crate) trait Pool: Send + Sync {
     fn promised(&self) -> Promised;
     /// Whether images bypass the page cache, once known.
     fn direct_io(&self) -> Option<bool>;
+    /// Fill level of an LVM thin pool.
+    fn thin(&self) -> Option<ThinUsage> {
+        None
+    }
 
     /// Every volume, from the disk.
     fn scan(&self) -> Result<Vec<Scanned>, PoolError>;
@@ -110,8 +115,12 @@ pub(crate) trait Pool: Send + Sync {
     /// Bytes that a volume's image takes.
     fn allocated(&self, id: &VolumeId) -> u64;
 
-    /// The logical block size a new raw block volume shall have.
-    fn block_sector_bytes(&self) -> u32;
+    /// The logical block size a new volume shall have, in bytes.
+    fn sector_bytes(&self, mode: VolumeMode) -> u32;
+    /// Whether a new volume reads as zeros everywhere.
+    fn is_zeroed(&self) -> bool {
+        true
+    }
     /// Makes a volume.
     fn create(&self, record: &Record) -> Result<(), Error>;
     /// Makes a snapshot, or a volume at least as large as `source`, with the content that `source`, which lies in this pool, has at one

@@ -16,6 +16,8 @@ pub(crate) struct Disk {
     pub(crate) free: u64,
     /// Bytes that deleted volumes of one pool still take.
     pub(crate) trash: u64,
+    /// Whether nothing more may be promised, whatever the sums say: a thin pool that is nearly full.
+    pub(crate) closed: bool,
 }
 
 /// What all pools on one disk hold together.
@@ -49,7 +51,8 @@ pub(crate) fn room(config: &PoolConfig, disk: &Disk, shared: &Shared) -> Room {
     let reclaimable = disk.free.saturating_add(shared.trash);
     let usable = reclaimable.saturating_add(shared.allocated).saturating_sub(reserve);
     let taken = shared.promised.saturating_add(shared.pending);
-    let (limit, physical) = match provisioning(config) {
+    let (limit, physical) = match config.backend.provisioning() {
+        _ if disk.closed => (0, 0),
         Provisioning::Thick => (usable, reclaimable.saturating_sub(reserve).saturating_sub(shared.pending)),
         // Into the reserve nothing is promised, however generous the overcommit.
         Provisioning::Thin if reclaimable <= reserve => (0, 0),
@@ -58,11 +61,6 @@ pub(crate) fn room(config: &PoolConfig, disk: &Disk, shared: &Shared) -> Room {
     let available = limit.saturating_sub(taken).min(physical) / GRAIN * GRAIN;
     // Overcommit spreads over many volumes; one volume larger than the disk could never be filled.
     Room { available, largest: available.min(usable / GRAIN * GRAIN) }
-}
-
-fn provisioning(config: &PoolConfig) -> Provisioning {
-    let crate::pool::Backend::Directory { provisioning, .. } = config.backend;
-    provisioning
 }
 
 fn reserve(config: &PoolConfig, capacity: u64) -> u64 {
@@ -113,7 +111,7 @@ mod tests {
     }
 
     fn disk(free_mib: u64) -> Disk {
-        Disk { id: 1, capacity: 1000 * MIB, free: free_mib * MIB, trash: 0 }
+        Disk { id: 1, capacity: 1000 * MIB, free: free_mib * MIB, trash: 0, closed: false }
     }
 
     fn shared(promised: u64, allocated: u64, trash: u64, pending: u64) -> Shared {
@@ -186,7 +184,7 @@ mod tests {
         fn thick_promises_are_always_backed(
             free in 0_u64..1 << 50, promised in 0_u64..1 << 50, pending in 0_u64..1 << 50, reserve in 0_u64..1 << 20, percent in 0_u8..=90,
         ) {
-            let disk = Disk { id: 1, capacity: 1 << 50, free, trash: 0 };
+            let disk = Disk { id: 1, capacity: 1 << 50, free, trash: 0, closed: false };
             // Thick volumes take what they promise.
             let shared = Shared { promised, allocated: promised, trash: 0, pending };
             let room = room(&config(Provisioning::Thick, 1.0, reserve, percent), &disk, &shared);

@@ -38,7 +38,14 @@ impl SimPool {
         capacity_bytes: u64,
         state: Arc<State>,
     ) -> Result<Self, PoolError> {
-        let Backend::Directory { path, create_path, .. } = &config.backend;
+        let Backend::Directory { path, create_path, .. } = &config.backend else {
+            return Err(PoolError {
+                pool: config.name.clone(),
+                path: config.backend.place(),
+                reason: "the simulation has no LVM".to_owned(),
+                errno: None,
+            });
+        };
         let store = Store::open(&config.name, path, *create_path, known, false)?;
         let pool = Self { config: config.clone(), store, ledger: Ledger::default(), capacity_bytes, state };
         pool.scan()?;
@@ -82,7 +89,13 @@ impl Pool for SimPool {
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {
-        Ok(Disk { id: DISK, capacity: self.capacity_bytes, free: self.capacity_bytes, trash: 0 })
+        Ok(Disk {
+            id: DISK,
+            capacity: self.capacity_bytes,
+            free: self.capacity_bytes,
+            trash: 0,
+            closed: false,
+        })
     }
 
     fn promised(&self) -> Promised {
@@ -118,8 +131,11 @@ impl Pool for SimPool {
         0
     }
 
-    fn block_sector_bytes(&self) -> u32 {
-        512
+    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
+        match mode {
+            VolumeMode::Filesystem(_) => 4096,
+            VolumeMode::Block => 512,
+        }
     }
 
     fn create(&self, record: &Record) -> Result<(), Error> {

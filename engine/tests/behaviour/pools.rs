@@ -6,7 +6,7 @@ pub fn a_pool_that_is_missing_does_not_stop_the_others(world: &mut World) {
     let file = world.path("file");
     fs::write(&file, b"").unwrap();
     let mut made = world.pool("made");
-    let Backend::Directory { create_path, .. } = &mut made.backend;
+    let Backend::Directory { create_path, .. } = &mut made.backend else { unreachable!() };
     *create_path = true;
     let pools = vec![world.pool("missing"), world.pool("file"), world.pool("pool"), made];
     world.run(world.engine.set_pools(pools));
@@ -76,7 +76,7 @@ pub fn a_disk_that_is_missing_at_the_start_is_not_replaced_by_an_empty_pool(worl
     assert_eq!(ids.len(), 1);
     let mut config = world.pool("pool");
     config.expected_id = Some(ids[0].1);
-    let Backend::Directory { create_path, .. } = &mut config.backend;
+    let Backend::Directory { create_path, .. } = &mut config.backend else { unreachable!() };
     *create_path = true;
     fs::rename(world.path("pool"), world.path("unmounted")).unwrap();
     for empty in [false, true] {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test binary uses a part of it.
 
+pub mod lvm;
+
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
@@ -16,9 +18,9 @@ use std::{
 use rustix::mount::MountPropagationFlags;
 use tempfile::TempDir;
 use tierce_engine::{
-    Backend, CommandError, CommandOutput, Engine, Error, Filesystem, Host, LinuxHost, PoolConfig, Program,
-    Provisioning, PublishRequest, Runner, SimConfig, SimHost, SnapshotSpec, StageRequest, SystemRunner,
-    VolumeId, VolumeMode, VolumeSpec,
+    Backend, CommandError, CommandOutput, Engine, Error, Filesystem, Host, LinuxHost, LvmKind, PoolConfig,
+    Program, Provisioning, PublishRequest, Runner, SimConfig, SimHost, SnapshotSpec, StageRequest,
+    SystemRunner, VolumeId, VolumeMode, VolumeSpec,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -59,6 +61,8 @@ pub struct World {
     pub real: bool,
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
+    /// The volume group that the pool is in; `None`: it is a directory.
+    pub group: Option<lvm::TestGroup>,
     host: MakeHost,
     /// The simulated host of now, if it is one.
     simulated: Simulated,
@@ -142,12 +146,22 @@ impl World {
             real: false,
             spy: Arc::default(),
             provisioning: Provisioning::Thin,
+            group: None,
             host: Box::new(host),
             simulated: Simulated::default(),
             runtime,
         };
         world.set_pool();
         world
+    }
+
+    /// The real host with a pool in a volume group of its own, made by the engine; `None` (and a line that says so) outside the lab.
+    pub fn lvm(kind: LvmKind) -> Option<Self> {
+        let group = lvm::TestGroup::new(kind)?;
+        let mut world = Self::real()?;
+        world.group = Some(group);
+        world.set_pool();
+        Some(world)
     }
 
     /// The same, with a thick pool.
@@ -165,14 +179,20 @@ impl World {
     }
 
     pub fn pool(&self, name: &str) -> PoolConfig {
+        let directory = || Backend::Directory {
+            path: self.path(name),
+            provisioning: self.provisioning,
+            create_path: false,
+        };
         PoolConfig {
             name: name.to_owned(),
             tier: "ssd".to_owned(),
-            backend: Backend::Directory {
-                path: self.path(name),
-                provisioning: self.provisioning,
-                create_path: false,
-            },
+            // Any other pool is a directory also where this world's own lies in a volume group.
+            backend: self
+                .group
+                .as_ref()
+                .filter(|_| name == "pool")
+                .map_or_else(directory, lvm::TestGroup::backend),
             reserve_bytes: 0,
             reserve_percent: 0,
             overcommit: 1.0,
@@ -204,6 +224,10 @@ impl World {
             }
             while !self.loops().is_empty() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            self.forget();
+            if let Some(group) = &self.group {
+                group.lvm("vgchange", &["-an", &group.name]);
             }
         } else {
             sim_host(self.folder.path()).reboot().unwrap();
@@ -350,6 +374,9 @@ impl World {
     /// Fails when the engine left a mount or a loop device behind.
     pub fn assert_clean(&self) {
         assert_eq!(self.mounts(), Vec::<String>::new(), "mounts left behind");
+        if let Some(group) = &self.group {
+            group.assert_closed();
+        }
         self.assert_no_loops();
     }
 
@@ -386,6 +413,8 @@ impl Drop for World {
         for device in self.loops() {
             let _ = Command::new("losetup").args(["-d", &device]).status();
         }
+        // The pool is closed before its group goes.
+        self.forget();
         // Sealed mount points of a failed test could not be removed.
         let _ = Command::new("chattr").args(["-R", "-f", "-i"]).arg(self.folder.path()).status();
     }

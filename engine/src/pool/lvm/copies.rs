@@ -1,0 +1,283 @@
+//! Copies: snapshots, clones, and the exchange of a volume's content.
+//!
+//! In a thin pool a copy is a thin snapshot: it shares its chunks and needs neither its source nor a reserve. A thick volume is copied
+//! byte by byte into an LV of its own; while it is in use, from a copy-on-write snapshot that goes away again. What is not ready in one
+//! step is made under the name `n-<id>-<n>` and renamed when it is whole; what a crash leaves of it is removed by the next recovery.
+//!
+//! Exchanging a volume's content: (1) the new one is made as `n-…`, with the volume's new record and the tag that says it is whole; (2) the
+//! volume is renamed to `d-…`, (3) the new one to `v-…`. After a crash between (2) and (3) the pool's opening does (3).
+
+use std::{fs::File, io, path::PathBuf, sync::MutexGuard};
+
+use super::{LvmPool, call, names, tags, wipe};
+use crate::{
+    Error, VolumeMode,
+    error::Context,
+    pool::{Content, Pause, Pool, images, record::Record},
+};
+
+impl LvmPool {
+    pub(super) fn copy_of(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        self.check_names(&record.id)?;
+        let from = names::volume(&source.id);
+        let available = self.entry(&source.id)?.size;
+        if self.thin_pool.is_none() {
+            return self.copy_thick(record, source, pause);
+        }
+        let tags = tags::of(self.id, record);
+        let active = record.role.is_none();
+        if record.size_bytes <= available {
+            let name = names::volume(&record.id);
+            self.held_still(&from, source, pause, &mut || {
+                self.snap(&self.turn(), &from, &name, &tags, active)
+            })?;
+            self.view().made(record.clone(), available, tags, 0);
+            return Ok(());
+        }
+        let name = names::unfinished(&record.id);
+        self.held_still(&from, source, pause, &mut || self.snap(&self.turn(), &from, &name, &tags, active))?;
+        let turn = self.turn();
+        let size = format!("{}b", record.size_bytes);
+        self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)])
+            .map_err(|error| self.refused(error, record.size_bytes))?;
+        self.appear(&turn, &name, record)
+    }
+
+    /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
+    fn snap(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        from: &str,
+        name: &str,
+        tags: &[String],
+        active: bool,
+    ) -> Result<(), Error> {
+        let from = self.full(from);
+        let mut arguments = vec!["-qq", "-y", "-s", "-ky", "-n", name];
+        if active {
+            arguments.extend(["-K", "-ay"]);
+        }
+        for tag in tags {
+            arguments.extend(["--addtag", tag]);
+        }
+        arguments.push(&from);
+        self.change(turn, "lvcreate", &arguments).map_err(|error| self.refused(error, 0))
+    }
+
+    /// Runs `work`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
+    /// frozen before, or LVM can't suspend the volume.
+    fn held_still(
+        &self,
+        name: &str,
+        source: &Record,
+        pause: &dyn Pause,
+        work: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if source.mode == VolumeMode::Block || self.has_layers(name)? {
+            pause.hold(work).map(drop)
+        } else {
+            work()
+        }
+    }
+
+    /// Whether another device lies on a volume.
+    fn has_layers(&self, name: &str) -> Result<bool, Error> {
+        let Some(state) = self.state(name)? else { return Ok(false) };
+        let folder = PathBuf::from(format!("/sys/dev/block/{}/holders", state.mapped.number));
+        let mut entries = std::fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))?;
+        Ok(entries.next().is_some())
+    }
+
+    fn copy_thick(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        let from = names::volume(&source.id);
+        if pause.user().is_none() {
+            return self.fill_new(record, &self.content(source)?);
+        }
+        // As large as the source can ever need, so that it never overflows.
+        let cow = names::unfinished(&record.id);
+        let (full, pool) = (self.full(&from), tags::of_pool(self.id));
+        self.held_still(&from, source, pause, &mut || {
+            let arguments = [
+                "-qq",
+                "-y",
+                "-s",
+                "-l",
+                "100%ORIGIN",
+                "-ky",
+                "-K",
+                "-ay",
+                "-n",
+                &cow,
+                "--addtag",
+                &pool,
+                &full,
+            ];
+            self.change(&self.turn(), "lvcreate", &arguments)
+                .map_err(|error| self.refused(error, record.size_bytes.saturating_mul(2)))
+        })?;
+        let copied = self
+            .open_volume(&cow)
+            .and_then(|file| self.fill_new(record, &Content { file: Some(file), bytes: source.size_bytes }));
+        let removed = self.remove_cow(&cow);
+        copied?;
+        if let Err(error) = removed {
+            tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
+        }
+        Ok(())
+    }
+
+    fn open_volume(&self, name: &str) -> Result<File, Error> {
+        let (state, _) = self.activate(name)?;
+        let node = state.mapped.node();
+        File::open(&node).doing(|| format!("open {}", node.display()))
+    }
+
+    /// Removes a copy-on-write snapshot, after what it kept of its origin is wiped.
+    fn remove_cow(&self, name: &str) -> Result<(), Error> {
+        self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)])?;
+        self.wipe_deleted(name)?;
+        let turn = self.turn();
+        Ok(self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?)
+    }
+
+    /// Makes a volume with that content.
+    pub(super) fn fill_new(&self, record: &Record, content: &Content) -> Result<(), Error> {
+        let name = self.made_with(record, content, &tags::of(self.id, record))?;
+        self.appear(&self.turn(), &name, record)
+    }
+
+    /// Makes an unfinished LV with that content and these tags.
+    fn made_with(&self, record: &Record, content: &Content, tags: &[String]) -> Result<String, Error> {
+        let name = names::unfinished(&record.id);
+        // Without the tag that says it is whole, and without the record, as long as it is not.
+        self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)])?;
+        let (state, _) = self.activate(&name)?;
+        let doing = || format!("copy to {}", self.full(&name));
+        if let Some(from) = &content.file {
+            let node = state.mapped.node();
+            let target = File::options().write(true).open(&node).doing(doing)?;
+            if self.thin_pool.is_none() {
+                wipe::all(&node, self.bytes(&name, state.mapped.number)?).doing(doing)?;
+            }
+            images::copy_data(from, content.bytes, &target, None).and_then(|_| target.sync_all()).map_err(
+                |error| {
+                    if is_full(&error) {
+                        self.out_of_space(record.size_bytes)
+                    } else {
+                        Error::Io { doing: doing(), source: error }
+                    }
+                },
+            )?;
+        }
+        let full = self.full(&name);
+        let mut arguments = vec!["-qq"];
+        for tag in tags {
+            arguments.extend(["--addtag", tag]);
+        }
+        arguments.push(&full);
+        self.change(&self.turn(), "lvchange", &arguments)?;
+        Ok(name)
+    }
+
+    /// Gives an unfinished LV its volume's name.
+    fn appear(&self, turn: &MutexGuard<'_, ()>, name: &str, record: &Record) -> Result<(), Error> {
+        self.change(turn, "lvrename", &["-qq", &self.group, name, &names::volume(&record.id)])?;
+        Ok(self.renew(turn)?)
+    }
+
+    pub(super) fn swap(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        let mut tags = tags::of(self.id, volume);
+        tags.push(tags::SWAP.to_owned());
+        let name = if self.thin_pool.is_some() {
+            let name = names::unfinished(&volume.id);
+            let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
+            let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
+            self.snap(&self.turn(), &names::volume(&snapshot.id), &name, &first, true)?;
+            if !whole {
+                let (turn, size, full) = (self.turn(), format!("{}b", volume.size_bytes), self.full(&name));
+                self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &full])
+                    .map_err(|error| self.refused(error, volume.size_bytes))?;
+                let mut arguments = vec!["-qq"];
+                for tag in &tags {
+                    arguments.extend(["--addtag", tag]);
+                }
+                arguments.push(&full);
+                self.change(&turn, "lvchange", &arguments)?;
+            }
+            name
+        } else {
+            self.made_with(volume, &self.content(snapshot)?, &tags)?
+        };
+        let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
+        let turn = self.turn();
+        self.change(&turn, "lvrename", &["-qq", &self.group, &old, &deleted])?;
+        self.finish_swap(&turn, &name, volume.id.as_str())?;
+        Ok(self.renew(&turn)?)
+    }
+
+    fn finish_swap(&self, turn: &MutexGuard<'_, ()>, name: &str, id: &str) -> Result<(), Error> {
+        let new = format!("v-{id}");
+        self.change(turn, "lvrename", &["-qq", &self.group, name, &new])?;
+        Ok(self.change(turn, "lvchange", &["-qq", "--deltag", tags::SWAP, &self.full(&new)])?)
+    }
+
+    /// Brings exchanges to their end that were interrupted where the volume has no name.
+    pub(super) fn finish_swaps(&self) -> Result<(), Error> {
+        let turn = self.turn();
+        let due: Vec<(String, String)> = {
+            let view = self.view();
+            let nameless = |(_, unfinished): &(&String, &super::view::Unfinished)| {
+                unfinished.swap && !view.volumes.contains_key(&unfinished.id)
+            };
+            let due = view.unfinished.iter().filter(nameless);
+            due.map(|(name, unfinished)| (name.clone(), unfinished.id.to_string())).collect()
+        };
+        for (name, id) in &due {
+            tracing::info!(volume = id, "ending an exchange of its content that was interrupted");
+            self.finish_swap(&turn, name, id)?;
+        }
+        if due.is_empty() { Ok(()) } else { Ok(self.renew(&turn)?) }
+    }
+
+    /// Removes what interrupted copies left. Only while none runs.
+    pub(super) fn remove_unfinished(&self) -> (usize, Vec<String>) {
+        if let Err(error) = self.renew(&self.turn()) {
+            return (0, vec![format!("look at group {}: {}", self.group, call::words(&error))]);
+        }
+        let (mut removed, mut problems) = (0, Vec::new());
+        let unfinished = self.view().unfinished.clone();
+        for name in unfinished.keys() {
+            match self.remove_one_unfinished(name) {
+                Ok(()) => removed += 1,
+                Err(error) => problems.push(format!("remove {}: {error}", self.full(name))),
+            }
+        }
+        (removed, problems)
+    }
+
+    fn remove_one_unfinished(&self, name: &str) -> Result<(), Error> {
+        if self.thin_pool.is_some() {
+            let turn = self.turn();
+            self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
+            self.view().unfinished.remove(name);
+            return Ok(());
+        }
+        // Which of the two it is, LVM knows; a plain one is no snapshot to split.
+        let split =
+            self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)]);
+        if let Err(error) = split
+            && !call::said(&error, &["is not a snapshot", "not a COW", "linear", "LV type"])
+        {
+            return Err(error.into());
+        }
+        self.wipe_deleted(name)?;
+        let turn = self.turn();
+        self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
+        self.view().unfinished.remove(name);
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull)
+}

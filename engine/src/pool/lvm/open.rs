@@ -1,0 +1,375 @@
+//! Opening an LVM pool: what is there is used as it is, and whatever is wrong with it is named with what to do. What is not there is made
+//! only where [`super::make`] may.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{
+    LvmPool, call,
+    call::Lvm,
+    make, names,
+    report::Report,
+    thin::{self, Fill, Health},
+    view::View,
+    watch,
+};
+use crate::{
+    LvmKind, PoolError, Runner, device_mapper,
+    mount::table::DeviceNumber,
+    pool::{Backend, PoolConfig},
+};
+
+/// How many bytes of a pool's id come from its volume group.
+const GROUP_BYTES: usize = 6;
+
+impl LvmPool {
+    /// Opens the pool. `known`: its own id, where it was open before: another one is then refused, and nothing is made.
+    pub(crate) fn open(
+        config: &PoolConfig,
+        known: Option<Uuid>,
+        runner: Arc<dyn Runner>,
+    ) -> Result<Arc<Self>, PoolError> {
+        let path = config.backend.place();
+        let opened = open(config, known, runner).map_err(|reason| PoolError {
+            pool: config.name.clone(),
+            path: path.clone(),
+            reason,
+            errno: None,
+        })?;
+        let pool = Arc::new(opened);
+        pool.finish_swaps()
+            .map_err(|error| pool.trouble(format!("can't end an interrupted restore: {error}")))?;
+        if pool.extends {
+            match watch::start(&pool) {
+                Ok(watch) => drop(pool.watch.set(watch)),
+                Err(error) => return Err(pool.trouble(format!("can't watch the thin pool: {error}"))),
+            }
+        }
+        Ok(pool)
+    }
+}
+
+fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Result<LvmPool, String> {
+    let Backend::Lvm { volume_group: group, kind, devices } = &config.backend else {
+        unreachable!("the host opens each kind of pool with its own code");
+    };
+    check_name("volume group", group)?;
+    if let LvmKind::Thin(pool) = kind {
+        check_name("thin pool", &pool.name)?;
+    }
+    let devices = real(devices)?;
+    let lvm = Lvm::new(runner, &devices);
+    let mut report = match lvm.report(group) {
+        Ok(report) => report,
+        Err(error) if call::no_such_group(&error) => {
+            if let Some(known) = known {
+                return Err(format!(
+                    "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name)"
+                ));
+            }
+            if devices.is_empty() {
+                return Err(format!(
+                    "there is no volume group {group}: make it (vgcreate {group} DEVICE…), or name the devices to make it from"
+                ));
+            }
+            make::group(&lvm, group, &devices)?;
+            look(&lvm, group)?
+        }
+        Err(error) => return Err(format!("can't look at volume group {group}: {}", call::words(&error))),
+    };
+    check_devices(group, &report)?;
+    if let LvmKind::Thin(pool) = kind
+        && !report.volumes.iter().any(|volume| volume.name == pool.name)
+        && known.is_none()
+    {
+        make::thin_pool(&lvm, &report, pool, !devices.is_empty())?;
+        report = look(&lvm, group)?;
+    }
+    let thin_pool = match kind {
+        LvmKind::Thin(pool) => Some(ready(&lvm, &report, &pool.name)?),
+        LvmKind::Thick => None,
+    };
+    let id = pool_id(&report.group().uuid, thin_pool.as_deref());
+    if let Some(known) = known.filter(|known| *known != id) {
+        return Err(format!(
+            "pool {known} was here, now it is {id}: is a disk missing? (Give another group or thin pool another pool name)"
+        ));
+    }
+    let devices = report
+        .devices
+        .iter()
+        .map(|device| {
+            let path = PathBuf::from(&device.name);
+            let number = number(&path).map_err(|error| format!("look at {}: {error}", path.display()))?;
+            Ok((path, number))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let paths: Vec<PathBuf> = devices.iter().map(|(path, _)| path.clone()).collect();
+    let sector_bytes = devices
+        .iter()
+        .map(|(path, number)| {
+            sector_bytes(*number)
+                .map_err(|error| format!("ask {} for its sector size: {error}", path.display()))
+        })
+        .collect::<Result<Vec<_>, String>>()?
+        .into_iter()
+        .max()
+        .unwrap_or(512);
+    let (thin_name, extends) = match kind {
+        LvmKind::Thin(pool) => (Some(pool.name.clone()), pool.extend),
+        LvmKind::Thick => (None, false),
+    };
+    Ok(LvmPool {
+        config: config.clone(),
+        id,
+        group: group.clone(),
+        view: Mutex::new(View::of(&report, id, thin_name.as_deref())),
+        thin_pool: thin_name,
+        extends,
+        lvm: lvm.over(&paths),
+        devices,
+        sector_bytes,
+        turn: Mutex::default(),
+        watch: OnceLock::new(),
+    })
+}
+
+fn look(lvm: &Lvm, group: &str) -> Result<Report, String> {
+    lvm.report(group).map_err(|error| format!("can't look at volume group {group}: {}", call::words(&error)))
+}
+
+/// LVM's rule for names.
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
+    if name.is_empty() || name.len() > 60 || name.starts_with(['-', '.']) || !name.chars().all(allowed) {
+        return Err(format!(
+            "{name:?} is no name of a {what}: 1 to 60 letters, digits and '+', '_', '.', '-', the first no '-' or '.'"
+        ));
+    }
+    Ok(())
+}
+
+/// The devices without symbolic links, as LVM knows them.
+fn real(devices: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    devices
+        .iter()
+        .map(|device| {
+            if !call::can_be_named(device) {
+                return Err(format!("{} is no path of a device below /dev", device.display()));
+            }
+            let real = fs::canonicalize(device).map_err(|error| {
+                format!("device {} is missing ({error}): is the disk there?", device.display())
+            })?;
+            number(&real).map_err(|error| format!("{} is no block device: {error}", real.display()))?;
+            Ok(real)
+        })
+        .collect()
+}
+
+fn check_devices(group: &str, report: &Report) -> Result<(), String> {
+    let list = |of: &dyn Fn(&&super::report::PhysicalVolume) -> bool| {
+        report.devices.iter().filter(of).map(|device| device.uuid.clone()).collect::<Vec<_>>().join(", ")
+    };
+    let missing = list(&|device| device.missing);
+    if report.group().missing_devices > 0 || !missing.is_empty() {
+        return Err(format!(
+            "volume group {group} misses {} of its {} devices (LVM ids {missing}): bring the disks back; \
+             vgreduce --removemissing would give up what lies on them",
+            report.group().missing_devices,
+            report.devices.len()
+        ));
+    }
+    let twice = list(&|device| device.duplicate);
+    if !twice.is_empty() {
+        return Err(format!(
+            "devices of volume group {group} are there twice (LVM ids {twice}): take the copies away, or give them other \
+             ids (vgimportclone)"
+        ));
+    }
+    Ok(())
+}
+
+/// Makes sure that the thin pool can be used. Returns its LVM id.
+fn ready(lvm: &Lvm, report: &Report, pool: &str) -> Result<String, String> {
+    let group = &report.group().name;
+    let full = format!("{group}/{pool}");
+    let Some(volume) = report.volumes.iter().find(|volume| volume.name == pool) else {
+        return Err(format!(
+            "there is no thin pool {full}: make it (lvcreate --type thin-pool -n {pool} {group} …)"
+        ));
+    };
+    if !volume.is_thin_pool() {
+        return Err(format!(
+            "{full} is no thin pool but a {} volume: name another one, or leave the thin pool out for thick volumes",
+            volume.layout.join(",")
+        ));
+    }
+    if !volume.zeroes() {
+        return Err(format!(
+            "thin pool {full} would show a new volume what others wrote before: turn zeroing on (lvchange -Z y {full})"
+        ));
+    }
+    let change = |arguments: &[&str]| lvm.change("lvchange", arguments).map(drop);
+    if device_name(group, pool)?.is_none() {
+        change(&["-qq", "-ay", "-K", &full]).map_err(|error| not_activated(&full, &call::words(&error)))?;
+    }
+    let now = fill(group, pool)?;
+    healthy(group, pool, now.status.health)?;
+    if !now.status.errors_when_full {
+        // A full pool that waits for space instead takes everybody with it who writes to any of its volumes.
+        change(&["-qq", "--errorwhenfull", "y", &full])
+            .map_err(|error| format!("can't let a full {full} fail writes: {}", call::words(&error)))?;
+    }
+    let table = device_name(group, pool)?.and_then(|name| device_mapper::table(&name).ok().flatten());
+    if table.and_then(|table| thin::low_water(&table.text)) == Some(0) {
+        // Activated by somebody whose configuration gives the kernel no mark from which on it tells.
+        change(&["-qq", "--refresh", &full]).map_err(|error| {
+            format!("can't let the kernel tell how full {full} is: {}", call::words(&error))
+        })?;
+    }
+    Ok(volume.uuid.clone())
+}
+
+fn not_activated(full: &str, words: &str) -> String {
+    let what_to_do = if words.contains("transaction_id") || words.contains("transaction id") {
+        format!(
+            "LVM and the pool disagree about what was made last; with its users stopped: lvconvert --repair {full}"
+        )
+    } else {
+        format!("if its metadata is damaged, with its users stopped: lvconvert --repair {full}")
+    };
+    format!("can't activate thin pool {full}: {words}. {what_to_do}")
+}
+
+/// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of its own.
+fn device_name(group: &str, pool: &str) -> Result<Option<String>, String> {
+    let plain = names::device(group, pool);
+    for name in [format!("{plain}-tpool"), plain] {
+        let target =
+            device_mapper::table(&name).map_err(|error| format!("ask device-mapper for {name}: {error}"))?;
+        if target.is_some_and(|target| target.kind == "thin-pool") {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// The thin pool's fill level as the kernel has it.
+pub(super) fn fill(group: &str, pool: &str) -> Result<Fill, String> {
+    let asked = |error: io::Error| format!("ask device-mapper for thin pool {group}/{pool}: {error}");
+    let name = device_name(group, pool)?.ok_or_else(|| format!("thin pool {group}/{pool} is not active"))?;
+    let status = device_mapper::status(&name).map_err(asked)?;
+    let table = device_mapper::table(&name).map_err(asked)?;
+    let read = status.zip(table).and_then(|(status, table)| {
+        Some(Fill { status: thin::pool_status(&status.text)?, chunk: thin::chunk_bytes(&table.text)? })
+    });
+    read.ok_or_else(|| format!("the kernel's answer about thin pool {group}/{pool} makes no sense"))
+}
+
+/// Refuses a thin pool that can't be written, with the command that mends it.
+pub(super) fn healthy(group: &str, pool: &str, health: Health) -> Result<(), String> {
+    let full = format!("{group}/{pool}");
+    match health {
+        Health::Good | Health::OutOfData => Ok(()),
+        Health::NeedsCheck => Err(format!(
+            "thin pool {full} needs its metadata checked (needs_check): stop its users, lvchange -an {full} and lvchange -ay \
+             {full} check it; lvconvert --repair {full} where that finds damage"
+        )),
+        Health::ReadOnly => Err(format!(
+            "thin pool {full} is read-only, as its metadata is full or can't be written (metadata_read_only): give it space \
+             (lvextend --poolmetadatasize +SIZE {full}), then stop its users, lvchange -an {full} and lvchange -ay {full}"
+        )),
+        Health::Failed => Err(format!(
+            "the kernel gave up on thin pool {full} (failed): look at its disks, stop its users, lvchange -an {full}, \
+             lvconvert --repair {full}, lvchange -ay {full}"
+        )),
+    }
+}
+
+/// The pool's own id, from LVM's ids of its group and thin pool: what is made anew under the same names is another pool.
+fn pool_id(group: &str, thin_pool: Option<&str>) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&Sha256::digest(group)[..8]);
+    bytes[8..].copy_from_slice(&Sha256::digest(thin_pool.unwrap_or("thick"))[..8]);
+    uuid::Builder::from_bytes(bytes)
+        .with_variant(uuid::Variant::RFC4122)
+        .with_version(uuid::Version::Custom)
+        .into_uuid()
+}
+
+/// Whether a pool lies in the group of that LVM id (without hyphens).
+pub(crate) fn is_of_group(pool: Uuid, group: &str) -> bool {
+    pool.as_bytes()[..GROUP_BYTES] == Sha256::digest(group)[..GROUP_BYTES]
+}
+
+/// Tells disks apart: a thin pool is one, what is left of its group another.
+pub(super) fn disk_id(pool: Uuid) -> u64 {
+    let (one, other) = pool.as_u64_pair();
+    one ^ other
+}
+
+/// A block device's number.
+pub(super) fn number(path: &Path) -> io::Result<DeviceNumber> {
+    let stat = rustix::fs::stat(path)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no block device"));
+    }
+    Ok(DeviceNumber { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) })
+}
+
+/// A device's logical block size. A partition has its disk's.
+fn sector_bytes(number: DeviceNumber) -> io::Result<u32> {
+    let folder = PathBuf::from(format!("/sys/dev/block/{number}"));
+    let file = "queue/logical_block_size";
+    let text = fs::read_to_string(folder.join(file))
+        .or_else(|_| fs::read_to_string(folder.join("..").join(file)))?;
+    text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_group_or_thin_pool_is_another_pool() {
+        let (one, two) = ("a".repeat(32), "b".repeat(32));
+        let ids =
+            [pool_id(&one, None), pool_id(&one, Some(&two)), pool_id(&two, None), pool_id(&two, Some(&one))];
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().filter(|other| *other == id).count(), 1);
+            assert_eq!((is_of_group(*id, &one), is_of_group(*id, &two)), (at < 2, at >= 2));
+        }
+        assert_ne!(disk_id(ids[0]), disk_id(ids[1]));
+        assert_eq!(pool_id(&one, None), ids[0]);
+    }
+
+    #[test]
+    fn names_follow_lvms_rule() {
+        for good in ["vg0", "vg-a", "tierce_ssd", "a.b+c"] {
+            assert!(check_name("volume group", good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".", "..", "a/b", "a b", "é", &"a".repeat(61), "a\n"] {
+            let message = check_name("volume group", bad).unwrap_err();
+            assert!(message.contains("no name of a volume group"), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_sick_pool_is_named_with_the_command_that_mends_it() {
+        for (health, words) in [
+            (Health::NeedsCheck, "needs_check"),
+            (Health::ReadOnly, "lvextend --poolmetadatasize"),
+            (Health::Failed, "lvconvert --repair vg/pool"),
+        ] {
+            assert!(healthy("vg", "pool", health).unwrap_err().contains(words));
+        }
+        assert!(healthy("vg", "pool", Health::OutOfData).is_ok(), "its volumes can still be read");
+        assert!(not_activated("vg/pool", "transaction_id is 2, while expected 3").contains("disagree"));
+    }
+}

@@ -1,0 +1,213 @@
+//! What `lvm fullreport` says of a volume group, parsed strictly from its JSON. Pure.
+//!
+//! LVM prints warnings and advice between the lines of its own JSON, on standard output too (as `lvm.conf` decides). Its JSON has one row
+//! per line, so lines that can't belong to it are left out; everything else must be as expected.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// The columns that are asked for, per part of the report. `-o` lists must match the structs below.
+pub(crate) const COLUMNS: [(&str, &str); 5] = [
+    ("vg", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
+    ("pv", "pv_name,pv_uuid,pv_missing,pv_duplicate"),
+    ("lv", "lv_name,lv_uuid,lv_attr,lv_size,lv_tags,lv_layout,pool_lv"),
+    // Can't be left out; one column each keeps them short.
+    ("pvseg", "pvseg_start"),
+    ("seg", "segtype"),
+];
+
+/// A volume group with all that is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Report {
+    vg: Vec<Group>,
+    #[serde(rename = "pv")]
+    pub(crate) devices: Vec<PhysicalVolume>,
+    #[serde(rename = "lv")]
+    pub(crate) volumes: Vec<LogicalVolume>,
+}
+
+/// The group itself. Sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Group {
+    #[serde(rename = "vg_name")]
+    pub(crate) name: String,
+    #[serde(rename = "vg_uuid", deserialize_with = "id")]
+    pub(crate) uuid: String,
+    #[serde(rename = "vg_size", deserialize_with = "number")]
+    pub(crate) size: u64,
+    #[serde(rename = "vg_free", deserialize_with = "number")]
+    pub(crate) free: u64,
+    #[serde(rename = "vg_extent_size", deserialize_with = "number")]
+    pub(crate) extent: u64,
+    #[serde(rename = "vg_missing_pv_count", deserialize_with = "number")]
+    pub(crate) missing_devices: u64,
+}
+
+/// A device of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct PhysicalVolume {
+    /// Its node, or `[unknown]`.
+    #[serde(rename = "pv_name")]
+    pub(crate) name: String,
+    #[serde(rename = "pv_uuid")]
+    pub(crate) uuid: String,
+    #[serde(rename = "pv_missing", deserialize_with = "flag")]
+    pub(crate) missing: bool,
+    #[serde(rename = "pv_duplicate", deserialize_with = "flag")]
+    pub(crate) duplicate: bool,
+}
+
+/// A logical volume.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct LogicalVolume {
+    #[serde(rename = "lv_name")]
+    pub(crate) name: String,
+    #[serde(rename = "lv_uuid", deserialize_with = "id")]
+    pub(crate) uuid: String,
+    #[serde(rename = "lv_attr")]
+    pub(crate) attributes: String,
+    /// Bytes.
+    #[serde(rename = "lv_size", deserialize_with = "number")]
+    pub(crate) size: u64,
+    #[serde(rename = "lv_tags", deserialize_with = "list")]
+    pub(crate) tags: Vec<String>,
+    #[serde(rename = "lv_layout", deserialize_with = "list")]
+    pub(crate) layout: Vec<String>,
+    /// The thin pool it lies in; empty: none.
+    #[serde(rename = "pool_lv")]
+    pub(crate) pool: String,
+}
+
+impl Report {
+    /// The group.
+    pub(crate) fn group(&self) -> &Group {
+        // `parse` lets nothing else through.
+        self.vg.first().expect("a report has one group")
+    }
+}
+
+impl LogicalVolume {
+    /// Whether it is a thin pool.
+    pub(crate) fn is_thin_pool(&self) -> bool {
+        ["thin", "pool"].iter().all(|word| self.layout.iter().any(|found| found == word))
+    }
+
+    /// Whether a thin pool zeroes a chunk before its first use (`lv_attr`, 8th character).
+    pub(crate) fn zeroes(&self) -> bool {
+        self.attributes.as_bytes().get(7) == Some(&b'z')
+    }
+}
+
+/// Reads the program's standard output; `Err` says what is wrong with it.
+pub(crate) fn parse(stdout: &str) -> Result<Report, String> {
+    #[derive(Deserialize)]
+    struct Output {
+        report: Vec<Report>,
+    }
+    let own = |line: &&str| {
+        matches!(line.trim_start().as_bytes().first(), Some(b'{' | b'}' | b'[' | b']' | b',' | b'"'))
+    };
+    let json: String = stdout.lines().filter(own).flat_map(|line| [line, "\n"]).collect();
+    let output: Output =
+        serde_json::from_str(&json).map_err(|error| format!("unexpected report: {error}"))?;
+    let mut reports = output.report;
+    match (reports.pop(), reports.is_empty()) {
+        (Some(report), true) if report.vg.len() == 1 => Ok(report),
+        _ => Err("unexpected report: it does not speak of one volume group".to_owned()),
+    }
+}
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
+}
+
+fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(!String::deserialize(from)?.is_empty())
+}
+
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
+}
+
+/// LVM's ids, without the hyphens, as device-mapper has them.
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text: String = String::deserialize(from)?.chars().filter(|c| *c != '-').collect();
+    if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!("{text:?} is not an LVM id")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Outputs of LVM 2.03.16, some with what it printed between its lines.
+    const CORPUS: [(&str, &str); 3] = [
+        ("clean", include_str!("corpus/clean.txt")),
+        ("advice", include_str!("corpus/advice.txt")),
+        ("device missing", include_str!("corpus/device_missing.txt")),
+    ];
+
+    #[test]
+    fn bug_32_advice_inside_the_json_does_not_matter() {
+        let [clean, advice, missing] =
+            CORPUS.map(|(name, text)| parse(text).unwrap_or_else(|e| panic!("{name}: {e}")));
+        assert_eq!(clean, advice);
+        let group = clean.group();
+        assert_eq!((group.name.as_str(), group.size, group.extent), ("vg-a", 8_581_545_984, 4 << 20));
+        assert_eq!((group.free, group.missing_devices), (7_407_140_864, 0));
+        assert_eq!(group.uuid, "rqRoP5wnW6ppemUxiu5PmiG2LwONsgyk");
+        assert_eq!(clean.devices.len(), 2);
+        let named = |name: &str| clean.volumes.iter().find(|volume| volume.name == name).unwrap();
+        assert_eq!(named("v-1").tags, ["tierce.pool=x", "tierce.r0.abc"]);
+        assert_eq!(named("v-1").pool, "pool");
+        assert!(named("pool").is_thin_pool() && named("pool").zeroes());
+        assert!(!named("v-1").is_thin_pool() && !named("v-2").is_thin_pool());
+        assert_eq!((named("v-2").size, named("v-2").pool.as_str()), (64 << 20, ""));
+        assert_eq!(missing.group().missing_devices, 1);
+        let gone: Vec<&str> = missing
+            .devices
+            .iter()
+            .filter(|device| device.missing)
+            .map(|device| device.uuid.as_str())
+            .collect();
+        assert_eq!(gone, ["45SDsi-zDaZ-lbV2-xXKa-CgJj-tNCW-7SjJsY"]);
+    }
+
+    #[test]
+    fn whatever_is_missing_or_cut_off_is_an_error() {
+        let clean = CORPUS[0].1;
+        let lines: Vec<&str> = clean.lines().collect();
+        for end in 0..lines.len() - 1 {
+            assert!(parse(&lines[..end].join("\n")).is_err(), "cut after line {end}");
+        }
+        for word in ["vg_uuid", "lv_size", "lv_tags", "pv_missing", "pool_lv"] {
+            assert!(parse(&clean.replace(word, "other")).is_err(), "{word}");
+        }
+        assert!(parse(&clean.replace("7407140864", "7.40g")).unwrap_err().contains("not a number"));
+        assert!(parse("  {\n  \"report\": [\n  ]\n  }\n").unwrap_err().contains("one volume group"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in ".{0,300}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn advice_of_any_words_at_any_place_does_not_matter(
+            words in proptest::collection::vec("[ ]{0,4}[A-Za-z0-9(<][ -~]{0,60}", 1..6), seed in any::<usize>(),
+        ) {
+            let mut lines: Vec<&str> = CORPUS[0].1.lines().collect();
+            for (number, word) in words.iter().enumerate() {
+                lines.insert((seed >> number) % (lines.len() + 1), word);
+            }
+            prop_assert_eq!(parse(&lines.join("\n")).unwrap(), parse(CORPUS[0].1).unwrap());
+        }
+    }
+}

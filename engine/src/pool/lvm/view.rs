@@ -1,0 +1,176 @@
+//! What a pool held when LVM was last asked, and what we changed since: a creation need not ask again. Pure.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use uuid::Uuid;
+
+use crate::{
+    VolumeId,
+    pool::{
+        Promised, Scanned,
+        lvm::{
+            names::{self, Named},
+            report::{LogicalVolume, Report},
+            tags,
+        },
+        record::Record,
+        store::Broken,
+    },
+};
+
+/// One volume.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Bytes of its LV.
+    pub(crate) size: u64,
+    pub(crate) record: Result<Record, Broken>,
+    /// Our tags on it.
+    pub(crate) tags: Vec<String>,
+    /// Whether its ends may still show what lay there before it.
+    pub(crate) raw: bool,
+}
+
+/// A pool's volumes and its group's space. Sizes in bytes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub(crate) group_id: String,
+    pub(crate) group_size: u64,
+    pub(crate) group_free: u64,
+    pub(crate) extent: u64,
+    pub(crate) volumes: BTreeMap<VolumeId, Entry>,
+    /// LVs of deleted volumes, and whether they were ever used.
+    pub(crate) deleted: BTreeMap<String, Deleted>,
+    /// LVs that were to become volumes, or to help with that.
+    pub(crate) unfinished: BTreeMap<String, Unfinished>,
+    /// Thin LVs in our thin pool that are not ours.
+    pub(crate) foreign: Vec<String>,
+    /// Every LV of the group.
+    pub(crate) names: Vec<String>,
+}
+
+/// An LV that was to become a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) id: VolumeId,
+    /// Whether it is whole and takes the volume's place.
+    pub(crate) swap: bool,
+}
+
+/// The LV of a deleted volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deleted {
+    pub(crate) size: u64,
+    /// Whether somebody may have written to it.
+    pub(crate) used: bool,
+}
+
+impl View {
+    /// Reads a report. `thin_pool`: the pool's thin pool; `None`: it is thick.
+    pub(crate) fn of(report: &Report, pool: Uuid, thin_pool: Option<&str>) -> Self {
+        let group = report.group();
+        let mut view = Self {
+            group_id: group.uuid.clone(),
+            group_size: group.size,
+            group_free: group.free,
+            extent: group.extent,
+            ..Self::default()
+        };
+        for volume in &report.volumes {
+            view.names.push(volume.name.clone());
+            let here = match thin_pool {
+                Some(pool) => volume.pool == pool,
+                None => volume.pool.is_empty() && !volume.is_thin_pool(),
+            };
+            if here {
+                view.add(&group.name, volume, pool);
+            }
+        }
+        view
+    }
+
+    fn add(&mut self, group: &str, volume: &LogicalVolume, pool: Uuid) {
+        let ours = tags::mark(&volume.tags);
+        match names::read(&volume.name) {
+            Named::Volume(id) if ours || volume.tags.iter().any(|tag| tags::is_ours(tag)) => {
+                let record = tags::read(pool, &id, &volume.tags)
+                    .and_then(|record| sound(record, volume))
+                    .map_err(|reason| Broken { file: path(group, &volume.name), reason });
+                let tags: Vec<String> =
+                    volume.tags.iter().filter(|tag| tags::is_ours(tag)).cloned().collect();
+                let raw = tags.iter().any(|tag| tag == tags::RAW);
+                self.volumes.insert(id, Entry { size: volume.size, record, tags, raw });
+            }
+            Named::Deleted if ours => {
+                // Its record tells whether there is anything to wipe; one that can't be read counts as used.
+                let used = !volume.tags.iter().any(|tag| tag == tags::RAW);
+                self.deleted.insert(volume.name.clone(), Deleted { size: volume.size, used });
+            }
+            Named::Unfinished(id) if ours => {
+                let swap = volume.tags.iter().any(|tag| tag == tags::SWAP);
+                self.unfinished.insert(volume.name.clone(), Unfinished { id, swap });
+            }
+            _ => self.foreign.push(volume.name.clone()),
+        }
+    }
+
+    /// A volume that was just made.
+    pub(crate) fn made(&mut self, record: Record, size: u64, tags: Vec<String>, takes: u64) {
+        let raw = tags.iter().any(|tag| tag == tags::RAW);
+        self.names.push(names::volume(&record.id));
+        self.volumes.insert(record.id.clone(), Entry { size, record: Ok(record), tags, raw });
+        self.group_free = self.group_free.saturating_sub(takes);
+    }
+
+    /// A volume whose LV was just renamed.
+    pub(crate) fn deleted(&mut self, id: &VolumeId, name: &str) {
+        if let Some(entry) = self.volumes.remove(id) {
+            let used = !entry.raw;
+            self.deleted.insert(name.to_owned(), Deleted { size: entry.size, used });
+            let before = names::volume(id);
+            self.names.retain(|name| *name != before);
+            self.names.push(name.to_owned());
+        }
+    }
+
+    /// What is promised. `allocated`: bytes that all volumes take.
+    pub(crate) fn promised(&self, allocated: u64) -> Promised {
+        let size = |entry: &Entry| entry.record.as_ref().map_or(entry.size, |record| record.size_bytes);
+        let is_snapshot = |entry: &&Entry| entry.record.as_ref().is_ok_and(|record| record.role.is_some());
+        let snapshots = self.volumes.values().filter(is_snapshot).count();
+        Promised {
+            volumes: u64::try_from(self.volumes.len() - snapshots).expect("a count fits"),
+            snapshots: u64::try_from(snapshots).expect("a count fits"),
+            bytes: self.volumes.values().map(size).sum(),
+            allocated,
+        }
+    }
+
+    /// Every volume. `allocated`: bytes that one takes.
+    pub(crate) fn scanned(&self, allocated: impl Fn(&VolumeId, &Entry) -> u64) -> Vec<Scanned> {
+        let scanned = |(id, entry): (&VolumeId, &Entry)| Scanned {
+            id: Some(id.clone()),
+            allocated: allocated(id, entry),
+            record: entry.record.clone(),
+        };
+        self.volumes.iter().map(scanned).collect()
+    }
+}
+
+/// A record is only as good as its LV.
+fn sound(record: Record, volume: &LogicalVolume) -> Result<Record, String> {
+    if volume.size < record.size_bytes {
+        return Err(format!(
+            "the logical volume was cut off: {} of {} bytes are there",
+            volume.size, record.size_bytes
+        ));
+    }
+    Ok(record)
+}
+
+/// A logical volume's path, for messages.
+pub(crate) fn path(group: &str, volume: &str) -> PathBuf {
+    Path::new("/dev").join(group).join(volume)
+}

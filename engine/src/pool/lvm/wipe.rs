@@ -1,0 +1,43 @@
+//! Making devices read as zeros: before a thick volume is first shown, and before its space goes back to the group.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+};
+
+use crate::{filesystem::probe::WINDOW, kernel};
+
+/// How much is zeroed by one call, in bytes: a call can't be interrupted.
+const STEP: u64 = 256 << 20;
+
+/// Zeroes what [`crate::filesystem::probe`] looks at.
+pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {
+    let device = open(node)?;
+    kernel::block_zero(&device, 0, bytes.min(WINDOW))?;
+    kernel::block_zero(&device, bytes.saturating_sub(WINDOW), bytes.min(WINDOW))?;
+    device.sync_all()
+}
+
+/// Zeroes all of it. A discard alone would promise nothing: what a device shows after it is the device's choice.
+pub(crate) fn all(node: &Path, bytes: u64) -> io::Result<()> {
+    let device = open(node)?;
+    let mut at = 0;
+    while at < bytes {
+        let length = STEP.min(bytes - at);
+        kernel::block_zero(&device, at, length)?;
+        at += length;
+    }
+    device.sync_all()
+}
+
+/// Gives all chunks of a thin volume back to its pool.
+pub(crate) fn discard(node: &Path, bytes: u64) -> io::Result<()> {
+    let device = open(node)?;
+    kernel::block_discard(&device, 0, bytes)?;
+    device.sync_all()
+}
+
+fn open(node: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(node)
+}

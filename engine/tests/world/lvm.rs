@@ -1,0 +1,156 @@
+//! Volume groups of a test, on loop devices over sparse files. Only in the lab (`TIERCE_LAB=1`): there device-mapper is the guest's own.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use tempfile::TempDir;
+use tierce_engine::{Backend, LvmKind, ThinPool};
+
+use super::{MIB, run, text};
+
+/// Bytes of each device.
+pub const DEVICE_BYTES: u64 = 2048 * MIB;
+
+/// A volume group that is gone when this is dropped.
+pub struct TestGroup {
+    pub name: String,
+    pub kind: LvmKind,
+    pub devices: Vec<PathBuf>,
+    files: TempDir,
+}
+
+/// A thin pool named as the tests' pools are.
+pub fn thin() -> LvmKind {
+    LvmKind::Thin(ThinPool { name: "thin".to_owned(), size_bytes: None, chunk_bytes: None, extend: true })
+}
+
+/// Whether this is the lab; says that a test is skipped where it is not.
+pub fn in_lab() -> bool {
+    let lab = std::env::var_os("TIERCE_LAB").is_some_and(|value| value == "1");
+    if !lab {
+        println!("skipped: {} needs the lab (TIERCE_LAB=1)", std::thread::current().name().unwrap_or("test"));
+    }
+    lab
+}
+
+impl TestGroup {
+    /// Blank devices and a name: the engine makes the group.
+    pub fn new(kind: LvmKind) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !in_lab() {
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let files = tempfile::Builder::new().prefix("tierce-disks-").tempdir().unwrap();
+        let mut group = Self {
+            name: format!("tierce-{}-{number}", std::process::id()),
+            kind,
+            devices: Vec::new(),
+            files,
+        };
+        group.add_device(DEVICE_BYTES);
+        group.add_device(DEVICE_BYTES);
+        Some(group)
+    }
+
+    /// One more blank device.
+    pub fn add_device(&mut self, bytes: u64) -> PathBuf {
+        let file = self.files.path().join(format!("disk-{}", self.devices.len()));
+        fs::File::create(&file).unwrap().set_len(bytes).unwrap();
+        let output = run("losetup", &["-f", "--show", text(&file)]);
+        let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        self.devices.push(device.clone());
+        device
+    }
+
+    pub fn backend(&self) -> Backend {
+        Backend::Lvm {
+            volume_group: self.name.clone(),
+            kind: self.kind.clone(),
+            devices: self.devices.clone(),
+        }
+    }
+
+    /// Runs LVM as a person would, over this group's devices. Its standard output.
+    pub fn lvm(&self, command: &str, arguments: &[&str]) -> String {
+        let output = self.try_lvm(command, arguments);
+        assert!(
+            output.status.success(),
+            "{command} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn try_lvm(&self, command: &str, arguments: &[&str]) -> std::process::Output {
+        let devices: Vec<String> =
+            self.devices.iter().map(|device| format!("\"a|^{}$|\",", device.display())).collect();
+        let config = format!(
+            "devices {{ use_devicesfile=0 global_filter=[{}\"r|.*|\"] }} activation {{ udev_sync=0 udev_rules=0 monitoring=0 }} \
+             backup {{ backup=0 archive=0 }}",
+            devices.concat()
+        );
+        Command::new(command)
+            .arg("--config")
+            .arg(config)
+            .args(arguments)
+            .env("LVM_SYSTEM_DIR", "")
+            .env("DM_DISABLE_UDEV", "1")
+            .env("LVM_SUPPRESS_FD_WARNINGS", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// The names of the group's logical volumes.
+    pub fn volumes(&self) -> Vec<String> {
+        let text = self.lvm("lvs", &["--noheadings", "-o", "lv_name", &self.name]);
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// The device of a logical volume.
+    pub fn node(&self, volume: &str) -> PathBuf {
+        let twice = |name: &str| name.replace('-', "--");
+        PathBuf::from(format!("/dev/mapper/{}-{}", twice(&self.name), twice(volume)))
+    }
+
+    /// Names and open counts of the active volumes.
+    pub fn open_counts(&self) -> Vec<(String, u32)> {
+        let start = format!("{}-", self.name.replace('-', "--"));
+        let output = run("dmsetup", &["info", "-c", "--noheadings", "-o", "name,open", "--separator", " "]);
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let pairs = lines.lines().filter_map(|line| line.split_once(' '));
+        let ours = pairs.filter_map(|(name, open)| Some((name.strip_prefix(&start)?.to_owned(), open)));
+        ours.map(|(name, open)| (name, open.trim().parse().unwrap())).collect()
+    }
+
+    /// Fails when a volume of the group is open.
+    pub fn assert_closed(&self) {
+        let open = || -> Vec<_> {
+            let counts = self.open_counts().into_iter();
+            counts
+                .filter(|(name, open)| (name.starts_with("v--") || name.starts_with("d--")) && *open > 0)
+                .collect()
+        };
+        for attempt in 0.. {
+            let found: Vec<(String, u32)> = open();
+            if found.is_empty() {
+                return;
+            }
+            assert!(attempt < 100, "volumes left open: {found:?}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for TestGroup {
+    fn drop(&mut self) {
+        self.try_lvm("vgremove", &["-qq", "-f", "-y", &self.name]);
+        for device in &self.devices {
+            let _ = Command::new("losetup").arg("-d").arg(device).status();
+        }
+    }
+}

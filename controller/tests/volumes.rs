@@ -105,6 +105,31 @@ async fn a_volume_becomes_a_claim_is_provisioned_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_volume_that_brings_its_finalizer_costs_four_writes() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    api.writes();
+    let spec = json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"});
+    let metadata =
+        json!({"name": "data", "namespace": "ada", "generation": 1, "finalizers": [names::FINALIZER_VOLUME]});
+    let kind = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "metadata": metadata, "spec": spec});
+    // As the chart's admission policy lets it through.
+    api.put("volumes", kind);
+    provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
+    says(&api, "data", "Provisioned").await;
+    let mut writes = api.writes();
+    writes.retain(|write| !write.ends_with("events"));
+    assert_eq!(
+        writes,
+        [
+            "POST persistentvolumeclaims",
+            "POST nodevolumes",
+            "PATCH nodevolumes/status",
+            "PATCH volumes/status"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_claim_that_the_watch_does_not_show_yet_is_not_made_again() {
     let (api, _node, replica) = cluster(10 * GI).await;
     api.silence("persistentvolumeclaims", true);

@@ -28,6 +28,8 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
 	else echo 'skipped: licences and sources of dependencies: cargo-deny is missing (cargo install --locked cargo-deny)'; fi
+	@if cargo tree --package tierce-csi --package tierce-controller --edges normal,features | grep 'fail feature "failpoints"'; \
+	then echo 'the fault points of the tests would be built into the programs'; exit 1; fi
 	cargo test --quiet --package tierce-crds --test generated
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
@@ -37,6 +39,10 @@ test: setup test-unit test-lab test-sanity test-cluster ## Every layer that this
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
 	cargo test --workspace
+
+.PHONY: test-crash
+test-crash: ## The long run of faults at every side effect: 12,000 over the simulator, and as root 960 over images
+	TIERCE_FAULT_TIMES=20 cargo test --package tierce-engine --test faults -- --nocapture
 
 .PHONY: test-lab
 test-lab: ## The engine on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts

@@ -12,6 +12,7 @@ mod filesystem;
 mod host;
 mod id;
 mod kernel;
+mod lasting;
 mod mount;
 mod pool;
 mod sim;

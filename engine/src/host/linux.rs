@@ -29,6 +29,7 @@ use crate::{
         probe::{self, Probe, Superblock},
     },
     kernel,
+    lasting::lasting,
     mount::{
         calls, freeze, mountinfo,
         place::Place,
@@ -133,7 +134,7 @@ impl Operations for LinuxHost {
     fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
         let program = make::program(new.filesystem, new.uuid, new.label, &device.node, new.zeroed);
         tracing::info!(program = program.line(), "making a filesystem");
-        self.runner.run(&program)?;
+        lasting("make a filesystem", || self.runner.run(&program))?;
         // What mkfs wrote must be on the disk before the record says so.
         flush(&device.node)
     }
@@ -141,8 +142,8 @@ impl Operations for LinuxHost {
     fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {
         match filesystem {
             Filesystem::Ext4 => {
-                self.runner.run(&make::ext4_check(&device.node))?;
-                self.runner.run(&make::ext4_grow(&device.node))?;
+                lasting("check", || self.runner.run(&make::ext4_check(&device.node)))?;
+                lasting("grow", || self.runner.run(&make::ext4_grow(&device.node)))?;
                 Ok(())
             }
             Filesystem::Xfs | Filesystem::Btrfs => {
@@ -157,11 +158,11 @@ impl Operations for LinuxHost {
         if before.saturating_add(make::slack_bytes(filesystem)) > device.bytes {
             return Ok(before);
         }
-        let grown = match filesystem {
+        let grown = lasting("grow", || match filesystem {
             Filesystem::Ext4 => ext4_grow(&mounted, device.bytes),
             Filesystem::Xfs => kernel::xfs_grow(&mounted, device.bytes),
             Filesystem::Btrfs => kernel::btrfs_grow(&mounted),
-        };
+        });
         match grown {
             Ok(()) => self.filesystem_bytes(device, filesystem, &mounted).map_err(GrowError::Failed),
             // ext4 wants CAP_SYS_RESOURCE; an old layout can't be grown while mounted at all.
@@ -187,7 +188,7 @@ impl Operations for LinuxHost {
         }
         let doing = || format!("give the btrfs on {} an id of its own", device.node.display());
         let mut file = File::options().read(true).write(true).open(&device.node).doing(doing)?;
-        btrfs_id::set(&mut file, device.bytes, own).doing(doing)
+        lasting("give a copy its own id", || btrfs_id::set(&mut file, device.bytes, own)).doing(doing)
     }
 
     fn while_frozen(&self, at: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {

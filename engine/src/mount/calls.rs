@@ -12,7 +12,7 @@ use rustix::{
     mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
-use crate::{Error, Filesystem, error::Context, kernel, mount::place::Place};
+use crate::{Error, Filesystem, error::Context, kernel, lasting::lasting, mount::place::Place};
 
 /// Mounts a device's filesystem at a place, on top of whatever is there.
 pub(crate) fn mount_device(
@@ -107,10 +107,10 @@ fn clone(source: &OwnedFd) -> io::Result<OwnedFd> {
 fn attach(mounted: &OwnedFd, at: &Place) -> io::Result<()> {
     let target = at.handle()?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(mount::move_mount(mounted.as_fd(), "", target.as_fd(), "", flags)?)
+    Ok(lasting("mount", || mount::move_mount(mounted.as_fd(), "", target.as_fd(), "", flags))?)
 }
 
 /// Unmounts the uppermost mount at a place. Never lazily: a lazy unmount would hide users of the data from us.
 pub(crate) fn unmount(at: &Place) -> io::Result<()> {
-    Ok(mount::unmount(at.call_path(), UnmountFlags::NOFOLLOW)?)
+    Ok(lasting("unmount", || mount::unmount(at.call_path(), UnmountFlags::NOFOLLOW))?)
 }

@@ -18,7 +18,7 @@ use rustix::{
     process::{Pid, WaitOptions, waitpid},
 };
 
-use crate::{Error, error::Context, kernel};
+use crate::{Error, error::Context, kernel, lasting::lasting};
 
 /// Runs `work` while the filesystem is frozen. `false`: it was thawed before `work` was through. `what`: the mount point, for messages.
 pub(crate) fn while_frozen(
@@ -31,7 +31,7 @@ pub(crate) fn while_frozen(
     // What is to be written is written before, so that the freeze itself is short.
     fs::syncfs(mounted).doing(|| format!("write out the filesystem at {what}"))?;
     let watchdog = Watchdog::start(mounted, limit).doing(doing)?;
-    match kernel::freeze(mounted) {
+    match lasting("freeze", || kernel::freeze(mounted)) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
             return Err(Error::Io {
@@ -39,11 +39,15 @@ pub(crate) fn while_frozen(
                 source: error,
             });
         }
-        Err(error) => return Err(error).doing(doing),
+        Err(error) => {
+            // Nothing is frozen, or nobody knows.
+            let _ = thaw(mounted);
+            return Err(error).doing(doing);
+        }
     }
     let frozen = Frozen(mounted);
     let worked = work();
-    let still = frozen.thaw().doing(|| format!("thaw the filesystem at {what}"))?;
+    let still = lasting("thaw", || frozen.thaw()).doing(|| format!("thaw the filesystem at {what}"))?;
     drop(watchdog);
     worked.map(|()| still)
 }

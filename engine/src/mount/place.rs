@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Error, error::Context};
+use crate::{Error, error::Context, lasting::lasting};
 
 /// Mode of a mount point that waits for its mount: nobody but root can even look inside.
 const SEALED: Mode = Mode::empty();
@@ -131,7 +131,7 @@ impl Place {
 
     /// Makes a directory.
     pub(crate) fn make_directory(&self) -> Result<(), Error> {
-        match fs::mkdirat(&self.parent, &self.name, UNSEALED) {
+        match lasting("make a directory", || fs::mkdirat(&self.parent, &self.name, UNSEALED)) {
             Err(Errno::EXIST) => Ok(()),
             other => other.doing(|| format!("make directory {}", self.path.display())),
         }
@@ -140,7 +140,7 @@ impl Place {
     /// Makes an empty file, to bind a device node onto.
     pub(crate) fn make_file(&self) -> Result<(), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(&self.parent, &self.name, flags, UNSEALED) {
+        match lasting("make a file", || fs::openat(&self.parent, &self.name, flags, UNSEALED)) {
             Err(Errno::EXIST) => Ok(()),
             other => other.map(drop).doing(|| format!("make file {}", self.path.display())),
         }
@@ -157,7 +157,7 @@ impl Place {
     }
 
     fn remove(&self, flags: AtFlags) -> Result<(), Error> {
-        match fs::unlinkat(&self.parent, &self.name, flags) {
+        match lasting("remove a mount point", || fs::unlinkat(&self.parent, &self.name, flags)) {
             Err(Errno::NOENT) => Ok(()),
             other => other.doing(|| format!("remove {}", self.path.display())),
         }
@@ -171,7 +171,8 @@ impl Place {
         if fs::ioctl_getflags(&handle).is_ok_and(|flags| flags.contains(fs::IFlags::IMMUTABLE)) {
             return Ok(());
         }
-        fs::fchmod(&handle, SEALED).doing(|| format!("close {} to others", self.path.display()))?;
+        lasting("close to others", || fs::fchmod(&handle, SEALED))
+            .doing(|| format!("close {} to others", self.path.display()))?;
         // Not every filesystem has this flag (tmpfs before 6.6, overlayfs); the mode above is then all there is.
         let _ = change_flags(&handle, |flags| flags | fs::IFlags::IMMUTABLE);
         Ok(())
@@ -187,14 +188,15 @@ impl Place {
             Ok(()) | Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error).doing(|| format!("make {} changeable", self.path.display())),
         }
-        fs::fchmod(&handle, UNSEALED).doing(|| format!("open {} to its owner", self.path.display()))
+        lasting("open to its owner", || fs::fchmod(&handle, UNSEALED))
+            .doing(|| format!("open {} to its owner", self.path.display()))
     }
 }
 
 fn change_flags(handle: &OwnedFd, change: impl FnOnce(fs::IFlags) -> fs::IFlags) -> rustix::io::Result<()> {
     let before = fs::ioctl_getflags(handle)?;
     let after = change(before);
-    if after == before { Ok(()) } else { fs::ioctl_setflags(handle, after) }
+    if after == before { Ok(()) } else { lasting("change flags", || fs::ioctl_setflags(handle, after)) }
 }
 
 /// The path by which the kernel finds an open descriptor again.

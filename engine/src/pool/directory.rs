@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
     error::Context,
+    lasting::lasting,
     pool::{
         Attached, Backend, Content, Device, PAUSE_LIMIT, Pause, Pool, PoolConfig, Promised, Provisioning,
         Scanned, images,
@@ -126,11 +127,13 @@ impl DirectoryPool {
         if length >= record.size_bytes {
             return Ok(());
         }
-        let result = if self.thick {
-            fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
-        } else {
-            fs::ftruncate(&image, record.size_bytes)
-        };
+        let result = lasting("lengthen an image", || {
+            if self.thick {
+                fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
+            } else {
+                fs::ftruncate(&image, record.size_bytes)
+            }
+        });
         match result {
             Ok(()) => fs::fsync(image).doing(doing),
             Err(Errno::NOSPC | Errno::DQUOT) => Err(Error::OutOfSpace {
@@ -152,7 +155,7 @@ impl DirectoryPool {
 
     fn new_image(&self, folder: &OwnedFd, id: &VolumeId) -> Result<OwnedFd, Error> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let image = fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR)
+        let image = lasting("make an image", || fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR))
             .doing(|| format!("make {}", self.image_path(id).display()))?;
         // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs knows the flag; it shares
         // blocks only between files that both have it.
@@ -184,7 +187,8 @@ impl DirectoryPool {
         let image = File::from(self.new_image(folder, &record.id)?);
         let (mut shared, mut whole) = (false, true);
         let still = pause.hold(&mut || {
-            shared = images::share(from, &image).map_err(|error| self.full_or(error, record, doing))?;
+            shared = lasting("share blocks", || images::share(from, &image))
+                .map_err(|error| self.full_or(error, record, doing))?;
             if shared {
                 return Ok(());
             }
@@ -193,7 +197,7 @@ impl DirectoryPool {
             }
             self.lengthen(&image, record)?;
             let until = pause.user().map(|_| Instant::now() + PAUSE_LIMIT);
-            whole = images::copy_data(from, source.size_bytes, &image, until)
+            whole = lasting("copy data", || images::copy_data(from, source.size_bytes, &image, until))
                 .map_err(|error| self.full_or(error, record, doing))?;
             Ok(())
         })?;
@@ -350,7 +354,7 @@ impl Pool for DirectoryPool {
             self.lengthen(&image, record)?;
             let image = File::from(image);
             if let Some(file) = &content.file {
-                images::copy_data(file, content.bytes, &image, None)
+                lasting("copy data", || images::copy_data(file, content.bytes, &image, None))
                     .map_err(|error| self.full_or(error, record, doing))?;
             }
             image.sync_all().doing(doing)
@@ -400,7 +404,7 @@ impl Pool for DirectoryPool {
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
         let image = self.open_image(&record.id, OFlags::RDWR)?;
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fs::fallocate(&image, punch, 0, record.size_bytes) {
+        match lasting("empty an image", || fs::fallocate(&image, punch, 0, record.size_bytes)) {
             Err(Errno::OPNOTSUPP) => return Ok(false),
             other => other.doing(|| format!("empty {}", self.image_path(&record.id).display()))?,
         }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     VolumeId,
     kernel::{self, LOOP_AUTOCLEAR, LOOP_DIRECT_IO, LoopStatus},
+    lasting::lasting,
     mount::table::DeviceNumber,
     pool::Attached,
 };
@@ -106,7 +107,7 @@ impl Loop {
 
     /// Makes it as large as its image.
     pub(crate) fn follow_image(&self) -> io::Result<()> {
-        kernel::loop_set_capacity(&self.fd)
+        lasting("grow a device", || kernel::loop_set_capacity(&self.fd))
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
@@ -115,7 +116,7 @@ impl Loop {
 
     /// Detaches it, now or after its last user. `true`: it is gone at once.
     pub(crate) fn detach(self) -> io::Result<bool> {
-        match kernel::loop_clear(&self.fd) {
+        match lasting("detach", || kernel::loop_clear(&self.fd)) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {}
             Err(error) => return Err(error),
@@ -226,7 +227,7 @@ pub(crate) fn attach(
             }
             other => other?,
         };
-        match kernel::loop_configure(&fd, image, sector_bytes, flags, name) {
+        match lasting("attach", || kernel::loop_configure(&fd, image, sector_bytes, flags, name)) {
             Ok(()) => {
                 let status = kernel::loop_status(&fd)?;
                 return Ok(Loop { index, fd, status, backing: String::new() });

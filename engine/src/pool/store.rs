@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::{
     Error, PoolError, VolumeId,
     error::Context,
+    lasting::lasting,
     pool::{
         ledger::ImageSize,
         record::{self, Record},
@@ -217,10 +218,12 @@ impl Store {
     ) -> Result<(), Error> {
         let name = unique(&record.id);
         let doing = || format!("make {}", self.path_of(&record.id, "").display());
-        fs::mkdirat(&self.new, &name, FOLDER_MODE).doing(doing)?;
+        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
         let made = self.fill_folder(&name, record, fill).and_then(|()| {
-            fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
-                .doing(doing)?;
+            lasting("let a volume appear", || {
+                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
+            })
+            .doing(doing)?;
             self.sync(&self.volumes).doing(doing)
         });
         if made.is_err() {
@@ -238,10 +241,13 @@ impl Store {
     ) -> Result<(), Error> {
         let name = unique(&record.id);
         let doing = || format!("replace {}", self.path_of(&record.id, "").display());
-        fs::mkdirat(&self.new, &name, FOLDER_MODE).doing(doing)?;
+        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
         let exchanged = self.fill_folder(&name, record, fill).and_then(|()| {
             let flags = RenameFlags::EXCHANGE;
-            fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags).doing(doing)
+            lasting("exchange a volume", || {
+                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags)
+            })
+            .doing(doing)
         });
         if exchanged.is_err() {
             let _ = remove_folder(&self.new, &name);
@@ -250,7 +256,10 @@ impl Store {
         self.sync(&self.volumes).doing(doing)?;
         self.sync(&self.new).doing(doing)?;
         // A crash before this leaves the old one in `new`, where the next sweep finds it too.
-        fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE).doing(doing)
+        lasting("throw the old volume away", || {
+            fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE)
+        })
+        .doing(doing)
     }
 
     fn fill_folder(
@@ -268,7 +277,10 @@ impl Store {
     /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.
     pub(crate) fn remove(&self, id: &VolumeId) -> Result<bool, Error> {
         let doing = || format!("delete {}", self.path_of(id, "").display());
-        match fs::renameat_with(&self.volumes, id.as_str(), &self.trash, unique(id), RenameFlags::NOREPLACE) {
+        let thrown = lasting("throw a volume away", || {
+            fs::renameat_with(&self.volumes, id.as_str(), &self.trash, unique(id), RenameFlags::NOREPLACE)
+        });
+        match thrown {
             Err(Errno::NOENT) => return Ok(false),
             other => other.doing(doing)?,
         }
@@ -345,13 +357,13 @@ impl Store {
     fn write_file(&self, folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(folder, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        let mut file = File::from(fd);
-        file.write_all(bytes)?;
-        if self.durable {
-            file.sync_all()?;
-        }
-        fs::renameat(folder, temporary.as_str(), folder, name)?;
+        lasting("write a file aside", || {
+            let fd = fs::openat(folder, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+            let mut file = File::from(fd);
+            file.write_all(bytes)?;
+            if self.durable { file.sync_all() } else { Ok(()) }
+        })?;
+        lasting("replace a file", || fs::renameat(folder, temporary.as_str(), folder, name))?;
         self.sync(folder)
     }
 }
@@ -412,15 +424,15 @@ fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
     };
     // Emptied before its name goes, so that what is still to be freed can be seen meanwhile.
     if let Ok(image) = open_beneath(&folder, IMAGE, OFlags::WRONLY) {
-        let _ = fs::ftruncate(&image, 0);
+        let _ = lasting("empty a thrown image", || fs::ftruncate(&image, 0));
     }
     for file in names(&folder)? {
-        match fs::unlinkat(&folder, file.as_str(), AtFlags::empty()) {
+        match lasting("unlink a file", || fs::unlinkat(&folder, file.as_str(), AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match fs::unlinkat(within, name, AtFlags::REMOVEDIR) {
+    match lasting("remove a folder", || fs::unlinkat(within, name, AtFlags::REMOVEDIR)) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

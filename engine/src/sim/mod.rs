@@ -52,7 +52,7 @@ impl SimHost {
     /// # Errors
     /// [`Error::NotFound`] when it has none; [`Error::Io`] when the state can't be written.
     pub fn write(&self, id: &VolumeId, text: &str) -> Result<(), Error> {
-        let written = self.state.change("write", |tables| {
+        let written = self.state.change_by_others("write", |tables| {
             tables.filesystems.get_mut(id).map(|found| text.clone_into(&mut found.text))
         })?;
         written.ok_or_else(|| Error::NotFound { id: id.clone() })
@@ -68,7 +68,7 @@ impl SimHost {
     /// # Errors
     /// [`Error::Io`] when the state can't be written.
     pub fn reboot(&self) -> Result<(), Error> {
-        self.state.change("reboot", |tables| {
+        self.state.change_by_others("reboot", |tables| {
             tables.mounts.clear();
             tables.attached.clear();
             tables.mappers.clear();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     Error, Filesystem, VolumeId,
     error::Context,
+    lasting::lasting,
     mount::table::{DeviceNumber, Mount},
 };
 
@@ -140,6 +141,15 @@ impl State {
 
     /// Changes the tables and the file.
     pub(super) fn change<T>(&self, what: &str, change: impl FnOnce(&mut Tables) -> T) -> Result<T, Error> {
+        lasting(what, || self.change_by_others(what, change))
+    }
+
+    /// The same for what is not the engine's doing.
+    pub(super) fn change_by_others<T>(
+        &self,
+        what: &str,
+        change: impl FnOnce(&mut Tables) -> T,
+    ) -> Result<T, Error> {
         let mut tables = self.lock();
         let result = change(&mut tables);
         let bytes = serde_json::to_vec(&*tables).expect("the tables have only text keys");

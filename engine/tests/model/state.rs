@@ -30,7 +30,7 @@ pub struct Volume {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub of: usize,
-    content: Option<String>,
+    pub content: Option<String>,
 }
 
 /// What must be true.
@@ -63,6 +63,7 @@ pub enum Answer {
     Invalid,
 }
 
+#[allow(dead_code)] // Not where every call must succeed.
 pub fn answer(result: Result<bool, Error>) -> Answer {
     match result {
         Ok(true) => Answer::Changed,

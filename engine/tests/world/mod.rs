@@ -113,14 +113,16 @@ impl World {
 
     /// The simulated host.
     pub fn sim() -> Self {
-        let simulated = Simulated::default();
-        let made = Arc::clone(&simulated);
-        let host = move |folder: &Path| -> Arc<dyn Host> {
-            let host = Arc::new(sim_host(folder));
-            *made.lock().unwrap() = Some(Arc::clone(&host));
-            host
-        };
+        let (host, simulated) = simulation();
         let mut world = Self::with(host);
+        world.simulated = simulated;
+        world
+    }
+
+    /// The simulated host, over what another world left in a folder.
+    pub fn sim_over(folder: &Path) -> Self {
+        let (host, simulated) = simulation();
+        let mut world = Self::over(folder, host);
         world.simulated = simulated;
         world
     }
@@ -420,6 +422,18 @@ impl Drop for World {
     }
 }
 
+/// Makes simulated hosts, and keeps the last one where it can be found.
+fn simulation() -> (impl Fn(&Path) -> Arc<dyn Host> + 'static, Simulated) {
+    let simulated = Simulated::default();
+    let made = Arc::clone(&simulated);
+    let host = move |folder: &Path| -> Arc<dyn Host> {
+        let host = Arc::new(sim_host(folder));
+        *made.lock().unwrap() = Some(Arc::clone(&host));
+        host
+    };
+    (host, simulated)
+}
+
 /// The simulated host whose state is in that folder.
 pub fn sim_host(folder: &Path) -> SimHost {
     SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap()
@@ -433,7 +447,8 @@ pub fn is_root() -> bool {
 /// Runs a program that must end well.
 pub fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert!(output.status.success(), "{program} {arguments:?}: {said:?}");
     output
 }
 

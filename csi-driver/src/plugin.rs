@@ -115,6 +115,7 @@ async fn recover(engine: &Engine) {
         freed_loops = ?recovery.freed_loops,
         emptied_trash = recovery.emptied_trash,
         removed_unfinished = recovery.removed_unfinished,
+        thawed = ?recovery.thawed,
         "looked for leftovers"
     );
     for problem in recovery.problems {

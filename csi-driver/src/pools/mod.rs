@@ -133,7 +133,8 @@ impl PoolBoard {
             return Vec::new();
         }
         let inventory = self.engine.list().await;
-        let on_disk = inventory.volumes.into_iter().map(|volume| volume.pool);
+        let snapshots = inventory.snapshots.into_iter().map(|snapshot| snapshot.pool);
+        let on_disk = inventory.volumes.into_iter().map(|volume| volume.pool).chain(snapshots);
         let broken = inventory.broken.into_iter().map(|record| record.pool);
         let unreadable =
             self.engine.reports().await.into_iter().filter(|r| r.result.is_err()).map(|r| r.name);

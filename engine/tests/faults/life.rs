@@ -2,7 +2,7 @@
 
 #![allow(unreachable_pub)]
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use tierce_engine::{Change, Error, PublishRequest, SnapshotSpec, StageRequest, VolumeId, VolumeSpec};
 
@@ -120,8 +120,18 @@ impl Life {
     }
 }
 
-/// Makes a call.
+/// Makes a call, again where a busy machine (or a hang) held a copy up for longer than a filesystem may be frozen.
 pub async fn call(world: &World, call: &Call) -> Result<(), Error> {
+    for _ in 0..20 {
+        match once(world, call).await {
+            Err(Error::CopyNeedsPause { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => return other,
+        }
+    }
+    once(world, call).await
+}
+
+async fn once(world: &World, call: &Call) -> Result<(), Error> {
     let engine = &world.engine;
     match call {
         Call::Create(at, origin) => {

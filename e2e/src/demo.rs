@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::cluster::{Cluster, Lifetime, Node, cleanup};
+use crate::cluster::{Cluster, Lifetime, Node, Size, cleanup};
 use crate::images::ours::{self, Profile, workspace};
 use crate::leftovers::Machine;
 use crate::{cluster, command, images, install, tools};
@@ -26,7 +26,7 @@ pub fn run(profile: Profile) -> Result<()> {
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     story.step("programs and images are built");
-    let cluster = Cluster::up(NAME, 1, archives, tools, Lifetime::WithUs)?;
+    let cluster = Cluster::up(NAME, Size::ordinary(1), archives, tools, Lifetime::WithUs)?;
     let result = play(&cluster, &ours, &story);
     if let Err(error) = &result {
         tell(&format!("\nThe story stops here: {error:#}"));

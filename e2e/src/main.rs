@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use tierce_e2e::cluster::{self, Cluster, Lifetime, Node};
+use tierce_e2e::cluster::{self, Cluster, Lifetime, Node, Size};
 use tierce_e2e::images::ours::{self, Profile};
 use tierce_e2e::lab::{self, Hardware};
 use tierce_e2e::sanity::Over;
@@ -99,6 +99,20 @@ enum Task {
     /// The first process of a node.
     #[command(hide = true)]
     RunNode { state: PathBuf, name: String },
+    /// The process that a node with a kernel of its own is.
+    #[command(hide = true)]
+    RunGuest { state: PathBuf, name: String },
+    /// The first process of Kubernetes in a guest.
+    #[command(hide = true)]
+    RunNodeInGuest { state: PathBuf, name: String },
+    /// A command for a guest, run there.
+    #[command(hide = true)]
+    AskGuest {
+        state: PathBuf,
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        line: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -145,9 +159,12 @@ enum LabTask {
 enum ClusterTask {
     /// Start a cluster and wait until its nodes are Ready.
     Up {
-        /// How many nodes, 1 to 9.
+        /// How many nodes on this machine's kernel, 0 to 9.
         #[arg(long, default_value_t = 1)]
         nodes: u8,
+        /// How many nodes more on kernels of their own, with empty disks /dev/ubda and /dev/ubdb: 9 nodes in all.
+        #[arg(long, default_value_t = 0)]
+        guests: u8,
         #[command(flatten)]
         name: Name,
         /// Install Tierce on it.
@@ -258,6 +275,12 @@ fn run(task: Task) -> Result<()> {
         Task::Cluster(task) => run_cluster_task(task),
         Task::RunCluster { state } => cluster::run_cluster(&state),
         Task::RunNode { state, name } => cluster::run_node(&state, &name),
+        Task::RunGuest { state, name } => cluster::run_guest(&state, &name),
+        Task::RunNodeInGuest { state, name } => cluster::run_node_in_guest(&state, &name),
+        Task::AskGuest { state, name, line } => match cluster::ask_guest(&state, &name, &line)? {
+            0 => Ok(()),
+            status => std::process::exit(status.into()),
+        },
     }
 }
 
@@ -281,14 +304,20 @@ fn run_lab_task(task: LabTask) -> Result<()> {
 
 fn run_cluster_task(task: ClusterTask) -> Result<()> {
     match task {
-        ClusterTask::Up { nodes, name, install, build } => {
+        ClusterTask::Up { nodes, guests, name, install, build } => {
             need_root("a cluster")?;
             let tools = tools::ensure(None)?;
             let mut archives = images::basic(&tools)?;
             let ours = if install { Some(ours::ensure(build.profile())?) } else { None };
             archives.extend(ours.iter().flat_map(|ours| ours.archives.clone()));
             let started = Instant::now();
-            let cluster = Cluster::up(&name.name, nodes, archives, tools, Lifetime::UntilDown)?;
+            let cluster = Cluster::up(
+                &name.name,
+                Size { ordinary: nodes, guests },
+                archives,
+                tools,
+                Lifetime::UntilDown,
+            )?;
             println!("cluster {} is Ready after {:.1} s", name.name, started.elapsed().as_secs_f64());
             if let Some(images) = ours {
                 install::install(&cluster, &images, &[])?;

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use self::figures::{Figure, Table};
-use crate::cluster::{Cluster, Lifetime};
+use crate::cluster::{Cluster, Lifetime, Size};
 use crate::images::ours::{self, Profile};
 use crate::leftovers::Machine;
 use crate::sanity::confine::{self, Order};
@@ -131,7 +131,7 @@ fn on_cluster(stages: &[Stage], profile: Profile) -> Result<String> {
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     eprintln!("starting a cluster");
-    let cluster = Cluster::up(CLUSTER, 1, archives, tools, Lifetime::WithUs)?;
+    let cluster = Cluster::up(CLUSTER, Size::ordinary(1), archives, tools, Lifetime::WithUs)?;
     let names: Vec<String> = stages.iter().copied().map(Stage::name).collect();
     let measure = || -> Result<String> {
         install::install(&cluster, &ours, &[])?;

@@ -18,14 +18,40 @@ pub const CONTROL_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub struct Spec {
     /// Its name: several clusters may run side by side.
     pub name: String,
-    /// How many nodes, 1 to 9.
-    pub nodes: u8,
+    /// How many nodes.
+    pub size: Size,
     /// Where etcd, kubelet and their kin lie.
     pub tools: PathBuf,
     /// Image archives that every node imports at its start.
     pub images: Vec<PathBuf>,
     /// What the host's kernel and container runtime ask for.
     pub host: super::host::Host,
+}
+
+/// How many nodes of each kind a cluster has: 1 to 9 in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Nodes on this machine's kernel, which come first.
+    pub ordinary: u8,
+    /// Nodes on kernels of their own: guests of the disk lab.
+    pub guests: u8,
+}
+
+impl Size {
+    /// All on this machine's kernel.
+    pub fn ordinary(nodes: u8) -> Self {
+        Self { ordinary: nodes, guests: 0 }
+    }
+
+    /// All nodes of both kinds.
+    pub fn nodes(self) -> impl Iterator<Item = Node> + use<> {
+        (1..=self.ordinary.saturating_add(self.guests)).map(Node)
+    }
+
+    /// True for a node on a kernel of its own.
+    pub fn is_guest(self, node: Node) -> bool {
+        node.0 > self.ordinary
+    }
 }
 
 /// One node of a cluster.
@@ -129,6 +155,23 @@ impl State {
         [program, "run-node".into(), self.0.display().to_string(), node.name()].into()
     }
 
+    /// The command line of the process that a guest is: when it ends, the guest loses its power.
+    pub fn guest_line(&self, node: Node) -> Vec<String> {
+        let program = self.program().display().to_string();
+        [program, "run-guest".into(), self.0.display().to_string(), node.name()].into()
+    }
+
+    /// The command line of the first process of Kubernetes in a guest.
+    pub fn node_in_guest_line(&self, node: Node) -> Vec<String> {
+        let program = self.program().display().to_string();
+        [program, "run-node-in-guest".into(), self.0.display().to_string(), node.name()].into()
+    }
+
+    /// The socket that takes commands for a guest.
+    pub fn guest_socket(&self, node: Node) -> PathBuf {
+        self.node(node).join("commands.sock")
+    }
+
     /// A node's own files: what it sees as `/var/lib`, `/run` and `/var/log`.
     pub fn node(&self, node: Node) -> PathBuf {
         self.0.join("nodes").join(node.name())
@@ -157,6 +200,13 @@ mod tests {
         for bad in ["", "node-", "node-0", "node-10", "2", "node-1x"] {
             assert!(Node::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn guests_come_after_the_ordinary_nodes() {
+        let size = Size { ordinary: 1, guests: 2 };
+        let guests: Vec<bool> = size.nodes().map(|node| size.is_guest(node)).collect();
+        assert_eq!(guests, [false, true, true]);
     }
 
     #[test]

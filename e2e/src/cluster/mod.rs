@@ -3,6 +3,8 @@
 pub mod audit;
 pub mod cleanup;
 pub mod control_plane;
+mod guest;
+mod guest_commands;
 pub mod host;
 mod init;
 pub mod layout;
@@ -20,11 +22,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 
-pub use self::layout::{Node, Spec, State};
-pub use self::node::run as run_node;
+pub use self::guest::run as run_guest;
+pub use self::guest_commands::ask as ask_guest;
+pub use self::layout::{Node, Size, Spec, State};
+pub use self::node::{run as run_node, run_in_guest as run_node_in_guest};
 pub use self::node_config::PAUSE_IMAGE;
 pub use self::supervisor::run as run_cluster;
-use crate::command;
+use crate::{command, lab};
 
 /// Set inside a cluster's namespaces to the cluster's name.
 const INSIDE: &str = "TIERCE_CLUSTER";
@@ -48,12 +52,16 @@ impl Cluster {
     /// Starts a cluster and waits until its nodes are Ready.
     pub fn up(
         name: &str,
-        nodes: u8,
+        size: Size,
         images: Vec<PathBuf>,
         tools: PathBuf,
         lifetime: Lifetime,
     ) -> Result<Self> {
+        let nodes = u16::from(size.ordinary) + u16::from(size.guests);
         ensure!((1..=9).contains(&nodes), "a cluster has 1 to 9 nodes, not {nodes}");
+        if size.guests > 0 {
+            lab::ensure_possible()?;
+        }
         let state = State::of(name)?;
         if find_process(&state.supervisor_line()).is_some() {
             bail!("cluster {name} is running; end it with `tierce-e2e cluster down --name {name}`");
@@ -61,9 +69,9 @@ impl Cluster {
         remove(&state, name)?;
         std::fs::create_dir_all(state.path().join("logs"))?;
         let host = host::Host::detect(state.path())?;
-        let spec = Spec { name: name.to_owned(), nodes, tools, images, host };
+        let spec = Spec { name: name.to_owned(), size, tools, images, host };
         std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
-        secrets::make(&state, nodes)?;
+        secrets::make(&state, size)?;
         std::fs::copy(std::env::current_exe()?, state.program())?;
         let cluster = Self { state, spec };
         cluster.launch(lifetime)?;
@@ -96,7 +104,7 @@ impl Cluster {
 
     /// Its nodes.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
-        (1..=self.spec.nodes).map(Node)
+        self.spec.size.nodes()
     }
 
     /// A command that will run inside the cluster's namespaces with `kubectl` and `helm` on its PATH.
@@ -123,8 +131,14 @@ impl Cluster {
         command::run(self.command("kubectl")?.args(arguments.split_whitespace()))
     }
 
-    /// A command that will run on a node: in its mounts, network, processes and under its host name.
+    /// A command that will run on a node: in its mounts, network, processes and under its host name. On a guest it
+    /// has no standard input, its output comes at its end, and another one waits until then.
     pub fn on_node(&self, node: Node, program: &str) -> Result<Command> {
+        if self.spec.size.is_guest(node) {
+            let mut command = Command::new(self.state.program());
+            command.arg("ask-guest").arg(self.state.path()).args([&node.name(), program]);
+            return Ok(command);
+        }
         let pid = find_process(&self.state.node_line(node))
             .with_context(|| format!("{} is switched off", node.name()))?;
         let mut command = enter(pid, &["--mount", "--net", "--pid", "--uts"]);
@@ -136,9 +150,17 @@ impl Cluster {
     pub fn switch_off(&self, node: Node) -> Result<()> {
         File::create(self.state.off_switch(node))?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        while find_process(&self.state.node_line(node)).is_some() {
+        let line = if self.spec.size.is_guest(node) {
+            self.state.guest_line(node)
+        } else {
+            self.state.node_line(node)
+        };
+        while find_process(&line).is_some() {
             ensure!(Instant::now() < deadline, "{} does not end", node.name());
             std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.spec.size.is_guest(node) {
+            return Ok(());
         }
         // A machine's loop devices and cgroups end with its power; here the kernel is shared and keeps them. Over
         // each cgroup of a container that is no more, the next kubelet would brood for three seconds.
@@ -207,7 +229,9 @@ impl Cluster {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        // A guest imports its images on a third of a processor's speed.
+        let patience = if self.spec.size.guests > 0 { 240 } else { 90 };
+        let deadline = Instant::now() + Duration::from_secs(patience);
         let retry = |what: &dyn Fn() -> Result<()>| loop {
             match what() {
                 Ok(()) => return Ok(()),
@@ -219,7 +243,7 @@ impl Cluster {
         for node in self.nodes() {
             retry(&|| self.kubectl(&format!("get node {}", node.name())).map(drop))?;
         }
-        self.kubectl("wait --for=condition=Ready node --all --timeout=60s")?;
+        self.kubectl(&format!("wait --for=condition=Ready node --all --timeout={patience}s"))?;
         // Pods are refused until their namespace has its service account.
         retry(&|| self.kubectl("get serviceaccount default").map(drop))
     }

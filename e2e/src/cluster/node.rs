@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::host::Host;
 use super::init::{Init, Service};
-use super::layout::{Node, Spec, State};
-use super::{cleanup, node_config};
+use super::layout::{CONTROL_ADDRESS, Node, Spec, State};
+use super::{cleanup, guest, node_config};
 use crate::command::{self, sh};
 
 /// Runs as PID 1 in the node's own mount, network, host name and process namespaces; returns only on errors.
@@ -19,9 +20,42 @@ pub fn run(state: &Path, name: &str) -> Result<()> {
     let spec = state.spec()?;
     let node = Node::parse(name)?;
     command::run(Command::new("hostname").arg(name))?;
-    folders(&state.node(node))?;
+    serve(&state, &spec, node, &state.node(node))
+}
+
+/// Runs as a guest's only service; returns only on errors.
+pub fn run_in_guest(state: &Path, name: &str) -> Result<()> {
+    let state = State::at(state);
+    let mut spec = state.spec()?;
+    let node = Node::parse(name)?;
+    // The tmpfs of a boot; the kubelet's own mounts come after it.
+    let disk = Path::new("/mnt/system");
+    std::fs::create_dir_all(disk)?;
+    command::run(Command::new("mount").arg(guest::SYSTEM_DISK).arg(disk))?;
+    sh(&format!("ip address add {}/24 dev vec0", node.address()))?;
+    sh("ip link set vec0 up")?;
+    sh(&format!("ip route add default via {CONTROL_ADDRESS}"))?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    with_clock_speed()?;
+    // This kernel is another than that of the cluster's other processes.
+    spec.host = Host::detect(disk)?;
+    serve(&state, &spec, node, disk)
+}
+
+/// The kubelet ends itself where `/proc/cpuinfo` says no clock speed and no cores, as in a guest.
+fn with_clock_speed() -> Result<()> {
+    let text = std::fs::read_to_string("/proc/cpuinfo")?;
+    let text = format!("{}\ncpu MHz : 2400.000\nphysical id : 0\ncore id : 0\n\n", text.trim_end());
+    std::fs::write("/etc/cpuinfo", text)?;
+    sh("mount --bind /etc/cpuinfo /proc/cpuinfo").map(drop)
+}
+
+/// `disk` is what the node keeps when its power is cut.
+fn serve(state: &State, spec: &Spec, node: Node, disk: &Path) -> Result<()> {
+    let name = node.name();
+    folders(disk)?;
     cleanup::make_cgroup(&spec.name, node)?;
-    let files = node_config::write(&state, &spec, node)?;
+    let files = node_config::write(state, spec, node)?;
 
     let mut init = Init::default();
     init.start(Service {
@@ -31,13 +65,13 @@ pub fn run(state: &Path, name: &str) -> Result<()> {
         off_switch: None,
     })?;
     wait_for_containerd()?;
-    import(&spec, &state.node(node).join("images-loaded"))?;
+    import(spec, &disk.join("images-loaded"))?;
     init.start(Service {
         name: "kubelet".to_owned(),
         line: vec![
             spec.tools.join("kubelet").display().to_string(),
             format!("--config={}", files.kubelet.display()),
-            format!("--kubeconfig={}", state.kubeconfig(name).display()),
+            format!("--kubeconfig={}", state.kubeconfig(&name).display()),
             format!("--hostname-override={name}"),
             format!("--node-ip={}", node.address()),
         ],

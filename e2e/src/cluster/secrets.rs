@@ -8,10 +8,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use super::layout::{CONTROL_ADDRESS, Node, SERVICE_ADDRESS, State};
+use super::layout::{CONTROL_ADDRESS, SERVICE_ADDRESS, Size, State};
 
 /// Makes all secrets of a cluster in its state folder.
-pub fn make(state: &State, nodes: u8) -> Result<()> {
+pub fn make(state: &State, size: Size) -> Result<()> {
     let folder = state.secrets();
     std::fs::create_dir_all(&folder)?;
     std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -20,7 +20,7 @@ pub fn make(state: &State, nodes: u8) -> Result<()> {
     let mut tokens = vec![format!("{admin},admin,admin,\"system:masters\"")];
     let server = format!("https://{CONTROL_ADDRESS}");
     write(&state.kubeconfig("admin"), &kubeconfig(&server, &authority, &admin))?;
-    for node in (1..=nodes).map(Node) {
+    for node in size.nodes() {
         let secret = token()?;
         let name = node.name();
         tokens.push(format!("{secret},system:node:{name},{name},\"system:nodes\""));

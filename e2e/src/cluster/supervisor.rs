@@ -32,9 +32,15 @@ pub fn run(state: &Path) -> Result<()> {
     for service in control_plane::services(&state, &spec)? {
         init.start(service)?;
     }
-    for node in (1..=spec.nodes).map(Node) {
-        plug(&state, node)?;
-        init.start(node_service(&state, node))?;
+    for node in spec.size.nodes() {
+        std::fs::create_dir_all(state.node(node))?;
+        if spec.size.is_guest(node) {
+            plug_guest(node)?;
+            init.start(service(&state, node, state.guest_line(node)))?;
+        } else {
+            plug(&state, node)?;
+            init.start(service(&state, node, node_line(&state, node)))?;
+        }
     }
     init.run()
 }
@@ -42,7 +48,6 @@ pub fn run(state: &Path) -> Result<()> {
 /// Gives a node its network: a namespace that outlives the node's processes, as a socket in the wall does.
 fn plug(state: &State, node: Node) -> Result<()> {
     let network = state.node_network(node);
-    std::fs::create_dir_all(state.node(node))?;
     File::create(&network)?;
     let network = network.display();
     let (number, address, pods) = (node.0, node.address(), node.pod_range());
@@ -58,13 +63,26 @@ fn plug(state: &State, node: Node) -> Result<()> {
     Ok(())
 }
 
-fn node_service(state: &State, node: Node) -> init::Service {
+/// The other end of a guest's network card. It stays while the guest is off.
+fn plug_guest(node: Node) -> Result<()> {
+    let (number, address, pods) = (node.0, node.address(), node.pod_range());
+    sh(&format!("ip tuntap add dev port{number} mode tap"))?;
+    sh(&format!("ip link set port{number} master {BRIDGE} up"))?;
+    sh(&format!("ip route add {pods} via {address}"))?;
+    Ok(())
+}
+
+fn node_line(state: &State, node: Node) -> Vec<String> {
     let network = format!("--net={}", state.node_network(node).display());
     let mut line = ["nsenter", &network, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
         .map(str::to_owned)
         .to_vec();
     line.push("--mount-proc".to_owned());
     line.extend(state.node_line(node));
+    line
+}
+
+fn service(state: &State, node: Node, line: Vec<String>) -> init::Service {
     init::Service {
         name: node.name(),
         line,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # PID 1 of a guest of the disk lab. The host's root is the read-only lower layer of an overlay: what the guest writes
-# stays in its memory, except in the folder of this script, which it shares with the host.
+# stays in its memory, except in the folder of this script and those that $lab/shared lists.
 # Every program that is started here costs 10 to 30 ms of each boot.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8
 
@@ -36,17 +36,19 @@ if [ -z "$lab" ]; then
     echo tmp /mnt/root/tmp tmpfs X-mount.mkdir
     echo mnt /mnt/root/mnt tmpfs X-mount.mkdir
     echo /usr/lib/uml/modules /mnt/root/usr/lib/modules none X-mount.mkdir,bind
-    # What a job must see and would not, below /tmp for instance.
-    while IFS= read -r folder; do
-      [ -n "$folder" ] || continue
-      folder=${folder// /\\040}
-      echo "/mnt/overlay$folder /mnt/root$folder none X-mount.mkdir,bind"
-    done <"$lab/visible"
+    # What a job must see and would not, below /tmp for instance; and what it may write.
+    for list in visible shared; do
+      [ "$list" = visible ] && lower=/mnt/overlay || lower=
+      while IFS= read -r folder; do
+        folder=${folder// /\\040}
+        [ -z "$folder" ] || echo "$lower$folder /mnt/root$folder none X-mount.mkdir,bind"
+      done <"$lab/$list"
+    done
     echo "$lab /mnt/root$lab none X-mount.mkdir,bind"
   } >/mnt/fstab
   mount --all --fstab /mnt/fstab
   cp -P "${links[@]}" /mnt/root
-  mkdir -p /mnt/root/{host,run/lvm,run/lock/lvm}
+  mkdir -p /mnt/root/{host,etc/lvm,run/lock/lvm}
   cd /mnt/root || exit
   pivot_root . host
   exec chroot . /bin/bash "$0"
@@ -63,14 +65,14 @@ read -ra modules <"$lab/modules"
 modprobe --all "${modules[@]}"
 
 # No udevd runs here: LVM and dmsetup make their device nodes themselves.
-export LVM_SYSTEM_DIR=/run/lvm LVM_SUPPRESS_FD_WARNINGS=1 DM_DISABLE_UDEV=1
+export LVM_SUPPRESS_FD_WARNINGS=1 DM_DISABLE_UDEV=1
 echo '
 devices { use_devicesfile=0 global_filter=["a|^/dev/ubd|","a|^/dev/sd|","a|^/dev/loop|","r|.*|"] obtain_device_list_from_udev=0
   external_device_info_source="none" hints="none" multipath_component_detection=0 md_component_detection=0 }
 activation { udev_sync=0 udev_rules=0 monitoring=0 reserved_memory=0 reserved_stack=0 }
 backup { backup=0 archive=0 }
 global { use_lvmpolld=0 notify_dbus=0 thin_check_options=["-q","--clear-needs-check-flag"] }
-log { syslog=0 }' >/run/lvm/lvm.conf
+log { syslog=0 }' >/etc/lvm/lvm.conf
 
 # The serial line: a job's name comes in; its output goes out, then a mark with its exit status.
 stty -F /dev/ttyS0 raw -echo

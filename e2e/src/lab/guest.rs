@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use rustix::process::Pid;
+
 use super::folder::Folder;
 use super::launch;
 use super::processors::Processor;
@@ -36,6 +38,8 @@ pub struct Hardware {
     pub processor: Option<usize>,
     /// Folders of the host that its jobs must see and would not: those below `/tmp`, `/run` and `/mnt`.
     pub visible: Vec<PathBuf>,
+    /// Folders of the host that it may write into.
+    pub shared: Vec<PathBuf>,
     /// Kernel modules to load at boot.
     pub modules: Vec<String>,
     /// More arguments of its kernel.
@@ -50,6 +54,7 @@ impl Hardware {
             memory_mib: 512,
             processor: None,
             visible: Vec::new(),
+            shared: Vec::new(),
             modules: MODULES.map(str::to_owned).into(),
             arguments: Vec::new(),
         }
@@ -89,8 +94,9 @@ pub struct Guest {
     processor: Processor,
     running: Option<Running>,
     jobs: u32,
+    path: PathBuf,
     /// Last, so that it is removed when nothing writes into it any more.
-    folder: Folder,
+    folder: Option<Folder>,
 }
 
 struct Running {
@@ -105,21 +111,29 @@ struct Running {
 impl Guest {
     /// A guest that is switched off, with new empty disks of these sizes in bytes: `/dev/ubda`, `/dev/ubdb`, …
     pub fn new(hardware: Hardware, disks: &[u64]) -> Result<Self> {
-        launch::ensure_possible()?;
-        ensure!(disks.len() <= 16, "a guest has at most 16 disks, not {}", disks.len());
         let folder = Folder::new(&hardware.name)?;
         let disks = disks
             .iter()
             .zip('a'..)
             .map(|(&bytes, letter)| folder.disk(&format!("ubd{letter}.img"), bytes))
             .collect::<Result<_>>()?;
+        let path = folder.path().to_owned();
+        let mut guest = Self::within(hardware, disks, path)?;
+        guest.folder = Some(folder);
+        Ok(guest)
+    }
+
+    /// A guest that is switched off, with these disks, in a folder that stays when this is dropped.
+    pub fn within(hardware: Hardware, disks: Vec<PathBuf>, path: PathBuf) -> Result<Self> {
+        launch::ensure_possible()?;
+        ensure!(disks.len() <= 16, "a guest has at most 16 disks, not {}", disks.len());
         let processor = Processor::take(hardware.processor)?;
-        Ok(Self { hardware, disks, processor, running: None, jobs: 0, folder })
+        Ok(Self { hardware, disks, processor, running: None, jobs: 0, path, folder: None })
     }
 
     /// The folder that it shares with the host under the same path, for files in both directions.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// The image files of its disks.
@@ -129,16 +143,20 @@ impl Guest {
 
     /// Leaves its folder behind, for a look.
     pub fn keep(&mut self) -> Result<()> {
-        self.folder.keep()
+        self.folder.as_mut().map_or(Ok(()), Folder::keep)
+    }
+
+    /// The process whose end is the guest's end; `None` when it is switched off.
+    pub fn process(&self) -> Option<Pid> {
+        self.running.as_ref().map(|running| Pid::from_child(&running.child))
     }
 
     /// Boots it and waits until it takes jobs.
     pub fn power_on(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "guest {} is running", self.hardware.name);
         let mark = secrets::token()?;
-        launch::write(self.folder.path(), &self.hardware, &mark)?;
-        let mut command =
-            launch::command(self.folder.path(), &self.hardware, &self.disks, self.processor.number);
+        launch::write(&self.path, &self.hardware, &mark)?;
+        let mut command = launch::command(&self.path, &self.hardware, &self.disks, self.processor.number);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -180,7 +198,7 @@ impl Guest {
     pub fn start(&mut self, script: &str) -> Result<()> {
         self.jobs += 1;
         let job = format!("job-{}.sh", self.jobs);
-        std::fs::write(self.folder.path().join(&job), script)?;
+        std::fs::write(self.path.join(&job), script)?;
         let running = self.running()?;
         running.unread.clear();
         running.input.write_all(format!("{job}\n").as_bytes()).context("the guest has ended")
@@ -257,7 +275,7 @@ impl Guest {
     }
 
     fn console(&self) -> PathBuf {
-        self.folder.path().join("console.log")
+        self.path.join("console.log")
     }
 
     fn running(&mut self) -> Result<&mut Running> {

@@ -56,9 +56,11 @@ pub(super) fn write(folder: &Path, hardware: &Hardware, mark: &str) -> Result<()
     let mount = command::find("mount").context("no `mount` on this machine")?;
     std::fs::write(programs.join("mount"), std::fs::read(mount)?)?;
     std::fs::set_permissions(programs.join("mount"), Permissions::from_mode(0o755))?;
-    let visible: Vec<_> = hardware.visible.iter().map(|path| path.to_string_lossy()).collect();
+    let lines =
+        |paths: &[PathBuf]| paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join("\n");
     for (file, text) in [
-        ("visible", visible.join("\n")),
+        ("visible", lines(&hardware.visible)),
+        ("shared", lines(&hardware.shared)),
         ("modules", hardware.modules.join(" ")),
         ("name", hardware.name.clone()),
         ("mark", mark.to_owned()),

@@ -13,5 +13,5 @@ mod suite;
 pub use self::folder::Folder;
 pub use self::guest::{Guest, Hardware, Outcome, Said};
 pub use self::launch::{ensure_possible, missing};
-pub use self::run::{Job, run};
+pub use self::run::{Job, is_hidden, quoted, run};
 pub use self::suite::run as run_suite;

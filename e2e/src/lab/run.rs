@@ -55,7 +55,7 @@ pub(super) fn surroundings() -> Result<Vec<PathBuf>> {
 }
 
 /// True for what a guest has in its own memory instead of the host's.
-pub(super) fn is_hidden(path: &Path) -> bool {
+pub fn is_hidden(path: &Path) -> bool {
     ["/tmp", "/run", "/mnt"].iter().any(|root| path.starts_with(root))
 }
 
@@ -76,7 +76,7 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// As one word of a shell.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

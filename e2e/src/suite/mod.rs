@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 
 use self::bed::{Bed, Skip};
 use crate::cluster::audit::Mark;
-use crate::cluster::{self, Cluster, Lifetime};
+use crate::cluster::{self, Cluster, Lifetime, Size};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
 use crate::{images, install, tools};
@@ -59,7 +59,7 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     let lifetime = if keep { Lifetime::UntilDown } else { Lifetime::WithUs };
-    let cluster = Cluster::up(NAME, 2, archives, tools, lifetime)?;
+    let cluster = Cluster::up(NAME, Size::ordinary(2), archives, tools, lifetime)?;
     println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
     let result = install_with(&cluster, &ours, &[]).and_then(|()| {
         println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());

@@ -53,8 +53,9 @@ test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: o
 	@$(E2E) sanity
 
 .PHONY: test-cluster
-test-cluster: ## The suite on a real Kubernetes with two nodes (root)
+test-cluster: ## The suites on a real Kubernetes with two nodes, on this kernel and on two guests (root)
 	@$(E2E) suite
+	@$(E2E) suite --guests
 
 .PHONY: bench
 bench: root setup ## Measure, and print one table

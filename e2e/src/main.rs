@@ -80,6 +80,9 @@ enum Task {
         filter: String,
         #[command(flatten)]
         build: Build,
+        /// The tests that ask for nodes on kernels of their own.
+        #[arg(long)]
+        guests: bool,
         /// Leave the cluster for a look.
         #[arg(long)]
         keep: bool,
@@ -260,7 +263,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Sanity { over } => sanity::run(over),
         Task::RunSanity { folder } => sanity::run_confined(&folder),
-        Task::Suite { filter, build, keep, on } => match on {
+        Task::Suite { filter, build, guests, keep, on } => match on {
             Some(name) => suite::run_on_running(&name, build.profile(), &filter),
             None if !is_root() => {
                 println!(
@@ -269,7 +272,10 @@ fn run(task: Task) -> Result<()> {
                 println!("0 passed, 0 failed, 0 skipped");
                 Ok(())
             }
-            None => suite::run(build.profile(), &filter, keep),
+            None => {
+                let nodes = if guests { suite::Nodes::Guests } else { suite::Nodes::Ordinary };
+                suite::run(nodes, build.profile(), &filter, keep)
+            }
         },
         Task::Lab(task) => run_lab_task(task),
         Task::Cluster(task) => run_cluster_task(task),

@@ -1,4 +1,4 @@
-//! The tests on a real cluster of two nodes, one after the other, each in a namespace of its own.
+//! The tests on real clusters of two nodes, one after the other, each in a namespace of its own.
 
 mod bad_input;
 pub mod bed;
@@ -6,6 +6,7 @@ mod capacity;
 mod chart;
 mod faults;
 mod growth;
+mod guest_nodes;
 mod persistence;
 mod rights;
 
@@ -20,8 +21,36 @@ use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
 use crate::{images, install, tools};
 
-/// The cluster's name.
-const NAME: &str = "suite";
+/// Which nodes the tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// Two on this machine's kernel.
+    Ordinary,
+    /// Two on kernels of their own, for what asks for device-mapper or a power cut.
+    Guests,
+}
+
+impl Nodes {
+    /// The cluster's name.
+    fn cluster(self) -> &'static str {
+        match self {
+            Self::Ordinary => "suite",
+            Self::Guests => "guests",
+        }
+    }
+
+    /// Those of a running cluster.
+    fn of(cluster: &Cluster) -> Self {
+        if cluster.spec().size.guests > 0 { Self::Guests } else { Self::Ordinary }
+    }
+
+    fn size(self) -> Size {
+        match self {
+            Self::Ordinary => Size::ordinary(2),
+            Self::Guests => Size { ordinary: 0, guests: 2 },
+        }
+    }
+}
 
 /// A test: its name says the behaviour.
 pub struct Test {
@@ -37,7 +66,10 @@ macro_rules! tests {
 }
 use tests;
 
-fn all() -> Vec<Test> {
+fn all(nodes: Nodes) -> Vec<Test> {
+    if nodes == Nodes::Guests {
+        return guest_nodes::tests();
+    }
     let mut all = Vec::new();
     all.extend(persistence::tests());
     all.extend(growth::tests());
@@ -50,8 +82,9 @@ fn all() -> Vec<Test> {
     all
 }
 
-/// Starts a cluster of two nodes, installs Tierce, runs every test whose name contains `filter`, ends the cluster.
-pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
+/// Starts a cluster of two such nodes, installs Tierce, runs every test whose name contains `filter`, ends the cluster.
+pub fn run(nodes: Nodes, profile: Profile, filter: &str, keep: bool) -> Result<()> {
+    let name = nodes.cluster();
     let machine = Machine::look()?;
     let started = Instant::now();
     let tools = tools::ensure(None)?;
@@ -59,7 +92,7 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     let lifetime = if keep { Lifetime::UntilDown } else { Lifetime::WithUs };
-    let cluster = Cluster::up(NAME, Size::ordinary(2), archives, tools, lifetime)?;
+    let cluster = Cluster::up(name, nodes.size(), archives, tools, lifetime)?;
     println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
     let result = install_with(&cluster, &ours, &[]).and_then(|()| {
         println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
@@ -67,13 +100,13 @@ pub fn run(profile: Profile, filter: &str, keep: bool) -> Result<()> {
         run_on(&cluster, &ours, &whole_log, filter)
     });
     if keep {
-        println!("the cluster stays: tierce-e2e cluster exec --name {NAME} -- kubectl get pods -A");
+        println!("the cluster stays: tierce-e2e cluster exec --name {name} -- kubectl get pods -A");
         return result;
     }
     if result.is_err() {
         println!("{}", cluster.diagnosis());
     }
-    cluster::down(NAME)?;
+    cluster::down(name)?;
     result?;
     machine.ensure_as_before()
 }
@@ -93,7 +126,7 @@ fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for test in all().into_iter().filter(|test| test.name.contains(filter)) {
+    for test in all(Nodes::of(cluster)).into_iter().filter(|test| test.name.contains(filter)) {
         let started = Instant::now();
         let result = run_one(cluster, ours, audit, &test);
         let seconds = started.elapsed().as_secs_f64();

@@ -152,6 +152,9 @@ fn show(program: &Program, report: &Report) {
         count(Ending::Skipped),
         report.seconds
     );
+    for figure in report.text.lines().filter(|line| line.starts_with("measured: ")) {
+        println!("         {figure}");
+    }
     if failed > 0 {
         println!("{}", report.text);
     }

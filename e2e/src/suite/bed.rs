@@ -106,14 +106,24 @@ impl Bed<'_> {
 
     /// Asks again and again, for what no single watch tells.
     pub fn until(&self, what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_within(PATIENCE, what, done)
+    }
+
+    /// The same, for what takes longer than anything should.
+    pub fn until_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        done: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + patience;
         loop {
             match done() {
                 Ok(true) => return Ok(()),
                 last if Instant::now() > deadline => {
                     return last
                         .and(Ok(()))
-                        .and_then(|()| bail!("waited {} s for {what}", PATIENCE.as_secs()));
+                        .and_then(|()| bail!("waited {} s for {what}", patience.as_secs()));
                 }
                 _ => std::thread::sleep(Duration::from_millis(200)),
             }

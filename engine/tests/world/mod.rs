@@ -93,9 +93,7 @@ impl World {
             return None;
         }
         private_mounts();
-        let spy = Arc::new(Spy::default());
-        let runner: Arc<dyn Runner> = spy.clone();
-        let host = move |_: &Path| -> Arc<dyn Host> { Arc::new(LinuxHost::with_runner(Arc::clone(&runner))) };
+        let (spy, host) = real_host();
         let mut world = Self::with(host);
         (world.real, world.spy) = (true, spy);
         Some(world)
@@ -109,6 +107,14 @@ impl World {
             return None;
         }
         Self::real()
+    }
+
+    /// The real host, over what another world left in a folder.
+    pub fn real_over(folder: &Path) -> Self {
+        let (spy, host) = real_host();
+        let mut world = Self::over(folder, host);
+        (world.real, world.spy) = (true, spy);
+        world
     }
 
     /// The simulated host.
@@ -434,6 +440,13 @@ fn simulation() -> (impl Fn(&Path) -> Arc<dyn Host> + 'static, Simulated) {
     (host, simulated)
 }
 
+/// Makes real hosts whose programs are counted.
+fn real_host() -> (Arc<Spy>, impl Fn(&Path) -> Arc<dyn Host> + 'static) {
+    let spy = Arc::new(Spy::default());
+    let runner: Arc<dyn Runner> = spy.clone();
+    (spy, move |_: &Path| Arc::new(LinuxHost::with_runner(Arc::clone(&runner))))
+}
+
 /// The simulated host whose state is in that folder.
 pub fn sim_host(folder: &Path) -> SimHost {
     SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 100 << 30 }).unwrap()
@@ -471,7 +484,7 @@ pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
 }
 
 /// Gives this thread (and those it starts) mounts of its own, so that a test that dies leaves none.
-fn private_mounts() {
+pub fn private_mounts() {
     unshare_mounts();
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
 }

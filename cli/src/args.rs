@@ -58,9 +58,15 @@ pub enum Command {
     /// Volumes
     #[command(subcommand, visible_alias = "volumes")]
     Volume(VolumeCommand),
+    /// The volumes of a Compose file
+    #[command(subcommand)]
+    Stack(StackCommand),
     /// The space that volumes take
     #[command(subcommand)]
     System(SystemCommand),
+    /// Serve Docker and Podman as their volume plugin
+    #[command(after_help = "Example:\n  tierce --host serve --socket /run/docker/plugins/tierce.sock")]
+    Serve(Serve),
 }
 
 /// What can be done with volumes.
@@ -87,6 +93,32 @@ pub enum VolumeCommand {
     /// Set and remove labels
     #[command(after_help = "Example:\n  tierce --host volume label mydata team=blue old-")]
     Label(Label),
+    /// Make a volume with a size larger
+    #[command(after_help = "Example:\n  tierce --host volume resize mydata 20Gi")]
+    Resize(Resize),
+    /// Mount volumes with a size at their places, as after a reboot
+    #[command(after_help = "Example:\n  tierce --host volume mount --all")]
+    Mount(Mount),
+    /// Make a volume with the content of another
+    #[command(after_help = "Example:\n  tierce --host volume clone mydata mydata-test")]
+    Clone(CloneVolume),
+    /// Copy files between volumes and local paths
+    #[command(
+        after_help = "Examples:\n  tierce --host volume cp ./site mydata:/www\n  tierce --host volume cp mydata: backup:"
+    )]
+    Cp(Copy),
+    /// Write a volume to standard output, as a tar archive compressed with Zstandard
+    #[command(after_help = "Example:\n  tierce --host volume export mydata > mydata.tar.zst")]
+    Export(OneName),
+    /// Make a volume from such an archive, or from a plain tar archive
+    #[command(after_help = "Example:\n  tierce --host volume import restored < mydata.tar.zst")]
+    Import(Import),
+    /// Snapshots of a volume
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Give a volume the content of its snapshot back; what it has now is kept as a further snapshot
+    #[command(after_help = "Example:\n  tierce --host volume restore mydata before-upgrade")]
+    Restore(OneSnapshot),
     /// Say that something uses a volume, and show it at a path
     #[command(after_help = "Example:\n  tierce --host volume attach mydata --to myvm --pid 4711")]
     Attach(Attach),
@@ -104,6 +136,12 @@ pub struct Create {
     /// The stack it belongs to: its full name is then `<stack>_<name>`
     #[arg(long, allow_hyphen_values = true)]
     pub stack: Option<String>,
+    /// Bytes it may hold at most, as 10Gi: it gets a filesystem of its own (needs root). Default: no limit, a plain folder
+    #[arg(long, allow_hyphen_values = true)]
+    pub size: Option<String>,
+    /// Its filesystem: ext4, xfs or btrfs
+    #[arg(long, requires = "size", default_value = "ext4")]
+    pub filesystem: String,
     /// A label; may be given again
     #[arg(long = "label", short, value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -124,7 +162,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct Names {
     /// Full names
-    #[arg(required = true, allow_hyphen_values = true)]
+    #[arg(required = true)]
     pub names: Vec<String>,
 }
 
@@ -132,7 +170,7 @@ pub struct Names {
 #[derive(Debug, Args)]
 pub struct Remove {
     /// Full names
-    #[arg(required = true, allow_hyphen_values = true)]
+    #[arg(required = true)]
     pub names: Vec<String>,
     /// Detach it from what uses it first
     #[arg(long, short)]
@@ -159,6 +197,100 @@ pub struct Label {
     /// KEY=VALUE sets a label, KEY- removes it
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     pub changes: Vec<String>,
+}
+
+/// `volume resize`.
+#[derive(Debug, Args)]
+pub struct Resize {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Bytes it may hold at most, as 20Gi
+    #[arg(allow_hyphen_values = true)]
+    pub size: String,
+}
+
+/// `volume mount`.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Full names
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `volume clone`.
+#[derive(Debug, Args)]
+pub struct CloneVolume {
+    /// Full name of the one that is there
+    #[arg(allow_hyphen_values = true)]
+    pub from: String,
+    /// Name of the new one
+    #[arg(allow_hyphen_values = true)]
+    pub to: String,
+    /// Stack of the new one
+    #[arg(long, allow_hyphen_values = true)]
+    pub stack: Option<String>,
+}
+
+/// `volume cp`.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// VOLUME:PATH or a local path; one that ends in /. stands for what is in it
+    #[arg(value_name = "SRC")]
+    pub from: String,
+    /// VOLUME:PATH or a local path
+    #[arg(value_name = "DST")]
+    pub to: String,
+}
+
+/// The name of one volume.
+#[derive(Debug, Args)]
+pub struct OneName {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+}
+
+/// `volume import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// What the new volume shall be
+    #[command(flatten)]
+    pub new: Create,
+    /// The archive. Default: standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// What can be done with snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Take a snapshot
+    #[command(after_help = "Example:\n  tierce --host volume snapshot create mydata before-upgrade")]
+    Create(OneSnapshot),
+    /// List a volume's snapshots
+    #[command(visible_alias = "ls", after_help = "Example:\n  tierce --host volume snapshot list mydata")]
+    List(OneName),
+    /// Remove a snapshot
+    #[command(
+        visible_alias = "remove",
+        after_help = "Example:\n  tierce --host volume snapshot rm mydata before-upgrade"
+    )]
+    Rm(OneSnapshot),
+}
+
+/// A snapshot of a volume.
+#[derive(Debug, Args)]
+pub struct OneSnapshot {
+    /// Full name of the volume
+    #[arg(value_name = "VOLUME", allow_hyphen_values = true)]
+    pub name: String,
+    /// Name of the snapshot
+    #[arg(allow_hyphen_values = true)]
+    pub snapshot: String,
 }
 
 /// `volume attach`.
@@ -219,4 +351,62 @@ pub struct SystemPrune {
     /// Don't ask
     #[arg(long, short)]
     pub force: bool,
+}
+
+/// What can be done with the volumes of a Compose file.
+#[derive(Debug, Subcommand)]
+pub enum StackCommand {
+    /// Say what each service gets
+    #[command(after_help = "Example:\n  tierce --host stack plan -f compose.yaml")]
+    Plan(StackFile),
+    /// Make the named volumes, each with the full name `<stack>_<name>`
+    #[command(after_help = "Example:\n  tierce --host stack create -f compose.yaml --name shop")]
+    Create(StackFile),
+    /// Remove the stack; its volumes are kept unless --volumes is given
+    #[command(after_help = "Example:\n  tierce --host stack rm -f compose.yaml --name shop --volumes")]
+    Rm(StackRemove),
+    /// Print the Kubernetes Volume objects for the same file
+    #[command(after_help = "Example:\n  tierce --host stack manifests -f compose.yaml | kubectl apply -f -")]
+    Manifests(StackManifests),
+}
+
+/// A Compose file.
+#[derive(Debug, Args)]
+pub struct StackFile {
+    /// The Compose file
+    #[arg(long, short, default_value = "compose.yaml")]
+    pub file: PathBuf,
+    /// Name of the stack. Default: what the file says, else its folder's name
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `stack rm`.
+#[derive(Debug, Args)]
+pub struct StackRemove {
+    /// Which
+    #[command(flatten)]
+    pub file: StackFile,
+    /// Remove the volumes with their data too
+    #[arg(long)]
+    pub volumes: bool,
+}
+
+/// `stack manifests`.
+#[derive(Debug, Args)]
+pub struct StackManifests {
+    /// Which
+    #[command(flatten)]
+    pub file: StackFile,
+    /// Tier of volumes whose driver options name none
+    #[arg(long, default_value = "standard-ssd")]
+    pub tier: String,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The unix socket. One that systemd hands over is taken instead
+    #[arg(long, value_name = "PATH", default_value = "/run/docker/plugins/tierce.sock")]
+    pub socket: PathBuf,
 }

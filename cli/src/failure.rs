@@ -80,7 +80,8 @@ pub(crate) fn tell(error: &dyn std::error::Error, verbose: bool) {
 impl host::Error {
     /// Whether the arguments are wrong whatever the state of the host.
     pub(crate) fn is_usage(&self) -> bool {
-        matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
-            && self.source().is_none()
+        matches!(self, Self::Compose(_))
+            || matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
+                && self.source().is_none()
     }
 }

@@ -7,7 +7,6 @@ mod config;
 mod failure;
 pub mod host;
 mod output;
-#[allow(dead_code, reason = "limits come with volumes that have one")]
 mod sizes;
 mod terminal;
 
@@ -15,7 +14,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 
-use args::{Cli, Command};
+use args::Cli;
 use config::{Config, Mode};
 use failure::Failure;
 
@@ -36,11 +35,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let config = Config::load(&cli.global)?;
     match config.mode {
         Mode::Host => host::run(cli.command, &config, cli.global.output),
-        Mode::Cluster => Err(match cli.command {
-            Command::Volume(_) | Command::System(_) => Failure::usage(
-                "the verbs on a cluster are not there yet: use kubectl, or `tierce --host` for volumes of this host",
-            ),
-        }),
+        Mode::Cluster => Err(Failure::usage(
+            "the verbs on a cluster are not there yet: use kubectl, or add --host for volumes of this host",
+        )),
     }
 }
 

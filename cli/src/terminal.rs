@@ -1,6 +1,11 @@
 //! Talking with a person.
 
-use std::io::{self, BufRead, Write};
+use std::{
+    cell::Cell,
+    io::{self, BufRead, IsTerminal, Write},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Asks a question on standard output; only `y` and `yes` are a yes.
 pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
@@ -10,4 +15,45 @@ pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// How far something came, on standard error and only where that is a terminal.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    done: Cell<u64>,
+}
+
+impl Progress {
+    /// `what` was done with that many bytes, at the end.
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix} {decimal_bytes}/{decimal_total_bytes} [{bar:30}] {percent}% {eta}",
+        ) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(what);
+        bar.tick();
+        Self { bar, done: Cell::new(0) }
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        self.done.set(self.done.get().saturating_add(bytes));
+        self.bar.inc(bytes);
+    }
+
+    pub(crate) fn done(&self) -> u64 {
+        self.done.get()
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -2,45 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
+mod crashes;
 mod world;
 
-use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt};
+use std::fs;
 
+use crashes::{killed_everywhere, nothing_half_made};
 use world::World;
-
-/// Kills `command` at each of its fail points, in a world prepared anew by `prepare`, runs it again and looks at the world.
-fn killed_everywhere(prepare: &dyn Fn(&World), command: &[&str], healed: &dyn Fn(&World)) -> usize {
-    let points = {
-        let world = World::new();
-        prepare(&world);
-        let trace = world.path("trace");
-        let output = world.host(command).env("TIERCE_FAIL_TRACE", &trace).output().unwrap();
-        assert!(output.status.success(), "{command:?}: {output:?}");
-        healed(&world);
-        fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>()
-    };
-    assert!(!points.is_empty(), "{command:?} has no fail point");
-    for point in &points {
-        let world = World::new();
-        prepare(&world);
-        let output = world.host(command).env("TIERCE_FAIL_AT", point).output().unwrap();
-        assert_eq!(output.status.signal(), Some(9), "{command:?} at {point:?}: {output:?}");
-        let again = world.tierce(command);
-        let removed_already = String::from_utf8_lossy(&again.stderr).contains("not found");
-        assert!(again.status.success() || removed_already, "{command:?} again after {point:?}: {again:?}");
-        world.ok(&["system", "prune"]);
-        healed(&world);
-    }
-    points.len()
-}
-
-fn nothing_half_made(world: &World) {
-    for file in world.files() {
-        let last = file.rsplit('/').next().unwrap();
-        let odd = last.starts_with('.') || last.contains(".tmp") || file.starts_with("state/locks/");
-        assert!(!odd, "{file} is left: {:?}", world.files());
-    }
-}
 
 #[test]
 fn a_killed_create_is_made_by_the_next() {
@@ -79,5 +47,33 @@ fn a_killed_attach_and_detach_are_completed() {
     };
     killed_everywhere(&attach, &["volume", "detach", "a", "--from", "vm"], &|world| {
         assert!(world.ok(&["volume", "inspect", "a"]).contains("\"InUseBy\": []"));
+    });
+}
+
+#[test]
+fn a_killed_clone_snapshot_or_restore_leaves_whole_things_only() {
+    let prepare = |world: &World| {
+        world.ok(&["volume", "create", "a"]);
+        fs::write(world.volume("a").join("file"), "old").unwrap();
+        world.ok(&["volume", "snapshot", "create", "a", "s"]);
+        fs::write(world.volume("a").join("file"), "new").unwrap();
+    };
+    killed_everywhere(&prepare, &["volume", "restore", "a", "s"], &|world| {
+        assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "old");
+        let safety = world.ok(&["volume", "snapshot", "list", "a", "-o", "name"]);
+        assert!(safety.lines().any(|name| name.starts_with("before-s-")), "{safety}");
+        nothing_half_made(world);
+    });
+    killed_everywhere(&prepare, &["volume", "clone", "a", "b"], &|world| {
+        assert_eq!(fs::read_to_string(world.volume("b").join("file")).unwrap(), "new");
+        nothing_half_made(world);
+    });
+    killed_everywhere(&prepare, &["volume", "snapshot", "create", "a", "t"], &|world| {
+        assert_eq!(world.ok(&["volume", "snapshot", "list", "a", "-o", "name"]), "s\nt\n");
+        nothing_half_made(world);
+    });
+    killed_everywhere(&prepare, &["volume", "snapshot", "rm", "a", "s"], &|world| {
+        assert_eq!(world.ok(&["volume", "snapshot", "list", "a", "-o", "name"]), "");
+        nothing_half_made(world);
     });
 }

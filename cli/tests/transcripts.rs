@@ -1,49 +1,11 @@
-//! Sessions as a person sees them, byte for byte: each file of `transcripts/` is run against the real binary in a world of its own.
-//!
-//! A line `$ COMMAND` is run by a shell; what follows is what it must print. `# exit N` at its end is the exit status, else 0. A line
-//! `$ COMMAND` whose result starts with `...` may print anything.
+//! Sessions of plain volumes, which need no root.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
+mod sessions;
 mod world;
 
-use world::World;
-
-struct Step {
-    line: usize,
-    command: String,
-    status: i32,
-    expected: String,
-}
-
-fn steps(text: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for (line, content) in text.lines().enumerate() {
-        if let Some(command) = content.strip_prefix("$ ") {
-            let (command, status) = match command.rsplit_once("# exit ") {
-                Some((command, status)) => (command.trim_end(), status.trim().parse().unwrap()),
-                None => (command, 0),
-            };
-            steps.push(Step { line: line + 1, command: command.to_owned(), status, expected: String::new() });
-        } else if let Some(step) = steps.last_mut() {
-            step.expected.push_str(content);
-            step.expected.push('\n');
-        }
-    }
-    steps
-}
-
-fn check(name: &str, text: &str) {
-    let world = World::new();
-    for step in steps(text) {
-        let (printed, status) = world.shell(&format!("{}\n", step.command));
-        let at = format!("{name}:{}: {}", step.line, step.command);
-        if !step.expected.starts_with("...") {
-            assert_eq!(printed.trim_end_matches('\n'), step.expected.trim_end_matches('\n'), "{at}");
-        }
-        assert_eq!(status, step.status, "{at}: {printed}");
-    }
-}
+use sessions::check;
 
 #[test]
 fn volumes_are_made_listed_and_removed() {
@@ -58,4 +20,14 @@ fn a_directory_that_was_unpacked_by_hand_is_a_volume() {
 #[test]
 fn bad_names_and_arguments_get_one_line() {
     check("bad-input.txt", include_str!("transcripts/bad-input.txt"));
+}
+
+#[test]
+fn copies_keep_everything_and_snapshots_come_back() {
+    check("copies.txt", include_str!("transcripts/copies.txt"));
+}
+
+#[test]
+fn a_compose_file_is_planned_made_and_removed() {
+    check("stack.txt", include_str!("transcripts/stack.txt"));
 }

@@ -18,6 +18,18 @@ pub(super) struct Attachment {
     pub(super) path: Option<PathBuf>,
     #[serde(default)]
     pub(super) read_only: bool,
+    /// How often it was asked for, where a holder may ask again: it ends when it was given back as often.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub(super) count: u32,
+}
+
+pub(super) const fn once() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_once(count: &u32) -> bool {
+    *count == 1
 }
 
 /// What ends a use.
@@ -28,6 +40,13 @@ pub(super) enum Holder {
     Boot {
         /// The kernel's id of the boot.
         boot: String,
+    },
+    /// The end of a container, which whoever runs it tells us; or the end of this boot.
+    Container {
+        /// The kernel's id of the boot.
+        boot: String,
+        /// The container's id.
+        id: String,
     },
     /// The end of a process.
     Process {
@@ -46,6 +65,11 @@ impl Holder {
         Ok(Self::Boot { boot: boot_id()? })
     }
 
+    /// A container of this boot.
+    pub(super) fn container(id: &str) -> Result<Self, Error> {
+        Ok(Self::Container { boot: boot_id()?, id: id.to_owned() })
+    }
+
     /// A process that runs now.
     pub(super) fn process(pid: u32) -> Result<Self, Error> {
         let started = started(pid).ok_or_else(|| {
@@ -57,7 +81,7 @@ impl Holder {
     /// Whether it still holds.
     pub(super) fn is_alive(&self) -> Result<bool, Error> {
         Ok(match self {
-            Self::Boot { boot } => *boot == boot_id()?,
+            Self::Boot { boot } | Self::Container { boot, .. } => *boot == boot_id()?,
             Self::Process { boot, pid, started: then } => *boot == boot_id()? && started(*pid) == Some(*then),
         })
     }
@@ -93,7 +117,7 @@ mod tests {
         assert!(holder.is_alive().unwrap());
         let reused = match holder.clone() {
             Holder::Process { boot, pid, started } => Holder::Process { boot, pid, started: started + 1 },
-            Holder::Boot { .. } => unreachable!(),
+            _ => unreachable!(),
         };
         assert!(!reused.is_alive().unwrap());
         child.kill().unwrap();

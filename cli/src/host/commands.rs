@@ -1,22 +1,24 @@
 //! The commands on one host: arguments in, results out.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use super::{
     Error,
     census::Census,
+    error::Context,
+    images::Shape,
     labels::{self, Filter},
     layout::Root,
     names::Name,
-    space,
+    serve, space, stack,
     users::{self, Users},
-    view::{DRIVER, View},
-    volumes::{Volume, Volumes},
+    view::{DRIVER, SnapshotView, View},
+    volumes::{NewVolume, Volume, Volumes},
 };
 use crate::{
     args::{
-        Attach, Command, Create, Detach, Label, List, Names, Output, Prune, Remove, SystemCommand,
-        VolumeCommand,
+        Attach, Command, Create, Detach, Import, Label, List, Mount, Names, Output, Prune, Remove, Resize,
+        SnapshotCommand, SystemCommand, VolumeCommand,
     },
     config::Config,
     failure::{self, Failure},
@@ -34,9 +36,27 @@ pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Fail
             VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
             VolumeCommand::Prune(arguments) => prune(&volumes, &arguments),
             VolumeCommand::Label(arguments) => label(&volumes, &arguments),
+            VolumeCommand::Resize(arguments) => resize(&volumes, &arguments),
+            VolumeCommand::Mount(arguments) => mount(&volumes, &arguments),
+            VolumeCommand::Clone(arguments) => {
+                let to = Name::new(arguments.stack.as_deref(), &arguments.to)?;
+                volumes.clone_volume(&arguments.from, &to)?;
+                Ok(output::lines([to.full()])?)
+            }
+            VolumeCommand::Cp(arguments) => Ok(volumes.transfer(&arguments.from, &arguments.to)?),
+            VolumeCommand::Export(arguments) => Ok(volumes.export(&arguments.name)?),
+            VolumeCommand::Import(arguments) => import(&volumes, &arguments),
+            VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
+            VolumeCommand::Restore(arguments) => {
+                let safety = volumes.restore(&arguments.name, &arguments.snapshot)?;
+                eprintln!("What volume '{}' had before is kept as its snapshot {safety}", arguments.name);
+                Ok(output::lines([&arguments.name])?)
+            }
             VolumeCommand::Attach(arguments) => attach(&volumes, arguments),
             VolumeCommand::Detach(arguments) => detach(&volumes, &arguments),
         },
+        Command::Stack(command) => stack::run(&volumes, command),
+        Command::Serve(arguments) => Ok(serve::run(&config.root, &arguments.socket)?),
         Command::System(command) => match command {
             SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
@@ -51,9 +71,82 @@ pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Fail
 }
 
 fn create(volumes: &Volumes, arguments: &Create) -> Result<(), Failure> {
-    let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
-    volumes.create(&name, labels::parse(&arguments.labels)?)?;
+    let (name, new) = new_volume(arguments)?;
+    volumes.create(&name, &new)?;
     Ok(output::lines([name.full()])?)
+}
+
+fn new_volume(arguments: &Create) -> Result<(Name, NewVolume), Error> {
+    let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
+    let labels = labels::parse(&arguments.labels)?;
+    let shape = match &arguments.size {
+        Some(text) => Some(Shape { size_bytes: size(text)?, filesystem: arguments.filesystem.parse()? }),
+        None => None,
+    };
+    Ok((name, NewVolume { labels, shape }))
+}
+
+fn size(text: &str) -> Result<u64, Error> {
+    sizes::parse(text).ok_or_else(|| Error::InvalidSize(text.escape_debug().take(40).collect()))
+}
+
+fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
+    let (name, new) = new_volume(&arguments.new)?;
+    match &arguments.file {
+        Some(path) => {
+            let file = File::open(path).doing(|| format!("open {}", path.display()))?;
+            volumes.import(&name, &new, file)?;
+        }
+        None => volumes.import(&name, &new, std::io::stdin().lock())?,
+    }
+    Ok(output::lines([name.full()])?)
+}
+
+fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Result<(), Failure> {
+    match command {
+        SnapshotCommand::Create(arguments) => {
+            volumes.snapshot(&arguments.name, &arguments.snapshot)?;
+            Ok(output::lines([&arguments.snapshot])?)
+        }
+        SnapshotCommand::Rm(arguments) => {
+            volumes.remove_snapshot(&arguments.name, &arguments.snapshot)?;
+            Ok(output::lines([&arguments.snapshot])?)
+        }
+        SnapshotCommand::List(arguments) => {
+            let found = volumes.snapshots(&arguments.name)?;
+            let views: Vec<_> =
+                found.iter().map(|snapshot| SnapshotView::of(&arguments.name, snapshot)).collect();
+            match output {
+                Output::Json => output::json(&views)?,
+                Output::Yaml => output::yaml(&views)?,
+                Output::Name => output::lines(views.iter().map(|view| &view.name))?,
+                Output::Table | Output::Wide => {
+                    let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+                    let mut rows = vec![row(["SNAPSHOT", "TAKEN", "SIZE"])];
+                    rows.extend(
+                        views.iter().map(|view| row([&view.name, &view.taken_at, &sizes::used(view.size)])),
+                    );
+                    output::columns(&rows)?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn resize(volumes: &Volumes, arguments: &Resize) -> Result<(), Failure> {
+    volumes.resize(&arguments.name, size(&arguments.size)?)?;
+    Ok(output::lines([&arguments.name])?)
+}
+
+fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
+    let names = if arguments.all {
+        let (all, _) = volumes.list()?;
+        all.into_iter().filter(|volume| volume.image.is_some()).map(|volume| volume.name.full()).collect()
+    } else {
+        arguments.names.clone()
+    };
+    each(&names, |name| volumes.mount_named(name).map(drop))
 }
 
 fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
@@ -73,7 +166,7 @@ fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failu
         Output::Yaml => output::yaml(&views)?,
         _ => {
             let mut rows = vec![
-                vec!["DRIVER", "VOLUME NAME", "SIZE", "CREATED", "IN USE BY", "MOUNTPOINT"]
+                vec!["DRIVER", "VOLUME NAME", "SIZE", "LIMIT", "CREATED", "IN USE BY", "MOUNTPOINT"]
                     .into_iter()
                     .map(str::to_owned)
                     .collect(),
@@ -99,11 +192,8 @@ fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failu
 fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volume>, Failure> {
     let filter = Filter::parse(filters)?;
     let (mut all, odd) = volumes.list()?;
-    for path in odd {
-        eprintln!(
-            "Warning: {} is no volume: it is no folder, or its name has other characters than letters, digits, '_', '.' and '-'",
-            path.display()
-        );
+    for odd in odd {
+        eprintln!("Warning: {odd}");
     }
     let none = std::collections::BTreeMap::new();
     all.retain(|volume| filter.accepts(volume.record.as_ref().map_or(&none, |record| &record.labels)));
@@ -137,14 +227,19 @@ fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), F
 }
 
 fn remove(volumes: &Volumes, arguments: &Remove) -> Result<(), Failure> {
-    // One name keeps its own error and status; of several each is tried.
-    if let [name] = arguments.names.as_slice() {
-        volumes.remove(name, arguments.force)?;
+    each(&arguments.names, |name| volumes.remove(name, arguments.force))
+}
+
+/// Does something with each name and prints the name; one that fails does not stop the others.
+fn each(names: &[String], act: impl Fn(&str) -> Result<(), Error>) -> Result<(), Failure> {
+    // One name keeps its own error and status.
+    if let [name] = names {
+        act(name)?;
         return Ok(output::lines([name])?);
     }
     let mut failed = false;
-    for name in &arguments.names {
-        match volumes.remove(name, arguments.force) {
+    for name in names {
+        match act(name) {
             Ok(()) => output::lines([name])?,
             Err(error) => {
                 failed = true;

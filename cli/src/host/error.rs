@@ -17,9 +17,36 @@ pub enum Error {
     /// Another argument makes no sense; the text says which and what to do.
     #[error("{0}")]
     InvalidArgument(String),
+    /// The volume is not of the kind for that; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
     /// No volume has that name.
     #[error("Volume '{0}' not found")]
     NotFound(String),
+    /// The volume has no such snapshot.
+    #[error(
+        "Volume '{name}' has no snapshot '{snapshot}': tierce --host volume snapshot list {name} shows those it has"
+    )]
+    SnapshotNotFound {
+        /// The full name.
+        name: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The name is taken.
+    #[error("{what} exists already: choose another name or remove it first")]
+    Exists {
+        /// What it is.
+        what: String,
+    },
+    /// The disk is full in the middle; nothing half-made was left.
+    #[error("can't {doing}: the disk is full, {missing} are missing")]
+    DiskFull {
+        /// What was tried.
+        doing: String,
+        /// Bytes that were still to come.
+        missing: String,
+    },
     /// Two folders have one full name.
     #[error("Volume '{name}' is there twice, as {} and {}: rename one of these folders", first.display(), second.display())]
     Ambiguous {
@@ -68,6 +95,21 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// The disk has no room for that.
+    #[error(
+        "Volume '{name}' has no room: {asked} asked for, at most {largest} would fit; remove something (tierce --host system df) or ask for less"
+    )]
+    NoRoom {
+        /// The full name.
+        name: String,
+        /// The size.
+        asked: String,
+        /// The largest size that would be accepted.
+        largest: String,
+    },
+    /// A Compose file can't be carried out.
+    #[error(transparent)]
+    Compose(#[from] super::compose::ComposeError),
     /// The engine refused something.
     #[error(transparent)]
     Engine(#[from] tierce_engine::Error),

@@ -34,7 +34,7 @@ impl Users {
             }
         }
         // Mounts are told by their real paths.
-        let path = volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?;
+        let path = volume.real_path()?;
         let known: Vec<PathBuf> =
             users.attachments.iter().filter_map(|attachment| attachment.path.clone()).collect();
         users.others = census.mounts_of(&path, &known);
@@ -84,11 +84,9 @@ impl Volumes {
         record.attachments.push(attachment.clone());
         record.save(&self.root, &volume.name)?;
         fail::point("attach: noted");
+        self.mount(&volume)?;
         if let Some(path) = &attachment.path
-            && !census.shows(
-                &volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?,
-                path,
-            )
+            && !census.shows(&volume.real_path()?, path)
         {
             let shown = folder::show(&volume.path, path, attachment.read_only);
             if shown.is_err() {
@@ -113,14 +111,51 @@ impl Volumes {
         record.save(&self.root, &volume.name)
     }
 
+    /// Notes that a container uses a volume, once more if it does already. Returns where the data is.
+    pub(super) fn mount_for_container(&self, full: &str, id: &str) -> Result<PathBuf, Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
+        let holder = Holder::container(id)?;
+        if let Some(known) = record.attachments.iter_mut().find(|attachment| attachment.holder == holder) {
+            known.count = known.count.saturating_add(1);
+        } else {
+            let short: String = id.chars().take(12).collect();
+            let consumer = format!("container {short}");
+            record.attachments.push(Attachment { consumer, holder, path: None, read_only: false, count: 1 });
+        }
+        record.save(&self.root, &volume.name)?;
+        fail::point("container: noted");
+        self.mount(&volume)?;
+        Ok(volume.path)
+    }
+
+    /// Undoes one of them; one that is undone already stays so.
+    pub(super) fn unmount_for_container(&self, full: &str, id: &str) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
+        let holder = Holder::container(id)?;
+        for attachment in record.attachments.iter_mut().filter(|attachment| attachment.holder == holder) {
+            attachment.count = attachment.count.saturating_sub(1);
+        }
+        record.attachments.retain(|attachment| attachment.count > 0);
+        record.save(&self.root, &volume.name)
+    }
+
     /// The record as it shall be written next: what dead holders left mounted is taken away.
     fn record_without_the_dead(volume: &Volume, census: &Census) -> Result<Record, Error> {
         let mut record = Self::record(volume)?;
+        let real = volume.real_path().ok();
         let mut living = Vec::new();
         for attachment in std::mem::take(&mut record.attachments) {
             if attachment.holder.is_alive()? {
                 living.push(attachment);
-            } else if attachment.path.as_ref().is_some_and(|path| census.shows(&volume.path, path)) {
+            } else if attachment
+                .path
+                .as_ref()
+                .is_some_and(|path| real.as_ref().is_some_and(|real| census.shows(real, path)))
+            {
                 hide(volume, &attachment)?;
             }
         }
@@ -132,7 +167,7 @@ impl Volumes {
 /// Takes away what an attachment shows; a mount there that is not ours stays.
 pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error> {
     let Some(path) = &attachment.path else { return Ok(()) };
-    let folder = volume.path.canonicalize().doing(|| format!("resolve {}", volume.path.display()))?;
+    let folder = volume.real_path()?;
     if !Census::take()?.shows(&folder, path) || folder::hide(path)? {
         return Ok(());
     }
@@ -165,5 +200,5 @@ pub(super) fn attachment(
         None => None,
         Some(path) => Some(path.canonicalize().doing(|| format!("find the folder {}", path.display()))?),
     };
-    Ok(Attachment { consumer: consumer.to_owned(), holder, path, read_only })
+    Ok(Attachment { consumer: consumer.to_owned(), holder, path, read_only, count: 1 })
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     Error,
     census::Census,
+    copies::Snapshot,
     users::Users,
     volumes::{Volume, Volumes},
 };
@@ -24,6 +25,11 @@ pub(super) struct View {
     pub(super) scope: &'static str,
     /// Bytes used.
     pub(super) size: u64,
+    /// Bytes it may use; missing: as many as the disk has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) filesystem: Option<&'static str>,
     pub(super) created_at: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) in_use_by: Vec<String>,
@@ -44,9 +50,33 @@ impl View {
             mountpoint: volume.path.display().to_string(),
             scope: DRIVER,
             size,
+            limit: volume.image.as_ref().map(|image| image.size_bytes),
+            filesystem: volume.filesystem().map(tierce_engine::Filesystem::name),
             created_at: volume.created_at()?.to_string(),
             labels: volume.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default(),
             in_use_by: Users::of(volume, census)?.names(),
         })
+    }
+}
+
+/// A snapshot as results show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SnapshotView {
+    pub(super) name: String,
+    pub(super) volume: String,
+    pub(super) taken_at: String,
+    /// Bytes it takes, shared ones counted in full.
+    pub(super) size: u64,
+}
+
+impl SnapshotView {
+    pub(super) fn of(volume: &str, snapshot: &Snapshot) -> Self {
+        Self {
+            name: snapshot.name.clone(),
+            volume: volume.to_owned(),
+            taken_at: snapshot.taken_at.to_string(),
+            size: snapshot.bytes,
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Making, finding, changing and removing volumes. Each operation states what a crash after each of its steps leaves.
 
-use std::{collections::BTreeMap, ffi::CString, os::fd::OwnedFd, path::PathBuf};
+use std::{cell::OnceCell, collections::BTreeMap, ffi::CString, os::fd::OwnedFd, path::PathBuf};
 
 use jiff::Timestamp;
 use rustix::{
     fs::{self, Mode, RenameFlags},
     io::Errno,
 };
+use tierce_engine::{Filesystem, VolumeInfo, VolumeMode};
 use uuid::Uuid;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     census::Census,
     error::Context,
     fail,
+    images::{Images, Shape},
     layout::{self, Root},
     locks::Lock,
     names::{Name, STANDALONE},
@@ -21,14 +23,16 @@ use super::{
     removal, size,
     users::{self, Users},
 };
+use crate::sizes;
 
 /// What removed data is called until it is gone, in the folder of its stack: no volume's name begins with a dot.
 const TRASH: &str = ".trash-";
 
 /// The volumes below one root.
-#[derive(Debug)]
 pub(super) struct Volumes {
     pub(super) root: Root,
+    /// Opened by the first who needs them.
+    images: OnceCell<Images>,
 }
 
 /// A volume as it is now.
@@ -37,9 +41,35 @@ pub(super) struct Volume {
     pub(super) name: Name,
     pub(super) path: PathBuf,
     pub(super) record: Option<Record>,
+    /// The image of a volume with a size.
+    pub(super) image: Option<VolumeInfo>,
+}
+
+/// What a new volume shall be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct NewVolume {
+    pub(super) labels: BTreeMap<String, String>,
+    /// `None`: a plain folder without a limit.
+    pub(super) shape: Option<Shape>,
 }
 
 impl Volume {
+    /// Its place as the kernel's tables write it.
+    pub(super) fn real_path(&self) -> Result<PathBuf, Error> {
+        match self.path.canonicalize() {
+            // An image whose place is gone shows when it is mounted next.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(self.path.clone()),
+            other => other.doing(|| format!("resolve {}", self.path.display())),
+        }
+    }
+
+    pub(super) fn filesystem(&self) -> Option<Filesystem> {
+        match self.image.as_ref()?.mode {
+            VolumeMode::Filesystem(filesystem) => Some(filesystem),
+            VolumeMode::Block => None,
+        }
+    }
+
     /// When it was made; of a folder that somebody put there: when it was last changed.
     pub(super) fn created_at(&self) -> Result<Timestamp, Error> {
         if let Some(record) = &self.record {
@@ -53,13 +83,53 @@ impl Volume {
 
 impl Volumes {
     pub(super) fn new(root: Root) -> Self {
-        Self { root }
+        Self { root, images: OnceCell::new() }
     }
 
-    /// All volumes by full name, and paths among them that can't be one.
-    pub(super) fn list(&self) -> Result<(Vec<Volume>, Vec<PathBuf>), Error> {
+    /// The images below the root; `None`: no volume has a size.
+    pub(super) fn images(&self) -> Result<Option<&Images>, Error> {
+        if self.images.get().is_none()
+            && let Some(images) = Images::open(&self.root)?
+        {
+            return Ok(Some(self.images.get_or_init(|| images)));
+        }
+        Ok(self.images.get())
+    }
+
+    /// The images below the root, which are made possible where they are not yet. Needs root.
+    fn make_images(&self) -> Result<&Images, Error> {
+        if self.images()?.is_none() {
+            let images = Images::make(&self.root)?;
+            return Ok(self.images.get_or_init(|| images));
+        }
+        self.images.get().ok_or_else(|| Error::NeedsRoot { what: "A volume with a size".to_owned() })
+    }
+
+    fn image(&self, name: &Name) -> Result<Option<VolumeInfo>, Error> {
+        self.images()?.map_or(Ok(None), |images| images.get(name))
+    }
+
+    /// All volumes by full name, and what lies among them and is none.
+    pub(super) fn list(&self) -> Result<(Vec<Volume>, Vec<String>), Error> {
         let (names, odd) = self.root.scan()?;
-        Ok((names.into_iter().map(|name| self.volume(name)).collect::<Result<_, _>>()?, odd))
+        let mut odd: Vec<String> = odd
+            .into_iter()
+            .map(|path| format!("{} is no volume: it is no folder, or its name has other characters than letters, digits, '_', '.' and '-'", path.display()))
+            .collect();
+        let mut found: BTreeMap<Name, Option<VolumeInfo>> =
+            names.into_iter().map(|name| (name, None)).collect();
+        if let Some(images) = self.images()? {
+            let (images, broken) = images.list()?;
+            found.extend(images.into_iter().map(|(name, info)| (name, Some(info))));
+            odd.extend(broken.into_iter().map(|broken| format!("{broken}: it is left alone")));
+        }
+        let volume = |(name, image)| {
+            let record = Record::load(&self.root, &name)?;
+            Ok(Volume { path: self.root.data_path(&name), name, record, image })
+        };
+        let mut volumes = found.into_iter().map(volume).collect::<Result<Vec<_>, Error>>()?;
+        volumes.sort_by_key(|volume| volume.name.full());
+        Ok((volumes, odd))
     }
 
     /// The volume of that full name.
@@ -67,40 +137,65 @@ impl Volumes {
         self.find(full)?.ok_or_else(|| Error::NotFound(full.to_owned()))
     }
 
-    fn find(&self, full: &str) -> Result<Option<Volume>, Error> {
-        let mut found: Option<Name> = None;
+    pub(super) fn find(&self, full: &str) -> Result<Option<Volume>, Error> {
+        let mut found: Option<Volume> = None;
         for name in Name::readings(full)? {
-            if !self.root.has_data(&name)? {
+            let image = self.image(&name)?;
+            if image.is_none() && !self.root.has_data(&name)? {
                 continue;
             }
+            let path = self.root.data_path(&name);
             if let Some(first) = found {
-                let (first, second) = (self.root.data_path(&first), self.root.data_path(&name));
-                return Err(Error::Ambiguous { name: full.to_owned(), first, second });
+                return Err(Error::Ambiguous { name: full.to_owned(), first: first.path, second: path });
             }
-            found = Some(name);
+            let record = Record::load(&self.root, &name)?;
+            found = Some(Volume { name, path, record, image });
         }
-        found.map(|name| self.volume(name)).transpose()
-    }
-
-    fn volume(&self, name: Name) -> Result<Volume, Error> {
-        let record = Record::load(&self.root, &name)?;
-        Ok(Volume { path: self.root.data_path(&name), name, record })
+        Ok(found)
     }
 
     /// Makes a volume; one that exists with the same parameters is left as it is.
     ///
     /// 1. The record. A crash after it leaves a record without data, which counts as nothing and is used again.
-    /// 2. The folder, by one call: the volume is there.
-    pub(super) fn create(&self, name: &Name, labels: BTreeMap<String, String>) -> Result<(), Error> {
+    /// 2. The folder, or the image, by one call: the volume is there.
+    /// 3. Of an image: its place, and its mount there. A crash before leaves it unmounted; the next use mounts it.
+    pub(super) fn create(&self, name: &Name, new: &NewVolume) -> Result<(), Error> {
         let full = name.full();
+        // Whoever may not make it shall not leave a record.
+        if new.shape.is_some() {
+            self.make_images()?;
+        }
         let _lock = Lock::acquire(&self.root, &full)?;
         if let Some(existing) = self.find(&full)? {
-            return same(&existing, name, &labels);
+            same(&existing, name, new)?;
+            return self.mount(&existing);
         }
         let mut record = Record::new(Timestamp::now());
-        record.labels = labels;
+        record.labels.clone_from(&new.labels);
         record.save(&self.root, name)?;
         fail::point("create: record written");
+        let Some(shape) = new.shape else { return self.make_place(name) };
+        let made = self.make_images()?.create(name, shape, None);
+        if made.is_err() {
+            Record::remove(&self.root, name)?;
+        }
+        made?;
+        fail::point("create: image made");
+        self.mount(&self.get(&full)?)
+    }
+
+    /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.
+    pub(super) fn mount(&self, volume: &Volume) -> Result<(), Error> {
+        let (Some(_), Some(images)) = (&volume.image, self.images()?) else { return Ok(()) };
+        if !self.root.has_data(&volume.name)? {
+            self.make_place(&volume.name)?;
+        }
+        fail::point("mount: place made");
+        images.mount(&volume.name, &volume.path)
+    }
+
+    /// Makes the folder of a volume's data.
+    fn make_place(&self, name: &Name) -> Result<(), Error> {
         let doing = || format!("make {}", self.root.data_path(name).display());
         loop {
             let stack = self.root.make_stack(name.stack())?;
@@ -139,6 +234,33 @@ impl Volumes {
                 users::hide(&volume, attachment)?;
             }
         }
+        match (&volume.image, self.images()?) {
+            (Some(_), Some(images)) => self.remove_image(&volume, images)?,
+            _ => self.remove_folder(&volume)?,
+        }
+        self.remove_empty_stack(volume.name.stack())
+    }
+
+    /// 1. The mount and its empty place. A crash after it leaves the volume whole, and unmounted.
+    /// 2. The image: the volume is gone. 3. The record, which counts as nothing without it.
+    fn remove_image(&self, volume: &Volume, images: &Images) -> Result<(), Error> {
+        let name = &volume.name;
+        images.unmount(name, &volume.path).map_err(|error| busy(error, volume))?;
+        if let Some(stack) = self.root.stack(name.stack())? {
+            match fs::unlinkat(&stack, name.short(), fs::AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => {
+                    return Err(error).doing(|| format!("remove the empty place {}", volume.path.display()));
+                }
+            }
+        }
+        fail::point("remove: place removed");
+        images.delete(name)?;
+        fail::point("remove: image deleted");
+        Record::remove(&self.root, name)
+    }
+
+    fn remove_folder(&self, volume: &Volume) -> Result<(), Error> {
         let name = &volume.name;
         let doing = || format!("remove {}", volume.path.display());
         let Some(stack) = self.root.stack(name.stack())? else { return Ok(()) };
@@ -150,11 +272,15 @@ impl Volumes {
         fail::point("remove: record removed");
         self.empty_trash(name.stack(), &stack)?;
         fail::point("remove: data removed");
-        if name.stack() != STANDALONE
+        Ok(())
+    }
+
+    fn remove_empty_stack(&self, stack: &str) -> Result<(), Error> {
+        if stack != STANDALONE
             && let Some(volumes) = self.root.folder(layout::VOLUMES)?
         {
             // Goes with its last volume; stays while it has another.
-            let _ = fs::unlinkat(&volumes, name.stack(), fs::AtFlags::REMOVEDIR);
+            let _ = fs::unlinkat(&volumes, stack, fs::AtFlags::REMOVEDIR);
         }
         Ok(())
     }
@@ -183,7 +309,9 @@ impl Volumes {
                 self.empty_trash(&stack, &folder)?;
             }
         }
-        self.remove_lone_records()
+        self.clean_copies()?;
+        self.remove_lone_records()?;
+        self.images()?.map_or(Ok(()), Images::clean)
     }
 
     fn remove_lone_records(&self) -> Result<(), Error> {
@@ -201,7 +329,7 @@ impl Volumes {
                     continue;
                 };
                 let _lock = Lock::acquire(&self.root, &name.full())?;
-                if !self.root.has_data(&name)? {
+                if !self.root.has_data(&name)? && self.image(&name)?.is_none() {
                     Record::remove(&self.root, &name)?;
                 }
             }
@@ -209,8 +337,44 @@ impl Volumes {
         Ok(())
     }
 
+    /// Mounts the volume of that full name where it has a size and is not mounted: after a reboot, or before its first use.
+    pub(super) fn mount_named(&self, full: &str) -> Result<Volume, Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        self.mount(&volume)?;
+        Ok(volume)
+    }
+
+    /// Makes a volume larger, with its filesystem. Where the kernel can't grow that one while it is mounted, it is mounted anew, if nothing
+    /// uses it.
+    pub(super) fn resize(&self, full: &str, size_bytes: u64) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let (Some(_), Some(images)) = (&volume.image, self.images()?) else {
+            return Err(Error::Refused(format!(
+                "Volume '{full}' has no size to change: it is a plain folder; make one with --size and copy the data (tierce --host volume cp)"
+            )));
+        };
+        self.mount(&volume)?;
+        let grown = images.grow(&volume.name, size_bytes, &volume.path)?;
+        fail::point("resize: image grown");
+        if !grown && Users::of(&volume, &Census::take()?)?.is_empty() {
+            images.unmount(&volume.name, &volume.path).map_err(|error| busy(error, &volume))?;
+            fail::point("resize: unmounted");
+            self.mount(&volume)?;
+        } else if !grown {
+            eprintln!(
+                "Warning: volume '{full}' is in use, and its filesystem can't grow meanwhile: it grows when it is mounted next"
+            );
+        }
+        Ok(())
+    }
+
     /// Bytes that its files take; `false`: some could not be read.
     pub(super) fn bytes_used(&self, volume: &Volume) -> Result<(u64, bool), Error> {
+        if let (Some(info), Some(images)) = (&volume.image, self.images()?) {
+            return Ok((images.bytes_used(info, &volume.path)?, true));
+        }
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
         match self.root.folder(&below)? {
             None => Ok((0, true)),
@@ -248,7 +412,7 @@ pub(super) enum LabelChange {
 }
 
 /// Whether an existing volume is what was asked for.
-fn same(existing: &Volume, name: &Name, labels: &BTreeMap<String, String>) -> Result<(), Error> {
+fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
     let differs = |what, existing: String, requested: String| {
         Err(Error::Differs { name: name.full(), what, existing, requested })
     };
@@ -257,10 +421,28 @@ fn same(existing: &Volume, name: &Name, labels: &BTreeMap<String, String>) -> Re
     }
     let none = BTreeMap::new();
     let has = existing.record.as_ref().map_or(&none, |record| &record.labels);
-    if has != labels {
-        return differs("labels", written(has), written(labels));
+    if *has != new.labels {
+        return differs("labels", written(has), written(&new.labels));
     }
-    Ok(())
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), sizes::limit);
+    let (has, wants) =
+        (existing.image.as_ref().map(|image| image.size_bytes), new.shape.map(|shape| shape.size_bytes));
+    if has != wants.map(|bytes| bytes.next_multiple_of(4096)) {
+        return differs("size", size(has), size(wants));
+    }
+    let kind = |filesystem: Option<Filesystem>| filesystem.map_or_else(String::new, |one| one.to_string());
+    let (has, wants) = (existing.filesystem(), new.shape.map(|shape| shape.filesystem));
+    if has == wants { Ok(()) } else { differs("filesystem", kind(has), kind(wants)) }
+}
+
+/// A mount that is busy, in the words of this command.
+pub(super) fn busy(error: Error, volume: &Volume) -> Error {
+    match error {
+        Error::Engine(tierce_engine::Error::InUse { by, .. }) => {
+            Error::InUse { name: volume.name.full(), by, advice: "End that first, then try again." }
+        }
+        other => other,
+    }
 }
 
 fn written(labels: &BTreeMap<String, String>) -> String {

@@ -114,3 +114,23 @@ fn collect(base: &Path, folder: &Path, found: &mut Vec<String>) {
         }
     }
 }
+
+impl Drop for World {
+    /// Takes the mounts of volumes with a size away, and the flag that protects their places.
+    fn drop(&mut self) {
+        let root = self.root();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
+            if Path::new(point).starts_with(self.folder.path()) {
+                let _ = Command::new("umount").arg(point).status();
+            }
+        }
+        if rustix::process::geteuid().is_root() && root.join("pools").exists() {
+            let _ = Command::new("chattr").args(["-R", "-f", "-i"]).arg(root.join("volumes")).status();
+        }
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

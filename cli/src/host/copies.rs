@@ -1,0 +1,337 @@
+//! Clones, snapshots and restores. Images are the engine's to copy; plain folders are copied file by file, blocks shared where the
+//! filesystem can.
+//!
+//! A copy is made under a hidden name beside its place and appears by one rename; a killed one is removed by the next or by
+//! `system prune`.
+
+use std::{ffi::CString, os::fd::OwnedFd, path::PathBuf};
+
+use jiff::Timestamp;
+use rustix::{
+    fs::{self, AtFlags, Mode, RenameFlags},
+    io::Errno,
+};
+
+use super::{
+    Error,
+    census::Census,
+    copy::Copier,
+    error::Context,
+    fail,
+    images::Shape,
+    layout,
+    locks::Lock,
+    names::{self, Name},
+    record::Record,
+    removal, size,
+    users::Users,
+    volumes::{Volume, Volumes, busy},
+};
+use crate::terminal::Progress;
+
+/// Folder of the snapshots of plain volumes.
+const SNAPSHOTS: &str = "snapshots";
+
+/// What a copy is called until it is whole.
+pub(super) const NEW: &str = ".new-";
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    pub(super) name: String,
+    pub(super) taken_at: Timestamp,
+    /// Bytes it takes, shared ones counted in full.
+    pub(super) bytes: u64,
+}
+
+impl Volumes {
+    /// Makes a volume with the content that another has now.
+    pub(super) fn clone_volume(&self, from: &str, to: &Name) -> Result<(), Error> {
+        let full = to.full();
+        if from == full {
+            return Err(Error::InvalidArgument(format!(
+                "Volume '{from}' can't be cloned to itself: give another name"
+            )));
+        }
+        // Two clones in opposite directions must not wait for each other.
+        let mut names = [from, full.as_str()];
+        names.sort_unstable();
+        let _locks = [Lock::acquire(&self.root, names[0])?, Lock::acquire(&self.root, names[1])?];
+        let source = self.get(from)?;
+        if self.find(&full)?.is_some() {
+            return Err(Error::Exists { what: format!("Volume '{full}'") });
+        }
+        let mut record = Record::new(Timestamp::now());
+        record.labels = source.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default();
+        record.save(&self.root, to)?;
+        fail::point("clone: record written");
+        let (Some(image), Some(images), Some(filesystem)) =
+            (&source.image, self.images()?, source.filesystem())
+        else {
+            let folder = self.open_data(&source)?;
+            let stack = self.root.make_stack(to.stack())?;
+            return self.copied(&folder, &stack, to.short(), &source);
+        };
+        let shape = Shape { size_bytes: image.size_bytes, filesystem };
+        images.create(to, shape, Some(image.id.clone())).map_err(|error| busy(error, &source))?;
+        fail::point("clone: image made");
+        self.mount(&self.get(&full)?)
+    }
+
+    /// Copies a folder under a hidden name and lets it appear as `name`.
+    fn copied(&self, from: &OwnedFd, within: &OwnedFd, name: &str, source: &Volume) -> Result<(), Error> {
+        let hidden = self.copied_hidden(from, within, name, source)?;
+        let doing = || format!("put the copy of volume '{}' in place as '{name}'", source.name);
+        fail::point("copy: whole");
+        fs::renameat_with(within, &hidden, within, name, RenameFlags::NOREPLACE).doing(doing)?;
+        fs::fsync(within).doing(doing)
+    }
+
+    fn copied_hidden(
+        &self,
+        from: &OwnedFd,
+        within: &OwnedFd,
+        name: &str,
+        source: &Volume,
+    ) -> Result<String, Error> {
+        let hidden = format!("{NEW}{name}");
+        let doing =
+            || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
+        let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
+        removal::remove_tree(within, &c_hidden).doing(doing)?;
+        let (bytes, _) = size::bytes_used(from).doing(doing)?;
+        fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
+        fail::point("copy: begun");
+        let progress = Progress::new("copied", bytes);
+        let copied = layout::open_beneath(within, &hidden, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)
+            .map_err(std::io::Error::from)
+            .and_then(|to| {
+                Copier::new(&|bytes| progress.add(bytes)).folder(from, &to)?;
+                Ok(fs::syncfs(&to)?)
+            });
+        if let Err(error) = copied {
+            let missing = bytes.saturating_sub(progress.done());
+            removal::remove_tree(within, &c_hidden).doing(doing)?;
+            return Err(full_disk(error, missing, doing()));
+        }
+        Ok(hidden)
+    }
+
+    pub(super) fn open_data(&self, volume: &Volume) -> Result<OwnedFd, Error> {
+        let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
+        self.root.folder(&below)?.ok_or_else(|| Error::NotFound(volume.name.full()))
+    }
+
+    /// Takes a snapshot. One that exists is an error: its content is of another moment.
+    pub(super) fn snapshot(&self, full: &str, snapshot: &str) -> Result<(), Error> {
+        names::check("Snapshot", snapshot)?;
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        if self.snapshots_of(&volume)?.iter().any(|existing| existing.name == snapshot) {
+            return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{full}'") });
+        }
+        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
+            return images.snapshot(&volume.name, snapshot);
+        }
+        let within = self.root.make_folder(&snapshots_below(&volume.name))?;
+        self.close_snapshots()?;
+        self.copied(&self.open_data(&volume)?, &within, snapshot, &volume)
+    }
+
+    /// Copies of users' files are for those who may read the originals: the folder itself lets nobody pass.
+    fn close_snapshots(&self) -> Result<(), Error> {
+        let path = self.root.path().join(SNAPSHOTS);
+        fs::chmod(&path, Mode::RWXU).doing(|| format!("close {} to others", path.display()))
+    }
+
+    /// A volume's snapshots, oldest first.
+    pub(super) fn snapshots(&self, full: &str) -> Result<Vec<Snapshot>, Error> {
+        self.snapshots_of(&self.get(full)?)
+    }
+
+    fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>, Error> {
+        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
+            let snapshot = |(name, info): (String, tierce_engine::SnapshotInfo)| Snapshot {
+                name,
+                taken_at: info.taken_at,
+                bytes: info.allocated_bytes,
+            };
+            return Ok(images.snapshots(&volume.name).into_iter().map(snapshot).collect());
+        }
+        let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(Vec::new()) };
+        let path = self.root.path().join(snapshots_below(&volume.name));
+        let doing = || format!("list {}", path.display());
+        let mut found = Vec::new();
+        for name in layout::entries(&within).doing(doing)? {
+            if !names::is_valid(&name) {
+                continue;
+            }
+            let folder = layout::open_beneath(&within, &name, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)
+                .doing(doing)?;
+            // Renamed into place when it was whole, and untouched since.
+            let changed = fs::fstat(&folder).doing(doing)?;
+            let taken_at = Timestamp::from_second(changed.st_ctime).unwrap_or(Timestamp::UNIX_EPOCH);
+            let (bytes, _) = size::bytes_used(&folder).doing(doing)?;
+            found.push(Snapshot { name, taken_at, bytes });
+        }
+        found.sort_by(|one, other| (one.taken_at, &one.name).cmp(&(other.taken_at, &other.name)));
+        Ok(found)
+    }
+
+    pub(super) fn remove_snapshot(&self, full: &str, snapshot: &str) -> Result<(), Error> {
+        names::check("Snapshot", snapshot)?;
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        self.existing(&volume, snapshot)?;
+        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
+            return images.delete_snapshot(&volume.name, snapshot);
+        }
+        let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
+        let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
+        let hidden = format!("{NEW}{snapshot}");
+        let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
+        removal::remove_tree(&within, &c_hidden).doing(doing)?;
+        fs::renameat_with(&within, snapshot, &within, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
+        fail::point("snapshot rm: hidden");
+        removal::remove_tree(&within, &c_hidden).doing(doing)?;
+        self.remove_empty_snapshot_folders(&volume.name)
+    }
+
+    fn existing(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
+        if self.snapshots_of(volume)?.iter().any(|existing| existing.name == snapshot) {
+            return Ok(());
+        }
+        Err(Error::SnapshotNotFound { name: volume.name.full(), snapshot: snapshot.to_owned() })
+    }
+
+    /// Gives a volume the content of its snapshot back. What it had before is kept as a further snapshot, whose name is returned.
+    ///
+    /// 1. The snapshot of what is there now. 2. A copy of the old one beside the volume. 3. Both change places, by one call.
+    ///
+    /// A crash leaves the volume as it was or as it shall be, never in between.
+    pub(super) fn restore(&self, full: &str, snapshot: &str) -> Result<String, Error> {
+        names::check("Snapshot", snapshot)?;
+        let lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        self.existing(&volume, snapshot)?;
+        let users = Users::of(&volume, &Census::take()?)?;
+        if !users.is_empty() {
+            let by = users.names().join(", ");
+            return Err(Error::InUse { name: full.to_owned(), by, advice: "Stop that before restoring." });
+        }
+        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
+            images.unmount(&volume.name, &volume.path).map_err(|error| busy(error, &volume))?;
+            fail::point("restore: unmounted");
+            let safety = images.restore(&volume.name, snapshot)?;
+            fail::point("restore: restored");
+            self.mount(&self.get(full)?)?;
+            return Ok(safety);
+        }
+        let safety = self.free_safety_name(&volume, snapshot)?;
+        drop(lock);
+        self.snapshot(full, &safety)?;
+        fail::point("restore: safety taken");
+        let _lock = Lock::acquire(&self.root, full)?;
+        let doing = || format!("restore snapshot '{snapshot}' of volume '{full}'");
+        let from = self.root.folder(&format!("{}/{snapshot}", snapshots_below(&volume.name)))?;
+        let from = from.ok_or_else(|| Error::SnapshotNotFound {
+            name: full.to_owned(),
+            snapshot: snapshot.to_owned(),
+        })?;
+        let stack = self.root.make_stack(volume.name.stack())?;
+        let hidden = self.copied_hidden(&from, &stack, volume.name.short(), &volume)?;
+        fail::point("restore: copied");
+        fs::renameat_with(&stack, &hidden, &stack, volume.name.short(), RenameFlags::EXCHANGE)
+            .doing(doing)?;
+        fs::fsync(&stack).doing(doing)?;
+        fail::point("restore: exchanged");
+        removal::remove_tree(&stack, &CString::new(hidden).doing(doing)?).doing(doing)?;
+        Ok(safety)
+    }
+
+    /// The name of the snapshot that a restore takes first.
+    fn free_safety_name(&self, volume: &Volume, snapshot: &str) -> Result<String, Error> {
+        // Cut to what a name may have.
+        let short: String = snapshot.chars().take(80).collect();
+        let base = format!("before-{short}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"));
+        let taken = self.snapshots_of(volume)?;
+        let numbered = (2_u32..).map(|number| format!("{base}-{number}"));
+        let mut names = std::iter::once(base.clone()).chain(numbered);
+        let free = names.find(|name| !taken.iter().any(|snapshot| snapshot.name == *name));
+        Ok(free.unwrap_or(base))
+    }
+
+    /// Removes copies that never became whole, and empty folders of snapshots.
+    pub(super) fn clean_copies(&self) -> Result<(), Error> {
+        for top in [layout::VOLUMES, SNAPSHOTS] {
+            for (folder, full, hidden) in self.hidden_below(top)? {
+                let _lock = Lock::acquire(&self.root, &full)?;
+                let doing = || format!("remove the unfinished copy {hidden} of volume '{full}'");
+                removal::remove_tree(&folder, &CString::new(hidden.as_str()).doing(doing)?).doing(doing)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unfinished copies: the folder they lie in, the full name of the volume whose lock protects them, and their own name.
+    fn hidden_below(&self, top: &str) -> Result<Vec<(OwnedFd, String, String)>, Error> {
+        let mut found = Vec::new();
+        let doing = || format!("list {}", self.root.path().join(top).display());
+        let Some(folder) = self.root.folder(top)? else { return Ok(found) };
+        for stack in layout::entries(&folder).doing(doing)? {
+            if !layout::is_folder(&folder, &stack).doing(doing)? {
+                continue;
+            }
+            let below = self.root.folder(&format!("{top}/{stack}"))?;
+            for name in
+                below.iter().map(layout::entries).collect::<Result<Vec<_>, _>>().doing(doing)?.concat()
+            {
+                let full = |short: &str| Name::new(Some(&stack), short).map(|name| name.full());
+                if top == layout::VOLUMES {
+                    if let (Some(short), Some(folder)) = (name.strip_prefix(NEW), self.root.stack(&stack)?)
+                        && let Ok(full) = full(short)
+                    {
+                        found.push((folder, full, name));
+                    }
+                } else if let (Ok(full), Some(folder)) =
+                    (full(&name), self.root.folder(&format!("{top}/{stack}/{name}"))?)
+                {
+                    for hidden in layout::entries(&folder)
+                        .doing(doing)?
+                        .into_iter()
+                        .filter(|name| name.starts_with(NEW))
+                    {
+                        found.push((folder.try_clone().doing(doing)?, full.clone(), hidden));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn remove_empty_snapshot_folders(&self, name: &Name) -> Result<(), Error> {
+        let Some(snapshots) = self.root.folder(SNAPSHOTS)? else { return Ok(()) };
+        for empty in [format!("{}/{}", name.stack(), name.short()), name.stack().to_owned()] {
+            match fs::unlinkat(&snapshots, &empty, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+                Err(error) => {
+                    return Err(error)
+                        .doing(|| format!("remove the empty folder {}", PathBuf::from(empty).display()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn snapshots_below(name: &Name) -> String {
+    format!("{SNAPSHOTS}/{}/{}", name.stack(), name.short())
+}
+
+/// A full disk is told with how much is missing.
+pub(super) fn full_disk(error: std::io::Error, missing: u64, doing: String) -> Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => Error::DiskFull { doing, missing: crate::sizes::used(missing) },
+        _ => Error::Io { doing, source: error },
+    }
+}

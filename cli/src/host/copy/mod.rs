@@ -1,0 +1,225 @@
+//! Copying trees of files: owners, modes, times, extended attributes, hard links, holes and special files are kept; blocks are shared where
+//! the filesystem can. Through descriptors, following no link, staying on the source's filesystem.
+
+mod file;
+pub(super) mod meta;
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString},
+    io,
+    os::fd::OwnedFd,
+};
+
+use rustix::{
+    fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
+    io::Errno,
+};
+
+/// Copies one tree.
+pub(super) struct Copier<'a> {
+    /// Where copies of files with several names are, for their other names.
+    links: HashMap<(u64, u64), OwnedFd>,
+    /// Told the bytes of each file that is done.
+    progress: &'a dyn Fn(u64),
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(progress: &'a dyn Fn(u64)) -> Self {
+        Self { links: HashMap::new(), progress }
+    }
+
+    /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size and
+    /// time is left: a copy that was interrupted goes on.
+    pub(super) fn folder(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                self.entry(from, entry.file_name(), to, entry.file_name())?;
+            }
+        }
+        meta::keep(from, to, &fs::fstat(from)?)
+    }
+
+    /// Copies one file or folder, whatever it is. What vanishes meanwhile is left out.
+    pub(super) fn entry(&mut self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
+        let stat = match fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let below = match open(from, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+                    // Another filesystem mounted below is not part of it.
+                    Err(Errno::NOENT | Errno::XDEV) => return Ok(()),
+                    other => other?,
+                };
+                match fs::mkdirat(to, new, Mode::RWXU) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.folder(&below, &open(to, new, OFlags::RDONLY | OFlags::DIRECTORY)?)
+            }
+            FileType::RegularFile => self.file(from, name, &stat, to, new),
+            FileType::Symlink => {
+                let target = fs::readlinkat(from, name, Vec::new())?;
+                replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
+                meta::keep_link(to, new, &stat)
+            }
+            kind => {
+                replace(to, new, |temporary| {
+                    fs::mknodat(to, temporary, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
+                })?;
+                meta::keep_node(to, new, &stat)
+            }
+        }
+    }
+
+    fn file(&mut self, from: &OwnedFd, name: &CStr, stat: &Stat, to: &OwnedFd, new: &CStr) -> io::Result<()> {
+        let several = stat.st_nlink > 1;
+        let key = (stat.st_dev, stat.st_ino);
+        if several && let Some(copied) = self.links.get(&key) {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(copied));
+            return Ok(replace(to, new, |temporary| {
+                fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW)
+            })?);
+        }
+        if !is_copied(stat, to, new) {
+            let source = match open(from, name, OFlags::RDONLY) {
+                Err(Errno::NOENT) => return Ok(()),
+                other => other?,
+            };
+            file::copy(&source, stat, to, new)?;
+        }
+        (self.progress)(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        if several {
+            self.links.insert(key, open(to, new, OFlags::PATH)?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an earlier copy is whole: its time is set last.
+fn is_copied(stat: &Stat, to: &OwnedFd, new: &CStr) -> bool {
+    fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|there| {
+        FileType::from_raw_mode(there.st_mode).is_file()
+            && (there.st_size, there.st_mtime, there.st_mtime_nsec)
+                == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
+    })
+}
+
+/// Makes something under a temporary name, then puts it in the place of what is there.
+fn replace(
+    to: &OwnedFd,
+    new: &CStr,
+    make: impl Fn(&CStr) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let temporary = temporary(new);
+    match fs::unlinkat(to, &*temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    make(&temporary)?;
+    let renamed = fs::renameat(to, &*temporary, to, new);
+    // Renaming one name of a file onto another of the same file does nothing, so the temporary one stays.
+    let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
+    renamed
+}
+
+/// The same for the same file, so that the next copy replaces what a killed one left. Short, as names may have their greatest length.
+fn temporary(new: &CStr) -> CString {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    let mut hasher = DefaultHasher::new();
+    new.hash(&mut hasher);
+    CString::new(format!(".tierce-copy-{:016x}", hasher.finish())).expect("hexadecimal digits have no NUL")
+}
+
+fn open(folder: &OwnedFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs as files,
+        os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+        path::Path,
+    };
+
+    use super::*;
+
+    fn folder(path: &Path) -> OwnedFd {
+        files::File::open(path).unwrap().into()
+    }
+
+    #[test]
+    fn a_copy_has_everything_that_its_source_has() {
+        let world = tempfile::tempdir().unwrap();
+        let (from, to) = (world.path().join("from"), world.path().join("to"));
+        files::create_dir_all(from.join("sub")).unwrap();
+        files::create_dir(&to).unwrap();
+        files::write(from.join("sub/script"), "#!/bin/sh\n").unwrap();
+        files::set_permissions(from.join("sub/script"), files::Permissions::from_mode(0o4751)).unwrap();
+        files::hard_link(from.join("sub/script"), from.join("second name")).unwrap();
+        symlink("/nonesuch", from.join("link")).unwrap();
+        let sparse = files::File::create(from.join("sparse")).unwrap();
+        sparse.write_all_at(b"in the middle", 8 << 20).unwrap();
+        sparse.set_len(64 << 20).unwrap();
+        let attribute = fs::fsetxattr(&sparse, "user.colour", b"blue", fs::XattrFlags::empty());
+        files::set_permissions(from.join("sub"), files::Permissions::from_mode(0o1750)).unwrap();
+
+        let copied = std::cell::Cell::new(0);
+        let count = |bytes| copied.set(copied.get() + bytes);
+        Copier::new(&count).folder(&folder(&from), &folder(&to)).unwrap();
+
+        let meta = |path: &str| files::symlink_metadata(to.join(path)).unwrap();
+        assert_eq!(meta("sub/script").mode() & 0o7777, 0o4751);
+        assert_eq!(meta("sub").mode() & 0o7777, 0o1750);
+        assert_eq!(meta("sub/script").ino(), meta("second name").ino());
+        assert_eq!(meta("sub/script").nlink(), 2);
+        assert_eq!(files::read_link(to.join("link")).unwrap(), Path::new("/nonesuch"));
+        let (before, after) = (files::metadata(from.join("sparse")).unwrap(), meta("sparse"));
+        assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
+        assert!(after.blocks() * 512 < 1 << 20, "the holes were filled: {} blocks", after.blocks());
+        assert_eq!(files::read(to.join("sparse")).unwrap(), files::read(from.join("sparse")).unwrap());
+        if attribute.is_ok() {
+            let mut value = [0; 16];
+            let length = fs::getxattr(to.join("sparse"), "user.colour", &mut value).unwrap();
+            assert_eq!(&value[..length], b"blue");
+        }
+        assert!(copied.get() > 0);
+
+        // Again: nothing changes, and no temporary name is left.
+        let inode = meta("sparse").ino();
+        Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).unwrap();
+        assert_eq!(meta("sparse").ino(), inode);
+        assert_eq!(files::read_dir(&to).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn bug_15_a_link_put_in_the_place_of_a_folder_is_not_followed() {
+        let world = tempfile::tempdir().unwrap();
+        let (from, to, other) =
+            (world.path().join("from"), world.path().join("to"), world.path().join("other"));
+        files::create_dir_all(from.join("sub")).unwrap();
+        files::write(from.join("sub/file"), "from").unwrap();
+        files::create_dir(&to).unwrap();
+        files::create_dir(&other).unwrap();
+        symlink(&other, to.join("sub")).unwrap();
+        assert!(Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).is_err());
+        assert_eq!(files::read_dir(&other).unwrap().count(), 0);
+        // A link in the place of a file is replaced, not written through.
+        files::write(other.join("victim"), "safe").unwrap();
+        files::remove_file(to.join("sub")).unwrap();
+        files::create_dir(to.join("sub")).unwrap();
+        symlink(other.join("victim"), to.join("sub/file")).unwrap();
+        Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).unwrap();
+        assert_eq!(files::read_to_string(other.join("victim")).unwrap(), "safe");
+        assert_eq!(files::read_to_string(to.join("sub/file")).unwrap(), "from");
+    }
+}

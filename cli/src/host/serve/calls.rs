@@ -1,0 +1,190 @@
+//! The calls of the plugin protocol.
+
+use std::{collections::BTreeMap, error::Error as _};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::{
+    Error,
+    images::Shape,
+    labels,
+    names::Name,
+    volumes::{NewVolume, Volume, Volumes},
+};
+use crate::sizes;
+
+/// The fields of all calls together; each has some of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Request {
+    name: String,
+    #[serde(rename = "ID")]
+    id: String,
+    opts: Option<BTreeMap<String, String>>,
+}
+
+/// Why there is no result.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No such call.
+    Unknown(String),
+    /// What whoever called shall read.
+    Failed(String),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        Self::Failed(text)
+    }
+}
+
+/// Carries out one call.
+pub(super) fn answer(volumes: &Volumes, call: &str, body: &[u8]) -> Result<Value, Refusal> {
+    let request: Request = if body.is_empty() {
+        Request::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| Refusal::Failed(format!("not understood: {error}")))?
+    };
+    let name = request.name.as_str();
+    Ok(match call {
+        "Plugin.Activate" => json!({"Implements": ["VolumeDriver"]}),
+        "VolumeDriver.Capabilities" => json!({"Capabilities": {"Scope": "local"}}),
+        "VolumeDriver.Create" => {
+            let (name, new) = new_volume(name, request.opts.unwrap_or_default())?;
+            volumes.create(&name, &new)?;
+            json!({"Err": ""})
+        }
+        "VolumeDriver.Remove" => {
+            volumes.remove(name, false)?;
+            json!({"Err": ""})
+        }
+        "VolumeDriver.Mount" => {
+            json!({"Mountpoint": volumes.mount_for_container(name, id(&request)?)?, "Err": ""})
+        }
+        "VolumeDriver.Unmount" => {
+            volumes.unmount_for_container(name, id(&request)?)?;
+            json!({"Err": ""})
+        }
+        "VolumeDriver.Path" => json!({"Mountpoint": volumes.get(name)?.path, "Err": ""}),
+        "VolumeDriver.Get" => {
+            let volume = volumes.get(name)?;
+            let mut shown = shown(&volume);
+            if let Ok(created) = volume.created_at() {
+                shown["CreatedAt"] = json!(created.to_string());
+            }
+            shown["Status"] = json!({});
+            json!({"Volume": shown, "Err": ""})
+        }
+        "VolumeDriver.List" => {
+            let (all, _) = volumes.list()?;
+            json!({"Volumes": all.iter().map(shown).collect::<Vec<_>>(), "Err": ""})
+        }
+        other => return Err(Refusal::Unknown(other.to_owned())),
+    })
+}
+
+fn id(request: &Request) -> Result<&str, Refusal> {
+    let id = request.id.as_str();
+    if id.is_empty() || id.len() > 256 || id.contains(char::is_control) {
+        return Err(Refusal::Failed("the call names no container (ID)".to_owned()));
+    }
+    Ok(id)
+}
+
+fn shown(volume: &Volume) -> Value {
+    json!({"Name": volume.name.full(), "Mountpoint": volume.path})
+}
+
+fn new_volume(name: &str, options: BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
+    let (mut size, mut filesystem, mut stack, mut labelled) = (None, None, None, Vec::new());
+    for (key, value) in options {
+        match key.as_str() {
+            "size" => size = Some(sizes::parse(&value).ok_or(Error::InvalidSize(value))?),
+            "filesystem" => filesystem = Some(value.parse()?),
+            "stack" => stack = Some(value),
+            other => match other.strip_prefix("label.") {
+                Some(label) => labelled.push(format!("{label}={value}")),
+                None => {
+                    return Err(Error::InvalidArgument(format!(
+                        "Option '{other}' is not known: size, filesystem, stack and label.KEY are"
+                    )));
+                }
+            },
+        }
+    }
+    let shape = match (size, filesystem) {
+        (Some(size_bytes), filesystem) => {
+            Some(Shape { size_bytes, filesystem: filesystem.unwrap_or(tierce_engine::Filesystem::Ext4) })
+        }
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Error::InvalidArgument(
+                "Option 'filesystem' needs 'size': a plain folder has none".to_owned(),
+            ));
+        }
+    };
+    Ok((Name::new(stack.as_deref(), name)?, NewVolume { labels: labels::parse(&labelled)?, shape }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::layout::Root, *};
+
+    #[test]
+    fn mounts_are_counted_by_container_and_a_used_volume_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each call as a process of its own would make it.
+        let call = |call: &str, body: Value| {
+            answer(&Volumes::new(Root::new(folder.path())), call, body.to_string().as_bytes())
+        };
+        let failed = |result: Result<Value, Refusal>| match result {
+            Err(Refusal::Failed(message)) => message,
+            other => unreachable!("{other:?}"),
+        };
+        call("VolumeDriver.Create", json!({"Name": "a", "Opts": {"label.team": "blue"}})).unwrap();
+        let (first, second) = ("0123456789abcdef", "fedcba9876543210");
+        for id in [first, first, second] {
+            let mounted = call("VolumeDriver.Mount", json!({"Name": "a", "ID": id})).unwrap();
+            assert_eq!(mounted["Mountpoint"], json!(folder.path().join("volumes/local/a")));
+        }
+        call("VolumeDriver.Unmount", json!({"Name": "a", "ID": first})).unwrap();
+        call("VolumeDriver.Unmount", json!({"Name": "a", "ID": second})).unwrap();
+        call("VolumeDriver.Unmount", json!({"Name": "a", "ID": second})).unwrap();
+        let message = failed(call("VolumeDriver.Remove", json!({"Name": "a"})));
+        assert!(message.contains("in use by: container 0123456789ab."), "{message}");
+        call("VolumeDriver.Unmount", json!({"Name": "a", "ID": first})).unwrap();
+        call("VolumeDriver.Remove", json!({"Name": "a"})).unwrap();
+        assert_eq!(call("VolumeDriver.List", json!({})).unwrap()["Volumes"], json!([]));
+        assert!(failed(call("VolumeDriver.Get", json!({"Name": "a"}))).contains("not found"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()));
+        for (call, body) in [
+            ("VolumeDriver.Create", json!({"Name": "../x"})),
+            ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"colour": "blue"}})),
+            ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"size": "10GB"}})),
+            ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"filesystem": "xfs"}})),
+            ("VolumeDriver.Mount", json!({"Name": "a", "ID": ""})),
+            ("VolumeDriver.Mount", json!({"Name": 7})),
+        ] {
+            let refused = answer(&volumes, call, body.to_string().as_bytes());
+            assert!(matches!(refused, Err(Refusal::Failed(_))), "{call} {body}");
+        }
+        assert_eq!(answer(&volumes, "Nonsense", b""), Err(Refusal::Unknown("Nonsense".to_owned())));
+        assert!(volumes.list().unwrap().0.is_empty());
+    }
+}

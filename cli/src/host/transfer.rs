@@ -1,0 +1,214 @@
+//! `volume cp`: files between volumes and local paths.
+
+use std::{
+    ffi::{CString, OsStr},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+use super::{
+    Error,
+    attachments::{Attachment, Holder},
+    copies::full_disk,
+    copy::Copier,
+    error::Context,
+    names, size,
+    volumes::Volumes,
+};
+use crate::terminal::Progress;
+
+/// One side of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Side {
+    Local(PathBuf),
+    Volume { name: String, path: PathBuf },
+}
+
+impl Side {
+    /// `name:path` is a path in a volume; what has a `/` before its first `:` is a local path.
+    fn parse(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            Some((name, path)) if !name.contains('/') => {
+                names::check("Volume", name)?;
+                Ok(Self::Volume { name: name.to_owned(), path: path.into() })
+            }
+            _ if text.is_empty() => {
+                Err(Error::InvalidArgument("An empty path: write ./dir or VOLUME:/path".to_owned()))
+            }
+            _ => Ok(Self::Local(text.into())),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Local(path) | Self::Volume { path, .. } => path,
+        }
+    }
+}
+
+/// Where paths of one side begin.
+struct Base {
+    folder: OwnedFd,
+    resolve: ResolveFlags,
+}
+
+impl Base {
+    /// Opens a path; in a volume its links lead nowhere but into the volume itself.
+    fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve)
+    }
+}
+
+impl Volumes {
+    /// Copies a file or folder as `cp -a` does: into the target where that is a folder, else to that name. A source that ends in `/.`, or
+    /// is a whole volume, stands for what is in it.
+    pub(super) fn transfer(&self, from: &str, to: &str) -> Result<(), Error> {
+        let (source, target) = (Side::parse(from)?, Side::parse(to)?);
+        let held = [self.hold(&source)?, self.hold(&target)?];
+        let copied = self.copy_sides(from, &source, to, &target);
+        for (name, consumer) in held.into_iter().flatten() {
+            self.detach(&name, &consumer)?;
+        }
+        copied
+    }
+
+    /// Notes that this process uses the volume, and mounts it where that is due.
+    fn hold(&self, side: &Side) -> Result<Option<(String, String)>, Error> {
+        let Side::Volume { name, .. } = side else { return Ok(None) };
+        let pid = std::process::id();
+        let consumer = format!("tierce volume cp (process {pid})");
+        let holder = Holder::process(pid)?;
+        self.attach(
+            name,
+            &Attachment { consumer: consumer.clone(), holder, path: None, read_only: false, count: 1 },
+        )?;
+        Ok(Some((name.clone(), consumer)))
+    }
+
+    fn base(&self, side: &Side) -> Result<Base, Error> {
+        Ok(match side {
+            Side::Local(_) => Base {
+                folder: fs::openat(
+                    CWD,
+                    ".",
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .doing(|| "open the current folder".to_owned())?,
+                resolve: ResolveFlags::empty(),
+            },
+            Side::Volume { name, .. } => Base {
+                folder: self.open_data(&self.get(name)?)?,
+                resolve: ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            },
+        })
+    }
+
+    fn copy_sides(&self, from: &str, source: &Side, to: &str, target: &Side) -> Result<(), Error> {
+        let (from_base, to_base) = (self.base(source)?, self.base(target)?);
+        let doing = || format!("copy {from} to {to}");
+        let content_of = |path: &Path| from_base.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
+        // The whole of a volume, or a path that ends in `/.`.
+        let name = last_name(source.path()).filter(|_| !from.ends_with("/."));
+        let into = match to_base.open(target.path(), OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(folder) => Some(folder),
+            Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Err(error) => return Err(error).doing(doing),
+        };
+        let parent = |base: &Base, path: &Path| {
+            let above = path.parent().unwrap_or_else(|| Path::new("."));
+            base.open(above, OFlags::RDONLY | OFlags::DIRECTORY)
+        };
+        let total = |folder: &OwnedFd| size::bytes_used(folder).map(|(bytes, _)| bytes);
+        let Some(name) = name else {
+            let folder = content_of(source.path()).doing(doing)?;
+            let target_folder = match into {
+                Some(folder) => folder,
+                None => make(&to_base, target.path()).doing(doing)?,
+            };
+            return run(
+                total(&folder).doing(doing)?,
+                doing,
+                |copier| copier.folder(&folder, &target_folder),
+                &target_folder,
+            );
+        };
+        let source_folder = parent(&from_base, source.path()).doing(doing)?;
+        let c_name = CString::new(name.as_bytes()).doing(doing)?;
+        let stat = fs::statat(&source_folder, &*c_name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+        let bytes = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => total(&content_of(source.path()).doing(doing)?).doing(doing)?,
+            _ => u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+        };
+        let (target_folder, new) = if let Some(folder) = into {
+            (folder, c_name.clone())
+        } else {
+            let new = last_name(target.path()).ok_or(Errno::NOENT).doing(doing)?;
+            (parent(&to_base, target.path()).doing(doing)?, CString::new(new.as_bytes()).doing(doing)?)
+        };
+        run(
+            bytes,
+            doing,
+            |copier| copier.entry(&source_folder, &c_name, &target_folder, &new),
+            &target_folder,
+        )
+    }
+}
+
+/// Refuses what can't fit, copies, and waits for the disk.
+fn run(
+    bytes: u64,
+    doing: impl Fn() -> String,
+    copy: impl FnOnce(&mut Copier<'_>) -> std::io::Result<()>,
+    target: &OwnedFd,
+) -> Result<(), Error> {
+    let progress = Progress::new("copied", bytes);
+    copy(&mut Copier::new(&|bytes| progress.add(bytes)))
+        .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing()))?;
+    fs::syncfs(target).doing(doing)
+}
+
+fn make(base: &Base, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let name = last_name(path).ok_or(Errno::NOENT)?;
+    let above =
+        base.open(path.parent().unwrap_or_else(|| Path::new(".")), OFlags::RDONLY | OFlags::DIRECTORY)?;
+    fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
+    base.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// The name that a copy of that path gets; `None` where the path has none, as `/` or `..`.
+fn last_name(path: &Path) -> Option<&OsStr> {
+    match path.components().next_back() {
+        Some(Component::Normal(name)) => Some(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_before_any_slash_makes_a_volume() {
+        let volume = |name: &str, path: &str| Side::Volume { name: name.to_owned(), path: path.into() };
+        for (text, expected) in [
+            ("./dir", Side::Local("./dir".into())),
+            ("dir", Side::Local("dir".into())),
+            ("./a:b", Side::Local("./a:b".into())),
+            ("vol:/path", volume("vol", "/path")),
+            ("vol:", volume("vol", "")),
+            ("stack_vol:a/b", volume("stack_vol", "a/b")),
+        ] {
+            assert_eq!(Side::parse(text).unwrap(), expected, "{text}");
+        }
+        for bad in ["", ":/x", "..:/x", "a b:/x"] {
+            assert!(Side::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

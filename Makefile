@@ -65,6 +65,10 @@ bench: root setup ## Measure, and print one table
 generate: ## Write the CRDs anew from the types
 	TIERCE_GENERATE=1 cargo test --quiet --package tierce-crds --test generated
 
+.PHONY: fuzz
+fuzz: ## Feed each parser of input from outside with nonsense, a minute each (needs nightly Rust and cargo-fuzz)
+	@for target in quantity parameters mountinfo; do cargo +nightly fuzz run "$$target" -- -max_total_time=60 || exit 1; done
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::core::{Core, Located};
+use super::{
+    core::{Core, Located},
+    volumes::on_device,
+};
 use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     pool::{
@@ -34,10 +37,13 @@ impl Core {
             .find_entry(from)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: from.clone() })?;
         let source = self.settled(found)?;
+        let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
+        // What the pool makes of it counts: a clone of the size that its source was asked for fits.
+        let size_bytes = device_bytes - overhead_bytes(spec.encrypted);
         check_content(id, spec.mode, size_bytes, spec.encrypted, &source)?;
         let record = Record {
             id: id.clone(),
-            size_bytes: size_bytes + overhead_bytes(spec.encrypted),
+            size_bytes: device_bytes,
             used: false,
             staged_at: None,
             label: spec.label.clone(),

@@ -311,7 +311,9 @@ impl Core {
                 shared.trash = shared.trash.saturating_add(others_disk.trash);
             }
         }
-        space::room(pool.config(), disk, &shared)
+        let Room { available, largest } = space::room(pool.config(), disk, &shared);
+        let whole = |bytes: u64| bytes / pool.grain_bytes() * pool.grain_bytes();
+        Room { available: whole(available), largest: whole(largest) }
     }
 
     /// Notes that `source` is being copied into `target`, as long as the answer lives.
@@ -352,6 +354,7 @@ impl Core {
         let room = self.room(pool, &disk, *set_aside);
         if more > room.available || requested > room.largest.saturating_add(existing) {
             let largest = space::roughly(room.largest.saturating_add(existing));
+            let largest = largest / pool.grain_bytes() * pool.grain_bytes();
             return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });
         }
         *set_aside += more;

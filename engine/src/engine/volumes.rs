@@ -33,10 +33,14 @@ fn whole(size_bytes: u64) -> Result<u64, Error> {
     })
 }
 
+/// What a volume of that size takes of its pool, in bytes.
+pub(super) fn on_device(pool: &dyn Pool, size_bytes: u64, encrypted: bool) -> u64 {
+    (size_bytes + overhead_bytes(encrypted)).next_multiple_of(pool.grain_bytes())
+}
+
 impl Core {
     pub(super) fn create(&self, pool_name: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
         let size_bytes = whole(spec.size_bytes)?;
-        let device_bytes = size_bytes + overhead_bytes(spec.encrypted);
         if let VolumeMode::Filesystem(filesystem) = spec.mode {
             options::check(filesystem, &spec.mount_options)?;
             let smallest = filesystem.min_volume_bytes();
@@ -58,6 +62,7 @@ impl Core {
         if let Some(from) = &spec.source {
             return self.create_from(pool, spec, size_bytes, from);
         }
+        let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let sector_bytes = if spec.encrypted { crypt::SECTOR_BYTES } else { pool.sector_bytes(spec.mode) };
         let record = Record {
             id: spec.id.clone(),
@@ -126,7 +131,7 @@ impl Core {
     pub(super) fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
         let requested = whole(size_bytes)?;
         let mut found = self.settled(self.find(id)?)?;
-        let size_bytes = requested + overhead_bytes(found.record.encryption.is_some());
+        let size_bytes = on_device(found.pool.as_ref(), requested, found.record.encryption.is_some());
         let existing = found.record.size_bytes;
         if size_bytes < existing {
             return Err(Error::Shrink { id: id.clone(), existing: found.record.usable_bytes(), requested });

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{Error, PoolError, VolumeId, VolumeMode, mount::table::DeviceNumber};
 use record::Record;
-use space::Disk;
+use space::{Disk, GRAIN};
 use store::Broken;
 
 /// A volume as a device.
@@ -117,6 +117,11 @@ pub(crate) trait Pool: Send + Sync {
 
     /// The logical block size a new volume shall have, in bytes.
     fn sector_bytes(&self, mode: VolumeMode) -> u32;
+    /// Of how many bytes a volume's size is a whole number. More than was asked for is said in the record: whoever copies the volume must
+    /// know of all of it.
+    fn grain_bytes(&self) -> u64 {
+        GRAIN
+    }
     /// Whether a new volume reads as zeros everywhere.
     fn is_zeroed(&self) -> bool {
         true

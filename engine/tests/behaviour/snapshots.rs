@@ -137,7 +137,7 @@ pub fn bug_18_a_snapshot_of_a_raw_block_volume_is_never_mounted(world: &mut Worl
 
 pub fn snapshots_and_clones_promise_their_whole_size(world: &mut World) {
     let available = |world: &World| world.run(world.engine.reports()).remove(0).result.unwrap();
-    let size = available(world).available_bytes / 5 / 4096 * 4096;
+    let size = available(world).available_bytes / 5 / world.grain() * world.grain();
     let volume = world.create("pvc-1", BLOCK, size);
     world.snapshot("snap-1", &volume).unwrap();
     world.create_from("pvc-2", BLOCK, size, "snap-1").unwrap();

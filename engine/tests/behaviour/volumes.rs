@@ -9,7 +9,7 @@ pub fn a_creation_repeated_changes_nothing_and_another_one_conflicts(world: &mut
     let Change::Created(info) = world.run(world.engine.create("pool", &asked)).unwrap() else {
         panic!("not created")
     };
-    assert_eq!(info.size_bytes, 64 * MIB + 4096, "rounded up to whole blocks");
+    assert_eq!(info.size_bytes, (64 * MIB + 1).next_multiple_of(world.grain()), "rounded up to whole blocks");
     assert_eq!((info.pool.as_str(), info.mode, info.used), ("pool", EXT4, false));
     assert_eq!(info.owner, Some(owner));
     assert_eq!(world.run(world.engine.create("pool", &asked)).unwrap(), Change::Unchanged(info.clone()));
@@ -24,7 +24,7 @@ pub fn a_creation_repeated_changes_nothing_and_another_one_conflicts(world: &mut
     for (field, other) in [
         ("mode", spec("pvc-1", BLOCK, 64 * MIB)),
         ("mode", spec("pvc-1", XFS, 300 * MIB)),
-        ("size", spec("pvc-1", EXT4, 65 * MIB)),
+        ("size", spec("pvc-1", EXT4, 72 * MIB)),
     ] {
         let error = world.run(world.engine.create("pool", &other)).unwrap_err();
         assert!(matches!(&error, Error::Conflict { field: found, .. } if *found == field), "{error:?}");
@@ -120,7 +120,7 @@ pub fn out_of_space_names_the_largest_size_that_fits(world: &mut World) {
     assert_eq!(requested, 1 << 50);
     assert!(largest > 0 && largest < 1 << 50);
     // Others use the disk below the real pool too, so stay a little under what it named.
-    let fits = largest / 8192 * 4096;
+    let fits = largest / 2 / world.grain() * world.grain();
     let id = world.create("pvc-1", BLOCK, fits);
     let report = world.run(world.engine.reports()).remove(0).result.unwrap();
     assert_eq!((report.volumes, report.promised_bytes), (1, fits));

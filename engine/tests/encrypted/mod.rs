@@ -86,7 +86,12 @@ pub fn an_encrypted_volume_lives_from_create_to_delete(world: &mut World) {
     for (number, mode) in [EXT4, XFS, BTRFS].into_iter().enumerate() {
         let id = create(world, &format!("pvc-{number}"), mode, 320 * MIB);
         let info = world.run(world.engine.get(&id)).unwrap().unwrap();
-        assert!(info.encrypted && info.key_fingerprint.is_none() && info.size_bytes == 320 * MIB, "{info:?}");
+        assert!(
+            info.encrypted
+                && info.key_fingerprint.is_none()
+                && info.size_bytes == world.encrypted_size(320 * MIB),
+            "{info:?}"
+        );
         assert!(stage(world, &id, false, Some(KEY), None).unwrap());
         assert!(!stage(world, &id, false, Some(KEY), None).unwrap());
         assert!(is_of(fingerprint(world, &id).as_ref(), KEY));
@@ -94,7 +99,7 @@ pub fn an_encrypted_volume_lives_from_create_to_delete(world: &mut World) {
         assert!(world.publish(&id, &target, false).unwrap());
         assert!(!world.publish(&id, &target, false).unwrap());
         let stats = world.run(world.engine.stats(&id, &target)).unwrap();
-        assert!(stats.total_bytes > 200 * MIB && stats.total_bytes <= 320 * MIB, "{stats:?}");
+        assert!(stats.total_bytes > 200 * MIB && stats.total_bytes <= info.size_bytes, "{stats:?}");
         if world.real {
             fs::write(target.join("precious"), b"precious").unwrap();
         }
@@ -128,7 +133,7 @@ pub fn an_encrypted_raw_block_volume_lives_from_create_to_delete(world: &mut Wor
     assert!(world.publish(&id, &target, true).unwrap());
     assert!(!world.publish(&id, &target, true).unwrap());
     let stats = world.run(world.engine.stats(&id, &target)).unwrap();
-    assert_eq!((stats.total_bytes, stats.inodes), (8 * MIB, None));
+    assert_eq!((stats.total_bytes, stats.inodes), (world.encrypted_size(8 * MIB), None));
     if world.real {
         use std::os::unix::fs::FileExt;
         let device = fs::OpenOptions::new().write(true).open(&target).unwrap();
@@ -136,7 +141,7 @@ pub fn an_encrypted_raw_block_volume_lives_from_create_to_delete(world: &mut Wor
         device.sync_all().unwrap();
     }
     world.run(world.engine.grow(&id, 16 * MIB)).unwrap();
-    assert_eq!(world.run(world.engine.expand(&id, &target)).unwrap(), 16 * MIB);
+    assert_eq!(world.run(world.engine.expand(&id, &target)).unwrap(), world.encrypted_size(16 * MIB));
     let error = world.unstage(&id).unwrap_err();
     assert!(matches!(&error, Error::InUse { by, .. } if by.contains("device")), "{error:?}");
     assert!(matches!(world.delete(&id), Err(Error::InUse { .. })));
@@ -235,7 +240,7 @@ pub fn a_volume_is_encrypted_or_not_for_life(world: &mut World) {
     }
     let again = VolumeSpec { encrypted: true, ..spec("pvc-2", EXT4, 64 * MIB) };
     assert!(!world.run(world.engine.create("pool", &again)).unwrap().changed());
-    let larger = VolumeSpec { size_bytes: 64 * MIB + 4096, ..again };
+    let larger = VolumeSpec { size_bytes: world.encrypted_size(64 * MIB) + 4096, ..again };
     let error = world.run(world.engine.create("pool", &larger)).unwrap_err();
     assert!(matches!(error, Error::Conflict { field: "size", .. }), "{error:?}");
     // Who brings a key believes that the volume is encrypted.
@@ -249,13 +254,13 @@ pub fn an_encrypted_volume_grows_while_it_is_mounted(world: &mut World) {
         let id = create(world, &format!("pvc-{number}"), mode, 320 * MIB);
         stage(world, &id, false, Some(KEY), None).unwrap();
         let grown = world.run(world.engine.grow(&id, 640 * MIB)).unwrap().into_inner();
-        assert_eq!(grown.size_bytes, 640 * MIB);
+        assert_eq!(grown.size_bytes, world.encrypted_size(640 * MIB));
         assert!(matches!(
             world.run(world.engine.grow(&id, 320 * MIB)),
-            Err(Error::Shrink { existing, .. }) if existing == 640 * MIB
+            Err(Error::Shrink { existing, .. }) if existing == world.encrypted_size(640 * MIB)
         ));
         let staging = world.staging(&id);
-        assert_eq!(world.run(world.engine.expand(&id, &staging)).unwrap(), 640 * MIB);
+        assert_eq!(world.run(world.engine.expand(&id, &staging)).unwrap(), world.encrypted_size(640 * MIB));
         let total = world.run(world.engine.stats(&id, &staging)).unwrap().total_bytes;
         assert!(total > 500 * MIB, "{mode:?}: {total}");
         // Grown between a stage and the next: the next one makes it good.
@@ -338,7 +343,10 @@ pub fn an_encrypted_volume_comes_down_while_its_pool_is_away(world: &mut World) 
 pub fn snapshot(world: &World, of: &VolumeId, id: &str) -> VolumeId {
     let spec = SnapshotSpec { id: id.parse().unwrap(), source: of.clone(), owner: None };
     let taken = world.run(world.engine.snapshot(&spec)).unwrap().into_inner();
-    assert!(taken.encrypted && taken.size_bytes == 320 * MIB && taken.valid, "{taken:?}");
+    assert!(
+        taken.encrypted && taken.size_bytes == world.encrypted_size(320 * MIB) && taken.valid,
+        "{taken:?}"
+    );
     spec.id
 }
 
@@ -373,13 +381,15 @@ pub fn snapshots_and_clones_open_with_the_key_of_their_moment(world: &mut World)
         let small = VolumeSpec { encrypted: true, size_bytes: 300 * MIB, ..plain.clone() };
         let error = world.run(world.engine.create("pool", &small)).unwrap_err();
         assert!(
-            matches!(error, Error::SourceTooLarge { existing, .. } if existing == 320 * MIB),
+            matches!(error, Error::SourceTooLarge { existing, .. } if existing == world.encrypted_size(320 * MIB)),
             "{error:?}"
         );
         let clone = VolumeSpec { encrypted: true, ..plain };
         let made = world.run(world.engine.create("pool", &clone)).unwrap().into_inner();
         assert!(
-            made.encrypted && made.size_bytes == 400 * MIB && is_of(made.key_fingerprint.as_ref(), KEY),
+            made.encrypted
+                && made.size_bytes == world.encrypted_size(400 * MIB)
+                && is_of(made.key_fingerprint.as_ref(), KEY),
             "{made:?}"
         );
         assert!(matches!(stage(world, &clone.id, false, Some(NEXT), None), Err(Error::WrongKey { .. })));

@@ -243,6 +243,16 @@ impl World {
         self.restart();
     }
 
+    /// Of how many bytes a volume's size is a whole number: LVM counts in extents.
+    pub fn grain(&self) -> u64 {
+        if self.group.is_some() { 4 * MIB } else { 4096 }
+    }
+
+    /// The size that an encrypted volume gets who asked for that many bytes.
+    pub fn encrypted_size(&self, bytes: u64) -> u64 {
+        (bytes + MIB).next_multiple_of(self.grain()) - MIB
+    }
+
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -261,7 +271,9 @@ impl World {
             return Vec::new();
         }
         let mut bytes = vec![0; 1 << 20];
-        fs::File::open(self.image(id.as_str())).unwrap().read_exact(&mut bytes).unwrap();
+        let image = || self.image(id.as_str());
+        let below = self.group.as_ref().map_or_else(image, |group| group.node(&format!("v-{id}")));
+        fs::File::open(below).unwrap().read_exact(&mut bytes).unwrap();
         bytes
     }
 
@@ -358,7 +370,9 @@ impl World {
             let path = entry.unwrap().path();
             let Ok(name) = fs::read_to_string(path.join("dm/name")) else { continue };
             let Ok(mut below) = fs::read_dir(path.join("slaves")) else { continue };
-            let ours = |name: &str| loops.contains(&format!("/dev/{name}"));
+            // Over a volume group they lie on its volumes, and the guest has no others.
+            let in_group = self.group.is_some() && name.starts_with("tierce-crypt-");
+            let ours = |name: &str| in_group || loops.contains(&format!("/dev/{name}"));
             if below.any(|slave| slave.is_ok_and(|slave| ours(slave.file_name().to_str().unwrap()))) {
                 found.push(name.trim_end().to_owned());
             }

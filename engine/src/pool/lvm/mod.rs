@@ -255,7 +255,10 @@ impl LvmPool {
             tracing::warn!(pool = self.config.name, %error, "can't look for space to extend the thin pool");
             return;
         }
-        let (free, extent) = (self.view().group_free, self.view().extent);
+        let (free, extent) = {
+            let view = self.view();
+            (view.group_free, view.extent)
+        };
         let growth = level.growth(free, extent);
         if growth == thin::Growth::default() {
             tracing::warn!(
@@ -413,7 +416,9 @@ impl Pool for LvmPool {
         let name = names::volume(&record.id);
         let mut tags = tags::of(self.id, record);
         if before.raw {
-            if record.used || record.format != Format::Never {
+            let encrypted =
+                record.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
+            if record.used || record.format != Format::Never || encrypted {
                 self.zero_ends(&name)?;
             } else {
                 tags.push(tags::RAW.to_owned());
@@ -447,6 +452,10 @@ impl Pool for LvmPool {
 
     fn sector_bytes(&self, _: VolumeMode) -> u32 {
         self.sector_bytes
+    }
+
+    fn grain_bytes(&self) -> u64 {
+        self.view().extent.max(1)
     }
 
     fn is_zeroed(&self) -> bool {

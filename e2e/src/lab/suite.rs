@@ -26,8 +26,8 @@ const SCRATCH: &str = "/dev/ubdd";
 const SCRATCH_SIZE: u64 = 8 << 30;
 /// The name that tests for guests begin with. They skip themselves everywhere else.
 const FOR_GUESTS: &str = "lab_";
-/// Test programs that ask nothing of a kernel.
-const PURE: [&str; 3] = ["sim", "model", "encryption"];
+/// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
+const ELSEWHERE: [&str; 4] = ["sim", "model", "encryption", "faults"];
 
 /// A test program and which of its tests to run.
 struct Program {
@@ -182,7 +182,7 @@ fn programs(filter: &str) -> Result<Vec<Program>> {
     for line in output.lines() {
         let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
         let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
-        if target.kind != ["test"] || PURE.contains(&target.name.as_str()) {
+        if target.kind != ["test"] || ELSEWHERE.contains(&target.name.as_str()) {
             continue;
         }
         let ignored = list(&file, &["--ignored"])?;

@@ -85,6 +85,12 @@ renders "every value set" "tier: nvme|path: /mnt/nvme0|path: /mnt/nvme1|path: /s
     --values "$scratch/full.yaml"
 [[ $(grep -c 'is-default-class' "$scratch/out") == 1 ]] || wrong "a default tier has one default StorageClass, not two"
 
+renders "snapshots" "name: tierce-snapshotter|name: csi-snapshotter|image: registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0|kind: VolumeSnapshotClass|!name: snapshot-controller|!name: volumesnapshots.snapshot.storage.k8s.io" \
+    --set snapshots.enabled=true
+renders "a snapshot controller of our own" "name: snapshot-controller|name: volumesnapshots.snapshot.storage.k8s.io" \
+    --set snapshots.enabled=true --set snapshot-controller.enabled=true
+renders "no snapshots" "!name: csi-snapshotter|!kind: VolumeSnapshotClass|!name: tierce-snapshotter"
+
 tier() { # name, path, more fields of the pool
     printf '[{"name":"%s","pools":[{"name":"p","directory":{"path":"%s"%s}}]}]' "$1" "$2" "${3:-}"
 }

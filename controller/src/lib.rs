@@ -14,6 +14,7 @@ pub mod pool;
 pub mod queue;
 pub mod reaper;
 pub mod reconcilers;
+pub mod restore;
 pub mod roughly;
 pub mod volume;
 pub mod words;

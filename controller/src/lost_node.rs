@@ -2,7 +2,7 @@
 //! is to be deleted there counts as deleted after a grace, since nobody is left to do it; what is not to be deleted
 //! stays, because the node may come back under its name with its disks.
 
-use crate::index::{Device, Index};
+use crate::index::{Device, Index, OnNode, Snapshot};
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::api::core::v1::Node;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tierce_crds::{NodeStorage, NodeVolume};
+use tierce_crds::NodeStorage;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -36,6 +36,19 @@ pub fn decide(is_there: bool, gone_for: Duration, grace: Duration) -> Verdict {
     }
 }
 
+/// What is to be deleted on a node: id, UID and resource version of its objects.
+#[derive(Default)]
+struct Leaving {
+    volumes: Vec<[String; 3]>,
+    snapshots: Vec<[String; 3]>,
+}
+
+impl Leaving {
+    fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.snapshots.is_empty()
+    }
+}
+
 /// Looks after nodes that are gone.
 pub struct LostNodes {
     client: Client,
@@ -53,9 +66,14 @@ impl LostNodes {
     /// Looks at one node.
     pub async fn look(&self, node: &str) -> Next {
         let (is_there, leaving, has_report) = self.index.read(|state| {
-            let leaving =
-                state.devices_on(node).filter(|device| device.deleting_since.is_some() && device.on_node);
-            (state.has_node(node), leaving.cloned().collect::<Vec<_>>(), state.reports.exists(node))
+            let name = |id: &str, uid: &str, version: &str| [id, uid, version].map(ToOwned::to_owned);
+            let volumes = state.devices_on(node).filter(|d| d.deleting_since.is_some() && d.on_node);
+            let snapshots = state.snapshots_on(node).filter(|s| s.deleting_since.is_some() && s.on_node);
+            let leaving = Leaving {
+                volumes: volumes.map(|d| name(&d.id, &d.uid, &d.resource_version)).collect(),
+                snapshots: snapshots.map(|s| name(&s.id, &s.uid, &s.resource_version)).collect(),
+            };
+            (state.has_node(node), leaving, state.reports.exists(node))
         });
         match decide(is_there, self.gone_for(node, is_there), self.grace) {
             // Only something that waits for the node makes us look again; all else comes as an event.
@@ -71,29 +89,31 @@ impl LostNodes {
         }
     }
 
-    async fn let_go(&self, node: &str, leaving: &[Arc<Device>], has_report: bool) -> Result<(), kube::Error> {
+    async fn let_go(&self, node: &str, leaving: &Leaving, has_report: bool) -> Result<(), kube::Error> {
         // A watch that started anew may show an older state for a moment; the last word is the API server's.
         let nodes: Api<Node> = Api::all(self.client.clone());
         if nodes.get_metadata_opt(node).await?.is_some() {
             return Ok(());
         }
-        let devices: Api<NodeVolume> = Api::all(self.client.clone());
-        for device in leaving {
-            info!(
-                node,
-                id = device.id,
-                "the node is lost: its volume that was to be deleted counts as deleted"
-            );
-            // All finalizers are ours: nobody else has business with a NodeVolume.
-            let patch = json!({"metadata": {
-                "finalizers": null, "uid": device.uid, "resourceVersion": device.resource_version,
-            }});
-            found(devices.patch(&device.id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
-        }
+        self.free::<Device>(node, &leaving.volumes).await?;
+        self.free::<Snapshot>(node, &leaving.snapshots).await?;
         if has_report {
             info!(node, "the node is lost: its NodeStorage goes");
             let reports: Api<NodeStorage> = Api::all(self.client.clone());
             found(reports.delete(node, &DeleteParams::default()).await)?;
+        }
+        Ok(())
+    }
+
+    async fn free<T: OnNode>(&self, node: &str, leaving: &[[String; 3]]) -> Result<(), kube::Error> {
+        let api: Api<T::Object> = Api::all(self.client.clone());
+        for [id, uid, resource_version] in leaving {
+            info!(node, id, "the node is lost: its {} that was to be deleted counts as deleted", T::WHAT);
+            // All finalizers are ours: nobody else has business with these objects.
+            let patch = json!({"metadata": {
+                "finalizers": null, "uid": uid, "resourceVersion": resource_version,
+            }});
+            found(api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
         }
         Ok(())
     }

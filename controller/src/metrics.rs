@@ -72,6 +72,8 @@ impl Collector for Objects {
             let unreadable = [
                 ("Volume", state.volumes.unreadable()),
                 ("NodeVolume", state.devices.unreadable()),
+                ("NodeSnapshot", state.snapshots.unreadable()),
+                ("VolumeRestore", state.restores.unreadable()),
                 ("NodeStorage", state.reports.unreadable()),
                 ("StoragePool", state.pools.unreadable()),
             ];

@@ -8,6 +8,7 @@ use crate::lost_node::LostNodes;
 use crate::metrics::Metrics;
 use crate::pool::PoolReconciler;
 use crate::reaper::Reaper;
+use crate::restore::RestoreReconciler;
 use crate::volume::VolumeReconciler;
 use kube::Client;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ async fn reconcile(
     index.listen(&queues);
     let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
+    let restores = Arc::new(RestoreReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
     let reaper = Arc::new(Reaper::new(client.clone(), Arc::clone(&index), events, config.reap_grace));
     let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
     tokio::join!(
@@ -86,6 +88,10 @@ async fn reconcile(
         queues.pools.run(2, shutdown.clone(), |name| {
             let (pools, metrics) = (Arc::clone(&pools), metrics.clone());
             async move { metrics.count("pool", pools.reconcile(&name).await) }
+        }),
+        queues.restores.run(2, shutdown.clone(), |key| {
+            let (restores, metrics) = (Arc::clone(&restores), metrics.clone());
+            async move { metrics.count("restore", restores.reconcile(&key).await) }
         }),
         queues.devices.run(4, shutdown.clone(), |id| {
             let (reaper, metrics) = (Arc::clone(&reaper), metrics.clone());

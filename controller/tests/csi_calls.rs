@@ -81,7 +81,7 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
         (
             Box::new(|r| r.volume_content_source = Some(VolumeContentSource::default())),
             Code::InvalidArgument,
-            "a volume made from a snapshot or from another volume is not supported",
+            "volume_content_source names neither a snapshot nor a volume",
         ),
         (
             Box::new(|r| r.parameters.clear()),

@@ -29,6 +29,8 @@ pub mod volume {
     pub const OUT_OF_SPACE: &str = "OutOfSpace";
     /// A PersistentVolumeClaim of the same name exists that does not belong to this Volume.
     pub const NAME_CONFLICT: &str = "NameConflict";
+    /// What it is to start with is not there, or is of another kind.
+    pub const NO_SOURCE: &str = "NoSource";
     /// The node that holds the data is gone from the cluster.
     pub const NODE_LOST: &str = "NodeLost";
     /// The PersistentVolume behind the claim is gone.
@@ -53,11 +55,61 @@ pub mod node_volume {
     pub const CONFLICT: &str = "Conflict";
     /// Its record on the disk is damaged; it is left alone.
     pub const BROKEN_RECORD: &str = "BrokenRecord";
-    /// It is to be deleted but still mounted or attached.
+    /// It is to be deleted or restored, but still mounted or attached.
     pub const IN_USE: &str = "InUse";
+    /// What it is to start with is not on this node, or can't be used.
+    pub const NO_SOURCE: &str = "NoSource";
     /// The request can't be met by this pool (for example below the filesystem's minimum).
     pub const INVALID: &str = "Invalid";
     /// Anything else; the message has the words.
+    pub const FAILED: &str = "Failed";
+}
+
+/// Reasons of a NodeSnapshot's `Ready` condition.
+pub mod node_snapshot {
+    /// The snapshot exists and can be restored.
+    pub const TAKEN: &str = "Taken";
+    /// The volume to take it of is not on the node.
+    pub const NO_SOURCE: &str = "NoSource";
+    /// The pool has no room for it.
+    pub const OUT_OF_SPACE: &str = "OutOfSpace";
+    /// The pool is not there or does not work on this node.
+    pub const POOL_UNAVAILABLE: &str = "PoolUnavailable";
+    /// Something else of this id exists.
+    pub const CONFLICT: &str = "Conflict";
+    /// Its record on the disk is damaged; it is left alone.
+    pub const BROKEN_RECORD: &str = "BrokenRecord";
+    /// It is to be deleted, but a volume is being made from it or restored to it.
+    pub const IN_USE: &str = "InUse";
+    /// It ran out of its own space, or was taken and is gone: it can't be restored any more.
+    pub const LOST: &str = "Lost";
+    /// The request can't be met by this pool.
+    pub const INVALID: &str = "Invalid";
+    /// Anything else; the message has the words.
+    pub const FAILED: &str = "Failed";
+}
+
+/// Reasons of a VolumeRestore's `Ready` condition.
+pub mod restore {
+    /// The volume has the content of the snapshot.
+    pub const RESTORED: &str = "Restored";
+    /// The node is at it.
+    pub const RESTORING: &str = "Restoring";
+    /// It waits until no pod uses the volume; the message names them.
+    pub const IN_USE: &str = "InUse";
+    /// There is no such Volume, or it holds no data yet.
+    pub const NO_SUCH_VOLUME: &str = "NoSuchVolume";
+    /// There is no such VolumeSnapshot of Tierce in the namespace.
+    pub const NO_SUCH_SNAPSHOT: &str = "NoSuchSnapshot";
+    /// The snapshot is of another volume.
+    pub const OTHER_VOLUME: &str = "OtherVolume";
+    /// The snapshot is larger than the volume.
+    pub const VOLUME_TOO_SMALL: &str = "VolumeTooSmall";
+    /// Another restore of the same volume is under way.
+    pub const WAITING: &str = "Waiting";
+    /// The node that holds the data is gone from the cluster.
+    pub const NODE_LOST: &str = "NodeLost";
+    /// The node refused; the message has the words.
     pub const FAILED: &str = "Failed";
 }
 

@@ -6,26 +6,40 @@
 
 pub mod conditions;
 pub mod names;
+mod node_snapshot;
 mod node_storage;
 mod node_volume;
 mod quantity;
 mod storage_pool;
 mod volume;
+mod volume_restore;
 
+pub use node_snapshot::{NodeSnapshot, NodeSnapshotSpec, NodeSnapshotStatus};
 pub use node_storage::{NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus};
-pub use node_volume::{ClaimReference, NodeVolume, NodeVolumeSpec, NodeVolumeStatus};
+pub use node_volume::{
+    ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder,
+};
 pub use quantity::{ParseQuantityError, format_bytes, parse_bytes};
 pub use storage_pool::{DirectoryBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus};
 pub use volume::{
-    AccessMode, Binding, DeletionPolicy, Filesystem, Phase, Volume, VolumeMode, VolumeSpec, VolumeStatus,
+    AccessMode, Binding, DeletionPolicy, Filesystem, Phase, Source, Volume, VolumeMode, VolumeSpec,
+    VolumeStatus,
 };
+pub use volume_restore::{VolumeRestore, VolumeRestoreSpec, VolumeRestoreStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
 /// Every CRD of Tierce, in the order in which `kubectl get crd` lists them.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![NodeStorage::crd(), NodeVolume::crd(), StoragePool::crd(), Volume::crd()];
+    let mut crds = vec![
+        NodeSnapshot::crd(),
+        NodeStorage::crd(),
+        NodeVolume::crd(),
+        StoragePool::crd(),
+        VolumeRestore::crd(),
+        Volume::crd(),
+    ];
     for crd in &mut crds {
         let labels = crd.metadata.labels.get_or_insert_default();
         labels.insert("app.kubernetes.io/name".into(), "tierce".into());

@@ -15,9 +15,23 @@ pub const PARAMETER_PVC_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
 /// See [`PARAMETER_PVC_NAME`].
 pub const PARAMETER_PV_NAME: &str = "csi.storage.k8s.io/pv/name";
 
+/// Parameter that csi-snapshotter adds with `--extra-create-metadata`.
+pub const PARAMETER_SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/name";
+/// See [`PARAMETER_SNAPSHOT_NAME`].
+pub const PARAMETER_SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
+/// See [`PARAMETER_SNAPSHOT_NAME`].
+pub const PARAMETER_SNAPSHOT_CONTENT: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
+/// API group of the ecosystem's `VolumeSnapshot`.
+pub const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
+/// Annotation on a VolumeSnapshotContent by which an administrator permits to read a raw device as a filesystem, or the
+/// other way round (KEP-3141).
+pub const ANNOTATION_ALLOW_MODE_CHANGE: &str = "snapshot.storage.kubernetes.io/allow-volume-mode-change";
+
+/// Finalizer on a VolumeRestore: its order is with a node.
+pub const FINALIZER_RESTORE: &str = "storage.tierce.dev/restore";
 /// Finalizer on a Volume: the controller decides what becomes of the data before the object goes.
 pub const FINALIZER_VOLUME: &str = "storage.tierce.dev/volume";
-/// Finalizer on a NodeVolume: the node has something on its disk, or may have.
+/// Finalizer on a NodeVolume and a NodeSnapshot: the node has something on its disk, or may have.
 pub const FINALIZER_ON_NODE: &str = "storage.tierce.dev/on-node";
 /// Annotation on a NodeVolume that is being reaped: the node deletes it only if it was never staged.
 pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
@@ -28,6 +42,8 @@ pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
 /// Field manager of the Volume reconciler.
 pub const MANAGER_VOLUME: &str = "tierce-controller-volume";
+/// Field manager of the VolumeRestore reconciler.
+pub const MANAGER_RESTORE: &str = "tierce-controller-restore";
 /// Field manager of the StoragePool reconciler.
 pub const MANAGER_POOL: &str = "tierce-controller-pool";
 /// Field manager of the node plugin.

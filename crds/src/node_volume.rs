@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("has(self.filesystem) == has(oldSelf.filesystem) && (!has(self.filesystem) || self.filesystem == oldSelf.filesystem)").message("filesystem is immutable"),
     validation = Rule::new("has(self.claim) == has(oldSelf.claim) && (!has(self.claim) || self.claim == oldSelf.claim)").message("claim is immutable"),
-    validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem")
+    validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem"),
+    validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)").message("source is immutable")
 )]
 pub struct NodeVolumeSpec {
     /// The node. Immutable.
@@ -66,6 +67,49 @@ pub struct NodeVolumeSpec {
     /// The claim it was made for; absent for a volume made by another client of CSI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimReference>,
+    /// What it starts with; absent: empty. On the same node. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<NodeSource>,
+    /// A restore in place that is to be carried out once, while no pod has the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreOrder>,
+}
+
+/// The content that a new device starts with: exactly one of the two.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.snapshot) != has(self.volume)").message("source names either a snapshot or a volume"))]
+pub struct NodeSource {
+    /// A NodeSnapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub snapshot: Option<String>,
+    /// A NodeVolume, with the content that it has when the new one is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub volume: Option<String>,
+}
+
+impl NodeSource {
+    /// The name of the one that is there.
+    pub fn name(&self) -> Option<&str> {
+        self.snapshot.as_deref().or(self.volume.as_deref())
+    }
+}
+
+/// A restore in place.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreOrder {
+    /// UID of the VolumeRestore. `status.restored` shows it when this order is done.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+    /// NodeSnapshot whose content the volume gets.
+    #[schemars(length(min = 1, max = 63))]
+    pub snapshot: String,
+    /// Id of the snapshot that keeps what the volume had before.
+    #[schemars(length(min = 1, max = 63))]
+    pub safety: String,
 }
 
 /// A PersistentVolumeClaim.
@@ -99,6 +143,9 @@ pub struct NodeVolumeStatus {
     /// With reason `OutOfSpace`: the largest size in bytes that would fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_bytes: Option<i64>,
+    /// UID of the last restore order that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -33,6 +33,8 @@ use std::fmt;
 #[x_kube(
     validation = Rule::new("has(self.filesystem) == has(oldSelf.filesystem) && (!has(self.filesystem) || self.filesystem == oldSelf.filesystem)")
         .message("filesystem is immutable: make a new Volume with the other filesystem and copy the data"),
+    validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)")
+        .message("source is immutable: make a new Volume; to bring an old state back into this one, make a VolumeRestore"),
     validation = Rule::new("!has(self.filesystem) || self.volumeMode != 'Block'")
         .message("filesystem has no meaning with volumeMode Block: leave it out"),
     validation = Rule::new("!has(self.mountOptions) || self.mountOptions.size() == 0 || self.volumeMode != 'Block'")
@@ -74,6 +76,11 @@ pub struct VolumeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
 
+    /// What the volume starts with; without it, empty. The new volume lies on the node of its source, has at least its size
+    /// and its filesystem, and is made at once whatever `binding` says, since its node is known. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+
     /// When the volume is made: `OnFirstUse` (on the node where the first pod is scheduled; the default) or `Immediate`. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("binding is immutable: delete the Volume and make it anew"))]
@@ -94,6 +101,22 @@ pub struct VolumeSpec {
             .message("mountOptions allows only noatime, nodiratime, relatime, lazytime, sync, dirsync, discard, nodiscard, commit=N (ext4), inode64 (xfs), compress=zstd|lzo|zlib and autodefrag (btrfs)")
     )]
     pub mount_options: Vec<String>,
+}
+
+/// What a volume starts with: exactly one of the two, in the namespace of the Volume.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.snapshot) != has(self.volume)").message("source names either a snapshot or a volume, not both"))]
+pub struct Source {
+    /// A VolumeSnapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub snapshot: Option<String>,
+    /// Another Volume, with the content that it has when the new one is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub volume: Option<String>,
 }
 
 /// What is.
@@ -307,6 +330,19 @@ mod tests {
         assert!(message.contains("volumeMode is immutable: "), "{message}");
         let unset = json!({"size": "1Gi", "tier": "hdd"});
         assert!(update_refused(&old, &unset).contains("filesystem is immutable: "));
+    }
+
+    #[test]
+    fn a_source_is_one_thing_and_stays() {
+        let with = |source: &Value| json!({"size": "1Gi", "tier": "hdd", "source": source});
+        for both in [json!({}), json!({"snapshot": "a", "volume": "b"})] {
+            assert!(refused(&with(&both)).contains("either a snapshot or a volume"), "{both}");
+        }
+        let (one, other) = (with(&json!({"snapshot": "a"})), with(&json!({"volume": "a"})));
+        assert!(volume(&one).validate_cel().is_ok());
+        for new in [other, json!({"size": "1Gi", "tier": "hdd"})] {
+            assert!(update_refused(&one, &new).contains("make a VolumeRestore"), "{new}");
+        }
     }
 
     #[test]

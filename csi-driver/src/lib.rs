@@ -2,15 +2,17 @@
 //!
 //! - [`node_service`]: the kubelet's calls, checked by [`request`], answered with [`status_codes`]
 //! - [`registration`]: how the kubelet finds us
-//! - [`node_volumes`]: carries out the `NodeVolumes` of this node
+//! - [`intents`]: carries out what the controller wants of this node: [`node_volumes`], [`node_snapshots`]
 //! - [`pools`]: which pools this node serves
 //! - [`node_storage`]: reports what the node has
 //!
 //! The disks are the engine's business; sockets, logs and health are the runtime's.
 
 pub mod config;
+pub mod intents;
 pub mod metrics;
 pub mod node_service;
+pub mod node_snapshots;
 pub mod node_storage;
 pub mod node_volumes;
 pub mod plugin;

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tierce_crds::{NodeStorageStatus, PoolState};
 
-/// What was done for a `NodeVolume`.
+/// What was done for a `NodeVolume` or `NodeSnapshot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum ActionLabel {
     /// The finalizer was put on.
@@ -16,6 +16,12 @@ pub enum ActionLabel {
     Create,
     /// Its mount options were set.
     SetMountOptions,
+    /// It got the content of a snapshot back.
+    Restore,
+    /// A snapshot was taken.
+    Take,
+    /// A snapshot was deleted.
+    DeleteSnapshot,
     /// It was grown.
     Grow,
     /// It was deleted.
@@ -77,7 +83,7 @@ impl Metrics {
         let all = Self::default();
         registry.register(
             "tierce_node_volume_actions",
-            "What was done for NodeVolumes, by action and result",
+            "What was done for NodeVolumes and NodeSnapshots, by action and result",
             all.reconciled.clone(),
         );
         for (name, help, gauge) in [
@@ -108,7 +114,7 @@ impl Metrics {
         all
     }
 
-    /// Counts one action for a `NodeVolume`.
+    /// Counts one action for a `NodeVolume` or `NodeSnapshot`.
     pub fn reconciled(&self, action: ActionLabel, result: ResultLabel) {
         self.reconciled.get_or_create(&Reconciled { action, result }).inc();
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kube::{Api, Client};
+use kube::Client;
 use prometheus_client::registry::Registry;
-use tierce_crds::names;
+use tierce_crds::{NodeSnapshot, NodeVolume, names};
 use tierce_engine::{Engine, Host, LinuxHost, SimConfig, SimHost};
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::intents::{self, Intents};
 use crate::metrics::Metrics;
 use crate::node_service::NodeService;
-use crate::node_storage::{self, Changes, Reporter};
-use crate::node_volumes::{self, NodeVolumes};
+use crate::node_storage::{self, Changes, Claims, Reporter};
+
 use crate::pools::{self, PoolBoard};
 use crate::registration::{self, RegistrationService};
 use crate::state_lock::StateLock;
@@ -43,7 +44,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
     let changes = Changes::default();
-    let volumes = NodeVolumes::default();
+    let volumes = Intents::<NodeVolume>::default();
 
     let node = NodeService::new(config.node_name.clone(), engine.clone(), volumes.nudges(), changes.clone());
     let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
@@ -130,17 +131,19 @@ async fn kubernetes(
     client: Client,
     engine: &Engine,
     board: PoolBoard,
-    volumes: &NodeVolumes,
+    volumes: &Intents<NodeVolume>,
     changes: &Changes,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let node = config.node_name.clone();
+    let snapshots = Intents::<NodeSnapshot>::default();
     let told = {
-        let (changes, volumes) = (changes.clone(), volumes.clone());
+        let (changes, volumes, snapshots) = (changes.clone(), volumes.clone(), snapshots.clone());
         move || {
             changes.notify_rewrite();
             volumes.nudge_failed();
+            snapshots.nudge_failed();
         }
     };
     let (facts, follow_pools) = pools::run(client.clone(), &node, board.clone(), told, shutdown.clone());
@@ -149,18 +152,20 @@ async fn kubernetes(
         node.clone(),
         engine.clone(),
         board.clone(),
-        volumes.clone(),
+        Claims { volumes: volumes.clone(), snapshots: snapshots.clone() },
         facts,
         metrics.clone(),
     );
-    let context = Arc::new(node_volumes::Context {
-        api: Api::all(client.clone()),
+    let shared = Arc::new(intents::Shared {
         engine: engine.clone(),
         node,
         pools: board.clone(),
         changes: changes.clone(),
         metrics,
-        failures: std::sync::Mutex::default(),
+        copied: {
+            let snapshots = snapshots.clone();
+            Box::new(move || snapshots.nudge_failed())
+        },
     });
     // Before the pools are known every volume would seem to lie in an unknown one.
     let after_pools = async {
@@ -168,9 +173,16 @@ async fn kubernetes(
             () = board.wait_until_synced() => {}
             () = shutdown.cancelled() => return,
         }
-        let more_room = || volumes.nudge_failed();
+        let more_room = || {
+            volumes.nudge_failed();
+            snapshots.nudge_failed();
+        };
+        let for_volumes = Arc::new(intents::Context::new(client.clone(), Arc::clone(&shared)));
+        let for_snapshots = Arc::new(intents::Context::new(client.clone(), shared));
+        let parallel = config.parallel;
         tokio::join!(
-            node_volumes::run(client, volumes.clone(), context, config.parallel, shutdown.clone()),
+            intents::run(client.clone(), volumes.clone(), for_volumes, parallel, shutdown.clone()),
+            intents::run(client, snapshots.clone(), for_snapshots, parallel, shutdown.clone()),
             node_storage::run(&reporter, changes, more_room, shutdown.clone()),
         );
     };

@@ -15,7 +15,9 @@ pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> 
     helm.args(["upgrade", "--install", "tierce"])
         .arg(workspace().join("charts/tierce"))
         .args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"])
-        .args(["--set", &format!("image.tag={}", images.tag)]);
+        .args(["--set", &format!("image.tag={}", images.tag)])
+        // A cluster of our own has no snapshot controller yet.
+        .args(["--set", "snapshots.enabled=true", "--set", "snapshot-controller.enabled=true"]);
     for value in values {
         helm.args(["--set", value]);
     }

@@ -19,7 +19,7 @@ const fn tool(module: &'static str, package: &'static str, name: &'static str) -
     Tool { module, package, name }
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 13] = [
     tool("kubernetes", "./pause", "pause"),
     tool("kubernetes", "go.etcd.io/etcd/server/v3", "etcd"),
     tool("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
@@ -36,6 +36,17 @@ const TOOLS: [Tool; 11] = [
         "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner",
         "csi-provisioner",
     ),
+    // In a module of their own: they ask for newer libraries than Kubernetes 1.37 is built with.
+    tool(
+        "snapshotter",
+        "github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter",
+        "csi-snapshotter",
+    ),
+    tool(
+        "snapshotter",
+        "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller",
+        "snapshot-controller",
+    ),
 ];
 
 /// The folder of this crate's sources; the harness is run from a checkout.
@@ -49,7 +60,7 @@ pub fn ensure(only: Option<&str>) -> Result<PathBuf> {
         ensure!(TOOLS.iter().any(|tool| tool.name == name), "there is no tool {name}");
     }
     let mut key = cache::Key::default();
-    for module in ["kubernetes", "provisioner"] {
+    for module in ["kubernetes", "provisioner", "snapshotter"] {
         for file in ["go.mod", "go.sum"] {
             key = key.with_file(&source().join("tools").join(module).join(file))?;
         }

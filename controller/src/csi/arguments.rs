@@ -28,6 +28,9 @@ pub enum ArgumentError {
     /// A parameter that nobody knows, or of the wrong type.
     #[error("StorageClass parameters: {0}")]
     Parameters(#[source] serde_json::Error),
+    /// The same in a VolumeSnapshotClass.
+    #[error("VolumeSnapshotClass parameters: {0}")]
+    SnapshotParameters(#[source] serde_json::Error),
     /// No tier.
     #[error("StorageClass parameter \"tier\" is missing: the tiers are {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
     NoTier(BTreeSet<String>),
@@ -96,6 +99,13 @@ impl Size {
             return Err(ArgumentError::OutOfRange { required, limit: most });
         }
         Ok(Self { bytes, required, limit: most })
+    }
+
+    /// The size for a copy of something of so many bytes; `None` where the client asks for less. One that states no size gets
+    /// what the source has.
+    pub(super) fn for_copy_of(self, bytes: u64) -> Option<Self> {
+        let size = if self.required == 0 { Self { bytes: bytes.max(STEP), ..self } } else { self };
+        (size.bytes >= bytes && size.bytes <= size.limit).then_some(size)
     }
 
     /// Whether a volume of so many bytes satisfies the client.

@@ -7,6 +7,10 @@ use tierce_proto::csi::controller_service_capability::{Rpc, Type, rpc};
 pub(super) fn rpcs() -> Vec<ControllerServiceCapability> {
     [
         rpc::Type::CreateDeleteVolume,
+        rpc::Type::CreateDeleteSnapshot,
+        rpc::Type::ListSnapshots,
+        rpc::Type::GetSnapshot,
+        rpc::Type::CloneVolume,
         rpc::Type::GetCapacity,
         rpc::Type::ListVolumes,
         rpc::Type::ExpandVolume,

@@ -3,15 +3,16 @@
 
 use super::arguments::{self, ArgumentError, Shape, Size};
 use super::parameters::Parameters;
+use super::source::{self, Origin, SourceError};
 use super::{ControllerService, id};
-use crate::index::{Device, Presence};
+use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
 use crate::roughly::roughly;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
-use tierce_crds::{ClaimReference, Filesystem, NodeVolumeSpec, VolumeMode, format_bytes, names};
+use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, format_bytes, names};
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
 
@@ -21,6 +22,17 @@ pub enum CreateError {
     /// The request is not one.
     #[error(transparent)]
     Argument(#[from] ArgumentError),
+    /// It can't start with that.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The node can't read what it should start with; the `NodeVolume` is gone.
+    #[error("node {node} cannot make it from its source: {message}")]
+    SourceUnusable {
+        /// Node.
+        node: String,
+        /// Its words.
+        message: String,
+    },
     /// Nobody offers the tier.
     #[error("{0}")]
     NoSuchTier(Refusal),
@@ -122,6 +134,9 @@ struct Wanted {
     claim: Option<ClaimReference>,
     allowed: Option<BTreeSet<String>>,
     preferred: Vec<String>,
+    source: Option<NodeSource>,
+    /// Pool of the source: a copy inside it costs little.
+    beside: Option<String>,
 }
 
 /// Carries out the call, or says why not.
@@ -135,7 +150,7 @@ pub(super) async fn create(
     let mut node = None;
     let made = tokio::time::timeout_at(deadline, async {
         wanted.hear_the_volume(service).await?;
-        make(service, &wanted, &mut node).await
+        make(service, &mut wanted, request.volume_content_source.clone(), &mut node).await
     })
     .await;
     match made {
@@ -145,15 +160,13 @@ pub(super) async fn create(
 }
 
 impl Wanted {
-    fn of(service: &ControllerService, request: &CreateVolumeRequest) -> Result<Self, ArgumentError> {
+    fn of(service: &ControllerService, request: &CreateVolumeRequest) -> Result<Self, CreateError> {
         arguments::name(&request.name)?;
         let shape = Shape::of(&request.volume_capabilities)?;
         let size = Size::of(request.capacity_range.as_ref())?;
-        if request.volume_content_source.is_some() {
-            return Err(ArgumentError::Unsupported("a volume made from a snapshot or from another volume"));
-        }
+        let source = source::named(request.volume_content_source.as_ref())?;
         if !request.mutable_parameters.is_empty() {
-            return Err(ArgumentError::Unsupported("a VolumeAttributesClass"));
+            return Err(ArgumentError::Unsupported("a VolumeAttributesClass").into());
         }
         let parameters = Parameters::parse(&request.parameters).map_err(ArgumentError::Parameters)?;
         let claim = parameters.claim(&request.name);
@@ -163,7 +176,8 @@ impl Wanted {
             .ok_or_else(|| ArgumentError::NoTier(service.index.read(crate::index::State::tiers)))?;
         let (allowed, preferred) = arguments::nodes(request.accessibility_requirements.as_ref());
         let id = id::from_name(&request.name);
-        Ok(Self { id, tier, size, shape, mount_options: Vec::new(), claim, allowed, preferred })
+        let mount_options = Vec::new();
+        Ok(Self { id, tier, size, shape, mount_options, claim, allowed, preferred, source, beside: None })
     }
 
     /// A Volume's own words about filesystem and mount options win over its class.
@@ -181,6 +195,18 @@ impl Wanted {
             (volumes, class) => self.shape.filesystem = volumes.or(class),
         }
         self.mount_options.clone_from(&volume.spec.mount_options);
+        Ok(())
+    }
+
+    /// Takes over what a copy has from its source.
+    async fn start_with_the_source(&mut self, service: &ControllerService) -> Result<(), CreateError> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let origin: Origin = source::find(service, source).await?;
+        let conversion = origin.converts_to(self.shape) && origin.conversion_is_permitted(service).await?;
+        (self.size, self.shape) =
+            origin.serves(self.claim.as_ref(), self.allowed.as_ref(), self.size, self.shape, conversion)?;
+        self.allowed = Some([origin.node.clone()].into());
+        self.beside = Some(origin.pool);
         Ok(())
     }
 
@@ -209,6 +235,8 @@ impl Wanted {
             mount_options: self.mount_options.clone(),
             label: self.label(),
             claim: self.claim.clone(),
+            source: self.source.clone(),
+            restore: None,
         }
     }
 
@@ -218,6 +246,7 @@ impl Wanted {
             size: self.size.bytes,
             allowed: self.allowed.clone(),
             preferred: self.preferred.clone(),
+            beside: self.beside.clone(),
         }
     }
 
@@ -238,7 +267,15 @@ impl Wanted {
                 self.shape.mode.as_str().to_owned(),
             );
         }
-        if device.filesystem != self.filesystem() {
+        if device.source != self.source {
+            let name = |source: &Option<NodeSource>| {
+                source.as_ref().and_then(NodeSource::name).unwrap_or("none").to_owned()
+            };
+            return differs("source", name(&device.source), name(&self.source));
+        }
+        // A copy has the filesystem of its source where no other is named.
+        let inherited = self.source.is_some() && self.shape.filesystem.is_none();
+        if !inherited && device.filesystem != self.filesystem() {
             return differs("filesystem", filesystem(device.filesystem), filesystem(self.filesystem()));
         }
         match tier {
@@ -254,7 +291,8 @@ impl Wanted {
 
 async fn make(
     service: &ControllerService,
-    wanted: &Wanted,
+    wanted: &mut Wanted,
+    content: Option<csi::VolumeContentSource>,
     node: &mut Option<String>,
 ) -> Result<csi::Volume, CreateError> {
     let known = service.index.read(|state| state.devices.get(&wanted.id).cloned());
@@ -262,6 +300,8 @@ async fn make(
     let (device, _reservation) = if let Some(device) = known {
         (found(service, wanted, device).await?, None)
     } else {
+        // Only now: a source that is gone since does not matter to a copy that was made.
+        wanted.start_with_the_source(service).await?;
         let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
         let api = |source| CreateError::Api { what: "create the NodeVolume", source };
         let device = match service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)? {
@@ -276,14 +316,14 @@ async fn make(
         capacity_bytes: i64::try_from(made.capacity.unwrap_or(made.size)).unwrap_or(i64::MAX),
         volume_id: made.id.clone(),
         volume_context: BTreeMap::new(),
-        content_source: None,
+        content_source: content,
         accessible_topology: vec![topology(&made.node)],
     })
 }
 
 /// One that the watch has not told of yet.
 async fn existing(service: &ControllerService, wanted: &Wanted) -> Result<Arc<Device>, CreateError> {
-    let fetched = service.fetch(&wanted.id).await;
+    let fetched = service.fetch::<Device>(&wanted.id).await;
     let fetched = fetched.map_err(|source| CreateError::Api { what: "read the NodeVolume", source })?;
     fetched.ok_or_else(|| CreateError::Vanished(wanted.id.clone()))
 }
@@ -328,7 +368,7 @@ async fn found(
         });
     }
     let api = |source| CreateError::Api { what: "remove the NodeVolume", source };
-    service.discard(&device.id, Some(&device.uid)).await.map_err(api)?;
+    service.discard::<Device>(&device.id, &device.uid).await.map_err(api)?;
     Err(CreateError::Moving { id: wanted.id.clone(), node: device.node.clone() })
 }
 
@@ -347,29 +387,14 @@ async fn answer_of_the_node(
     wanted: &Wanted,
     device: &Device,
 ) -> Result<Arc<Device>, CreateError> {
-    let mut seen = false;
-    let verdict = service
-        .index
-        .follow(&wanted.id)
-        .until(|presence| match presence {
-            Presence::There(now) if now.uid == device.uid => {
-                seen = true;
-                verdict(wanted, now)
-            }
-            Presence::There(_) | Presence::Absent if seen => {
-                Some(Verdict::Stay(CreateError::Vanished(wanted.id.clone())))
-            }
-            // The watch has not told of it yet, or of the end of one before it.
-            Presence::There(_) | Presence::Absent | Presence::Unreadable => None,
-        })
-        .await;
-    match verdict {
+    let verdict = service.answer(&wanted.id, &device.uid, |now| verdict(wanted, now)).await;
+    match verdict.unwrap_or_else(|| Verdict::Stay(CreateError::Vanished(wanted.id.clone()))) {
         Verdict::Made(made) => Ok(made),
         Verdict::Stay(error) => Err(error),
         Verdict::GiveUp(error) => {
             let api = |source| CreateError::Api { what: "remove the NodeVolume", source };
-            if !service.discard(&device.id, Some(&device.uid)).await.map_err(api)? {
-                service.gone(&device.id, &device.uid, |_| {}).await.map_err(api)?;
+            if !service.discard::<Device>(&device.id, &device.uid).await.map_err(api)? {
+                service.gone::<Device>(&device.id, &device.uid, |_| {}).await.map_err(api)?;
             }
             Err(error)
         }
@@ -394,6 +419,9 @@ fn verdict(wanted: &Wanted, device: Arc<Device>) -> Option<Verdict> {
         }
         reasons::POOL_UNAVAILABLE if device.capacity.is_none() => {
             Verdict::GiveUp(CreateError::NodeRefused { node, message, largest: None })
+        }
+        reasons::NO_SOURCE if device.capacity.is_none() => {
+            Verdict::GiveUp(CreateError::SourceUnusable { node, message })
         }
         reasons::INVALID => Verdict::GiveUp(CreateError::NodeInvalid { node, message }),
         reasons::CONFLICT | reasons::BROKEN_RECORD => {

@@ -1,25 +1,28 @@
-//! DeleteVolume: the node removes what is on its disk, then the `NodeVolume` goes.
+//! DeleteVolume and `DeleteSnapshot`: the node removes what is on its disk, then the object goes.
 
 use super::{ControllerService, id};
+use crate::index::OnNode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
 use tokio::time::{Instant, sleep_until};
 
-/// Why the volume is not gone (yet).
+/// Why the volume or snapshot is not gone (yet).
 #[derive(Debug, Error)]
 pub enum DeleteError {
     /// CSI requires one.
-    #[error("volume_id is missing")]
-    NoId,
-    /// Another call about the volume is under way.
-    #[error("another call about volume {0} is under way")]
-    Busy(String),
-    /// Still mounted or attached.
-    #[error("volume {id} is still in use on node {node}: {message}")]
+    #[error("{0}_id is missing")]
+    NoId(&'static str),
+    /// Another call about it is under way.
+    #[error("another call about {0} {1} is under way")]
+    Busy(&'static str, String),
+    /// Still mounted or attached, or being read.
+    #[error("{what} {id} is still in use on node {node}: {message}")]
     InUse {
-        /// Volume id.
+        /// Volume or snapshot.
+        what: &'static str,
+        /// Its id.
         id: String,
         /// Node.
         node: String,
@@ -27,18 +30,22 @@ pub enum DeleteError {
         message: String,
     },
     /// Not in time.
-    #[error("volume {id} is not gone in time{}; its node goes on with it", .word.as_ref().map(|w| format!(" ({w})")).unwrap_or_default())]
+    #[error("{what} {id} is not gone in time{}; its node goes on with it", .word.as_ref().map(|w| format!(" ({w})")).unwrap_or_default())]
     Deadline {
-        /// Volume id.
+        /// Volume or snapshot.
+        what: &'static str,
+        /// Its id.
         id: String,
         /// What the node said last.
         word: Option<String>,
     },
     /// The API server.
-    #[error("cannot {what}")]
+    #[error("cannot {what} the object of the {kind}")]
     Api {
         /// What we tried.
         what: &'static str,
+        /// Volume or snapshot.
+        kind: &'static str,
         /// Why not.
         source: kube::Error,
     },
@@ -49,20 +56,20 @@ pub enum DeleteError {
 const LET_GO: Duration = Duration::from_secs(5);
 
 /// Carries out the call, or says why not.
-pub(super) async fn delete(
+pub(super) async fn delete<T: OnNode>(
     service: &ControllerService,
     id: &str,
     deadline: Instant,
 ) -> Result<(), DeleteError> {
     if id.is_empty() {
-        return Err(DeleteError::NoId);
+        return Err(DeleteError::NoId(T::WHAT));
     }
     if !id::is_id(id) {
-        // No volume of ours has such an id, and CSI wants OK for a volume that does not exist.
+        // Nothing of ours has such an id, and CSI wants OK for what does not exist.
         return Ok(());
     }
-    let _lock = service.locks.try_lock(id).ok_or_else(|| DeleteError::Busy(id.to_owned()))?;
-    // What the node said last while it should have been removing the volume: reason, node, message.
+    let _lock = service.locks.try_lock(id).ok_or_else(|| DeleteError::Busy(T::WHAT, id.to_owned()))?;
+    // What the node said last while it should have been removing it: reason, node, message.
     let word = Mutex::new(None);
     let in_use = || {
         let word = word.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,29 +82,29 @@ pub(super) async fn delete(
         }
     };
     let gone = async {
-        let api = |source| DeleteError::Api { what: "read the NodeVolume", source };
-        let Some(device) = service.find(id).await.map_err(api)? else { return Ok(()) };
-        let api = |source| DeleteError::Api { what: "delete the NodeVolume", source };
-        if device.deleting_since.is_none() && service.discard(id, Some(&device.uid)).await.map_err(api)? {
+        let api = |source| DeleteError::Api { what: "read", kind: T::WHAT, source };
+        let Some(found) = service.find::<T>(id).await.map_err(api)? else { return Ok(()) };
+        let api = |source| DeleteError::Api { what: "delete", kind: T::WHAT, source };
+        if !found.deleting() && service.discard::<T>(id, found.uid()).await.map_err(api)? {
             return Ok(());
         }
-        let hear = |device: &crate::index::Device| {
-            *word.lock().unwrap_or_else(PoisonError::into_inner) = device
-                .word
-                .as_ref()
-                .filter(|word| !word.ready && device.deleting_since.is_some())
-                .map(|word| (word.reason.clone(), device.node.clone(), word.message.clone()));
+        let hear = |now: &T| {
+            *word.lock().unwrap_or_else(PoisonError::into_inner) = now
+                .word()
+                .filter(|word| !word.ready && now.deleting())
+                .map(|word| (word.reason.clone(), now.node().to_owned(), word.message.clone()));
         };
-        service.gone(id, &device.uid, hear).await.map_err(api)
+        service.gone::<T>(id, found.uid(), hear).await.map_err(api)
     };
     tokio::select! {
         result = gone => return result,
         () = patience => {}
     }
+    let (what, id) = (T::WHAT, id.to_owned());
     Err(match word.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((reason, node, message)) if reason == reasons::IN_USE => {
-            DeleteError::InUse { id: id.to_owned(), node, message }
+            DeleteError::InUse { what, id, node, message }
         }
-        word => DeleteError::Deadline { id: id.to_owned(), word: word.map(|(_, _, message)| message) },
+        word => DeleteError::Deadline { what, id, word: word.map(|(_, _, message)| message) },
     })
 }

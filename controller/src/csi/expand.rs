@@ -2,7 +2,7 @@
 
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};
-use crate::index::{Device, Presence};
+use crate::index::Device;
 use crate::roughly::roughly;
 use std::sync::Arc;
 use thiserror::Error;
@@ -85,7 +85,8 @@ pub(super) async fn expand(
 
 async fn grow(service: &ControllerService, id: &str, size: Size) -> Result<Arc<Device>, ExpandError> {
     let api = |source| ExpandError::Api { what: "read the NodeVolume", source };
-    let found = service.find(id).await.map_err(api)?.filter(|device| device.deleting_since.is_none());
+    let found =
+        service.find::<Device>(id).await.map_err(api)?.filter(|device| device.deleting_since.is_none());
     let device = found.ok_or_else(|| ExpandError::NotFound(id.to_owned()))?;
     if device.capacity.is_some_and(|has| has >= size.bytes) {
         return Ok(device);
@@ -96,20 +97,8 @@ async fn grow(service: &ControllerService, id: &str, size: Size) -> Result<Arc<D
         let bytes = i64::try_from(size.bytes).expect("checked to be at most 1Pi");
         service.grow(&device, bytes).await.map_err(api)?;
     }
-    let mut seen = false;
-    service
-        .index
-        .follow(id)
-        .until(|presence| match presence {
-            Presence::There(now) if now.uid == device.uid => {
-                seen = true;
-                verdict(now, size.bytes)
-            }
-            Presence::There(_) | Presence::Absent if seen => Some(Err(ExpandError::NotFound(id.to_owned()))),
-            // The watch has not told of it yet, or of the end of one before it.
-            Presence::There(_) | Presence::Absent | Presence::Unreadable => None,
-        })
-        .await
+    let verdict = service.answer(id, &device.uid, |now| verdict(now, size.bytes)).await;
+    verdict.unwrap_or_else(|| Err(ExpandError::NotFound(id.to_owned())))
 }
 
 /// The node decides in the end; but a spec can't shrink again, so a size that can't fit is not even asked for.

@@ -1,5 +1,5 @@
 //! The CSI Controller service, for the upstream sidecars on a unix socket. ("csi", because "controller" would also mean
-//! the reconcilers.) Every replica serves it. A call writes what should be into a `NodeVolume`, and waits on the watch
+//! the reconcilers.) Every replica serves it. A call writes what should be into a `NodeVolume` or `NodeSnapshot`, and waits on the watch
 //! until the node says that it is. One file per RPC; `status_codes` says which gRPC code each error becomes.
 
 mod arguments;
@@ -12,8 +12,10 @@ mod delete;
 mod expand;
 pub mod id;
 mod list;
-mod node_volume;
+mod on_node;
 mod parameters;
+mod snapshot;
+mod source;
 pub mod status_codes;
 mod validate;
 
@@ -22,16 +24,20 @@ pub use create::CreateError;
 pub use delete::DeleteError;
 pub use expand::ExpandError;
 pub use list::ListError;
+pub use snapshot::SnapshotError;
+pub use source::SourceError;
 pub use validate::ValidateError;
 
-use crate::index::Index;
+use crate::index::{Device, Index, Snapshot};
 use kube::Client;
 use std::sync::Arc;
 use tierce_proto::csi::controller_server::{Controller, ControllerServer};
 use tierce_proto::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
-    ControllerGetCapabilitiesResponse, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
-    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, ListVolumesRequest, ListVolumesResponse,
+    ControllerGetCapabilitiesResponse, CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest,
+    CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest,
+    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse,
+    ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
     ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
 };
 use tierce_runtime::locks::VolumeLocks;
@@ -79,8 +85,42 @@ impl Controller for ControllerService {
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         Span::current().record("volume", &request.get_ref().volume_id);
-        delete::delete(self, &request.get_ref().volume_id, deadline).await?;
+        delete::delete::<Device>(self, &request.get_ref().volume_id, deadline).await?;
         Ok(Response::new(DeleteVolumeResponse {}))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<CreateSnapshotRequest>,
+    ) -> Result<Response<CreateSnapshotResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
+        Span::current().record("volume", &request.get_ref().source_volume_id);
+        let snapshot = snapshot::create(self, request.get_ref(), deadline).await?;
+        Ok(Response::new(CreateSnapshotResponse { snapshot: Some(snapshot) }))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<DeleteSnapshotRequest>,
+    ) -> Result<Response<DeleteSnapshotResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
+        delete::delete::<Snapshot>(self, &request.get_ref().snapshot_id, deadline).await?;
+        Ok(Response::new(DeleteSnapshotResponse {}))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<ListSnapshotsResponse>, Status> {
+        Ok(Response::new(self.index.read(|state| list::snapshots(state, request.get_ref()))?))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<GetSnapshotRequest>,
+    ) -> Result<Response<GetSnapshotResponse>, Status> {
+        let snapshot = snapshot::get(self, &request.get_ref().snapshot_id).await?;
+        Ok(Response::new(GetSnapshotResponse { snapshot: Some(snapshot) }))
     }
 
     async fn controller_expand_volume(
@@ -104,7 +144,7 @@ impl Controller for ControllerService {
         &self,
         request: Request<ListVolumesRequest>,
     ) -> Result<Response<ListVolumesResponse>, Status> {
-        Ok(Response::new(self.index.read(|state| list::list(state, request.get_ref()))?))
+        Ok(Response::new(self.index.read(|state| list::volumes(state, request.get_ref()))?))
     }
 
     async fn get_capacity(

@@ -38,6 +38,38 @@ impl Parameters {
     }
 }
 
+/// What a VolumeSnapshotClass says, with what csi-snapshotter adds under `--extra-create-metadata`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotParameters {
+    /// Name of the VolumeSnapshot.
+    #[serde(rename = "csi.storage.k8s.io/volumesnapshot/name")]
+    name: Option<String>,
+    /// Namespace of the VolumeSnapshot.
+    #[serde(rename = "csi.storage.k8s.io/volumesnapshot/namespace")]
+    namespace: Option<String>,
+    /// Name of the VolumeSnapshotContent. It follows from the VolumeSnapshot's UID.
+    #[serde(rename = "csi.storage.k8s.io/volumesnapshotcontent/name")]
+    _content: Option<String>,
+}
+
+impl SnapshotParameters {
+    /// Reads them; the error names the parameter.
+    pub(super) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
+        let object = map.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        serde_json::from_value(serde_json::Value::Object(object))
+    }
+
+    /// The VolumeSnapshot that a snapshot of this CSI name is for: csi-snapshotter makes the name from its UID.
+    pub(super) fn snapshot(&self, csi_name: &str) -> Option<ClaimReference> {
+        Some(ClaimReference {
+            namespace: self.namespace.clone().filter(|text| !text.is_empty())?,
+            name: self.name.clone().filter(|text| !text.is_empty())?,
+            uid: csi_name.strip_prefix("snapshot-").filter(|uid| !uid.is_empty())?.to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +93,21 @@ mod tests {
         assert_eq!(parsed.claim("pvc-1"), Some(claim));
         assert_eq!(parsed.claim("other-1"), None);
         assert_eq!(Parameters::default().claim("pvc-1"), None);
+    }
+
+    #[test]
+    fn a_snapshot_is_known_by_the_names_that_the_snapshotter_adds() {
+        let parsed = SnapshotParameters::parse(&map(&[
+            (names::PARAMETER_SNAPSHOT_NAME, "monday"),
+            (names::PARAMETER_SNAPSHOT_NAMESPACE, "n"),
+            (names::PARAMETER_SNAPSHOT_CONTENT, "snapcontent-1"),
+        ]))
+        .unwrap();
+        let snapshot = ClaimReference { namespace: "n".into(), name: "monday".into(), uid: "1".into() };
+        assert_eq!(parsed.snapshot("snapshot-1"), Some(snapshot));
+        assert_eq!(parsed.snapshot("other"), None);
+        let error = SnapshotParameters::parse(&map(&[("tier", "hdd")])).unwrap_err().to_string();
+        assert!(error.contains("unknown field `tier`"), "{error}");
     }
 
     #[test]

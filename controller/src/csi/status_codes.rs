@@ -4,7 +4,10 @@
 //! still be running": it asks again, also when the claim is gone meanwhile, and so never forgets a volume. Any other
 //! code tells it that nothing was made. `RESOURCE_EXHAUSTED` also lets the scheduler pick another node.
 
-use super::{ArgumentError, CreateError, DeleteError, ExpandError, ListError, ValidateError};
+use super::{
+    ArgumentError, CreateError, DeleteError, ExpandError, ListError, SnapshotError, SourceError,
+    ValidateError,
+};
 use crate::words::in_words;
 use tonic::{Code, Status};
 
@@ -13,6 +16,7 @@ fn argument(error: &ArgumentError) -> Code {
         ArgumentError::Missing(_)
         | ArgumentError::NameTooLong(_)
         | ArgumentError::Parameters(_)
+        | ArgumentError::SnapshotParameters(_)
         | ArgumentError::NoTier(_)
         | ArgumentError::NegativeSize
         | ArgumentError::AccessMode(_)
@@ -28,6 +32,9 @@ fn argument(error: &ArgumentError) -> Code {
 pub fn create(error: &CreateError) -> Code {
     match error {
         CreateError::Argument(error) => argument(error),
+        CreateError::Source(error) => source(error),
+        // Nothing was made; what it should start with has to be mended or given up.
+        CreateError::SourceUnusable { .. } => Code::FailedPrecondition,
         // The pod is scheduled elsewhere; without another node it waits and is tried again.
         CreateError::NoRoom(_) | CreateError::NodeRefused { .. } => Code::ResourceExhausted,
         // Nothing was made and nothing will be with these parameters. The provisioner asks again with a delay all the same,
@@ -46,12 +53,47 @@ pub fn create(error: &CreateError) -> Code {
     }
 }
 
-/// Of DeleteVolume.
+fn source(error: &SourceError) -> Code {
+    match error {
+        SourceError::Empty | SourceError::OtherMode { .. } | SourceError::OtherFilesystem { .. } => {
+            Code::InvalidArgument
+        }
+        // CSI: "Source does not exist".
+        SourceError::NotFound { .. } => Code::NotFound,
+        // Nothing was made; asked again with a growing delay.
+        SourceError::NotNow { .. } => Code::FailedPrecondition,
+        SourceError::Foreign { .. } => Code::PermissionDenied,
+        // The scheduler picks another node for the pod, until it picks that of the source.
+        SourceError::OtherNode { .. } => Code::ResourceExhausted,
+        SourceError::Larger { .. } => Code::OutOfRange,
+        SourceError::Api(source) => api(source),
+    }
+}
+
+/// Of `CreateSnapshot` and `GetSnapshot`. csi-snapshotter (`isCSIFinalError`) takes `CANCELLED`, `DEADLINE_EXCEEDED`,
+/// `UNAVAILABLE`, `RESOURCE_EXHAUSTED` and `ABORTED` as "may still be running" and does not let the object go before it
+/// has asked again; every code is tried again with a growing delay.
+pub fn snapshot(error: &SnapshotError) -> Code {
+    match error {
+        SnapshotError::Argument(error) => argument(error),
+        SnapshotError::NoVolume(_) | SnapshotError::NotFound(_) => Code::NotFound,
+        SnapshotError::NotNow { .. } | SnapshotError::Refused { .. } => Code::FailedPrecondition,
+        SnapshotError::Foreign { .. } => Code::PermissionDenied,
+        SnapshotError::Exists { .. } => Code::AlreadyExists,
+        SnapshotError::Busy(_) | SnapshotError::BeingDeleted(_) | SnapshotError::Vanished(_) => Code::Aborted,
+        SnapshotError::NoRoom { .. } => Code::ResourceExhausted,
+        SnapshotError::NodeTrouble { .. } => Code::Unavailable,
+        SnapshotError::Deadline(_) => Code::DeadlineExceeded,
+        SnapshotError::Api { source, .. } => api(source),
+    }
+}
+
+/// Of DeleteVolume and `DeleteSnapshot`.
 pub fn delete(error: &DeleteError) -> Code {
     match error {
-        DeleteError::NoId => Code::InvalidArgument,
-        DeleteError::Busy(_) => Code::Aborted,
-        // CSI: "volume in use". The provisioner tries again with a growing delay.
+        DeleteError::NoId(_) => Code::InvalidArgument,
+        DeleteError::Busy(..) => Code::Aborted,
+        // CSI: "volume in use", "snapshot in use". The sidecar tries again with a growing delay.
         DeleteError::InUse { .. } => Code::FailedPrecondition,
         DeleteError::Deadline { .. } => Code::DeadlineExceeded,
         DeleteError::Api { source, .. } => api(source),
@@ -113,6 +155,7 @@ macro_rules! status {
 
 status!(
     CreateError => create,
+    SnapshotError => snapshot,
     DeleteError => delete,
     ExpandError => expand,
     ValidateError => validate,

@@ -44,7 +44,7 @@ pub(super) async fn validate(
         return Err(not_found());
     }
     let api = |source| ValidateError::Api { what: "read the NodeVolume", source };
-    let device = service.find(&request.volume_id).await.map_err(api)?.ok_or_else(not_found)?;
+    let device = service.find::<Device>(&request.volume_id).await.map_err(api)?.ok_or_else(not_found)?;
     let tier = service.index.read(|state| state.pools.get(&device.pool).map(|pool| pool.spec.tier.clone()));
     Ok(match objection(&device, tier.as_deref(), &request) {
         Some(message) => ValidateVolumeCapabilitiesResponse { confirmed: None, message },

@@ -3,13 +3,16 @@
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use tierce_crds::{ClaimReference, Filesystem, NodeVolume, VolumeMode, conditions, names, parse_bytes};
+use tierce_crds::{
+    ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, conditions, names,
+    parse_bytes,
+};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +64,12 @@ pub struct Device {
     pub mount_options: Vec<String>,
     /// The claim it was made for.
     pub claim: Option<ClaimReference>,
+    /// What it started with.
+    pub source: Option<NodeSource>,
+    /// The restore that it is to undergo.
+    pub restore: Option<RestoreOrder>,
+    /// UID of the last restore that it underwent.
+    pub restored: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// When it was told to go.
@@ -79,15 +88,31 @@ pub struct Device {
     pub word: Option<NodeWord>,
 }
 
-/// The `Ready` condition of a `NodeVolume`, of the present generation.
+/// The `Ready` condition of a `NodeVolume` or `NodeSnapshot`, of the present generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeWord {
     /// Whether it is as asked.
     pub ready: bool,
-    /// Constant of [`conditions::node_volume`].
+    /// Constant of [`conditions::node_volume`] or [`conditions::node_snapshot`].
     pub reason: String,
     /// For people.
     pub message: String,
+}
+
+impl NodeWord {
+    /// What these conditions say, if they speak of this generation of the spec.
+    pub(super) fn of(
+        conditions: &[Condition],
+        observed: Option<i64>,
+        generation: Option<i64>,
+    ) -> Option<Self> {
+        let ready = conditions::find(conditions, conditions::READY)?;
+        (ready.observed_generation.or(observed) == generation).then(|| Self {
+            ready: ready.status == "True",
+            reason: ready.reason.clone(),
+            message: ready.message.clone(),
+        })
+    }
 }
 
 impl Device {
@@ -95,14 +120,7 @@ impl Device {
     pub fn of(object: NodeVolume) -> Self {
         let NodeVolume { metadata: meta, spec, status } = object;
         let status = status.unwrap_or_default();
-        let ready = conditions::find(&status.conditions, conditions::READY);
-        let word = ready
-            .filter(|c| c.observed_generation.or(status.observed_generation) == meta.generation)
-            .map(|c| NodeWord {
-                ready: c.status == "True",
-                reason: c.reason.clone(),
-                message: c.message.clone(),
-            });
+        let word = NodeWord::of(&status.conditions, status.observed_generation, meta.generation);
         Self {
             id: meta.name.unwrap_or_default(),
             uid: meta.uid.unwrap_or_default(),
@@ -114,6 +132,9 @@ impl Device {
             filesystem: spec.filesystem,
             mount_options: spec.mount_options,
             claim: spec.claim,
+            source: spec.source,
+            restore: spec.restore,
+            restored: status.restored,
             created: meta.creation_timestamp.map(|t| t.0),
             deleting_since: meta.deletion_timestamp.map(|t| t.0),
             on_node: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_ON_NODE),
@@ -142,7 +163,7 @@ impl Device {
 }
 
 /// Bytes from the wire, where negative numbers mean nothing.
-fn bytes(wire: i64) -> u64 {
+pub(super) fn bytes(wire: i64) -> u64 {
     u64::try_from(wire).unwrap_or(0)
 }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
 use tierce_runtime::readiness::{Part, Readiness};
 use tracing::{debug, warn};
 
@@ -29,6 +29,8 @@ pub fn watch_everything(
         Box::pin(feed(guarded::<Volume>(client), index, readiness.part("watch of Volumes")))
             as futures::future::BoxFuture<'static, ()>,
         Box::pin(feed(guarded::<NodeVolume>(client), index, readiness.part("watch of NodeVolumes"))),
+        Box::pin(feed(guarded::<NodeSnapshot>(client), index, readiness.part("watch of NodeSnapshots"))),
+        Box::pin(feed(guarded::<VolumeRestore>(client), index, readiness.part("watch of VolumeRestores"))),
         Box::pin(feed(guarded::<NodeStorage>(client), index, readiness.part("watch of NodeStorages"))),
         Box::pin(feed(guarded::<StoragePool>(client), index, readiness.part("watch of StoragePools"))),
         Box::pin(feed(

@@ -4,7 +4,9 @@
 
 mod facts;
 mod feed;
+mod on_node;
 mod room;
+mod snapshots;
 mod table;
 mod tracked;
 
@@ -13,6 +15,8 @@ pub use facts::{
     PersistentVolumeObject, Pod,
 };
 pub use feed::watch_everything;
+pub use on_node::{Follower, OnNode, Presence};
+pub use snapshots::Snapshot;
 pub use table::Table;
 pub use tracked::Tracked;
 
@@ -23,7 +27,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tierce_crds::{NodeStorage, StoragePool, Volume};
+use tierce_crds::{NodeStorage, StoragePool, Volume, VolumeRestore};
 use tokio::sync::watch;
 
 /// A change of free space concerns every Volume that waits for some; so many changes are looked at together.
@@ -42,6 +46,8 @@ pub struct Queues {
     pub nodes: Queue<String>,
     /// StoragePools, by name.
     pub pools: Queue<String>,
+    /// VolumeRestores, by namespace and name.
+    pub restores: Queue<Namespaced>,
 }
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
@@ -55,6 +61,10 @@ pub struct State {
     pub persistent_volumes: Table<String, PersistentVolume>,
     /// NodeVolumes.
     pub devices: Table<String, Device>,
+    /// NodeSnapshots.
+    pub snapshots: Table<String, Snapshot>,
+    /// VolumeRestores.
+    pub restores: Table<Namespaced, VolumeRestore>,
     /// What nodes report.
     pub reports: Table<String, NodeStorage>,
     /// StoragePools.
@@ -69,6 +79,10 @@ pub struct State {
     volumes_of_handle: HashMap<String, BTreeSet<String>>,
     /// Volumes that a change of room may concern.
     room: Room,
+    /// Volumes not made yet that start with something that may come.
+    copies: HashSet<Namespaced>,
+    /// Restores that are not over: few, so that it costs little to look whom a change concerns.
+    open_restores: HashSet<Namespaced>,
     promises: Promises,
     reservations: Reservations,
     /// What follows from reports, promises, reservations and nodes; empty once one of them has changed.
@@ -88,6 +102,8 @@ pub struct Index {
 pub struct Wakes {
     volumes: HashSet<Namespaced>,
     devices: HashSet<String>,
+    snapshots: HashSet<String>,
+    restores: HashSet<Namespaced>,
     nodes: HashSet<String>,
     pools: HashSet<String>,
     /// Room may have come or gone somewhere.
@@ -111,13 +127,6 @@ impl Index {
         Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
     }
 
-    /// Tells of every change of the `NodeVolume` of this id from now on. Costs nothing to others.
-    pub fn follow(self: &Arc<Self>, id: &str) -> Follower {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = waiters.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(()));
-        Follower { index: Arc::clone(self), id: id.to_owned(), changes: Some(sender.subscribe()) }
-    }
-
     /// From now on changes wake the reconcilers of these queues; every known object is put in first.
     pub fn listen(&self, queues: &Arc<Queues>) {
         let all = {
@@ -130,9 +139,11 @@ impl Index {
                     .devices_of_node
                     .keys()
                     .chain(state.reports.iter().map(|(key, _)| key))
+                    .chain(state.snapshots.iter().map(|(_, snapshot)| &snapshot.node))
                     .cloned()
                     .collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
+                restores: state.restores.iter().map(|(key, _)| key.clone()).collect(),
                 ..Wakes::default()
             }
         };
@@ -167,7 +178,8 @@ impl Index {
     fn wake(&self, wakes: Wakes) {
         {
             let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-            for waiter in wakes.devices.iter().filter_map(|id| waiters.get(id)) {
+            // Volumes and snapshots share their ids.
+            for waiter in wakes.devices.iter().chain(&wakes.snapshots).filter_map(|id| waiters.get(id)) {
                 waiter.send_replace(());
             }
         }
@@ -177,6 +189,9 @@ impl Index {
         }
         for key in wakes.devices {
             queues.devices.add(key);
+        }
+        for key in wakes.restores {
+            queues.restores.add(key);
         }
         for key in wakes.nodes {
             queues.nodes.add(key);
@@ -261,58 +276,5 @@ impl Drop for Reservation {
         let mut state = self.index.lock();
         state.reservations.release(&self.id);
         state.offers.take();
-    }
-}
-
-/// Follows one `NodeVolume`.
-#[derive(Debug)]
-pub struct Follower {
-    index: Arc<Index>,
-    id: String,
-    changes: Option<watch::Receiver<()>>,
-}
-
-impl Follower {
-    /// Waits for a change that was not looked at yet.
-    pub async fn changed(&mut self) {
-        let changes = self.changes.as_mut().expect("taken away only on drop");
-        changes.changed().await.expect("the sender stays while somebody follows");
-    }
-
-    /// Looks at once and at every change, until `done` answers something.
-    pub async fn until<T>(&mut self, mut done: impl FnMut(Presence) -> Option<T>) -> T {
-        loop {
-            self.changes.as_mut().expect("taken away only on drop").mark_unchanged();
-            let presence = self.index.read(|state| match state.devices.get(&self.id) {
-                Some(device) => Presence::There(Arc::clone(device)),
-                None if state.devices.exists(&self.id) => Presence::Unreadable,
-                None => Presence::Absent,
-            });
-            if let Some(answer) = done(presence) {
-                return answer;
-            }
-            self.changed().await;
-        }
-    }
-}
-
-/// Whether a `NodeVolume` is known.
-#[derive(Debug, Clone)]
-pub enum Presence {
-    /// It is.
-    There(Arc<Device>),
-    /// It exists, but its content can't be read.
-    Unreadable,
-    /// It is not, as far as the watch has told.
-    Absent,
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let mut waiters = self.index.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changes = None;
-        if waiters.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
-            waiters.remove(&self.id);
-        }
     }
 }

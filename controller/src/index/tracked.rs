@@ -117,6 +117,12 @@ impl Tracked for Volume {
         wakes: &mut Wakes,
     ) {
         state.room.wants(key, new.map_or(Wish::Nothing, |volume| wish(volume)));
+        if new.is_some_and(|volume| volume.spec.source.is_some() && matches!(wish(volume), Wish::Place(..))) {
+            state.copies.insert(key.clone());
+        } else {
+            state.copies.remove(key);
+        }
+        state.wake_restores(key, wakes);
         wakes.volumes.insert(key.clone());
     }
 }
@@ -258,6 +264,8 @@ impl Tracked for NodeVolume {
         for device in old.into_iter().chain(new) {
             if let Some(claim) = &device.claim {
                 let claim = Namespaced::new(&claim.namespace, &claim.name);
+                state.wake_restores(&claim, wakes);
+                state.wake_copies(&claim.namespace, wakes);
                 if state.volumes.exists(&claim) {
                     wakes.volumes.insert(claim);
                 }
@@ -395,13 +403,15 @@ impl Tracked for PodObject {
                     state.pods_of_claim.remove(&claim);
                 }
             }
-            // Only a Volume that is to go waits for its pods.
+            state.wake_restores(&claim, wakes);
+            // Only a Volume that is to go waits for its pods, and a restore.
             if state.volumes.get(&claim).is_some_and(|volume| volume.metadata.deletion_timestamp.is_some()) {
                 wakes.volumes.insert(claim);
             }
         }
         for claim in new.into_iter().flat_map(|pod| &pod.claims) {
             let claim = Namespaced::new(&key.namespace, claim);
+            state.wake_restores(&claim, wakes);
             state.pods_of_claim.entry(claim).or_default().insert(key.name.clone());
         }
     }

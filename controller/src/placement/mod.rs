@@ -23,6 +23,8 @@ pub struct Request {
     pub allowed: Option<BTreeSet<String>>,
     /// Nodes to try first, best first.
     pub preferred: Vec<String>,
+    /// Pool to try first on its node, if it is of the tier: what the volume starts with lies there.
+    pub beside: Option<String>,
 }
 
 /// Where it goes.
@@ -108,7 +110,8 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
     let rank = |node: &str| request.preferred.iter().position(|n| n == node).unwrap_or(usize::MAX);
     // By name in the end, so that the answer does not depend on the order of the offers.
     let order = |offer: &&Offer| {
-        (rank(&offer.node), std::cmp::Reverse(offer.free), offer.node.clone(), offer.pool.clone())
+        let apart = request.beside.as_ref().is_some_and(|pool| *pool != offer.pool);
+        (rank(&offer.node), apart, std::cmp::Reverse(offer.free), offer.node.clone(), offer.pool.clone())
     };
     let candidates: Vec<_> = offers.iter().filter(fitting).collect();
     let Some(largest) = candidates.iter().map(|offer| offer.free).max() else {
@@ -135,7 +138,7 @@ mod tests {
     }
 
     fn asking(tier: &str, size: u64) -> Request {
-        Request { tier: tier.into(), size, allowed: None, preferred: Vec::new() }
+        Request { tier: tier.into(), size, allowed: None, preferred: Vec::new(), beside: None }
     }
 
     fn tiers() -> BTreeSet<String> {
@@ -161,6 +164,16 @@ mod tests {
             };
             let place = choose(&request, &offers, &tiers());
             assert_eq!(place, Ok(Place { node: node.into(), pool: "ssd-pool".into() }), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_goes_to_the_pool_of_its_source_while_that_has_room() {
+        let pool = |name: &str, free| Offer { pool: name.into(), ..offer("a", "ssd", free) };
+        let offers = [pool("large", 50), pool("beside", 10)];
+        for (size, expected) in [(10, "beside"), (11, "large")] {
+            let request = Request { beside: Some("beside".into()), ..asking("ssd", size) };
+            assert_eq!(choose(&request, &offers, &tiers()).unwrap().pool, expected);
         }
     }
 

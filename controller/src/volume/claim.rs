@@ -1,12 +1,12 @@
 //! The claim of a Volume.
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
-use tierce_crds::{Volume, names};
+use tierce_crds::{Binding, Volume, names};
 
 /// A claim of the Volume's name that the Volume controls.
 pub(super) fn claim(volume: &Volume) -> PersistentVolumeClaim {
@@ -23,6 +23,21 @@ pub(super) fn claim(volume: &Volume) -> PersistentVolumeClaim {
         ("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned()),
         (names::LABEL_VOLUME_UID.to_owned(), meta.uid.clone().unwrap_or_default()),
     ];
+    let source = volume.spec.source.as_ref();
+    // The node of a copy is that of its source, so there is no scheduler to wait for, and none that picks another.
+    let binding = if source.is_some() { Binding::Immediate } else { volume.spec.binding };
+    let data_source = source.map(|source| match &source.snapshot {
+        Some(snapshot) => TypedLocalObjectReference {
+            api_group: Some(names::SNAPSHOT_GROUP.to_owned()),
+            kind: "VolumeSnapshot".to_owned(),
+            name: snapshot.clone(),
+        },
+        None => TypedLocalObjectReference {
+            api_group: None,
+            kind: "PersistentVolumeClaim".to_owned(),
+            name: source.volume.clone().unwrap_or_default(),
+        },
+    });
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: meta.name.clone(),
@@ -37,7 +52,8 @@ pub(super) fn claim(volume: &Volume) -> PersistentVolumeClaim {
                 requests: Some([("storage".to_owned(), Quantity(volume.spec.size.clone()))].into()),
                 limits: None,
             }),
-            storage_class_name: Some(names::storage_class(&volume.spec.tier, volume.spec.binding)),
+            storage_class_name: Some(names::storage_class(&volume.spec.tier, binding)),
+            data_source,
             volume_mode: Some(volume.spec.volume_mode.as_str().to_owned()),
             ..PersistentVolumeClaimSpec::default()
         }),

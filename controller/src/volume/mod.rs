@@ -8,6 +8,6 @@ mod plan_tests;
 mod reconcile;
 mod status;
 
-pub use observed::Observed;
+pub use observed::{Observed, Start};
 pub use plan::{Action, Plan, Said, plan};
 pub use reconcile::{VolumeError, VolumeReconciler};

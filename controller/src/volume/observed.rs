@@ -3,7 +3,7 @@
 use crate::index::{Claim, Device, Namespaced, PersistentVolume, State};
 use crate::placement::{self, Place, Refusal, Request};
 use std::sync::Arc;
-use tierce_crds::{Volume, parse_bytes};
+use tierce_crds::{Filesystem, Source, Volume, VolumeMode, parse_bytes};
 
 /// What there is.
 #[derive(Debug, Clone)]
@@ -27,6 +27,47 @@ pub struct Observed {
     pub place: Result<Place, Refusal>,
     /// Bytes that the pool of `device` has left.
     pub room: u64,
+    /// What it is to start with, or why that can't be.
+    pub start: Option<Result<Start, String>>,
+}
+
+/// What a Volume starts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Node.
+    pub node: String,
+    /// `StoragePool`.
+    pub pool: String,
+    /// Bytes that a copy has at least.
+    pub bytes: u64,
+    /// What it holds.
+    pub mode: VolumeMode,
+    /// With mode Filesystem.
+    pub filesystem: Option<Filesystem>,
+}
+
+impl Start {
+    fn look(state: &State, namespace: &str, source: &Source) -> Result<Self, String> {
+        if let Some(name) = &source.snapshot {
+            let snapshot = state.snapshot_of(&Namespaced::new(namespace, name)).ok_or_else(|| {
+                format!("VolumeSnapshot {name:?} is not there, not taken yet, or not of a volume of Tierce")
+            })?;
+            let (Some(bytes), Some(mode), true) = (snapshot.size, snapshot.mode, snapshot.ready()) else {
+                return Err(format!("VolumeSnapshot {name:?} is not ready"));
+            };
+            let (node, pool) = (snapshot.node.clone(), snapshot.pool.clone());
+            return Ok(Self { node, pool, bytes, mode, filesystem: snapshot.filesystem });
+        }
+        let name = source.volume.as_deref().unwrap_or_default();
+        let key = Namespaced::new(namespace, name);
+        if !state.volumes.exists(&key) {
+            return Err(format!("Volume {name:?} is not there"));
+        }
+        let device = state.device_of(&key).ok_or_else(|| format!("Volume {name:?} holds nothing yet"))?;
+        let bytes = device.capacity.ok_or_else(|| format!("Volume {name:?} is still being made"))?;
+        let (node, pool) = (device.node.clone(), device.pool.clone());
+        Ok(Self { node, pool, bytes, mode: device.mode, filesystem: device.filesystem })
+    }
 }
 
 impl Observed {
@@ -65,11 +106,15 @@ impl Observed {
             let its_pool = offers.iter().find(|offer| offer.node == device.node && offer.pool == device.pool);
             its_pool.filter(|offer| offer.working).map(|offer| offer.free)
         });
+        let source = volume.spec.source.as_ref();
+        let start = source.map(|source| Start::look(state, &key.namespace, source));
+        let there = start.as_ref().and_then(|start| start.as_ref().ok());
         let request = Request {
             tier: volume.spec.tier.clone(),
             size: parse_bytes(&volume.spec.size).unwrap_or(u64::MAX),
-            allowed: None,
+            allowed: there.map(|start| [start.node.clone()].into()),
             preferred: Vec::new(),
+            beside: there.map(|start| start.pool.clone()),
         };
         Some(Self {
             claim,
@@ -80,6 +125,7 @@ impl Observed {
             pods: state.pods_of(key),
             place: placement::choose(&request, &offers, &state.tiers()),
             room: room.unwrap_or(0),
+            start,
             volume,
         })
     }

@@ -139,6 +139,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         };
         return Said::stalled(Phase::Lost, reason::CLAIM_LOST, message);
     }
+    if let Some(message) = no_source(o) {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
+    }
     match &o.place {
         Err(refusal @ Refusal::NoSuchTier { .. }) => {
             actions.retain(|action| *action != Action::AddFinalizer);
@@ -151,9 +155,32 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
     }
 }
 
+/// Why it can't start with what its source names. A change of the mode may be permitted, which the provisioner knows.
+fn no_source(o: &Observed) -> Option<String> {
+    let start = match o.start.as_ref()? {
+        Ok(start) => start,
+        Err(message) => return Some(format!("spec.source: {message}; it is made as soon as that is there")),
+    };
+    let spec = &o.volume.spec;
+    let size = parse_bytes(&spec.size).unwrap_or(0);
+    if start.bytes > size {
+        let has = format_bytes(start.bytes);
+        return Some(format!(
+            "spec.source has {has}, more than spec.size: raise spec.size to at least {has}"
+        ));
+    }
+    match (start.filesystem, spec.filesystem) {
+        (Some(has), Some(asked)) if has != asked => Some(format!(
+            "spec.source has filesystem {has}, not {asked}: make the Volume anew without spec.filesystem"
+        )),
+        _ => None,
+    }
+}
+
 /// There is room, and nothing is made yet.
 fn waiting(o: &Observed) -> Said {
-    match o.volume.spec.binding {
+    let binding = if o.volume.spec.source.is_some() { Binding::Immediate } else { o.volume.spec.binding };
+    match binding {
         Binding::OnFirstUse => Said::settled(
             Phase::Pending,
             reason::WAITING_FOR_FIRST_USE,

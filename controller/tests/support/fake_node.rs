@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use tierce_crds::{NodeVolume, NodeVolumeStatus, conditions::node_volume as reasons, names};
+use tierce_crds::{NodeSnapshot, NodeVolume, NodeVolumeStatus, conditions::node_volume as reasons, names};
 use tokio::task::JoinHandle;
 
 pub struct FakeNode {
@@ -32,6 +32,10 @@ pub struct Disk {
     pub broken: Option<(&'static str, &'static str)>,
     /// The most that was ever promised.
     pub peak: i64,
+    /// Size, and the volume it was taken of, by id.
+    pub snapshots: BTreeMap<String, (i64, String)>,
+    /// Volume, snapshot and safety of each restore, as often as one was done.
+    pub restores: Vec<[String; 3]>,
 }
 
 impl FakeNode {
@@ -50,17 +54,19 @@ impl FakeNode {
             (self.name.clone(), Arc::clone(&self.disk), self.api.clone(), self.tier.clone());
         self.plugin = Some(tokio::spawn(async move {
             let volumes: Api<NodeVolume> = Api::all(api.client());
-            let readable: Api<DeserializeGuard<NodeVolume>> = Api::all(api.client());
-            let events = watcher(readable, watcher::Config::default().streaming_lists());
-            let mut objects = pin!(events.default_backoff().applied_objects());
-            while let Some(Ok(volume)) = objects.next().await {
-                if let Ok(volume) = volume.0
-                    && volume.spec.node_name == name
-                {
-                    carry_out(&volumes, &disk, &volume).await;
-                    report(&api, &name, &tier, &disk.lock().unwrap());
+            tokio::join!(snapshots(&api, &name, &disk), async {
+                let readable: Api<DeserializeGuard<NodeVolume>> = Api::all(api.client());
+                let events = watcher(readable, watcher::Config::default().streaming_lists());
+                let mut objects = pin!(events.default_backoff().applied_objects());
+                while let Some(Ok(volume)) = objects.next().await {
+                    if let Ok(volume) = volume.0
+                        && volume.spec.node_name == name
+                    {
+                        carry_out(&volumes, &disk, &volume).await;
+                        report(&api, &name, &tier, &disk.lock().unwrap());
+                    }
                 }
-            }
+            });
         }));
     }
 
@@ -128,22 +134,100 @@ async fn carry_out(volumes: &Api<NodeVolume>, disk: &Mutex<Disk>, volume: &NodeV
         return;
     }
     let size = volume.spec.size_bytes;
+    let mut restored = volume.status.as_ref().and_then(|status| status.restored.clone());
     let word = {
         let mut disk = disk.lock().unwrap();
         let has = disk.volumes.get(&id).copied();
         let others: i64 =
             disk.volumes.iter().filter(|(other, _)| **other != id).map(|(_, (size, _))| size).sum();
+        let order = volume.spec.restore.as_ref().filter(|order| restored.as_ref() != Some(&order.uid));
         if let Some((reason, message)) = disk.broken {
             (reason, message, None)
+        } else if order.is_some() && disk.mounted.contains(&id) {
+            (reasons::IN_USE, "mounted at /x", None)
         } else if others + size > disk.capacity {
             (reasons::OUT_OF_SPACE, "the pool is full", Some(disk.capacity - others))
         } else {
             disk.peak = disk.peak.max(others + size);
             disk.volumes.insert(id.clone(), (size, has.is_some_and(|(_, used)| used)));
+            if let Some(order) = order {
+                disk.restores.push([id.clone(), order.snapshot.clone(), order.safety.clone()]);
+                disk.snapshots.insert(order.safety.clone(), (size, id.clone()));
+                restored = Some(order.uid.clone());
+            }
             (reasons::CREATED, "in the pool", None)
         }
     };
-    say(volumes, volume, word.0, word.1, disk, word.2).await;
+    let mut volume = volume.clone();
+    volume.status.get_or_insert_default().restored = restored;
+    say(volumes, &volume, word.0, word.1, disk, word.2).await;
+}
+
+async fn snapshots(api: &FakeApi, node: &str, disk: &Mutex<Disk>) {
+    let snapshots: Api<NodeSnapshot> = Api::all(api.client());
+    let events = watcher(snapshots.clone(), watcher::Config::default().streaming_lists());
+    let mut objects = pin!(events.default_backoff().applied_objects());
+    while let Some(Ok(snapshot)) = objects.next().await {
+        if snapshot.spec.node_name == node {
+            carry_out_snapshot(&snapshots, disk, &snapshot).await;
+        }
+    }
+}
+
+async fn carry_out_snapshot(snapshots: &Api<NodeSnapshot>, disk: &Mutex<Disk>, snapshot: &NodeSnapshot) {
+    let id = snapshot.name_any();
+    if snapshot.metadata.deletion_timestamp.is_some() {
+        let in_use = disk.lock().unwrap().mounted.contains(&id);
+        if !in_use {
+            disk.lock().unwrap().snapshots.remove(&id);
+            let patch = json!({"metadata": {"finalizers": null}});
+            let _ = snapshots.patch(&id, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            return;
+        }
+        say_snapshot(snapshots, snapshot, "InUse", "a volume is made from it", None).await;
+        return;
+    }
+    let taken = {
+        let mut disk = disk.lock().unwrap();
+        let source = disk.volumes.get(&snapshot.spec.source).copied();
+        let known = disk.snapshots.get(&id).map(|(size, _)| *size);
+        if let (None, Some((size, _))) = (known, source) {
+            disk.snapshots.insert(id.clone(), (size, snapshot.spec.source.clone()));
+        }
+        match disk.broken {
+            Some((reason, message)) => Err((reason, message)),
+            None => known.or(source.map(|(size, _)| size)).ok_or(("NoSource", "the volume is not there")),
+        }
+    };
+    match taken {
+        Ok(size) => say_snapshot(snapshots, snapshot, "Taken", "in the pool", Some(size)).await,
+        Err((reason, message)) => say_snapshot(snapshots, snapshot, reason, message, None).await,
+    }
+}
+
+async fn say_snapshot(
+    snapshots: &Api<NodeSnapshot>,
+    snapshot: &NodeSnapshot,
+    reason: &str,
+    message: &str,
+    size: Option<i64>,
+) {
+    let id = snapshot.name_any();
+    let known = snapshot.status.as_ref().and_then(|status| status.size_bytes);
+    let status = json!({
+        "sizeBytes": size.or(known), "usedBytes": 0, "takenAt": "2026-01-01T00:00:00Z",
+        "volumeMode": "Filesystem", "filesystem": "ext4", "observedGeneration": snapshot.metadata.generation,
+        "conditions": [{"type": "Ready", "status": if reason == "Taken" { "True" } else { "False" },
+            "reason": reason, "message": message, "observedGeneration": snapshot.metadata.generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    });
+    if serde_json::from_value::<tierce_crds::NodeSnapshotStatus>(status.clone()).ok() == snapshot.status {
+        return;
+    }
+    let patch = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot", "metadata": {"name": id}, "status": status});
+    let _ = snapshots
+        .patch_status(&id, &PatchParams::apply(names::MANAGER_NODE).force(), &Patch::Apply(&patch))
+        .await;
 }
 
 async fn say(
@@ -159,12 +243,14 @@ async fn say(
     let status = json!({
         "capacityBytes": on_disk.map(|(size, _)| size), "usedBytes": on_disk.map(|_| 0),
         "used": on_disk.is_some_and(|(_, used)| used), "largestBytes": largest,
+        "restored": volume.status.as_ref().and_then(|status| status.restored.clone()),
         "observedGeneration": volume.metadata.generation,
         "conditions": [{"type": "Ready", "status": if reason == reasons::CREATED { "True" } else { "False" },
             "reason": reason, "message": message, "observedGeneration": volume.metadata.generation,
             "lastTransitionTime": "2026-01-01T00:00:00Z"}],
     });
-    if serde_json::from_value::<NodeVolumeStatus>(status.clone()).ok() == volume.status {
+    let now = volumes.get_opt(&id).await.ok().flatten().and_then(|volume| volume.status);
+    if serde_json::from_value::<NodeVolumeStatus>(status.clone()).ok() == now {
         return;
     }
     let patch = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": id}, "status": status});

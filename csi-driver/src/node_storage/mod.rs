@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tierce_crds::{NodeStorage, NodeStorageStatus, names};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeStorageStatus, NodeVolume, names};
 use tierce_engine::Engine;
 
+use crate::intents::Intents;
 use crate::metrics::{Metrics, ResultLabel};
-use crate::node_volumes::NodeVolumes;
 use crate::pools::{NodeFacts, PoolBoard};
 
 /// Whether this program has made sure of the object, and for which Node.
@@ -27,13 +27,31 @@ enum MadeFor {
     Node(Option<String>),
 }
 
+/// The objects that speak of what is on the disks.
+#[derive(Clone)]
+pub struct Claims {
+    /// Of volumes.
+    pub volumes: Intents<NodeVolume>,
+    /// Of snapshots.
+    pub snapshots: Intents<NodeSnapshot>,
+}
+
+impl Claims {
+    /// The names of all; `None` until both lists are complete.
+    fn names(&self) -> Option<Vec<String>> {
+        let mut names = self.volumes.names()?;
+        names.extend(self.snapshots.names()?);
+        Some(names)
+    }
+}
+
 /// The disks on one side, the API server on the other.
 pub struct Reporter {
     api: Api<NodeStorage>,
     engine: Engine,
     node: String,
     pools: PoolBoard,
-    volumes: NodeVolumes,
+    claims: Claims,
     facts: NodeFacts,
     metrics: Metrics,
     leftovers: Mutex<Leftovers>,
@@ -47,7 +65,7 @@ impl Reporter {
         node: String,
         engine: Engine,
         pools: PoolBoard,
-        volumes: NodeVolumes,
+        claims: Claims,
         facts: NodeFacts,
         metrics: Metrics,
     ) -> Self {
@@ -56,7 +74,7 @@ impl Reporter {
             engine,
             node,
             pools,
-            volumes,
+            claims,
             facts,
             metrics,
             leftovers: Mutex::default(),
@@ -91,7 +109,7 @@ impl Reporter {
 
 impl Storage for Reporter {
     async fn look(&self, inventory: bool) -> NodeStorageStatus {
-        if inventory && let Some(names) = self.volumes.names() {
+        if inventory && let Some(names) = self.claims.names() {
             let found = leftovers(&self.engine.list().await, &names);
             *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = found;
         }

@@ -17,11 +17,11 @@ const LISTED: usize = 100;
 pub struct Leftovers {
     /// Records that can't be read: file and what is wrong.
     pub broken: Vec<String>,
-    /// Ids of volumes without a `NodeVolume`.
+    /// Ids of volumes without a `NodeVolume`, and of snapshots without a `NodeSnapshot`.
     pub unclaimed: Vec<String>,
 }
 
-/// Compares the disks with the names of the node's `NodeVolumes`.
+/// Compares the disks with the names of the node's `NodeVolumes` and `NodeSnapshots`: one id is never both.
 pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
     let claimed: HashSet<&str> = claimed.iter().map(String::as_str).collect();
     let mut found = Leftovers {
@@ -34,6 +34,7 @@ pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
             .volumes
             .iter()
             .map(|volume| volume.id.as_str())
+            .chain(inventory.snapshots.iter().map(|snapshot| snapshot.id.as_str()))
             .filter(|id| !claimed.contains(id))
             .map(str::to_owned)
             .collect(),

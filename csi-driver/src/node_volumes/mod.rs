@@ -1,11 +1,8 @@
 //! Carries out the `NodeVolumes` of this node.
 
+mod carry_out;
 mod plan;
-mod reconcile;
 mod status;
-mod watch;
 
 pub use plan::{Disk, Plan, Step, plan};
-pub use reconcile::{Context, ReconcileError, reconcile};
-pub use status::{Outcome, largest, next, signed, verdict};
-pub use watch::{NodeVolumes, Nudges, run};
+pub use status::{Outcome, largest, next, noticeable, signed, verdict};

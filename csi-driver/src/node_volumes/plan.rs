@@ -1,19 +1,18 @@
 //! What to do about one `NodeVolume`: a pure decision from what should be and what is.
 
 use tierce_crds::conditions::{Verdict, node_volume as reason};
-use tierce_crds::{Filesystem as ApiFilesystem, NodeVolume, VolumeMode as ApiMode, names};
+use tierce_crds::{Filesystem as ApiFilesystem, NodeSource, NodeVolume, VolumeMode as ApiMode, names};
 use tierce_engine::{Filesystem, Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
 
 use crate::pools::Offer;
 
 /// What the node's disk says about the volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, for the length of a plan")]
 pub enum Disk {
     /// The pool of the spec could be read, if it is known, and does not hold it.
     Missing,
     /// It is there.
-    Present(VolumeInfo),
+    Present(Box<VolumeInfo>),
 }
 
 /// One thing to do with the engine or at the API server, in order.
@@ -25,6 +24,15 @@ pub enum Step {
     Create(VolumeSpec),
     /// Change the mount options of the next stage.
     SetMountOptions(Vec<String>),
+    /// Give it the content of a snapshot back.
+    Restore {
+        /// UID of the order.
+        uid: String,
+        /// The snapshot.
+        snapshot: VolumeId,
+        /// Id of the snapshot that keeps what is there now.
+        safety: VolumeId,
+    },
     /// Grow the device to so many bytes.
     Grow(u64),
     /// Delete the volume.
@@ -145,10 +153,30 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan {
     if info.mount_options != wanted.mount_options {
         steps.push(Step::SetMountOptions(wanted.mount_options));
     }
+    // Before it grows: the snapshot fits what is there.
+    match restore(volume) {
+        Ok(order) => steps.extend(order),
+        Err(verdict) => return Plan::Refuse(verdict),
+    }
     if info.size_bytes < wanted.size_bytes {
         steps.push(Step::Grow(wanted.size_bytes));
     }
     Plan::Steps(steps)
+}
+
+/// An order that was not carried out yet.
+fn restore(volume: &NodeVolume) -> Result<Option<Step>, Verdict> {
+    let Some(order) = &volume.spec.restore else { return Ok(None) };
+    let done = volume.status.as_ref().and_then(|status| status.restored.as_ref());
+    if done == Some(&order.uid) {
+        return Ok(None);
+    }
+    let (snapshot, safety) = (named(&order.snapshot)?, named(&order.safety)?);
+    Ok(Some(Step::Restore { uid: order.uid.clone(), snapshot, safety }))
+}
+
+fn named(id: &str) -> Result<VolumeId, Verdict> {
+    id.parse().map_err(|error: tierce_engine::Error| Verdict::no(reason::INVALID, error.to_string()))
 }
 
 /// The engine's words for the spec.
@@ -177,7 +205,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
             uid: claim.uid.clone(),
         }),
         mount_options: spec.mount_options.clone(),
-        source: None,
+        source: spec.source.as_ref().and_then(NodeSource::name).map(named).transpose()?,
         encrypted: false,
     })
 }
@@ -204,6 +232,8 @@ mod tests {
                 mount_options: vec![],
                 label: "data".into(),
                 claim: None,
+                source: None,
+                restore: None,
             },
         );
         volume.metadata.finalizers = Some(vec![names::FINALIZER_ON_NODE.into()]);
@@ -241,6 +271,17 @@ mod tests {
             self.0.spec.mount_options = vec![option.into()];
             self
         }
+        fn ordered_back(mut self, done: bool) -> Self {
+            let order = tierce_crds::RestoreOrder {
+                uid: "u".into(),
+                snapshot: "snapshot-1".into(),
+                safety: "before-u".into(),
+            };
+            self.0.spec.restore = Some(order);
+            self.0.status =
+                Some(NodeVolumeStatus { restored: done.then(|| "u".into()), ..Default::default() });
+            self
+        }
         fn once_ready(mut self) -> Self {
             self.0.status = Some(NodeVolumeStatus { capacity_bytes: Some(1 << 30), ..Default::default() });
             self
@@ -248,7 +289,7 @@ mod tests {
     }
 
     fn present() -> Disk {
-        Disk::Present(VolumeInfo {
+        Disk::Present(Box::new(VolumeInfo {
             id: "pvc-1".parse().unwrap(),
             pool: "ssd".into(),
             size_bytes: 1 << 30,
@@ -261,7 +302,7 @@ mod tests {
             source: None,
             encrypted: false,
             key_fingerprint: None,
-        })
+        }))
     }
 
     fn decide(case: &Case, disk: &Disk, offer: Offer) -> Plan {
@@ -295,6 +336,20 @@ mod tests {
                 present(),
                 vec![Step::SetMountOptions(vec!["noatime".into()]), Step::Grow(2 << 30)],
             ),
+            (
+                "ordered back, and larger",
+                volume().ordered_back(false).sized(2 << 30),
+                present(),
+                vec![
+                    Step::Restore {
+                        uid: "u".into(),
+                        snapshot: "snapshot-1".parse().unwrap(),
+                        safety: "before-u".parse().unwrap(),
+                    },
+                    Step::Grow(2 << 30),
+                ],
+            ),
+            ("restored already", volume().ordered_back(true), present(), vec![]),
             ("deleted", volume().deleting(), present(), delete(false)),
             ("deleted, never made", volume().deleting(), Disk::Missing, vec![Step::RemoveFinalizer]),
             ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),

@@ -32,6 +32,7 @@ pub fn verdict(error: &Error) -> Verdict {
         | Error::Shrink { .. }
         | Error::SourceMismatch { .. }
         | Error::SourceTooLarge { .. } => reason::INVALID,
+        Error::SourceNotFound { .. } | Error::SnapshotInvalid { .. } => reason::NO_SOURCE,
         Error::Conflict { .. } => reason::CONFLICT,
         Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
         Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
@@ -39,8 +40,6 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
         Error::MayHoldData { .. }
         | Error::NotFound { .. }
-        | Error::SourceNotFound { .. }
-        | Error::SnapshotInvalid { .. }
         | Error::NotStaged { .. }
         | Error::ForeignTarget { .. }
         | Error::GrowOffline { .. }
@@ -90,6 +89,7 @@ pub fn next(
         capacity_bytes: info.map(|info| signed(info.size_bytes)).or(old.capacity_bytes),
         used_bytes: info.map(|info| used_bytes(old, info)).or(old.used_bytes),
         used: old.used || info.is_some_and(|info| info.used),
+        restored: old.restored.clone(),
         largest_bytes: largest.map(signed),
         observed_generation: generation,
         conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],
@@ -104,16 +104,19 @@ pub fn signed(bytes: u64) -> i64 {
 
 const NOTICEABLE: u64 = 16 << 20;
 
+fn used_bytes(old: &NodeVolumeStatus, info: &VolumeInfo) -> i64 {
+    noticeable(old.used_bytes, info.allocated_bytes, info.size_bytes)
+}
+
 /// The old figure until the new one differs noticeably: by 5 % of the volume's size, or by 16 MiB and half of what
 /// was there. So a volume that is filled writes its status some thirty times in all, however large it is.
-fn used_bytes(old: &NodeVolumeStatus, info: &VolumeInfo) -> i64 {
-    let new = info.allocated_bytes;
-    let Some(shown) = old.used_bytes else { return signed(new) };
+pub fn noticeable(shown: Option<i64>, now: u64, size: u64) -> i64 {
+    let Some(shown) = shown else { return signed(now) };
     let before = u64::try_from(shown).unwrap_or(0);
-    let difference = new.abs_diff(before);
-    let noticeable = difference.saturating_mul(20) >= info.size_bytes.max(1)
+    let difference = now.abs_diff(before);
+    let is_noticeable = difference.saturating_mul(20) >= size.max(1)
         || (difference >= NOTICEABLE && difference.saturating_mul(2) >= before);
-    if noticeable { signed(new) } else { shown }
+    if is_noticeable { signed(now) } else { shown }
 }
 
 #[cfg(test)]

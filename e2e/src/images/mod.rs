@@ -21,6 +21,8 @@ pub fn basic(tools: &Path) -> Result<Vec<PathBuf>> {
         busybox()?,
         single(&tools.join("csi-provisioner"), "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0")?,
         single(&tools.join("csi-resizer"), "registry.k8s.io/sig-storage/csi-resizer:v2.3.0")?,
+        single(&tools.join("csi-snapshotter"), "registry.k8s.io/sig-storage/csi-snapshotter:v8.7.0")?,
+        single(&tools.join("snapshot-controller"), "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0")?,
     ])
 }
 

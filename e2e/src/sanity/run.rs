@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use kube::Api;
 use kube::api::ListParams;
-use tierce_crds::NodeVolume;
+use tierce_crds::{NodeSnapshot, NodeVolume};
 
 use super::confine::Order;
 use super::stand::{Stand, TIER, dying_with_us};
@@ -89,6 +89,10 @@ async fn left_behind(stand: &Stand) -> Result<Vec<String>> {
     let volumes: Api<NodeVolume> = Api::all(stand.client());
     for volume in volumes.list_metadata(&ListParams::default()).await? {
         left.push(format!("NodeVolume {}", volume.metadata.name.unwrap_or_default()));
+    }
+    let snapshots: Api<NodeSnapshot> = Api::all(stand.client());
+    for snapshot in snapshots.list_metadata(&ListParams::default()).await? {
+        left.push(format!("NodeSnapshot {}", snapshot.metadata.name.unwrap_or_default()));
     }
     let folder = stand.folder();
     for line in std::fs::read_to_string("/proc/self/mountinfo")?.lines() {

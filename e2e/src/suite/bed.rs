@@ -155,7 +155,7 @@ impl Bed<'_> {
 
     /// Everything that still speaks of a volume, on the API server, on the nodes' disks and in the kernel.
     pub fn remains(&self) -> Result<Vec<String>> {
-        let kinds = "volumes,pvc,pv,nodevolumes";
+        let kinds = "volumes,pvc,pv,nodevolumes,nodesnapshots,volumesnapshotcontents";
         let objects =
             self.kubectl(&["get", kinds, "--all-namespaces", "--ignore-not-found", "--output=name"])?;
         let mut found: Vec<String> = objects.lines().map(str::to_owned).collect();

@@ -9,6 +9,7 @@ mod growth;
 mod guest_nodes;
 mod persistence;
 mod rights;
+mod snapshots;
 
 use std::time::Instant;
 
@@ -73,6 +74,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     let mut all = Vec::new();
     all.extend(persistence::tests());
     all.extend(growth::tests());
+    all.extend(snapshots::tests());
     all.extend(bad_input::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());
@@ -173,7 +175,7 @@ fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Resul
         return Err(error);
     }
     // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
-    bed.kubectl(&["delete", "pods,volumes,pvc", "--all", "--timeout=90s"])?;
+    bed.kubectl(&["delete", "pods,volumerestores,volumes,pvc,volumesnapshots", "--all", "--timeout=90s"])?;
     cluster.kubectl(&format!("delete namespace {name} --wait=false"))?;
     bed.until_nothing_is_left()
 }

@@ -226,14 +226,15 @@ impl Core {
     }
 
     pub(super) fn get_in(&self, pool: &str, id: &VolumeId) -> Result<Option<VolumeInfo>, Error> {
+        self.load_in(pool, id)?.map(|found| found.volume().map(|volume| volume.info())).transpose()
+    }
+
+    /// A volume or snapshot, looked for in that pool alone.
+    pub(super) fn load_in(&self, pool: &str, id: &VolumeId) -> Result<Option<Located>, Error> {
         let pool = self.pool(pool)?;
-        match pool.load(id)? {
-            None => Ok(None),
-            Some(record) => {
-                let record = record.map_err(|broken| broken.into_error(id))?;
-                Ok(Some(Located { pool, record }.volume()?.info()))
-            }
-        }
+        let Some(record) = pool.load(id)? else { return Ok(None) };
+        let record = record.map_err(|broken| broken.into_error(id))?;
+        Ok(Some(Located { pool, record }))
     }
 
     pub(super) fn list(&self) -> Inventory {

@@ -118,6 +118,15 @@ impl Engine {
         self.run(move |core| core.get_snapshot(&id)).await
     }
 
+    /// One snapshot, looked for in that pool alone; `None`: the pool could be read just now and does not hold it.
+    ///
+    /// # Errors
+    /// As [`Self::get_in`]; [`Error::Conflict`] when it is a volume.
+    pub async fn get_snapshot_in(&self, pool: &str, id: &VolumeId) -> Result<Option<SnapshotInfo>, Error> {
+        let (pool, id) = (pool.to_owned(), id.clone());
+        self.run(move |core| core.get_snapshot_in(&pool, &id)).await
+    }
+
     /// Deletes a snapshot; one that does not exist is deleted already.
     ///
     /// # Errors

@@ -36,6 +36,11 @@ impl Core {
         found.snapshot_info().map(Some).ok_or_else(|| found.wrong_kind())
     }
 
+    pub(super) fn get_snapshot_in(&self, pool: &str, id: &VolumeId) -> Result<Option<SnapshotInfo>, Error> {
+        let Some(found) = self.load_in(pool, id)? else { return Ok(None) };
+        found.snapshot_info().map(Some).ok_or_else(|| found.wrong_kind())
+    }
+
     pub(super) fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
         let Some(found) = self.find_entry(id)? else { return Ok(Change::Unchanged(())) };
         let Some(role) = &found.record.role else { return Err(found.wrong_kind()) };

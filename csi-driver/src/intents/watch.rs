@@ -1,4 +1,4 @@
-//! Drives the reconciles: by the watch on our own `NodeVolumes`, and by nudges from the rest of the program.
+//! Drives the reconciles: by the watch on our own objects of a kind, and by nudges from the rest of the program.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,20 +8,19 @@ use kube::runtime::controller::{self, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tierce_crds::{NodeVolume, conditions};
+use tierce_crds::conditions;
 use tierce_engine::VolumeId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::Intent;
 use super::reconcile::{Context, error_policy, reconcile};
 use crate::pools::{streaming, strip};
 
 /// How many nudges wait at most, while the API server is away.
 const WAITING_NUDGES: usize = 4096;
-
-type Guarded = DeserializeGuard<NodeVolume>;
 
 /// Asks for a look at single volumes, without waiting and without the API server: a pod that starts must not.
 #[derive(Clone)]
@@ -42,16 +41,18 @@ impl Nudges {
     }
 }
 
-/// The `NodeVolumes` of this node as we last heard of them. Cheap to clone.
+type Writer<K> = reflector::store::Writer<DeserializeGuard<K>>;
+
+/// The objects of this node as we last heard of them. Cheap to clone.
 #[derive(Clone)]
-pub struct NodeVolumes {
-    store: Store<Guarded>,
+pub struct Intents<K: Intent> {
+    store: Store<DeserializeGuard<K>>,
     nudges: Nudges,
     listener: Arc<Mutex<Option<mpsc::Receiver<String>>>>,
-    writer: Arc<Mutex<Option<reflector::store::Writer<Guarded>>>>,
+    writer: Arc<Mutex<Option<Writer<K>>>>,
 }
 
-impl Default for NodeVolumes {
+impl<K: Intent> Default for Intents<K> {
     fn default() -> Self {
         let (queue, listener) = mpsc::channel(WAITING_NUDGES);
         let (store, writer) = reflector::store();
@@ -64,26 +65,26 @@ impl Default for NodeVolumes {
     }
 }
 
-impl NodeVolumes {
+impl<K: Intent> Intents<K> {
     /// Where to ask for a look at a volume.
     pub fn nudges(&self) -> Nudges {
         self.nudges.clone()
     }
 
-    /// Names of all `NodeVolumes` of this node, unreadable ones too; `None` until the first list is complete.
+    /// Names of all of this node, unreadable ones too; `None` until the first list is complete.
     pub fn names(&self) -> Option<Vec<String>> {
         let ready = futures::FutureExt::now_or_never(self.store.wait_until_ready());
         ready?.ok()?;
         Some(self.store.state().iter().map(|object| object.name_any()).collect())
     }
 
-    /// Asks for a look at every volume that said why it is not as it should be: room or a pool may have come back. The
+    /// Asks for a look at every one that said why it is not as it should be: room or a pool may have come back. The
     /// others are in the queue already, and a look from an old copy would write their status twice.
     pub fn nudge_failed(&self) {
         for object in self.store.state() {
-            let failed = object.0.as_ref().is_ok_and(|volume| {
-                let conditions = volume.status.as_ref().map_or(&[][..], |status| &status.conditions);
-                conditions::find(conditions, conditions::READY).is_some_and(|ready| ready.status == "False")
+            let failed = object.0.as_ref().is_ok_and(|object| {
+                let ready = conditions::find(object.conditions(), conditions::READY);
+                ready.is_some_and(|ready| ready.status == "False")
             });
             if failed {
                 self.nudges.name(object.name_any());
@@ -92,26 +93,26 @@ impl NodeVolumes {
     }
 }
 
-/// Carries out our `NodeVolumes`, at most `parallel` at a time, until `shutdown`; what is under way ends first.
-pub async fn run(
+/// Carries out our objects, at most `parallel` at a time, until `shutdown`; what is under way ends first.
+pub async fn run<K: Intent>(
     client: Client,
-    volumes: NodeVolumes,
-    context: Arc<Context>,
+    intents: Intents<K>,
+    context: Arc<Context<K>>,
     parallel: u16,
     shutdown: CancellationToken,
 ) {
-    let writer = volumes.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let listener = volumes.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let writer = intents.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let listener = intents.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     let writer = writer.expect("run is called once");
     let listener = listener.expect("run is called once");
 
-    let config = streaming().fields(&format!("spec.nodeName={}", context.node));
-    let changes = context.changes.clone();
-    let events = watcher(Api::<Guarded>::all(client), config)
+    let config = streaming().fields(&format!("spec.nodeName={}", context.shared.node));
+    let changes = context.shared.changes.clone();
+    let events = watcher(Api::<DeserializeGuard<K>>::all(client), config)
         .default_backoff()
         .modify(strip)
         .reflect(writer)
-        .inspect_err(|error| warn!("watch of NodeVolumes: {}", crate::status_codes::in_words(error)))
+        .inspect_err(|error| warn!("watch of {}s: {}", K::KIND, crate::status_codes::in_words(error)))
         .inspect_ok(move |event| {
             // An object that went without us leaves a volume that nobody speaks of, and the list is then known.
             if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {
@@ -124,10 +125,10 @@ pub async fn run(
     let nudged = ReceiverStream::new(listener).map(|name| Ok(ObjectRef::new(&name)));
     let queue = stream::select(events, nudged).take_until(shutdown.clone().cancelled_owned());
 
-    let store = volumes.store.clone();
+    let store = intents.store.clone();
     let carried_out = applier(
         |object, context| Box::pin(reconcile(object, context)),
-        |object, error, context: Arc<Context>| error_policy(&object, error, &context),
+        |object, error, context: Arc<Context<K>>| error_policy(&object, error, &context),
         context,
         store.clone(),
         queue.map_err(|never: std::convert::Infallible| never),

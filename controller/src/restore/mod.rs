@@ -1,0 +1,16 @@
+//! VolumeRestores: a Volume gets the content of a snapshot back, in place and once. The steps, and what a crash after each
+//! leaves:
+//!
+//! 1. No pod uses the volume and the snapshot fits: the finalizer is set. A crash leaves a VolumeRestore that starts over.
+//! 2. The order goes into `NodeVolume.spec.restore`. From then on the node is at it, whatever becomes of the controller;
+//!    its engine keeps what was there as a snapshot first, and finds its way after a crash by its own record.
+//! 3. The node says `status.restored`. A crash leaves an order that is done, which nobody carries out twice.
+//! 4. What was there before becomes a `NodeSnapshot` and a VolumeSnapshot. Their names follow from the VolumeRestore's UID,
+//!    so that a second try finds them.
+//! 5. The order is taken off, the status says `Restored`, the finalizer goes.
+
+mod plan;
+mod reconcile;
+
+pub use plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
+pub use reconcile::RestoreReconciler;

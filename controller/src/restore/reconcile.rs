@@ -1,0 +1,228 @@
+//! Carries out plans.
+
+use super::plan::{Action, Observed, Plan, Progress, Said, before_id, before_name, plan};
+use crate::events::Events;
+use crate::index::{Device, Index, Namespaced};
+use crate::queue::Next;
+use crate::words::in_words;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, Resource};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tierce_crds::conditions::{self, Verdict};
+use tierce_crds::{
+    ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
+};
+use tracing::warn;
+
+/// Reconciles VolumeRestores.
+pub struct RestoreReconciler {
+    client: Client,
+    index: Arc<Index>,
+    events: Events,
+}
+
+impl RestoreReconciler {
+    /// Over this API server, with the facts of this index.
+    pub fn new(client: Client, index: Arc<Index>, events: Events) -> Self {
+        Self { client, index, events }
+    }
+
+    /// Looks at one VolumeRestore and does what is to be done.
+    pub async fn reconcile(&self, key: &Namespaced) -> Next {
+        let Some(observed) = self.index.read(|state| Observed::look(state, key)) else {
+            return Next::Event;
+        };
+        match self.carry_out(key, &observed, plan(&observed)).await {
+            Ok(()) => Next::Event,
+            // What is gone, and what somebody else wrote meanwhile, comes as an event as well.
+            Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
+            Err(error) => {
+                warn!(restore = %key, "cannot go on with the VolumeRestore: {}", in_words(&error));
+                Next::Failed
+            }
+        }
+    }
+
+    async fn carry_out(&self, key: &Namespaced, observed: &Observed, plan: Plan) -> Result<(), kube::Error> {
+        for action in &plan.actions {
+            self.act(key, observed, action).await?;
+        }
+        match plan.said {
+            Some(said) => self.say(key, observed, &said).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
+        match action {
+            Action::AddFinalizer | Action::RemoveFinalizer => {
+                let meta = &observed.restore.metadata;
+                let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+                finalizers.retain(|f| f != names::FINALIZER_RESTORE);
+                if *action == Action::AddFinalizer {
+                    finalizers.push(names::FINALIZER_RESTORE.to_owned());
+                }
+                let patch = json!({"metadata": {
+                    "finalizers": finalizers, "resourceVersion": meta.resource_version,
+                }});
+                let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
+                match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other.map(drop),
+                }
+            }
+            Action::Order(snapshot) => {
+                let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before_id(&uid)});
+                self.set_order(observed, &order).await
+            }
+            Action::ClearOrder => self.set_order(observed, &Value::Null).await,
+            Action::KeepBefore => self.keep_before(key, observed).await,
+            Action::ShowBefore => self.show_before(key, observed).await,
+        }
+    }
+
+    /// The resource version makes it fail when somebody else was faster: a pod's look at the index must not be older than
+    /// another restore's order.
+    async fn set_order(&self, observed: &Observed, order: &Value) -> Result<(), kube::Error> {
+        let Some(device) = &observed.device else { return Ok(()) };
+        let patch = json!({
+            "metadata": {"uid": device.uid, "resourceVersion": device.resource_version},
+            "spec": {"restore": order},
+        });
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        volumes.patch(&device.id, &manager(), &Patch::Merge(&patch)).await.map(drop)
+    }
+
+    async fn keep_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
+        let Some(device) = &observed.device else { return Ok(()) };
+        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let metadata = ObjectMeta {
+            name: Some(before_id(&uid)),
+            finalizers: Some(vec![names::FINALIZER_ON_NODE.to_owned()]),
+            ..ObjectMeta::default()
+        };
+        let snapshot =
+            ClaimReference { namespace: key.namespace.clone(), name: before_name(&observed.restore), uid };
+        let spec = NodeSnapshotSpec {
+            node_name: device.node.clone(),
+            pool: device.pool.clone(),
+            source: device.id.clone(),
+            snapshot: Some(snapshot),
+        };
+        let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
+        there(snapshots.create(&by_us(), &NodeSnapshot { metadata, spec, status: None }).await)
+    }
+
+    /// As an administrator makes a snapshot that exists already known to Kubernetes.
+    async fn show_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
+        let Some(device) = &observed.device else { return Ok(()) };
+        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let name = before_name(&observed.restore);
+        let content_name = format!("snapcontent-{uid}");
+        let content = before_content(device, &content_name, &before_id(&uid), &key.namespace, &name);
+        let contents: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
+        there(contents.create(&by_us(), &content).await)?;
+        let resource = resource("VolumeSnapshot", "volumesnapshots");
+        let mut snapshot = DynamicObject::new(&name, &resource)
+            .within(&key.namespace)
+            .data(json!({"spec": {"source": {"volumeSnapshotContentName": content_name}}}));
+        snapshot.metadata.labels =
+            Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into());
+        let snapshots: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        there(snapshots.create(&by_us(), &snapshot).await)
+    }
+
+    async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {
+        let old = observed.restore.status.clone().unwrap_or_default();
+        let new = status(&old, &observed.restore, said, Timestamp::now());
+        if new == old {
+            return Ok(());
+        }
+        let apply = json!({
+            "apiVersion": VolumeRestore::api_version(&()), "kind": VolumeRestore::kind(&()),
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": observed.restore.metadata.uid},
+            "status": new,
+        });
+        let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
+        let parameters = PatchParams::apply(names::MANAGER_RESTORE).force();
+        match restores.patch_status(&key.name, &parameters, &Patch::Apply(&apply)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let before = conditions::find(&old.conditions, conditions::READY).map(|c| c.reason.as_str());
+        if before != Some(said.ready.reason) {
+            let about = observed.restore.object_ref(&());
+            let bad = said.progress == Progress::Stalled;
+            self.events.tell(&about, bad, said.ready.reason, &said.ready.message).await;
+        }
+        Ok(())
+    }
+}
+
+fn status(
+    old: &VolumeRestoreStatus,
+    restore: &VolumeRestore,
+    said: &Said,
+    now: Timestamp,
+) -> VolumeRestoreStatus {
+    let generation = restore.metadata.generation;
+    let condition =
+        |type_: &str, verdict: &Verdict| conditions::next(&old.conditions, type_, verdict, generation, now);
+    let mut all = vec![condition(conditions::READY, &said.ready)];
+    let beside = match said.progress {
+        Progress::Settled => None,
+        Progress::UnderWay => Some(conditions::RECONCILING),
+        Progress::Stalled => Some(conditions::STALLED),
+    };
+    if let Some(type_) = beside {
+        all.push(condition(type_, &Verdict::yes(said.ready.reason, said.ready.message.clone())));
+    }
+    let done = said.ready.status == Some(true);
+    VolumeRestoreStatus {
+        before: done.then(|| before_name(restore)),
+        completed_at: old.completed_at.clone().or_else(|| done.then_some(Time(now))),
+        observed_generation: generation,
+        conditions: all,
+    }
+}
+
+fn before_content(device: &Device, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {
+    let resource = resource("VolumeSnapshotContent", "volumesnapshotcontents");
+    DynamicObject::new(name, &resource).data(json!({"spec": {
+        "driver": names::DRIVER,
+        "deletionPolicy": "Delete",
+        "source": {"snapshotHandle": id},
+        "sourceVolumeMode": device.mode.as_str(),
+        "volumeSnapshotRef": {
+            "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": snapshot, "namespace": namespace,
+        },
+    }}))
+}
+
+fn resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(names::SNAPSHOT_GROUP, "v1", kind), plural)
+}
+
+fn manager() -> PatchParams {
+    PatchParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PatchParams::default() }
+}
+
+fn by_us() -> PostParams {
+    PostParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PostParams::default() }
+}
+
+/// Its name follows from the VolumeRestore, so one that exists is from an earlier try.
+fn there<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,101 @@
+//! `NodeSnapshot`: one snapshot on one node. The controller writes the spec, the node the status.
+
+use crate::{ClaimReference, Filesystem, VolumeMode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What should be on the node's disk. It exists before anything is on the disk, and until nothing is left there.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[kube(
+    group = "storage.tierce.dev",
+    version = "v1alpha1",
+    kind = "NodeSnapshot",
+    plural = "nodesnapshots",
+    shortname = "tns",
+    category = "tierce",
+    status = "NodeSnapshotStatus",
+    derive = "PartialEq",
+    doc = "One snapshot on one node. The name is the CSI snapshot id. Written by the controller (spec) and the node plugin (status); nobody else needs to. It outlives the volume it was taken of.",
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source"),
+    printcolumn(name = "Size", type_ = "integer", format = "int64", json_path = ".status.sizeBytes"),
+    printcolumn(name = "Used", type_ = "integer", format = "int64", json_path = ".status.usedBytes"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.snapshot.namespace"),
+    printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshot.name"),
+    printcolumn(name = "Taken", type_ = "date", json_path = ".status.takenAt"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a NodeSnapshot has at most 63 characters"),
+    selectable = ".spec.nodeName"
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a NodeSnapshot can't be changed: take another snapshot")
+)]
+pub struct NodeSnapshotSpec {
+    /// The node. Immutable.
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// The StoragePool, that of the source. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    pub pool: String,
+    /// The NodeVolume that it is taken of. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    pub source: String,
+    /// The VolumeSnapshot that it is taken for; absent for a snapshot of another client of CSI. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<ClaimReference>,
+}
+
+/// What is on the node's disk.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSnapshotStatus {
+    /// Size in bytes of the volume when it was taken; a volume made from it has at least that. Absent until it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// Bytes that it takes on the disk, refreshed when it changes noticeably.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<i64>,
+    /// The moment whose data it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Time>,
+    /// Whether it holds a filesystem or the bytes of a raw device. Absent until it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_mode: Option<VolumeMode>,
+    /// With `volumeMode: Filesystem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the snapshot exists and can be restored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(source: &str) -> NodeSnapshot {
+        let spec = NodeSnapshotSpec {
+            node_name: "n".into(),
+            pool: "p".into(),
+            source: source.into(),
+            snapshot: None,
+        };
+        NodeSnapshot::new("snapshot-1", spec)
+    }
+
+    #[test]
+    fn what_was_taken_can_not_be_changed() {
+        let refused = of("pvc-2").validate_cel_update(&of("pvc-1")).unwrap_err().to_string();
+        assert!(refused.contains("take another snapshot"), "{refused}");
+        assert!(of("pvc-1").validate_cel_update(&of("pvc-1")).is_ok());
+    }
+}

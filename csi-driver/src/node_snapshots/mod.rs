@@ -1,0 +1,8 @@
+//! Carries out the `NodeSnapshots` of this node.
+
+mod carry_out;
+mod plan;
+mod status;
+
+pub use plan::{Disk, Plan, Step, plan};
+pub use status::{Outcome, next, verdict};

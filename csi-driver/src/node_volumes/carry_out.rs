@@ -1,0 +1,180 @@
+//! One `NodeVolume`: look at the disk, plan, carry out, say what came of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use tierce_crds::conditions::{Verdict, node_volume as reason};
+use tierce_crds::{NodeVolume, NodeVolumeStatus};
+use tierce_engine::{Engine, Error, VolumeId, VolumeInfo};
+use tracing::{debug, info};
+
+use super::plan::{Disk, Plan, Step, plan};
+use super::status::{self, Outcome};
+use crate::intents::{Context, Intent, ReconcileError, Said, Shared, add_finalizer, remove_finalizer};
+use crate::metrics::ActionLabel;
+
+impl Intent for NodeVolume {
+    const KIND: &'static str = "NodeVolume";
+    type Status = NodeVolumeStatus;
+
+    fn node(&self) -> &str {
+        &self.spec.node_name
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[][..], |status| &status.conditions)
+    }
+
+    async fn carry_out(
+        &self,
+        id: &VolumeId,
+        context: &Context<Self>,
+    ) -> Result<Option<Said<NodeVolumeStatus>>, ReconcileError> {
+        Ok(converge(self, id, context).await?.map(|(outcome, restored)| said(self, outcome, restored)))
+    }
+
+    fn misnamed(&self, error: &Error) -> Said<NodeVolumeStatus> {
+        said(self, failed(error, None), None)
+    }
+}
+
+fn said(volume: &NodeVolume, outcome: Outcome, restored: Option<String>) -> Said<NodeVolumeStatus> {
+    let old = volume.status.clone().unwrap_or_default();
+    let now = NodeVolumeStatus { restored: restored.or(old.restored.clone()), ..old.clone() };
+    let next = status::next(&now, &outcome, volume.metadata.generation, Timestamp::now());
+    let status = next.or_else(|| (now != old).then_some(now));
+    let trouble = match outcome {
+        Outcome::Ready(_) => None,
+        Outcome::Failed { verdict, .. } => Some(verdict),
+    };
+    Said { status, trouble }
+}
+
+/// Carries out the plan; with the outcome comes the UID of a restore that was done. `None`: nothing is to be said.
+async fn converge(
+    volume: &NodeVolume,
+    id: &VolumeId,
+    context: &Context<NodeVolume>,
+) -> Result<Option<(Outcome, Option<String>)>, ReconcileError> {
+    let shared = &context.shared;
+    let found = match look(&shared.engine, id, &volume.spec.pool).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Some((failed(&error, None), None))),
+    };
+    let disk = found.clone().map_or(Disk::Missing, |info| Disk::Present(Box::new(info)));
+    let steps = match plan(&shared.node, volume, id, &disk, shared.pools.offer(&volume.spec.pool)) {
+        Plan::Ignore => return Ok(None),
+        Plan::Refuse(verdict) => {
+            return Ok(Some((Outcome::Failed { verdict, largest: None, info: found }, None)));
+        }
+        Plan::Steps(steps) => steps,
+    };
+    let (mut info, mut restored) = (found, None);
+    for step in steps {
+        debug!("NodeVolume {id}: {step:?}");
+        let done = match &step {
+            Step::AddFinalizer => {
+                add_finalizer(context, volume).await?;
+                shared.count(label(&step), true);
+                return Ok(None);
+            }
+            Step::RemoveFinalizer => {
+                remove_finalizer(context, volume).await?;
+                shared.count(label(&step), true);
+                return Ok(None);
+            }
+            step => act(shared, volume, id, step, &mut info).await,
+        };
+        shared.count(label(&step), done.is_ok());
+        shared.changes.notify();
+        if done.is_ok()
+            && let Step::Restore { uid, .. } = &step
+        {
+            restored = Some(uid.clone());
+        }
+        match done {
+            Ok(()) => info!("NodeVolume {id}: {}", in_words(&step)),
+            Err(error) => return Ok(Some((failed(&error, info), restored))),
+        }
+    }
+    Ok(Some((info.map_or_else(vanished, Outcome::Ready), restored)))
+}
+
+async fn act(
+    shared: &Shared,
+    volume: &NodeVolume,
+    id: &VolumeId,
+    step: &Step,
+    info: &mut Option<VolumeInfo>,
+) -> Result<(), Error> {
+    let engine = &shared.engine;
+    match step {
+        // These are for the API server.
+        Step::AddFinalizer | Step::RemoveFinalizer => {}
+        Step::Create(spec) => {
+            let made = engine.create(&volume.spec.pool, spec).await;
+            if spec.source.is_some() {
+                (shared.copied)();
+            }
+            *info = Some(made?.into_inner());
+        }
+        Step::Grow(bytes) => *info = Some(engine.grow(id, *bytes).await?.into_inner()),
+        Step::SetMountOptions(options) => drop(engine.set_mount_options(id, options.clone()).await?),
+        Step::Restore { snapshot, safety, .. } => {
+            let done = engine.restore(id, snapshot, safety).await;
+            (shared.copied)();
+            done?;
+            *info = look(engine, id, &volume.spec.pool).await?;
+        }
+        Step::Delete { only_if_unused } => {
+            engine.delete(id, *only_if_unused).await?;
+            *info = None;
+        }
+    }
+    Ok(())
+}
+
+/// What the disk says. "Not there" only comes from the pool of the spec itself, asked just now; another pool that can't be looked into
+/// does not matter, as volumes are made in the pool of the spec only.
+async fn look(engine: &Engine, id: &VolumeId, pool: &str) -> Result<Option<VolumeInfo>, Error> {
+    match engine.get(id).await {
+        Err(unavailable @ Error::PoolUnavailable(_)) => match engine.get_in(pool, id).await {
+            Err(Error::UnknownPool { .. }) => Err(unavailable),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+fn failed(error: &Error, info: Option<VolumeInfo>) -> Outcome {
+    Outcome::Failed { verdict: status::verdict(error), largest: status::largest(error), info }
+}
+
+/// A plan that ends without a volume ends with the finalizer's removal, so this is never said.
+fn vanished() -> Outcome {
+    let verdict = Verdict::no(reason::FAILED, "the volume is not there after it was made");
+    Outcome::Failed { verdict, largest: None, info: None }
+}
+
+fn in_words(step: &Step) -> &'static str {
+    match step {
+        Step::AddFinalizer => "finalizer added",
+        Step::Create(_) => "made",
+        Step::SetMountOptions(_) => "mount options set",
+        Step::Restore { .. } => "restored",
+        Step::Grow(_) => "grown",
+        Step::Delete { .. } => "deleted",
+        Step::RemoveFinalizer => "finalizer removed",
+    }
+}
+
+fn label(step: &Step) -> ActionLabel {
+    match step {
+        Step::AddFinalizer => ActionLabel::AddFinalizer,
+        Step::Create(_) => ActionLabel::Create,
+        Step::SetMountOptions(_) => ActionLabel::SetMountOptions,
+        Step::Restore { .. } => ActionLabel::Restore,
+        Step::Grow(_) => ActionLabel::Grow,
+        Step::Delete { .. } => ActionLabel::Delete,
+        Step::RemoveFinalizer => ActionLabel::RemoveFinalizer,
+    }
+}

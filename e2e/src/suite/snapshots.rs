@@ -1,0 +1,132 @@
+//! Snapshots, copies and restores in place, as a user makes them.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::bed::{Bed, Pod, volume};
+use super::{Test, tests};
+
+pub(super) fn tests() -> Vec<Test> {
+    tests![
+        a_snapshot_becomes_a_new_larger_volume,
+        a_mounted_volume_is_cloned_for_a_pod_beside_it,
+        a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it,
+        a_snapshot_outlives_its_volume
+    ]
+    .into()
+}
+
+fn a_snapshot_becomes_a_new_larger_volume(bed: &Bed<'_>) -> Result<()> {
+    for (filesystem, size) in [("ext4", "64Mi"), ("xfs", "300Mi"), ("btrfs", "200Mi")] {
+        let name = format!("data-{filesystem}");
+        start(bed, &name, &json!({"size": size, "tier": "standard-ssd", "filesystem": filesystem}))?;
+        take(bed, &format!("{name}-monday"), &name)?;
+        // What is written later is not in it.
+        bed.exec(&name, &format!("echo tuesday > /{name}/note && sync"))?;
+        let copy = format!("copy-{filesystem}");
+        let source = json!({"snapshot": format!("{name}-monday")});
+        bed.apply(volume(&copy, &json!({"size": "400Mi", "tier": "standard-ssd", "source": source})))?;
+        bed.start(Pod::named(&copy).mounts(&copy))?;
+        ensure!(bed.exec(&copy, &format!("cat /{copy}/note"))? == "monday", "{filesystem}: another content");
+        ensure!(
+            bed.exec(&name, &format!("cat /{name}/note"))? == "tuesday",
+            "{filesystem}: the source changed"
+        );
+        let blocks = bed.exec(&copy, &format!("df -m -P /{copy} | tail -n 1 | awk '{{print $2}}'"))?;
+        ensure!(blocks.parse::<u64>()? > 250, "{filesystem}: {blocks} MiB, the filesystem did not grow");
+    }
+    Ok(())
+}
+
+fn a_mounted_volume_is_cloned_for_a_pod_beside_it(bed: &Bed<'_>) -> Result<()> {
+    // XFS refuses to mount two filesystems of one id; a copy of a copy has it as well.
+    start(bed, "data", &json!({"size": "300Mi", "tier": "standard-ssd", "filesystem": "xfs"}))?;
+    for (copy, source) in [("copy", "data"), ("copy-of-copy", "copy")] {
+        let spec = json!({"size": "300Mi", "tier": "standard-ssd", "source": {"volume": source}});
+        bed.apply(volume(copy, &spec))?;
+        bed.start(Pod::named(copy).mounts(copy))?;
+        ensure!(bed.exec(copy, &format!("cat /{copy}/note"))? == "monday", "{copy}: another content");
+        ensure!(bed.node_of(copy)? == bed.node_of("data")?, "{copy} lies on another node");
+        bed.exec(copy, &format!("echo {copy} > /{copy}/note"))?;
+    }
+    ensure!(bed.exec("data", "cat /data/note")? == "monday", "the source changed");
+    Ok(())
+}
+
+fn a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it(bed: &Bed<'_>) -> Result<()> {
+    start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
+    take(bed, "monday", "data")?;
+    bed.exec("data", "echo tuesday > /data/note && sync")?;
+    let claim = bed.get("pvc/data", ".metadata.uid")?;
+    restore(bed, "back", "monday")?;
+    let said = bed.wait_reason("volumerestore/back", "InUse")?;
+    bed.says(&said, &[&format!("{}/data does", bed.namespace)])?;
+    ensure!(bed.exec("data", "cat /data/note")? == "tuesday", "it was restored under its pod");
+
+    bed.delete("pod/data")?;
+    let said = bed.wait_reason("volumerestore/back", "Restored")?;
+    bed.says(&said, &["back-before keeps what it had before"])?;
+    ensure!(note(bed, "restored")? == "monday", "another content");
+    ensure!(bed.get("pvc/data", ".metadata.uid")? == claim, "another claim");
+
+    // And forth again, to what was kept.
+    bed.wait("volumesnapshot/back-before", "jsonpath={.status.readyToUse}=true")?;
+    restore(bed, "forth", "back-before")?;
+    bed.wait_reason("volumerestore/forth", "Restored")?;
+    ensure!(note(bed, "forth-again")? == "tuesday", "another content");
+    let refused =
+        bed.refused(object("VolumeRestore", "back", &json!({"volume": "data", "snapshot": "another"})))?;
+    bed.says(&refused, &["a VolumeRestore can't be changed: make another one"])
+}
+
+fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {
+    start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
+    take(bed, "last", "data")?;
+    bed.delete("pod/data")?;
+    bed.delete("volume/data")?;
+    bed.apply(volume(
+        "again",
+        &json!({"size": "64Mi", "tier": "standard-ssd", "source": {"snapshot": "last"}}),
+    ))?;
+    bed.start(Pod::named("again").mounts("again"))?;
+    ensure!(bed.exec("again", "cat /again/note")? == "monday", "another content");
+    // The copy is whole: what it was made from may go.
+    bed.delete("volumesnapshot/last")?;
+    bed.until("the snapshot to go from the node", || {
+        Ok(bed.kubectl(&["get", "nodesnapshots", "--output=name"])?.is_empty())
+    })?;
+    ensure!(bed.exec("again", "cat /again/note")? == "monday", "the copy lost its content");
+    Ok(())
+}
+
+/// A Volume and a pod of the same name that wrote `monday` to it.
+fn start(bed: &Bed<'_>, name: &str, spec: &Value) -> Result<()> {
+    bed.apply(volume(name, spec))?;
+    bed.start(Pod::named(name).mounts(name).runs(&format!("echo monday > /{name}/note && sync")))
+}
+
+/// Mounts the volume in a new pod, reads the note, ends the pod.
+fn note(bed: &Bed<'_>, pod: &str) -> Result<String> {
+    bed.start(Pod::named(pod).mounts("data"))?;
+    let note = bed.exec(pod, "cat /data/note")?;
+    bed.delete(&format!("pod/{pod}"))?;
+    Ok(note)
+}
+
+fn take(bed: &Bed<'_>, name: &str, volume: &str) -> Result<()> {
+    bed.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name},
+        "spec": {"source": {"persistentVolumeClaimName": volume}},
+    }))?;
+    bed.wait(&format!("volumesnapshot/{name}"), "jsonpath={.status.readyToUse}=true")
+}
+
+fn restore(bed: &Bed<'_>, name: &str, snapshot: &str) -> Result<()> {
+    bed.apply(object("VolumeRestore", name, &json!({"volume": "data", "snapshot": snapshot})))
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+    })
+}

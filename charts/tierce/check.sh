@@ -68,6 +68,8 @@ tiers:
         nodeSelector: {disks: nvme}
         directory: {path: /mnt/nvme0/tierce, provisioning: Thick}
         reservePercent: 2
+      - name: nvme-lvm
+        lvm: {volumeGroup: fast, thin: {pool: tierce, size: 800Gi}, devices: [/dev/disk/by-id/nvme-1]}
       - name: nvme-b
         directory: {path: /mnt/nvme1/tierce, createPath: true}
         overcommitPercent: 150
@@ -81,7 +83,7 @@ controller: {replicas: 3, nodeSelector: {role: infra}, podAnnotations: {a: b}, p
 node: {maxUnavailable: 3, hostPaths: [/srv/disks], nodeSelector: {storage: "yes"}}
 crds: {upgrade: false}
 END
-renders "every value set" "tier: nvme|path: /mnt/nvme0|path: /mnt/nvme1|path: /srv/disks|!path: /mnt/nvme0/tierce/x|disks: nvme|provisioning: Thick|overcommitPercent: 150|csi.storage.k8s.io/fstype: xfs|reclaimPolicy: Retain|storageclass.kubernetes.io/is-default-class: \"true\"|name: tierce-by-hand|kubelet-dir=/var/lib/k0s/kubelet|image: mirror.example/storage/tierce/tierce-controller:0.1.0@sha256:0000000000000000000000000000000000000000000000000000000000000000|imagePullPolicy: Always|maxUnavailable: 3|role: infra|!kind: Job|!name: tierce-crds" \
+renders "every value set" "tier: nvme|volumeGroup: fast|path: /mnt/nvme0|path: /mnt/nvme1|path: /srv/disks|!path: /mnt/nvme0/tierce/x|disks: nvme|provisioning: Thick|overcommitPercent: 150|csi.storage.k8s.io/fstype: xfs|reclaimPolicy: Retain|storageclass.kubernetes.io/is-default-class: \"true\"|name: tierce-by-hand|kubelet-dir=/var/lib/k0s/kubelet|image: mirror.example/storage/tierce/tierce-controller:0.1.0@sha256:0000000000000000000000000000000000000000000000000000000000000000|imagePullPolicy: Always|maxUnavailable: 3|role: infra|!kind: Job|!name: tierce-crds" \
     --values "$scratch/full.yaml"
 [[ $(grep -c 'is-default-class' "$scratch/out") == 1 ]] || wrong "a default tier has one default StorageClass, not two"
 
@@ -97,6 +99,8 @@ tier() { # name, path, more fields of the pool
 refuses "a value that does not exist" "additional properties 'replicas' not allowed" --set replicas=2
 refuses "no tier at all" "at '/tiers': minItems" --set-json 'tiers=[]'
 refuses "a tier's name in capitals" "/tiers/0/name" --set-json "tiers=$(tier Fast /mnt/a/b)"
+refuses "a pool that is nowhere" "'directory'" --set-json 'tiers=[{"name":"a","pools":[{"name":"p"}]}]'
+refuses "a group both thin and thick" "/lvm" --set-json 'tiers=[{"name":"a","pools":[{"name":"p","lvm":{"volumeGroup":"v","thin":{"pool":"t"},"thick":{}}}]}]'
 refuses "a pool that climbs" "/directory/path" --set-json "tiers=$(tier a /mnt/../etc/x)"
 refuses "a pool right below the root" "/directory/path" --set-json "tiers=$(tier a /data)"
 refuses "a pool field that does not exist" "'thin' not allowed" --set-json "tiers=$(tier a /mnt/a/b ',"thin":true')"

@@ -20,7 +20,10 @@ pub use node_volume::{
     ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder,
 };
 pub use quantity::{ParseQuantityError, format_bytes, parse_bytes};
-pub use storage_pool::{DirectoryBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus};
+pub use storage_pool::{
+    DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
+    ThickVolumes, ThinPool,
+};
 pub use volume::{
     AccessMode, Binding, DeletionPolicy, Filesystem, Phase, Source, Volume, VolumeMode, VolumeSpec,
     VolumeStatus,

@@ -72,6 +72,12 @@ pub struct PoolStatus {
     pub max_volume_bytes: i64,
     /// Number of volumes.
     pub volumes: i64,
+    /// Data of an LVM thin pool in use, in whole percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_percent: Option<i32>,
+    /// Metadata of an LVM thin pool in use, in whole percent. A pool without free metadata takes no writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_percent: Option<i32>,
 }
 
 /// Whether a pool works.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
     category = "tierce",
     status = "StoragePoolStatus",
     derive = "PartialEq",
-    doc = "The disks of a tier: on the selected nodes Tierce keeps volumes in this place. Several pools may serve one tier.",
+    doc = "The disks of a tier: on the selected nodes Tierce keeps volumes in this directory or LVM volume group. Several pools may serve one tier.",
     printcolumn(name = "Tier", type_ = "string", json_path = ".spec.tier"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
     printcolumn(name = "Capacity", type_ = "string", json_path = ".status.capacity"),
@@ -25,11 +25,16 @@ use std::collections::BTreeMap;
     printcolumn(name = "Used", type_ = "string", json_path = ".status.used"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.directory.path", priority = 1),
+    printcolumn(name = "Group", type_ = "string", json_path = ".spec.lvm.volumeGroup", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a StoragePool has at most 63 characters")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.directory) != has(self.lvm)").message("a StoragePool has either directory or lvm"),
+    validation = Rule::new("has(self.directory) == has(oldSelf.directory)").message("a directory can't become an LVM volume group, nor the other way round: make a new StoragePool; the volumes of this one stay where they are")
+)]
 pub struct StoragePoolSpec {
     /// Tier that users name in `Volume.spec.tier`, for example `standard-ssd`. Immutable.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -41,8 +46,13 @@ pub struct StoragePoolSpec {
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Volumes as image files in a directory of the node.
-    pub directory: DirectoryBackend,
+    /// Volumes as image files in a directory of the node. Either this or `lvm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectoryBackend>,
+
+    /// Volumes as logical volumes of an LVM volume group of the node. Either this or `directory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lvm: Option<LvmBackend>,
 
     /// How much may be promised of a thin pool, in percent of its capacity: 100 (the default: no more than there is) to 1000.
     /// Meaningless for a thick pool, which never promises more than it has.
@@ -50,7 +60,7 @@ pub struct StoragePoolSpec {
     #[schemars(with = "i32", range(min = 100, max = 1000))]
     pub overcommit_percent: u32,
 
-    /// Part of the filesystem below that volumes never get, in percent of its capacity: 0 to 90, default 5.
+    /// Part of the filesystem or volume group below that volumes never get, in percent of its capacity: 0 to 90, default 5.
     #[serde(default = "default_reserve")]
     #[schemars(with = "i32", range(min = 0, max = 90))]
     pub reserve_percent: u32,
@@ -79,6 +89,75 @@ pub struct DirectoryBackend {
     #[serde(default)]
     pub create_path: bool,
 }
+
+/// Where the logical volumes lie.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.thin) != has(self.thick)").message("an LVM pool is either thin or thick"),
+    validation = Rule::new("has(self.thin) == has(oldSelf.thin)").message("a thin pool can't become thick, nor the other way round: make a new StoragePool; the volumes of this one stay as they are")
+)]
+pub struct LvmBackend {
+    /// Name of the volume group, as `vgs` shows it. Immutable.
+    #[schemars(length(min = 1, max = 127), regex(pattern = "^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$"))]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf").message("volumeGroup is immutable: make a new StoragePool; the volumes of this one stay where they are"),
+        validation = Rule::new("self != '.' && self != '..'").message("volumeGroup is a name, not a path")
+    )]
+    pub volume_group: String,
+
+    /// Volumes take space as they are written, from a thin pool of the group; snapshots cost little. Either this or `thick`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin: Option<ThinPool>,
+
+    /// Volumes take all their space at once. Either this or `thin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thick: Option<ThickVolumes>,
+
+    /// Block devices to make the group from where it is missing, for example `/dev/disk/by-id/nvme-…`, at most 32. A device that
+    /// carries anything is refused and left untouched. Without them the group is never made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 6, max = 255), regex(pattern = "^/dev/[A-Za-z0-9/._:+-]+$"))
+    )]
+    #[x_kube(validation = Rule::new("self.all(d, !d.split('/').exists(part, part == '..' || part == '.'))").message("a device has no '.' or '..' part"))]
+    pub devices: Vec<String>,
+}
+
+/// A thin pool of a volume group.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct ThinPool {
+    /// Its name in the group. Immutable.
+    #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("pool is immutable: make a new StoragePool; the volumes of this one stay where they are"))]
+    pub pool: String,
+
+    /// Its size as a quantity of bytes, where it has to be made, for example `800Gi`. Without it, it is made only together with the
+    /// group, over 90 % of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0").message("size is a quantity of bytes of at least 64Mi, for example 800Gi"))]
+    pub size: Option<String>,
+
+    /// Bytes that are handed out at once, where it has to be made: a quantity from 64Ki to 1Gi, a multiple of 64Ki. Without it, as
+    /// LVM chooses. Larger ones need less metadata; smaller ones make snapshots cheaper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('64Ki')) >= 0 && quantity(self).compareTo(quantity('1Gi')) <= 0 && quantity(self).asInteger() % 65536 == 0").message("chunkSize is a quantity of bytes from 64Ki to 1Gi and a multiple of 64Ki, for example 128Ki"))]
+    pub chunk_size: Option<String>,
+
+    /// Whether it grows from the free space of the group when it fills up. Default `true`.
+    #[serde(default = "yes")]
+    pub auto_extend: bool,
+}
+
+/// Nothing to say about thick volumes yet.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct ThickVolumes {}
 
 /// When an image takes its space.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
@@ -115,6 +194,10 @@ pub struct StoragePoolStatus {
     pub conditions: Vec<Condition>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_overcommit() -> u32 {
     100
 }
@@ -146,5 +229,56 @@ mod tests {
             message.contains("path is immutable") && message.contains("provisioning is immutable"),
             "{message}"
         );
+    }
+
+    fn pool(spec: &serde_json::Value) -> StoragePool {
+        let mut spec = spec.clone();
+        spec["tier"] = json!("ssd");
+        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool",
+            "metadata": {"name": "p"}, "spec": spec}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pool_is_one_thing_and_stays_it() {
+        let (directory, thin) = (
+            json!({"directory": {"path": "/a/b"}}),
+            json!({"lvm": {"volumeGroup": "fast", "thin": {"pool": "pool"}}}),
+        );
+        let mut both = directory.clone();
+        both["lvm"] = thin["lvm"].clone();
+        for wrong in [json!({}), both] {
+            let refused = pool(&wrong).validate_cel().unwrap_err().to_string();
+            assert!(refused.contains("either directory or lvm"), "{refused}");
+        }
+        assert!(pool(&thin).validate_cel().is_ok() && pool(&directory).validate_cel().is_ok());
+        let refused = pool(&thin).validate_cel_update(&pool(&directory)).unwrap_err().to_string();
+        assert!(refused.contains("make a new StoragePool"), "{refused}");
+    }
+
+    #[test]
+    fn an_lvm_pool_says_what_is_wrong_with_it() {
+        for (lvm, words) in [
+            (json!({"volumeGroup": "vg"}), "either thin or thick"),
+            (json!({"volumeGroup": "vg", "thick": {}, "thin": {"pool": "p"}}), "either thin or thick"),
+            (json!({"volumeGroup": "..", "thick": {}}), "a name, not a path"),
+            (json!({"volumeGroup": "vg", "thick": {}, "devices": ["/dev/../etc/x"]}), "'..'"),
+            (json!({"volumeGroup": "vg", "thin": {"pool": "p", "size": "lots"}}), "for example 800Gi"),
+            (json!({"volumeGroup": "vg", "thin": {"pool": "p", "chunkSize": "100Ki"}}), "a multiple of 64Ki"),
+            (json!({"volumeGroup": "vg", "thin": {"pool": "p", "chunkSize": "2Gi"}}), "from 64Ki to 1Gi"),
+        ] {
+            let refused = pool(&json!({"lvm": lvm})).validate_cel().unwrap_err().to_string();
+            assert!(refused.contains(words), "{lvm}: {refused}");
+        }
+        let old = json!({"lvm": {"volumeGroup": "vg", "thin": {"pool": "p"}}});
+        for new in [
+            json!({"volumeGroup": "other", "thin": {"pool": "p"}}),
+            json!({"volumeGroup": "vg", "thin": {"pool": "q"}}),
+            json!({"volumeGroup": "vg", "thick": {}}),
+        ] {
+            let refused =
+                pool(&json!({"lvm": new})).validate_cel_update(&pool(&old)).unwrap_err().to_string();
+            assert!(refused.contains("make a new StoragePool"), "{refused}");
+        }
     }
 }

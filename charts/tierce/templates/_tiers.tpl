@@ -41,7 +41,7 @@ pool whose disk is not mounted must stay missing (StoragePool.spec.directory.cre
 {{- $paths := .Values.node.hostPaths -}}
 {{- range .Values.tiers -}}
   {{- range .pools -}}
-    {{- if not (hasPrefix "/var/lib/tierce/" .directory.path) -}}
+    {{- if and .directory (not (hasPrefix "/var/lib/tierce/" .directory.path)) -}}
       {{- $paths = append $paths (dir .directory.path) -}}
     {{- end -}}
   {{- end -}}

@@ -125,6 +125,8 @@ mod tests {
             promised_bytes: 1 << 30,
             max_volume_bytes: 2 << 30,
             volumes: 1,
+            data_percent: None,
+            metadata_percent: None,
         })
     }
 

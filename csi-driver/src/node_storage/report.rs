@@ -66,6 +66,8 @@ fn pool_status(name: &str, pool: &Known, reports: &[PoolReport]) -> Option<PoolS
         promised_bytes: 0,
         max_volume_bytes: 0,
         volumes: 0,
+        data_percent: None,
+        metadata_percent: None,
     };
     if let Some(trouble) = &pool.trouble {
         return Some(unavailable(reason::FAILED, trouble.clone()));
@@ -93,6 +95,9 @@ fn ready(name: &str, pool: &Known, usage: &PoolUsage) -> PoolStatus {
         promised_bytes: signed(usage.promised_bytes),
         max_volume_bytes: signed(usage.max_volume_bytes),
         volumes: signed(usage.volumes),
+        // Rounded up: a hundred means that nothing is left.
+        data_percent: usage.thin.map(|thin| i32::from(thin.data.div_ceil(100))),
+        metadata_percent: usage.thin.map(|thin| i32::from(thin.metadata.div_ceil(100))),
     }
 }
 
@@ -157,11 +162,12 @@ mod tests {
             spec: StoragePoolSpec {
                 tier: "fast".into(),
                 node_selector: BTreeMap::default(),
-                directory: DirectoryBackend {
+                directory: Some(DirectoryBackend {
                     path: "/p".into(),
                     provisioning: Provisioning::Thin,
                     create_path: true,
-                },
+                }),
+                lvm: None,
                 overcommit_percent: 100,
                 reserve_percent: 10,
             },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tierce_crds::{Provisioning as ApiProvisioning, StoragePoolSpec};
-use tierce_engine::{Backend, PoolConfig, Provisioning, Uuid};
+use tierce_crds::{Provisioning as ApiProvisioning, StoragePoolSpec, parse_bytes};
+use tierce_engine::{Backend, LvmKind, PoolConfig, Provisioning, ThinPool, Uuid};
 
 /// A pool that the engine is to have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,10 @@ pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Po
         let pool = match known.get(&name) {
             Some(old) if elsewhere(&old.spec, &spec) && holds(&name) => Known {
                 trouble: Some(format!(
-                    "the StoragePool was made again with directory {}, but its volumes lie in {}; give the new pool another \
-                     name, or move the volumes away first",
-                    spec.directory.path, old.spec.directory.path
+                    "the StoragePool was made again with {}, but its volumes lie in {}; give the new pool another name, or \
+                     move the volumes away first",
+                    place(&spec),
+                    place(&old.spec)
                 )),
                 spec: old.spec.clone(),
                 offered: false,
@@ -88,23 +89,35 @@ pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Po
     pools
 }
 
-/// Whether what lies in the one would not be found in the other. Whether the directory may be made does not matter for that.
+/// Where the pool lies, in words.
+fn place(spec: &StoragePoolSpec) -> String {
+    match (&spec.directory, &spec.lvm) {
+        (Some(directory), _) => format!("directory {}", directory.path),
+        (None, Some(lvm)) => match &lvm.thin {
+            Some(thin) => format!("thin pool {}/{}", lvm.volume_group, thin.pool),
+            None => format!("volume group {}", lvm.volume_group),
+        },
+        (None, None) => "neither a directory nor a volume group".to_owned(),
+    }
+}
+
+/// Whether what lies in the one would not be found in the other. Whether and from what it may be made does not matter for that.
 pub(super) fn elsewhere(one: &StoragePoolSpec, other: &StoragePoolSpec) -> bool {
-    (&one.directory.path, one.directory.provisioning) != (&other.directory.path, other.directory.provisioning)
+    let provisioning =
+        |spec: &StoragePoolSpec| spec.directory.as_ref().map(|directory| directory.provisioning);
+    place(one) != place(other) || provisioning(one) != provisioning(other)
 }
 
 /// The engine's words for the pools.
 pub fn configs(pools: &Pools) -> Vec<PoolConfig> {
-    pools.iter().map(|(name, pool)| config(name, pool)).collect()
+    pools.iter().filter_map(|(name, pool)| config(name, pool)).collect()
 }
 
-fn config(name: &str, pool: &Known) -> PoolConfig {
+/// `None` for a pool that is nowhere: the API server lets none in.
+fn config(name: &str, pool: &Known) -> Option<PoolConfig> {
     let spec = &pool.spec;
-    let directory = &spec.directory;
-    PoolConfig {
-        name: name.to_owned(),
-        tier: spec.tier.clone(),
-        backend: Backend::Directory {
+    let backend = match (&spec.directory, &spec.lvm) {
+        (Some(directory), _) => Backend::Directory {
             path: PathBuf::from(&directory.path),
             provisioning: match directory.provisioning {
                 ApiProvisioning::Thin => Provisioning::Thin,
@@ -112,10 +125,32 @@ fn config(name: &str, pool: &Known) -> PoolConfig {
             },
             create_path: directory.create_path,
         },
+        (None, Some(lvm)) => Backend::Lvm {
+            volume_group: lvm.volume_group.clone(),
+            kind: lvm.thin.as_ref().map_or(LvmKind::Thick, |thin| LvmKind::Thin(thin_pool(thin))),
+            devices: lvm.devices.iter().map(PathBuf::from).collect(),
+        },
+        (None, None) => return None,
+    };
+    Some(PoolConfig {
+        name: name.to_owned(),
+        tier: spec.tier.clone(),
+        backend,
         reserve_bytes: 0,
         reserve_percent: u8::try_from(spec.reserve_percent).unwrap_or(u8::MAX).min(90),
         overcommit: f64::from(spec.overcommit_percent) / 100.0,
         expected_id: pool.id,
+    })
+}
+
+fn thin_pool(thin: &tierce_crds::ThinPool) -> ThinPool {
+    // The API server has checked the quantities.
+    let bytes = |quantity: &Option<String>| quantity.as_ref().and_then(|text| parse_bytes(text).ok());
+    ThinPool {
+        name: thin.pool.clone(),
+        size_bytes: bytes(&thin.size),
+        chunk_bytes: bytes(&thin.chunk_size),
+        extend: thin.auto_extend,
     }
 }
 
@@ -129,11 +164,12 @@ mod tests {
         StoragePoolSpec {
             tier: "fast".into(),
             node_selector: selector.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            directory: DirectoryBackend {
+            directory: Some(DirectoryBackend {
                 path: path.into(),
                 provisioning: ApiProvisioning::Thin,
                 create_path: true,
-            },
+            }),
+            lvm: None,
             overcommit_percent: 150,
             reserve_percent: 5,
         }
@@ -145,7 +181,10 @@ mod tests {
     }
 
     fn offers(pools: &Pools) -> Vec<(&str, bool, &str)> {
-        pools.iter().map(|(n, p)| (n.as_str(), p.offered, p.spec.directory.path.as_str())).collect()
+        pools
+            .iter()
+            .map(|(n, p)| (n.as_str(), p.offered, p.spec.directory.as_ref().unwrap().path.as_str()))
+            .collect()
     }
 
     #[test]
@@ -180,7 +219,7 @@ mod tests {
         let known = choose(selected(&[("a", "/old")]), &Pools::new(), |_| false);
         let kept = choose(selected(&[("a", "/new")]), &known, |_| true);
         assert_eq!(offers(&kept), [("a", false, "/old")]);
-        assert!(kept["a"].trouble.as_ref().unwrap().contains("volumes lie in /old"));
+        assert!(kept["a"].trouble.as_ref().unwrap().contains("volumes lie in directory /old"));
         let moved = choose(selected(&[("a", "/new")]), &kept, |_| false);
         assert_eq!((offers(&moved), moved["a"].trouble.clone()), (vec![("a", true, "/new")], None));
     }
@@ -189,10 +228,10 @@ mod tests {
     fn whether_the_directory_may_be_made_does_not_take_the_pool_out_of_service() {
         let known = choose(selected(&[("a", "/a")]), &Pools::new(), |_| false);
         let mut wanted = selected(&[("a", "/a")]);
-        wanted.selected.get_mut("a").unwrap().directory.create_path = false;
+        wanted.selected.get_mut("a").unwrap().directory.as_mut().unwrap().create_path = false;
         let next = choose(wanted, &known, |_| true);
         assert_eq!((offers(&next), next["a"].trouble.clone()), (vec![("a", true, "/a")], None));
-        assert!(!next["a"].spec.directory.create_path);
+        assert!(!next["a"].spec.directory.as_ref().unwrap().create_path);
     }
 
     #[test]
@@ -223,5 +262,37 @@ mod tests {
         let [config] = configs(&pools).try_into().unwrap();
         assert_eq!((config.tier.as_str(), config.reserve_percent), ("fast", 5));
         assert!((config.overcommit - 1.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_volume_group_is_given_to_the_engine_as_it_stands() {
+        let lvm = |thin: Option<tierce_crds::ThinPool>| {
+            let thick = thin.is_none().then(tierce_crds::ThickVolumes::default);
+            let devices = vec!["/dev/sdb".to_owned()];
+            let lvm = tierce_crds::LvmBackend { volume_group: "fast".into(), thin, thick, devices };
+            StoragePoolSpec { directory: None, lvm: Some(lvm), ..spec("/unused", &[]) }
+        };
+        let thin = tierce_crds::ThinPool {
+            pool: "pool".into(),
+            size: Some("10Gi".into()),
+            chunk_size: Some("128Ki".into()),
+            auto_extend: true,
+        };
+        let wanted = |spec| Wanted { selected: [("a".to_owned(), spec)].into(), ..Wanted::default() };
+        let known = choose(wanted(lvm(Some(thin))), &Pools::new(), |_| false);
+        let Backend::Lvm { volume_group, kind: LvmKind::Thin(thin), devices } = &configs(&known)[0].backend
+        else {
+            panic!("{known:?}")
+        };
+        assert_eq!((volume_group.as_str(), devices.len()), ("fast", 1));
+        assert_eq!((thin.size_bytes, thin.chunk_bytes, thin.extend), (Some(10 << 30), Some(128 << 10), true));
+        // Thick volumes beside the thin pool are another pool: what lies there is not found here.
+        let moved = choose(wanted(lvm(None)), &known, |_| true);
+        assert!(
+            !moved["a"].offered
+                && moved["a"].trouble.as_ref().unwrap().contains("lie in thin pool fast/pool")
+        );
+        let free = choose(wanted(lvm(None)), &known, |_| false);
+        assert!(matches!(&configs(&free)[0].backend, Backend::Lvm { kind: LvmKind::Thick, .. }));
     }
 }

@@ -89,11 +89,12 @@ mod tests {
         let spec = StoragePoolSpec {
             tier: "fast".into(),
             node_selector: [("disk".to_owned(), "nvme".to_owned())].into(),
-            directory: DirectoryBackend {
+            directory: Some(DirectoryBackend {
                 path: "/p".into(),
                 provisioning: Provisioning::Thick,
                 create_path: false,
-            },
+            }),
+            lvm: None,
             overcommit_percent: 100,
             reserve_percent: 5,
         };

@@ -7,4 +7,5 @@ mod bad_input;
 mod carrying_out;
 mod kubelet_calls;
 mod registration;
+mod snapshots;
 mod support;

@@ -10,6 +10,7 @@ use tierce_proto::csi::{
 
 pub(crate) const POOLS: &str = "storagepools";
 pub(crate) const VOLUMES: &str = "nodevolumes";
+pub(crate) const SNAPSHOTS: &str = "nodesnapshots";
 pub(crate) const STORAGES: &str = "nodestorages";
 pub(crate) const FINALIZER: &str = "storage.tierce.dev/on-node";
 pub(crate) const GIB: i64 = 1 << 30;
@@ -34,6 +35,15 @@ pub(crate) fn node_volume(name: &str, size: i64) -> Value {
             "nodeName": "n1", "pool": "p", "sizeBytes": size, "volumeMode": "Filesystem", "filesystem": "ext4",
             "label": "data",
         },
+    })
+}
+
+/// A snapshot of a volume of node `n1` in pool `p`.
+pub(crate) fn node_snapshot(name: &str, source: &str) -> Value {
+    json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot",
+        "metadata": { "name": name, "finalizers": [FINALIZER] },
+        "spec": { "nodeName": "n1", "pool": "p", "source": source },
     })
 }
 

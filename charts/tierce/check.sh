@@ -51,7 +51,7 @@ refuses() {
 
 "$helm" lint "$chart" --strict --quiet >"$scratch/out" 2>&1 || wrong "lint: $(cat "$scratch/out")"
 
-renders "defaults" "image: ghcr.io/tierce-storage/tierce-csi:0.1.0|replicas: 2|path: /var/lib/kubelet/pods|name: tierce-hdd-immediate|helm.sh/resource-policy: keep|kind: ValidatingAdmissionPolicy|kind: MutatingAdmissionPolicy|kind: CustomResourceDefinition|!path: /var/lib/tierce/pools|!namespace: default"
+renders "defaults" "image: ghcr.io/tierce-storage/tierce-csi:0.1.0|replicas: 2|path: /var/lib/kubelet/pods|name: tierce-hdd-immediate|name: tierce-hdd-encrypted|name: tierce-hdd-encrypted-immediate|helm.sh/resource-policy: keep|kind: ValidatingAdmissionPolicy|kind: MutatingAdmissionPolicy|kind: CustomResourceDefinition|!path: /var/lib/tierce/pools|!namespace: default"
 render >"$scratch/first"
 render >"$scratch/second"
 cmp -s "$scratch/first" "$scratch/second" || wrong "two renderings differ: Argo CD and Flux would never settle"

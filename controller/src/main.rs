@@ -48,7 +48,7 @@ async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
     let socket = Socket::bind(&config.csi_socket).await?;
     let ops = OpsServer::bind(&config.metrics_addr).await?;
     let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
-    let service = ControllerService::new(client.clone(), Arc::clone(&index));
+    let service = ControllerService::new(client.clone(), Arc::clone(&index), &config.namespace);
     let routes = Routes::new(identity.into_server()).add_service(service.into_server());
 
     // A call that its client gave up is dropped: what it wrote is found by the next one.

@@ -3,12 +3,14 @@
 use crate::config::Serve;
 use crate::events::Events;
 use crate::index::{Index, Queues};
+use crate::keys::Keys;
 use crate::lease::Candidate;
 use crate::lost_node::LostNodes;
 use crate::metrics::Metrics;
 use crate::pool::PoolReconciler;
 use crate::reaper::Reaper;
 use crate::restore::RestoreReconciler;
+use crate::rotation::KeyRotation;
 use crate::volume::VolumeReconciler;
 use kube::Client;
 use std::sync::Arc;
@@ -77,7 +79,10 @@ async fn reconcile(
     index.listen(&queues);
     let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
-    let restores = Arc::new(RestoreReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
+    let keys = Keys::new(client.clone(), &config.namespace);
+    let restores =
+        Arc::new(RestoreReconciler::new(client.clone(), Arc::clone(&index), events.clone(), keys.clone()));
+    let rotation = Arc::new(KeyRotation::new(client.clone(), Arc::clone(&index), keys));
     let reaper = Arc::new(Reaper::new(client.clone(), Arc::clone(&index), events, config.reap_grace));
     let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
     tokio::join!(
@@ -88,6 +93,10 @@ async fn reconcile(
         queues.pools.run(2, shutdown.clone(), |name| {
             let (pools, metrics) = (Arc::clone(&pools), metrics.clone());
             async move { metrics.count("pool", pools.reconcile(&name).await) }
+        }),
+        queues.rotations.run(2, shutdown.clone(), |key| {
+            let (rotation, metrics) = (Arc::clone(&rotation), metrics.clone());
+            async move { metrics.count("rotation", rotation.look(&key).await) }
         }),
         queues.restores.run(2, shutdown.clone(), |key| {
             let (restores, metrics) = (Arc::clone(&restores), metrics.clone());

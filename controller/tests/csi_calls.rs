@@ -96,7 +96,7 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
         (
             Box::new(move |r| r.parameters = parameters("teir", "ssd")),
             Code::InvalidArgument,
-            "StorageClass parameters: unknown field `teir`, expected one of `tier`, `csi.storage.k8s.io/pvc/name`, \
+            "StorageClass parameters: unknown field `teir`, expected one of `tier`, `encrypted`, `csi.storage.k8s.io/pvc/name`, \
              `csi.storage.k8s.io/pvc/namespace`, `csi.storage.k8s.io/pv/name`",
         ),
         (

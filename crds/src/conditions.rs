@@ -11,8 +11,17 @@ pub const RECONCILING: &str = "Reconciling";
 /// It goes on only after somebody acts (kstatus); absent when it does not hold.
 pub const STALLED: &str = "Stalled";
 
+/// A new key was asked for and is in force; only while the annotation is there.
+pub const KEY_ROTATION: &str = "KeyRotation";
+
 /// Reasons of a Volume's conditions.
 pub mod volume {
+    /// Of [`super::KEY_ROTATION`]: the new key is in force, and the old one opens the volume no more.
+    pub const KEY_ROTATED: &str = "Rotated";
+    /// Of [`super::KEY_ROTATION`]: the new key is made, and gets in force when the volume is mounted next.
+    pub const KEY_WAITING: &str = "WaitingForMount";
+    /// Of [`super::KEY_ROTATION`]: there is no key.
+    pub const NOT_ENCRYPTED: &str = "NotEncrypted";
     /// The volume is there and can be used.
     pub const PROVISIONED: &str = "Provisioned";
     /// It is made when the first pod uses it (`binding: OnFirstUse`).

@@ -25,8 +25,8 @@ pub use storage_pool::{
     ThickVolumes, ThinPool,
 };
 pub use volume::{
-    AccessMode, Binding, DeletionPolicy, Filesystem, Phase, Source, Volume, VolumeMode, VolumeSpec,
-    VolumeStatus,
+    AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Phase, Source, Volume, VolumeMode,
+    VolumeSpec, VolumeStatus,
 };
 pub use volume_restore::{VolumeRestore, VolumeRestoreSpec, VolumeRestoreStatus};
 

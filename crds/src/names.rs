@@ -8,6 +8,8 @@ pub const DRIVER: &str = "csi.tierce.dev";
 pub const TOPOLOGY_NODE: &str = "topology.tierce.dev/node";
 /// StorageClass parameter that names the tier.
 pub const PARAMETER_TIER: &str = "tier";
+/// StorageClass parameter that says whether volumes are encrypted: `"true"` or `"false"`.
+pub const PARAMETER_ENCRYPTED: &str = "encrypted";
 /// Parameters that external-provisioner adds with `--extra-create-metadata`.
 pub const PARAMETER_PVC_NAME: &str = "csi.storage.k8s.io/pvc/name";
 /// See [`PARAMETER_PVC_NAME`].
@@ -37,6 +39,10 @@ pub const FINALIZER_ON_NODE: &str = "storage.tierce.dev/on-node";
 pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
 /// Annotation on a PersistentVolume whose Volume was deleted with `deletionPolicy: Retain`: where the data is.
 pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
+/// Annotation by which a user asks for a new key: any value that it did not have before.
+pub const ANNOTATION_ROTATE_KEY: &str = "storage.tierce.dev/rotate-key";
+/// Annotation on a NodeVolume: the last value of [`ANNOTATION_ROTATE_KEY`] that was carried out.
+pub const ANNOTATION_ROTATED_KEY: &str = "storage.tierce.dev/rotated-key";
 /// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
 pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
@@ -49,11 +55,18 @@ pub const MANAGER_POOL: &str = "tierce-controller-pool";
 /// Field manager of the node plugin.
 pub const MANAGER_NODE: &str = "tierce-csi-node";
 
-/// Name of the StorageClass of a tier: `tierce-<tier>`, with `-immediate` where binding does not wait for a pod.
-pub fn storage_class(tier: &str, binding: crate::Binding) -> String {
+/// Name of the Secret with the key of a NodeVolume or NodeSnapshot, in the namespace of the release.
+pub fn key_secret(name: &str) -> String {
+    format!("tierce-key-{name}")
+}
+
+/// Name of the StorageClass of a tier: `tierce-<tier>`, with `-encrypted` where its volumes are, and with `-immediate` where
+/// binding does not wait for a pod.
+pub fn storage_class(tier: &str, encrypted: bool, binding: crate::Binding) -> String {
+    let encrypted = if encrypted { "-encrypted" } else { "" };
     match binding {
-        crate::Binding::OnFirstUse => format!("tierce-{tier}"),
-        crate::Binding::Immediate => format!("tierce-{tier}-immediate"),
+        crate::Binding::OnFirstUse => format!("tierce-{tier}{encrypted}"),
+        crate::Binding::Immediate => format!("tierce-{tier}{encrypted}-immediate"),
     }
 }
 
@@ -63,7 +76,14 @@ mod tests {
 
     #[test]
     fn a_class_is_named_after_tier_and_binding() {
-        assert_eq!(storage_class("hdd", crate::Binding::OnFirstUse), "tierce-hdd");
-        assert_eq!(storage_class("hdd", crate::Binding::Immediate), "tierce-hdd-immediate");
+        use crate::Binding::{Immediate, OnFirstUse};
+        for (encrypted, binding, name) in [
+            (false, OnFirstUse, "tierce-hdd"),
+            (false, Immediate, "tierce-hdd-immediate"),
+            (true, OnFirstUse, "tierce-hdd-encrypted"),
+            (true, Immediate, "tierce-hdd-encrypted-immediate"),
+        ] {
+            assert_eq!(storage_class("hdd", encrypted, binding), name);
+        }
     }
 }

@@ -45,6 +45,9 @@ pub struct NodeSnapshotSpec {
     /// The NodeVolume that it is taken of. Immutable.
     #[schemars(length(min = 1, max = 63))]
     pub source: String,
+    /// Whether the source is encrypted. Its key is then in the Secret `tierce-key-<name>` as well. Immutable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
     /// The VolumeSnapshot that it is taken for; absent for a snapshot of another client of CSI. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ClaimReference>,
@@ -69,6 +72,9 @@ pub struct NodeSnapshotStatus {
     /// With `volumeMode: Filesystem`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// Which key opens it: the one that was in force when it was taken. Absent where it is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -87,6 +93,7 @@ mod tests {
             node_name: "n".into(),
             pool: "p".into(),
             source: source.into(),
+            encrypted: false,
             snapshot: None,
         };
         NodeSnapshot::new("snapshot-1", spec)

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("has(self.filesystem) == has(oldSelf.filesystem) && (!has(self.filesystem) || self.filesystem == oldSelf.filesystem)").message("filesystem is immutable"),
     validation = Rule::new("has(self.claim) == has(oldSelf.claim) && (!has(self.claim) || self.claim == oldSelf.claim)").message("claim is immutable"),
     validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem"),
+    validation = Rule::new("(has(self.encrypted) && self.encrypted) == (has(oldSelf.encrypted) && oldSelf.encrypted)").message("encrypted is immutable"),
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)").message("source is immutable")
 )]
 pub struct NodeVolumeSpec {
@@ -67,6 +68,9 @@ pub struct NodeVolumeSpec {
     /// The claim it was made for; absent for a volume made by another client of CSI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimReference>,
+    /// Whether what lies on the disk is encrypted. Its key is in the Secret `tierce-key-<name>`. Immutable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
     /// What it starts with; absent: empty. On the same node. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<NodeSource>,
@@ -143,6 +147,9 @@ pub struct NodeVolumeStatus {
     /// With reason `OutOfSpace`: the largest size in bytes that would fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_bytes: Option<i64>,
+    /// Which key opens it: the id of its LUKS header and a hash. Absent until it was mounted once, and where it is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
     /// UID of the last restore order that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,

@@ -54,6 +54,11 @@ pub struct StoragePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lvm: Option<LvmBackend>,
 
+    /// Whether a Volume of this tier that says nothing about encryption is encrypted. Default `false`. One pool of the tier that says
+    /// so is enough. Claims choose by their class: `tierce-<tier>-encrypted`.
+    #[serde(default)]
+    pub encrypt_by_default: bool,
+
     /// How much may be promised of a thin pool, in percent of its capacity: 100 (the default: no more than there is) to 1000.
     /// Meaningless for a thick pool, which never promises more than it has.
     #[serde(default = "default_overcommit")]

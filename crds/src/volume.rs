@@ -35,6 +35,8 @@ use std::fmt;
         .message("filesystem is immutable: make a new Volume with the other filesystem and copy the data"),
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)")
         .message("source is immutable: make a new Volume; to bring an old state back into this one, make a VolumeRestore"),
+    validation = Rule::new("has(self.encryption) == has(oldSelf.encryption) && (!has(self.encryption) || self.encryption == oldSelf.encryption)")
+        .message("encryption is immutable: make a new Volume with the other setting and copy the data"),
     validation = Rule::new("!has(self.filesystem) || self.volumeMode != 'Block'")
         .message("filesystem has no meaning with volumeMode Block: leave it out"),
     validation = Rule::new("!has(self.mountOptions) || self.mountOptions.size() == 0 || self.volumeMode != 'Block'")
@@ -76,6 +78,12 @@ pub struct VolumeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
 
+    /// Whether what lies on the disk is encrypted (LUKS2, a key of its own for each volume); without it what the StoragePools of the
+    /// tier say, else not. The annotation `storage.tierce.dev/rotate-key` with any new value gives it a new key at its next mount.
+    /// Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
     /// What the volume starts with; without it, empty. The new volume lies on the node of its source, has at least its size
     /// and its filesystem, and is made at once whatever `binding` says, since its node is known. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +109,14 @@ pub struct VolumeSpec {
             .message("mountOptions allows only noatime, nodiratime, relatime, lazytime, sync, dirsync, discard, nodiscard, commit=N (ext4), inode64 (xfs), compress=zstd|lzo|zlib and autodefrag (btrfs)")
     )]
     pub mount_options: Vec<String>,
+}
+
+/// Encryption at rest.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// Whether it is.
+    pub enabled: bool,
 }
 
 /// What a volume starts with: exactly one of the two, in the namespace of the Volume.
@@ -330,6 +346,18 @@ mod tests {
         assert!(message.contains("volumeMode is immutable: "), "{message}");
         let unset = json!({"size": "1Gi", "tier": "hdd"});
         assert!(update_refused(&old, &unset).contains("filesystem is immutable: "));
+    }
+
+    #[test]
+    fn encryption_is_chosen_once() {
+        let with = |enabled: bool| json!({"size": "1Gi", "tier": "hdd", "encryption": {"enabled": enabled}});
+        for (old, new) in [
+            (with(true), with(false)),
+            (with(true), json!({"size": "1Gi", "tier": "hdd"})),
+            (json!({"size": "1Gi", "tier": "hdd"}), with(true)),
+        ] {
+            assert!(update_refused(&old, &new).contains("encryption is immutable"), "{old} {new}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ Refuses tiers that the schema can't judge: names given twice, and names that wou
 {{- $defaults := list -}}
 {{- range .Values.tiers -}}
   {{- $tier := .name -}}
-  {{- range list (printf "tierce-%s" $tier) (printf "tierce-%s-immediate" $tier) -}}
+  {{- range list (printf "tierce-%s" $tier) (printf "tierce-%s-immediate" $tier) (printf "tierce-%s-encrypted" $tier) (printf "tierce-%s-encrypted-immediate" $tier) -}}
     {{- if hasKey $classes . -}}
       {{- fail (printf "tiers: %q and %q would share the StorageClass %s: give one of them another name" (get $classes .) $tier .) -}}
     {{- end -}}

@@ -33,6 +33,11 @@ pub enum CreateError {
         /// Its words.
         message: String,
     },
+    /// An encrypted source without its Secret.
+    #[error(
+        "the Secret tierce-key-{0} is gone, so a copy of {0} could not be opened: bring it back from a backup"
+    )]
+    NoKey(String),
     /// Nobody offers the tier.
     #[error("{0}")]
     NoSuchTier(Refusal),
@@ -134,6 +139,7 @@ struct Wanted {
     claim: Option<ClaimReference>,
     allowed: Option<BTreeSet<String>>,
     preferred: Vec<String>,
+    encrypted: bool,
     source: Option<NodeSource>,
     /// Pool of the source: a copy inside it costs little.
     beside: Option<String>,
@@ -170,6 +176,7 @@ impl Wanted {
         }
         let parameters = Parameters::parse(&request.parameters).map_err(ArgumentError::Parameters)?;
         let claim = parameters.claim(&request.name);
+        let encrypted = parameters.is_encrypted();
         let tier = parameters
             .tier
             .filter(|tier| !tier.is_empty())
@@ -177,7 +184,19 @@ impl Wanted {
         let (allowed, preferred) = arguments::nodes(request.accessibility_requirements.as_ref());
         let id = id::from_name(&request.name);
         let mount_options = Vec::new();
-        Ok(Self { id, tier, size, shape, mount_options, claim, allowed, preferred, source, beside: None })
+        Ok(Self {
+            id,
+            tier,
+            size,
+            shape,
+            mount_options,
+            claim,
+            allowed,
+            preferred,
+            encrypted,
+            source,
+            beside: None,
+        })
     }
 
     /// A Volume's own words about filesystem and mount options win over its class.
@@ -205,6 +224,7 @@ impl Wanted {
         let conversion = origin.converts_to(self.shape) && origin.conversion_is_permitted(service).await?;
         (self.size, self.shape) =
             origin.serves(self.claim.as_ref(), self.allowed.as_ref(), self.size, self.shape, conversion)?;
+        origin.suits(self.encrypted)?;
         self.allowed = Some([origin.node.clone()].into());
         self.beside = Some(origin.pool);
         Ok(())
@@ -235,6 +255,7 @@ impl Wanted {
             mount_options: self.mount_options.clone(),
             label: self.label(),
             claim: self.claim.clone(),
+            encrypted: self.encrypted,
             source: self.source.clone(),
             restore: None,
         }
@@ -266,6 +287,10 @@ impl Wanted {
                 device.mode.as_str().to_owned(),
                 self.shape.mode.as_str().to_owned(),
             );
+        }
+        if device.encrypted != self.encrypted {
+            let words = |encrypted| if encrypted { "on" } else { "off" }.to_owned();
+            return differs("encryption", words(device.encrypted), words(self.encrypted));
         }
         if device.source != self.source {
             let name = |source: &Option<NodeSource>| {
@@ -303,6 +328,7 @@ async fn make(
         // Only now: a source that is gone since does not matter to a copy that was made.
         wanted.start_with_the_source(service).await?;
         let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
+        make_key(service, wanted).await?;
         let api = |source| CreateError::Api { what: "create the NodeVolume", source };
         let device = match service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)? {
             Some(device) => device,
@@ -311,6 +337,10 @@ async fn make(
         (device, Some(reservation))
     };
     *node = Some(device.node.clone());
+    if wanted.encrypted {
+        let api = |source| CreateError::Api { what: "tie the Secret to the NodeVolume", source };
+        service.keys.belongs_to(&device.id, "NodeVolume", &device.uid).await.map_err(api)?;
+    }
     let made = answer_of_the_node(service, wanted, &device).await?;
     Ok(csi::Volume {
         capacity_bytes: i64::try_from(made.capacity.unwrap_or(made.size)).unwrap_or(i64::MAX),
@@ -319,6 +349,19 @@ async fn make(
         content_source: content,
         accessible_topology: vec![topology(&made.node)],
     })
+}
+
+/// Before the `NodeVolume`: nothing encrypted is ever without its key. A copy opens with the keys of its source.
+async fn make_key(service: &ControllerService, wanted: &Wanted) -> Result<(), CreateError> {
+    let api = |source| CreateError::Api { what: "make the Secret with the key", source };
+    if !wanted.encrypted || service.fetch::<Device>(&wanted.id).await.map_err(api)?.is_some() {
+        return Ok(());
+    }
+    match wanted.source.as_ref().and_then(NodeSource::name) {
+        None => service.keys.make(&wanted.id).await.map_err(api),
+        Some(source) if service.keys.copy(source, &wanted.id).await.map_err(api)? => Ok(()),
+        Some(source) => Err(CreateError::NoKey(source.to_owned())),
+    }
 }
 
 /// One that the watch has not told of yet.

@@ -29,6 +29,7 @@ pub use source::SourceError;
 pub use validate::ValidateError;
 
 use crate::index::{Device, Index, Snapshot};
+use crate::keys::Keys;
 use kube::Client;
 use std::sync::Arc;
 use tierce_proto::csi::controller_server::{Controller, ControllerServer};
@@ -52,13 +53,16 @@ const MANAGER: &str = "tierce-controller-csi";
 pub struct ControllerService {
     client: Client,
     index: Arc<Index>,
+    keys: Keys,
     locks: VolumeLocks,
 }
 
 impl ControllerService {
     /// Over this API server, with the facts of this index.
-    pub fn new(client: Client, index: Arc<Index>) -> Self {
-        Self { client, index, locks: VolumeLocks::new() }
+    /// Keys lie in Secrets of `namespace`.
+    pub fn new(client: Client, index: Arc<Index>, namespace: &str) -> Self {
+        let keys = Keys::new(client.clone(), namespace);
+        Self { client, index, keys, locks: VolumeLocks::new() }
     }
 
     /// Ready for [`tonic::service::Routes::add_service`].

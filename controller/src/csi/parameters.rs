@@ -10,6 +10,8 @@ use tierce_crds::ClaimReference;
 pub(super) struct Parameters {
     /// Tier. See [`tierce_crds::names::PARAMETER_TIER`].
     pub(super) tier: Option<String>,
+    /// Whether it is encrypted. See [`tierce_crds::names::PARAMETER_ENCRYPTED`].
+    pub(super) encrypted: Option<Choice>,
     /// Name of the claim.
     #[serde(rename = "csi.storage.k8s.io/pvc/name")]
     pub(super) claim_name: Option<String>,
@@ -21,7 +23,20 @@ pub(super) struct Parameters {
     pub(super) persistent_volume: Option<String>,
 }
 
+/// StorageClass parameters are text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Choice {
+    True,
+    False,
+}
+
 impl Parameters {
+    /// Whether the volume is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted == Some(Choice::True)
+    }
+
     /// Reads them; the error names the parameter.
     pub(super) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
         let object = map.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
@@ -83,12 +98,15 @@ mod tests {
     fn the_names_are_those_that_the_other_rooms_use() {
         let parsed = Parameters::parse(&map(&[
             (names::PARAMETER_TIER, "hdd"),
+            (names::PARAMETER_ENCRYPTED, "true"),
             (names::PARAMETER_PVC_NAME, "a"),
             (names::PARAMETER_PVC_NAMESPACE, "n"),
             (names::PARAMETER_PV_NAME, "pvc-1"),
         ]))
         .unwrap();
         assert_eq!(parsed.tier.as_deref(), Some("hdd"));
+        assert!(parsed.is_encrypted() && !Parameters::default().is_encrypted());
+        assert!(Parameters::parse(&map(&[(names::PARAMETER_ENCRYPTED, "yes")])).is_err());
         let claim = ClaimReference { namespace: "n".into(), name: "a".into(), uid: "1".into() };
         assert_eq!(parsed.claim("pvc-1"), Some(claim));
         assert_eq!(parsed.claim("other-1"), None);

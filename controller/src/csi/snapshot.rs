@@ -39,6 +39,11 @@ pub enum SnapshotError {
         /// Namespace of the VolumeSnapshot.
         namespace: String,
     },
+    /// An encrypted volume without its Secret.
+    #[error(
+        "the Secret tierce-key-{0} is gone, so a snapshot of volume {0} could not be opened: bring it back from a backup"
+    )]
+    NoKey(String),
     /// No such snapshot.
     #[error("snapshot {0:?} does not exist")]
     NotFound(String),
@@ -166,7 +171,13 @@ async fn take(service: &ControllerService, wanted: &Wanted) -> Result<csi::Snaps
     }
     let verdict = service.answer::<Snapshot, _>(&wanted.id, &snapshot.uid, verdict).await;
     match verdict.unwrap_or_else(|| Verdict::Stay(SnapshotError::Vanished(wanted.id.clone()))) {
-        Verdict::Taken(taken) => Ok(answer(&taken)),
+        Verdict::Taken(taken) => {
+            if taken.encrypted {
+                let api = |source| SnapshotError::Api { what: "tie the Secret to the NodeSnapshot", source };
+                service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.uid).await.map_err(api)?;
+            }
+            Ok(answer(&taken))
+        }
         Verdict::Stay(error) => Err(error),
         Verdict::GiveUp(error) => {
             let api = |source| SnapshotError::Api { what: "remove the NodeSnapshot", source };
@@ -209,8 +220,16 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
         node_name: source.node.clone(),
         pool: source.pool.clone(),
         source: source.id.clone(),
+        encrypted: source.encrypted,
         snapshot: wanted.snapshot.clone(),
     };
+    if source.encrypted {
+        let api = |source| SnapshotError::Api { what: "copy the Secret with the key", source };
+        let written = service.fetch::<Snapshot>(&wanted.id).await.map_err(api)?.is_some();
+        if !written && !service.keys.copy(&source.id, &wanted.id).await.map_err(api)? {
+            return Err(SnapshotError::NoKey(source.id.clone()));
+        }
+    }
     let api = |source| SnapshotError::Api { what: "create the NodeSnapshot", source };
     service.write_snapshot(&wanted.id, spec).await.map_err(api)
 }

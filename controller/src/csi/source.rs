@@ -100,6 +100,19 @@ pub enum SourceError {
         /// What is asked.
         asked: Filesystem,
     },
+    /// Encrypted as a plain one, or the other way round.
+    #[error(
+        "{what} {id} is {}: a copy is as well, so use a StorageClass {}", if *.encrypted { "encrypted" } else { "not encrypted" },
+        if *.encrypted { "with -encrypted in its name" } else { "without -encrypted in its name" }
+    )]
+    OtherEncryption {
+        /// Snapshot or volume.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// Whether it is.
+        encrypted: bool,
+    },
     /// The API server.
     #[error("cannot read what the new volume should start with")]
     Api(#[source] kube::Error),
@@ -117,6 +130,7 @@ pub(super) struct Origin {
     bytes: u64,
     mode: VolumeMode,
     filesystem: Option<Filesystem>,
+    encrypted: bool,
     namespace: Option<String>,
     snapshot: Option<ClaimReference>,
 }
@@ -178,6 +192,7 @@ fn of_snapshot(snapshot: &Snapshot) -> Result<Origin, SourceError> {
         bytes,
         mode,
         filesystem: snapshot.filesystem,
+        encrypted: snapshot.encrypted,
         namespace: snapshot.namespace().map(ToOwned::to_owned),
         snapshot: snapshot.snapshot.clone(),
     })
@@ -199,6 +214,7 @@ fn of_volume(device: &Device, namespace: Option<String>) -> Result<Origin, Sourc
         bytes,
         mode: device.mode,
         filesystem: device.filesystem,
+        encrypted: device.encrypted,
         namespace: namespace.or(claimed),
         snapshot: None,
     })
@@ -239,6 +255,14 @@ impl Origin {
             VolumeMode::Block => None,
         };
         Ok((size, Shape { filesystem, ..shape }))
+    }
+
+    /// A copy shares the encrypted blocks of its source, and so its key.
+    pub(super) fn suits(&self, encrypted: bool) -> Result<(), SourceError> {
+        if self.encrypted == encrypted {
+            return Ok(());
+        }
+        Err(SourceError::OtherEncryption { what: self.what, id: self.id.clone(), encrypted: self.encrypted })
     }
 
     /// Whether the mode asked for is another one, so that somebody has to have permitted it.

@@ -34,7 +34,7 @@ pub fn create(error: &CreateError) -> Code {
         CreateError::Argument(error) => argument(error),
         CreateError::Source(error) => source(error),
         // Nothing was made; what it should start with has to be mended or given up.
-        CreateError::SourceUnusable { .. } => Code::FailedPrecondition,
+        CreateError::SourceUnusable { .. } | CreateError::NoKey(_) => Code::FailedPrecondition,
         // The pod is scheduled elsewhere; without another node it waits and is tried again.
         CreateError::NoRoom(_) | CreateError::NodeRefused { .. } => Code::ResourceExhausted,
         // Nothing was made and nothing will be with these parameters. The provisioner asks again with a delay all the same,
@@ -55,9 +55,10 @@ pub fn create(error: &CreateError) -> Code {
 
 fn source(error: &SourceError) -> Code {
     match error {
-        SourceError::Empty | SourceError::OtherMode { .. } | SourceError::OtherFilesystem { .. } => {
-            Code::InvalidArgument
-        }
+        SourceError::Empty
+        | SourceError::OtherMode { .. }
+        | SourceError::OtherFilesystem { .. }
+        | SourceError::OtherEncryption { .. } => Code::InvalidArgument,
         // CSI: "Source does not exist".
         SourceError::NotFound { .. } => Code::NotFound,
         // Nothing was made; asked again with a growing delay.
@@ -77,7 +78,9 @@ pub fn snapshot(error: &SnapshotError) -> Code {
     match error {
         SnapshotError::Argument(error) => argument(error),
         SnapshotError::NoVolume(_) | SnapshotError::NotFound(_) => Code::NotFound,
-        SnapshotError::NotNow { .. } | SnapshotError::Refused { .. } => Code::FailedPrecondition,
+        SnapshotError::NotNow { .. } | SnapshotError::Refused { .. } | SnapshotError::NoKey(_) => {
+            Code::FailedPrecondition
+        }
         SnapshotError::Foreign { .. } => Code::PermissionDenied,
         SnapshotError::Exists { .. } => Code::AlreadyExists,
         SnapshotError::Busy(_) | SnapshotError::BeingDeleted(_) | SnapshotError::Vanished(_) => Code::Aborted,

@@ -64,6 +64,12 @@ pub struct Device {
     pub mount_options: Vec<String>,
     /// The claim it was made for.
     pub claim: Option<ClaimReference>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// Which key opens it; `None` until it was mounted once.
+    pub fingerprint: Option<String>,
+    /// The last rotation of its key that was carried out.
+    pub rotated: Option<String>,
     /// What it started with.
     pub source: Option<NodeSource>,
     /// The restore that it is to undergo.
@@ -132,6 +138,9 @@ impl Device {
             filesystem: spec.filesystem,
             mount_options: spec.mount_options,
             claim: spec.claim,
+            encrypted: spec.encrypted,
+            fingerprint: status.key_fingerprint,
+            rotated: meta.annotations.and_then(|mut all| all.remove(names::ANNOTATION_ROTATED_KEY)),
             source: spec.source,
             restore: spec.restore,
             restored: status.restored,

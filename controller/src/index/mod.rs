@@ -48,6 +48,8 @@ pub struct Queues {
     pub pools: Queue<String>,
     /// VolumeRestores, by namespace and name.
     pub restores: Queue<Namespaced>,
+    /// Volumes whose key is to change, by namespace and name.
+    pub rotations: Queue<Namespaced>,
 }
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
@@ -104,6 +106,7 @@ pub struct Wakes {
     devices: HashSet<String>,
     snapshots: HashSet<String>,
     restores: HashSet<Namespaced>,
+    rotations: HashSet<Namespaced>,
     nodes: HashSet<String>,
     pools: HashSet<String>,
     /// Room may have come or gone somewhere.
@@ -144,6 +147,8 @@ impl Index {
                     .collect(),
                 pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
                 restores: state.restores.iter().map(|(key, _)| key.clone()).collect(),
+                // Which of them have something to do costs a look in memory.
+                rotations: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
                 ..Wakes::default()
             }
         };
@@ -192,6 +197,9 @@ impl Index {
         }
         for key in wakes.restores {
             queues.restores.add(key);
+        }
+        for key in wakes.rotations {
+            queues.rotations.add(key);
         }
         for key in wakes.nodes {
             queues.nodes.add(key);

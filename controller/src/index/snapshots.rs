@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub pool: String,
     /// Id of the volume that it is taken of.
     pub source: String,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// Which key opens it.
+    pub fingerprint: Option<String>,
     /// The VolumeSnapshot that it is taken for.
     pub snapshot: Option<ClaimReference>,
     /// When the object was made.
@@ -55,6 +59,8 @@ impl Snapshot {
             node: spec.node_name,
             pool: spec.pool,
             source: spec.source,
+            encrypted: spec.encrypted,
+            fingerprint: status.key_fingerprint,
             snapshot: spec.snapshot,
             created: meta.creation_timestamp.map(|t| t.0),
             deleting_since: meta.deletion_timestamp.map(|t| t.0),

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use std::hash::Hash;
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume, conditions, parse_bytes};
+use tierce_crds::{NodeStorage, NodeVolume, StoragePool, Volume, conditions, names, parse_bytes};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -99,7 +99,8 @@ impl Tracked for Volume {
 
     fn facts(mut self) -> Option<Self> {
         self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
+        let rotate = |key: &String| key == names::ANNOTATION_ROTATE_KEY;
+        self.metadata.annotations.iter_mut().for_each(|all| all.retain(|key, _| rotate(key)));
         self.metadata.labels = None;
         self.metadata.owner_references = None;
         Some(self)
@@ -123,8 +124,16 @@ impl Tracked for Volume {
             state.copies.remove(key);
         }
         state.wake_restores(key, wakes);
+        if new.is_some_and(|volume| rotates(volume)) {
+            wakes.rotations.insert(key.clone());
+        }
         wakes.volumes.insert(key.clone());
     }
+}
+
+/// Whether somebody asked for a new key.
+fn rotates(volume: &Volume) -> bool {
+    volume.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::ANNOTATION_ROTATE_KEY))
 }
 
 fn wish(volume: &Volume) -> Wish {
@@ -266,6 +275,9 @@ impl Tracked for NodeVolume {
                 let claim = Namespaced::new(&claim.namespace, &claim.name);
                 state.wake_restores(&claim, wakes);
                 state.wake_copies(&claim.namespace, wakes);
+                if state.volumes.get(&claim).is_some_and(|volume| rotates(volume)) {
+                    wakes.rotations.insert(claim.clone());
+                }
                 if state.volumes.exists(&claim) {
                     wakes.volumes.insert(claim);
                 }

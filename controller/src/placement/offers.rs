@@ -102,6 +102,8 @@ mod tests {
             promised_bytes: promised,
             max_volume_bytes: max,
             volumes: 0,
+            data_percent: None,
+            metadata_percent: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::plan::{Action, Observed, Plan, Progress, Said, before_id, before_name, plan};
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced};
+use crate::keys::Keys;
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -23,12 +24,13 @@ pub struct RestoreReconciler {
     client: Client,
     index: Arc<Index>,
     events: Events,
+    keys: Keys,
 }
 
 impl RestoreReconciler {
     /// Over this API server, with the facts of this index.
-    pub fn new(client: Client, index: Arc<Index>, events: Events) -> Self {
-        Self { client, index, events }
+    pub fn new(client: Client, index: Arc<Index>, events: Events, keys: Keys) -> Self {
+        Self { client, index, events, keys }
     }
 
     /// Looks at one VolumeRestore and does what is to be done.
@@ -77,7 +79,12 @@ impl RestoreReconciler {
             }
             Action::Order(snapshot) => {
                 let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
-                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before_id(&uid)});
+                let before = before_id(&uid);
+                if let Some(device) = observed.device.as_ref().filter(|device| device.encrypted) {
+                    self.keys.copy(&device.id, &before).await?;
+                    self.keys.accept_keys_of(snapshot, &device.id).await?;
+                }
+                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before});
                 self.set_order(observed, &order).await
             }
             Action::ClearOrder => self.set_order(observed, &Value::Null).await,
@@ -112,10 +119,19 @@ impl RestoreReconciler {
             node_name: device.node.clone(),
             pool: device.pool.clone(),
             source: device.id.clone(),
+            encrypted: device.encrypted,
             snapshot: Some(snapshot),
         };
+        let id = metadata.name.clone().unwrap_or_default();
         let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
-        there(snapshots.create(&by_us(), &NodeSnapshot { metadata, spec, status: None }).await)
+        there(snapshots.create(&by_us(), &NodeSnapshot { metadata, spec, status: None }).await)?;
+        if device.encrypted
+            && let Some(made) = snapshots.get_opt(&id).await?
+        {
+            let uid = made.metadata.uid.unwrap_or_default();
+            self.keys.belongs_to(&id, "NodeSnapshot", &uid).await?;
+        }
+        Ok(())
     }
 
     /// As an administrator makes a snapshot that exists already known to Kubernetes.

@@ -9,7 +9,7 @@ use kube::Resource;
 use tierce_crds::{Binding, Volume, names};
 
 /// A claim of the Volume's name that the Volume controls.
-pub(super) fn claim(volume: &Volume) -> PersistentVolumeClaim {
+pub(super) fn claim(volume: &Volume, encrypted: bool) -> PersistentVolumeClaim {
     let meta = volume.meta();
     let owner = OwnerReference {
         api_version: Volume::api_version(&()).into_owned(),
@@ -52,7 +52,7 @@ pub(super) fn claim(volume: &Volume) -> PersistentVolumeClaim {
                 requests: Some([("storage".to_owned(), Quantity(volume.spec.size.clone()))].into()),
                 limits: None,
             }),
-            storage_class_name: Some(names::storage_class(&volume.spec.tier, binding)),
+            storage_class_name: Some(names::storage_class(&volume.spec.tier, encrypted, binding)),
             data_source,
             volume_mode: Some(volume.spec.volume_mode.as_str().to_owned()),
             ..PersistentVolumeClaimSpec::default()

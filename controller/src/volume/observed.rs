@@ -27,6 +27,8 @@ pub struct Observed {
     pub place: Result<Place, Refusal>,
     /// Bytes that the pool of `device` has left.
     pub room: u64,
+    /// Whether a new volume of it is encrypted.
+    pub encrypted: bool,
     /// What it is to start with, or why that can't be.
     pub start: Option<Result<Start, String>>,
 }
@@ -44,6 +46,17 @@ pub struct Start {
     pub mode: VolumeMode,
     /// With mode Filesystem.
     pub filesystem: Option<Filesystem>,
+    /// Whether it is encrypted; a copy is as well.
+    pub encrypted: bool,
+}
+
+/// What the Volume says, else what the pools of its tier say.
+fn wants_encryption(state: &State, volume: &Volume) -> bool {
+    let by_default = || {
+        let mut pools = state.pools.iter().map(|(_, pool)| &pool.spec);
+        pools.any(|pool| pool.tier == volume.spec.tier && pool.encrypt_by_default)
+    };
+    volume.spec.encryption.as_ref().map_or_else(by_default, |encryption| encryption.enabled)
 }
 
 impl Start {
@@ -56,7 +69,14 @@ impl Start {
                 return Err(format!("VolumeSnapshot {name:?} is not ready"));
             };
             let (node, pool) = (snapshot.node.clone(), snapshot.pool.clone());
-            return Ok(Self { node, pool, bytes, mode, filesystem: snapshot.filesystem });
+            return Ok(Self {
+                node,
+                pool,
+                bytes,
+                mode,
+                filesystem: snapshot.filesystem,
+                encrypted: snapshot.encrypted,
+            });
         }
         let name = source.volume.as_deref().unwrap_or_default();
         let key = Namespaced::new(namespace, name);
@@ -66,7 +86,14 @@ impl Start {
         let device = state.device_of(&key).ok_or_else(|| format!("Volume {name:?} holds nothing yet"))?;
         let bytes = device.capacity.ok_or_else(|| format!("Volume {name:?} is still being made"))?;
         let (node, pool) = (device.node.clone(), device.pool.clone());
-        Ok(Self { node, pool, bytes, mode: device.mode, filesystem: device.filesystem })
+        Ok(Self {
+            node,
+            pool,
+            bytes,
+            mode: device.mode,
+            filesystem: device.filesystem,
+            encrypted: device.encrypted,
+        })
     }
 }
 
@@ -125,6 +152,7 @@ impl Observed {
             pods: state.pods_of(key),
             place: placement::choose(&request, &offers, &state.tiers()),
             room: room.unwrap_or(0),
+            encrypted: there.map_or_else(|| wants_encryption(state, &volume), |start| start.encrypted),
             start,
             volume,
         })

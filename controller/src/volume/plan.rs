@@ -169,6 +169,14 @@ fn no_source(o: &Observed) -> Option<String> {
             "spec.source has {has}, more than spec.size: raise spec.size to at least {has}"
         ));
     }
+    if let Some(asked) = spec.encryption.as_ref().map(|encryption| encryption.enabled)
+        && asked != start.encrypted
+    {
+        let is = if start.encrypted { "encrypted" } else { "not encrypted" };
+        return Some(format!(
+            "spec.source is {is}, and a copy is as well: make the Volume anew without spec.encryption"
+        ));
+    }
     match (start.filesystem, spec.filesystem) {
         (Some(has), Some(asked)) if has != asked => Some(format!(
             "spec.source has filesystem {has}, not {asked}: make the Volume anew without spec.filesystem"

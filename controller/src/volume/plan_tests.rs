@@ -25,6 +25,7 @@ fn given() -> Given {
         pods: Vec::new(),
         place: Ok(Place { node: "n1".into(), pool: "p".into() }),
         room: 100 * GI,
+        encrypted: false,
         start: None,
     })
 }

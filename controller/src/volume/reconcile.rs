@@ -161,7 +161,7 @@ impl VolumeReconciler {
                     ..PostParams::default()
                 };
                 // "Already exists" is an error as well: ours from a moment ago or somebody else's, the watch will tell.
-                claims.create(&create, &claim::claim(volume)).await?;
+                claims.create(&create, &claim::claim(volume, observed.encrypted)).await?;
                 self.remember(key, |memory| memory.claimed = Some(Instant::now()));
             }
             Action::GrowClaim(_) => {

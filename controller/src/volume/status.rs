@@ -5,8 +5,8 @@ use super::plan::{Progress, Said};
 use crate::index::ClaimPhase;
 use crate::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
-use tierce_crds::conditions::{self, Verdict};
-use tierce_crds::{VolumeStatus, format_bytes};
+use tierce_crds::conditions::{self, Verdict, volume as reason};
+use tierce_crds::{VolumeStatus, format_bytes, names};
 
 /// What the status should be now. Equal to what is there when there is nothing to write.
 /// `has_claim`: a claim of its own exists, be it that the watch has not told of it yet.
@@ -24,6 +24,7 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
     if let Some(type_) = beside {
         all.push(condition(type_, &Verdict::yes(said.ready.reason, said.ready.message.clone())));
     }
+    all.extend(rotation(o).map(|verdict| condition(conditions::KEY_ROTATION, &verdict)));
     let claim = o.own_claim();
     // What was known of a volume that is lost helps to find it.
     let lost = claim.is_none_or(|claim| claim.phase == ClaimPhase::Lost);
@@ -40,4 +41,19 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
         observed_generation: generation,
         conditions: all,
     }
+}
+
+/// How far the new key is that somebody asked for.
+fn rotation(o: &Observed) -> Option<Verdict> {
+    let wanted = o.volume.metadata.annotations.as_ref()?.get(names::ANNOTATION_ROTATE_KEY)?;
+    Some(match &o.device {
+        Some(device) if !device.encrypted => {
+            Verdict::no(reason::NOT_ENCRYPTED, "the volume is not encrypted, so it has no key to change")
+        }
+        Some(device) if device.rotated.as_ref() == Some(wanted) => Verdict::yes(
+            reason::KEY_ROTATED,
+            "the new key is in force, and the old one opens the volume no more",
+        ),
+        _ => Verdict::no(reason::KEY_WAITING, "the new key gets in force when the volume is mounted next"),
+    })
 }

@@ -45,7 +45,7 @@ impl Replica {
         let (index, readiness) = (Arc::new(Index::default()), Readiness::new());
         let watches = tokio::spawn(watch_everything(&client, &index, &readiness));
         within(readiness.wait()).await;
-        let service = ControllerService::new(client, Arc::clone(&index));
+        let service = ControllerService::new(client, Arc::clone(&index), "default");
         Self { api: api.clone(), index, service, readiness, tasks: vec![watches] }
     }
 

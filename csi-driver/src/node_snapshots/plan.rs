@@ -137,6 +137,7 @@ pub(super) mod tests {
             node_name: "me".into(),
             pool: "ssd".into(),
             source: "pvc-1".into(),
+            encrypted: false,
             snapshot: None,
         };
         let mut snapshot = NodeSnapshot::new("snapshot-1", spec);

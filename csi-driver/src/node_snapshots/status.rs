@@ -54,6 +54,7 @@ pub fn next(
     if let Some(info) = &outcome.info {
         status.size_bytes = Some(signed(info.size_bytes));
         status.used_bytes = Some(noticeable(old.used_bytes, info.allocated_bytes, info.size_bytes));
+        status.key_fingerprint.clone_from(&info.key_fingerprint);
         // The API knows whole seconds; a fraction would be written again and again.
         let taken_at = Timestamp::from_second(info.taken_at.as_second()).unwrap_or(info.taken_at);
         status.taken_at = Some(Time(taken_at));

@@ -168,6 +168,7 @@ mod tests {
                     create_path: true,
                 }),
                 lvm: None,
+                encrypt_by_default: false,
                 overcommit_percent: 100,
                 reserve_percent: 10,
             },

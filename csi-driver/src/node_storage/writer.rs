@@ -149,6 +149,8 @@ mod tests {
                 promised_bytes: volumes,
                 max_volume_bytes: 1 << 30,
                 volumes,
+                data_percent: None,
+                metadata_percent: None,
             };
             NodeStorageStatus { pools: vec![pool], ..NodeStorageStatus::default() }
         }

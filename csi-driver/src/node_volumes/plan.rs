@@ -149,6 +149,10 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan {
     if info.mode != wanted.mode {
         return conflict("mode", info.mode.to_string(), wanted.mode.to_string());
     }
+    if info.encrypted != wanted.encrypted {
+        let words = |encrypted| if encrypted { "on" } else { "off" }.to_owned();
+        return conflict("encryption", words(info.encrypted), words(wanted.encrypted));
+    }
     let mut steps = Vec::new();
     if info.mount_options != wanted.mount_options {
         steps.push(Step::SetMountOptions(wanted.mount_options));
@@ -206,7 +210,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
         }),
         mount_options: spec.mount_options.clone(),
         source: spec.source.as_ref().and_then(NodeSource::name).map(named).transpose()?,
-        encrypted: false,
+        encrypted: spec.encrypted,
     })
 }
 
@@ -232,6 +236,7 @@ mod tests {
                 mount_options: vec![],
                 label: "data".into(),
                 claim: None,
+                encrypted: false,
                 source: None,
                 restore: None,
             },
@@ -409,6 +414,11 @@ mod tests {
         let (why, message) = refusal(decide(&volume().block(), &present(), Offer::Offered));
         assert_eq!(why, reason::CONFLICT);
         assert!(message.contains("filesystem ext4, asked for block"), "{message}");
+        let mut open = volume();
+        open.0.spec.encrypted = true;
+        let (why, message) = refusal(decide(&open, &present(), Offer::Offered));
+        assert_eq!(why, reason::CONFLICT);
+        assert!(message.contains("another encryption: off, asked for on"), "{message}");
         let mut elsewhere = volume();
         elsewhere.0.spec.pool = "hdd".into();
         let (why, message) = refusal(decide(&elsewhere, &present(), Offer::Offered));

@@ -89,6 +89,8 @@ pub fn next(
         capacity_bytes: info.map(|info| signed(info.size_bytes)).or(old.capacity_bytes),
         used_bytes: info.map(|info| used_bytes(old, info)).or(old.used_bytes),
         used: old.used || info.is_some_and(|info| info.used),
+        key_fingerprint: info
+            .map_or_else(|| old.key_fingerprint.clone(), |info| info.key_fingerprint.clone()),
         restored: old.restored.clone(),
         largest_bytes: largest.map(signed),
         observed_generation: generation,

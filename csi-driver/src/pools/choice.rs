@@ -170,6 +170,7 @@ mod tests {
                 create_path: true,
             }),
             lvm: None,
+            encrypt_by_default: false,
             overcommit_percent: 150,
             reserve_percent: 5,
         }

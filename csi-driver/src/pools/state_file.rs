@@ -95,6 +95,7 @@ mod tests {
                 create_path: false,
             }),
             lvm: None,
+            encrypt_by_default: false,
             overcommit_percent: 100,
             reserve_percent: 5,
         };

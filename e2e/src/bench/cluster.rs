@@ -193,7 +193,7 @@ fn claim(name: &str) -> Result<PersistentVolumeClaim> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": name},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}},
-            "storageClassName": names::storage_class(TIER, tierce_crds::Binding::Immediate)},
+            "storageClassName": names::storage_class(TIER, false, tierce_crds::Binding::Immediate)},
     }))?)
 }
 

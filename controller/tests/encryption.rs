@@ -1,0 +1,220 @@
+//! Keys of encrypted volumes: made before the volume, copied with its content, rotated, and gone with it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::fake_api::FakeApi;
+use support::fake_node::FakeNode;
+use support::{GI, Replica, in_time, request, request_for, says, tier, until, volume, within};
+use tierce_controller::keys::fingerprint;
+use tierce_crds::names;
+use tierce_proto::csi::controller_server::Controller;
+use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
+use tierce_proto::csi::{CreateSnapshotRequest, CreateVolumeRequest, VolumeContentSource};
+use tonic::Code;
+
+const GRACE: Duration = Duration::from_millis(300);
+
+async fn cluster() -> (FakeApi, FakeNode, Replica) {
+    let api = FakeApi::new();
+    tier(&api, "ssd");
+    let node = FakeNode::start(&api, "n1", "ssd", 20 * GI);
+    let replica = Replica::reconciling(&api, GRACE).await;
+    (api, node, replica)
+}
+
+fn encrypted(name: &str) -> CreateVolumeRequest {
+    let mut request = request(name, "ssd", GI);
+    request.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
+    request
+}
+
+fn secret(api: &FakeApi, id: &str) -> Option<Value> {
+    api.get("secrets", "default", &names::key_secret(id))
+}
+
+/// What is in an entry of the Secret.
+fn key(api: &FakeApi, id: &str, entry: &str) -> Option<String> {
+    let data: k8s_openapi::ByteString =
+        serde_json::from_value(secret(api, id)?["data"].get(entry)?.clone()).unwrap();
+    Some(String::from_utf8(data.0).unwrap())
+}
+
+fn owner(api: &FakeApi, id: &str) -> Value {
+    secret(api, id).unwrap()["metadata"]["ownerReferences"][0]["uid"].clone()
+}
+
+#[tokio::test]
+async fn the_key_is_there_before_the_volume_and_goes_with_it() {
+    let (api, _node, replica) = cluster().await;
+    api.writes();
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    let mut writes = api.writes();
+    writes.retain(|write| !write.contains("status"));
+    assert_eq!(writes, ["POST secrets", "POST nodevolumes", "PATCH secrets"]);
+    let first = key(&api, "pvc-1", "key").unwrap();
+    assert!(first.len() == 64 && first.bytes().all(|b| b.is_ascii_hexdigit()), "{} bytes", first.len());
+    let object = api.get("nodevolumes", "", "pvc-1").unwrap();
+    assert_eq!(object["spec"]["encrypted"], json!(true));
+    assert_eq!(owner(&api, "pvc-1"), object["metadata"]["uid"], "Kubernetes deletes it with its owner");
+
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    assert_eq!(key(&api, "pvc-1", "key").unwrap(), first, "the same call changes no key");
+    let plain = within(replica.create(request("pvc-1", "ssd", GI))).await.unwrap_err();
+    assert_eq!(plain.code(), Code::AlreadyExists);
+    assert!(plain.message().contains("another encryption: it has on, off is asked for"), "{plain:?}");
+    within(replica.create(request("plain", "ssd", GI))).await.unwrap();
+    assert!(secret(&api, "plain").is_none());
+}
+
+#[tokio::test]
+async fn a_key_of_a_volume_that_is_gone_is_never_taken_over_and_one_of_a_call_that_was_cut_off_is() {
+    let (api, _node, replica) = cluster().await;
+    let left = |id: &str, owners: Value| {
+        api.put(
+            "secrets",
+            json!({"metadata": {"name": names::key_secret(id), "namespace": "default", "ownerReferences": owners},
+                "data": {"key": "b2xk"}}),
+        );
+    };
+    // Kubernetes deletes it a moment later, and with it would go the key of the new volume.
+    left(
+        "pvc-1",
+        json!([{"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "name": "pvc-1", "uid": "gone"}]),
+    );
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    assert_ne!(key(&api, "pvc-1", "key").unwrap(), "old");
+    assert_eq!(owner(&api, "pvc-1"), api.get("nodevolumes", "", "pvc-1").unwrap()["metadata"]["uid"]);
+    left("pvc-2", json!([]));
+    within(replica.create(encrypted("pvc-2"))).await.unwrap();
+    assert_eq!(key(&api, "pvc-2", "key").unwrap(), "old", "a volume may have been made with it already");
+}
+
+async fn take(replica: &Replica, name: &str, source: &str) -> Result<(), tonic::Status> {
+    let request =
+        CreateSnapshotRequest { name: name.into(), source_volume_id: source.into(), ..Default::default() };
+    within(replica.service.create_snapshot(in_time(request, "5S"))).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_snapshot_and_a_copy_have_the_keys_of_their_source() {
+    let (api, _node, replica) = cluster().await;
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    take(&replica, "snapshot-1", "pvc-1").await.unwrap();
+    let first = key(&api, "pvc-1", "key");
+    assert_eq!(key(&api, "snapshot-1", "key"), first);
+    assert_eq!(
+        owner(&api, "snapshot-1"),
+        api.get("nodesnapshots", "", "snapshot-1").unwrap()["metadata"]["uid"]
+    );
+    let from_snapshot = Type::Snapshot(SnapshotSource { snapshot_id: "snapshot-1".into() });
+    let from_volume = Type::Volume(VolumeSource { volume_id: "pvc-1".into() });
+    for (name, source) in [("restored", from_snapshot.clone()), ("cloned", from_volume)] {
+        let content = Some(VolumeContentSource { r#type: Some(source) });
+        let plain =
+            CreateVolumeRequest { volume_content_source: content.clone(), ..request(name, "ssd", GI) };
+        let refused = within(replica.create(plain)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("use a StorageClass with -encrypted in its name"), "{refused:?}");
+        let copy = CreateVolumeRequest { volume_content_source: content, ..encrypted(name) };
+        within(replica.create(copy)).await.unwrap();
+        assert_eq!(key(&api, name, "key"), first, "{name}");
+    }
+    // Without its key nothing can be made of it that could ever be opened.
+    api.remove("secrets", "default", &names::key_secret("snapshot-1"));
+    let content = Some(VolumeContentSource { r#type: Some(from_snapshot) });
+    let copy = CreateVolumeRequest { volume_content_source: content, ..encrypted("late") };
+    let refused = within(replica.create(copy)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("the Secret tierce-key-snapshot-1 is gone"), "{refused:?}");
+    assert!(api.get("nodevolumes", "", "late").is_none());
+    api.remove("secrets", "default", &names::key_secret("pvc-1"));
+    let refused = take(&replica, "snapshot-2", "pvc-1").await.unwrap_err();
+    assert!(refused.message().contains("the Secret tierce-key-pvc-1 is gone"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_volume_is_encrypted_as_it_says_or_as_its_tier_says() {
+    let (api, _node, _replica) = cluster().await;
+    let class = async |name: &str| {
+        let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", name)).await;
+        claim["spec"]["storageClassName"].as_str().unwrap().to_owned()
+    };
+    volume(&api, "asked", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    assert_eq!(class("asked").await, "tierce-ssd-encrypted");
+    volume(&api, "plain", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    assert_eq!(class("plain").await, "tierce-ssd-immediate");
+    let mut pool = api.get("storagepools", "", "ssd").unwrap();
+    pool["spec"]["encryptByDefault"] = json!(true);
+    api.put("storagepools", pool);
+    // The pool's word has come when the class follows it.
+    tokio::time::sleep(GRACE).await;
+    volume(&api, "by-default", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+    assert_eq!(class("by-default").await, "tierce-ssd-encrypted-immediate");
+    volume(&api, "not", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": false}}));
+    assert_eq!(class("not").await, "tierce-ssd");
+}
+
+fn rotation(api: &FakeApi) -> Option<(String, String)> {
+    let volume = api.get("volumes", "ada", "data")?;
+    let all = volume["status"]["conditions"].as_array()?.clone();
+    let found = all.into_iter().find(|condition| condition["type"] == "KeyRotation")?;
+    Some((found["status"].as_str()?.to_owned(), found["reason"].as_str()?.to_owned()))
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before() {
+    let (api, mut node, replica) = cluster().await;
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
+    let mut make = request_for(&claim, "ssd");
+    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
+    within(replica.create(make)).await.unwrap();
+    let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
+    api.put(
+        "persistentvolumes",
+        json!({"metadata": {"name": id}, "spec": {"csi": {"driver": "csi.tierce.dev", "volumeHandle": id},
+            "claimRef": {"namespace": "ada", "name": "data", "uid": claim["metadata"]["uid"]},
+            "persistentVolumeReclaimPolicy": "Delete"}}),
+    );
+    let mut bound = claim.clone();
+    bound["spec"]["volumeName"] = json!(id);
+    bound["status"]["phase"] = json!("Bound");
+    api.put("persistentvolumeclaims", bound);
+    says(&api, "data", "Provisioned").await;
+    node.stop_plugin();
+    let first = key(&api, &id, "key").unwrap();
+
+    for (round, old) in [("a", first.clone()), ("b", String::new())] {
+        let old = if old.is_empty() { key(&api, &id, "key").unwrap() } else { old };
+        let mut volume = api.get("volumes", "ada", "data").unwrap();
+        volume["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATE_KEY: round});
+        api.put("volumes", volume);
+        let next = until("a second key", || key(&api, &id, "next-key")).await;
+        assert_eq!(key(&api, &id, "key").unwrap(), old, "the old one still opens it");
+        until("it says so", || rotation(&api).filter(|(_, reason)| reason == "WaitingForMount")).await;
+        // A controller that looks again makes no third one.
+        let mut again = api.get("nodevolumes", "", &id).unwrap();
+        again["status"]["usedBytes"] = json!(round.len());
+        api.put("nodevolumes", again);
+        tokio::time::sleep(GRACE).await;
+        assert_eq!(key(&api, &id, "next-key").unwrap(), next);
+
+        // The node has mounted it.
+        let header = "6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x";
+        let shown = fingerprint(&k8s_openapi::ByteString(next.clone().into_bytes()), header).unwrap();
+        let mut mounted = api.get("nodevolumes", "", &id).unwrap();
+        mounted["status"]["keyFingerprint"] = json!(shown);
+        api.put("nodevolumes", mounted);
+        until("the new key takes its place", || key(&api, &id, "key").filter(|key| *key == next)).await;
+        assert_eq!(key(&api, &id, "next-key"), None);
+        until("it says so", || {
+            rotation(&api).filter(|(status, reason)| status == "True" && reason == "Rotated")
+        })
+        .await;
+    }
+    assert_ne!(key(&api, &id, "key").unwrap(), first);
+}

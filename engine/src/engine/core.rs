@@ -1,7 +1,7 @@
 //! The pools of a node and what they hold. All of this blocks; [`super::Engine`] runs it where that is allowed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -42,6 +42,8 @@ pub(super) struct Core {
     opening: Mutex<()>,
     /// When a caller last tried the pools that can't be used.
     tried: Mutex<Option<Instant>>,
+    /// The pools that were cleaned up in this process; `None`: nobody asked for that yet.
+    recovered: Mutex<Option<HashSet<Uuid>>>,
     /// What is being copied right now, and what for.
     readers: Mutex<HashMap<VolumeId, Vec<VolumeId>>>,
     /// Bytes being promised right now, by disk.
@@ -63,6 +65,7 @@ impl Core {
             slots: RwLock::default(),
             opening: Mutex::default(),
             tried: Mutex::default(),
+            recovered: Mutex::default(),
             readers: Mutex::default(),
             pending: Mutex::default(),
             sweeping: Mutex::default(),
@@ -100,6 +103,9 @@ impl Core {
             && slot.opened.as_ref().err() != Some(error)
         {
             tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
+        }
+        if let Ok(pool) = &opened {
+            self.recover_late(pool.as_ref());
         }
         let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
         Slot { opened, config: slot.config, known }
@@ -331,6 +337,10 @@ impl Core {
             }
             None => Ok(()),
         }
+    }
+
+    pub(super) fn recovered(&self) -> MutexGuard<'_, Option<HashSet<Uuid>>> {
+        self.recovered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn readers(&self) -> MutexGuard<'_, HashMap<VolumeId, Vec<VolumeId>>> {

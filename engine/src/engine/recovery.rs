@@ -5,7 +5,7 @@ use crate::{
     Error, Recovery,
     crypt::mapper::Mapper,
     mount::table::{self, Mount},
-    pool::Attached,
+    pool::{Attached, Pool},
 };
 
 impl Core {
@@ -35,30 +35,53 @@ impl Core {
             Err(error) => recovery.problems.push(error.to_string()),
         }
         for pool in self.pools() {
-            let (freed, problems) = pool.free_stale(&|id, device| {
-                // A mapper that is left lies upon it.
-                let carried = |mapper: &Mapper| mapper.below.contains(&device.number);
-                if table::user_of(&mounts, device.number).is_some()
-                    || !matches!(self.host.crypt().mapper(id), Ok(mapper) if !mapper.as_ref().is_some_and(carried))
-                {
-                    return false;
-                }
-                match pool.load(id) {
-                    // A raw block device stays while its record says it is staged, or when the record can't be read.
-                    Ok(Some(Ok(record))) => record.staged().is_none(),
-                    _ => false,
-                }
-            });
-            recovery.freed_loops.extend(freed);
-            recovery.problems.extend(problems);
-            let (removed, problems) = pool.sweep_unfinished();
-            recovery.removed_unfinished += removed;
-            recovery.problems.extend(problems);
+            self.recover_pool(pool.as_ref(), &mounts, &mut recovery);
+            self.recovered().get_or_insert_default().insert(pool.id());
             let (emptied, problems) = pool.sweep();
             recovery.emptied_trash += emptied;
             recovery.problems.extend(problems);
         }
+        // From here on a pool that opens for the first time is recovered then.
+        self.recovered().get_or_insert_default();
         recovery
+    }
+
+    /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody uses yet. Its trash waits for
+    /// the next deletion, its mappers for the next stage or start.
+    pub(super) fn recover_late(&self, pool: &dyn Pool) {
+        if !self.recovered().as_mut().is_some_and(|recovered| recovered.insert(pool.id())) {
+            return;
+        }
+        let mut recovery = Recovery::default();
+        match self.host.mounts() {
+            Ok(mounts) => self.recover_pool(pool, &mounts, &mut recovery),
+            Err(error) => recovery.problems.push(error.to_string()),
+        }
+        let (name, problems) = (&pool.config().name, recovery.problems);
+        let (freed, removed) = (recovery.freed_loops, recovery.removed_unfinished);
+        tracing::info!(pool = name, ?freed, removed, ?problems, "looked for leftovers");
+    }
+
+    fn recover_pool(&self, pool: &dyn Pool, mounts: &[Mount], recovery: &mut Recovery) {
+        let (freed, problems) = pool.free_stale(&|id, device| {
+            // A mapper that is left lies upon it.
+            let carried = |mapper: &Mapper| mapper.below.contains(&device.number);
+            if table::user_of(mounts, device.number).is_some()
+                || !matches!(self.host.crypt().mapper(id), Ok(mapper) if !mapper.as_ref().is_some_and(carried))
+            {
+                return false;
+            }
+            match pool.load(id) {
+                // A raw block device stays while its record says it is staged, or when the record can't be read.
+                Ok(Some(Ok(record))) => record.staged().is_none(),
+                _ => false,
+            }
+        });
+        recovery.freed_loops.extend(freed);
+        recovery.problems.extend(problems);
+        let (removed, problems) = pool.sweep_unfinished();
+        recovery.removed_unfinished += removed;
+        recovery.problems.extend(problems);
     }
 
     /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that are gone or not staged. Others

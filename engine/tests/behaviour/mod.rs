@@ -30,6 +30,7 @@ macro_rules! behaviours {
         behaviours! { $world =>
             a_broken_record_is_left_alone_and_the_others_go_on
             a_pool_that_is_missing_does_not_stop_the_others
+            a_pool_that_opens_late_is_cleaned_up_then_and_only_once
             a_pool_that_returns_is_asked_before_a_volume_counts_as_gone
             what_is_mounted_comes_down_while_its_pool_is_away
             what_is_mounted_comes_down_after_its_folder_was_removed

@@ -73,7 +73,10 @@ pub enum Error {
         found: String,
     },
     /// Something that is not this volume is at the target; it was left untouched.
-    #[error("{} is not ours to use: {found}", path.display())]
+    #[error(
+        "{} is not ours to use: {found}; whoever put it there must take it away (a mount: `umount`), then the same call goes on",
+        path.display()
+    )]
     ForeignTarget {
         /// The path asked for.
         path: PathBuf,

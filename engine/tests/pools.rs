@@ -12,7 +12,7 @@ use std::{
 
 use rustix::mount::{MountFlags, UnmountFlags};
 use tierce_engine::{Error, Provisioning};
-use world::{BLOCK, EXT4, MIB, World, run, spec, text};
+use world::{BLOCK, BTRFS, EXT4, MIB, World, run, spec, text};
 
 /// A filesystem of 1 GiB mounted over the pool's folder for one test.
 struct Below {
@@ -27,7 +27,7 @@ impl Below {
         if filesystem == "tmpfs" {
             rustix::mount::mount("none", &pool, "tmpfs", MountFlags::empty(), Some(c"size=1g")).unwrap();
         } else {
-            let image = world.path("below.img");
+            let image = world.path("below");
             File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
             run(&format!("mkfs.{filesystem}"), &["-q", text(&image)]);
             run("mount", &["-o", "loop", text(&image), text(&pool)]);
@@ -80,6 +80,56 @@ fn a_volume_lives_on_pools_of_every_filesystem() {
             drop(below);
         }
     }
+}
+
+#[test]
+fn a_thick_volume_keeps_its_blocks_and_gets_back_those_that_were_discarded() {
+    for mode in [EXT4, BTRFS] {
+        let Some((world, _below)) = world_on("xfs", Provisioning::Thick) else { return };
+        let id = world.create("pvc-1", mode, 200 * MIB);
+        let allocated = || fs::metadata(world.image("pvc-1")).unwrap().blocks() * 512;
+        let staging = world.staging(&id);
+        world.stage(&id, false).unwrap();
+        fs::write(staging.join("data"), vec![7; 64 << 20]).unwrap();
+        run("sync", &["-f", text(&staging)]);
+        fs::remove_file(staging.join("data")).unwrap();
+        run("sync", &["-f", text(&staging)]);
+        assert!(allocated() >= 200 * MIB, "{mode}: {} after a deletion", allocated());
+        // Whoever may is free to discard; the next stage makes it good.
+        run("fstrim", &[text(&staging)]);
+        let trimmed = allocated();
+        assert!(trimmed < 190 * MIB, "{mode}: nothing was discarded, so nothing is tested: {trimmed}");
+        world.unstage(&id).unwrap();
+        world.assert_no_loops();
+        world.stage(&id, false).unwrap();
+        assert!(allocated() >= 200 * MIB, "{mode}: {} after a stage", allocated());
+        let discards =
+            || world.mounts().iter().any(|line| line.contains(text(&staging)) && line.contains(",discard"));
+        assert!(!discards(), "{:#?}", world.mounts());
+        world.unstage(&id).unwrap();
+        // Asked for it is left on.
+        world.run(world.engine.set_mount_options(&id, vec!["discard".to_owned()])).unwrap();
+        world.stage(&id, false).unwrap();
+        assert!(discards(), "{:#?}", world.mounts());
+        world.unstage(&id).unwrap();
+        world.assert_no_loops();
+    }
+}
+
+#[test]
+fn a_pool_that_cannot_be_listed_is_named_and_not_taken_for_empty() {
+    let Some((world, _below)) = world_on("xfs", Provisioning::Thin) else { return };
+    fs::create_dir(world.path("second")).unwrap();
+    world.run(world.engine.set_pools(vec![world.pool("pool"), world.pool("second")]));
+    world.create("pvc-1", BLOCK, MIB);
+    world.run(world.engine.create("second", &spec("pvc-2", BLOCK, MIB))).unwrap();
+    let inventory = world.run(world.engine.list());
+    assert_eq!((inventory.volumes.len(), inventory.unread), (2, vec![]));
+    // The disk fails between two looks at the pool: it is open, and every call below ends with an error.
+    run("xfs_io", &["-x", "-c", "shutdown", text(&world.path("pool"))]);
+    let inventory = world.run(world.engine.list());
+    assert_eq!((inventory.volumes.len(), inventory.unread), (1, vec!["pool".to_owned()]));
+    assert!(world.run(world.engine.get(&"pvc-1".parse().unwrap())).is_err(), "unknown is not gone");
 }
 
 #[test]

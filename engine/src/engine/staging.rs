@@ -143,6 +143,11 @@ impl Core {
         };
         let mut options = found.record.mount_options.clone();
         options.extend(further.iter().filter(|option| !found.record.mount_options.contains(option)).cloned());
+        // btrfs discards without being asked.
+        let asked = |option: &String| matches!(option.as_str(), "discard" | "nodiscard");
+        if found.pool.keeps_blocks() && !options.iter().any(asked) {
+            options.push("nodiscard".to_owned());
+        }
         self.host.seal(place)?;
         let mounted = self.mount_grown(&found, &device, filesystem, &options, place);
         if mounted.is_err() {

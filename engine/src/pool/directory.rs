@@ -221,6 +221,19 @@ impl DirectoryPool {
         Error::Io { doing: doing(), source: error }
     }
 
+    /// Gives a thick volume the blocks back that somebody discarded. The volume can be used without them as long as the disk has room.
+    fn fill_holes(&self, image: &OwnedFd, record: &Record) {
+        let allocated =
+            fs::fstat(image).map(|stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        if !self.thick || allocated.is_ok_and(|allocated| allocated >= record.size_bytes) {
+            return;
+        }
+        let keep = FallocateFlags::KEEP_SIZE;
+        if let Err(error) = lasting("fill holes", || fs::fallocate(image, keep, 0, record.size_bytes)) {
+            tracing::warn!(volume = %record.id, %error, "the volume's discarded blocks could not be allocated again");
+        }
+    }
+
     /// An image shorter than its record lost data: growing it back would hide that.
     fn check_length(&self, image: impl AsFd, record: &Record) -> Result<(), Error> {
         let stat = fs::fstat(image).doing(|| format!("look at {}", self.image_path(&record.id).display()))?;
@@ -372,6 +385,10 @@ impl Pool for DirectoryPool {
         Ok(())
     }
 
+    fn keeps_blocks(&self) -> bool {
+        self.thick
+    }
+
     fn resize(&self, record: &Record) -> Result<(), Error> {
         let image = self.open_image(&record.id, OFlags::RDWR)?;
         self.lengthen(&image, record)?;
@@ -422,6 +439,7 @@ impl Pool for DirectoryPool {
         } else {
             let image = self.open_image(id, OFlags::RDWR)?;
             self.check_length(&image, record)?;
+            self.fill_holes(&image, record);
             // A filesystem's loop device goes with its last mount, so a plugin that is killed leaks none. A raw block device must stay
             // while nobody has it open.
             let autoclear = matches!(record.mode, VolumeMode::Filesystem(_));

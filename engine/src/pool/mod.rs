@@ -142,6 +142,10 @@ pub(crate) trait Pool: Send + Sync {
     fn damage(&self, _snapshot: &Record) -> Result<Option<String>, Error> {
         Ok(None)
     }
+    /// Whether volumes are to keep the blocks that their filesystems no longer need.
+    fn keeps_blocks(&self) -> bool {
+        false
+    }
     /// Makes image and device at least as large as the record says. Call it before the larger record is saved: an image that is shorter
     /// than its record counts as damaged.
     fn resize(&self, record: &Record) -> Result<(), Error>;

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -38,6 +39,8 @@ impl Below {
 
 impl Drop for Below {
     fn drop(&mut self) {
+        // Of a test that froze it and died: it would hang for ever.
+        let _ = std::process::Command::new("fsfreeze").arg("-u").arg(&self.pool).output();
         let _ = rustix::mount::unmount(&self.pool, UnmountFlags::DETACH);
     }
 }
@@ -130,6 +133,33 @@ fn a_pool_that_cannot_be_listed_is_named_and_not_taken_for_empty() {
     let inventory = world.run(world.engine.list());
     assert_eq!((inventory.volumes.len(), inventory.unread), (1, vec!["pool".to_owned()]));
     assert!(world.run(world.engine.get(&"pvc-1".parse().unwrap())).is_err(), "unknown is not gone");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_nobody_else() {
+    let Some((mut world, _below)) = world_on("ext4", Provisioning::Thin) else { return };
+    let id = world.create("pvc-1", BLOCK, MIB);
+    fs::create_dir(world.path("second")).unwrap();
+    let pools = vec![world.pool("pool"), world.pool("second")];
+    world.forget();
+    // A frozen filesystem lets whoever opens a pool on it wait, as a disk does that hangs.
+    run("fsfreeze", &["-f", text(&world.path("pool"))]);
+    let start = Instant::now();
+    world.run(world.engine.set_pools(pools));
+    let reports = world.run(world.engine.reports());
+    let second = world.run(world.engine.create("second", &spec("pvc-2", BLOCK, MIB)));
+    let (hung, took) = (world.run(world.engine.get(&id)), start.elapsed());
+    run("fsfreeze", &["-u", text(&world.path("pool"))]);
+    let said = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(said.contains("has not answered"), "{said}");
+    assert!(reports[1].result.is_ok() && second.is_ok(), "{:?} {second:?}", reports[1]);
+    assert!(matches!(hung, Err(Error::PoolUnavailable(_))), "{hung:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    // It answers again: the look that hung is the one that counts.
+    while world.run(world.engine.reports())[0].result.is_err() {
+        assert!(start.elapsed() < Duration::from_mins(2), "the pool did not come back");
+    }
+    assert!(world.run(world.engine.get(&id)).unwrap().is_some());
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
+use super::opening::Looks;
 use crate::{
     Backend, BrokenRecord, Error, Inventory, LvmKind, PoolConfig, PoolError, PoolReport, PoolUsage,
     SnapshotInfo, VolumeId, VolumeInfo,
@@ -24,11 +25,11 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A configured pool.
 #[derive(Clone)]
-struct Slot {
-    config: PoolConfig,
-    opened: Result<Arc<dyn Pool>, PoolError>,
+pub(super) struct Slot {
+    pub(super) config: PoolConfig,
+    pub(super) opened: Result<Arc<dyn Pool>, PoolError>,
     /// The pool's own id, once seen: what lies at the path later must be the same, or a disk is missing.
-    known: Option<Uuid>,
+    pub(super) known: Option<Uuid>,
 }
 
 /// A pool and one volume's record in it, sound or not.
@@ -37,9 +38,12 @@ type Entry = (Arc<dyn Pool>, Result<Record, Error>);
 /// The engine's inner part.
 pub(super) struct Core {
     pub(super) host: Arc<dyn Host>,
+    /// For threads that may outlive a call.
+    me: Weak<Self>,
     slots: RwLock<Vec<Slot>>,
     /// Held while pools are opened: opened twice, a pool would count its volumes twice.
     opening: Mutex<()>,
+    looks: Looks,
     /// When a caller last tried the pools that can't be used.
     tried: Mutex<Option<Instant>>,
     /// The pools that were cleaned up in this process; `None`: nobody asked for that yet.
@@ -59,17 +63,19 @@ pub(super) struct Located {
 }
 
 impl Core {
-    pub(super) fn new(host: Arc<dyn Host>) -> Self {
-        Self {
+    pub(super) fn new(host: Arc<dyn Host>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             host,
+            me: me.clone(),
             slots: RwLock::default(),
             opening: Mutex::default(),
+            looks: Looks::default(),
             tried: Mutex::default(),
             recovered: Mutex::default(),
             readers: Mutex::default(),
             pending: Mutex::default(),
             sweeping: Mutex::default(),
-        }
+        })
     }
 
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
@@ -84,13 +90,22 @@ impl Core {
                 slot.config == PoolConfig { expected_id, ..config.clone() }
             };
             match before.iter().find(unchanged) {
-                Some(same) => self.refreshed(Slot { known, ..same.clone() }),
-                None => self.refreshed(Slot { opened: Err(not_opened(&config)), config, known }),
+                Some(same) => Slot { known, ..same.clone() },
+                None => Slot { opened: Err(not_opened(&config)), config, known },
             }
         };
         // Opened before the lock is taken: a disk that hangs must not stop the calls for others.
-        let slots = without_twins(configs.into_iter().map(slot).collect());
+        let slots = without_twins(self.looked_at(configs.into_iter().map(slot).collect()));
         *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    fn looked_at(&self, slots: Vec<Slot>) -> Vec<Slot> {
+        let me = self.me.clone();
+        // An engine that is gone needs no answer.
+        self.looks.at(slots, move |slot| match me.upgrade() {
+            Some(core) => core.refreshed(slot),
+            None => slot,
+        })
     }
 
     /// The pool as it is now: closed if it went away, opened if it came back.
@@ -114,11 +129,14 @@ impl Core {
     /// Looks again at every pool, or at the one of that name.
     fn refresh(&self, only: Option<&str>) -> Vec<Slot> {
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let again = |slot: Slot| match only {
-            Some(name) if slot.config.name != name => slot,
-            _ => self.refreshed(slot),
-        };
-        let slots = without_twins(self.slots().into_iter().map(again).collect());
+        let mut slots = self.slots();
+        let due = |slot: &Slot| only.is_none_or(|name| slot.config.name == name);
+        let asked = slots.iter().filter(|slot| due(slot)).cloned().collect();
+        let mut answers = self.looked_at(asked).into_iter();
+        for slot in slots.iter_mut().filter(|slot| due(slot)) {
+            *slot = answers.next().expect("each that was asked is answered for");
+        }
+        let slots = without_twins(slots);
         self.slots.write().unwrap_or_else(PoisonError::into_inner).clone_from(&slots);
         slots
     }

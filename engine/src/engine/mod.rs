@@ -3,6 +3,7 @@
 mod clones;
 mod core;
 mod encryption;
+mod opening;
 mod pause;
 mod publishing;
 mod recovery;
@@ -43,7 +44,7 @@ pub struct Engine {
 impl Engine {
     /// An engine without pools.
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { core: Arc::new(Core::new(host)), locks: Arc::default() }
+        Self { core: Core::new(host), locks: Arc::default() }
     }
 
     /// Sets the pools of this node, all at once. A pool that can't be opened shows in [`Self::reports`] and is tried again there; the

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::{CommandError, Error};
 
 /// An error that a test lets happen.
+#[allow(dead_code)] // Without the feature nothing fails here.
 pub(crate) trait Injected {
     fn injected(what: &str) -> Self;
 }

@@ -492,3 +492,56 @@ fn bug_06_a_sick_thin_pool_is_named_with_the_command_that_mends_it_and_comes_bac
     assert_eq!(world.read(&id), "kept");
     world.unstage(&id).unwrap();
 }
+
+/// Prints how long creations take beside the bare command; `cargo test … -- --ignored --nocapture figures`.
+#[test]
+#[ignore = "prints figures"]
+fn figures_of_creations() {
+    const COUNT: usize = 40;
+    for kind in [lvm::thin(), LvmKind::Thick] {
+        let Some(world) = World::lvm(kind.clone()) else { return };
+        let name = group(&world).name.clone();
+        let median = |mut times: Vec<Duration>| {
+            times.sort();
+            (times[times.len() / 2], times[times.len() * 99 / 100])
+        };
+        let timed = |work: &mut dyn FnMut()| {
+            let start = std::time::Instant::now();
+            work();
+            start.elapsed()
+        };
+        let bare = (0..COUNT).map(|number| {
+            let volume = format!("bare-{number}");
+            let mut arguments = vec!["-qq", "-y", "-n", &volume];
+            match &kind {
+                LvmKind::Thin(_) => arguments.extend(["-V", "16m", "--thinpool", "thin"]),
+                LvmKind::Thick => arguments.extend(["-L", "16m"]),
+            }
+            arguments.push(&name);
+            timed(&mut || drop(group(&world).lvm("lvcreate", &arguments)))
+        });
+        let bare = median(bare.collect());
+        let ours = (0..COUNT)
+            .map(|number| timed(&mut || drop(world.create(&format!("pvc-{number}"), BLOCK, 16 * MIB))));
+        let ours = median(ours.collect());
+        let at_once = timed(&mut || {
+            world.run(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for number in 0..COUNT {
+                    let engine = world.engine.clone();
+                    tasks.spawn(async move {
+                        engine
+                            .create("pool", &spec(&format!("once-{number}"), BLOCK, 16 * MIB))
+                            .await
+                            .unwrap();
+                    });
+                }
+                tasks.join_all().await;
+            });
+        });
+        println!(
+            "{kind:?}: lvcreate p50 {:?} p99 {:?}; engine p50 {:?} p99 {:?}; {COUNT} at once {at_once:?}",
+            bare.0, bare.1, ours.0, ours.1
+        );
+    }
+}

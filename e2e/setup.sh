@@ -9,7 +9,8 @@ needed=(
   mkfs.ext4:e2fsprogs chattr:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fio:fio
   linux.uml:user-mode-linux lvm:lvm2 thin_check:thin-provisioning-tools cryptsetup:cryptsetup-bin
   dmsetup:dmsetup dmeventd:dmeventd modprobe:kmod
-  ip:iproute2 unshare:util-linux losetup:util-linux setpriv:util-linux hostname:hostname
+  ip:iproute2 podman:podman podman-compose:podman-compose script:bsdutils
+  unshare:util-linux losetup:util-linux setpriv:util-linux hostname:hostname
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()

@@ -31,3 +31,13 @@ fn copies_keep_everything_and_snapshots_come_back() {
 fn a_compose_file_is_planned_made_and_removed() {
     check("stack.txt", include_str!("transcripts/stack.txt"));
 }
+
+/// Every `console` block of the guide, in order, in one world.
+#[test]
+fn the_guide_works_as_it_stands() {
+    let guide = include_str!("../../docs/host.md");
+    let blocks = guide.split("```console\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let session: String = blocks.map(|(block, _)| block).collect();
+    assert!(session.matches("$ ").count() > 15, "the guide lost its commands");
+    check("host.md", &session);
+}

@@ -14,6 +14,9 @@ use tierce_engine::{
 
 use super::{Error, error::Context};
 
+/// How the name of a container begins in messages.
+pub(super) const CONTAINER: &str = "container ";
+
 /// The mounts of this host at one moment.
 #[derive(Debug)]
 pub(super) struct Census {
@@ -124,7 +127,18 @@ fn processes() -> Result<Vec<u32>, Error> {
     Ok(entries.flatten().filter_map(|entry| number(entry.file_name())).filter(|pid| *pid != own).collect())
 }
 
+/// The container that a process runs in, in Docker's short form: runtimes put the id into the name of its control group.
+fn container_of(pid: u32) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let hexadecimal = |part: &&str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = groups.split(|c: char| !c.is_ascii_alphanumeric()).find(hexadecimal)?;
+    Some(format!("{CONTAINER}{}", &id[..12]))
+}
+
 fn process_name(pid: u32) -> String {
+    if let Some(container) = container_of(pid) {
+        return container;
+    }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
     if name.is_empty() { format!("process {pid}") } else { format!("{name} (process {pid})") }

@@ -45,8 +45,12 @@ impl Users {
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.attachments.iter().map(|attachment| attachment.consumer.clone()).collect();
+        // What Docker and Podman give as an id is not the container's own (Podman gives one for all): the kernel knows better.
+        let known = self.others.iter().any(|other| other.starts_with(census::CONTAINER));
+        let named =
+            |attachment: &&Attachment| !(known && matches!(attachment.holder, Holder::Container { .. }));
+        let named = self.attachments.iter().filter(named);
+        let mut names: Vec<String> = named.map(|attachment| attachment.consumer.clone()).collect();
         names.extend(self.others.iter().cloned());
         names.dedup();
         names
@@ -121,7 +125,7 @@ impl Volumes {
             known.count = known.count.saturating_add(1);
         } else {
             let short: String = id.chars().take(12).collect();
-            let consumer = format!("container {short}");
+            let consumer = format!("{}{short}", census::CONTAINER);
             record.attachments.push(Attachment { consumer, holder, path: None, read_only: false, count: 1 });
         }
         record.save(&self.root, &volume.name)?;

@@ -1,6 +1,6 @@
 //! Sessions as a person sees them, byte for byte: each is run against the real binary in a world of its own.
 //!
-//! A line `$ COMMAND` is run by a shell; what follows is what it must print. `# exit N` at its end is the exit status, else 0. A line
+//! A line `$ COMMAND` is run by a shell, with the lines `> MORE` below it; what follows is what it must print. `# exit N` at its end is the exit status, else 0. A line
 //! `$ COMMAND` whose result starts with `...` may print anything.
 
 use crate::world::World;
@@ -21,6 +21,9 @@ fn steps(text: &str) -> Vec<Step> {
                 None => (command, 0),
             };
             steps.push(Step { line: line + 1, command: command.to_owned(), status, expected: String::new() });
+        } else if let (Some(more), Some(step)) = (content.strip_prefix("> "), steps.last_mut()) {
+            step.command.push('\n');
+            step.command.push_str(more);
         } else if let Some(step) = steps.last_mut() {
             step.expected.push_str(content);
             step.expected.push('\n');
@@ -29,8 +32,13 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
+#[allow(dead_code, reason = "not every test file has sessions without preparation")]
 pub(crate) fn check(name: &str, text: &str) {
-    let world = World::new();
+    check_in(&World::new(), name, text);
+}
+
+/// The same in a world that was prepared.
+pub(crate) fn check_in(world: &World, name: &str, text: &str) {
     for step in steps(text) {
         let (printed, status) = world.shell(&format!("{}\n", step.command));
         let at = format!("{name}:{}: {}", step.line, step.command);

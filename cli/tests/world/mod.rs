@@ -45,6 +45,8 @@ impl World {
             .env("HOME", self.path("home"))
             .env("TIERCE_ROOT", self.root())
             .env("TZ", "UTC")
+            .env("CONTAINERS_CONF", self.path("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
             .current_dir(self.folder.path());
         command
     }

@@ -61,8 +61,12 @@ pub(super) fn answer(volumes: &Volumes, call: &str, body: &[u8]) -> Result<Value
         "Plugin.Activate" => json!({"Implements": ["VolumeDriver"]}),
         "VolumeDriver.Capabilities" => json!({"Capabilities": {"Scope": "local"}}),
         "VolumeDriver.Create" => {
-            let (name, new) = new_volume(name, request.opts.unwrap_or_default())?;
-            volumes.create(&name, &new)?;
+            let options = request.opts.unwrap_or_default();
+            // Compose asks for each volume by its full name before it uses it; one that is there, of whatever stack, is meant.
+            if !options.is_empty() || volumes.find(name)?.is_none() {
+                let (name, new) = new_volume(name, options)?;
+                volumes.create(&name, &new)?;
+            }
             json!({"Err": ""})
         }
         "VolumeDriver.Remove" => {

@@ -62,8 +62,9 @@ bench: root setup ## Measure, and print one table
 	@$(E2E) bench
 
 .PHONY: generate
-generate: ## Write the CRDs anew from the types
+generate: ## Write the CRDs anew from the types, and the command's reference from its help
 	TIERCE_GENERATE=1 cargo test --quiet --package tierce-crds --test generated
+	TIERCE_GENERATE=1 cargo test --quiet --package tierce --test reference
 
 .PHONY: fuzz
 fuzz: ## Feed each parser of input from outside with nonsense, a minute each (needs nightly Rust and cargo-fuzz)

@@ -64,6 +64,9 @@ pub enum Command {
     /// The space that volumes take
     #[command(subcommand)]
     System(SystemCommand),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  tierce completions bash > /etc/bash_completion.d/tierce")]
+    Completions(Completions),
     /// Serve Docker and Podman as their volume plugin
     #[command(after_help = "Example:\n  tierce --host serve --socket /run/docker/plugins/tierce.sock")]
     Serve(Serve),
@@ -409,4 +412,11 @@ pub struct Serve {
     /// The unix socket. One that systemd hands over is taken instead
     #[arg(long, value_name = "PATH", default_value = "/run/docker/plugins/tierce.sock")]
     pub socket: PathBuf,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
 }

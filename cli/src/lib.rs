@@ -12,9 +12,9 @@ mod terminal;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::Cli;
+use args::{Cli, Command};
 use config::{Config, Mode};
 use failure::Failure;
 
@@ -32,6 +32,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
+    if let Command::Completions(arguments) = &cli.command {
+        clap_complete::generate(arguments.shell, &mut Cli::command(), "tierce", &mut std::io::stdout());
+        return Ok(());
+    }
     let config = Config::load(&cli.global)?;
     match config.mode {
         Mode::Host => host::run(cli.command, &config, cli.global.output),

@@ -56,6 +56,8 @@ pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Fail
             VolumeCommand::Detach(arguments) => detach(&volumes, &arguments),
         },
         Command::Stack(command) => stack::run(&volumes, command),
+        // Printed before anything is looked at.
+        Command::Completions(_) => Ok(()),
         Command::Serve(arguments) => Ok(serve::run(&config.root, &arguments.socket)?),
         Command::System(command) => match command {
             SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),

@@ -1,0 +1,58 @@
+//! `docs/cli.md` is what the command itself says; `make generate` writes it anew.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+
+use std::{fmt::Write, fs, path::Path};
+
+use clap::{Command, CommandFactory};
+use tierce_cli::args::Cli;
+
+/// Calls `each` with every command that can be run, and its full name.
+fn leaves(command: &Command, name: &str, each: &mut dyn FnMut(&str, &Command)) {
+    let mut below = command.get_subcommands().peekable();
+    if below.peek().is_none() {
+        each(name, command);
+    }
+    for subcommand in below {
+        leaves(subcommand, &format!("{name} {}", subcommand.get_name()), each);
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let mut count = 0;
+    leaves(&Cli::command(), "tierce", &mut |name, command| {
+        let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(
+            example.contains("Example") && example.contains(name.trim_start_matches("tierce ")),
+            "{name}: {example}"
+        );
+        assert!(command.get_about().is_some(), "{name}");
+        count += 1;
+    });
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn the_reference_is_what_the_command_says() {
+    let mut text =
+        "# The command `tierce`\n\nWritten by `make generate` from the command's own help.\n".to_owned();
+    let mut root = Cli::command();
+    root.build();
+    leaves(&root, "tierce", &mut |name, command| {
+        // Of options that hold everywhere the first page tells.
+        let mut own = command.clone().mut_args(|argument| {
+            let everywhere = argument.is_global_set() || argument.get_id() == "help";
+            argument.hide(everywhere)
+        });
+        let help = own.render_help().to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        write!(text, "\n## {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
+    });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    if std::env::var_os("TIERCE_GENERATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == text, "docs/cli.md is out of date: make generate");
+}

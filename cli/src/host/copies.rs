@@ -18,7 +18,7 @@ use super::{
     copy::Copier,
     error::Context,
     fail,
-    images::Shape,
+    images::{Images, Shape},
     layout,
     locks::Lock,
     names::{self, Name},
@@ -73,9 +73,32 @@ impl Volumes {
             return self.copied(&folder, &stack, to.short(), &source);
         };
         let shape = Shape { size_bytes: image.size_bytes, filesystem };
-        images.create(to, shape, Some(image.id.clone())).map_err(|error| busy(error, &source))?;
+        self.at_rest(&source, images, || images.create(to, shape, Some(image.id.clone())))?;
         fail::point("clone: image made");
         self.mount(&self.get(&full)?)
+    }
+
+    /// Copies an image; one that can't be copied quickly enough while it is mounted, and that nothing uses, is unmounted meanwhile.
+    fn at_rest(
+        &self,
+        volume: &Volume,
+        images: &Images,
+        copy: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match copy() {
+            Err(Error::Engine(tierce_engine::Error::CopyNeedsPause { .. })) => {}
+            other => return other.map_err(|error| busy(error, volume)),
+        }
+        let users = Users::of(volume, &Census::take()?)?;
+        if !users.is_empty() {
+            let (name, by) = (volume.name.full(), users.names().join(", "));
+            let advice = "This disk can't share blocks, so it can't be copied meanwhile: stop that, or keep the root on XFS or btrfs.";
+            return Err(Error::InUse { name, by, advice });
+        }
+        images.unmount(&volume.name, &volume.path).map_err(|error| busy(error, volume))?;
+        let copied = copy();
+        self.mount(volume)?;
+        copied
     }
 
     /// Copies a folder under a hidden name and lets it appear as `name`.
@@ -131,7 +154,7 @@ impl Volumes {
             return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{full}'") });
         }
         if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
-            return images.snapshot(&volume.name, snapshot);
+            return self.at_rest(&volume, images, || images.snapshot(&volume.name, snapshot));
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;

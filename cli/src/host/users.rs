@@ -47,10 +47,12 @@ impl Users {
     pub(super) fn names(&self) -> Vec<String> {
         // What Docker and Podman give as an id is not the container's own (Podman gives one for all): the kernel knows better.
         let known = self.others.iter().any(|other| other.starts_with(census::CONTAINER));
-        let named =
-            |attachment: &&Attachment| !(known && matches!(attachment.holder, Holder::Container { .. }));
-        let named = self.attachments.iter().filter(named);
-        let mut names: Vec<String> = named.map(|attachment| attachment.consumer.clone()).collect();
+        let mut names = Vec::new();
+        for attachment in &self.attachments {
+            if !(known && matches!(attachment.holder, Holder::Container { .. })) {
+                names.push(attachment.consumer.clone());
+            }
+        }
         names.extend(self.others.iter().cloned());
         names.dedup();
         names

@@ -82,7 +82,7 @@ pub fn answer(result: Result<bool, Error>) -> Answer {
     }
 }
 
-fn when(changed: bool) -> Answer {
+pub fn when(changed: bool) -> Answer {
     if changed { Answer::Changed } else { Answer::Unchanged }
 }
 

@@ -22,6 +22,10 @@ pub(crate) const SECTOR: u64 = 512;
 const CONTROL: &str = "/dev/mapper/control";
 /// `DM_SUSPEND_FLAG`
 const SUSPENDED: u32 = 1 << 1;
+/// `DM_ACTIVE_PRESENT_FLAG`
+const HAS_TABLE: u32 = 1 << 5;
+/// `DM_DEFERRED_REMOVE`
+const DEFERRED_REMOVE: u32 = 1 << 17;
 /// `DM_STATUS_TABLE_FLAG`
 const TABLE: u32 = 1 << 4;
 /// `DM_NOFLUSH_FLAG`: do not wait for what is being written.
@@ -48,6 +52,10 @@ impl Mapped {
 pub(crate) struct State {
     pub(crate) mapped: Mapped,
     pub(crate) open_count: u32,
+    /// Whether it has a table, so does I/O unless it is suspended.
+    pub(crate) has_table: bool,
+    /// Whether the kernel removes it when its last user closes it.
+    pub(crate) deferred: bool,
 }
 
 /// What a device's first target says.
@@ -82,6 +90,8 @@ pub(crate) fn state(name: &str) -> io::Result<Option<State>> {
                 suspended: call.flags & SUSPENDED != 0,
             },
             open_count: u32::try_from(call.open_count).unwrap_or(0),
+            has_table: call.flags & HAS_TABLE != 0,
+            deferred: call.flags & DEFERRED_REMOVE != 0,
         })),
     }
 }
@@ -124,6 +134,27 @@ pub(crate) fn remove(name: &str) -> io::Result<bool> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Removes the device of that uuid: at once, or (`deferred`) when its last user closes it. `false`: somebody has it open. One that is gone
+/// is removed already.
+pub(crate) fn remove_by_uuid(uuid: &str, deferred: bool) -> io::Result<bool> {
+    let mut call = DmCall::new("", if deferred { DEFERRED_REMOVE } else { 0 });
+    if uuid.is_empty() || uuid.len() >= call.uuid.len() {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    call.uuid[..uuid.len()].copy_from_slice(uuid.as_bytes());
+    match kernel::dm_call(control()?, DmCommand::Remove, &mut call) {
+        Ok(()) => Ok(true),
+        Err(error) if is_missing(&error) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this kernel has a device mapper at all, loaded or built in.
+pub(crate) fn is_present() -> bool {
+    Path::new("/sys/class/misc/device-mapper").exists()
 }
 
 /// From now on `control` polls readable as soon as an event happens on any device.

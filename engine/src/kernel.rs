@@ -3,8 +3,6 @@
 //! call.
 #![allow(unsafe_code)]
 
-pub(crate) mod device_mapper;
-
 use std::{
     ffi::c_void,
     io,

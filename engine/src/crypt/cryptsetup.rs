@@ -24,8 +24,10 @@ use super::{
 use crate::{
     CommandError, CommandOutput, Error, VolumeId,
     command::{Input, Program, Runner},
+    device_mapper,
     error::Context,
-    kernel::{self, device_mapper},
+    kernel,
+    lasting::lasting,
     mount::table::DeviceNumber,
     pool::{Content, Device},
 };
@@ -70,6 +72,17 @@ impl LinuxCrypt {
             outlives_us: false,
         })
     }
+
+    /// The same for what changes a header or a mapping.
+    fn change(
+        &self,
+        action: &[&str],
+        further: &[&str],
+        input: Input,
+        good: &'static [i32],
+    ) -> Result<CommandOutput, CommandError> {
+        lasting(action[0], || self.run(action, further, input, good))
+    }
 }
 
 /// Both keys of a call come one after the other from standard input.
@@ -93,7 +106,7 @@ impl Crypt for LinuxCrypt {
         let sector = format!("--sector-size={SECTOR_BYTES}");
         let offset = format!("--offset={}", HEADER_BYTES / 512);
         tracing::info!(device = %below.node.display(), %header, "making a LUKS2 header");
-        self.run(
+        self.change(
             &["luksFormat", "--batch-mode", "--type=luks2"],
             &[
                 ONE_KEY.as_slice(),
@@ -117,9 +130,8 @@ impl Crypt for LinuxCrypt {
         let from = content.file.as_ref().ok_or_else(missing).doing(doing)?;
         let mut bytes = vec![0; usize::try_from(HEADER_BYTES).expect("the header fits into memory")];
         let mut device = OpenOptions::new().write(true).open(&below.node).doing(doing)?;
-        from.read_exact_at(&mut bytes, 0)
-            .and_then(|()| device.write_all(&bytes))
-            .and_then(|()| device.sync_all())
+        from.read_exact_at(&mut bytes, 0).doing(doing)?;
+        lasting("put a header back", || device.write_all(&bytes).and_then(|()| device.sync_all()))
             .doing(doing)
     }
 
@@ -127,22 +139,25 @@ impl Crypt for LinuxCrypt {
         let doing = || format!("destroy the key slots on {}", below.node.display());
         let length = usize::try_from(HEADER_BYTES.min(below.bytes)).expect("the header fits into memory");
         let mut device = OpenOptions::new().write(true).open(&below.node).doing(doing)?;
-        device.write_all(&vec![0; length]).and_then(|()| device.sync_all()).doing(doing)
+        lasting("erase a header", || device.write_all(&vec![0; length]).and_then(|()| device.sync_all()))
+            .doing(doing)
     }
 
     fn mapper(&self, id: &VolumeId) -> Result<Option<Mapper>, Error> {
         let name = mapper::name(id);
         let doing = || format!("ask for the device {name}");
-        let Some(status) = device_mapper::status(&name).doing(doing)? else { return Ok(None) };
-        let number = DeviceNumber { major: status.major, minor: status.minor };
-        let below = slaves(number).doing(doing)?;
+        if !device_mapper::is_present() {
+            return Ok(None);
+        }
+        let Some(state) = device_mapper::state(&name).doing(doing)? else { return Ok(None) };
+        let below = slaves(state.mapped.number).doing(doing)?;
         Ok(Some(Mapper {
-            uuid: status.uuid,
-            number,
-            node: PathBuf::from(format!("/dev/dm-{}", status.minor)),
-            live: status.live,
-            deferred: status.deferred,
-            open_count: status.open_count,
+            node: state.mapped.node(),
+            uuid: state.mapped.uuid,
+            number: state.mapped.number,
+            live: state.has_table && !state.mapped.suspended,
+            deferred: state.deferred,
+            open_count: state.open_count,
             below,
             name,
         }))
@@ -150,11 +165,8 @@ impl Crypt for LinuxCrypt {
 
     fn mappers(&self) -> Result<Vec<(VolumeId, Mapper)>, Error> {
         let mut found = Vec::new();
-        for entry in fs::read_dir("/sys/block").doing(|| "list the block devices".to_owned())? {
-            let path = entry.doing(|| "list the block devices".to_owned())?.path();
-            // Missing: no device-mapper device, or gone meanwhile.
-            let Ok(name) = fs::read_to_string(path.join("dm/name")) else { continue };
-            if let Some(id) = mapper::volume(name.trim_end())
+        for device in device_mapper::all().doing(|| "list the device-mapper devices".to_owned())? {
+            if let Some(id) = mapper::volume(&device.name)
                 && let Some(mapper) = self.mapper(&id)?
             {
                 found.push((id, mapper));
@@ -176,7 +188,9 @@ impl Crypt for LinuxCrypt {
             }
             arguments.extend([node(below)?, &name]);
             let input = Input::of(&[key.bytes()]);
-            Ok::<_, Error>(self.run(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY])?.code == 0)
+            Ok::<_, Error>(
+                self.change(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY])?.code == 0,
+            )
         };
         let queues_needed = self.queues_needed.load(Ordering::Relaxed);
         match attempt(queues_needed) {
@@ -204,8 +218,8 @@ impl Crypt for LinuxCrypt {
             Err(error) => return Err(error).doing(doing),
         };
         // Held open, it can't become another device under our hands; but it may have become one before.
-        let still = device_mapper::status(&mapper.name).doing(doing)?;
-        if !still.is_some_and(|now| now.uuid == mapper.uuid && now.minor == mapper.number.minor) {
+        let still = device_mapper::state(&mapper.name).doing(doing)?.map(|now| now.mapped);
+        if !still.is_some_and(|now| now.uuid == mapper.uuid && now.number == mapper.number) {
             return Ok(None);
         }
         let bytes = kernel::block_device_bytes(&file).doing(doing)?;
@@ -219,7 +233,7 @@ impl Crypt for LinuxCrypt {
     }
 
     fn resize(&self, mapper: &Mapper) -> Result<(), Error> {
-        self.run(&["resize", "--disable-keyring"], &[&mapper.name], Input::default(), &[0])?;
+        self.change(&["resize", "--disable-keyring"], &[&mapper.name], Input::default(), &[0])?;
         if mapper.deferred {
             forget_node(&mapper.name);
         }
@@ -227,21 +241,19 @@ impl Crypt for LinuxCrypt {
     }
 
     fn close_after_use(&self, mapper: &Mapper) -> Result<(), Error> {
-        device_mapper::remove(&mapper.uuid, true)
+        lasting("close after use", || device_mapper::remove_by_uuid(&mapper.uuid, true))
             .doing(|| format!("let {} go after its last user", mapper.name))?;
         forget_node(&mapper.name);
         Ok(())
     }
 
     fn close(&self, mapper: &Mapper) -> Result<bool, Error> {
-        match device_mapper::remove(&mapper.uuid, false) {
-            Ok(()) => {
-                forget_node(&mapper.name);
-                Ok(true)
-            }
-            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
-            Err(error) => Err(error).doing(|| format!("close {}", mapper.name)),
+        let closed = lasting("close", || device_mapper::remove_by_uuid(&mapper.uuid, false))
+            .doing(|| format!("close {}", mapper.name))?;
+        if closed {
+            forget_node(&mapper.name);
         }
+        Ok(closed)
     }
 
     fn users(&self, mapper: &Mapper) -> String {
@@ -276,7 +288,7 @@ impl Crypt for LinuxCrypt {
         // The last argument is the file with the further key: the same standard input, read on.
         let files = ["--new-keyfile-size=32", &slot, node(below)?, "-"];
         let arguments = [ONE_KEY.as_slice(), &NO_STRETCHING, &files].concat();
-        self.run(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0])?;
+        self.change(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0])?;
         Ok(())
     }
 
@@ -284,7 +296,7 @@ impl Crypt for LinuxCrypt {
         let slot = slot.to_string();
         // Never with --batch-mode: cryptsetup then asks for no other key, and empties the last slot too.
         let arguments = [ONE_KEY.as_slice(), &[node(below)?, &slot]].concat();
-        self.run(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
+        self.change(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
         Ok(())
     }
 }

@@ -131,6 +131,12 @@ impl Record {
         staged_at.filter(|path| Path::new(path).exists())
     }
 
+    /// Whether anything may have been written to its device, also by us.
+    pub(crate) fn may_hold_data(&self) -> bool {
+        let encrypted = self.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
+        self.used || self.format != Format::Never || encrypted
+    }
+
     /// Bytes that the volume's user has.
     pub(crate) fn usable_bytes(&self) -> u64 {
         self.size_bytes - overhead_bytes(self.encryption.is_some()).min(self.size_bytes)

@@ -1,6 +1,6 @@
 //! What encrypted volumes do: over the simulation always, over LUKS2 in the disk lab.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // Each test binary uses a part of it.
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, clippy::unwrap_used, clippy::panic)] // Each test binary uses a part of it.
 
 use std::fs;
 

@@ -167,13 +167,14 @@ async fn once(world: &World, call: &Call) -> Result<(), Error> {
             });
             let size = if source.is_some() { CLONE_MIB } else { 32 };
             let mode = if is_block(*at) { BLOCK } else { EXT4 };
-            let asked = VolumeSpec { source, ..spec(volume(*at).as_str(), mode, size * MIB) };
+            let encrypted = world.encrypted;
+            let asked = VolumeSpec { source, encrypted, ..spec(volume(*at).as_str(), mode, size * MIB) };
             engine.create("pool", &asked).await.map(drop)
         }
         Call::Stage(at) => {
             let staging = world.staging(&volume(*at));
             fs::create_dir_all(&staging).unwrap();
-            let request = StageRequest { block: is_block(*at), ..StageRequest::default() };
+            let request = StageRequest { block: is_block(*at), key: world.key(), ..StageRequest::default() };
             engine.stage(&volume(*at), &staging, &request).await.map(drop)
         }
         Call::Write(at, text) => {

@@ -54,6 +54,7 @@ struct Kind {
 }
 
 const SIM: Kind = Kind { name: "sim", world: || Some(World::sim()) };
+const ENCRYPTED: Kind = Kind { name: "encrypted", world: || Some(World::sim().encrypted()) };
 const DIRECTORY: Kind = Kind { name: "directory", world: World::real };
 
 fn number(variable: &str, otherwise: usize) -> usize {
@@ -196,12 +197,14 @@ const HOST: &str = "TIERCE_FAULT_HOST";
 fn victim() {
     let folder = std::env::var(FOLDER).unwrap();
     let (seed, at) = (number(SEED, 0), number(AT, 0));
-    let real = std::env::var(HOST).unwrap() == DIRECTORY.name;
-    let world = if real {
+    let host = std::env::var(HOST).unwrap();
+    let real = host == DIRECTORY.name;
+    let mut world = if real {
         World::over(Path::new(&folder), |_| -> Arc<dyn Host> { Arc::new(LinuxHost::new()) })
     } else {
         World::sim_over(Path::new(&folder))
     };
+    world.encrypted = host == ENCRYPTED.name;
     let _scenario = FailScenario::setup();
     let passed = AtomicUsize::new(0);
     fail::cfg_callback(POINT, move || {
@@ -255,6 +258,11 @@ fn recover(world: &mut World) {
 #[test]
 fn bug_26_every_fault_over_the_simulation_ends_as_if_it_had_not_been() {
     cycles(&SIM, 600);
+}
+
+#[test]
+fn bug_26_every_fault_over_encrypted_volumes_ends_as_if_it_had_not_been() {
+    cycles(&ENCRYPTED, 200);
 }
 
 #[test]

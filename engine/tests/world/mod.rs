@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -18,9 +18,9 @@ use std::{
 use rustix::mount::MountPropagationFlags;
 use tempfile::TempDir;
 use tierce_engine::{
-    Backend, CommandError, CommandOutput, Engine, Error, Filesystem, Host, LinuxHost, LvmKind, PoolConfig,
-    Program, Provisioning, PublishRequest, Runner, SimConfig, SimHost, SnapshotSpec, StageRequest,
-    SystemRunner, VolumeId, VolumeMode, VolumeSpec,
+    Backend, CommandError, CommandOutput, Engine, Error, Filesystem, Host, Key, LinuxHost, LvmKind,
+    PoolConfig, Program, Provisioning, PublishRequest, Runner, SimConfig, SimHost, SnapshotSpec,
+    StageRequest, SystemRunner, VolumeId, VolumeMode, VolumeSpec,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -29,15 +29,40 @@ pub const XFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Xfs);
 pub const BLOCK: VolumeMode = VolumeMode::Block;
 pub const BTRFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Btrfs);
 
-/// Counts the programs that make filesystems, and runs them.
+/// Notes the programs and runs them, until it is told to stop.
 #[derive(Default)]
 pub struct Spy {
     pub mkfs: AtomicUsize,
     pub fail_next_mkfs: AtomicBool,
+    /// Every program as it would show in a log.
+    pub lines: Mutex<Vec<String>>,
+    /// How many programs were started.
+    pub calls: AtomicUsize,
+    /// Where the process "dies": no program runs from there on.
+    pub death: Mutex<Option<Death>>,
+}
+
+/// A moment between two programs.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    /// At that program, counted from 0.
+    pub at: usize,
+    /// When it has done its work, instead of before.
+    pub after: bool,
 }
 
 impl Runner for Spy {
     fn run(&self, program: &Program) -> Result<CommandOutput, CommandError> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        self.lines.lock().unwrap().push(format!("{program:?} {}", program.line()));
+        if let Some(death) = *self.death.lock().unwrap()
+            && call >= death.at
+        {
+            if call == death.at && death.after {
+                SystemRunner.run(program)?;
+            }
+            return Err(CommandError::Timeout { line: program.line(), seconds: 0 });
+        }
         if program.name.starts_with("mkfs") {
             self.mkfs.fetch_add(1, Ordering::SeqCst);
             if self.fail_next_mkfs.swap(false, Ordering::SeqCst) {
@@ -61,13 +86,19 @@ pub struct World {
     pub real: bool,
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
+    /// Whether volumes are made with encryption and staged with their key.
+    pub encrypted: bool,
     /// The volume group that the pool is in; `None`: it is a directory.
     pub group: Option<lvm::TestGroup>,
     host: MakeHost,
     /// The simulated host of now, if it is one.
     simulated: Simulated,
     runtime: tokio::runtime::Runtime,
+    /// Device-mapper names are the kernel's, so that two tests in one guest would meet.
+    turn: Option<MutexGuard<'static, ()>>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Where a world's files are.
 pub enum Folder {
@@ -106,7 +137,10 @@ impl World {
             println!("skipped: {test} needs the disk lab (TIERCE_LAB=1 in a guest)");
             return None;
         }
-        Self::real()
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut world = Self::real()?;
+        world.turn = Some(turn);
+        Some(world)
     }
 
     /// The real host, over what another world left in a folder.
@@ -154,10 +188,12 @@ impl World {
             real: false,
             spy: Arc::default(),
             provisioning: Provisioning::Thin,
+            encrypted: false,
             group: None,
             host: Box::new(host),
             simulated: Simulated::default(),
             runtime,
+            turn: None,
         };
         world.set_pool();
         world
@@ -165,11 +201,17 @@ impl World {
 
     /// The real host with a pool in a volume group of its own, made by the engine; `None` (and a line that says so) outside the lab.
     pub fn lvm(kind: LvmKind) -> Option<Self> {
+        let mut world = Self::lab()?;
         let group = lvm::TestGroup::new(kind)?;
-        let mut world = Self::real()?;
         world.group = Some(group);
         world.set_pool();
         Some(world)
+    }
+
+    /// The same, with encryption at rest.
+    pub fn encrypted(mut self) -> Self {
+        self.encrypted = true;
+        self
     }
 
     /// The same, with a thick pool.
@@ -206,6 +248,12 @@ impl World {
             overcommit: 1.0,
             expected_id: None,
         }
+    }
+
+    /// The process dies at that moment of what it does next.
+    pub fn die(&self, death: Option<Death>) {
+        self.spy.calls.store(0, Ordering::SeqCst);
+        *self.spy.death.lock().unwrap() = death;
     }
 
     /// What a restart of the process leaves: the same disks, a new engine.
@@ -282,19 +330,25 @@ impl World {
     }
 
     pub fn create(&self, id: &str, mode: VolumeMode, size: u64) -> VolumeId {
-        let spec = spec(id, mode, size);
+        let spec = VolumeSpec { encrypted: self.encrypted, ..spec(id, mode, size) };
         self.run(self.engine.create("pool", &spec)).unwrap();
         spec.id
     }
 
     pub fn create_from(&self, id: &str, mode: VolumeMode, size: u64, from: &str) -> Result<VolumeId, Error> {
-        let spec = VolumeSpec { source: Some(from.parse().unwrap()), ..spec(id, mode, size) };
+        let source = Some(from.parse().unwrap());
+        let spec = VolumeSpec { source, encrypted: self.encrypted, ..spec(id, mode, size) };
         self.run(self.engine.create("pool", &spec)).map(|_| spec.id)
     }
 
     pub fn snapshot(&self, id: &str, source: &VolumeId) -> Result<VolumeId, Error> {
         let spec = SnapshotSpec { id: id.parse().unwrap(), source: source.clone(), owner: None };
         self.run(self.engine.snapshot(&spec)).map(|_| spec.id)
+    }
+
+    /// The key of all volumes, where they are encrypted.
+    pub fn key(&self) -> Option<Key> {
+        self.encrypted.then(|| Key::new([0x41; Key::BYTES]))
     }
 
     /// Writes to a staged filesystem and waits for the disk.
@@ -323,7 +377,7 @@ impl World {
         if !staging.exists() {
             fs::create_dir(&staging).unwrap();
         }
-        let request = StageRequest { block, ..StageRequest::default() };
+        let request = StageRequest { block, key: self.key(), ..StageRequest::default() };
         self.run(self.engine.stage(id, &staging, &request)).map(|change| change.changed())
     }
 

@@ -36,10 +36,8 @@ use crate::{
     error::Context,
     mount::table::DeviceNumber,
     pool::{
-        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned, ThinUsage,
-        record::{Format, Record},
-        space::Disk,
-        store::Broken,
+        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned, ThinUsage, record::Record,
+        space::Disk, store::Broken,
     },
 };
 use call::Lvm;
@@ -416,9 +414,7 @@ impl Pool for LvmPool {
         let name = names::volume(&record.id);
         let mut tags = tags::of(self.id, record);
         if before.raw {
-            let encrypted =
-                record.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
-            if record.used || record.format != Format::Never || encrypted {
+            if record.may_hold_data() {
                 self.zero_ends(&name)?;
             } else {
                 tags.push(tags::RAW.to_owned());

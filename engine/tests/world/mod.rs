@@ -180,7 +180,9 @@ impl World {
     }
 
     fn within(folder: Folder, host: impl Fn(&Path) -> Arc<dyn Host> + 'static) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Threads of its own, as the plugin has: the engine's watchers wait for programs while a test is busy elsewhere.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let engine = Engine::new(host(folder.path()));
         let world = Self {
             engine,

@@ -18,6 +18,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use support::*;
 
 const CANARY: &str = "canary-Xq7-never-to-be-seen";
+/// An address that no other test has, and a port that the kernel gives to no outgoing connection.
+const METRICS: &str = "127.17.17.17:9808";
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -49,8 +51,8 @@ async fn bug_17_secrets_stay_out_of_logs_answers_metrics_and_objects() {
     let api = FakeApi::start().await;
     api.put(POOLS, pool("p", &machine.pool_path("p")));
     api.put(VOLUMES, node_volume("pvc-1", GIB));
-    let mut plugin =
-        machine.start_with(api.client(), &["--no-registration", "--metrics-addr=127.0.0.1:39871"]).await;
+    let metrics_addr = format!("--metrics-addr={METRICS}");
+    let mut plugin = machine.start_with(api.client(), &["--no-registration", &metrics_addr]).await;
     api.until(VOLUMES, "pvc-1", ready).await;
 
     let secret = || [("key".to_owned(), CANARY.to_owned()), (CANARY.to_owned(), "value".to_owned())].into();
@@ -72,7 +74,7 @@ async fn bug_17_secrets_stay_out_of_logs_answers_metrics_and_objects() {
         };
         answers.push(format!("{:?}", plugin.node.node_expand_volume(expanded).await));
     }
-    let mut scrape = TcpStream::connect("127.0.0.1:39871").await.unwrap();
+    let mut scrape = TcpStream::connect(METRICS).await.unwrap();
     scrape.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut metrics = String::new();
     scrape.read_to_string(&mut metrics).await.unwrap();

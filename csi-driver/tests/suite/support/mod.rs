@@ -76,8 +76,12 @@ impl Machine {
         let config = Config::parse_from(arguments);
         let csi_socket = config.csi_socket();
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(plugin::run(config, client, shutdown.clone()));
-        let node = NodeClient::new(connect(&csi_socket).await);
+        let mut running = tokio::spawn(plugin::run(config, client, shutdown.clone()));
+        let channel = tokio::select! {
+            channel = connect(&csi_socket) => channel,
+            ended = &mut running => panic!("the plugin ended at its start: {:?}", ended.unwrap().err()),
+        };
+        let node = NodeClient::new(channel);
         Plugin { node, csi_socket, shutdown, running }
     }
 }

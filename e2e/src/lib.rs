@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cluster;
 pub mod command;
 pub mod demo;
+pub mod folder;
 pub mod images;
 pub mod install;
 pub mod lab;

@@ -138,6 +138,11 @@ impl Samples {
         self.0.get(rank - 1).copied().unwrap_or(f64::NAN)
     }
 
+    /// True of no values.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value in the middle.
     pub(super) fn median(&self) -> f64 {
         self.percentile(50)

@@ -5,14 +5,13 @@ mod audit;
 mod calls;
 mod client;
 mod cluster;
+mod disks;
 mod figures;
 mod io;
 mod machine;
 mod memory;
 mod watch;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -21,6 +20,7 @@ use clap::ValueEnum;
 
 use self::figures::{Figure, Table};
 use crate::cluster::{Cluster, Lifetime, Size};
+use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
 use crate::leftovers::Machine;
 use crate::sanity::confine::{self, Order};
@@ -41,6 +41,8 @@ pub enum Stage {
     Io,
     /// Resident memory of both programs.
     Memory,
+    /// The disk engine's operations beside the bare commands: LVM, encryption, snapshots.
+    Disks,
     /// Claims on a cluster: one at a time, 100 and 200 at once.
     Claims,
     /// Pods with a new Volume and with emptyDir.
@@ -53,6 +55,7 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Stand(Storage),
+    Engine,
     Cluster,
 }
 
@@ -61,6 +64,7 @@ impl Stage {
         match self {
             Self::Calls | Self::Restart | Self::Io => Place::Stand(Storage::Directory),
             Self::Memory => Place::Stand(Storage::Simulator),
+            Self::Disks => Place::Engine,
             Self::Claims | Self::Pods | Self::Writes => Place::Cluster,
         }
     }
@@ -79,11 +83,12 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
     let chosen: Vec<Stage> =
         Stage::value_variants().iter().copied().filter(|one| only.is_empty() || only.contains(one)).collect();
     let before = Machine::look()?;
-    let folder = tempfile::Builder::new().prefix("tierce-bench-").tempdir_in("/var/tmp")?;
-    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let folder = Folder::new("bench")?;
     let started = Instant::now();
     let mut measured = Vec::new();
-    for place in [Place::Stand(Storage::Directory), Place::Stand(Storage::Simulator), Place::Cluster] {
+    for place in
+        [Place::Stand(Storage::Directory), Place::Stand(Storage::Simulator), Place::Engine, Place::Cluster]
+    {
         let stages: Vec<Stage> = chosen.iter().copied().filter(|stage| stage.place() == place).collect();
         if stages.is_empty() {
             continue;
@@ -91,6 +96,11 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
         let lines = match place {
             Place::Stand(storage) => {
                 on_stand(&folder.path().join(format!("{storage:?}")), storage, &stages, profile)?
+            }
+            Place::Engine => {
+                eprintln!("measuring: disks");
+                measured.extend(disks::measure(profile)?);
+                continue;
             }
             Place::Cluster => on_cluster(&stages, profile)?,
         };
@@ -176,7 +186,7 @@ async fn measure_on_stand(folder: &Path, stages: &[Stage]) -> Result<Vec<Figure>
             Stage::Restart => calls::restart(&mut stand).await?,
             Stage::Io => io::measure(&stand).await?,
             Stage::Memory => memory::measure(&stand).await?,
-            Stage::Claims | Stage::Pods | Stage::Writes => Vec::new(),
+            Stage::Disks | Stage::Claims | Stage::Pods | Stage::Writes => Vec::new(),
         });
     }
     Ok(figures)
@@ -190,7 +200,7 @@ async fn measure_on_cluster(stages: &[Stage], audit_log: &Path) -> Result<Vec<Fi
             Stage::Claims => cluster::claims(&client).await?,
             Stage::Pods => cluster::pods(&client).await?,
             Stage::Writes => cluster::writes(&client, audit_log).await?,
-            Stage::Calls | Stage::Restart | Stage::Io | Stage::Memory => Vec::new(),
+            Stage::Calls | Stage::Restart | Stage::Io | Stage::Memory | Stage::Disks => Vec::new(),
         });
     }
     Ok(figures)

@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use rustix::process::Pid;
 
-use super::folder::Folder;
 use super::launch;
 use super::processors::Processor;
 use super::serial::{Line, Piece};
 use crate::cluster::secrets;
 use crate::command;
+use crate::folder::Folder;
 
 /// A boot takes a second; a machine that is busy with other things may need many times that.
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
@@ -111,7 +111,7 @@ struct Running {
 impl Guest {
     /// A guest that is switched off, with new empty disks of these sizes in bytes: `/dev/ubda`, `/dev/ubdb`, …
     pub fn new(hardware: Hardware, disks: &[u64]) -> Result<Self> {
-        let folder = Folder::new(&hardware.name)?;
+        let folder = Folder::new(&format!("lab.{}", hardware.name))?;
         let disks = disks
             .iter()
             .zip('a'..)

@@ -1,7 +1,6 @@
 //! The disk lab: user-mode Linux guests with real device-mapper, LVM, dm-crypt and disks that can be pulled. A guest
 //! is one process of the host. It needs neither root nor anything of the host's kernel, and killing it is a power cut.
 
-mod folder;
 mod guest;
 mod launch;
 mod libtest;
@@ -10,8 +9,8 @@ mod run;
 mod serial;
 mod suite;
 
-pub use self::folder::Folder;
 pub use self::guest::{Guest, Hardware, Outcome, Said};
 pub use self::launch::{ensure_possible, missing};
 pub use self::run::{Job, is_hidden, quoted, run};
+pub(crate) use self::run::{environment, surroundings};
 pub use self::suite::run as run_suite;

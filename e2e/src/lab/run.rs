@@ -46,7 +46,7 @@ pub fn run(mut job: Job, line: &[String]) -> Result<u8> {
 }
 
 /// The folders of this checkout and its build, which may lie below `/tmp`: the guest's own is empty.
-pub(super) fn surroundings() -> Result<Vec<PathBuf>> {
+pub(crate) fn surroundings() -> Result<Vec<PathBuf>> {
     let here = std::env::current_dir()?;
     let built = std::env::current_exe()?;
     // <target>/<profile>/tierce-e2e
@@ -60,7 +60,7 @@ pub fn is_hidden(path: &Path) -> bool {
 }
 
 /// The start of a job's script: what the caller's environment says to tests, and that they run in a guest.
-pub(super) fn environment(folder: &Path) -> String {
+pub(crate) fn environment(folder: &Path) -> String {
     std::env::vars()
         .filter(|(name, _)| PASSED_ON.iter().any(|start| name.starts_with(start)) && is_identifier(name))
         .chain([

@@ -7,8 +7,6 @@ mod specs;
 pub mod stand;
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -18,6 +16,7 @@ use clap::ValueEnum;
 pub use self::run::main as run_confined;
 use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage};
+use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
 use crate::{command, tools};
 
@@ -50,16 +49,15 @@ pub fn run(over: Over) -> Result<()> {
         (Over::All, Some(why)) => println!("skipped: csi-sanity over images: {why}"),
     }
     let programs = programs(Profile::Dev)?;
-    // Not /tmp: that may be a tmpfs, and images are to lie on a disk.
-    let folder = tempfile::Builder::new().prefix("tierce-sanity-").tempdir_in("/var/tmp")?;
-    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let mut folder = Folder::new("sanity")?;
     let mut total = Count::default();
     let mut problems = Vec::new();
     for storage in runs {
         one(&folder.path().join(name(storage)), storage, programs.clone(), &mut total, &mut problems)?;
     }
     if !problems.is_empty() && std::env::var_os("TIERCE_KEEP").is_some() {
-        println!("kept: {}", folder.keep().display());
+        folder.keep()?;
+        println!("kept: {}", folder.path().display());
     }
     for problem in &problems {
         println!("{problem}");

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test binary uses a part of it.
 
+pub mod below;
 pub mod lvm;
 
 use std::{

@@ -1,7 +1,8 @@
-//! The folder of a guest: its disks, its jobs, its console's log. It goes with the harness, however that ends.
+//! The folder of a run: disks, logs, programs, the state of a guest. It goes with the harness, however that ends.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,11 +10,12 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result};
 
 /// What the names of all these folders begin with, in `/var/tmp`: disks may be larger than a tmpfs.
-const PREFIX: &str = "tierce-lab.";
+const PREFIX: &str = "tierce-";
 
-/// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. A
-/// guest that dies in the same moment may still write into the folder.
-const BROOM: &str = r#"read -r word; [ "$word" = keep ] || rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
+/// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. What
+/// dies in the same moment may still write into the folder, and the node plugin makes unused targets immutable.
+const BROOM: &str = r#"read -r word; [ "$word" = keep ] || rm -rf -- "$1" 2>/dev/null ||
+{ sleep 1; chattr -R -f -i "$1"; rm -rf -- "$1"; }"#;
 
 /// A folder that ends with this, or with the process if it is killed.
 pub struct Folder {
@@ -22,9 +24,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes a new one; `name` is for people.
+    /// Makes a new one, which everybody may look into; `name` is for people.
     pub fn new(name: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{name}.")).tempdir_in("/var/tmp")?;
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{PREFIX}{name}."))
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in("/var/tmp")?;
         let broom = Command::new("sh")
             .args(["-c", BROOM, "sh"])
             .arg(folder.path())

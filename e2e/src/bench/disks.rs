@@ -1,0 +1,185 @@
+//! The disk engine by itself: the program `engine/benches/disks.rs`, on this machine for image files and in a guest of the disk lab for LVM
+//! and encryption, each beside the bare commands in the same place.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::figures::{Figure, Samples, Unit};
+use crate::command;
+use crate::images::ours::{Profile, workspace};
+use crate::lab::{self, Guest, Hardware};
+
+const LIMIT: Duration = Duration::from_mins(15);
+/// The guest's disk for temporary files, among them the disks of the volume group.
+const SCRATCH: u64 = 16 << 30;
+
+/// One line of the program.
+#[derive(Debug, Deserialize)]
+struct Line {
+    what: String,
+    ours: Vec<f64>,
+    /// The other side of the comparison, if there is one.
+    other: Vec<f64>,
+}
+
+/// Measures.
+pub(super) fn measure(profile: Profile) -> Result<Vec<Figure>> {
+    let program = program(profile)?;
+    let mut text = command::run(Command::new(&program).arg("images"))?;
+    let missing = lab::missing();
+    if missing.is_empty() {
+        text += &in_guest(&program)?;
+    } else {
+        eprintln!("not measured: LVM and encryption: missing on this machine: {}", missing.join(", "));
+    }
+    figures(&text)
+}
+
+fn figures(text: &str) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with('{')) {
+        let line: Line = serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
+        figures.extend(read(line)?);
+    }
+    Ok(figures)
+}
+
+/// What a line says, with its aims.
+fn read(line: Line) -> Result<Vec<Figure>> {
+    let [ours, other] = [line.ours, line.other].map(|values| values.into_iter().collect::<Samples>());
+    let beside = (!other.is_empty()).then_some(&other);
+    Ok(match line.what.as_str() {
+        "writes encrypted" => {
+            vec![share("4K random writes to an encrypted volume, of a plain one's", &ours, &other)]
+        }
+        "writes after a snapshot" => {
+            vec![share(
+                "4K random writes to a thin volume right after a snapshot, of those before",
+                &ours,
+                &other,
+            )]
+        }
+        "memory to open" => {
+            vec![Figure::new("LUKS: memory that opening takes", ours.max(), Unit::Mebibytes).at_most(16.0)]
+        }
+        "stage encrypted" => {
+            let open =
+                Figure::new("LUKS: opening at stage", ours.median() - other.median(), Unit::Milliseconds);
+            vec![open.at_most(50.0).note(format!(
+                "stage of a raw block volume {:.1} ms, without encryption {:.1} ms",
+                ours.median(),
+                other.median()
+            ))]
+        }
+        what if what.ends_with("at once") => {
+            let figure = Figure::new(
+                format!("LVM thin: {what}, faster than one after the other by hand"),
+                other.median() / ours.median(),
+                Unit::Times,
+            );
+            vec![figure.at_least(3.0).note(format!(
+                "{:.0} ms, by hand {:.0} ms",
+                ours.median(),
+                other.median()
+            ))]
+        }
+        what => match what.split_once(' ') {
+            Some((operation, "thin" | "thick")) => on_lvm(what, operation, &ours, beside),
+            Some((operation, place)) if place.starts_with("image ") => {
+                let below = place.trim_start_matches("image ");
+                let what = format!("image on {below}: {operation} of a mounted volume");
+                vec![Figure::new(what, ours.median(), Unit::Milliseconds).at_most(10.0).note(p99(&ours))]
+            }
+            _ => bail!("{what:?} is not known"),
+        },
+    })
+}
+
+fn on_lvm(what: &str, operation: &str, ours: &Samples, by_hand: Option<&Samples>) -> Vec<Figure> {
+    let (name, kind) = what.split_once(' ').unwrap_or((what, ""));
+    let title = format!("LVM {kind}: {name}");
+    let Some(by_hand) = by_hand else {
+        let copy = Figure::new(title, ours.median(), Unit::Milliseconds);
+        return vec![copy.note(format!("{}; a full copy of 64 MiB", p99(ours)))];
+    };
+    let note = format!(
+        "{:.1} ms ({}), by hand {:.1} ms ({})",
+        ours.median(),
+        p99(ours),
+        by_hand.median(),
+        p99(by_hand)
+    );
+    let ratio =
+        Figure::new(format!("{title}, of the bare command's"), ours.median() / by_hand.median(), Unit::Times);
+    vec![if operation == "create" { ratio.at_most(1.2) } else { ratio }.note(note)]
+}
+
+fn share(what: &str, ours: &Samples, other: &Samples) -> Figure {
+    let note = format!("{:.0} and {:.0} IOPS, in a guest", ours.median(), other.median());
+    Figure::new(what, 100.0 * ours.median() / other.median(), Unit::Percent).note(note)
+}
+
+fn p99(samples: &Samples) -> String {
+    format!("p99 {:.1}", samples.percentile(99))
+}
+
+fn in_guest(program: &Path) -> Result<String> {
+    let mut hardware = Hardware::named("bench");
+    hardware.memory_mib = 2048;
+    hardware.visible = lab::surroundings()?;
+    let mut guest = Guest::new(hardware, &[SCRATCH])?;
+    guest.power_on()?;
+    let script = format!(
+        "{}export TMPDIR=/mnt\nmkfs.ext4 -q /dev/ubda && mount /dev/ubda /mnt || exit\nexec {} commands encryption writes\n",
+        lab::environment(guest.folder()),
+        lab::quoted(&program.to_string_lossy())
+    );
+    let outcome = guest.run(&script, LIMIT)?;
+    guest.power_off()?;
+    outcome.success()
+}
+
+fn program(profile: Profile) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--package", "tierce-engine", "--bench", "disks"]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "`{}` failed", command::shown(&cargo));
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
+        .context("cargo built no program disks")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_program_becomes_a_figure() {
+        let program = include_str!("../../../engine/benches/disks.rs");
+        for what in ["writes encrypted", "writes after a snapshot", "memory to open", "stage encrypted"] {
+            assert!(program.contains(&format!("\"{what}\"")), "{what}");
+            assert!(figures(&format!(r#"{{"what":"{what}","ours":[1.0],"other":[2.0]}}"#)).is_ok(), "{what}");
+        }
+        let text = r#"
+            {"what":"create thin","ours":[3.0,1.0,2.0],"other":[4.0]}
+            {"what":"snapshot thick","ours":[3.0],"other":[]}
+            {"what":"clone image xfs","ours":[3.0],"other":[]}
+            {"what":"50 at once","ours":[3.0],"other":[6.0]}"#;
+        let text: String = text.lines().map(|line| line.trim_start().to_owned() + "\n").collect();
+        assert_eq!(figures(&text).unwrap().len(), 4);
+        assert!(figures(r#"{"what":"another","ours":[],"other":[]}"#).is_err());
+    }
+}

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tierce_engine::{Filesystem, LvmKind, VolumeId, VolumeSpec};
+use tierce_engine::{Filesystem, LvmKind, VolumeId};
 use world::below::world_on;
 use world::lvm::{TestGroup, thin};
 use world::{BLOCK, EXT4, MIB, World, spec, text};
@@ -97,7 +97,9 @@ fn commands(is_thin: bool) {
                 by_lvremove(group, name);
             }
         }
+        settled(group);
         both(turn, delete, || assert!(world.delete(&volume).unwrap()), || by_lvremove(group, &by_hand));
+        settled(group);
     }
     let kind = if is_thin { "thin" } else { "thick" };
     if !is_thin {
@@ -107,6 +109,11 @@ fn commands(is_thin: bool) {
     for (operation, times) in ["create", "snapshot", "clone", "delete"].into_iter().zip(&times) {
         say(&format!("{operation} {kind}"), times);
     }
+}
+
+/// Waits until what was deleted has been removed in the background.
+fn settled(group: &TestGroup) {
+    while group.volumes().iter().any(|name| name.starts_with("d-")) {}
 }
 
 fn by_lvcreate(group: &TestGroup, is_thin: bool, name: &str) {
@@ -145,13 +152,12 @@ fn many_at_once() {
 
 /// What an encrypted volume's stage takes, a plain one's, and the memory that the opening program takes.
 fn encryption() {
-    let Some(world) = World::lvm(thin()).map(World::encrypted) else { return };
-    let locked = world.create("locked", BLOCK, SIZE);
-    let plain = plain(&world);
+    let Some((mut world, [locked, plain])) = locked_and_plain(SIZE) else { return };
     let mut times: [Vec<f64>; 2] = Default::default();
     // The first stage of an encrypted volume makes its header.
     for turn in 0..=TIMES {
         for (id, times) in [&locked, &plain].into_iter().zip(&mut times) {
+            world.encrypted = *id == locked;
             let took = milliseconds(|| assert!(world.stage(id, true).unwrap()));
             world.unstage(id).unwrap();
             if turn > 0 {
@@ -160,6 +166,7 @@ fn encryption() {
         }
     }
     say("stage encrypted", &times);
+    world.encrypted = true;
     world.stage(&locked, true).unwrap();
     let device = world.group.as_ref().unwrap().node("v-locked");
     let opening = peak_mib(
@@ -176,11 +183,13 @@ fn encryption() {
     world.unstage(&locked).unwrap();
 }
 
-/// A volume without encryption in a world that has it.
-fn plain(world: &World) -> VolumeId {
-    let spec: VolumeSpec = spec("plain", BLOCK, SIZE);
-    world.run(world.engine.create("pool", &spec)).unwrap();
-    spec.id
+/// A thin pool with an encrypted raw block volume and one without. Who stages one sets `World::encrypted` to what it is.
+fn locked_and_plain(bytes: u64) -> Option<(World, [VolumeId; 2])> {
+    let mut world = World::lvm(thin())?;
+    let plain = world.create("plain", BLOCK, bytes);
+    world.encrypted = true;
+    let locked = world.create("locked", BLOCK, bytes);
+    Some((world, [locked, plain]))
 }
 
 /// The most memory that a program has at a time, in MiB.
@@ -213,12 +222,15 @@ fn images() {
             file.write_all(&block.to_le_bytes().repeat(1 << 18)).unwrap();
         }
         file.sync_all().unwrap();
+        drop(file);
         let (mut snapshots, mut clones) = (Vec::new(), Vec::new());
-        for turn in 0..TIMES {
-            let (snapshot, clone) = (format!("snap-{turn}"), format!("clone-{turn}"));
-            snapshots.push(milliseconds(|| drop(world.snapshot(&snapshot, &id).unwrap())));
-            clones
-                .push(milliseconds(|| drop(world.create_from(&clone, EXT4, 1024 * MIB, &snapshot).unwrap())));
+        for _ in 0..TIMES {
+            let mut snapshot = None;
+            snapshots.push(milliseconds(|| snapshot = world.snapshot("snap", &id).ok()));
+            let snapshot = snapshot.unwrap();
+            clones.push(milliseconds(|| drop(world.create_from("clone", EXT4, 1024 * MIB, "snap").unwrap())));
+            world.delete(&"clone".parse().unwrap()).unwrap();
+            world.run(world.engine.delete_snapshot(&snapshot)).unwrap();
         }
         say(&format!("snapshot image {below}"), &[snapshots, Vec::new()]);
         say(&format!("clone image {below}"), &[clones, Vec::new()]);
@@ -229,15 +241,12 @@ fn images() {
 /// 4K random writes to a thin volume that was written before: with encryption, and after a snapshot, against a plain one. In operations a
 /// second.
 fn writes() {
-    let Some(world) = World::lvm(thin()).map(World::encrypted) else { return };
-    let locked = world.create("locked", BLOCK, 256 * MIB);
-    let spec = VolumeSpec { size_bytes: 256 * MIB, ..spec("plain", BLOCK, SIZE) };
-    world.run(world.engine.create("pool", &spec)).unwrap();
-    let plain = spec.id;
-    let group = world.group.as_ref().unwrap();
+    let Some((mut world, [locked, plain])) = locked_and_plain(256 * MIB) else { return };
     for id in [&locked, &plain] {
+        world.encrypted = *id == locked;
         world.stage(id, true).unwrap();
     }
+    let group = world.group.as_ref().unwrap();
     let devices = [Path::new("/dev/mapper/tierce-crypt-locked"), &group.node("v-plain")];
     for device in devices {
         fio(device, &["--rw=write", "--bs=1m"]);

@@ -15,7 +15,7 @@ pub(crate) const SYSTEM_ROOT: &str = "/var/lib/tierce";
 /// Where commands act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Against a Kubernetes cluster.
     #[default]
     Cluster,
@@ -25,11 +25,14 @@ pub enum Mode {
 
 /// What commands go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Where commands act.
-    pub mode: Mode,
-    /// Root folder of the host's volumes, absolute.
-    pub root: PathBuf,
+pub(crate) enum Config {
+    /// Against a Kubernetes cluster.
+    Cluster,
+    /// On this host.
+    Host {
+        /// Root folder of its volumes, absolute.
+        root: PathBuf,
+    },
 }
 
 /// Why the configuration can't be used.
@@ -65,12 +68,15 @@ struct File {
 
 impl Config {
     /// Reads what the command line leaves open from the environment and the file.
-    pub fn load(global: &Global) -> Result<Self, ConfigError> {
+    pub(crate) fn load(global: &Global) -> Result<Self, ConfigError> {
         let file = match user_folder("XDG_CONFIG_HOME", ".config") {
             Some(folder) => read(&folder.join("tierce/config.toml"))?,
             None => File::default(),
         };
         let mode = if global.host { Mode::Host } else { file.mode.unwrap_or_default() };
+        if mode == Mode::Cluster {
+            return Ok(Self::Cluster);
+        }
         let root = match global.root.clone().or(file.root) {
             Some(root) => root,
             None if rustix::process::geteuid().is_root() => SYSTEM_ROOT.into(),
@@ -78,7 +84,7 @@ impl Config {
         };
         let root =
             std::path::absolute(&root).map_err(|source| ConfigError::Read { path: root.clone(), source })?;
-        Ok(Self { mode, root })
+        Ok(Self::Host { root })
     }
 }
 

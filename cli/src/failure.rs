@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, process::ExitCode};
 
-use crate::{config::ConfigError, host};
+use crate::{cluster, config::ConfigError, host};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,17 @@ pub enum Failure {
     /// Something on this host refused or failed.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// Something on the cluster, or on the way to it, refused or failed.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// The manual could not be written.
+    #[error("can't write manual pages into {}", folder.display())]
+    Manual {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// Results could not be written, as to a closed pipe.
     #[error("can't write the result")]
     Output(#[from] std::io::Error),
@@ -45,7 +56,8 @@ impl Failure {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Host(error) if error.is_usage() => 2,
-            Self::Host(_) | Self::Output(_) | Self::Told => 1,
+            Self::Cluster(error) if error.is_usage() => 2,
+            Self::Host(_) | Self::Cluster(_) | Self::Manual { .. } | Self::Output(_) | Self::Told => 1,
         }
     }
 }
@@ -80,7 +92,7 @@ pub(crate) fn tell(error: &dyn std::error::Error, verbose: bool) {
 impl host::Error {
     /// Whether the arguments are wrong whatever the state of the host.
     pub(crate) fn is_usage(&self) -> bool {
-        matches!(self, Self::Compose(_))
+        matches!(self, Self::Compose(_) | Self::Label(_))
             || matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
                 && self.source().is_none()
     }

@@ -1,48 +1,72 @@
 //! The command `tierce`: named volumes on one host without Kubernetes, and the same verbs on a cluster.
 //!
-//! [`args`] is the command line, [`host`] what it does on one host. Standard output carries results, standard error everything else.
+//! [`args`] is the command line, [`host`] what it does on one host, [`cluster`] on a cluster. Standard output carries results,
+//! standard error everything else.
 
 pub mod args;
+pub mod cluster;
 mod config;
 mod failure;
 pub mod host;
+mod kubectl;
+mod labels;
 mod output;
+mod scope;
 mod sizes;
 mod terminal;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, fs, process::ExitCode};
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 
-use args::{Cli, Command};
-use config::{Config, Mode};
+use args::{Cli, Command, Man};
+use config::Config;
 use failure::Failure;
 
 /// Runs one command line to its end. Exit status: 0, 1 (refused or failed), 2 (usage).
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if kubectl::asks_for_completions(&arguments) {
+        return kubectl::complete(arguments);
+    }
+    let mut command = kubectl::named(Cli::command(), &arguments);
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
     let verbose = cli.global.verbose;
-    match dispatch(cli) {
+    match dispatch(cli, &command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(verbose),
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
-    if let Command::Completions(arguments) = &cli.command {
-        clap_complete::generate(arguments.shell, &mut Cli::command(), "tierce", &mut std::io::stdout());
-        return Ok(());
+fn dispatch(cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Completions(arguments) => {
+            clap_complete::generate(arguments.shell, &mut Cli::command(), "tierce", &mut std::io::stdout());
+            return Ok(());
+        }
+        Command::Man(arguments) => return manual(arguments),
+        _ => {}
     }
     let config = Config::load(&cli.global)?;
-    match config.mode {
-        Mode::Host => host::run(cli.command, &config, cli.global.output),
-        Mode::Cluster => Err(Failure::usage(
-            "the verbs on a cluster are not there yet: use kubectl, or add --host for volumes of this host",
-        )),
+    scope::check(command, matches, &config)?;
+    match config {
+        Config::Host { root } => host::run(cli.command, &root, cli.global.output),
+        Config::Cluster => cluster::run(cli.command, &cli.global.connection, cli.global.output),
     }
+}
+
+/// A page for each command, `tierce-volume-create.1` and so on.
+fn manual(arguments: &Man) -> Result<(), Failure> {
+    let folder = &arguments.folder;
+    let written = fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    written.map_err(|source| Failure::Manual { folder: folder.clone(), source })
 }
 
 /// What clap says about a command line, in one line.

@@ -29,6 +29,13 @@ pub(crate) fn limit(bytes: u64) -> String {
     exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 
+/// Bytes of a disk in 1024s, in two to four digits and rounded down, so that what is shown can be typed again.
+pub(crate) fn roughly(bytes: u64) -> String {
+    let binary = UNITS.iter().filter(|(name, _)| name.ends_with('i'));
+    let fits = binary.into_iter().find(|(_, factor)| bytes / factor >= 10 || bytes > 0 && bytes == *factor);
+    fits.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
 /// Bytes used, in four digits and decimal units as Docker writes them.
 pub(crate) fn used(bytes: u64) -> String {
     const NAMES: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -92,6 +99,20 @@ mod tests {
             "+1Gi",
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_disk_are_rounded_down() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1 << 30, "1Gi"),
+            (10 << 30, "10Gi"),
+            ((9 << 30) + 5, "9216Mi"),
+            ((11 << 40) - 1, "10Ti"),
+            (512, "512"),
+        ] {
+            assert_eq!(roughly(bytes), text, "{bytes}");
         }
     }
 

@@ -57,3 +57,37 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// That something is waited for, and what is said of it, on standard error and only where that is a terminal.
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+}
+
+impl Spinner {
+    /// Waits for `what`.
+    pub(crate) fn new(what: &str) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self { bar: ProgressBar::hidden() };
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {elapsed} waiting for {prefix}: {wide_msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what.to_owned());
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// The latest word.
+    pub(crate) fn says(&self, word: &str) {
+        self.bar.set_message(word.replace('\n', " "));
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -51,6 +51,54 @@ fn a_killed_attach_and_detach_are_completed() {
 }
 
 #[test]
+fn a_killed_copy_of_files_goes_on_and_leaves_no_half_file() {
+    let prepare = |world: &World| {
+        fs::create_dir_all(world.path("src/sub")).unwrap();
+        for name in ["src/one", "src/sub/two"] {
+            fs::write(world.path(name), name.repeat(100_000)).unwrap();
+        }
+        world.ok(&["volume", "create", "a"]);
+    };
+    let count = killed_everywhere(&prepare, &["volume", "cp", "src/.", "a:"], &|world| {
+        for name in ["one", "sub/two"] {
+            let content = fs::read_to_string(world.volume("a").join(name)).unwrap();
+            assert_eq!(content, format!("src/{name}").repeat(100_000));
+        }
+        assert!(world.ok(&["volume", "inspect", "a"]).contains("\"InUseBy\": []"), "the dead copy holds it");
+        nothing_half_made(world);
+    });
+    assert!(count >= 2);
+}
+
+#[test]
+fn a_killed_import_is_no_volume_and_the_next_begins_anew() {
+    let prepare = |world: &World| {
+        world.ok(&["volume", "create", "a"]);
+        for name in ["one", "two"] {
+            fs::write(world.volume("a").join(name), name).unwrap();
+        }
+        let (printed, status) = world.shell("tierce --host volume export a > a.tar.zst\n");
+        assert_eq!((printed.as_str(), status), ("", 0));
+    };
+    let import = ["volume", "import", "b", "--file", "a.tar.zst"];
+    let count = killed_everywhere(&prepare, &import, &|world| {
+        for name in ["one", "two"] {
+            assert_eq!(fs::read_to_string(world.volume("b").join(name)).unwrap(), name);
+        }
+        nothing_half_made(world);
+    });
+    assert!(count >= 3);
+    // It says that it is not whole, and goes with what else was interrupted.
+    let world = World::new();
+    prepare(&world);
+    assert!(!world.host(&import).env("TIERCE_FAIL_AT", "import: made").status().unwrap().success());
+    let listed = world.tierce(&["volume", "ls", "-q"]);
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("its import was interrupted"), "{listed:?}");
+    world.ok(&["system", "prune"]);
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+}
+
+#[test]
 fn a_killed_clone_snapshot_or_restore_leaves_whole_things_only() {
     let prepare = |world: &World| {
         world.ok(&["volume", "create", "a"]);

@@ -39,15 +39,19 @@ fn the_reference_is_what_the_command_says() {
         "# The command `tierce`\n\nWritten by `make generate` from the command's own help.\n".to_owned();
     let mut root = Cli::command();
     root.build();
+    let page = |text: &mut String, name: &str, command: &mut Command| {
+        let help = command.render_help().to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        write!(text, "\n## {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
+    };
+    page(&mut text, "tierce", &mut root.clone());
     leaves(&root, "tierce", &mut |name, command| {
         // Of options that hold everywhere the first page tells.
         let mut own = command.clone().mut_args(|argument| {
             let everywhere = argument.is_global_set() || argument.get_id() == "help";
             argument.hide(everywhere)
         });
-        let help = own.render_help().to_string();
-        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        write!(text, "\n## {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
+        page(&mut text, name, &mut own);
     });
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
     if std::env::var_os("TIERCE_GENERATE").is_some() {
@@ -55,4 +59,17 @@ fn the_reference_is_what_the_command_says() {
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == text, "docs/cli.md is out of date: make generate");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let status =
+        std::process::Command::new(env!("CARGO_BIN_EXE_tierce")).arg("man").arg(folder.path()).status();
+    assert!(status.unwrap().success());
+    leaves(&Cli::command(), "tierce", &mut |name, _| {
+        let page = folder.path().join(format!("{}.1", name.replace(' ', "-")));
+        let text = fs::read_to_string(&page).unwrap_or_default();
+        assert!(text.contains(".SH SYNOPSIS") && text.contains("Example"), "{}", page.display());
+    });
 }

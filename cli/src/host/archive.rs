@@ -16,9 +16,11 @@ use rustix::{
 
 use super::{
     Error,
-    copies::full_disk,
+    attachments::Holder,
+    copies::{full_disk, is_full_disk},
     copy::meta,
     error::Context,
+    fail,
     names::Name,
     volumes::{NewVolume, Volumes},
 };
@@ -47,43 +49,76 @@ impl Volumes {
     }
 
     /// Makes a volume from an archive: tar, plain or compressed with Zstandard. A volume that could not be filled is not left behind.
+    ///
+    /// Its record says who fills it, until it is whole: after a crash the next import of that name, or `system prune`, removes what is there.
     pub(super) fn import(&self, name: &Name, new: &NewVolume, from: impl Read) -> Result<(), Error> {
         let full = name.full();
-        if self.find(&full)?.is_some() {
-            return Err(Error::Exists { what: format!("Volume '{full}'") });
+        let exists = || Error::Exists { what: format!("Volume '{full}'") };
+        if let Some(existing) = self.find(&full)?
+            && !existing.is_half_made()?
+        {
+            return Err(exists());
         }
         let doing = || format!("import volume '{full}'");
         let mut from = BufReader::new(from);
         let compressed = io::BufRead::fill_buf(&mut from).doing(doing)?.starts_with(&ZSTANDARD);
-        self.create(name, new)?;
+        let us = Holder::process(std::process::id())?;
+        self.create(name, &NewVolume { filling: Some(us.clone()), ..new.clone() })?;
+        // Of two imports at once the other may have made it.
+        if self.get(&full)?.record.and_then(|record| record.filling).as_ref() != Some(&us) {
+            return Err(exists());
+        }
+        fail::point("import: made");
         let path = self.root.data_path(name);
         let filled = if compressed {
-            zstd::Decoder::with_buffer(from).and_then(|decoder| unpack(decoder, &path))
+            match zstd::Decoder::with_buffer(from) {
+                Ok(decoder) => unpack(decoder, &path),
+                Err(error) => Err((error, 0)),
+            }
         } else {
             unpack(from, &path)
         };
-        if let Err(error) = filled {
+        if let Err((error, missing)) = filled {
             self.remove(&full, true)?;
-            return Err(full_disk(error, 0, doing()));
+            return Err(full_disk(error, missing, doing()));
         }
         let folder = self.open_data(&self.get(&full)?)?;
-        fs::syncfs(&folder).doing(doing)
+        fs::syncfs(&folder).doing(doing)?;
+        fail::point("import: filled");
+        self.is_whole(&full)
     }
 }
 
-fn unpack(from: impl Read, to: &Path) -> io::Result<()> {
+/// Unpacks an archive. An error comes with the bytes that were still to come.
+fn unpack(from: impl Read, to: &Path) -> Result<(), (io::Error, u64)> {
+    let fine = |error| (error, 0);
     let mut archive = tar::Archive::new(from);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     archive.set_preserve_mtime(true);
     archive.set_unpack_xattrs(true);
-    let mut entries = 0_u64;
-    for entry in archive.entries()? {
-        entry?.unpack_in(to)?;
+    let (mut entries, mut short) = (0_u64, None::<(io::Error, u64)>);
+    for entry in archive.entries().map_err(fine)? {
+        let mut entry = entry.map_err(fine)?;
         entries += 1;
+        match &mut short {
+            // Only an archive read to its end says how much is missing.
+            Some((_, missing)) => *missing = missing.saturating_add(entry.size()),
+            None => match entry.unpack_in(to) {
+                Ok(_) => fail::point("import: file unpacked"),
+                Err(error) if is_full_disk(&error) => short = Some((error, entry.size())),
+                Err(error) => return Err(fine(error)),
+            },
+        }
+    }
+    if let Some(short) = short {
+        return Err(short);
     }
     if entries == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the archive is empty or no tar archive"));
+        return Err(fine(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the archive is empty or no tar archive",
+        )));
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use super::{
     census::Census,
     error::Context,
     images::Shape,
-    labels::{self, Filter},
     layout::Root,
     names::Name,
     serve, space, stack,
@@ -17,20 +16,20 @@ use super::{
 };
 use crate::{
     args::{
-        Attach, Command, Create, Detach, Import, Label, List, Mount, Names, Output, Prune, Remove, Resize,
-        SnapshotCommand, SystemCommand, VolumeCommand,
+        Attach, Command, Detach, Import, Label, List, Mount, Names, NewVolume as Wanted, Output, Prune,
+        Remove, Resize, Selection, SnapshotCommand, SystemCommand, VolumeCommand,
     },
-    config::Config,
     failure::{self, Failure},
+    labels::{self, Filter},
     output, sizes, terminal,
 };
 
-/// Runs a command on this host.
-pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Failure> {
-    let volumes = Volumes::new(Root::new(&config.root));
+/// Runs a command on this host, whose volumes lie below `root`.
+pub fn run(command: Command, root: &Path, output: Output) -> Result<(), Failure> {
+    let volumes = Volumes::new(Root::new(root));
     match command {
         Command::Volume(command) => match command {
-            VolumeCommand::Create(arguments) => create(&volumes, &arguments),
+            VolumeCommand::Create(arguments) => create(&volumes, &arguments.new),
             VolumeCommand::Ls(arguments) => list(&volumes, &arguments, output),
             VolumeCommand::Inspect(arguments) => inspect(&volumes, &arguments, output),
             VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
@@ -48,23 +47,33 @@ pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Fail
             VolumeCommand::Import(arguments) => import(&volumes, &arguments),
             VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
             VolumeCommand::Restore(arguments) => {
-                let safety = volumes.restore(&arguments.name, &arguments.snapshot)?;
-                eprintln!("What volume '{}' had before is kept as its snapshot {safety}", arguments.name);
-                Ok(output::lines([&arguments.name])?)
+                let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
+                let safety = volumes.restore(name, snapshot)?;
+                eprintln!("What volume '{name}' had before is kept as its snapshot {safety}");
+                Ok(output::lines([name])?)
             }
             VolumeCommand::Attach(arguments) => attach(&volumes, arguments),
             VolumeCommand::Detach(arguments) => detach(&volumes, &arguments),
         },
         Command::Stack(command) => stack::run(&volumes, command),
-        // Printed before anything is looked at.
-        Command::Completions(_) => Ok(()),
-        Command::Serve(arguments) => Ok(serve::run(&config.root, &arguments.socket)?),
+        Command::Events(_) => Err(Failure::usage(
+            "events are kept by clusters alone: leave --host out, or see who uses a volume with tierce --host volume inspect",
+        )),
+        Command::Version => Ok(output::lines([format!("Client: {}", env!("CARGO_PKG_VERSION"))])?),
+        // Done before anything is looked at.
+        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Serve(arguments) => Ok(serve::run(root, &arguments.socket)?),
         Command::System(command) => match command {
             SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
                 volumes.clean()?;
                 if arguments.volumes {
-                    prune(&volumes, &Prune { force: arguments.force, filters: Vec::new() })?;
+                    let all = Prune {
+                        force: arguments.force,
+                        filters: Vec::new(),
+                        selection: Selection::default(),
+                    };
+                    prune(&volumes, &all)?;
                 }
                 Ok(())
             }
@@ -72,20 +81,28 @@ pub fn run(command: Command, config: &Config, output: Output) -> Result<(), Fail
     }
 }
 
-fn create(volumes: &Volumes, arguments: &Create) -> Result<(), Failure> {
+fn create(volumes: &Volumes, arguments: &Wanted) -> Result<(), Failure> {
     let (name, new) = new_volume(arguments)?;
     volumes.create(&name, &new)?;
     Ok(output::lines([name.full()])?)
 }
 
-fn new_volume(arguments: &Create) -> Result<(Name, NewVolume), Error> {
+fn new_volume(arguments: &Wanted) -> Result<(Name, NewVolume), Error> {
     let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
     let labels = labels::parse(&arguments.labels)?;
+    let filesystem = arguments.filesystem.as_deref();
     let shape = match &arguments.size {
-        Some(text) => Some(Shape { size_bytes: size(text)?, filesystem: arguments.filesystem.parse()? }),
+        Some(text) => {
+            Some(Shape { size_bytes: size(text)?, filesystem: filesystem.unwrap_or("ext4").parse()? })
+        }
+        None if filesystem.is_some() => {
+            return Err(Error::InvalidArgument(
+                "--filesystem needs --size: a volume without one is a plain folder".to_owned(),
+            ));
+        }
         None => None,
     };
-    Ok((name, NewVolume { labels, shape }))
+    Ok((name, NewVolume { labels, shape, filling: None }))
 }
 
 fn size(text: &str) -> Result<u64, Error> {
@@ -107,8 +124,8 @@ fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
 fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Create(arguments) => {
-            volumes.snapshot(&arguments.name, &arguments.snapshot)?;
-            Ok(output::lines([&arguments.snapshot])?)
+            volumes.snapshot(&arguments.one.name, &arguments.one.snapshot)?;
+            Ok(output::lines([&arguments.one.snapshot])?)
         }
         SnapshotCommand::Rm(arguments) => {
             volumes.remove_snapshot(&arguments.name, &arguments.snapshot)?;
@@ -192,7 +209,7 @@ fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failu
 
 /// The volumes that the filters accept; what can't be a volume is told as a warning.
 fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volume>, Failure> {
-    let filter = Filter::parse(filters)?;
+    let filter = Filter::parse(filters).map_err(Error::from)?;
     let (mut all, odd) = volumes.list()?;
     for odd in odd {
         eprintln!("Warning: {odd}");
@@ -291,7 +308,7 @@ fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
 }
 
 fn label(volumes: &Volumes, arguments: &Label) -> Result<(), Failure> {
-    volumes.label(&arguments.name, &labels::parse_changes(&arguments.changes)?)?;
+    volumes.label(&arguments.name, &labels::parse_changes(&arguments.changes).map_err(Error::from)?)?;
     Ok(output::lines([&arguments.name])?)
 }
 

@@ -353,8 +353,15 @@ fn snapshots_below(name: &Name) -> String {
 
 /// A full disk is told with how much is missing.
 pub(super) fn full_disk(error: std::io::Error, missing: u64, doing: String) -> Error {
-    match Errno::from_io_error(&error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => Error::DiskFull { doing, missing: crate::sizes::used(missing) },
-        _ => Error::Io { doing, source: error },
+    if is_full_disk(&error) {
+        return Error::DiskFull { doing, missing: crate::sizes::used(missing) };
     }
+    Error::Io { doing, source: error }
+}
+
+/// Whether the disk, or a quota on it, is exhausted. The kind, as libraries wrap the error number.
+pub(super) fn is_full_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

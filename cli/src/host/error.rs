@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::names::NameError;
-use crate::sizes;
+use crate::{labels::LabelError, sizes};
 
 /// Why a command on this host did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum Error {
     /// Another argument makes no sense; the text says which and what to do.
     #[error("{0}")]
     InvalidArgument(String),
+    /// A label or a filter makes no sense.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The volume is not of the kind for that; the text says what to do.
     #[error("{0}")]
     Refused(String),

@@ -19,7 +19,6 @@ mod copy;
 mod error;
 mod fail;
 mod images;
-mod labels;
 mod layout;
 mod locks;
 mod names;
@@ -36,3 +35,4 @@ mod volumes;
 
 pub use commands::run;
 pub use error::Error;
+pub(crate) use stack::manifests;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error,
-    attachments::Attachment,
+    attachments::{Attachment, Holder},
     error::Context,
     layout::{self, RECORDS, Root},
     names::Name,
@@ -26,11 +26,14 @@ pub(super) struct Record {
     pub(super) labels: BTreeMap<String, String>,
     /// Who uses it, dead holders included until somebody looks.
     pub(super) attachments: Vec<Attachment>,
+    /// Who fills it for the first time. While this is there the volume is not whole; when that process has ended, it never gets so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filling: Option<Holder>,
 }
 
 impl Record {
     pub(super) fn new(created_at: Timestamp) -> Self {
-        Self { version: VERSION, created_at, labels: BTreeMap::new(), attachments: Vec::new() }
+        Self { version: VERSION, created_at, labels: BTreeMap::new(), attachments: Vec::new(), filling: None }
     }
 
     /// Reads a volume's record; `None`: it has none.

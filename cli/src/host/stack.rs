@@ -4,13 +4,12 @@ use super::{
     Error,
     compose::{self, Access, Plan, Source},
     images::Shape,
-    labels,
     volumes::{NewVolume, Volumes},
 };
 use crate::{
-    args::{StackCommand, StackFile},
+    args::{StackCommand, StackFile, StackManifests},
     failure::{self, Failure},
-    output, sizes,
+    labels, output, sizes,
 };
 
 pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
@@ -18,16 +17,18 @@ pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failur
         StackCommand::Plan(file) => show(volumes, &read(&file)?),
         StackCommand::Create(file) => create(volumes, &read(&file)?),
         StackCommand::Rm(arguments) => remove(volumes, &read(&arguments.file)?, arguments.volumes),
-        StackCommand::Manifests(arguments) => {
-            let manifests =
-                compose::manifests(&read(&arguments.file)?, &arguments.tier).map_err(Error::Refused)?;
-            for manifest in manifests {
-                output::lines(["---"])?;
-                output::yaml(&manifest)?;
-            }
-            Ok(())
-        }
+        StackCommand::Manifests(arguments) => manifests(&arguments),
     }
+}
+
+/// Prints the same volumes as Kubernetes objects; looks at the file alone.
+pub(crate) fn manifests(arguments: &StackManifests) -> Result<(), Failure> {
+    let manifests = compose::manifests(&read(&arguments.file)?, &arguments.tier).map_err(Error::Refused)?;
+    for manifest in manifests {
+        output::lines(["---"])?;
+        output::yaml(&manifest)?;
+    }
+    Ok(())
 }
 
 fn read(file: &StackFile) -> Result<Plan, Error> {
@@ -83,7 +84,10 @@ fn create(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
             }
             None => None,
         };
-        volumes.create(name, &NewVolume { labels: labels::parse(&volume.labels)?, shape })?;
+        volumes.create(
+            name,
+            &NewVolume { labels: labels::parse(&volume.labels).map_err(Error::from)?, shape, filling: None },
+        )?;
         output::lines([&volume.full])?;
     }
     Ok(())

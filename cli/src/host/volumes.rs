@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Error,
+    attachments::Holder,
     census::Census,
     error::Context,
     fail,
@@ -23,7 +24,7 @@ use super::{
     removal, size,
     users::{self, Users},
 };
-use crate::sizes;
+use crate::{labels::LabelChange, sizes};
 
 /// What removed data is called until it is gone, in the folder of its stack: no volume's name begins with a dot.
 const TRASH: &str = ".trash-";
@@ -51,9 +52,19 @@ pub(super) struct NewVolume {
     pub(super) labels: BTreeMap<String, String>,
     /// `None`: a plain folder without a limit.
     pub(super) shape: Option<Shape>,
+    /// Who fills it before it counts as whole.
+    pub(super) filling: Option<Holder>,
 }
 
 impl Volume {
+    /// Whether it was to be filled, and who did that has ended before it was whole.
+    pub(super) fn is_half_made(&self) -> Result<bool, Error> {
+        match self.record.as_ref().and_then(|record| record.filling.as_ref()) {
+            Some(filling) => Ok(!filling.is_alive()?),
+            None => Ok(false),
+        }
+    }
+
     /// Its place as the kernel's tables write it.
     pub(super) fn real_path(&self) -> Result<PathBuf, Error> {
         match self.path.canonicalize() {
@@ -129,6 +140,14 @@ impl Volumes {
         };
         let mut volumes = found.into_iter().map(volume).collect::<Result<Vec<_>, Error>>()?;
         volumes.sort_by_key(|volume| volume.name.full());
+        for volume in &volumes {
+            if volume.is_half_made()? {
+                odd.push(format!(
+                    "volume '{}' holds a part of an archive only, its import was interrupted: import it again, or remove it",
+                    volume.name
+                ));
+            }
+        }
         Ok((volumes, odd))
     }
 
@@ -165,6 +184,11 @@ impl Volumes {
         if new.shape.is_some() {
             self.make_images()?;
         }
+        if let Some(existing) = self.find(&full)?
+            && existing.is_half_made()?
+        {
+            self.remove(&full, true)?;
+        }
         let _lock = Lock::acquire(&self.root, &full)?;
         if let Some(existing) = self.find(&full)? {
             same(&existing, name, new)?;
@@ -172,6 +196,7 @@ impl Volumes {
         }
         let mut record = Record::new(Timestamp::now());
         record.labels.clone_from(&new.labels);
+        record.filling.clone_from(&new.filling);
         record.save(&self.root, name)?;
         fail::point("create: record written");
         let Some(shape) = new.shape else { return self.make_place(name) };
@@ -310,8 +335,19 @@ impl Volumes {
             }
         }
         self.clean_copies()?;
+        self.remove_half_made()?;
         self.remove_lone_records()?;
         self.images()?.map_or(Ok(()), Images::clean)
+    }
+
+    /// Removes volumes whose import was interrupted.
+    fn remove_half_made(&self) -> Result<(), Error> {
+        for volume in self.list()?.0 {
+            if volume.is_half_made()? {
+                self.remove(&volume.name.full(), true)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove_lone_records(&self) -> Result<(), Error> {
@@ -396,19 +432,21 @@ impl Volumes {
         record.save(&self.root, &volume.name)
     }
 
+    /// Notes that a volume has all that it was to be filled with.
+    pub(super) fn is_whole(&self, full: &str) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let volume = self.get(full)?;
+        let mut record = Self::record(&volume)?;
+        record.filling = None;
+        record.save(&self.root, &volume.name)
+    }
+
     pub(super) fn record(volume: &Volume) -> Result<Record, Error> {
         match &volume.record {
             Some(record) => Ok(record.clone()),
             None => Ok(Record::new(volume.created_at()?)),
         }
     }
-}
-
-/// One change of labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum LabelChange {
-    Set(String, String),
-    Remove(String),
 }
 
 /// Whether an existing volume is what was asked for.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt};
 use crate::world::World;
 
 /// Kills `command` at each of its fail points, in a world prepared anew by `prepare`, runs it again and looks at the world.
+#[allow(dead_code, reason = "not every test file kills")]
 pub(crate) fn killed_everywhere(
     prepare: &dyn Fn(&World),
     command: &[&str],

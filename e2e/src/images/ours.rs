@@ -54,6 +54,16 @@ pub fn ensure(profile: Profile) -> Result<Ours> {
 
 /// Builds both programs and returns their paths, in the order of [`IMAGES`].
 pub fn programs(profile: Profile) -> Result<Vec<PathBuf>> {
+    build_programs(profile, &IMAGES.map(|(name, _)| name))
+}
+
+/// Builds the program of the package of that name and returns its path.
+pub fn program(profile: Profile, name: &str) -> Result<PathBuf> {
+    build_programs(profile, &[name])?.pop().with_context(|| format!("cargo built no program {name}"))
+}
+
+/// Builds the programs of these packages and returns their paths, in this order.
+fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
@@ -64,7 +74,7 @@ pub fn programs(profile: Profile) -> Result<Vec<PathBuf>> {
     if profile == Profile::Release {
         command.arg("--release");
     }
-    for (name, _) in IMAGES {
+    for name in names {
         command.args(["--package", name]);
     }
     let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
@@ -73,9 +83,9 @@ pub fn programs(profile: Profile) -> Result<Vec<PathBuf>> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
         .collect();
-    IMAGES
+    names
         .iter()
-        .map(|(name, _)| {
+        .map(|name| {
             let program = found.iter().find(|path| path.file_name().is_some_and(|file| file == *name));
             program.cloned().with_context(|| format!("cargo built no program {name}"))
         })

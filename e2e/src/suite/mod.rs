@@ -4,6 +4,7 @@ mod bad_input;
 pub mod bed;
 mod capacity;
 mod chart;
+mod command;
 mod faults;
 mod growth;
 mod guest_nodes;
@@ -75,6 +76,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     all.extend(persistence::tests());
     all.extend(growth::tests());
     all.extend(snapshots::tests());
+    all.extend(command::tests());
     all.extend(bad_input::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{meta, temporary};
+use super::{super::fail, meta, temporary};
 
 /// Bytes copied by one call: small enough that an interrupt is answered soon.
 const CHUNK: u64 = 8 << 20;
@@ -23,9 +23,13 @@ pub(super) fn copy(source: &OwnedFd, stat: &Stat, to: &OwnedFd, new: &CStr) -> i
     let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = fs::openat(to, &*temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    fail::point("copy: file begun");
     let copied = content(source, &target, u64::try_from(stat.st_size).unwrap_or(0))
         .and_then(|()| meta::keep(source, &target, stat))
-        .and_then(|()| Ok(fs::renameat(to, &*temporary, to, new)?));
+        .and_then(|()| {
+            fail::point("copy: file whole");
+            Ok(fs::renameat(to, &*temporary, to, new)?)
+        });
     if copied.is_err() {
         // Nothing half-made stays, above all not on a full disk.
         let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());

@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use super::super::{
     Error,
     images::Shape,
-    labels,
     names::Name,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::sizes;
+use crate::{labels, sizes};
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -138,7 +137,10 @@ fn new_volume(name: &str, options: BTreeMap<String, String>) -> Result<(Name, Ne
             ));
         }
     };
-    Ok((Name::new(stack.as_deref(), name)?, NewVolume { labels: labels::parse(&labelled)?, shape }))
+    Ok((
+        Name::new(stack.as_deref(), name)?,
+        NewVolume { labels: labels::parse(&labelled)?, shape, filling: None },
+    ))
 }
 
 #[cfg(test)]

@@ -2,38 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, volumes::LabelChange};
+/// A text on the command line that is no label, change or filter; says what to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LabelError(String);
+
+/// One change of labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LabelChange {
+    Set(String, String),
+    Remove(String),
+}
 
 /// `KEY=VALUE`, or `KEY` alone for an empty value.
-pub(super) fn parse(texts: &[String]) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) fn parse(texts: &[String]) -> Result<BTreeMap<String, String>, LabelError> {
     texts.iter().map(|text| pair(text)).collect()
 }
 
 /// `KEY=VALUE` sets, `KEY-` removes.
-pub(super) fn parse_changes(texts: &[String]) -> Result<Vec<LabelChange>, Error> {
+pub(crate) fn parse_changes(texts: &[String]) -> Result<Vec<LabelChange>, LabelError> {
     let change = |text: &String| match text.strip_suffix('-') {
         Some(key) if !key.contains('=') => Ok(LabelChange::Remove(checked(key)?)),
         _ if text.contains('=') => pair(text).map(|(key, value)| LabelChange::Set(key, value)),
-        _ => Err(Error::InvalidArgument(format!(
+        _ => Err(LabelError(format!(
             "'{text}' is no change of a label: write KEY=VALUE, or KEY- to remove it"
         ))),
     };
     texts.iter().map(change).collect()
 }
 
-fn pair(text: &str) -> Result<(String, String), Error> {
+fn pair(text: &str) -> Result<(String, String), LabelError> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if value.chars().any(char::is_control) {
-        return Err(Error::InvalidArgument(format!("The value of label '{key}' has control characters")));
+        return Err(LabelError(format!("The value of label '{key}' has control characters")));
     }
     Ok((checked(key)?, value.to_owned()))
 }
 
-fn checked(key: &str) -> Result<String, Error> {
+fn checked(key: &str) -> Result<String, LabelError> {
     let odd = |c: char| c.is_control() || c.is_whitespace();
     if key.is_empty() || key.len() > 256 || key.contains(odd) {
         let shown: String = key.escape_debug().take(80).collect();
-        return Err(Error::InvalidArgument(format!(
+        return Err(LabelError(format!(
             "Label '{shown}' is not valid: write KEY=VALUE, the key without spaces"
         )));
     }
@@ -42,20 +52,20 @@ fn checked(key: &str) -> Result<String, Error> {
 
 /// Which volumes a command means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Key, wanted value if any, and whether it must be so (or must not).
     labels: Vec<(String, Option<String>, bool)>,
 }
 
 impl Filter {
     /// `label=KEY`, `label=KEY=VALUE`, and both with `label!=`.
-    pub(super) fn parse(texts: &[String]) -> Result<Self, Error> {
+    pub(crate) fn parse(texts: &[String]) -> Result<Self, LabelError> {
         let one = |text: &String| {
             let (wanted, rest) = match (text.strip_prefix("label="), text.strip_prefix("label!=")) {
                 (Some(rest), _) => (true, rest),
                 (_, Some(rest)) => (false, rest),
                 _ => {
-                    return Err(Error::InvalidArgument(format!(
+                    return Err(LabelError(format!(
                         "Filter '{text}' is not known: write label=KEY or label=KEY=VALUE (label!=… for the others)"
                     )));
                 }
@@ -69,7 +79,7 @@ impl Filter {
         Ok(Self { labels: texts.iter().map(one).collect::<Result<_, _>>()? })
     }
 
-    pub(super) fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn accepts(&self, labels: &BTreeMap<String, String>) -> bool {
         self.labels.iter().all(|(key, value, wanted)| {
             let has = labels.get(key).is_some_and(|own| value.as_ref().is_none_or(|value| value == own));
             has == *wanted

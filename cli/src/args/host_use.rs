@@ -1,0 +1,70 @@
+//! What only a host's volumes can do: mounts, copies, archives, attachments.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::NewVolume;
+
+/// `volume mount`.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Full names
+    #[arg(required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `volume cp`.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// VOLUME:PATH or a local path; one that ends in /. stands for what is in it
+    #[arg(value_name = "SRC")]
+    pub from: String,
+    /// VOLUME:PATH or a local path
+    #[arg(value_name = "DST")]
+    pub to: String,
+}
+
+/// `volume import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// What the new volume shall be
+    #[command(flatten)]
+    pub new: NewVolume,
+    /// The archive. Default: standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// `volume attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Who uses it, as messages shall name it
+    #[arg(long, value_name = "CONSUMER")]
+    pub to: String,
+    /// An empty folder to show it at (needs root)
+    pub path: Option<PathBuf>,
+    /// Show it read-only
+    #[arg(long, requires = "path")]
+    pub read_only: bool,
+    /// The process that uses it: when it ends, the volume is free. Default: until the next boot
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// `volume detach`.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Who used it
+    #[arg(long, value_name = "CONSUMER")]
+    pub from: String,
+}

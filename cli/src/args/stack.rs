@@ -1,0 +1,55 @@
+//! `stack …`: the volumes of a Compose file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// What can be done with the volumes of a Compose file.
+#[derive(Debug, Subcommand)]
+pub enum StackCommand {
+    /// Say what each service gets
+    #[command(after_help = "Example:\n  tierce --host stack plan -f compose.yaml")]
+    Plan(StackFile),
+    /// Make the named volumes, each with the full name `<stack>_<name>`
+    #[command(after_help = "Example:\n  tierce --host stack create -f compose.yaml --name shop")]
+    Create(StackFile),
+    /// Remove the stack; its volumes are kept unless --volumes is given
+    #[command(after_help = "Example:\n  tierce --host stack rm -f compose.yaml --name shop --volumes")]
+    Rm(StackRemove),
+    /// Print the Kubernetes Volume objects for the same file
+    #[command(after_help = "Example:\n  tierce --host stack manifests -f compose.yaml | kubectl apply -f -")]
+    Manifests(StackManifests),
+}
+
+/// A Compose file.
+#[derive(Debug, Args)]
+pub struct StackFile {
+    /// The Compose file
+    #[arg(long, short, default_value = "compose.yaml")]
+    pub file: PathBuf,
+    /// Name of the stack. Default: what the file says, else its folder's name
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `stack rm`.
+#[derive(Debug, Args)]
+pub struct StackRemove {
+    /// Which
+    #[command(flatten)]
+    pub file: StackFile,
+    /// Remove the volumes with their data too
+    #[arg(long)]
+    pub volumes: bool,
+}
+
+/// `stack manifests`.
+#[derive(Debug, Args)]
+pub struct StackManifests {
+    /// Which
+    #[command(flatten)]
+    pub file: StackFile,
+    /// Tier of volumes whose driver options name none
+    #[arg(long, default_value = "standard-ssd")]
+    pub tier: String,
+}

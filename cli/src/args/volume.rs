@@ -1,0 +1,266 @@
+//! `volume …`: what both a host and a cluster know.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{Attach, Copy, Detach, Import, Mount, ON_A_CLUSTER, Restore, SnapshotCommand, WITH_HOST};
+
+/// What can be done with volumes.
+#[derive(Debug, Subcommand)]
+pub enum VolumeCommand {
+    /// Make a volume
+    #[command(
+        after_help = "Examples:\n  tierce volume create mydata --size 10Gi --tier hdd --wait\n  tierce --host volume create mydata --label team=blue"
+    )]
+    Create(Create),
+    /// List volumes
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  tierce volume ls -A -l team=blue\n  tierce --host volume ls --filter label=team=blue"
+    )]
+    Ls(List),
+    /// Show volumes in full
+    #[command(after_help = "Example:\n  tierce volume inspect mydata")]
+    Inspect(Names),
+    /// Remove volumes with their data
+    #[command(visible_alias = "remove", after_help = "Example:\n  tierce volume rm mydata old-data")]
+    Rm(Remove),
+    /// Remove all volumes that nothing uses
+    #[command(after_help = "Example:\n  tierce volume prune --filter label=team=blue")]
+    Prune(Prune),
+    /// Set and remove labels
+    #[command(after_help = "Example:\n  tierce volume label mydata team=blue old-")]
+    Label(Label),
+    /// Make a volume with a size larger
+    #[command(after_help = "Example:\n  tierce volume resize mydata 20Gi")]
+    Resize(Resize),
+    /// Make a volume with the content of another
+    #[command(after_help = "Example:\n  tierce volume clone mydata mydata-test")]
+    Clone(CloneVolume),
+    /// Snapshots of a volume
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Give a volume the content of its snapshot back; what it has now is kept as a further snapshot
+    #[command(after_help = "Example:\n  tierce volume restore mydata before-upgrade")]
+    Restore(Restore),
+    /// Mount volumes with a size at their places, as after a reboot (host)
+    #[command(after_help = "Example:\n  tierce --host volume mount --all")]
+    Mount(Mount),
+    /// Copy files between volumes and local paths (host)
+    #[command(
+        after_help = "Examples:\n  tierce --host volume cp ./site mydata:/www\n  tierce --host volume cp mydata: backup:"
+    )]
+    Cp(Copy),
+    /// Write a volume to standard output, as a tar archive compressed with Zstandard (host)
+    #[command(after_help = "Example:\n  tierce --host volume export mydata > mydata.tar.zst")]
+    Export(OneName),
+    /// Make a volume from such an archive, or from a plain tar archive (host)
+    #[command(after_help = "Example:\n  tierce --host volume import restored < mydata.tar.zst")]
+    Import(Import),
+    /// Say that something uses a volume, and show it at a path (host)
+    #[command(after_help = "Example:\n  tierce --host volume attach mydata --to myvm --pid 4711")]
+    Attach(Attach),
+    /// Undo attach (host)
+    #[command(after_help = "Example:\n  tierce --host volume detach mydata --from myvm")]
+    Detach(Detach),
+}
+
+/// `volume create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// What both know
+    #[command(flatten)]
+    pub new: NewVolume,
+    /// What a cluster knows
+    #[command(flatten)]
+    pub on_cluster: CreateOnCluster,
+    /// Whether to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// What a new volume shall be.
+#[derive(Debug, Args)]
+pub struct NewVolume {
+    /// Its name. Host: letters, digits, '_', '.' and '-'. Cluster: lower-case letters, digits, '.' and '-'
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Bytes it may hold at most, as 10Gi. Host: it gets a filesystem of its own (needs root); default: no limit, a plain folder
+    #[arg(long, allow_hyphen_values = true)]
+    pub size: Option<String>,
+    /// Its filesystem: ext4, xfs or btrfs. Default: ext4, or what the tier says
+    #[arg(long)]
+    pub filesystem: Option<String>,
+    /// A label; may be given again
+    #[arg(long = "label", short, value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// The stack it belongs to: its full name is then `<stack>_<name>`
+    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
+    pub stack: Option<String>,
+}
+
+/// What a new volume on a cluster shall be.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[derive(Debug, Args)]
+#[command(next_help_heading = ON_A_CLUSTER)]
+pub struct CreateOnCluster {
+    /// Tier of disk: `kubectl get storagepools` lists them. Needed where there are several and no source
+    #[arg(long)]
+    pub tier: Option<String>,
+    /// All pods of one node may use it (the default)
+    #[arg(long, conflicts_with = "rwop")]
+    pub rwo: bool,
+    /// One pod at a time may use it
+    #[arg(long)]
+    pub rwop: bool,
+    /// A raw device instead of a filesystem
+    #[arg(long, conflicts_with = "filesystem")]
+    pub block: bool,
+    /// Encrypt what lies on the disk
+    #[arg(long)]
+    pub encrypt: bool,
+    /// Start with what this snapshot holds
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
+    pub from_snapshot: Option<String>,
+    /// Start with what this volume holds
+    #[arg(long, value_name = "VOLUME")]
+    pub from_volume: Option<String>,
+    /// Make it at once, not with its first pod
+    #[arg(long)]
+    pub immediate: bool,
+    /// Keep the data on the node when the volume is removed
+    #[arg(long)]
+    pub retain: bool,
+}
+
+/// Whether a command waits until what it asked for is done.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = ON_A_CLUSTER)]
+pub struct Waiting {
+    /// Wait until it is done
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait at most, as 90s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    parsed
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| "write a number and a unit: 90s, 10m or 2h".to_owned())
+}
+
+/// Which volumes of a cluster a command means.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = ON_A_CLUSTER)]
+pub struct Selection {
+    /// Only volumes that this label selector chooses
+    #[arg(long, short = 'l')]
+    pub selector: Option<String>,
+    /// Of all namespaces
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
+}
+
+/// `volume ls`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Names only
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Only volumes with this label: label=KEY or label=KEY=VALUE; may be given again
+    #[arg(long = "filter", short, value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Which
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Names of volumes.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Full names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// `volume rm`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Full names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Host: detach it from what uses it first. Cluster: remove it though a pod uses it; it goes when the pod does
+    #[arg(long, short)]
+    pub force: bool,
+    /// Whether to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `volume prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Don't ask
+    #[arg(long, short)]
+    pub force: bool,
+    /// Only volumes with this label: label=KEY or label=KEY=VALUE; may be given again
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Which
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// `volume label`.
+#[derive(Debug, Args)]
+pub struct Label {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// KEY=VALUE sets a label, KEY- removes it
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    pub changes: Vec<String>,
+}
+
+/// `volume resize`.
+#[derive(Debug, Args)]
+pub struct Resize {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// Bytes it may hold at most, as 20Gi
+    #[arg(allow_hyphen_values = true)]
+    pub size: String,
+    /// Whether to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `volume clone`.
+#[derive(Debug, Args)]
+pub struct CloneVolume {
+    /// Full name of the one that is there
+    #[arg(allow_hyphen_values = true)]
+    pub from: String,
+    /// Name of the new one
+    #[arg(allow_hyphen_values = true)]
+    pub to: String,
+    /// Stack of the new one
+    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
+    pub stack: Option<String>,
+    /// Whether to wait
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// The name of one volume.
+#[derive(Debug, Args)]
+pub struct OneName {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+}

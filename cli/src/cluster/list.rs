@@ -1,0 +1,127 @@
+//! `volume ls`, and which volumes a command means.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{ResourceExt, api::ListParams};
+use tierce_crds::{Volume, conditions};
+
+use super::{
+    Error,
+    access::Cluster,
+    users::{self, Users},
+};
+use crate::{
+    args::{List, Output, Selection},
+    failure::Failure,
+    labels::Filter,
+    output,
+};
+
+pub(super) async fn list(cluster: &Cluster, arguments: &List, output: Output) -> Result<(), Failure> {
+    let everywhere = arguments.selection.all_namespaces;
+    let found = chosen(cluster, &arguments.selection, &arguments.filters).await?;
+    if arguments.quiet {
+        return Ok(output::lines(found.iter().map(|volume| shown_name(volume, everywhere)))?);
+    }
+    match output {
+        Output::Name => {
+            return Ok(output::lines(
+                found
+                    .iter()
+                    .map(|volume| format!("volume.{}/{}", tierce_crds::names::GROUP, volume.name_any())),
+            )?);
+        }
+        Output::Json => return Ok(output::json(&as_list(&found))?),
+        Output::Yaml => return Ok(output::yaml(&as_list(&found))?),
+        Output::Table | Output::Wide => {}
+    }
+    if found.is_empty() {
+        eprintln!("No volumes in {}", cluster.place(everywhere));
+        return Ok(());
+    }
+    let users = match output {
+        Output::Wide => Some(Users::ask(cluster, everywhere).await?),
+        _ => None,
+    };
+    let mut head = vec!["NAME", "PHASE", "SIZE", "USED", "TIER", "NODE", "AGE"];
+    if everywhere {
+        head.insert(0, "NAMESPACE");
+    }
+    if users.is_some() {
+        head.extend(["REASON", "PERSISTENT VOLUME", "IN USE BY"]);
+    }
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    rows.extend(found.iter().map(|volume| row(volume, everywhere, users.as_ref())));
+    Ok(output::columns(&rows)?)
+}
+
+fn row(volume: &Volume, everywhere: bool, users: Option<&Users>) -> Vec<String> {
+    let status = volume.status.clone().unwrap_or_default();
+    let mut row = Vec::new();
+    if everywhere {
+        row.push(volume.namespace().unwrap_or_default());
+    }
+    let phase = status.phase.map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}"));
+    row.extend([volume.name_any(), phase, volume.spec.size.clone()]);
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    row.extend([or_none(status.used), volume.spec.tier.clone(), or_none(status.node), age(volume)]);
+    if let Some(users) = users {
+        let ready = conditions::find(&status.conditions, conditions::READY);
+        row.push(or_none(ready.map(|condition| condition.reason.clone())));
+        row.push(or_none(status.volume_name));
+        let pods = users.pods(volume);
+        row.push(or_none((!pods.is_empty()).then(|| users::in_words(&pods))));
+    }
+    row
+}
+
+/// The Volumes that a selector and filters choose, by namespace and name.
+pub(super) async fn chosen(
+    cluster: &Cluster,
+    selection: &Selection,
+    filters: &[String],
+) -> Result<Vec<Volume>, Error> {
+    let filter = Filter::parse(filters)?;
+    let everywhere = selection.all_namespaces;
+    let parameters = ListParams { label_selector: selection.selector.clone(), ..ListParams::default() };
+    let found = cluster.here_or_everywhere::<Volume>(everywhere).list(&parameters).await;
+    let doing = || format!("list the volumes of {}", cluster.place(everywhere));
+    let mut found = found.map_err(|error| cluster.failed(&doing(), error))?.items;
+    found.retain(|volume| filter.accepts(volume.labels()));
+    found.sort_by_key(|volume| (volume.namespace(), volume.name_any()));
+    Ok(found)
+}
+
+/// `name`, or `namespace/name` where there are several.
+pub(super) fn shown_name(volume: &Volume, everywhere: bool) -> String {
+    match volume.namespace() {
+        Some(namespace) if everywhere => format!("{namespace}/{}", volume.name_any()),
+        _ => volume.name_any(),
+    }
+}
+
+/// As kubectl prints several objects.
+fn as_list(volumes: &[Volume]) -> serde_json::Value {
+    let items: Vec<Volume> = volumes.iter().cloned().map(without_bookkeeping).collect();
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+/// Without what the API server keeps for itself.
+pub(super) fn without_bookkeeping(mut volume: Volume) -> Volume {
+    volume.metadata.managed_fields = None;
+    volume
+}
+
+fn age(volume: &Volume) -> String {
+    volume.creation_timestamp().map_or_else(|| "-".to_owned(), |time| since(time.0))
+}
+
+/// How long ago something was, in one unit.
+pub(super) fn since(time: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(time).as_secs().max(0);
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}

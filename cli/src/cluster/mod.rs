@@ -1,0 +1,91 @@
+//! Volumes of a Kubernetes cluster: the API objects of Tierce, read and written as the person who runs the command.
+
+mod access;
+mod create;
+mod error;
+mod events;
+mod inspect;
+mod labels;
+mod list;
+mod names;
+mod page;
+mod removal;
+mod resize;
+mod restore;
+mod snapshots;
+mod space;
+mod users;
+mod version;
+mod wait;
+
+pub use access::Tried;
+pub use error::Error;
+
+use access::Cluster;
+
+use crate::{
+    args::{Command, Connection, Output, SnapshotCommand, StackCommand, SystemCommand, VolumeCommand},
+    failure::Failure,
+    host,
+};
+
+/// Runs a command on a cluster.
+pub fn run(command: Command, connection: &Connection, output: Output) -> Result<(), Failure> {
+    // One thread: commands wait for the cluster, and a start must cost nothing.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(dispatch(command, connection, output))
+}
+
+async fn dispatch(command: Command, connection: &Connection, output: Output) -> Result<(), Failure> {
+    let open = || Cluster::open(connection);
+    match command {
+        Command::Volume(command) => volume(command, connection, output).await,
+        Command::Events(arguments) => events::show(&open().await?, &arguments, output).await,
+        Command::System(SystemCommand::Df(arguments)) => {
+            space::show(&open().await?, &arguments, output).await
+        }
+        Command::Version => version::show(connection, output).await,
+        // Reads a file and nothing else.
+        Command::Stack(StackCommand::Manifests(arguments)) => host::manifests(&arguments),
+        // Done before anything is looked at.
+        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::System(SystemCommand::Prune(_)) => Err(hosts("system prune")),
+        Command::Stack(_) => Err(hosts("stack plan, create and rm")),
+        Command::Serve(_) => Err(hosts("serve")),
+    }
+}
+
+async fn volume(command: VolumeCommand, connection: &Connection, output: Output) -> Result<(), Failure> {
+    let open = || Cluster::open(connection);
+    match command {
+        VolumeCommand::Create(arguments) => create::create(&open().await?, &arguments).await,
+        VolumeCommand::Ls(arguments) => list::list(&open().await?, &arguments, output).await,
+        VolumeCommand::Inspect(arguments) => inspect::inspect(&open().await?, &arguments, output).await,
+        VolumeCommand::Rm(arguments) => removal::remove(&open().await?, &arguments).await,
+        VolumeCommand::Prune(arguments) => removal::prune(&open().await?, &arguments).await,
+        VolumeCommand::Label(arguments) => labels::label(&open().await?, &arguments).await,
+        VolumeCommand::Resize(arguments) => resize::resize(&open().await?, &arguments).await,
+        VolumeCommand::Clone(arguments) => create::clone_volume(&open().await?, &arguments).await,
+        VolumeCommand::Restore(arguments) => restore::restore(&open().await?, &arguments).await,
+        VolumeCommand::Snapshot(command) => {
+            let cluster = open().await?;
+            match command {
+                SnapshotCommand::Create(arguments) => snapshots::create(&cluster, &arguments).await,
+                SnapshotCommand::List(arguments) => snapshots::list(&cluster, &arguments.name, output).await,
+                SnapshotCommand::Rm(arguments) => snapshots::remove(&cluster, &arguments).await,
+            }
+        }
+        VolumeCommand::Mount(_) => Err(hosts("volume mount")),
+        VolumeCommand::Cp(_) => Err(hosts("volume cp")),
+        VolumeCommand::Export(_) => Err(hosts("volume export")),
+        VolumeCommand::Import(_) => Err(hosts("volume import")),
+        VolumeCommand::Attach(_) => Err(hosts("volume attach")),
+        VolumeCommand::Detach(_) => Err(hosts("volume detach")),
+    }
+}
+
+fn hosts(command: &str) -> Failure {
+    Failure::usage(format!(
+        "{command}: for volumes of this host alone, add --host; a cluster's pods see to it themselves"
+    ))
+}

@@ -1,0 +1,92 @@
+//! `volume restore`: an order to the cluster, carried out once.
+
+use kube::{
+    ResourceExt,
+    api::{ListParams, PostParams},
+};
+use tierce_crds::{VolumeRestore, VolumeRestoreSpec, conditions, conditions::restore as reason};
+
+use super::{
+    Error,
+    access::Cluster,
+    create::MANAGER,
+    snapshots,
+    users::{self, Users},
+    wait::{self, State},
+};
+use crate::{
+    args::{OneSnapshot, Restore},
+    failure::Failure,
+    output,
+};
+
+pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<(), Failure> {
+    let OneSnapshot { name, snapshot } = &arguments.one;
+    let volume = cluster.volume(name).await?;
+    snapshots::of_volume(cluster, &volume, snapshot).await?;
+    let pods = Users::ask(cluster, false).await?.pods(&volume);
+    if !pods.is_empty() && !arguments.force {
+        return Err(Error::InUse {
+            name: name.clone(),
+            by: users::in_words(&pods),
+            advice: "End that first, or use --force: it is restored when the pod has ended.",
+        }
+        .into());
+    }
+    let order = order(cluster, name, snapshot).await?;
+    if arguments.waiting.wait {
+        let what = format!("volume '{name}' to be restored");
+        let api = cluster.here::<VolumeRestore>();
+        let before = wait::until(cluster, api, &order, &what, &arguments.waiting, restored).await?;
+        if let Some(before) = before {
+            eprintln!("What volume '{name}' had before is kept as its snapshot {before}");
+        }
+    } else {
+        eprintln!("Ordered as VolumeRestore '{order}', which tells how far it is; --wait waits for it");
+    }
+    Ok(output::lines([name])?)
+}
+
+/// Name of the order: one for the same that is not carried out yet, as of a command that was interrupted, else a new one.
+async fn order(cluster: &Cluster, volume: &str, snapshot: &str) -> Result<String, Error> {
+    let doing = format!("restore volume '{volume}'");
+    let restores = cluster.here::<VolumeRestore>();
+    let known = restores.list(&ListParams::default()).await;
+    let open = known.map_err(|error| cluster.failed(&doing, error))?.items.into_iter().find(|restore| {
+        let done = restore
+            .status
+            .as_ref()
+            .is_some_and(|status| conditions::holds(&status.conditions, conditions::READY));
+        restore.spec.volume == volume
+            && restore.spec.snapshot == snapshot
+            && !done
+            && restore.metadata.deletion_timestamp.is_none()
+    });
+    if let Some(open) = open {
+        return Ok(open.name_any());
+    }
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let stem: String = volume.chars().take(54).collect();
+    let name = format!("{}-{}", stem.trim_end_matches(['-', '.']), &random[..8]);
+    let spec = VolumeRestoreSpec { volume: volume.to_owned(), snapshot: snapshot.to_owned() };
+    let by_us = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let made = restores.create(&by_us, &VolumeRestore::new(&name, spec)).await;
+    made.map_err(|error| cluster.failed(&doing, error))?;
+    Ok(name)
+}
+
+fn restored(restore: Option<&VolumeRestore>) -> State {
+    let Some(restore) = restore else { return State::Hopeless("somebody removed the order".to_owned()) };
+    let status = restore.status.clone().unwrap_or_default();
+    match conditions::find(&status.conditions, conditions::READY) {
+        Some(ready) if ready.status == "True" => State::Done(status.before),
+        Some(ready)
+            if [reason::OTHER_VOLUME, reason::VOLUME_TOO_SMALL, reason::NO_SUCH_VOLUME]
+                .contains(&ready.reason.as_str()) =>
+        {
+            State::Hopeless(ready.message.clone())
+        }
+        Some(ready) => State::Waiting(ready.message.clone()),
+        None => State::Waiting("the controller has not looked at it yet".to_owned()),
+    }
+}

@@ -1,0 +1,43 @@
+//! What kubectl expects of a plugin: it starts `kubectl-tierce` for `kubectl tierce`, and `kubectl_complete-tierce` to complete its
+//! arguments. Both are links to this program.
+//! <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use clap::{Command, CommandFactory};
+
+use crate::{args::Cli, output};
+
+const PLUGIN: &str = "kubectl-tierce";
+const COMPLETER: &str = "kubectl_complete-tierce";
+
+/// The command under the name that it was started by, as its help and errors show it.
+pub(crate) fn named(command: Command, arguments: &[OsString]) -> Command {
+    if started_as(arguments, PLUGIN) { command.bin_name("kubectl tierce") } else { command }
+}
+
+/// Whether kubectl wants to know how a command line may go on.
+pub(crate) fn asks_for_completions(arguments: &[OsString]) -> bool {
+    started_as(arguments, COMPLETER)
+}
+
+/// Prints how the last word may go on, one candidate a line, then cobra's directive: 4, that files are no candidates.
+pub(crate) fn complete(arguments: Vec<OsString>) -> ExitCode {
+    let last = arguments.len().saturating_sub(1);
+    let folder = std::env::current_dir().ok();
+    let found = clap_complete::engine::complete(&mut Cli::command(), arguments, last, folder.as_deref());
+    let Ok(candidates) = found else { return ExitCode::FAILURE };
+    let lines = candidates.iter().filter(|candidate| !candidate.is_hide_set()).map(|candidate| {
+        let value = candidate.get_value().to_string_lossy();
+        // Cobra shows what stands after a tab beside the candidate.
+        candidate.get_help().map_or_else(|| value.to_string(), |help| format!("{value}\t{help}"))
+    });
+    match output::lines(lines.chain([":4".to_owned()])) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn started_as(arguments: &[OsString], name: &str) -> bool {
+    arguments.first().and_then(|program| Path::new(program).file_name()).is_some_and(|file| file == name)
+}

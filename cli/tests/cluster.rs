@@ -1,0 +1,258 @@
+//! The verbs on a cluster, against an API server in memory that speaks HTTP.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its steps included")]
+
+mod api;
+mod sessions;
+mod world;
+
+use std::{net::TcpListener, process::Output};
+
+use api::{Cluster, NAMESPACE, condition, pod, ready, volume};
+use serde_json::json;
+use sessions::check_in;
+use tierce_crds::{Volume, VolumeRestore};
+
+impl Cluster {
+    fn tierce(&self, arguments: &[&str]) -> Output {
+        self.world.command(env!("CARGO_BIN_EXE_tierce")).args(arguments).output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.tierce(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Standard error of a command that must fail with that status; it is one line.
+    fn fails(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.tierce(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.matches('\n').count() == 1 && text.starts_with("Error: "), "not one line: {text:?}");
+        text
+    }
+}
+
+/// Two tiers, volumes of two namespaces, one of them in use.
+fn furnished() -> Cluster {
+    let cluster = Cluster::new();
+    for tier in ["hdd", "ssd"] {
+        cluster.holds(
+            "storagepools",
+            &json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": tier},
+                "spec": {"tier": tier, "directory": {"path": "/srv/pool"}}}),
+        );
+    }
+    cluster.holds("volumes", &volume(NAMESPACE, "data", &json!({"metadata": {"labels": {"app": "shop"}}})));
+    cluster.holds("volumes", &volume(NAMESPACE, "old", &json!({"status": {"used": "256Mi"}})));
+    cluster.holds("volumes", &volume("bob", "data", &json!({"spec": {"tier": "ssd"}})));
+    cluster.holds("pods", &pod(NAMESPACE, "shop-0", "data"));
+    cluster.holds(
+        "nodestorages",
+        &json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
+            "spec": {"nodeName": "n1"}, "status": {"pools": [
+                {"name": "hdd", "tier": "hdd", "state": "Ready", "capacityBytes": 107_374_182_400_i64,
+                 "usedBytes": 310_378_496, "promisedBytes": 2_147_483_648_i64, "maxVolumeBytes": 105_226_698_752_i64, "volumes": 2},
+                {"name": "ssd", "tier": "ssd", "state": "Unavailable", "reason": "PathMissing", "message": "/srv/ssd is not there",
+                 "capacityBytes": 0, "usedBytes": 0, "promisedBytes": 0, "maxVolumeBytes": 0, "volumes": 0}]}}),
+    );
+    cluster
+}
+
+#[test]
+fn the_verbs_read_and_write_the_objects_of_a_cluster() {
+    check_in(&furnished().world, "cluster.txt", include_str!("transcripts/cluster.txt"));
+}
+
+#[test]
+fn a_volume_is_made_as_asked_and_labelled() {
+    let cluster = furnished();
+    let line = "volume create new --size 10Gi --tier ssd --rwop --encrypt --filesystem xfs --immediate --retain --label app=shop";
+    let arguments: Vec<&str> = line.split(' ').collect();
+    assert_eq!(cluster.ok(&arguments), "new\n");
+    let made = cluster.api.get("volumes", NAMESPACE, "new").unwrap();
+    assert_eq!(
+        made["spec"],
+        json!({"size": "10Gi", "tier": "ssd", "accessMode": "ReadWriteOncePod", "volumeMode": "Filesystem", "filesystem": "xfs",
+            "encryption": {"enabled": true}, "binding": "Immediate", "deletionPolicy": "Retain"})
+    );
+    assert_eq!(made["metadata"]["labels"], json!({"app": "shop"}));
+    assert_eq!(cluster.ok(&arguments), "new\n", "the same again");
+    let refused = cluster.fails(1, &["volume", "create", "new", "--size", "11Gi", "--tier", "ssd"]);
+    assert!(refused.contains("exists with other size: 10Gi, asked for 11Gi"), "{refused}");
+    cluster.ok(&["volume", "label", "new", "team=blue", "app-"]);
+    let made = cluster.api.get("volumes", NAMESPACE, "new").unwrap();
+    assert_eq!(made["metadata"]["labels"], json!({"team": "blue"}));
+}
+
+#[test]
+fn a_copy_takes_over_what_its_source_is() {
+    let cluster = furnished();
+    cluster.holds(
+        "volumesnapshots",
+        &json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "monday", "namespace": NAMESPACE},
+            "spec": {"source": {"persistentVolumeClaimName": "data"}}, "status": {"readyToUse": true, "restoreSize": "2Gi"}}),
+    );
+    cluster.ok(&["volume", "clone", "data", "copy"]);
+    cluster.ok(&["volume", "create", "back", "--from-snapshot", "monday"]);
+    let spec = |name: &str| cluster.api.get("volumes", NAMESPACE, name).unwrap()["spec"].clone();
+    assert_eq!((&spec("copy")["source"], &spec("copy")["tier"]), (&json!({"volume": "data"}), &json!("hdd")));
+    assert_eq!(
+        (&spec("back")["source"], &spec("back")["size"]),
+        (&json!({"snapshot": "monday"}), &json!("2Gi"))
+    );
+}
+
+#[test]
+fn waiting_ends_when_the_volume_is_there_and_tells_what_it_waits_for() {
+    let cluster = furnished();
+    cluster.controls::<Volume>("volumes", |volume| {
+        let name = volume.metadata.name.as_deref()?;
+        let (status, reason, message) = match name {
+            _ if volume.status.is_some() => return None,
+            "quick" => return Some(json!({"status": ready()})),
+            "lazy" => {
+                ("False", "WaitingForFirstUse", "ready to use: it is made on the node of the first pod")
+            }
+            "full" => ("False", "OutOfSpace", "no pool of tier hdd has room: at most 9Gi would fit"),
+            "lost" => ("False", "NoSuchTier", "no tier is named nvme: the tiers are hdd, ssd"),
+            _ => return None,
+        };
+        let conditions = [condition(status, reason, message)];
+        Some(json!({"status": {"phase": "Pending", "observedGeneration": 1, "conditions": conditions}}))
+    });
+    let create = |name, tier| ["volume", "create", name, "--size", "10Gi", "--tier", tier, "--wait"];
+    assert_eq!(cluster.ok(&create("quick", "hdd")), "quick\n");
+    let lazy = cluster.tierce(&create("lazy", "hdd"));
+    assert!(lazy.status.success() && String::from_utf8_lossy(&lazy.stderr).contains("first pod"), "{lazy:?}");
+    let hopeless = cluster.fails(1, &create("lost", "nvme"));
+    assert!(hopeless.contains("the tiers are hdd, ssd"), "{hopeless}");
+    let full = cluster.fails(1, &[&create("full", "hdd")[..], &["--timeout", "1s"]].concat());
+    assert!(full.contains("waited 1s for volume 'full' to be ready: no pool of tier hdd has room"), "{full}");
+}
+
+#[test]
+fn what_a_pod_uses_stays_unless_forced_and_a_wait_for_its_end_ends() {
+    let cluster = furnished();
+    let refused = cluster.fails(1, &["volume", "rm", "data"]);
+    assert!(refused.contains("Volume 'data' is in use by: pod shop-0. End that first"), "{refused}");
+    assert!(cluster.api.get("volumes", NAMESPACE, "data").is_some());
+    let forced = cluster.tierce(&["volume", "rm", "data", "--force"]);
+    assert!(forced.status.success(), "{forced:?}");
+    assert!(
+        String::from_utf8_lossy(&forced.stderr).contains("waits until it is free: pod shop-0 uses it"),
+        "{forced:?}"
+    );
+    assert_eq!(cluster.ok(&["volume", "rm", "old", "--wait", "--timeout", "20s"]), "old\n");
+    assert!(cluster.api.get("volumes", NAMESPACE, "old").is_none());
+    assert!(cluster.api.get("volumes", "bob", "data").is_some(), "another namespace's");
+}
+
+#[test]
+fn a_resize_waits_for_the_new_size_and_a_volume_never_shrinks() {
+    let cluster = furnished();
+    cluster.controls::<Volume>("volumes", |volume| {
+        let (generation, status) = (volume.metadata.generation?, volume.status.as_ref()?);
+        (volume.spec.size == "2Gi" && status.capacity.as_deref() == Some("1Gi")).then(|| {
+            let mut status = serde_json::to_value(status).unwrap();
+            status["capacity"] = json!("2Gi");
+            status["observedGeneration"] = json!(generation);
+            json!({"status": status})
+        })
+    });
+    assert_eq!(cluster.ok(&["volume", "resize", "data", "2Gi", "--wait", "--timeout", "20s"]), "data\n");
+    let refused = cluster.fails(1, &["volume", "resize", "data", "1Gi"]);
+    assert!(refused.contains("has 2Gi, and a volume can't shrink"), "{refused}");
+    let stays = cluster.fails(1, &["volume", "resize", "old", "3Gi", "--wait", "--timeout", "1s"]);
+    assert!(stays.contains("waited 1s for volume 'old' to have 3Gi"), "{stays}");
+}
+
+#[test]
+fn a_restore_is_ordered_once_and_says_what_it_kept() {
+    let cluster = furnished();
+    cluster.holds(
+        "volumesnapshots",
+        &json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "monday", "namespace": NAMESPACE},
+            "spec": {"source": {"persistentVolumeClaimName": "old"}}, "status": {"readyToUse": true, "restoreSize": "1Gi"}}),
+    );
+    let missing = cluster.fails(1, &["volume", "restore", "data", "monday"]);
+    assert!(missing.contains("Volume 'data' has no snapshot 'monday'"), "{missing}");
+    // Two tries of one that is not carried out yet are one order.
+    cluster.ok(&["volume", "restore", "old", "monday"]);
+    cluster.ok(&["volume", "restore", "old", "monday"]);
+    assert_eq!(cluster.api.all("volumerestores").len(), 1);
+    cluster.controls::<VolumeRestore>("volumerestores", |restore| {
+        restore.status.is_none().then(|| {
+            json!({"status": {"before": "old-before", "conditions": [condition("True", "Restored", "done")]}})
+        })
+    });
+    let done = cluster.tierce(&["volume", "restore", "old", "monday", "--wait", "--timeout", "20s"]);
+    assert!(done.status.success(), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("kept as its snapshot old-before"), "{done:?}");
+    // What was carried out is history: the next is a new order.
+    let orders = cluster.api.all("volumerestores");
+    assert!(orders.iter().all(|order| order["status"]["before"] == json!("old-before")), "{orders:?}");
+    cluster.ok(&["volume", "restore", "old", "monday"]);
+    assert_eq!(cluster.api.all("volumerestores").len(), orders.len() + 1);
+}
+
+#[test]
+fn without_a_cluster_it_says_what_was_tried_and_that_there_is_host() {
+    let cluster = Cluster::new();
+    let config = cluster.world.path("home/.kube/config");
+    let config = config.to_str().unwrap();
+    let unknown = cluster.fails(1, &["volume", "ls", "--context", "nowhere"]);
+    assert!(unknown.contains("no context 'nowhere'") && unknown.contains("test, other"), "{unknown}");
+
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = std::fs::read_to_string(config).unwrap();
+    let server = text.split("http://").nth(1).unwrap().split('"').next().unwrap();
+    let elsewhere = cluster.world.path("closed.yaml");
+    std::fs::write(&elsewhere, text.replace(server, &closed.to_string())).unwrap();
+    let elsewhere = elsewhere.to_str().unwrap();
+    let unreachable = cluster.fails(1, &["volume", "ls", "--kubeconfig", elsewhere]);
+    for part in [elsewhere, "context test", &format!("server http://{closed}"), "--host", "refused"] {
+        assert!(unreachable.contains(part), "`{part}` is missing: {unreachable}");
+    }
+    // The version of the command itself is told all the same.
+    let version = cluster.tierce(&["version", "--kubeconfig", elsewhere]);
+    assert_eq!(version.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")), "{version:?}");
+
+    std::fs::write(elsewhere, "{").unwrap();
+    let broken = cluster.fails(1, &["volume", "ls", "--kubeconfig", elsewhere]);
+    assert!(broken.contains("can't use kubeconfig") && broken.contains("--host"), "{broken}");
+    std::fs::remove_file(config).unwrap();
+    let none = cluster.fails(1, &["volume", "ls"]);
+    assert!(
+        none.contains("No cluster to work with: there is no ") && none.contains(".kube/config"),
+        "{none}"
+    );
+}
+
+#[test]
+fn a_cluster_without_tierce_or_snapshots_says_what_is_missing() {
+    let cluster = Cluster::new();
+    let missing = cluster.fails(1, &["volume", "ls", "-n", "bare"]);
+    assert!(missing.contains("this cluster has no Tierce") && missing.contains("Helm"), "{missing}");
+}
+
+#[test]
+fn kubectl_finds_it_and_completes_its_words() {
+    let cluster = furnished();
+    for name in ["kubectl-tierce", "kubectl_complete-tierce"] {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tierce"), cluster.world.path(name)).unwrap();
+    }
+    let run = |name: &str, arguments: &[&str]| {
+        let output = cluster.world.command(cluster.world.path(name)).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run("kubectl-tierce", &["volume", "ls", "-q"]), "data\nold\n");
+    assert!(run("kubectl-tierce", &["volume", "ls", "--help"]).contains("Usage: kubectl tierce volume ls"));
+    let words = run("kubectl_complete-tierce", &["volume", "re"]);
+    let values: Vec<&str> = words.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(values, ["remove", "resize", "restore", ":4"]);
+    let options = run("kubectl_complete-tierce", &["volume", "create", "a", "--ti"]);
+    assert!(options.lines().any(|line| line.starts_with("--tier")), "{options}");
+}

@@ -56,10 +56,10 @@ pub struct PoolStatus {
     pub tier: String,
     /// Whether volumes can be made and used.
     pub state: PoolState,
-    /// Reason where it is not ready: a constant of the API.
+    /// Reason where it is not ready, or full (`OutOfData`): a constant of the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Path and error number where it is not ready.
+    /// What is wrong, with its path, and what mends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Size of the filesystem below, less the reserve.

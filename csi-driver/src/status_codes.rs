@@ -125,7 +125,7 @@ mod tests {
     use std::io;
     use std::path::PathBuf;
 
-    use tierce_engine::PoolError;
+    use tierce_engine::{PoolError, PoolErrorKind};
 
     use super::*;
 
@@ -141,8 +141,13 @@ mod tests {
     fn every_error_has_the_code_that_the_kubelet_needs() {
         let not_staged = || Error::NotStaged { id: id(), path: "/s".into(), found: "nothing".into() };
         let foreign = || Error::ForeignTarget { path: "/t".into(), found: "tmpfs".into() };
-        let unavailable =
-            PoolError { pool: "p".into(), path: PathBuf::from("/p"), reason: "gone".into(), errno: Some(2) };
+        let unavailable = PoolError {
+            pool: "p".into(),
+            path: PathBuf::from("/p"),
+            kind: PoolErrorKind::PathMissing,
+            reason: "gone".into(),
+            errno: Some(2),
+        };
         let offline = Error::GrowOffline {
             id: id(),
             filesystem: tierce_engine::Filesystem::Ext4,

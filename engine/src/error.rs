@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{Filesystem, VolumeId};
+use crate::{Filesystem, PoolError, VolumeId};
 
 /// Why the engine did not do what it was asked. Callers map it exhaustively to their own codes.
 #[derive(Debug, thiserror::Error)]
@@ -216,20 +216,6 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-}
-
-/// Why a pool can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pool {pool}: {}: {reason}", path.display())]
-pub struct PoolError {
-    /// The pool.
-    pub pool: String,
-    /// The path that is the trouble.
-    pub path: PathBuf,
-    /// What is wrong, in words, with the system's name of the error in parentheses.
-    pub reason: String,
-    /// The system's error number, where there is one.
-    pub errno: Option<i32>,
 }
 
 /// Why a program failed.

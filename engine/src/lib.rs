@@ -5,7 +5,6 @@
 
 mod command;
 mod crypt;
-mod device_mapper;
 mod engine;
 mod error;
 mod filesystem;
@@ -21,11 +20,14 @@ mod spec;
 pub use command::{CommandOutput, Input, Program, Runner, SystemRunner};
 pub use crypt::Key;
 pub use engine::Engine;
-pub use error::{CommandError, Error, PoolError};
+pub use error::{CommandError, Error};
 pub use host::{Host, LinuxHost};
 pub use id::{MAX_ID_BYTES, VolumeId};
 pub use mount::{folder, mountinfo, options as mount_options, table::DeviceNumber};
-pub use pool::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
+pub use pool::{
+    Backend, LvmKind, PoolConfig, PoolError, PoolErrorKind, PoolReport, PoolUsage, Provisioning, ThinPool,
+    ThinUsage,
+};
 pub use sim::{SimConfig, SimHost};
 /// The type of a pool's own id.
 pub use uuid::Uuid;

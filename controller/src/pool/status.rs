@@ -47,13 +47,14 @@ pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> Storage
         })
     };
     let working = reports().filter(|report| report.state == PoolState::Ready).count();
+    let well = working == selected.len() && reports().all(|report| report.reason.is_none());
     let sum = |of: fn(&PoolStatus) -> i64| {
         let bytes = reports().filter_map(|report| u64::try_from(of(report)).ok());
         Some(roughly(bytes.fold(0, u64::saturating_add)))
     };
     let old = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
-    let verdict = verdict(&selected, working);
+    let verdict = verdict(&selected, well);
     StoragePoolStatus {
         nodes: Some(format!("{working}/{}", selected.len())),
         capacity: sum(|report| report.capacity_bytes),
@@ -64,14 +65,14 @@ pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> Storage
     }
 }
 
-fn verdict(selected: &[&NodeView], working: usize) -> Verdict {
+fn verdict(selected: &[&NodeView], well: bool) -> Verdict {
     if selected.is_empty() {
         return Verdict::no(
             reason::NO_NODE,
             "no node is selected, or none of them runs the node plugin yet: check spec.nodeSelector and the DaemonSet",
         );
     }
-    if working == selected.len() {
+    if well {
         return Verdict::yes(reason::AVAILABLE, "every selected node offers it");
     }
     let mut troubles: Vec<_> = selected.iter().filter_map(|node| trouble(node)).collect();
@@ -91,7 +92,8 @@ fn trouble(node: &NodeView) -> Option<String> {
     match &node.report {
         Report::None => Some(format!("{name}: no report from its node plugin")),
         Report::Silent => Some(format!("{name}: its node plugin does not know the pool yet")),
-        Report::Of(report) if report.state == PoolState::Ready => None,
+        // With a reason it can be used, but needs somebody: a full thin pool.
+        Report::Of(report) if report.state == PoolState::Ready && report.reason.is_none() => None,
         Report::Of(report) => {
             let reason = report.reason.as_deref().unwrap_or(reason::FAILED);
             Some(format!("{name}: {reason}: {}", report.message.as_deref().unwrap_or_default()))
@@ -119,7 +121,7 @@ mod tests {
             tier: "hdd".into(),
             state,
             reason: (state == PoolState::Unavailable).then(|| reason::PATH_MISSING.into()),
-            message: Some("/x: no such directory (os error 2)".into()),
+            message: (state == PoolState::Unavailable).then(|| "/x: no such directory (os error 2)".into()),
             capacity_bytes: 3 << 30,
             used_bytes: 1 << 20,
             promised_bytes: 1 << 30,
@@ -168,6 +170,14 @@ mod tests {
             message,
             "b: PathMissing: /x: no such directory (os error 2); c: its node plugin does not know the pool yet; \
              d: no report from its node plugin"
+        );
+        let Report::Of(ready) = report(PoolState::Ready) else { panic!("it is a report") };
+        let full =
+            PoolStatus { reason: Some(reason::OUT_OF_DATA.into()), message: Some("full".into()), ..ready };
+        let (counted, why, message) = said(&pool(&[]), &[node("a", "ssd", Report::Of(full))]);
+        assert_eq!(
+            (counted.as_str(), why.as_str(), message.as_str()),
+            ("1/1", reason::DEGRADED, "a: OutOfData: full")
         );
         let (counted, why, _) = said(&pool(&[("disk", "nvme")]), &nodes);
         assert_eq!((counted.as_str(), why.as_str()), ("0/0", reason::NO_NODE));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tierce_crds::conditions::pool as reason;
 use tierce_crds::{NodeStorageStatus, PoolState, PoolStatus};
-use tierce_engine::{Inventory, PoolError, PoolReport, PoolUsage};
+use tierce_engine::{Inventory, PoolErrorKind, PoolReport, PoolUsage};
 
 use crate::node_volumes::signed;
 use crate::pools::{Known, Pools};
@@ -77,8 +77,12 @@ fn pool_status(name: &str, pool: &Known, reports: &[PoolReport]) -> Option<PoolS
     }
     let report = reports.iter().find(|report| report.name == name)?;
     Some(match &report.result {
-        Ok(usage) => ready(name, pool, usage),
-        Err(error) => unavailable(why(error), error.to_string()),
+        Ok(usage) => PoolStatus {
+            reason: report.warning.as_ref().map(|warning| why(warning.kind).to_owned()),
+            message: report.warning.as_ref().map(ToString::to_string),
+            ..ready(name, pool, usage)
+        },
+        Err(error) => unavailable(why(error.kind), error.to_string()),
     })
 }
 
@@ -101,16 +105,32 @@ fn ready(name: &str, pool: &Known, usage: &PoolUsage) -> PoolStatus {
     }
 }
 
-/// The error numbers of Linux that have a reason of their own (`errno(3)`).
-fn why(error: &PoolError) -> &'static str {
-    match error.errno {
-        // ENOENT, ENOTDIR
-        Some(2 | 20) => reason::PATH_MISSING,
-        // EPERM, EACCES, EROFS
-        Some(1 | 13 | 30) => reason::PATH_NOT_WRITABLE,
-        // ENOSPC, EDQUOT
-        Some(28 | 122) => reason::FILESYSTEM_FULL,
-        _ => reason::FAILED,
+/// The API's reason for each kind of trouble.
+fn why(kind: PoolErrorKind) -> &'static str {
+    match kind {
+        PoolErrorKind::NotOpened => reason::NOT_OPENED,
+        PoolErrorKind::InvalidSettings => reason::INVALID_SETTINGS,
+        PoolErrorKind::UsedByOtherPool => reason::USED_BY_OTHER_POOL,
+        PoolErrorKind::NotAnswering => reason::NOT_ANSWERING,
+        PoolErrorKind::PathMissing => reason::PATH_MISSING,
+        PoolErrorKind::PathNotWritable => reason::PATH_NOT_WRITABLE,
+        PoolErrorKind::FilesystemFull => reason::FILESYSTEM_FULL,
+        PoolErrorKind::OtherDisk => reason::OTHER_DISK,
+        PoolErrorKind::NoSuchVolumeGroup => reason::NO_SUCH_VOLUME_GROUP,
+        PoolErrorKind::MissingDevices => reason::MISSING_DEVICES,
+        PoolErrorKind::DuplicateDevices => reason::DUPLICATE_DEVICES,
+        PoolErrorKind::ForeignSignature => reason::FOREIGN_SIGNATURE,
+        PoolErrorKind::DeviceUnusable => reason::DEVICE_UNUSABLE,
+        PoolErrorKind::NoSuchThinPool => reason::NO_SUCH_THIN_POOL,
+        PoolErrorKind::NotAThinPool => reason::NOT_A_THIN_POOL,
+        PoolErrorKind::ThinPoolNotZeroing => reason::THIN_POOL_NOT_ZEROING,
+        PoolErrorKind::TransactionMismatch => reason::TRANSACTION_MISMATCH,
+        PoolErrorKind::NeedsCheck => reason::NEEDS_CHECK,
+        PoolErrorKind::MetadataFull => reason::METADATA_FULL,
+        PoolErrorKind::MetadataReadOnly => reason::METADATA_READ_ONLY,
+        PoolErrorKind::OutOfData => reason::OUT_OF_DATA,
+        PoolErrorKind::ThinPoolFailed => reason::THIN_POOL_FAILED,
+        PoolErrorKind::Failed => reason::FAILED,
     }
 }
 
@@ -153,7 +173,7 @@ mod tests {
     use std::path::PathBuf;
 
     use tierce_crds::{DirectoryBackend, Provisioning, StoragePoolSpec};
-    use tierce_engine::{BrokenRecord, VolumeInfo, VolumeMode};
+    use tierce_engine::{BrokenRecord, PoolError, VolumeInfo, VolumeMode};
 
     use super::*;
 
@@ -179,7 +199,7 @@ mod tests {
     }
 
     fn report(name: &str, result: Result<PoolUsage, PoolError>) -> PoolReport {
-        PoolReport { name: name.into(), tier: "fast".into(), result }
+        PoolReport { name: name.into(), tier: "fast".into(), result, warning: None }
     }
 
     fn usage(used: u64, promised: u64, max: u64) -> PoolUsage {
@@ -193,12 +213,13 @@ mod tests {
         }
     }
 
-    fn error(errno: Option<i32>) -> PoolError {
+    fn error(kind: PoolErrorKind) -> PoolError {
         PoolError {
             pool: "bad".into(),
             path: PathBuf::from("/p"),
+            kind,
             reason: "no such directory (ENOENT)".into(),
-            errno,
+            errno: None,
         }
     }
 
@@ -212,7 +233,7 @@ mod tests {
         ]
         .into();
         let reports = [
-            report("bad", Err(error(Some(2)))),
+            report("bad", Err(error(PoolErrorKind::PathMissing))),
             report("good", Ok(usage(1, 2, 3))),
             report("retired", Ok(usage(1, 2, 3))),
         ];
@@ -225,18 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn each_error_number_has_its_reason() {
-        for (errno, expected) in [
-            (Some(2), reason::PATH_MISSING),
-            (Some(20), reason::PATH_MISSING),
-            (Some(13), reason::PATH_NOT_WRITABLE),
-            (Some(30), reason::PATH_NOT_WRITABLE),
-            (Some(28), reason::FILESYSTEM_FULL),
-            (Some(5), reason::FAILED),
-            (None, reason::FAILED),
-        ] {
-            assert_eq!(why(&error(errno)), expected, "{errno:?}");
-        }
+    fn a_full_thin_pool_is_ready_and_says_what_mends_it() {
+        let pools: Pools = [("bad".to_owned(), known(true, None))].into();
+        let warning = Some(error(PoolErrorKind::OutOfData));
+        let report = PoolReport { warning, ..report("bad", Ok(usage(1, 2, 0))) };
+        let status = status(&pools, &[report], &Leftovers::default());
+        let found = &status.pools[0];
+        assert_eq!((found.state, found.reason.as_deref()), (PoolState::Ready, Some(reason::OUT_OF_DATA)));
+        assert_eq!(found.message.as_deref(), Some("pool bad: /p: no such directory (ENOENT)"));
+        assert_eq!((found.capacity_bytes, found.max_volume_bytes), (90_000, 0));
     }
 
     #[test]
@@ -281,7 +299,7 @@ mod tests {
         ] {
             assert_eq!(more_room(&old, &with(result)), expected, "{what}");
         }
-        assert!(more_room(&with(Err(error(Some(2)))), &old), "the pool came back");
+        assert!(more_room(&with(Err(error(PoolErrorKind::PathMissing))), &old), "the pool came back");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     os::unix::fs::{FileExt, FileTypeExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,11 +24,9 @@ use super::{
 use crate::{
     CommandError, CommandOutput, Error, VolumeId,
     command::{Input, Program, Runner},
-    device_mapper,
     error::Context,
-    kernel,
+    kernel::{self, device_mapper},
     lasting::lasting,
-    mount::table::DeviceNumber,
     pool::{Content, Device},
 };
 
@@ -150,7 +148,7 @@ impl Crypt for LinuxCrypt {
             return Ok(None);
         }
         let Some(state) = device_mapper::state(&name).doing(doing)? else { return Ok(None) };
-        let below = slaves(state.mapped.number).doing(doing)?;
+        let below = device_mapper::below(state.mapped.number).doing(doing)?;
         Ok(Some(Mapper {
             node: state.mapped.node(),
             uuid: state.mapped.uuid,
@@ -257,7 +255,7 @@ impl Crypt for LinuxCrypt {
     }
 
     fn users(&self, mapper: &Mapper) -> String {
-        let holders = names(&of(mapper.number, "holders")).unwrap_or_default();
+        let holders = device_mapper::holders(mapper.number).unwrap_or_default();
         if holders.is_empty() {
             format!("{} processes that have {} open", mapper.open_count, mapper.node.display())
         } else {
@@ -307,32 +305,5 @@ fn forget_node(name: &str) {
     let node = Path::new("/dev/mapper").join(name);
     if fs::symlink_metadata(&node).is_ok_and(|found| found.file_type().is_block_device()) {
         let _ = fs::remove_file(node);
-    }
-}
-
-fn of(number: DeviceNumber, what: &str) -> PathBuf {
-    PathBuf::from(format!("/sys/dev/block/{number}/{what}"))
-}
-
-fn names(folder: &Path) -> std::io::Result<Vec<String>> {
-    fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// The devices that a device lies on.
-fn slaves(number: DeviceNumber) -> std::io::Result<Vec<DeviceNumber>> {
-    let folder = of(number, "slaves");
-    let number_of = |name: String| -> std::io::Result<DeviceNumber> {
-        let text = fs::read_to_string(folder.join(name).join("dev"))?;
-        let parts = text.trim().split_once(':');
-        let parsed = parts.and_then(|(major, minor)| {
-            Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
-        });
-        parsed.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
-    };
-    match names(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-        // A device that went between the two looks is no device below any more.
-        Ok(names) => Ok(names.into_iter().filter_map(|name| number_of(name).ok()).collect()),
     }
 }

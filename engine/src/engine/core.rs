@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::opening::Looks;
 use crate::{
-    Backend, BrokenRecord, Error, Inventory, LvmKind, PoolConfig, PoolError, PoolReport, PoolUsage,
-    SnapshotInfo, VolumeId, VolumeInfo,
+    Backend, BrokenRecord, Error, Inventory, LvmKind, PoolConfig, PoolError, PoolErrorKind, PoolReport,
+    PoolUsage, SnapshotInfo, VolumeId, VolumeInfo,
     host::Host,
     pool::{
         Pool,
@@ -298,8 +298,9 @@ impl Core {
     pub(super) fn reports(&self) -> Vec<PoolReport> {
         let slots = self.refresh(None);
         let report = |slot: Slot| {
+            let warning = slot.opened.as_ref().ok().and_then(|pool| pool.warning());
             let result = slot.opened.and_then(|pool| self.usage(pool.as_ref()));
-            PoolReport { name: slot.config.name, tier: slot.config.tier, result }
+            PoolReport { name: slot.config.name, tier: slot.config.tier, result, warning }
         };
         slots.into_iter().map(report).collect()
     }
@@ -480,11 +481,9 @@ fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
                 Backend::Lvm { kind: LvmKind::Thick, .. } => "volume group",
             };
             let reason = format!("pool {first} uses this {what} already");
-            let path = slot.config.backend.place();
-            let pool = slot.config.name.clone();
             // Not known by that id any more, so that a directory of its own is taken when it comes.
             slot.known = None;
-            slot.opened = Err(PoolError { pool, path, reason, errno: None });
+            slot.opened = Err(PoolErrorKind::UsedByOtherPool.because(reason).of(&slot.config));
         } else {
             seen.insert(pool.id(), slot.config.name.clone());
         }
@@ -493,10 +492,5 @@ fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
 }
 
 fn not_opened(config: &PoolConfig) -> PoolError {
-    PoolError {
-        pool: config.name.clone(),
-        path: config.backend.place(),
-        reason: "not opened yet".to_owned(),
-        errno: None,
-    }
+    PoolErrorKind::NotOpened.because("not opened yet").of(config)
 }

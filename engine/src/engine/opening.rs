@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::core::Slot;
-use crate::PoolError;
+use crate::PoolErrorKind;
 
 /// How long a caller waits for the disks it asks first. A call into the kernel can't be taken back: the thread stays until the disk answers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,14 +72,10 @@ fn ask(slot: Slot, look: impl Fn(Slot) -> Slot + Send + 'static) -> Look {
 }
 
 fn silent(asked: &Slot) -> Slot {
-    let error = PoolError {
-        pool: asked.config.name.clone(),
-        path: asked.config.backend.place(),
-        reason: format!(
-            "its disk has not answered for {} s or more; the kernel's log may say why",
-            PATIENCE.as_secs()
-        ),
-        errno: None,
-    };
+    let reason = format!(
+        "its disk has not answered for {} s or more; the kernel's log may say why",
+        PATIENCE.as_secs()
+    );
+    let error = PoolErrorKind::NotAnswering.because(reason).of(&asked.config);
     Slot { opened: Err(error), ..asked.clone() }
 }

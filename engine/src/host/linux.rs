@@ -22,13 +22,12 @@ use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
     crypt::{Crypt, cryptsetup::LinuxCrypt, mapper::Mapper},
-    device_mapper,
     error::Context,
     filesystem::{
         btrfs_id, make,
         probe::{self, Probe, Superblock},
     },
-    kernel,
+    kernel::{self, device_mapper},
     lasting::lasting,
     mount::{
         calls, freeze, mountinfo,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::PoolError;
+use super::PoolError;
 
 /// One pool of one tier on this node.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,6 +150,8 @@ pub struct PoolReport {
     pub tier: String,
     /// Its fill level, or why it can't be used.
     pub result: Result<PoolUsage, PoolError>,
+    /// What needs somebody though the pool can be used, as a thin pool without a free chunk.
+    pub warning: Option<PoolError>,
 }
 
 /// A pool's fill level. Pools on one filesystem share its free space, and each counts what the others promised.

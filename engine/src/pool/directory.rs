@@ -20,12 +20,12 @@ use rustix::{
 use uuid::Uuid;
 
 use crate::{
-    Error, PoolError, VolumeId, VolumeMode,
+    Error, VolumeId, VolumeMode,
     error::Context,
     lasting::lasting,
     pool::{
-        Attached, Backend, Content, Device, PAUSE_LIMIT, Pause, Pool, PoolConfig, Promised, Provisioning,
-        Scanned, images,
+        Attached, Backend, Content, Device, PAUSE_LIMIT, Pause, Pool, PoolConfig, PoolError, Promised,
+        Provisioning, Scanned, images,
         ledger::Ledger,
         loops::{self, Identity, Loop},
         record::Record,
@@ -70,12 +70,7 @@ impl DirectoryPool {
     }
 
     fn error(&self, what: &str, error: &io::Error) -> PoolError {
-        PoolError {
-            pool: self.config.name.clone(),
-            path: self.store.path().to_owned(),
-            reason: format!("{what}: {error}"),
-            errno: error.raw_os_error(),
-        }
+        PoolError::of_system(&self.config.name, self.store.path(), what, error)
     }
 
     fn image_path(&self, id: &VolumeId) -> PathBuf {

@@ -9,14 +9,16 @@ pub(crate) mod lvm;
 pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod store;
+pub(crate) mod trouble;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use config::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
+pub use trouble::{PoolError, PoolErrorKind};
 
 use uuid::Uuid;
 
-use crate::{Error, PoolError, VolumeId, VolumeMode, mount::table::DeviceNumber};
+use crate::{Error, VolumeId, VolumeMode, mount::table::DeviceNumber};
 use record::Record;
 use space::{Disk, GRAIN};
 use store::Broken;
@@ -99,6 +101,10 @@ pub(crate) trait Pool: Send + Sync {
     fn promised(&self) -> Promised;
     /// Whether images bypass the page cache, once known.
     fn direct_io(&self) -> Option<bool>;
+    /// What needs somebody though the pool can be used.
+    fn warning(&self) -> Option<PoolError> {
+        None
+    }
     /// Fill level of an LVM thin pool.
     fn thin(&self) -> Option<ThinUsage> {
         None

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Error, PoolError, VolumeId,
+    Error, PoolError, PoolErrorKind, VolumeId,
     error::Context,
     lasting::lasting,
     pool::{
@@ -86,16 +86,16 @@ impl Store {
         known: Option<Uuid>,
         durable: bool,
     ) -> Result<Self, PoolError> {
-        let bad = |what: &Path, reason: String, errno: Option<i32>| PoolError {
+        let bad = |kind: PoolErrorKind, reason: String, errno: Option<Errno>| PoolError {
             pool: pool.to_owned(),
-            path: what.to_owned(),
+            path: path.to_owned(),
+            kind,
             reason,
-            errno,
+            errno: errno.map(Errno::raw_os_error),
         };
-        let failed =
-            |what: &str, error: io::Error| bad(path, format!("{what}: {error}"), error.raw_os_error());
+        let failed = |what: &str, error: io::Error| PoolError::of_system(pool, path, what, &error);
         if !path.is_absolute() {
-            return Err(bad(path, "the path is not absolute".to_owned(), None));
+            return Err(bad(PoolErrorKind::InvalidSettings, "the path is not absolute".to_owned(), None));
         }
         if create_path && known.is_none() {
             std::fs::create_dir_all(path).map_err(|error| failed("can't make the directory", error))?;
@@ -108,7 +108,7 @@ impl Store {
                 let reason = format!(
                     "pool {known} was here, now it is not: is a disk not mounted? (Give an empty one another pool name)"
                 );
-                return Err(bad(path, reason, Some(Errno::STALE.raw_os_error())));
+                return Err(bad(PoolErrorKind::OtherDisk, reason, Some(Errno::STALE)));
             }
         }
         let folder = |name: &str| -> io::Result<OwnedFd> {
@@ -148,12 +148,7 @@ impl Store {
 
     /// Whether the folder is still the one we opened and can be written.
     pub(crate) fn check(&self) -> Result<(), PoolError> {
-        let bad = |what: &str, error: io::Error| PoolError {
-            pool: self.pool.clone(),
-            path: self.path.clone(),
-            reason: format!("{what}: {error}"),
-            errno: error.raw_os_error(),
-        };
+        let bad = |what: &str, error: io::Error| PoolError::of_system(&self.pool, &self.path, what, &error);
         let now = fs::stat(&self.path).map_err(|error| bad("can't look at the directory", error.into()))?;
         let ours = fs::fstat(&self.root).map_err(|error| bad("can't look at the directory", error.into()))?;
         if (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino) {

@@ -9,7 +9,7 @@ use super::{
     state::{State, Tables},
 };
 use crate::{
-    Error, PoolError, VolumeId, VolumeMode,
+    Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     mount::table::{DeviceNumber, user_of},
     pool::{
         Attached, Backend, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned,
@@ -39,12 +39,7 @@ impl SimPool {
         state: Arc<State>,
     ) -> Result<Self, PoolError> {
         let Backend::Directory { path, create_path, .. } = &config.backend else {
-            return Err(PoolError {
-                pool: config.name.clone(),
-                path: config.backend.place(),
-                reason: "the simulation has no LVM".to_owned(),
-                errno: None,
-            });
+            return Err(PoolErrorKind::InvalidSettings.because("the simulation has no LVM").of(config));
         };
         let store = Store::open(&config.name, path, *create_path, known, false)?;
         let pool = Self { config: config.clone(), store, ledger: Ledger::default(), capacity_bytes, state };
@@ -53,12 +48,7 @@ impl SimPool {
     }
 
     fn error(&self, error: &io::Error) -> PoolError {
-        PoolError {
-            pool: self.config.name.clone(),
-            path: self.store.path().to_owned(),
-            reason: format!("can't list the volumes: {error}"),
-            errno: error.raw_os_error(),
-        }
+        PoolError::of_system(&self.config.name, self.store.path(), "can't list the volumes", error)
     }
 }
 

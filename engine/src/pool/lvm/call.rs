@@ -11,6 +11,7 @@ use std::{
 use crate::{
     CommandError, CommandOutput, Program, Runner,
     command::Input,
+    lasting::lasting,
     pool::lvm::report::{self, Report},
 };
 
@@ -75,7 +76,7 @@ impl Lvm {
     pub(crate) fn change(&self, command: &str, arguments: &[&str]) -> Result<CommandOutput, CommandError> {
         let program = self.program(command, arguments, CHANGE_LIMIT);
         tracing::debug!(command, ?arguments, "lvm");
-        self.runner.run(&program)
+        lasting(command, || self.runner.run(&program))
     }
 
     /// The signatures of filesystems, partition tables and the like that a device carries.

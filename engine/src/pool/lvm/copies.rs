@@ -7,13 +7,14 @@
 //! Exchanging a volume's content: (1) the new one is made as `n-…`, with the volume's new record and the tag that says it is whole; (2) the
 //! volume is renamed to `d-…`, (3) the new one to `v-…`. After a crash between (2) and (3) the pool's opening does (3).
 
-use std::{fs::File, io, path::PathBuf, sync::MutexGuard};
+use std::{fs::File, io, sync::MutexGuard};
 
-use super::{LvmPool, call, names, tags, wipe};
+use super::{LvmPool, names, tags, wipe};
 use crate::{
     Error, VolumeMode,
     error::Context,
-    pool::{Content, Pause, Pool, images, record::Record},
+    kernel::device_mapper,
+    pool::{Content, Pause, images, record::Record},
 };
 
 impl LvmPool {
@@ -83,15 +84,15 @@ impl LvmPool {
     /// Whether another device lies on a volume.
     fn has_layers(&self, name: &str) -> Result<bool, Error> {
         let Some(state) = self.state(name)? else { return Ok(false) };
-        let folder = PathBuf::from(format!("/sys/dev/block/{}/holders", state.mapped.number));
-        let mut entries = std::fs::read_dir(&folder).doing(|| format!("read {}", folder.display()))?;
-        Ok(entries.next().is_some())
+        let holders = device_mapper::holders(state.mapped.number)
+            .doing(|| format!("look what lies on {}", self.full(name)))?;
+        Ok(!holders.is_empty())
     }
 
     fn copy_thick(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
         let from = names::volume(&source.id);
         if pause.user().is_none() {
-            return self.fill_new(record, &self.content(source)?);
+            return self.fill_new(record, &self.content_of(source)?);
         }
         // As large as the source can ever need, so that it never overflows.
         let cow = names::unfinished(&record.id);
@@ -206,7 +207,7 @@ impl LvmPool {
             }
             name
         } else {
-            self.made_with(volume, &self.content(snapshot)?, &tags)?
+            self.made_with(volume, &self.content_of(snapshot)?, &tags)?
         };
         let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
         let turn = self.turn();
@@ -237,44 +238,6 @@ impl LvmPool {
             self.finish_swap(&turn, name, id)?;
         }
         if due.is_empty() { Ok(()) } else { Ok(self.renew(&turn)?) }
-    }
-
-    /// Removes what interrupted copies left. Only while none runs.
-    pub(super) fn remove_unfinished(&self) -> (usize, Vec<String>) {
-        if let Err(error) = self.renew(&self.turn()) {
-            return (0, vec![format!("look at group {}: {}", self.group, call::words(&error))]);
-        }
-        let (mut removed, mut problems) = (0, Vec::new());
-        let unfinished = self.view().unfinished.clone();
-        for name in unfinished.keys() {
-            match self.remove_one_unfinished(name) {
-                Ok(()) => removed += 1,
-                Err(error) => problems.push(format!("remove {}: {error}", self.full(name))),
-            }
-        }
-        (removed, problems)
-    }
-
-    fn remove_one_unfinished(&self, name: &str) -> Result<(), Error> {
-        if self.thin_pool.is_some() {
-            let turn = self.turn();
-            self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
-            self.view().unfinished.remove(name);
-            return Ok(());
-        }
-        // Which of the two it is, LVM knows; a plain one is no snapshot to split.
-        let split =
-            self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)]);
-        if let Err(error) = split
-            && !call::said(&error, &["is not a snapshot", "not a COW", "linear", "LV type"])
-        {
-            return Err(error.into());
-        }
-        self.wipe_deleted(name)?;
-        let turn = self.turn();
-        self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
-        self.view().unfinished.remove(name);
-        Ok(())
     }
 }
 

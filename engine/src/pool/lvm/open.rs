@@ -10,19 +10,14 @@ use std::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{
-    LvmPool, call,
-    call::Lvm,
-    make, names,
-    report::Report,
-    thin::{self, Fill, Health},
-    view::View,
-    watch,
-};
+use super::{LvmPool, call, call::Lvm, make, report::Report, thin_pool, view::View, watch};
 use crate::{
-    LvmKind, PoolError, Runner, device_mapper,
+    CommandError, LvmKind, PoolError, Runner,
     mount::table::DeviceNumber,
-    pool::{Backend, PoolConfig},
+    pool::{
+        Backend, PoolConfig,
+        trouble::{PoolErrorKind as Kind, Trouble},
+    },
 };
 
 /// How many bytes of a pool's id come from its volume group.
@@ -35,27 +30,21 @@ impl LvmPool {
         known: Option<Uuid>,
         runner: Arc<dyn Runner>,
     ) -> Result<Arc<Self>, PoolError> {
-        let path = config.backend.place();
-        let opened = open(config, known, runner).map_err(|reason| PoolError {
-            pool: config.name.clone(),
-            path: path.clone(),
-            reason,
-            errno: None,
-        })?;
+        let opened = open(config, known, runner).map_err(|trouble| trouble.of(config))?;
         let pool = Arc::new(opened);
-        pool.finish_swaps()
-            .map_err(|error| pool.trouble(format!("can't end an interrupted restore: {error}")))?;
+        let failed = |reason: String| pool.error(Kind::Failed.because(reason));
+        pool.finish_swaps().map_err(|error| failed(format!("can't end an interrupted restore: {error}")))?;
         if pool.extends {
             match watch::start(&pool) {
                 Ok(watch) => drop(pool.watch.set(watch)),
-                Err(error) => return Err(pool.trouble(format!("can't watch the thin pool: {error}"))),
+                Err(error) => return Err(failed(format!("can't watch the thin pool: {error}"))),
             }
         }
         Ok(pool)
     }
 }
 
-fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Result<LvmPool, String> {
+fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Result<LvmPool, Trouble> {
     let Backend::Lvm { volume_group: group, kind, devices } = &config.backend else {
         unreachable!("the host opens each kind of pool with its own code");
     };
@@ -69,19 +58,19 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         Ok(report) => report,
         Err(error) if call::no_such_group(&error) => {
             if let Some(known) = known {
-                return Err(format!(
+                return Err(Kind::NoSuchVolumeGroup.because(format!(
                     "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name)"
-                ));
+                )));
             }
             if devices.is_empty() {
-                return Err(format!(
+                return Err(Kind::NoSuchVolumeGroup.because(format!(
                     "there is no volume group {group}: make it (vgcreate {group} DEVICE…), or name the devices to make it from"
-                ));
+                )));
             }
             make::group(&lvm, group, &devices)?;
             look(&lvm, group)?
         }
-        Err(error) => return Err(format!("can't look at volume group {group}: {}", call::words(&error))),
+        Err(error) => return Err(not_looked_at(group, &error)),
     };
     check_devices(group, &report)?;
     if let LvmKind::Thin(pool) = kind
@@ -92,32 +81,36 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         report = look(&lvm, group)?;
     }
     let thin_pool = match kind {
-        LvmKind::Thin(pool) => Some(ready(&lvm, &report, &pool.name)?),
+        LvmKind::Thin(pool) => Some(thin_pool::ready(&lvm, &report, &pool.name)?),
         LvmKind::Thick => None,
     };
     let id = pool_id(&report.group().uuid, thin_pool.as_deref());
     if let Some(known) = known.filter(|known| *known != id) {
-        return Err(format!(
+        return Err(Kind::OtherDisk.because(format!(
             "pool {known} was here, now it is {id}: is a disk missing? (Give another group or thin pool another pool name)"
-        ));
+        )));
     }
     let devices = report
         .devices
         .iter()
         .map(|device| {
             let path = PathBuf::from(&device.name);
-            let number = number(&path).map_err(|error| format!("look at {}: {error}", path.display()))?;
+            let number = number(&path).map_err(|error| {
+                Kind::MissingDevices
+                    .because(format!("can't look at the group's device {}: {error}", path.display()))
+            })?;
             Ok((path, number))
         })
-        .collect::<Result<Vec<_>, String>>()?;
+        .collect::<Result<Vec<_>, Trouble>>()?;
     let paths: Vec<PathBuf> = devices.iter().map(|(path, _)| path.clone()).collect();
     let sector_bytes = devices
         .iter()
         .map(|(path, number)| {
-            sector_bytes(*number)
-                .map_err(|error| format!("ask {} for its sector size: {error}", path.display()))
+            sector_bytes(*number).map_err(|error| {
+                Kind::Failed.because(format!("can't ask {} for its sector size: {error}", path.display()))
+            })
         })
-        .collect::<Result<Vec<_>, String>>()?
+        .collect::<Result<Vec<_>, Trouble>>()?
         .into_iter()
         .max()
         .unwrap_or(512);
@@ -140,156 +133,67 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
     })
 }
 
-fn look(lvm: &Lvm, group: &str) -> Result<Report, String> {
-    lvm.report(group).map_err(|error| format!("can't look at volume group {group}: {}", call::words(&error)))
+fn look(lvm: &Lvm, group: &str) -> Result<Report, Trouble> {
+    lvm.report(group).map_err(|error| not_looked_at(group, &error))
+}
+
+fn not_looked_at(group: &str, error: &CommandError) -> Trouble {
+    Kind::Failed.because(format!("can't look at volume group {group}: {}", call::words(error)))
 }
 
 /// LVM's rule for names.
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+fn check_name(what: &str, name: &str) -> Result<(), Trouble> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
     if name.is_empty() || name.len() > 60 || name.starts_with(['-', '.']) || !name.chars().all(allowed) {
-        return Err(format!(
+        return Err(Kind::InvalidSettings.because(format!(
             "{name:?} is no name of a {what}: 1 to 60 letters, digits and '+', '_', '.', '-', the first no '-' or '.'"
-        ));
+        )));
     }
     Ok(())
 }
 
 /// The devices without symbolic links, as LVM knows them.
-fn real(devices: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+fn real(devices: &[PathBuf]) -> Result<Vec<PathBuf>, Trouble> {
     devices
         .iter()
         .map(|device| {
             if !call::can_be_named(device) {
-                return Err(format!("{} is no path of a device below /dev", device.display()));
+                let reason = format!("{} is no path of a device below /dev", device.display());
+                return Err(Kind::InvalidSettings.because(reason));
             }
             let real = fs::canonicalize(device).map_err(|error| {
-                format!("device {} is missing ({error}): is the disk there?", device.display())
+                let reason = format!("device {} is missing ({error}): is the disk there?", device.display());
+                Kind::MissingDevices.because(reason)
             })?;
-            number(&real).map_err(|error| format!("{} is no block device: {error}", real.display()))?;
+            number(&real).map_err(|error| {
+                Kind::InvalidSettings.because(format!("{} is no block device: {error}", real.display()))
+            })?;
             Ok(real)
         })
         .collect()
 }
 
-fn check_devices(group: &str, report: &Report) -> Result<(), String> {
+fn check_devices(group: &str, report: &Report) -> Result<(), Trouble> {
     let list = |of: &dyn Fn(&&super::report::PhysicalVolume) -> bool| {
         report.devices.iter().filter(of).map(|device| device.uuid.clone()).collect::<Vec<_>>().join(", ")
     };
     let missing = list(&|device| device.missing);
     if report.group().missing_devices > 0 || !missing.is_empty() {
-        return Err(format!(
+        return Err(Kind::MissingDevices.because(format!(
             "volume group {group} misses {} of its {} devices (LVM ids {missing}): bring the disks back; \
              vgreduce --removemissing would give up what lies on them",
             report.group().missing_devices,
             report.devices.len()
-        ));
+        )));
     }
     let twice = list(&|device| device.duplicate);
     if !twice.is_empty() {
-        return Err(format!(
+        return Err(Kind::DuplicateDevices.because(format!(
             "devices of volume group {group} are there twice (LVM ids {twice}): take the copies away, or give them other \
              ids (vgimportclone)"
-        ));
+        )));
     }
     Ok(())
-}
-
-/// Makes sure that the thin pool can be used. Returns its LVM id.
-fn ready(lvm: &Lvm, report: &Report, pool: &str) -> Result<String, String> {
-    let group = &report.group().name;
-    let full = format!("{group}/{pool}");
-    let Some(volume) = report.volumes.iter().find(|volume| volume.name == pool) else {
-        return Err(format!(
-            "there is no thin pool {full}: make it (lvcreate --type thin-pool -n {pool} {group} …)"
-        ));
-    };
-    if !volume.is_thin_pool() {
-        return Err(format!(
-            "{full} is no thin pool but a {} volume: name another one, or leave the thin pool out for thick volumes",
-            volume.layout.join(",")
-        ));
-    }
-    if !volume.zeroes() {
-        return Err(format!(
-            "thin pool {full} would show a new volume what others wrote before: turn zeroing on (lvchange -Z y {full})"
-        ));
-    }
-    let change = |arguments: &[&str]| lvm.change("lvchange", arguments).map(drop);
-    if device_name(group, pool)?.is_none() {
-        change(&["-qq", "-ay", "-K", &full]).map_err(|error| not_activated(&full, &call::words(&error)))?;
-    }
-    let now = fill(group, pool)?;
-    healthy(group, pool, now.status.health)?;
-    if !now.status.errors_when_full {
-        // A full pool that waits for space instead takes everybody with it who writes to any of its volumes.
-        change(&["-qq", "--errorwhenfull", "y", &full])
-            .map_err(|error| format!("can't let a full {full} fail writes: {}", call::words(&error)))?;
-    }
-    let table = device_name(group, pool)?.and_then(|name| device_mapper::table(&name).ok().flatten());
-    if table.and_then(|table| thin::low_water(&table.text)) == Some(0) {
-        // Activated by somebody whose configuration gives the kernel no mark from which on it tells.
-        change(&["-qq", "--refresh", &full]).map_err(|error| {
-            format!("can't let the kernel tell how full {full} is: {}", call::words(&error))
-        })?;
-    }
-    Ok(volume.uuid.clone())
-}
-
-fn not_activated(full: &str, words: &str) -> String {
-    let what_to_do = if words.contains("transaction_id") || words.contains("transaction id") {
-        format!(
-            "LVM and the pool disagree about what was made last; with its users stopped: lvconvert --repair {full}"
-        )
-    } else {
-        format!("if its metadata is damaged, with its users stopped: lvconvert --repair {full}")
-    };
-    format!("can't activate thin pool {full}: {words}. {what_to_do}")
-}
-
-/// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of its own.
-fn device_name(group: &str, pool: &str) -> Result<Option<String>, String> {
-    let plain = names::device(group, pool);
-    for name in [format!("{plain}-tpool"), plain] {
-        let target =
-            device_mapper::table(&name).map_err(|error| format!("ask device-mapper for {name}: {error}"))?;
-        if target.is_some_and(|target| target.kind == "thin-pool") {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
-}
-
-/// The thin pool's fill level as the kernel has it.
-pub(super) fn fill(group: &str, pool: &str) -> Result<Fill, String> {
-    let asked = |error: io::Error| format!("ask device-mapper for thin pool {group}/{pool}: {error}");
-    let name = device_name(group, pool)?.ok_or_else(|| format!("thin pool {group}/{pool} is not active"))?;
-    let status = device_mapper::status(&name).map_err(asked)?;
-    let table = device_mapper::table(&name).map_err(asked)?;
-    let read = status.zip(table).and_then(|(status, table)| {
-        Some(Fill { status: thin::pool_status(&status.text)?, chunk: thin::chunk_bytes(&table.text)? })
-    });
-    read.ok_or_else(|| format!("the kernel's answer about thin pool {group}/{pool} makes no sense"))
-}
-
-/// Refuses a thin pool that can't be written, with the command that mends it.
-pub(super) fn healthy(group: &str, pool: &str, health: Health) -> Result<(), String> {
-    let full = format!("{group}/{pool}");
-    match health {
-        Health::Good | Health::OutOfData => Ok(()),
-        Health::NeedsCheck => Err(format!(
-            "thin pool {full} needs its metadata checked (needs_check): stop its users, lvchange -an {full} and lvchange -ay \
-             {full} check it; lvconvert --repair {full} where that finds damage"
-        )),
-        Health::ReadOnly => Err(format!(
-            "thin pool {full} is read-only, as its metadata is full or can't be written (metadata_read_only): give it space \
-             (lvextend --poolmetadatasize +SIZE {full}), then stop its users, lvchange -an {full} and lvchange -ay {full}"
-        )),
-        Health::Failed => Err(format!(
-            "the kernel gave up on thin pool {full} (failed): look at its disks, stop its users, lvchange -an {full}, \
-             lvconvert --repair {full}, lvchange -ay {full}"
-        )),
-    }
 }
 
 /// The pool's own id, from LVM's ids of its group and thin pool: what is made anew under the same names is another pool.
@@ -355,21 +259,8 @@ mod tests {
             assert!(check_name("volume group", good).is_ok(), "{good}");
         }
         for bad in ["", "-a", ".", "..", "a/b", "a b", "é", &"a".repeat(61), "a\n"] {
-            let message = check_name("volume group", bad).unwrap_err();
-            assert!(message.contains("no name of a volume group"), "{message}");
+            let trouble = check_name("volume group", bad).unwrap_err();
+            assert_eq!(trouble.kind, Kind::InvalidSettings, "{trouble:?}");
         }
-    }
-
-    #[test]
-    fn every_sick_pool_is_named_with_the_command_that_mends_it() {
-        for (health, words) in [
-            (Health::NeedsCheck, "needs_check"),
-            (Health::ReadOnly, "lvextend --poolmetadatasize"),
-            (Health::Failed, "lvconvert --repair vg/pool"),
-        ] {
-            assert!(healthy("vg", "pool", health).unwrap_err().contains(words));
-        }
-        assert!(healthy("vg", "pool", Health::OutOfData).is_ok(), "its volumes can still be read");
-        assert!(not_activated("vg/pool", "transaction_id is 2, while expected 3").contains("disagree"));
     }
 }

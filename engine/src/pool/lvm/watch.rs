@@ -9,7 +9,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 
 use super::LvmPool;
-use crate::device_mapper;
+use crate::kernel::device_mapper;
 
 /// A thread that watches until this is dropped.
 pub(crate) struct Watch {

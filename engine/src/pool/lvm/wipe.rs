@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{filesystem::probe::WINDOW, kernel};
+use crate::{filesystem::probe::WINDOW, kernel, lasting::lasting};
 
 /// How much is zeroed by one call, in bytes: a call can't be interrupted.
 const STEP: u64 = 256 << 20;
@@ -14,9 +14,11 @@ const STEP: u64 = 256 << 20;
 /// Zeroes what [`crate::filesystem::probe`] looks at.
 pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {
     let device = open(node)?;
-    kernel::block_zero(&device, 0, bytes.min(WINDOW))?;
-    kernel::block_zero(&device, bytes.saturating_sub(WINDOW), bytes.min(WINDOW))?;
-    device.sync_all()
+    lasting("zero the ends of a volume", || {
+        kernel::block_zero(&device, 0, bytes.min(WINDOW))?;
+        kernel::block_zero(&device, bytes.saturating_sub(WINDOW), bytes.min(WINDOW))?;
+        device.sync_all()
+    })
 }
 
 /// Zeroes all of it. A discard alone would promise nothing: what a device shows after it is the device's choice.
@@ -25,7 +27,7 @@ pub(crate) fn all(node: &Path, bytes: u64) -> io::Result<()> {
     let mut at = 0;
     while at < bytes {
         let length = STEP.min(bytes - at);
-        kernel::block_zero(&device, at, length)?;
+        lasting("zero a volume", || kernel::block_zero(&device, at, length))?;
         at += length;
     }
     device.sync_all()
@@ -34,8 +36,7 @@ pub(crate) fn all(node: &Path, bytes: u64) -> io::Result<()> {
 /// Gives all chunks of a thin volume back to its pool.
 pub(crate) fn discard(node: &Path, bytes: u64) -> io::Result<()> {
     let device = open(node)?;
-    kernel::block_discard(&device, 0, bytes)?;
-    device.sync_all()
+    lasting("discard a volume", || kernel::block_discard(&device, 0, bytes).and_then(|()| device.sync_all()))
 }
 
 fn open(node: &Path) -> io::Result<File> {

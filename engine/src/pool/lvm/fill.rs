@@ -151,7 +151,7 @@ pub(crate) fn pool_status(text: &str) -> Option<PoolStatus> {
 /// Bytes of a chunk, from a `thin-pool` table line: `<metadata> <data> <chunk in sectors> …`.
 pub(crate) fn chunk_bytes(table: &str) -> Option<u64> {
     let sectors: u64 = table.split_ascii_whitespace().nth(2)?.parse().ok()?;
-    sectors.checked_mul(crate::device_mapper::SECTOR).filter(|bytes| *bytes > 0)
+    sectors.checked_mul(crate::kernel::device_mapper::SECTOR).filter(|bytes| *bytes > 0)
 }
 
 /// The low water mark in chunks, from a `thin-pool` table line: when fewer are free, the kernel tells of it. 0: never.
@@ -162,7 +162,7 @@ pub(crate) fn low_water(table: &str) -> Option<u64> {
 /// Bytes that a thin volume takes, from a `thin` status line: `<mapped sectors> <highest mapped sector>`.
 pub(crate) fn mapped_bytes(status: &str) -> Option<u64> {
     let sectors: u64 = status.split_ascii_whitespace().next()?.parse().ok()?;
-    sectors.checked_mul(crate::device_mapper::SECTOR)
+    sectors.checked_mul(crate::kernel::device_mapper::SECTOR)
 }
 
 #[cfg(test)]

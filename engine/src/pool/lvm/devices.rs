@@ -1,0 +1,181 @@
+//! Logical volumes as devices: activating them, finding them, and freeing those whose volume is gone.
+
+use std::fs::File;
+
+use uuid::Uuid;
+
+use super::{
+    LvmPool, call,
+    names::{self, group_of, of_device},
+    open::is_of_group,
+};
+use crate::{
+    Error, VolumeId, VolumeMode,
+    error::Context,
+    kernel::device_mapper::{self, Mapped, State},
+    mount::table::DeviceNumber,
+    pool::{Attached, Content, Device, record::Record},
+};
+
+/// The devices that are a volume's by their names, in groups of these pools (or of any), asked of the kernel alone.
+pub(crate) fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Mapped>, Error> {
+    let mut found =
+        device_mapper::all().doing(|| format!("look for the device-mapper device of volume {id}"))?;
+    found.retain(|device| {
+        let Some(group) = group_of(&device.uuid) else { return false };
+        of_device(&device.name).is_some_and(|(_, volume)| volume == names::volume(id))
+            && pools.is_none_or(|pools| pools.iter().any(|pool| is_of_group(*pool, group)))
+    });
+    Ok(found)
+}
+
+/// The same in the terms of all pools. It stays until it is deactivated.
+pub(crate) fn attached(device: &Mapped) -> Attached {
+    Attached { number: device.number, node: device.node(), autoclear: false }
+}
+
+impl LvmPool {
+    /// Makes sure that a logical volume is an active device which is not suspended. `true`: it was not active before.
+    pub(super) fn activate(&self, name: &str) -> Result<(State, bool), Error> {
+        let before = self.state(name)?;
+        match &before {
+            None => {
+                self.change(&self.turn(), "lvchange", &["-qq", "-ay", "-K", &self.full(name)])?;
+            }
+            // A command that was killed in the middle left it so: everything that is written to it waits.
+            Some(state) if state.mapped.suspended => self.refresh(name)?,
+            Some(state) => return Ok((state.clone(), false)),
+        }
+        let state = self.state(name)?.ok_or_else(|| Error::Io {
+            doing: format!("activate {}: LVM ended well, but the kernel has no such device", self.full(name)),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        Ok((state, before.is_none()))
+    }
+
+    /// Gives the kernel the logical volume's table anew and resumes it.
+    fn refresh(&self, name: &str) -> Result<(), Error> {
+        Ok(self.change(&self.turn(), "lvchange", &["-qq", "--refresh", &self.full(name)])?)
+    }
+
+    pub(super) fn bytes(&self, name: &str, number: DeviceNumber) -> Result<u64, Error> {
+        device_mapper::bytes(number).doing(|| format!("ask for the size of {}", self.full(name)))
+    }
+
+    /// Makes a volume a device of its full size.
+    pub(super) fn take_device(&self, record: &Record) -> Result<Device, Error> {
+        let name = names::volume(&record.id);
+        let entry = self.entry(&record.id)?;
+        let (state, fresh) = self.activate(&name)?;
+        if self.bytes(&name, state.mapped.number)? < record.size_bytes {
+            // A growth that was killed between LVM's metadata and the kernel.
+            self.refresh(&name)?;
+        }
+        if entry.raw {
+            self.zero_ends(&name)?;
+        }
+        let device = self.device_of(&name, &state, fresh)?;
+        if device.bytes < record.size_bytes {
+            let reason = format!(
+                "its logical volume {} has {} of {} bytes",
+                self.full(&name),
+                device.bytes,
+                record.size_bytes
+            );
+            return Err(Error::BrokenRecord { id: record.id.clone(), reason });
+        }
+        Ok(device)
+    }
+
+    fn device_of(&self, name: &str, state: &State, fresh: bool) -> Result<Device, Error> {
+        let node = state.mapped.node();
+        let hold = File::open(&node).doing(|| format!("open {}", node.display()))?;
+        let bytes = self.bytes(name, state.mapped.number)?;
+        Ok(Device { number: state.mapped.number, node, bytes, fresh, _hold: Some(hold.into()) })
+    }
+
+    /// The device that a volume is while somebody uses it.
+    pub(super) fn in_use_as(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        let Some(state) = self.state(&names::volume(id))? else { return Ok(None) };
+        let staged = self.view().volumes.get(id).is_some_and(|entry| {
+            entry
+                .record
+                .as_ref()
+                .is_ok_and(|record| record.mode == VolumeMode::Block && record.staged_at.is_some())
+        });
+        // Active alone is not in use. One that is open, by a mount or a program, is.
+        let in_use = staged || state.open_count > 0;
+        Ok(in_use.then(|| Attached {
+            number: state.mapped.number,
+            node: state.mapped.node(),
+            autoclear: !staged,
+        }))
+    }
+
+    /// The same, held.
+    pub(super) fn device_in_use(&self, record: &Record) -> Result<Option<Device>, Error> {
+        let name = names::volume(&record.id);
+        if self.in_use_as(&record.id)?.is_none() {
+            return Ok(None);
+        }
+        self.state(&name)?.map(|state| self.device_of(&name, &state, false)).transpose()
+    }
+
+    /// Takes the device away; `false`: there was none.
+    pub(super) fn deactivate(&self, id: &VolumeId) -> Result<bool, Error> {
+        let name = names::volume(id);
+        if self.state(&name)?.is_none() {
+            return Ok(false);
+        }
+        match self.change(&self.turn(), "lvchange", &["-qq", "-an", &self.full(&name)]) {
+            Ok(()) => Ok(true),
+            // Its last user keeps it; callers look again.
+            Err(error) if call::said(&error, &["in use"]) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes devices whose logical volume is gone, and resumes suspended ones: which, and what failed.
+    pub(super) fn free_devices(&self) -> (Vec<String>, Vec<String>) {
+        let (mut freed, mut problems) = (Vec::new(), Vec::new());
+        let all = match device_mapper::all() {
+            Ok(all) => all,
+            Err(error) => return (freed, vec![format!("list the device-mapper devices: {error}")]),
+        };
+        let (group_id, known) = {
+            let view = self.view();
+            (view.group_id.clone(), view.names.clone())
+        };
+        for device in all.into_iter().filter(|device| group_of(&device.uuid) == Some(&group_id)) {
+            let Some((_, volume)) = of_device(&device.name) else { continue };
+            if names::read(&volume) == names::Named::Other {
+                continue;
+            }
+            if known.contains(&volume) {
+                // A command that was killed in the middle left it suspended: whoever writes to it waits for ever.
+                if device.suspended
+                    && let Err(error) = self.refresh(&volume)
+                {
+                    problems.push(format!("resume {}: {error}", self.full(&volume)));
+                }
+                continue;
+            }
+            match device_mapper::remove(&device.name) {
+                Ok(true) => freed.push(device.node().display().to_string()),
+                // Its last user keeps it.
+                Ok(false) => {}
+                Err(error) => problems.push(format!("remove device {}: {error}", device.name)),
+            }
+        }
+        (freed, problems)
+    }
+
+    /// The content of a volume that nobody writes to.
+    pub(super) fn content_of(&self, record: &Record) -> Result<Content, Error> {
+        let name = names::volume(&record.id);
+        let (state, _) = self.activate(&name)?;
+        let node = state.mapped.node();
+        let file = File::open(&node).doing(|| format!("open {}", node.display()))?;
+        Ok(Content { file: Some(file), bytes: record.size_bytes })
+    }
+}

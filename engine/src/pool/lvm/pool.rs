@@ -1,0 +1,158 @@
+//! What every pool can do, as an LVM pool does it.
+
+use uuid::Uuid;
+
+use super::{LvmPool, call, names, open};
+use crate::{
+    Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
+    pool::{
+        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned, ThinUsage, record::Record,
+        space::Disk, store::Broken,
+    },
+};
+
+impl Pool for LvmPool {
+    fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn check(&self) -> Result<(), PoolError> {
+        for (path, number) in &self.devices {
+            if open::number(path).ok() != Some(*number) {
+                let reason = format!("the group's device {} is gone: bring the disk back", path.display());
+                return Err(self.error(PoolErrorKind::MissingDevices.because(reason)));
+            }
+        }
+        self.level().map(drop)
+    }
+
+    fn disk(&self) -> Result<Disk, PoolError> {
+        self.space()
+    }
+
+    fn promised(&self) -> Promised {
+        self.promises()
+    }
+
+    fn direct_io(&self) -> Option<bool> {
+        None
+    }
+
+    fn warning(&self) -> Option<PoolError> {
+        self.needs_somebody()
+    }
+
+    fn thin(&self) -> Option<ThinUsage> {
+        self.level().ok().flatten().map(|fill| fill.usage())
+    }
+
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        self.renew(&self.turn()).map_err(|error| {
+            let reason = format!("can't list the volumes of {}: {}", self.group, call::words(&error));
+            self.error(PoolErrorKind::Failed.because(reason))
+        })?;
+        if let Err(error) = self.finish_swaps() {
+            tracing::warn!(pool = self.config.name, %error, "can't end an interrupted restore");
+        }
+        let view = self.view().clone();
+        Ok(view.scanned(|id, entry| self.takes(&names::volume(id), entry.size)))
+    }
+
+    fn held(&self, id: &VolumeId) -> bool {
+        self.view().volumes.contains_key(id)
+    }
+
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        // From memory: nobody but us writes these tags. Each scan looks again.
+        Ok(self.view().volumes.get(id).map(|entry| entry.record.clone()))
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        self.save_record(record)
+    }
+
+    fn allocated(&self, id: &VolumeId) -> u64 {
+        let size = self.view().volumes.get(id).map(|entry| entry.size);
+        size.map_or(0, |size| self.takes(&names::volume(id), size))
+    }
+
+    fn sector_bytes(&self, _: VolumeMode) -> u32 {
+        self.sector_bytes
+    }
+
+    fn grain_bytes(&self) -> u64 {
+        self.view().extent.max(1)
+    }
+
+    fn is_zeroed(&self) -> bool {
+        self.thin_pool.is_some()
+    }
+
+    fn create(&self, record: &Record) -> Result<(), Error> {
+        self.make_volume(record)
+    }
+
+    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        self.copy_of(record, source, pause)
+    }
+
+    fn content(&self, record: &Record) -> Result<Content, Error> {
+        self.content_of(record)
+    }
+
+    fn fill(&self, record: &Record, _: &Record, content: Content) -> Result<(), Error> {
+        self.fill_new(record, &content)
+    }
+
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        self.swap(volume, snapshot)
+    }
+
+    fn resize(&self, record: &Record) -> Result<(), Error> {
+        self.grow(record)
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.set_aside(id)
+    }
+
+    fn sweep(&self) -> (usize, Vec<String>) {
+        self.sweep_deleted()
+    }
+
+    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+        self.remove_unfinished()
+    }
+
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.is_unwritten(id)
+    }
+
+    fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        self.wipe_unused(record)
+    }
+
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
+        self.take_device(record)
+    }
+
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        self.in_use_as(id)
+    }
+
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
+        self.device_in_use(record)
+    }
+
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.deactivate(id)
+    }
+
+    fn free_stale(&self, _: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
+        self.free_devices()
+    }
+}

@@ -1,0 +1,126 @@
+//! How much there is, how much is in use, and the growth of a thin pool that fills up.
+
+use super::{
+    LvmPool,
+    fill::{self, Fill},
+    names,
+    open::disk_id,
+    thin_pool,
+};
+use crate::{
+    Error, PoolError,
+    kernel::device_mapper,
+    pool::{Promised, space::Disk},
+};
+
+impl LvmPool {
+    /// The thin pool's fill level; `None`: the pool is thick.
+    pub(super) fn level(&self) -> Result<Option<Fill>, PoolError> {
+        let Some(pool) = &self.thin_pool else { return Ok(None) };
+        thin_pool::level(&self.group, pool).map(Some).map_err(|trouble| self.error(trouble))
+    }
+
+    /// What there is below all volumes.
+    pub(super) fn space(&self) -> Result<Disk, PoolError> {
+        let trash = self.trash();
+        let id = disk_id(self.id);
+        if let Some((pool, level)) = self.thin_pool.as_deref().zip(self.level()?) {
+            thin_pool::healthy(&self.group, pool, &level).map_err(|trouble| self.error(trouble))?;
+            let (capacity, used) = (level.capacity(), level.used());
+            let free = capacity.saturating_sub(used);
+            return Ok(Disk { id, capacity, free, trash, closed: level.is_closed() });
+        }
+        let view = self.view();
+        Ok(Disk { id, capacity: view.group_size, free: view.group_free, trash, closed: false })
+    }
+
+    /// What needs somebody though the pool can be used.
+    pub(super) fn needs_somebody(&self) -> Option<PoolError> {
+        let (pool, level) = self.thin_pool.as_deref().zip(self.level().ok()?)?;
+        thin_pool::warning(&self.group, pool, &level).map(|trouble| self.error(trouble))
+    }
+
+    /// What was promised and is taken.
+    pub(super) fn promises(&self) -> Promised {
+        let view = self.view().clone();
+        let allocated = match self.level() {
+            // What snapshots share counts once, so the pool is asked and not its volumes.
+            Ok(Some(fill)) => {
+                let others: u64 =
+                    view.foreign.iter().chain(view.deleted.keys()).map(|name| self.mapped(name)).sum();
+                fill.used().saturating_sub(others)
+            }
+            _ => view.volumes.values().map(|entry| entry.size).sum(),
+        };
+        view.promised(allocated)
+    }
+
+    /// Bytes that a logical volume of a thin pool takes; 0 while it is not active: then nobody can tell.
+    pub(super) fn mapped(&self, name: &str) -> u64 {
+        let status = device_mapper::status(&names::device(&self.group, name));
+        match status {
+            Ok(Some(target)) if target.kind == "thin" => fill::mapped_bytes(&target.text).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn takes(&self, name: &str, size: u64) -> u64 {
+        if self.thin_pool.is_some() { self.mapped(name) } else { size }
+    }
+
+    fn trash(&self) -> u64 {
+        let deleted = self.view().deleted.clone();
+        deleted.iter().map(|(name, deleted)| self.takes(name, deleted.size)).sum()
+    }
+
+    pub(super) fn out_of_space(&self, requested: u64) -> Error {
+        let largest = match self.space() {
+            Ok(disk) if !disk.closed => disk.free,
+            _ => 0,
+        };
+        Error::OutOfSpace { pool: self.config.name.clone(), requested, largest }
+    }
+
+    /// Extends the thin pool where it is due and the group has the space.
+    pub(super) fn extend_if_due(&self) {
+        let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return };
+        let turn = self.turn();
+        let Ok(Some(level)) = self.level() else { return };
+        if level.growth(u64::MAX >> 1, 1) == fill::Growth::default() {
+            return;
+        }
+        if let Err(error) = self.renew(&turn) {
+            tracing::warn!(pool = self.config.name, %error, "can't look for space to extend the thin pool");
+            return;
+        }
+        let (free, extent) = {
+            let view = self.view();
+            (view.group_free, view.extent)
+        };
+        let growth = level.growth(free, extent);
+        if growth == fill::Growth::default() {
+            tracing::warn!(
+                pool = self.config.name,
+                ?level,
+                "the thin pool fills up and its group has no space left"
+            );
+            return;
+        }
+        let full = self.full(pool);
+        for (what, bytes) in [("--poolmetadatasize", growth.metadata), ("-L", growth.data)] {
+            if bytes == 0 {
+                continue;
+            }
+            let by = format!("+{bytes}b");
+            match self.change(&turn, "lvextend", &["-qq", "-y", what, &by, &full]) {
+                Ok(()) => tracing::info!(pool = self.config.name, what, bytes, "extended the thin pool"),
+                Err(error) => {
+                    tracing::warn!(pool = self.config.name, what, bytes, %error, "can't extend the thin pool");
+                }
+            }
+        }
+        if let Err(error) = self.renew(&turn) {
+            tracing::warn!(pool = self.config.name, %error, "can't look at the group after extending");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! One volume group as a pool: whose turn it is to change it, and how LVM is asked and told.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use uuid::Uuid;
+
+use super::{
+    call::{self, Lvm},
+    names::{self, group_of},
+    view::{Entry, View},
+    watch::Watch,
+};
+use crate::{
+    CommandError, Error, PoolError, VolumeId,
+    error::Context,
+    kernel::device_mapper::{self, State},
+    mount::table::DeviceNumber,
+    pool::{PoolConfig, trouble::Trouble},
+};
+
+/// An LVM pool.
+pub(crate) struct LvmPool {
+    pub(super) config: PoolConfig,
+    pub(super) id: Uuid,
+    pub(super) group: String,
+    pub(super) thin_pool: Option<String>,
+    /// Whether the thin pool is extended from the group's free space.
+    pub(super) extends: bool,
+    pub(super) lvm: Lvm,
+    /// The group's devices and their numbers.
+    pub(super) devices: Vec<(PathBuf, DeviceNumber)>,
+    pub(super) sector_bytes: u32,
+    /// Held while LVM works on the group and its result is noted. LVM's own lock would order the commands, but not our notes.
+    pub(super) turn: Mutex<()>,
+    pub(super) view: Mutex<View>,
+    pub(super) watch: OnceLock<Watch>,
+}
+
+impl LvmPool {
+    /// Why the pool can't be used.
+    pub(super) fn error(&self, trouble: Trouble) -> PoolError {
+        trouble.of(&self.config)
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn view(&self) -> MutexGuard<'_, View> {
+        // Each change of it is one assignment; a panic elsewhere leaves it usable.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The argument by which LVM knows a logical volume.
+    pub(super) fn full(&self, name: &str) -> String {
+        format!("{}/{name}", self.group)
+    }
+
+    /// Asks LVM anew. Only in our turn.
+    pub(super) fn renew(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
+        let report = self.lvm.report(&self.group)?;
+        *self.view() = View::of(&report, self.id, self.thin_pool.as_deref());
+        Ok(())
+    }
+
+    /// Runs a command; what it changed where it failed is looked up.
+    pub(super) fn change(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<(), CommandError> {
+        let result = self.lvm.change(command, arguments).map(drop);
+        if result.is_err()
+            && let Err(error) = self.renew(turn)
+        {
+            tracing::warn!(pool = self.config.name, %error, "can't look what a failed command changed");
+        }
+        result
+    }
+
+    /// A command's refusal, which may be for want of space.
+    pub(super) fn refused(&self, error: CommandError, requested: u64) -> Error {
+        if call::no_space(&error) { self.out_of_space(requested) } else { error.into() }
+    }
+
+    /// The active device of a logical volume.
+    pub(super) fn state(&self, name: &str) -> Result<Option<State>, Error> {
+        let state = device_mapper::state(&names::device(&self.group, name))
+            .doing(|| format!("ask device-mapper for {}", self.full(name)))?;
+        let group = self.view().group_id.clone();
+        Ok(state.filter(|state| group_of(&state.mapped.uuid) == Some(&group)))
+    }
+
+    pub(super) fn entry(&self, id: &VolumeId) -> Result<Entry, Error> {
+        let entry = self.view().volumes.get(id).cloned();
+        entry.ok_or_else(|| Error::NotFound { id: id.clone() })
+    }
+}

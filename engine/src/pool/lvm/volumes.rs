@@ -1,0 +1,123 @@
+//! Logical volumes that come, change and go: each by one command, so that a crash leaves all of the change or none.
+
+use std::sync::MutexGuard;
+
+use super::{LvmPool, names, tags};
+use crate::{Error, VolumeId, pool::record::Record};
+
+impl LvmPool {
+    /// Makes a volume with its record in it.
+    pub(super) fn make_volume(&self, record: &Record) -> Result<(), Error> {
+        let name = names::volume(&record.id);
+        let mut tags = tags::of(self.id, record);
+        if self.thin_pool.is_none() {
+            tags.push(tags::RAW.to_owned());
+        }
+        let turn = self.turn();
+        self.make_empty(&turn, &name, record, &tags)?;
+        let size = record.size_bytes.next_multiple_of(self.view().extent.max(1));
+        self.view().made(record.clone(), size, tags, if self.thin_pool.is_some() { 0 } else { size });
+        drop(turn);
+        if self.thin_pool.is_none() { self.zero_ends(&name) } else { Ok(()) }
+    }
+
+    /// Makes an active logical volume with these tags, by one command.
+    pub(super) fn make_empty(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        name: &str,
+        record: &Record,
+        tags: &[String],
+    ) -> Result<(), Error> {
+        self.check_names(&record.id)?;
+        let size = format!("{}b", record.size_bytes);
+        // -ky: not activated with the rest of the group when the machine starts; whoever needs it activates it.
+        let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-ay", "-n", name];
+        match &self.thin_pool {
+            Some(pool) => arguments.extend(["-V", &size, "--thinpool", pool]),
+            None => arguments.extend(["-Wn", "-Zn", "-L", &size]),
+        }
+        for tag in tags {
+            arguments.extend(["--addtag", tag]);
+        }
+        arguments.push(&self.group);
+        self.change(turn, "lvcreate", &arguments).map_err(|error| self.refused(error, record.size_bytes))
+    }
+
+    pub(super) fn check_names(&self, id: &VolumeId) -> Result<(), Error> {
+        if names::fit(&self.group, id) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument(format!(
+            "the id {id} makes too long a device name in volume group {}: give it fewer characters, '-' counts twice",
+            self.group
+        )))
+    }
+
+    /// Exchanges the tags with the record for others.
+    pub(super) fn save_record(&self, record: &Record) -> Result<(), Error> {
+        let before = self.entry(&record.id)?;
+        let name = names::volume(&record.id);
+        let mut tags = tags::of(self.id, record);
+        if before.raw {
+            if record.may_hold_data() {
+                self.zero_ends(&name)?;
+            } else {
+                tags.push(tags::RAW.to_owned());
+            }
+        }
+        let mut arguments = vec!["-qq".to_owned()];
+        for old in before.tags.iter().filter(|tag| !tags.contains(tag)) {
+            arguments.extend(["--deltag".to_owned(), old.clone()]);
+        }
+        for new in tags.iter().filter(|tag| !before.tags.contains(tag)) {
+            arguments.extend(["--addtag".to_owned(), new.clone()]);
+        }
+        if arguments.len() == 1 {
+            return Ok(());
+        }
+        arguments.push(self.full(&name));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let turn = self.turn();
+        self.change(&turn, "lvchange", &arguments)?;
+        let raw = tags.iter().any(|tag| tag == tags::RAW);
+        if let Some(entry) = self.view().volumes.get_mut(&record.id) {
+            (entry.record, entry.tags, entry.raw) = (Ok(record.clone()), tags, raw);
+        }
+        Ok(())
+    }
+
+    /// Makes a volume as large as its record says.
+    pub(super) fn grow(&self, record: &Record) -> Result<(), Error> {
+        let before = self.entry(&record.id)?;
+        let name = names::volume(&record.id);
+        if before.size >= record.size_bytes {
+            return Ok(());
+        }
+        let size = format!("{}b", record.size_bytes);
+        let turn = self.turn();
+        self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)])
+            .map_err(|error| self.refused(error, record.size_bytes))?;
+        let mut view = self.view();
+        let bytes = record.size_bytes.next_multiple_of(view.extent.max(1));
+        if self.thin_pool.is_none() {
+            view.group_free = view.group_free.saturating_sub(bytes.saturating_sub(before.size));
+        }
+        if let Some(entry) = view.volumes.get_mut(&record.id) {
+            entry.size = bytes;
+        }
+        Ok(())
+    }
+
+    /// Takes a volume its name, and leaves its space to [`Self::sweep_deleted`]. `false`: there was none.
+    pub(super) fn set_aside(&self, id: &VolumeId) -> Result<bool, Error> {
+        if !self.view().volumes.contains_key(id) {
+            return Ok(false);
+        }
+        let (name, new) = (names::volume(id), names::deleted(id));
+        let turn = self.turn();
+        self.change(&turn, "lvrename", &["-qq", &self.group, &name, &new])?;
+        self.view().deleted(id, &new);
+        Ok(true)
+    }
+}

@@ -61,9 +61,25 @@ impl Lvm {
             arguments.extend(["--configreport", part, "-o", columns]);
         }
         arguments.push(group);
-        let program = self.program("fullreport", &arguments, READ_LIMIT);
+        self.read("fullreport", &arguments, report::parse)
+    }
+
+    /// Devices that carry the LVM id of another device of the group.
+    pub(crate) fn copied_devices(&self, group: &str) -> Result<Vec<String>, CommandError> {
+        let arguments = ["-qq", "--all", "--reportformat", "json", "-o", report::COPIES_COLUMNS];
+        self.read("pvs", &arguments, |stdout| report::copies(stdout, group))
+    }
+
+    /// Runs a command that only looks, and understands its answer.
+    fn read<T>(
+        &self,
+        command: &str,
+        arguments: &[&str],
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, CommandError> {
+        let program = self.program(command, arguments, READ_LIMIT);
         let output = self.runner.run(&program)?;
-        report::parse(&output.stdout).map_err(|reason| CommandError::Failed {
+        parse(&output.stdout).map_err(|reason| CommandError::Failed {
             line: program.line(),
             status: "exit status: 0".to_owned(),
             code: Some(output.code),

@@ -72,7 +72,7 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         }
         Err(error) => return Err(not_looked_at(group, &error)),
     };
-    check_devices(group, &report)?;
+    check_devices(&lvm, group, &report)?;
     if let LvmKind::Thin(pool) = kind
         && !report.volumes.iter().any(|volume| volume.name == pool.name)
         && known.is_none()
@@ -173,24 +173,25 @@ fn real(devices: &[PathBuf]) -> Result<Vec<PathBuf>, Trouble> {
         .collect()
 }
 
-fn check_devices(group: &str, report: &Report) -> Result<(), Trouble> {
-    let list = |of: &dyn Fn(&&super::report::PhysicalVolume) -> bool| {
-        report.devices.iter().filter(of).map(|device| device.uuid.clone()).collect::<Vec<_>>().join(", ")
-    };
-    let missing = list(&|device| device.missing);
+fn check_devices(lvm: &Lvm, group: &str, report: &Report) -> Result<(), Trouble> {
+    let missing: Vec<_> =
+        report.devices.iter().filter(|device| device.missing).map(|device| device.uuid.as_str()).collect();
     if report.group().missing_devices > 0 || !missing.is_empty() {
         return Err(Kind::MissingDevices.because(format!(
-            "volume group {group} misses {} of its {} devices (LVM ids {missing}): bring the disks back; \
-             vgreduce --removemissing would give up what lies on them",
+            "volume group {group} misses {} of its {} devices (LVM ids {}): bring the disks back; vgreduce --removemissing {group} \
+             would give up what lies on them",
             report.group().missing_devices,
-            report.devices.len()
+            report.devices.len(),
+            missing.join(", ")
         )));
     }
-    let twice = list(&|device| device.duplicate);
-    if !twice.is_empty() {
+    // LVM takes one of two devices with the same id by guess, and says so in no column of the group's own report.
+    let copies = lvm.copied_devices(group).map_err(|error| not_looked_at(group, &error))?;
+    if !copies.is_empty() {
         return Err(Kind::DuplicateDevices.because(format!(
-            "devices of volume group {group} are there twice (LVM ids {twice}): take the copies away, or give them other \
-             ids (vgimportclone)"
+            "a device of volume group {group} is there twice: {}. Take the copy away, or make a group of its own of it \
+             (vgimportclone DEVICE)",
+            copies.join(", ")
         )));
     }
     Ok(())

@@ -3,12 +3,15 @@
 //! LVM prints warnings and advice between the lines of its own JSON, on standard output too (as `lvm.conf` decides). Its JSON has one row
 //! per line, so lines that can't belong to it are left out; everything else must be as expected.
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// The columns that are asked for, per part of the report. `-o` lists must match the structs below.
 pub(crate) const COLUMNS: [(&str, &str); 5] = [
     ("vg", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
-    ("pv", "pv_name,pv_uuid,pv_missing,pv_duplicate"),
+    ("pv", "pv_name,pv_uuid,pv_missing"),
     ("lv", "lv_name,lv_uuid,lv_attr,lv_size,lv_tags,lv_layout,pool_lv"),
     // Can't be left out; one column each keeps them short.
     ("pvseg", "pvseg_start"),
@@ -52,8 +55,6 @@ pub(crate) struct PhysicalVolume {
     pub(crate) uuid: String,
     #[serde(rename = "pv_missing", deserialize_with = "flag")]
     pub(crate) missing: bool,
-    #[serde(rename = "pv_duplicate", deserialize_with = "flag")]
-    pub(crate) duplicate: bool,
 }
 
 /// A logical volume.
@@ -97,22 +98,52 @@ impl LogicalVolume {
     }
 }
 
+/// The columns of [`copies`]. A report of a group leaves out the devices that LVM has not chosen.
+pub(crate) const COPIES_COLUMNS: &str = "pv_name,pv_uuid,vg_name,pv_duplicate";
+
 /// Reads the program's standard output; `Err` says what is wrong with it.
 pub(crate) fn parse(stdout: &str) -> Result<Report, String> {
+    let report: Report = only(stdout)?;
+    if report.vg.len() == 1 { Ok(report) } else { Err(NOT_ONE.to_owned()) }
+}
+
+/// Reads a list of all devices: those that carry the LVM id of another device of the group, so that only one of each two is used.
+pub(crate) fn copies(stdout: &str, group: &str) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
-    struct Output {
-        report: Vec<Report>,
+    struct Devices {
+        pv: Vec<Device>,
+    }
+    #[derive(Deserialize)]
+    struct Device {
+        pv_name: String,
+        pv_uuid: String,
+        vg_name: String,
+        #[serde(deserialize_with = "flag")]
+        pv_duplicate: bool,
+    }
+    let devices = only::<Devices>(stdout)?.pv.into_iter();
+    let copies = devices.filter(|device| device.pv_duplicate && device.vg_name == group);
+    Ok(copies.map(|device| format!("{} (LVM id {})", device.pv_name, device.pv_uuid)).collect())
+}
+
+const NOT_ONE: &str = "unexpected report: it does not speak of one volume group";
+
+/// The one report of an output.
+fn only<T: DeserializeOwned>(stdout: &str) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Output<T> {
+        report: Vec<T>,
     }
     let own = |line: &&str| {
         matches!(line.trim_start().as_bytes().first(), Some(b'{' | b'}' | b'[' | b']' | b',' | b'"'))
     };
     let json: String = stdout.lines().filter(own).flat_map(|line| [line, "\n"]).collect();
-    let output: Output =
+    let output: Output<T> =
         serde_json::from_str(&json).map_err(|error| format!("unexpected report: {error}"))?;
     let mut reports = output.report;
     match (reports.pop(), reports.is_empty()) {
-        (Some(report), true) if report.vg.len() == 1 => Ok(report),
-        _ => Err("unexpected report: it does not speak of one volume group".to_owned()),
+        (Some(report), true) => Ok(report),
+        _ => Err(NOT_ONE.to_owned()),
     }
 }
 
@@ -193,10 +224,20 @@ mod tests {
         assert!(parse("  {\n  \"report\": [\n  ]\n  }\n").unwrap_err().contains("one volume group"));
     }
 
+    #[test]
+    fn of_two_devices_with_one_id_the_one_that_is_not_used_is_named() {
+        let text = include_str!("corpus/copied_device.txt");
+        let id = "org4d0-KSFU-cdst-Dm0t-8kNY-xDMb-AkdfY5";
+        assert_eq!(copies(text, "vg").unwrap(), [format!("/dev/ubdb (LVM id {id})")]);
+        assert_eq!(copies(text, "other").unwrap(), Vec::<String>::new());
+        assert!(copies(&text.replace("pv_duplicate", "other"), "vg").is_err());
+        assert!(copies(CORPUS[0].1, "vg").is_err(), "a report of another kind");
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text in ".{0,300}") {
-            let _ = parse(&text);
+            let _ = (parse(&text), copies(&text, "vg"));
         }
 
         #[test]

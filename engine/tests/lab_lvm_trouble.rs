@@ -212,10 +212,10 @@ fn bug_06_a_thin_pool_without_room_for_metadata_is_named_and_comes_back_by_the_c
         copies += 1;
         run("dmsetup", &["suspend", &origin]);
         let message = format!("create_snap {} {number}", 5000 + u32::from(copies));
-        let made = Command::new("dmsetup").args(["message", &thin_pool, "0", &message]).status().unwrap();
+        let done = Command::new("dmsetup").args(["message", &thin_pool, "0", &message]).status().unwrap();
         run("dmsetup", &["resume", &origin]);
         let touched = touch(&node, copies);
-        assert!(made.success() || !touched, "copy {copies} was not made, though the pool can be written");
+        assert!(done.success() || !touched, "copy {copies} was not made, though the pool can be written");
     };
     println!("after {copies} copies: {error}");
     assert!(matches!(error.kind, PoolErrorKind::MetadataFull | PoolErrorKind::NeedsCheck), "{error}");

@@ -2,6 +2,7 @@
 //! carried out with the engine, and says what came of it. What is particular to a kind is in its own folder.
 
 mod object;
+mod plan;
 mod reconcile;
 mod watch;
 
@@ -17,6 +18,7 @@ use tierce_crds::conditions::Verdict;
 use tierce_engine::{Error, VolumeId};
 
 pub use object::{add_finalizer, has_finalizer, remove_finalizer};
+pub use plan::{Disk, Plan, differs, uncleaned, unknown_pool};
 pub use reconcile::{Context, ReconcileError, Shared, reconcile};
 pub use watch::{Intents, Nudges, run};
 

@@ -6,9 +6,9 @@ use tierce_crds::{NodeSnapshot, NodeSnapshotStatus};
 use tierce_engine::{Engine, Error, SnapshotInfo, VolumeId};
 use tracing::{debug, info};
 
-use super::plan::{Disk, Plan, Step, plan};
+use super::plan::{Step, plan};
 use super::status::{self, Outcome};
-use crate::intents::{Context, Intent, ReconcileError, Said, add_finalizer, remove_finalizer};
+use crate::intents::{Context, Intent, Plan, ReconcileError, Said, add_finalizer, remove_finalizer};
 use crate::metrics::ActionLabel;
 
 impl Intent for NodeSnapshot {
@@ -53,7 +53,7 @@ async fn converge(
         Ok(found) => found,
         Err(error) => return Ok(Some(failed(&error, None))),
     };
-    let disk = info.clone().map_or(Disk::Missing, |info| Disk::Present(Box::new(info)));
+    let disk = info.clone().into();
     let steps = match plan(snapshot, id, &disk, shared.pools.offer(&snapshot.spec.pool)) {
         Plan::Ignore => return Ok(None),
         Plan::Refuse(verdict) => return Ok(Some(Outcome { info, trouble: Some(verdict) })),

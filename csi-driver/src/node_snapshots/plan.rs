@@ -1,20 +1,11 @@
 //! What to do about one `NodeSnapshot`: a pure decision from what should be and what is.
 
+use tierce_crds::NodeSnapshot;
 use tierce_crds::conditions::{Verdict, node_snapshot as reason};
-use tierce_crds::{NodeSnapshot, names};
 use tierce_engine::{Owner, SnapshotInfo, SnapshotSpec, VolumeId};
 
-use crate::intents::has_finalizer;
+use crate::intents::{Disk, Plan, differs, has_finalizer, uncleaned, unknown_pool};
 use crate::pools::Offer;
-
-/// What the node's disk says about the snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
-    /// The pool of the spec could be read, if it is known, and does not hold it.
-    Missing,
-    /// It is there.
-    Present(Box<SnapshotInfo>),
-}
 
 /// One thing to do with the engine or at the API server, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +20,8 @@ pub enum Step {
     RemoveFinalizer,
 }
 
-/// The decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
-    /// On its way without us.
-    Ignore,
-    /// Carry these out; with none, the disk is as it should be.
-    Steps(Vec<Step>),
-    /// Nothing that we may do leads there; say why.
-    Refuse(Verdict),
-}
-
 /// Decides.
-pub fn plan(snapshot: &NodeSnapshot, id: &VolumeId, disk: &Disk, offer: Offer) -> Plan {
+pub fn plan(snapshot: &NodeSnapshot, id: &VolumeId, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
     let ours = has_finalizer(snapshot);
     if snapshot.metadata.deletion_timestamp.is_some() {
         return if ours { delete(snapshot, disk, offer) } else { Plan::Ignore };
@@ -55,24 +35,15 @@ pub fn plan(snapshot: &NodeSnapshot, id: &VolumeId, disk: &Disk, offer: Offer) -
     }
 }
 
-fn delete(snapshot: &NodeSnapshot, disk: &Disk, offer: Offer) -> Plan {
+fn delete(snapshot: &NodeSnapshot, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
     match (disk, offer) {
         (Disk::Present(_), _) => Plan::Steps(vec![Step::Delete, Step::RemoveFinalizer]),
         (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::Steps(vec![Step::RemoveFinalizer]),
-        // Without the pool's place we can't know that nothing of the snapshot is left there.
-        (Disk::Missing, Offer::Unknown) => Plan::Refuse(Verdict::no(
-            reason::POOL_UNAVAILABLE,
-            format!(
-                "pool {} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or \
-                 remove the finalizer {} if the data may stay",
-                snapshot.spec.pool,
-                names::FINALIZER_ON_NODE
-            ),
-        )),
+        (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(&snapshot.spec.pool)),
     }
 }
 
-fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan {
+fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan<Step> {
     let spec = &snapshot.spec;
     if snapshot.status.as_ref().is_some_and(|status| status.size_bytes.is_some()) {
         // Taking it anew would hand out later data as if it were the old.
@@ -87,8 +58,7 @@ fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan {
     }
     // A pool that takes no new volumes still serves those that it has, and their snapshots.
     if offer == Offer::Unknown {
-        let message = format!("pool {} is not configured on this node", spec.pool);
-        return Plan::Refuse(Verdict::no(reason::POOL_UNAVAILABLE, message));
+        return Plan::Refuse(unknown_pool(&spec.pool));
     }
     match spec.source.parse() {
         Ok(source) => Plan::Steps(vec![Step::Take(SnapshotSpec {
@@ -104,15 +74,13 @@ fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan {
     }
 }
 
-fn check(snapshot: &NodeSnapshot, info: &SnapshotInfo) -> Plan {
+fn check(snapshot: &NodeSnapshot, info: &SnapshotInfo) -> Plan<Step> {
     let spec = &snapshot.spec;
     for (field, existing, asked) in
         [("source", info.source.as_str(), &spec.source), ("pool", info.pool.as_str(), &spec.pool)]
     {
         if existing != asked {
-            let message =
-                format!("a snapshot of this id exists with another {field}: {existing}, asked for {asked}");
-            return Plan::Refuse(Verdict::no(reason::CONFLICT, message));
+            return Plan::Refuse(differs("snapshot", field, existing, asked));
         }
     }
     if !info.valid {
@@ -127,7 +95,7 @@ fn check(snapshot: &NodeSnapshot, info: &SnapshotInfo) -> Plan {
 pub(super) mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
     use k8s_openapi::jiff::Timestamp;
-    use tierce_crds::{NodeSnapshotSpec, NodeSnapshotStatus};
+    use tierce_crds::{NodeSnapshotSpec, NodeSnapshotStatus, names};
     use tierce_engine::{Filesystem, VolumeMode};
 
     use super::*;
@@ -167,11 +135,11 @@ pub(super) mod tests {
         }
     }
 
-    fn decide(snapshot: &NodeSnapshot, disk: &Disk, offer: Offer) -> Plan {
+    fn decide(snapshot: &NodeSnapshot, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
         plan(snapshot, &"snapshot-1".parse().unwrap(), disk, offer)
     }
 
-    fn refusal(plan: Plan) -> (&'static str, String) {
+    fn refusal(plan: Plan<Step>) -> (&'static str, String) {
         match plan {
             Plan::Refuse(verdict) => (verdict.reason, verdict.message),
             other => panic!("{other:?}"),

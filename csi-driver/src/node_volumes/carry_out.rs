@@ -7,9 +7,9 @@ use tierce_crds::{NodeVolume, NodeVolumeStatus};
 use tierce_engine::{Engine, Error, VolumeId, VolumeInfo};
 use tracing::{debug, info};
 
-use super::plan::{Disk, Plan, Step, plan};
+use super::plan::{Step, plan};
 use super::status::{self, Outcome};
-use crate::intents::{Context, Intent, ReconcileError, Said, Shared, add_finalizer, remove_finalizer};
+use crate::intents::{Context, Intent, Plan, ReconcileError, Said, Shared, add_finalizer, remove_finalizer};
 use crate::metrics::ActionLabel;
 
 impl Intent for NodeVolume {
@@ -60,7 +60,7 @@ async fn converge(
         Ok(found) => found,
         Err(error) => return Ok(Some((failed(&error, None), None))),
     };
-    let disk = found.clone().map_or(Disk::Missing, |info| Disk::Present(Box::new(info)));
+    let disk = found.clone().into();
     let steps = match plan(&shared.node, volume, id, &disk, shared.pools.offer(&volume.spec.pool)) {
         Plan::Ignore => return Ok(None),
         Plan::Refuse(verdict) => {

@@ -4,5 +4,5 @@ mod carry_out;
 mod plan;
 mod status;
 
-pub use plan::{Disk, Plan, Step, plan};
+pub use plan::{Step, plan};
 pub use status::{Outcome, largest, next, noticeable, signed, verdict};

@@ -4,16 +4,8 @@ use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSource, NodeVolume, VolumeMode as ApiMode, names};
 use tierce_engine::{Filesystem, Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
 
+use crate::intents::{Disk, Plan, differs, has_finalizer, uncleaned, unknown_pool};
 use crate::pools::Offer;
-
-/// What the node's disk says about the volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
-    /// The pool of the spec could be read, if it is known, and does not hold it.
-    Missing,
-    /// It is there.
-    Present(Box<VolumeInfo>),
-}
 
 /// One thing to do with the engine or at the API server, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,20 +36,15 @@ pub enum Step {
     RemoveFinalizer,
 }
 
-/// The decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
-    /// Not ours, or on its way without us.
-    Ignore,
-    /// Carry these out; with none, the disk is as it should be.
-    Steps(Vec<Step>),
-    /// Nothing that we may do leads there; say why.
-    Refuse(Verdict),
-}
-
 /// Decides for the node `me`.
-pub fn plan(me: &str, volume: &NodeVolume, id: &VolumeId, disk: &Disk, offer: Offer) -> Plan {
-    let ours = volume.metadata.finalizers.iter().flatten().any(|name| name == names::FINALIZER_ON_NODE);
+pub fn plan(
+    me: &str,
+    volume: &NodeVolume,
+    id: &VolumeId,
+    disk: &Disk<VolumeInfo>,
+    offer: Offer,
+) -> Plan<Step> {
+    let ours = has_finalizer(volume);
     if volume.spec.node_name != me {
         return Plan::Ignore;
     }
@@ -73,7 +60,7 @@ pub fn plan(me: &str, volume: &NodeVolume, id: &VolumeId, disk: &Disk, offer: Of
     }
 }
 
-fn delete(volume: &NodeVolume, disk: &Disk, offer: Offer) -> Plan {
+fn delete(volume: &NodeVolume, disk: &Disk<VolumeInfo>, offer: Offer) -> Plan<Step> {
     match (disk, offer) {
         (Disk::Present(_), _) => {
             let mut annotations = volume.metadata.annotations.iter().flatten();
@@ -81,20 +68,11 @@ fn delete(volume: &NodeVolume, disk: &Disk, offer: Offer) -> Plan {
             Plan::Steps(vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer])
         }
         (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::Steps(vec![Step::RemoveFinalizer]),
-        // Without the pool's place we can't know that nothing of the volume is left there.
-        (Disk::Missing, Offer::Unknown) => Plan::Refuse(Verdict::no(
-            reason::POOL_UNAVAILABLE,
-            format!(
-                "pool {} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or \
-                 remove the finalizer {} if the data may stay",
-                volume.spec.pool,
-                names::FINALIZER_ON_NODE
-            ),
-        )),
+        (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(&volume.spec.pool)),
     }
 }
 
-fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan {
+fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan<Step> {
     let spec = &volume.spec;
     let status = volume.status.clone().unwrap_or_default();
     if status.used || status.capacity_bytes.is_some() {
@@ -120,10 +98,7 @@ fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan {
             ));
         }
         Offer::Unknown => {
-            return Plan::Refuse(Verdict::no(
-                reason::POOL_UNAVAILABLE,
-                format!("pool {} is not configured on this node", spec.pool),
-            ));
+            return Plan::Refuse(unknown_pool(&spec.pool));
         }
     }
     match desired(volume, id) {
@@ -132,25 +107,21 @@ fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan {
     }
 }
 
-fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan {
+fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
     let wanted = match desired(volume, &info.id) {
         Ok(wanted) => wanted,
         Err(verdict) => return Plan::Refuse(verdict),
     };
-    let conflict = |field: &str, existing: String, asked: String| {
-        Plan::Refuse(Verdict::no(
-            reason::CONFLICT,
-            format!("a volume of this id exists with another {field}: {existing}, asked for {asked}"),
-        ))
-    };
+    let conflict =
+        |field: &str, existing: &str, asked: &str| Plan::Refuse(differs("volume", field, existing, asked));
     if info.pool != volume.spec.pool {
-        return conflict("pool", info.pool.clone(), volume.spec.pool.clone());
+        return conflict("pool", &info.pool, &volume.spec.pool);
     }
     if info.mode != wanted.mode {
-        return conflict("mode", info.mode.to_string(), wanted.mode.to_string());
+        return conflict("mode", &info.mode.to_string(), &wanted.mode.to_string());
     }
     if info.encrypted != wanted.encrypted {
-        let words = |encrypted| if encrypted { "on" } else { "off" }.to_owned();
+        let words = |encrypted| if encrypted { "on" } else { "off" };
         return conflict("encryption", words(info.encrypted), words(wanted.encrypted));
     }
     let mut steps = Vec::new();
@@ -293,7 +264,7 @@ mod tests {
         }
     }
 
-    fn present() -> Disk {
+    fn present() -> Disk<VolumeInfo> {
         Disk::Present(Box::new(VolumeInfo {
             id: "pvc-1".parse().unwrap(),
             pool: "ssd".into(),
@@ -310,11 +281,11 @@ mod tests {
         }))
     }
 
-    fn decide(case: &Case, disk: &Disk, offer: Offer) -> Plan {
+    fn decide(case: &Case, disk: &Disk<VolumeInfo>, offer: Offer) -> Plan<Step> {
         plan("me", &case.0, &"pvc-1".parse().unwrap(), disk, offer)
     }
 
-    fn refusal(plan: Plan) -> (&'static str, String) {
+    fn refusal(plan: Plan<Step>) -> (&'static str, String) {
         match plan {
             Plan::Refuse(verdict) => (verdict.reason, verdict.message),
             other => panic!("{other:?}"),

@@ -262,6 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_promises_at_least_what_it_has() {
+        use kube::CustomResourceExt;
+        // The API server checks the schema's bounds.
+        let crd = serde_json::to_value(StoragePool::crd()).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let bounds = &schema["properties"]["overcommitPercent"];
+        assert_eq!(
+            (bounds["minimum"].as_f64(), bounds["maximum"].as_f64()),
+            (Some(100.0), Some(1000.0)),
+            "{bounds}"
+        );
+    }
+
+    #[test]
     fn an_lvm_pool_says_what_is_wrong_with_it() {
         for (lvm, words) in [
             (json!({"volumeGroup": "vg"}), "either thin or thick"),

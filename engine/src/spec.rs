@@ -147,7 +147,7 @@ pub struct SnapshotInfo {
     pub pool: String,
     /// The volume it was taken of, which may be gone.
     pub source: VolumeId,
-    /// Bytes the volume had: the least size of a volume made from it.
+    /// Bytes the volume was asked for: the least that a volume made from it must be asked for. It may have had more, see [`VolumeInfo`].
     pub size_bytes: u64,
     /// Bytes that really take space on the disk, blocks shared with others counted in full.
     pub allocated_bytes: u64,
@@ -172,7 +172,7 @@ pub struct VolumeInfo {
     pub id: VolumeId,
     /// The pool it lies in.
     pub pool: String,
-    /// Bytes promised.
+    /// Bytes promised: what was asked for, or what the pool made of that.
     pub size_bytes: u64,
     /// Bytes that really take space on the disk.
     pub allocated_bytes: u64,

@@ -204,7 +204,8 @@ fn of_volume(device: &Device, namespace: Option<String>) -> Result<Origin, Sourc
     if device.deleting_since.is_some() {
         return Err(not_now("it is being deleted"));
     }
-    let bytes = device.capacity.ok_or_else(|| not_now("it is being made"))?;
+    // An LVM pool may have made more of what was asked for; who asks for as much again gets as much.
+    let bytes = device.capacity.ok_or_else(|| not_now("it is being made"))?.min(device.size);
     let claimed = device.claim.as_ref().map(|claim| claim.namespace.clone());
     Ok(Origin {
         what,

@@ -4,6 +4,8 @@
 //! into a volume that is made aside; it appears by one step when it is whole. A crash before that leaves remains that the next recovery
 //! removes, and the repeated call begins anew. The source can't be deleted, staged or changed meanwhile.
 //!
+//! A source whose pool rounded its size up counts with what was asked for; its clone gets all of its bytes.
+//!
 //! A clone carries its source's filesystem with the same uuid, and the record says so: it is never formatted. What would keep two such
 //! filesystems from being mounted at once is settled at each stage. A larger clone's filesystem grows there too.
 
@@ -20,7 +22,7 @@ use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     pool::{
         Pause, Pool,
-        record::{Origin, Record, overhead_bytes},
+        record::{Origin, Record},
     },
 };
 
@@ -37,13 +39,12 @@ impl Core {
             .find_entry(from)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: from.clone() })?;
         let source = self.settled(found)?;
-        let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
-        // What the pool makes of it counts: a clone of the size that its source was asked for fits.
-        let size_bytes = device_bytes - overhead_bytes(spec.encrypted);
         check_content(id, spec.mode, size_bytes, spec.encrypted, &source)?;
-        let record = Record {
+        // What the source's pool made of its size is part of its content.
+        let asked = on_device(pool.as_ref(), size_bytes, spec.encrypted);
+        let device_bytes = asked.max(source.record.size_bytes.next_multiple_of(pool.grain_bytes()));
+        let mut record = Record {
             id: id.clone(),
-            size_bytes: device_bytes,
             used: false,
             staged_at: None,
             label: spec.label.clone(),
@@ -59,6 +60,7 @@ impl Core {
             restore: None,
             ..source.record.clone()
         };
+        record.set_size(device_bytes, size_bytes);
         let _reading = self.reading(from, id);
         if pool.id() == source.pool.id() {
             self.copy_here(&source, &record)?;
@@ -123,11 +125,12 @@ pub(super) fn check_content(
             requested: name(encrypted),
         });
     }
-    if size_bytes < record.usable_bytes() {
+    // Not what its pool made of that: who asks for as much as the source was asked for gets all of it.
+    if size_bytes < record.asked() {
         return Err(Error::SourceTooLarge {
             id: id.clone(),
             from: from(),
-            existing: record.usable_bytes(),
+            existing: record.asked(),
             requested: size_bytes,
         });
     }

@@ -85,6 +85,11 @@ impl Core {
         if source.pool.id() != volume.pool.id() {
             return mismatch("pool", &source.pool.config().name, &volume.pool.config().name);
         }
+        let (has, needs) = (volume.record.usable_bytes(), source.record.usable_bytes());
+        if has < needs {
+            let (id, from) = (id.clone(), snapshot.clone());
+            return Err(Error::SourceTooLarge { id, from, existing: needs, requested: has });
+        }
         let encrypted = volume.record.encryption.is_some();
         check_content(id, volume.record.mode, volume.record.usable_bytes(), encrypted, &source)
     }

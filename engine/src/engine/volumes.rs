@@ -1,4 +1,20 @@
 //! Making, changing, growing and deleting volumes.
+//!
+//! Making one, and what a crash after each step leaves:
+//! 1. it is looked for in all pools of the node, and room is set aside in memory: nothing
+//! 2. the pool makes it with its record (an image in the folder `new`, or one `lvcreate`): remains that the next recovery removes, or all
+//!    of it
+//! 3. it appears under its id by one step (a rename; for LVM that was step 2): all of it, and the repeated call finds it
+//! 4. both ends of a thick logical volume are zeroed: its tag says that they are not, and they are before anybody sees them
+//!
+//! No filesystem and no key slot is made here: the first stage does that.
+//!
+//! Growing one: (1) image or device grow, (2) the record says so. A crash between leaves a device larger than its record, which the repeated
+//! call finds large enough; the filesystem follows when the volume is expanded or staged.
+//!
+//! Deleting one: (1) nobody may use it, (2) the key slots of an encrypted one are overwritten, (3) it leaves its id by one step (into the
+//! trash, or to a name `d-…`), (4) its space is freed in the background. A crash after (2) leaves a volume that no key opens and only a
+//! deletion ends; after (3) it is gone, and the next sweep goes on with (4).
 
 use std::{thread, time::Duration};
 
@@ -64,7 +80,7 @@ impl Core {
         }
         let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let sector_bytes = if spec.encrypted { crypt::SECTOR_BYTES } else { pool.sector_bytes(spec.mode) };
-        let record = Record {
+        let mut record = Record {
             id: spec.id.clone(),
             size_bytes: device_bytes,
             mode: spec.mode,
@@ -84,7 +100,9 @@ impl Core {
                 key: None,
                 rotating: false,
             }),
+            asked_bytes: None,
         };
+        record.set_size(device_bytes, size_bytes);
         self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;
         Ok(Change::Created(Located { pool, record }.info()))
     }
@@ -141,7 +159,7 @@ impl Core {
             found.pool.resize(&found.record)?;
             return Ok(Change::Unchanged(found.info()));
         }
-        found.record.size_bytes = size_bytes;
+        found.record.set_size(size_bytes, requested);
         self.with_room(found.pool.as_ref(), existing, size_bytes, || {
             found.pool.resize(&found.record)?;
             found.pool.save(&found.record)

@@ -84,6 +84,9 @@ pub(crate) struct Record {
     /// `None`: not encrypted. A copy has its source's: header, key and data are one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) encryption: Option<Encryption>,
+    /// Bytes that were asked for, where the pool made more of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_bytes: Option<u64>,
 }
 
 /// What makes a record a snapshot's.
@@ -142,6 +145,17 @@ impl Record {
         self.size_bytes - overhead_bytes(self.encryption.is_some()).min(self.size_bytes)
     }
 
+    /// Bytes that were asked for: the least that a copy must be asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked_bytes.unwrap_or(u64::MAX).min(self.usable_bytes())
+    }
+
+    /// Gives it a device of so many bytes, of which its user asked for so many.
+    pub(crate) fn set_size(&mut self, device_bytes: u64, asked: u64) {
+        self.size_bytes = device_bytes;
+        self.asked_bytes = (self.usable_bytes() != asked).then_some(asked);
+    }
+
     /// What callers see of it.
     pub(crate) fn info(&self, pool: &str, allocated_bytes: u64) -> VolumeInfo {
         VolumeInfo {
@@ -172,7 +186,7 @@ impl Record {
             id: self.id.clone(),
             pool: pool.to_owned(),
             source: role.volume.clone(),
-            size_bytes: self.usable_bytes(),
+            size_bytes: self.asked(),
             allocated_bytes,
             mode: self.mode,
             encrypted: self.encryption.is_some(),
@@ -273,7 +287,23 @@ mod tests {
             origin: None,
             restore: None,
             encryption: None,
+            asked_bytes: None,
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_kept_only_where_the_pool_made_more_of_it() {
+        let mut record = record();
+        record.set_size(64 << 20, 64 << 20);
+        assert_eq!((record.asked_bytes, record.asked()), (None, 64 << 20));
+        record.set_size(64 << 20, 61 << 20);
+        assert_eq!(
+            (record.asked_bytes, record.asked(), record.usable_bytes()),
+            (Some(61 << 20), 61 << 20, 64 << 20)
+        );
+        record.encryption = Some(Encryption { header: Format::Never, key: None, rotating: false });
+        record.set_size((64 << 20) + HEADER_BYTES, 64 << 20);
+        assert_eq!((record.asked_bytes, record.asked()), (None, 64 << 20));
     }
 
     #[test]

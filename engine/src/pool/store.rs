@@ -457,6 +457,7 @@ mod tests {
             origin: None,
             restore: None,
             encryption: None,
+            asked_bytes: None,
         }
     }
 

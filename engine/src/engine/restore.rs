@@ -3,7 +3,8 @@
 //! 1. The volume must not be in use, and the snapshot must be one of its own that fits.
 //! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of before is kept). From here on the
 //!    volume can't be used before the restore is through: whoever wants to (a stage, a snapshot, a growth) carries it to its end first.
-//! 3. The content of before is kept as a snapshot, the *safety*. If that fails, the record is put back and nothing has happened.
+//! 3. The content of before is kept as a snapshot, the *safety*. If that fails and it is not there, the record is put back and nothing has
+//!    happened.
 //! 4. The pool exchanges the content, and with it the record, which now says: done. Of an encrypted volume the LUKS2 header of before is
 //!    put back from the safety first, so that the key in force stays in force.
 //!
@@ -103,7 +104,9 @@ impl Core {
             kept_before(&kept, &id)?;
         } else {
             let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record));
-            if kept.is_err() {
+            // A safety whose making failed may be there all the same: the restore is then under way, and putting the record back would make
+            // the repeated call take it for done.
+            if kept.is_err() && matches!(self.find_entry(&restore.safety), Ok(None)) {
                 // Nothing has happened yet, and a volume that can be used is better than one that waits for room.
                 found.pool.save(&Record { restore: None, ..found.record.clone() })?;
             }

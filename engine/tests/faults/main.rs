@@ -1,259 +1,22 @@
-//! Faults before and after every side effect: an error, a `kill -9`, a hang. After each the calls are repeated, and then everything must be as
-//! if nothing had happened: no volume formatted twice, nothing written lost, nothing left behind.
-//!
-//! A seed gives the calls. A run without a fault counts the points that it passes; then some of these points are tried with each kind of fault.
-//! `TIERCE_FAULT_TIMES=<n>` (`make test-crash`) tries n times as many, `TIERCE_FAULT_SEED=<n>` says where to begin. Directory pools need root;
-//! skipped by name without.
+//! Faults before and after every side effect, over the simulation and (as root) over images; see [`cycles`]. `make test-crash` tries 20 times as
+//! many. Skipped by name without root.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cycles;
 mod life;
 #[path = "../model/state.rs"]
 mod state;
 #[path = "../world/mod.rs"]
 mod world;
 
-use std::{
-    io::{BufRead, BufReader},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::Path,
-    process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    time::Duration,
-};
+use cycles::{Kind, cycles, each_error};
+use life::Life;
+use world::World;
 
-use fail::FailScenario;
-use life::{Call, Dice, Life, call};
-use tierce_engine::{Host, LinuxHost};
-use world::{BLOCK, MIB, World, spec};
-
-/// The point that every side effect passes twice.
-const POINT: &str = "lasting";
-
-/// How many points of a seed's calls are tried with each kind of fault.
-const POINTS: usize = 4;
-
-/// A call that no hang may hold up takes far less; this is for a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Error,
-    Hang,
-    Kill,
-}
-
-/// Which host, and how its worlds are made.
-struct Kind {
-    name: &'static str,
-    world: fn() -> Option<World>,
-}
-
-const SIM: Kind = Kind { name: "sim", world: || Some(World::sim()) };
-const ENCRYPTED: Kind = Kind { name: "encrypted", world: || Some(World::sim().encrypted()) };
-const DIRECTORY: Kind = Kind { name: "directory", world: World::real };
-
-fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
-}
-
-/// Tries faults until there were enough. Returns how many of each kind.
-fn cycles(kind: &Kind, wanted: usize) {
-    let scenario = FailScenario::setup();
-    let (first, wanted) = (number("TIERCE_FAULT_SEED", 1), wanted * number("TIERCE_FAULT_TIMES", 1));
-    let mut done = [0; 3];
-    for seed in first.. {
-        if done.iter().sum::<usize>() >= wanted {
-            break;
-        }
-        let seed = u64::try_from(seed).unwrap();
-        let Some(world) = (kind.world)() else { return };
-        let life = Life::of(seed, !world.real);
-        let points = told(&format!("{} seed {seed}, no fault", kind.name), &life, || without(&world, &life));
-        drop(world);
-        let mut dice = Dice::new(seed);
-        for round in 0..POINTS * 3 {
-            let at = dice.roll(points);
-            let (index, fault) = [(0, Fault::Error), (1, Fault::Hang), (2, Fault::Kill)][round % 3];
-            let world = (kind.world)().unwrap();
-            told(&format!("{} seed {seed}, {fault:?} at point {at} of {points}", kind.name), &life, || {
-                with(kind, world, &life, seed, fault, at);
-            });
-            done[index] += 1;
-        }
-    }
-    println!(
-        "{}: {} errors, {} hangs, {} kills: all calls came to their end",
-        kind.name, done[0], done[1], done[2]
-    );
-    scenario.teardown();
-}
-
-/// Says what was tried when something panics.
-fn told<T>(what: &str, life: &Life, run: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let calls: Vec<String> = life.calls.iter().map(|call| format!("{call:?}")).collect();
-        println!("{what}, of the calls:\n  {}", calls.join("\n  "));
-        resume_unwind(panic)
-    })
-}
-
-/// The calls without a fault: how many points they pass.
-fn without(world: &World, life: &Life) -> usize {
-    let passed = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&passed);
-    fail::cfg_callback(POINT, move || {
-        counter.fetch_add(1, Ordering::SeqCst);
-    })
-    .unwrap();
-    for next in &life.calls {
-        world.run(call(world, next)).unwrap();
-    }
-    let passed = passed.load(Ordering::SeqCst);
-    fail::remove(POINT);
-    life.verify(world);
-    passed
-}
-
-fn with(kind: &Kind, mut world: World, life: &Life, seed: u64, fault: Fault, at: usize) {
-    match fault {
-        Fault::Error => with_error(&mut world, life, at),
-        Fault::Hang => with_hang(&world, life, at),
-        Fault::Kill => with_kill(kind, &mut world, life, seed, at),
-    }
-    fail::remove(POINT);
-    life.verify(&world);
-}
-
-/// A side effect fails, or happens and is told to have failed. The caller repeats the call, every other time in a new process.
-fn with_error(world: &mut World, life: &Life, at: usize) {
-    fail::cfg(POINT, &format!("{at}*off->1*return")).unwrap();
-    for next in &life.calls {
-        let Err(error) = world.run(call(world, next)) else { continue };
-        if at.is_multiple_of(2) {
-            recover(world);
-        }
-        if let Err(again) = world.run(call(world, next)) {
-            panic!("{next:?} fails again with {again:?} after {error:?}");
-        }
-    }
-}
-
-/// A side effect takes very long. Meanwhile calls for other volumes go on.
-fn with_hang(world: &World, life: &Life, at: usize) {
-    let (hangs, hanging) = mpsc::channel::<mpsc::Sender<()>>();
-    let passed = AtomicUsize::new(0);
-    let hangs = std::sync::Mutex::new(hangs);
-    fail::cfg_callback(POINT, move || {
-        if passed.fetch_add(1, Ordering::SeqCst) == at {
-            let (release, released) = mpsc::channel();
-            // An error in either: the calls are over, and nobody waits any more.
-            if hangs.lock().unwrap().send(release).is_ok() {
-                let _ = released.recv();
-            }
-        }
-    })
-    .unwrap();
-    world.run(async {
-        for next in &life.calls {
-            let mut work = Box::pin(call(world, next));
-            loop {
-                tokio::select! {
-                    biased;
-                    result = &mut work => break result.unwrap(),
-                    () = tokio::time::sleep(Duration::from_millis(1)) => {
-                        let Ok(release) = hanging.try_recv() else { continue };
-                        let beside = bystander(world);
-                        tokio::time::timeout(PATIENCE, beside).await.expect("a hang held up another volume");
-                        release.send(()).unwrap();
-                    }
-                }
-            }
-        }
-    });
-    // What hangs in the background has to come to its end too.
-    drop(hanging);
-}
-
-async fn bystander(world: &World) {
-    let asked = spec("bystander", BLOCK, MIB);
-    world.engine.create("pool", &asked).await.unwrap();
-    world.engine.grow(&asked.id, 2 * MIB).await.unwrap();
-    assert!(world.engine.delete(&asked.id, false).await.unwrap().changed());
-}
-
-const FOLDER: &str = "TIERCE_FAULT_FOLDER";
-const SEED: &str = "TIERCE_FAULT_OF_SEED";
-const AT: &str = "TIERCE_FAULT_AT";
-const HOST: &str = "TIERCE_FAULT_HOST";
-
-/// The process that is killed at a point.
-#[test]
-#[ignore = "started by the tests below"]
-fn victim() {
-    let folder = std::env::var(FOLDER).unwrap();
-    let (seed, at) = (number(SEED, 0), number(AT, 0));
-    let host = std::env::var(HOST).unwrap();
-    let real = host == DIRECTORY.name;
-    let mut world = if real {
-        World::over(Path::new(&folder), |_| -> Arc<dyn Host> { Arc::new(LinuxHost::new()) })
-    } else {
-        World::sim_over(Path::new(&folder))
-    };
-    world.encrypted = host == ENCRYPTED.name;
-    let _scenario = FailScenario::setup();
-    let passed = AtomicUsize::new(0);
-    fail::cfg_callback(POINT, move || {
-        if passed.fetch_add(1, Ordering::SeqCst) == at {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-        }
-    })
-    .unwrap();
-    for (index, next) in Life::of(u64::try_from(seed).unwrap(), !real).calls.iter().enumerate() {
-        println!("call {index}");
-        world.run(call(&world, next)).unwrap();
-    }
-    // A point in the background may not have been reached.
-    println!("ended");
-}
-
-/// The process is killed. A new one cleans up and goes on with the call that was under way.
-fn with_kill(kind: &Kind, world: &mut World, life: &Life, seed: u64, at: usize) {
-    // The simulated host of this process must not write over what the other one writes.
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "victim", "--ignored", "--nocapture"])
-        .envs([(FOLDER, world.folder.path().to_str().unwrap()), (HOST, kind.name)])
-        .envs([(SEED, seed.to_string()), (AT, at.to_string())])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (mut under_way, mut ended) = (0, false);
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let said = line.unwrap();
-        if let Some((_, index)) = said.split_once("call ") {
-            under_way = index.parse().unwrap();
-        }
-        ended |= said.contains("ended");
-    }
-    let status = child.wait().unwrap();
-    assert!(ended || std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{status}");
-    recover(world);
-    let rest: &[Call] = if ended { &[] } else { &life.calls[under_way..] };
-    for next in rest {
-        world.run(call(world, next)).unwrap();
-    }
-}
-
-fn recover(world: &mut World) {
-    world.restart();
-    let recovery = world.run(world.engine.recover());
-    assert_eq!(recovery.problems, Vec::<String>::new());
-}
+const SIM: Kind = Kind { name: "sim", world: || Some(World::sim()), lasting: false };
+const ENCRYPTED: Kind = Kind { name: "encrypted", world: || Some(World::sim().encrypted()), lasting: false };
+const DIRECTORY: Kind = Kind { name: "directory", world: World::real, lasting: false };
 
 #[test]
 fn bug_26_every_fault_over_the_simulation_ends_as_if_it_had_not_been() {
@@ -268,4 +31,11 @@ fn bug_26_every_fault_over_encrypted_volumes_ends_as_if_it_had_not_been() {
 #[test]
 fn bug_26_every_fault_over_images_ends_as_if_it_had_not_been() {
     cycles(&DIRECTORY, 48);
+}
+
+#[test]
+fn an_error_anywhere_in_a_restore_leaves_it_to_be_repeated() {
+    for kind in [SIM, ENCRYPTED] {
+        each_error(&kind, &Life::of_a_restore());
+    }
 }

@@ -20,7 +20,8 @@ pub struct TestGroup {
     pub name: String,
     pub kind: LvmKind,
     pub devices: Vec<PathBuf>,
-    files: TempDir,
+    /// Where the devices' files are; `None`: the devices are disks, and the group stays when this is dropped.
+    files: Option<TempDir>,
 }
 
 /// A thin pool named as the tests' pools are.
@@ -50,16 +51,22 @@ impl TestGroup {
             name: format!("tierce-{}-{number}", std::process::id()),
             kind,
             devices: Vec::new(),
-            files,
+            files: Some(files),
         };
         group.add_device(DEVICE_BYTES);
         group.add_device(DEVICE_BYTES);
         Some(group)
     }
 
+    /// A group that the engine makes of disks, or finds on them, and that stays.
+    pub fn lasting(name: &str, kind: LvmKind, devices: &[PathBuf]) -> Self {
+        Self { name: name.to_owned(), kind, devices: devices.to_vec(), files: None }
+    }
+
     /// One more blank device.
     pub fn add_device(&mut self, bytes: u64) -> PathBuf {
-        let file = self.files.path().join(format!("disk-{}", self.devices.len()));
+        let files = self.files.as_ref().expect("a group of disks gets no more devices");
+        let file = files.path().join(format!("disk-{}", self.devices.len()));
         fs::File::create(&file).unwrap().set_len(bytes).unwrap();
         let output = run("losetup", &["-f", "--show", text(&file)]);
         let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
@@ -148,6 +155,9 @@ impl TestGroup {
 
 impl Drop for TestGroup {
     fn drop(&mut self) {
+        if self.files.is_none() {
+            return;
+        }
         self.try_lvm("vgremove", &["-qq", "-f", "-y", &self.name]);
         for device in &self.devices {
             let _ = Command::new("losetup").arg("-d").arg(device).status();

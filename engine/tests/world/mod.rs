@@ -211,6 +211,15 @@ impl World {
         Some(world)
     }
 
+    /// The real host over what another process left in a folder and in a group; makes the group of blank disks.
+    pub fn lvm_over(folder: &Path, group: lvm::TestGroup) -> Self {
+        fs::create_dir_all(folder.join("pool")).unwrap();
+        let mut world = Self::real_over(folder);
+        world.group = Some(group);
+        world.set_pool();
+        world
+    }
+
     /// The same, with encryption at rest.
     pub fn encrypted(mut self) -> Self {
         self.encrypted = true;

@@ -1,0 +1,48 @@
+//! Faults before and after every side effect over LVM pools, plain and encrypted, in the lab; see [`cycles`]. Skipped by name elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "faults/cycles.rs"]
+mod cycles;
+#[path = "faults/life.rs"]
+mod life;
+#[path = "model/state.rs"]
+mod state;
+mod world;
+
+use cycles::{Kind, cycles};
+use tierce_engine::LvmKind;
+use world::{World, lvm};
+
+const THIN: Kind = Kind { name: "LVM thin", world: || World::lvm(lvm::thin()), lasting: true };
+const THICK: Kind = Kind { name: "LVM thick", world: || World::lvm(LvmKind::Thick), lasting: true };
+const THIN_LUKS: Kind = Kind {
+    name: "LVM thin with LUKS",
+    world: || World::lvm(lvm::thin()).map(World::encrypted),
+    lasting: true,
+};
+const THICK_LUKS: Kind = Kind {
+    name: "LVM thick with LUKS",
+    world: || World::lvm(LvmKind::Thick).map(World::encrypted),
+    lasting: true,
+};
+
+#[test]
+fn bug_26_every_fault_over_thin_volumes_ends_as_if_it_had_not_been() {
+    cycles(&THIN, 24);
+}
+
+#[test]
+fn bug_26_every_fault_over_thick_volumes_ends_as_if_it_had_not_been() {
+    cycles(&THICK, 24);
+}
+
+#[test]
+fn bug_26_every_fault_over_encrypted_thin_volumes_ends_as_if_it_had_not_been() {
+    cycles(&THIN_LUKS, 24);
+}
+
+#[test]
+fn bug_26_every_fault_over_encrypted_thick_volumes_ends_as_if_it_had_not_been() {
+    cycles(&THICK_LUKS, 24);
+}

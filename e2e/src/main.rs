@@ -48,7 +48,7 @@ enum Task {
     /// csi-sanity against the real programs, with only etcd and kube-apiserver between them.
     Sanity {
         /// What the volumes lie on.
-        #[arg(long, value_enum, default_value_t = Over::All)]
+        #[arg(long, value_enum, default_value_t = Over::Here)]
         over: Over,
     },
     /// Measure, and print one table.
@@ -149,6 +149,15 @@ enum LabTask {
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         line: Vec<String>,
+    },
+    /// Cut a guest's power in the middle of the engine's operations, and look at its disks after each boot.
+    PowerCuts {
+        /// How often in all.
+        #[arg(long, default_value_t = 52)]
+        cuts: usize,
+        /// Which moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// The engine's tests on kernels of guests, as many at a time as there are processors.
     Suite {
@@ -293,6 +302,7 @@ fn run(task: Task) -> Result<()> {
 fn run_lab_task(task: LabTask) -> Result<()> {
     match task {
         LabTask::Suite { filter } => lab::run_suite(&filter),
+        LabTask::PowerCuts { cuts, seed } => lab::run_power_cuts(cuts, seed),
         LabTask::Run { disks, disk_gib, memory, cpu, modules, see, limit, keep, line } => {
             let mut hardware = Hardware { memory_mib: memory, processor: cpu, ..Hardware::named("job") };
             hardware.modules.extend(modules);

@@ -21,6 +21,8 @@ pub struct ApiServer<'a> {
     pub port: u16,
     /// etcd's client URL.
     pub etcd: &'a str,
+    /// Who may do what: `Node,RBAC` as on any cluster, or `AlwaysAllow`, which spares it the making of some hundred roles.
+    pub authorization: &'a str,
     /// The folder of certificates, keys and tokens.
     pub secrets: &'a Path,
     /// Where the audit log goes; none for a bare API server.
@@ -42,7 +44,7 @@ impl ApiServer<'_> {
             format!("--service-account-key-file={secrets}/service-accounts.pub"),
             format!("--service-account-signing-key-file={secrets}/service-accounts.key"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--authorization-mode=Node,RBAC".to_owned(),
+            format!("--authorization-mode={}", self.authorization),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
             // Without it `logs` and `exec` look the node's name up in DNS.
@@ -85,6 +87,7 @@ pub(super) fn services(state: &State, spec: &Spec) -> Result<Vec<Service>> {
         // The port of the `kubernetes` Service: its address is one of this namespace's own.
         port: 443,
         etcd: client,
+        authorization: "Node,RBAC",
         secrets: &secrets,
         audit_log: Some(&state.audit_log()),
     };

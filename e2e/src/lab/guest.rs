@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use rustix::process::Pid;
 
@@ -188,8 +188,9 @@ impl Guest {
         let deadline = Instant::now() + BOOT_LIMIT;
         loop {
             match self.next(deadline).context("while the guest booted")? {
-                Piece::Ended(_) => return Ok(()),
-                Piece::Output(_) => {}
+                Some(Piece::Ended(_)) => return Ok(()),
+                Some(Piece::Output(_)) => {}
+                None => return Err(self.ended("did not boot in time")),
             }
         }
     }
@@ -204,18 +205,27 @@ impl Guest {
         running.input.write_all(format!("{job}\n").as_bytes()).context("the guest has ended")
     }
 
-    /// The next thing that the job says, within `limit`.
+    /// The next thing that the job says, within `limit`. After that the guest's power is cut.
     pub fn listen(&mut self, limit: Duration) -> Result<Said> {
+        match self.hear(limit)? {
+            Some(said) => Ok(said),
+            None => Err(self.too_late()),
+        }
+    }
+
+    /// The next thing that the job says; `None`: nothing within `limit`, and it goes on.
+    pub fn hear(&mut self, limit: Duration) -> Result<Option<Said>> {
         let deadline = Instant::now() + limit;
         loop {
             let unread = &mut self.running()?.unread;
             if let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
                 let line = unread.drain(..=end).collect::<Vec<_>>();
-                return Ok(Said::Line(String::from_utf8_lossy(&line[..end]).into_owned()));
+                return Ok(Some(Said::Line(String::from_utf8_lossy(&line[..end]).into_owned())));
             }
             match self.next(deadline)? {
-                Piece::Output(bytes) => self.running()?.unread.extend(bytes),
-                Piece::Ended(status) => return Ok(Said::Ended(status)),
+                Some(Piece::Output(bytes)) => self.running()?.unread.extend(bytes),
+                Some(Piece::Ended(status)) => return Ok(Some(Said::Ended(status))),
+                None => return Ok(None),
             }
         }
     }
@@ -233,11 +243,12 @@ impl Guest {
         let deadline = Instant::now() + limit;
         loop {
             match self.next(deadline)? {
-                Piece::Output(bytes) => {
+                Some(Piece::Output(bytes)) => {
                     sink.write_all(&bytes)?;
                     sink.flush()?;
                 }
-                Piece::Ended(status) => return Ok(status),
+                Some(Piece::Ended(status)) => return Ok(status),
+                None => return Err(self.too_late()),
             }
         }
     }
@@ -283,15 +294,27 @@ impl Guest {
         self.running.as_mut().with_context(|| format!("guest {name} is switched off"))
     }
 
-    fn next(&mut self, deadline: Instant) -> Result<Piece> {
+    /// `None`: nothing came until then.
+    fn next(&mut self, deadline: Instant) -> Result<Option<Piece>> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let problem = match self.running()?.pieces.recv_timeout(left) {
-            Ok(piece) => return Ok(piece),
-            Err(RecvTimeoutError::Disconnected) => "died",
-            Err(RecvTimeoutError::Timeout) => "did not end its job in time",
-        };
-        self.power_cut()?;
-        bail!("guest {} {problem}; the end of its console:\n{}", self.hardware.name, self.console_tail());
+        match self.running()?.pieces.recv_timeout(left) {
+            Ok(piece) => Ok(Some(piece)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended("died")),
+        }
+    }
+
+    fn too_late(&mut self) -> anyhow::Error {
+        self.ended("did not end its job in time")
+    }
+
+    /// Cuts its power, and says why.
+    fn ended(&mut self, problem: &str) -> anyhow::Error {
+        let name = self.hardware.name.clone();
+        match self.power_cut() {
+            Ok(()) => anyhow!("guest {name} {problem}; the end of its console:\n{}", self.console_tail()),
+            Err(error) => error.context(format!("guest {name} {problem}")),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod guest;
 mod launch;
 mod libtest;
+mod power_cuts;
 mod processors;
 mod run;
 mod serial;
@@ -11,6 +12,8 @@ mod suite;
 
 pub use self::guest::{Guest, Hardware, Outcome, Said};
 pub use self::launch::{ensure_possible, missing};
+pub use self::power_cuts::run as run_power_cuts;
 pub use self::run::{Job, is_hidden, quoted, run};
 pub(crate) use self::run::{environment, surroundings};
 pub use self::suite::run as run_suite;
+pub(crate) use self::suite::side_by_side;

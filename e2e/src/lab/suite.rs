@@ -26,6 +26,10 @@ const SCRATCH: &str = "/dev/ubdd";
 const SCRATCH_SIZE: u64 = 8 << 30;
 /// The name that tests for guests begin with. They skip themselves everywhere else.
 const FOR_GUESTS: &str = "lab_";
+/// Each of their tests takes seconds.
+const SLOWEST: &str = "lab_lvm_";
+/// A boot takes a second, which so many of the slowest tests are worth.
+const TESTS_OF_A_GUEST: usize = 6;
 /// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
 const ELSEWHERE: [&str; 4] = ["sim", "model", "encryption", "faults"];
 
@@ -34,6 +38,15 @@ struct Program {
     name: String,
     file: PathBuf,
     tests: Vec<String>,
+}
+
+impl Program {
+    /// The same in pieces of a few tests each, so that no guest is still at work when the others have long ended.
+    fn pieces(self) -> Vec<Self> {
+        let piece =
+            |tests: &[String]| Self { name: self.name.clone(), file: self.file.clone(), tests: tests.into() };
+        self.tests.chunks(TESTS_OF_A_GUEST).map(piece).collect()
+    }
 }
 
 /// What came of a test program.
@@ -55,10 +68,11 @@ pub fn run(filter: &str) -> Result<()> {
     let started = Instant::now();
     let mut programs = programs(filter)?;
     ensure!(!programs.is_empty(), "no test has `{filter}` in its name");
-    // They are the ones that take long.
-    programs.sort_by_key(|program| !program.name.starts_with(FOR_GUESTS));
     println!("{} test programs are built after {:.1} s", programs.len(), started.elapsed().as_secs_f64());
-    let reports = run_all(programs);
+    // What takes longest comes first.
+    programs
+        .sort_by_key(|program| (!program.name.starts_with(SLOWEST), !program.name.starts_with(FOR_GUESTS)));
+    let reports = run_all(programs.into_iter().flat_map(Program::pieces).collect());
     let of = |ending: Ending| {
         let all = reports.iter().flat_map(|(program, report)| {
             report.endings.iter().map(move |(test, ending)| (format!("{program}::{test}"), *ending))
@@ -82,26 +96,37 @@ pub fn run(filter: &str) -> Result<()> {
     Ok(())
 }
 
-/// As many guests at a time as there are processors: each keeps one busy.
 fn run_all(programs: Vec<Program>) -> Vec<(String, Report)> {
+    side_by_side(programs, |program| {
+        let report = run_one(&program);
+        show(&program, &report);
+        (program.name, report)
+    })
+}
+
+/// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.
+/// The results come in the order in which they are ready.
+pub(crate) fn side_by_side<W: Send, R: Send>(
+    pieces: impl IntoIterator<Item = W>,
+    work: impl Fn(W) -> R + Sync,
+) -> Vec<R> {
     let parallel = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
-    let waiting = Mutex::new(VecDeque::from(programs));
-    let reports = Mutex::new(Vec::new());
-    let work = || {
+    let waiting = Mutex::new(pieces.into_iter().collect::<VecDeque<_>>());
+    let results = Mutex::new(Vec::new());
+    let one_after_the_other = || {
         loop {
             let next = waiting.lock().expect("no thread panics with the lock").pop_front();
-            let Some(program) = next else { return };
-            let report = run_one(&program);
-            show(&program, &report);
-            reports.lock().expect("no thread panics with the lock").push((program.name, report));
+            let Some(piece) = next else { return };
+            let result = work(piece);
+            results.lock().expect("no thread panics with the lock").push(result);
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..parallel {
-            scope.spawn(work);
+            scope.spawn(one_after_the_other);
         }
     });
-    reports.into_inner().expect("no thread panics with the lock")
+    results.into_inner().expect("no thread panics with the lock")
 }
 
 fn run_one(program: &Program) -> Report {
@@ -162,6 +187,29 @@ fn show(program: &Program, report: &Report) {
 
 /// Builds the tests; returns the programs with tests to run.
 fn programs(filter: &str) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for (name, file) in built()? {
+        if ELSEWHERE.contains(&name.as_str()) {
+            continue;
+        }
+        let ignored = list(&file, &["--ignored"])?;
+        let mut tests = list(&file, &[])?;
+        tests.retain(|test| !ignored.contains(test) && format!("{name}::{test}").contains(filter));
+        if !tests.is_empty() {
+            programs.push(Program { name, file, tests });
+        }
+    }
+    Ok(programs)
+}
+
+/// Builds the tests; returns the program of that name.
+pub(super) fn program_of(name: &str) -> Result<PathBuf> {
+    let found = built()?.into_iter().find(|(program, _)| program == name);
+    found.map(|(_, file)| file).with_context(|| format!("the engine has no test program {name}"))
+}
+
+/// Builds the engine's test programs; returns their names and files.
+fn built() -> Result<Vec<(String, PathBuf)>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
@@ -182,14 +230,8 @@ fn programs(filter: &str) -> Result<Vec<Program>> {
     for line in output.lines() {
         let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
         let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
-        if target.kind != ["test"] || ELSEWHERE.contains(&target.name.as_str()) {
-            continue;
-        }
-        let ignored = list(&file, &["--ignored"])?;
-        let mut tests = list(&file, &[])?;
-        tests.retain(|test| !ignored.contains(test) && format!("{}::{test}", target.name).contains(filter));
-        if !tests.is_empty() {
-            programs.push(Program { name: target.name, file, tests });
+        if target.kind == ["test"] {
+            programs.push((target.name, file));
         }
     }
     Ok(programs)

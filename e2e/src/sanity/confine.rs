@@ -1,5 +1,5 @@
 //! A stand gets a process of its own with the rights that it needs and no more: over the simulator it is an ordinary
-//! user's, over images it is PID 1 of namespaces that take every mount and process with them.
+//! user's, over images it is PID 1 of namespaces that take every mount and process with them, over LVM it has a guest.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::in_guest;
 use super::stand::{Programs, Storage};
 use crate::cluster::cleanup;
 
@@ -46,6 +47,9 @@ pub(crate) struct Ending {
 /// Runs `task` of this program in a process of its own; `folder` is the run's own. Ctrl-C and SIGTERM end it.
 pub(crate) fn run(folder: &Path, order: Order, task: &[&str]) -> Result<Ending> {
     let storage = order.storage;
+    if storage.is_lvm() {
+        return in_guest::run(folder, &order, task);
+    }
     let ended = finish(command(folder, order, task)?);
     let mut stray_loops = 0;
     if storage == Storage::Directory {
@@ -113,6 +117,9 @@ fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
         }
         Storage::Simulator => {
             line.arg("--");
+        }
+        Storage::LvmThin | Storage::LvmThick | Storage::LvmThinEncrypted => {
+            bail!("volume groups need a guest's kernel")
         }
         Storage::Directory => {
             ensure!(as_root, "images, loop devices and mounts need root: run this with sudo");

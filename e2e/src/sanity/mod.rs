@@ -1,12 +1,14 @@
 //! csi-sanity, the conformance suite of CSI, against the real controller and node plugin with only etcd and
-//! kube-apiserver between them: over the simulator, and over image files.
+//! kube-apiserver between them: over the simulator, over image files, and over LVM in guests of the disk lab.
 
 pub(crate) mod confine;
+mod in_guest;
 mod run;
 mod specs;
 pub mod stand;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -18,7 +20,7 @@ use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
-use crate::{command, tools};
+use crate::{command, lab, tools};
 
 /// The programs of a stand that come from Go modules.
 const TOOLS: [&str; 3] = ["etcd", "kube-apiserver", "csi-sanity"];
@@ -32,29 +34,32 @@ pub enum Over {
     Sim,
     /// Image files, loop devices and mounts of this kernel; needs root.
     Directory,
-    /// All that this user can run; the others are named.
-    All,
+    /// Volume groups of guests: thin, thick, and thin with encryption. Takes minutes.
+    Lvm,
+    /// Simulator and images, if this user can run them.
+    Here,
 }
 
 /// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim.
 pub fn run(over: Over) -> Result<()> {
-    let mut runs = Vec::new();
-    if over != Over::Directory {
-        runs.push(Storage::Simulator);
-    }
-    match (over, why_not_directory()) {
-        (Over::Sim, _) => {}
-        (_, None) => runs.push(Storage::Directory),
-        (Over::Directory, Some(why)) => bail!("csi-sanity over images: {why}"),
-        (Over::All, Some(why)) => println!("skipped: csi-sanity over images: {why}"),
-    }
+    let (runs, in_guests) = choose(over)?;
     let programs = programs(Profile::Dev)?;
     let mut folder = Folder::new("sanity")?;
+    let one = |storage| {
+        let report = one(&folder.path().join(name(storage)), storage, programs.clone())?;
+        print!("{}", report.text);
+        Ok(report)
+    };
+    let mut reports: Vec<Report> = runs.into_iter().map(one).collect::<Result<_>>()?;
+    reports.extend(lab::side_by_side(in_guests, one).into_iter().collect::<Result<Vec<_>>>()?);
     let mut total = Count::default();
-    let mut problems = Vec::new();
-    for storage in runs {
-        one(&folder.path().join(name(storage)), storage, programs.clone(), &mut total, &mut problems)?;
-    }
+    let problems: Vec<String> = reports
+        .into_iter()
+        .flat_map(|report| {
+            total += report.count;
+            report.problems
+        })
+        .collect();
     if !problems.is_empty() && std::env::var_os("TIERCE_KEEP").is_some() {
         folder.keep()?;
         println!("kept: {}", folder.path().display());
@@ -65,6 +70,33 @@ pub fn run(over: Over) -> Result<()> {
     println!("csi-sanity: {total}");
     ensure!(problems.is_empty(), "csi-sanity does not hold");
     Ok(())
+}
+
+/// What is run on this kernel, and what in guests. What can't be run here is named, or an error if just that was asked for.
+fn choose(over: Over) -> Result<(Vec<Storage>, Vec<Storage>)> {
+    let images = || match why_not_directory() {
+        None => Ok(vec![Storage::Directory]),
+        Some(why) if over == Over::Here => {
+            println!("skipped: csi-sanity over images: {why}");
+            Ok(Vec::new())
+        }
+        Some(why) => bail!("csi-sanity over images: {why}"),
+    };
+    Ok(match over {
+        Over::Sim => (vec![Storage::Simulator], Vec::new()),
+        Over::Directory => (images()?, Vec::new()),
+        Over::Here => ([vec![Storage::Simulator], images()?].concat(), Vec::new()),
+        Over::Lvm => match why_not_lvm() {
+            // The one that takes longest comes first.
+            None => (Vec::new(), vec![Storage::LvmThinEncrypted, Storage::LvmThick, Storage::LvmThin]),
+            Some(why) => bail!("csi-sanity over LVM: {why}"),
+        },
+    })
+}
+
+fn why_not_lvm() -> Option<String> {
+    let missing = lab::missing();
+    (!missing.is_empty()).then(|| format!("missing: {}; run e2e/setup.sh", missing.join(", ")))
 }
 
 /// Builds what a stand consists of.
@@ -90,41 +122,51 @@ fn name(storage: Storage) -> &'static str {
     match storage {
         Storage::Simulator => "sim",
         Storage::Directory => "directory",
+        Storage::LvmThin => "lvm-thin",
+        Storage::LvmThick => "lvm-thick",
+        Storage::LvmThinEncrypted => "lvm-luks",
     }
 }
 
-fn one(
-    folder: &Path,
-    storage: Storage,
-    programs: Programs,
-    total: &mut Count,
-    problems: &mut Vec<String>,
-) -> Result<()> {
+/// What came of one storage.
+struct Report {
+    /// For people.
+    text: String,
+    count: Count,
+    problems: Vec<String>,
+}
+
+fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
     let started = Instant::now();
     let ending = confine::run(folder, confine::Order { storage, programs }, &["run-sanity"])?;
+    let mut report = Report { text: String::new(), count: Count::default(), problems: Vec::new() };
     if ending.stray_loops > 0 {
-        problems.push(format!("{}: {} loop devices were left behind", name(storage), ending.stray_loops));
+        report.problems.push(format!(
+            "{}: {} loop devices were left behind",
+            name(storage),
+            ending.stray_loops
+        ));
     }
     let mut skips = BTreeMap::new();
     for access_type in run::ACCESS_TYPES {
-        let Ok(report) = std::fs::read_to_string(run::report(folder, access_type)) else { continue };
-        let outcome = specs::read(&report)?;
-        println!("{}, {access_type}: {}", title(storage), summary(folder, access_type));
-        judge(folder, storage, access_type, &outcome, problems);
-        *total += outcome.count;
+        let Ok(specs) = std::fs::read_to_string(run::report(folder, access_type)) else { continue };
+        let outcome = specs::read(&specs)?;
+        writeln!(report.text, "{}, {access_type}: {}", title(storage), summary(folder, access_type))?;
+        judge(folder, storage, access_type, &outcome, &mut report.problems);
+        report.count += outcome.count;
         for (why, specs) in outcome.skips {
             *skips.entry(why).or_insert(0) += specs;
         }
     }
     if !ending.success {
-        problems.push(format!("{}: the run broke off, see above", name(storage)));
+        report.problems.push(format!("{}: the run broke off, see above", name(storage)));
     }
-    println!("      skipped because not claimed: what csi-sanity says");
+    writeln!(report.text, "      skipped because not claimed: what csi-sanity says")?;
     for ((why, said), specs) in skips {
-        println!("{specs:>4}  {why}: {said}");
+        writeln!(report.text, "{specs:>4}  {why}: {said}")?;
     }
-    println!("      ({:.0} s)", started.elapsed().as_secs_f64());
-    Ok(())
+    writeln!(report.text, "      ({:.0} s)", started.elapsed().as_secs_f64())?;
+    Ok(report)
 }
 
 fn title(storage: Storage) -> &'static str {
@@ -132,6 +174,9 @@ fn title(storage: Storage) -> &'static str {
         (Storage::Simulator, true) => "over the simulator (as nobody)",
         (Storage::Simulator, false) => "over the simulator",
         (Storage::Directory, _) => "over images (as root)",
+        (Storage::LvmThin, _) => "over LVM thin (in a guest)",
+        (Storage::LvmThick, _) => "over LVM thick (in a guest)",
+        (Storage::LvmThinEncrypted, _) => "over LVM thin with LUKS (in a guest)",
     }
 }
 

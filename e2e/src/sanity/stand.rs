@@ -28,10 +28,14 @@ use crate::command;
 pub const NODE: &str = "node-1";
 /// The tier, and the pool, that it offers.
 pub const TIER: &str = "sanity";
+/// The volume group of an LVM pool, its thin pool, and the empty disk that the engine makes them from.
+pub(super) const GROUP: &str = "tierce-sanity";
+pub(super) const THIN_POOL: &str = "thin";
+const DEVICE: &str = "/dev/ubda";
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// Longer than any start takes on a busy machine of two cores.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any start takes, in a guest on a busy machine of two cores.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Where the programs of a stand lie.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +55,29 @@ pub enum Storage {
     Simulator,
     /// Images, loop devices, filesystems and mounts of this kernel: needs root and a mount namespace of its own.
     Directory,
+    /// A thin pool of LVM, made from an empty disk of a guest.
+    LvmThin,
+    /// Thick logical volumes there.
+    LvmThick,
+    /// A thin pool with encrypted volumes.
+    LvmThinEncrypted,
+}
+
+impl Storage {
+    /// Whether it needs a kernel of its own, with device-mapper and an empty disk.
+    pub fn is_lvm(self) -> bool {
+        matches!(self, Self::LvmThin | Self::LvmThick | Self::LvmThinEncrypted)
+    }
+
+    /// What `StoragePool.spec` says beside the tier.
+    fn backend(self, folder: &Path) -> serde_json::Value {
+        let lvm = |kind: &str, settings: serde_json::Value| json!({"lvm": {"volumeGroup": GROUP, "devices": [DEVICE], kind: settings}});
+        match self {
+            Self::Simulator | Self::Directory => json!({"directory": {"path": folder, "createPath": true}}),
+            Self::LvmThin | Self::LvmThinEncrypted => lvm("thin", json!({"pool": THIN_POOL})),
+            Self::LvmThick => lvm("thick", json!({})),
+        }
+    }
 }
 
 /// The running programs. Dropping it kills them.
@@ -85,6 +112,11 @@ impl Stand {
     /// A client with every right.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// What lies below its volumes.
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// The folder that all is written to.
@@ -203,6 +235,7 @@ impl Stand {
             address: &LOOPBACK.to_string(),
             port,
             etcd: &client,
+            authorization: "AlwaysAllow",
             secrets: &secrets,
             audit_log: Some(&self.audit_log()),
         };
@@ -214,7 +247,8 @@ impl Stand {
         let api = self.client();
         self.retry("kube-apiserver", async || {
             let request = http::Request::get("/readyz").body(Vec::new())?;
-            Ok(api.request_text(request).await.map(drop)?)
+            // Its answer lists some forty things that are ready.
+            api.request_text(request).await.map(drop).ok().context("its /readyz says no")
         })
         .await?;
         let mut apply = Command::new(&self.programs.controller);
@@ -231,10 +265,9 @@ impl Stand {
         // The API server marks a new Node as not ready; in a cluster the node lifecycle controller takes the mark away.
         let untainted = json!({"spec": {"taints": null}});
         nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&untainted)).await?;
-        let pool: StoragePool = serde_json::from_value(json!({
-            "metadata": {"name": TIER},
-            "spec": {"tier": TIER, "directory": {"path": self.pool_folder(), "createPath": true}}
-        }))?;
+        let mut spec = self.storage.backend(&self.pool_folder());
+        spec["tier"] = json!(TIER);
+        let pool: StoragePool = serde_json::from_value(json!({"metadata": {"name": TIER}, "spec": spec}))?;
         Api::all(self.client()).create(&PostParams::default(), &pool).await?;
         Ok(())
     }

@@ -1,0 +1,251 @@
+//! The steps of docs/thin-pools.md that bring a full or damaged thin pool back, each as it stands there, in the lab. Skipped by name elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Read,
+    os::unix::fs::FileExt,
+    path::Path,
+    process::Command,
+};
+
+use tierce_engine::{LvmKind, PoolUsage, ThinPool, VolumeId};
+use world::{BLOCK, EXT4, MIB, World, lvm, lvm::TestGroup, run, text};
+
+fn usage(world: &World) -> PoolUsage {
+    world.run(world.engine.reports()).remove(0).result.unwrap()
+}
+
+fn data(world: &World) -> u16 {
+    usage(world).thin.unwrap().data
+}
+
+/// Why the pool can't be used.
+fn trouble(world: &World) -> String {
+    world.run(world.engine.reports()).remove(0).result.unwrap_err().to_string()
+}
+
+fn group(world: &World) -> &TestGroup {
+    world.group.as_ref().unwrap()
+}
+
+fn fixed(size_mib: u64) -> LvmKind {
+    let size_bytes = Some(size_mib * MIB);
+    LvmKind::Thin(ThinPool {
+        name: "thin".to_owned(),
+        size_bytes,
+        chunk_bytes: Some(64 << 10),
+        extend: false,
+    })
+}
+
+fn random(bytes: u64) -> Vec<u8> {
+    let mut content = vec![0; usize::try_from(bytes).unwrap()];
+    File::open("/dev/urandom").unwrap().read_exact(&mut content).unwrap();
+    content
+}
+
+/// Writes to a device past the page cache.
+fn write(device: &Path, at: u64, content: &[u8]) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).open(device)?;
+    file.write_all_at(content, at)?;
+    file.sync_data()
+}
+
+#[test]
+fn what_is_deleted_or_trimmed_gives_its_space_back() {
+    let Some(world) = World::lvm(fixed(256)) else { return };
+    let files = world.create("pvc-1", EXT4, 120 * MIB);
+    world.stage(&files, false).unwrap();
+    fs::write(world.staging(&files).join("large"), random(80 * MIB)).unwrap();
+    let device = world.create("pvc-2", BLOCK, 96 * MIB);
+    world.stage(&device, true).unwrap();
+    write(&group(&world).node("v-pvc-2"), 0, &random(90 * MIB)).unwrap();
+    run("sync", &[]);
+    let full = data(&world);
+    assert!(full > 6500, "{full}");
+
+    fs::remove_file(world.staging(&files).join("large")).unwrap();
+    // ext4 gives blocks free only when its journal has them.
+    run("sync", &[]);
+    run("fstrim", &[text(&world.staging(&files))]);
+    let trimmed = data(&world);
+    assert!(trimmed + 2500 < full, "{full} {trimmed}");
+
+    // A snapshot holds what its volume no longer has.
+    let snapshot = world.snapshot("snap-1", &device).unwrap();
+    write(&group(&world).node("v-pvc-2"), 0, &random(60 * MIB)).unwrap();
+    let with_snapshot = data(&world);
+    assert!(with_snapshot > trimmed + 2000, "{trimmed} {with_snapshot}");
+    assert!(world.run(world.engine.delete_snapshot(&snapshot)).unwrap().changed());
+    assert!(data(&world) + 2000 < with_snapshot);
+    world.unstage(&device).unwrap();
+    world.delete(&device).unwrap();
+    assert!(data(&world) < 1500, "{}", data(&world));
+    world.unstage(&files).unwrap();
+}
+
+#[test]
+fn a_further_disk_gives_the_pool_room() {
+    let Some(mut world) = World::lvm(fixed(256)) else { return };
+    let name = group(&world).name.clone();
+    let before = usage(&world).capacity_bytes;
+    // First the StoragePool names the disk, since the plugin looks at no other; then the group gets it.
+    let disk = world.group.as_mut().unwrap().add_device(lvm::DEVICE_BYTES);
+    world.set_pool();
+    assert_eq!(usage(&world).capacity_bytes, before);
+    group(&world).lvm("vgextend", &["-qq", "-y", &name, text(&disk)]);
+    group(&world).lvm("lvextend", &["-qq", "-y", "-L", "+1g", &format!("{name}/thin")]);
+    world.restart();
+    assert_eq!(usage(&world).capacity_bytes, before + 1024 * MIB);
+    // The other way round the pool is not used, and says so.
+    world.group.as_mut().unwrap().devices.pop();
+    world.forget();
+    world.run(world.engine.set_pools(vec![world.pool("pool")]));
+    let error = trouble(&world);
+    assert!(error.contains("misses 1 of its 3 devices"), "{error}");
+    world.group.as_mut().unwrap().devices.push(disk);
+    world.restart();
+    let id = world.create("pvc-1", BLOCK, 512 * MIB);
+    assert!(world.delete(&id).unwrap());
+}
+
+/// A group whose thin pool has the least metadata that LVM makes.
+fn with_little_metadata() -> Option<World> {
+    let mut world = World::lab()?;
+    let group = TestGroup::new(fixed(3500))?;
+    let devices: Vec<&str> = group.devices.iter().map(|device| text(device)).collect();
+    group.lvm("vgcreate", &[&["-qq", "-y", &group.name], devices.as_slice()].concat());
+    let size = ["-L", "3500m", "--chunksize", "64k", "--poolmetadatasize", "2m", "-n", "thin"];
+    group.lvm("lvcreate", &[&["-qq", "-y", "--type", "thin-pool"], size.as_slice(), &[&group.name]].concat());
+    world.group = Some(group);
+    world.set_pool();
+    Some(world)
+}
+
+/// The mappings of 8 MiB lie in one block of metadata: changing one of them in a volume that shares it takes a new block.
+fn change_each_block(device: &Path, mib: u64) -> std::io::Result<()> {
+    let content = random(4096);
+    (0..mib / 8).try_for_each(|at| write(device, at * 8 * MIB, &content))
+}
+
+#[test]
+fn bug_06_full_metadata_stops_creations_early_and_comes_back_with_space() {
+    const VOLUME: u64 = 64;
+    let Some(mut world) = with_little_metadata() else { return };
+    let name = group(&world).name.clone();
+    let id = world.create("pvc-1", BLOCK, VOLUME * MIB);
+    world.stage(&id, true).unwrap();
+    let node = group(&world).node("v-pvc-1");
+    let device = OpenOptions::new().write(true).open(&node).unwrap();
+    let content = random(4096);
+    for at in 0..VOLUME * 16 {
+        device.write_all_at(&content, at * (64 << 10)).unwrap();
+    }
+    device.sync_all().unwrap();
+    drop(device);
+
+    // Admission stops before it is full.
+    let mut snapshots: Vec<VolumeId> = Vec::new();
+    while usage(&world).thin.unwrap().metadata < 8000 {
+        snapshots.push(world.snapshot(&format!("snap-{}", snapshots.len()), &id).unwrap());
+        change_each_block(&node, VOLUME).unwrap();
+    }
+    let refused = world.snapshot("snap-late", &id).unwrap_err();
+    assert!(matches!(refused, tierce_engine::Error::OutOfSpace { .. }), "{refused:?}");
+    assert_eq!(usage(&world).max_volume_bytes, 0);
+
+    // Somebody else takes the rest.
+    let full = snapshots.iter().any(|snapshot| {
+        let volume = format!("{name}/v-{snapshot}");
+        group(&world).lvm("lvchange", &["-qq", "-ay", "-K", "-prw", &volume]);
+        change_each_block(&group(&world).node(&format!("v-{snapshot}")), VOLUME).is_err()
+    });
+    assert!(full, "the metadata never filled up");
+    let precious = fs::read(&node).unwrap();
+    world.unstage(&id).unwrap();
+    world.forget();
+    world.run(world.engine.set_pools(vec![world.pool("pool")]));
+    let error = trouble(&world);
+    assert!(error.contains("needs_check") || error.contains("--poolmetadatasize"), "{error}");
+
+    // The steps of the page.
+    world.forget();
+    group(&world).lvm("vgchange", &["-qq", "-an", &name]);
+    group(&world).lvm("lvextend", &["-qq", "-y", "--poolmetadatasize", "+64m", &format!("{name}/thin")]);
+    world.restart();
+    let now = usage(&world);
+    assert!(now.thin.unwrap().metadata < 1000 && now.max_volume_bytes > 0, "{now:?}");
+    world.stage(&id, true).unwrap();
+    assert!(fs::read(&node).unwrap() == precious, "the content differs");
+    world.unstage(&id).unwrap();
+}
+
+/// Bytes of a block of a thin pool's metadata.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Finds a block of the metadata whose loss is noticed and can be mended, by trying on a copy.
+fn mendable_block(folder: &Path, metadata: &[u8]) -> u64 {
+    let [copy, mended] = ["copy", "mended"].map(|name| folder.join(name));
+    let succeeds = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().unwrap().status.success()
+    };
+    let found = (1..64).find(|block| {
+        let mut damaged = metadata.to_vec();
+        let at = usize::try_from(block * BLOCK_BYTES).unwrap();
+        damaged[at..at + 4096].fill(0);
+        fs::write(&copy, damaged).unwrap();
+        fs::write(&mended, vec![0; metadata.len()]).unwrap();
+        !succeeds("thin_check", &["-q", text(&copy)])
+            && succeeds("thin_repair", &["-i", text(&copy), "-o", text(&mended)])
+            && run("thin_dump", &[text(&mended)]).stdout.windows(6).filter(|word| word == b"mapped").count()
+                > 0
+    });
+    found.expect("no such block")
+}
+
+#[test]
+fn bug_06_damaged_metadata_is_refused_and_mended_by_lvconvert() {
+    let Some(mut world) = World::lvm(fixed(256)) else { return };
+    let name = group(&world).name.clone();
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    world.write(&id, "kept");
+    world.unstage(&id).unwrap();
+    world.forget();
+    group(&world).lvm("vgchange", &["-qq", "-an", &name]);
+
+    // Where the metadata lies: `<device>:<first extent>-<last>`, in extents of 4 MiB after the first MiB.
+    let layout = ["--noheadings", "-a", "-o", "lv_name,seg_pe_ranges", &name];
+    let lines = group(&world).lvm("lvs", &layout);
+    let line = lines.lines().find(|line| line.contains("[thin_tmeta]")).unwrap();
+    let (device, extents) = line.split_whitespace().nth(1).unwrap().split_once(':').unwrap();
+    let first: u64 = extents.split('-').next().unwrap().parse().unwrap();
+    let start = MIB + first * 4 * MIB;
+    let mut metadata = vec![0; 4 << 20];
+    File::open(device).unwrap().read_exact_at(&mut metadata, start).unwrap();
+    let block = mendable_block(world.folder.path(), &metadata);
+    write(Path::new(device), start + block * BLOCK_BYTES, &[0; 4096]).unwrap();
+
+    world.run(world.engine.set_pools(vec![world.pool("pool")]));
+    let error = trouble(&world);
+    let command = format!("lvconvert --repair {name}/thin");
+    assert!(error.contains(&command), "{error}");
+
+    // The steps of the page.
+    world.forget();
+    group(&world).try_lvm("vgchange", &["-qq", "-an", &name]);
+    group(&world).lvm("lvconvert", &["-qq", "-y", "--repair", &format!("{name}/thin")]);
+    world.restart();
+    assert!(world.stage(&id, false).unwrap());
+    assert_eq!(world.read(&id), "kept");
+    world.unstage(&id).unwrap();
+    // What was damaged is kept aside.
+    group(&world).lvm("lvremove", &["-qq", "-f", &format!("{name}/thin_meta0")]);
+    world.restart();
+    assert_eq!(world.run(world.engine.list()).volumes.len(), 1);
+    assert!(world.delete(&id).unwrap());
+}

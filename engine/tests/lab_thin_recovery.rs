@@ -121,7 +121,7 @@ fn with_little_metadata() -> Option<World> {
     group.lvm("vgcreate", &[&["-qq", "-y", &group.name], devices.as_slice()].concat());
     let size = ["-L", "3500m", "--chunksize", "64k", "--poolmetadatasize", "2m", "-n", "thin"];
     group.lvm("lvcreate", &[&["-qq", "-y", "--type", "thin-pool"], size.as_slice(), &[&group.name]].concat());
-    world.group = Some(group);
+    (world.group, world.overcommit) = (Some(group), 10.0);
     world.set_pool();
     Some(world)
 }

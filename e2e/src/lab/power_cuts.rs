@@ -186,6 +186,10 @@ impl Series {
             }
         }
         self.guest.power_cut()?;
+        if within {
+            // Where it never ends in time, the machine is slower than was thought, and later moments are worth a cut.
+            self.lengths.insert(operation, length + length / 4);
+        }
         Ok(within)
     }
 

@@ -87,6 +87,8 @@ pub struct World {
     pub real: bool,
     pub spy: Arc<Spy>,
     pub provisioning: Provisioning,
+    /// How much of a thin pool may be promised.
+    pub overcommit: f64,
     /// Whether volumes are made with encryption and staged with their key.
     pub encrypted: bool,
     /// The volume group that the pool is in; `None`: it is a directory.
@@ -191,6 +193,7 @@ impl World {
             real: false,
             spy: Arc::default(),
             provisioning: Provisioning::Thin,
+            overcommit: 1.0,
             encrypted: false,
             group: None,
             host: Box::new(host),
@@ -257,7 +260,7 @@ impl World {
                 .map_or_else(directory, lvm::TestGroup::backend),
             reserve_bytes: 0,
             reserve_percent: 0,
-            overcommit: 1.0,
+            overcommit: self.overcommit,
             expected_id: None,
         }
     }

@@ -10,7 +10,8 @@ mod life;
 mod state;
 mod world;
 
-use cycles::{Kind, cycles};
+use cycles::{Kind, cycles, each_error};
+use life::Life;
 use tierce_engine::LvmKind;
 use world::{World, lvm};
 
@@ -45,4 +46,14 @@ fn bug_26_every_fault_over_encrypted_thin_volumes_ends_as_if_it_had_not_been() {
 #[test]
 fn bug_26_every_fault_over_encrypted_thick_volumes_ends_as_if_it_had_not_been() {
     cycles(&THICK_LUKS, 24);
+}
+
+#[test]
+fn an_error_anywhere_in_a_restore_of_thin_volumes_leaves_it_to_be_repeated() {
+    each_error(&THIN, &Life::of_a_restore());
+}
+
+#[test]
+fn an_error_anywhere_in_a_restore_of_thick_volumes_leaves_it_to_be_repeated() {
+    each_error(&THICK, &Life::of_a_restore());
 }

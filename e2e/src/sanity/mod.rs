@@ -36,6 +36,12 @@ pub enum Over {
     Directory,
     /// Volume groups of guests: thin, thick, and thin with encryption. Takes minutes.
     Lvm,
+    /// Only the first of these.
+    LvmThin,
+    /// Only the second.
+    LvmThick,
+    /// Only the third.
+    LvmLuks,
     /// Simulator and images, if this user can run them.
     Here,
 }
@@ -86,11 +92,19 @@ fn choose(over: Over) -> Result<(Vec<Storage>, Vec<Storage>)> {
         Over::Sim => (vec![Storage::Simulator], Vec::new()),
         Over::Directory => (images()?, Vec::new()),
         Over::Here => ([vec![Storage::Simulator], images()?].concat(), Vec::new()),
-        Over::Lvm => match why_not_lvm() {
+        Over::Lvm | Over::LvmThin | Over::LvmThick | Over::LvmLuks => {
+            if let Some(why) = why_not_lvm() {
+                bail!("csi-sanity over LVM: {why}");
+            }
             // The one that takes longest comes first.
-            None => (Vec::new(), vec![Storage::LvmThinEncrypted, Storage::LvmThick, Storage::LvmThin]),
-            Some(why) => bail!("csi-sanity over LVM: {why}"),
-        },
+            let all = [
+                (Over::LvmLuks, Storage::LvmThinEncrypted),
+                (Over::LvmThick, Storage::LvmThick),
+                (Over::LvmThin, Storage::LvmThin),
+            ];
+            let chosen = all.into_iter().filter(|(one, _)| over == Over::Lvm || over == *one);
+            (Vec::new(), chosen.map(|(_, storage)| storage).collect())
+        }
     })
 }
 

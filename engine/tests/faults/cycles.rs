@@ -70,7 +70,8 @@ pub fn cycles(kind: &Kind, wanted: usize) {
         }
         let seed = u64::try_from(seed).unwrap();
         let life = Life::of(seed, !world.real);
-        let points = told(&format!("{} seed {seed}, no fault", kind.name), &life, || without(&world, &life));
+        let passed = told(&format!("{} seed {seed}, no fault", kind.name), &life, || without(&world, &life));
+        let points = passed[passed.len() - 1];
         let mut dice = Dice::new(seed);
         for round in 0..POINTS * 3 {
             let at = dice.roll(points);
@@ -101,31 +102,36 @@ fn told<T>(what: &str, life: &Life, run: impl FnOnce() -> T) -> T {
     })
 }
 
-/// The calls without a fault: how many points they pass.
-fn without(world: &World, life: &Life) -> usize {
+/// The calls without a fault: how many points they have passed after each.
+fn without(world: &World, life: &Life) -> Vec<usize> {
     let passed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&passed);
     fail::cfg_callback(POINT, move || {
         counter.fetch_add(1, Ordering::SeqCst);
     })
     .unwrap();
-    for next in &life.calls {
+    let done = |next: &Call| {
         world.run(call(world, next)).unwrap();
-    }
-    let passed = passed.load(Ordering::SeqCst);
+        passed.load(Ordering::SeqCst)
+    };
+    let passed = life.calls.iter().map(done).collect();
     fail::remove(POINT);
     life.verify(world);
     passed
 }
 
-/// Lets every point of a life fail once, with and without a restart before the call is repeated.
+/// Lets every point of a life's last call fail once, with and without a restart before the call is repeated.
 pub fn each_error(kind: &Kind, life: &Life) {
     let scenario = FailScenario::setup();
-    let Some(world) = (kind.world)() else { return };
-    let points = told(&format!("{}, no fault", kind.name), life, || without(&world, life));
-    for at in 0..points {
+    let Some(mut world) = (kind.world)() else { return };
+    let passed = told(&format!("{}, no fault", kind.name), life, || without(&world, life));
+    let (first, points) = (passed[passed.len() - 2], passed[passed.len() - 1]);
+    for at in first..points {
         for restarts in [false, true] {
-            let mut world = (kind.world)().unwrap();
+            if !kind.lasting {
+                drop(world);
+                world = (kind.world)().unwrap();
+            }
             told(
                 &format!("{}, error at point {at} of {points}, restart: {restarts}", kind.name),
                 life,
@@ -137,7 +143,7 @@ pub fn each_error(kind: &Kind, life: &Life) {
             );
         }
     }
-    println!("{}: {} errors: all calls came to their end", kind.name, points * 2);
+    println!("{}: {} errors in one call: all calls came to their end", kind.name, (points - first) * 2);
     scenario.teardown();
 }
 

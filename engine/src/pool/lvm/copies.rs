@@ -11,7 +11,7 @@ use std::{fs::File, io, sync::MutexGuard};
 
 use super::{LvmPool, names, tags, wipe};
 use crate::{
-    Error, VolumeMode,
+    Error, VolumeId, VolumeMode,
     error::Context,
     kernel::device_mapper,
     pool::{Content, Pause, images, record::Record},
@@ -187,6 +187,10 @@ impl LvmPool {
     }
 
     pub(super) fn swap(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        // What an exchange that failed left could be taken for this one's after a crash.
+        for left in self.swaps_of(&volume.id) {
+            self.remove_one_unfinished(&left)?;
+        }
         let mut tags = tags::of(self.id, volume);
         tags.push(tags::SWAP.to_owned());
         let name = if self.thin_pool.is_some() {
@@ -220,6 +224,13 @@ impl LvmPool {
         let new = format!("v-{id}");
         self.change(turn, "lvrename", &["-qq", &self.group, name, &new])?;
         Ok(self.change(turn, "lvchange", &["-qq", "--deltag", tags::SWAP, &self.full(&new)])?)
+    }
+
+    /// The unfinished LVs that are whole and are to take a volume's place.
+    pub(super) fn swaps_of(&self, id: &VolumeId) -> Vec<String> {
+        let view = self.view();
+        let of_it = view.unfinished.iter().filter(|(_, unfinished)| unfinished.swap && unfinished.id == *id);
+        of_it.map(|(name, _)| name.clone()).collect()
     }
 
     /// Brings exchanges to their end that were interrupted where the volume has no name.

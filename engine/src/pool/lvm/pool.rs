@@ -68,7 +68,12 @@ impl Pool for LvmPool {
 
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         // From memory: nobody but us writes these tags. Each scan looks again.
-        Ok(self.view().volumes.get(id).map(|entry| entry.record.clone()))
+        let known = || self.view().volumes.get(id).map(|entry| entry.record.clone());
+        // Where an exchange of its content failed between the two names a volume has none, but it is not gone.
+        if known().is_none() && !self.swaps_of(id).is_empty() {
+            self.finish_swaps()?;
+        }
+        Ok(known())
     }
 
     fn save(&self, record: &Record) -> Result<(), Error> {

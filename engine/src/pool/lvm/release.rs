@@ -95,7 +95,7 @@ impl LvmPool {
         (removed, problems)
     }
 
-    fn remove_one_unfinished(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn remove_one_unfinished(&self, name: &str) -> Result<(), Error> {
         if self.thin_pool.is_some() {
             let turn = self.turn();
             self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;

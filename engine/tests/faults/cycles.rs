@@ -120,14 +120,14 @@ fn without(world: &World, life: &Life) -> Vec<usize> {
     passed
 }
 
-/// Lets every point of a life's last call fail once, with and without a restart before the call is repeated.
-pub fn each_error(kind: &Kind, life: &Life) {
+/// Lets every point of a life's last call fail once, with or without a restart before the call is repeated.
+pub fn each_error(kind: &Kind, life: &Life, restarts: &[bool]) {
     let scenario = FailScenario::setup();
     let Some(mut world) = (kind.world)() else { return };
     let passed = told(&format!("{}, no fault", kind.name), life, || without(&world, life));
     let (first, points) = (passed[passed.len() - 2], passed[passed.len() - 1]);
     for at in first..points {
-        for restarts in [false, true] {
+        for &restarts in restarts {
             if !kind.lasting {
                 drop(world);
                 world = (kind.world)().unwrap();
@@ -143,7 +143,11 @@ pub fn each_error(kind: &Kind, life: &Life) {
             );
         }
     }
-    println!("{}: {} errors in one call: all calls came to their end", kind.name, (points - first) * 2);
+    println!(
+        "{}: {} errors in one call: all calls came to their end",
+        kind.name,
+        (points - first) * restarts.len()
+    );
     scenario.teardown();
 }
 

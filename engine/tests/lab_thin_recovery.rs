@@ -133,6 +133,7 @@ fn change_each_block(device: &Path, mib: u64) -> std::io::Result<()> {
 }
 
 #[test]
+#[ignore = "not seen to pass yet: its last change was not run"]
 fn bug_06_full_metadata_stops_creations_early_and_comes_back_with_space() {
     const VOLUME: u64 = 64;
     let Some(mut world) = with_little_metadata() else { return };

@@ -15,6 +15,9 @@ pub struct Mount {
     /// All of them
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
+    /// Where the key of an encrypted volume is from now on
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// `volume cp`.

@@ -1,6 +1,6 @@
 //! `volume …`: what both a host and a cluster know.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -95,6 +95,12 @@ pub struct NewVolume {
     /// A label; may be given again
     #[arg(long = "label", short, value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// Encrypt what lies on the disk (LUKS2). Host: needs --size and --key-file
+    #[arg(long)]
+    pub encrypt: bool,
+    /// File with the key of --encrypt, 64 hexadecimal digits. It is read whenever the volume is mounted
+    #[arg(long, value_name = "FILE", requires = "encrypt", help_heading = WITH_HOST)]
+    pub key_file: Option<PathBuf>,
     /// The stack it belongs to: its full name is then `<stack>_<name>`
     #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
     pub stack: Option<String>,
@@ -117,9 +123,6 @@ pub struct CreateOnCluster {
     /// A raw device instead of a filesystem
     #[arg(long, conflicts_with = "filesystem")]
     pub block: bool,
-    /// Encrypt what lies on the disk
-    #[arg(long)]
-    pub encrypt: bool,
     /// Start with what this snapshot holds
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
     pub from_snapshot: Option<String>,

@@ -103,7 +103,7 @@ async fn wanted(cluster: &Cluster, new: &NewVolume, options: &CreateOnCluster) -
         access_mode: if options.rwop { AccessMode::ReadWriteOncePod } else { AccessMode::ReadWriteOnce },
         volume_mode: if options.block { VolumeMode::Block } else { start.mode },
         filesystem,
-        encryption: options.encrypt.then_some(Encryption { enabled: true }),
+        encryption: new.encrypt.then_some(Encryption { enabled: true }),
         source: start.source,
         binding: if options.immediate { Binding::Immediate } else { Binding::OnFirstUse },
         deletion_policy: if options.retain { DeletionPolicy::Retain } else { DeletionPolicy::Delete },

@@ -7,6 +7,7 @@ use super::{
     census::Census,
     error::Context,
     images::Shape,
+    keys,
     layout::Root,
     names::Name,
     serve, space, stack,
@@ -93,16 +94,31 @@ fn new_volume(arguments: &Wanted) -> Result<(Name, NewVolume), Error> {
     let filesystem = arguments.filesystem.as_deref();
     let shape = match &arguments.size {
         Some(text) => {
-            Some(Shape { size_bytes: size(text)?, filesystem: filesystem.unwrap_or("ext4").parse()? })
+            let filesystem = filesystem.unwrap_or("ext4").parse()?;
+            Some(Shape { size_bytes: size(text)?, filesystem, encrypted: arguments.encrypt })
         }
         None if filesystem.is_some() => {
             return Err(Error::InvalidArgument(
                 "--filesystem needs --size: a volume without one is a plain folder".to_owned(),
             ));
         }
+        None if arguments.encrypt => {
+            return Err(Error::InvalidArgument(
+                "--encrypt needs --size: a volume without one is a plain folder".to_owned(),
+            ));
+        }
         None => None,
     };
-    Ok((name, NewVolume { labels, shape, filling: None }))
+    let key_file = match &arguments.key_file {
+        Some(path) => Some(keys::file(path)?),
+        None if arguments.encrypt => {
+            return Err(Error::InvalidArgument(
+                "--encrypt needs a key: say where it is with --key-file".to_owned(),
+            ));
+        }
+        None => None,
+    };
+    Ok((name, NewVolume { labels, shape, key_file, filling: None }))
 }
 
 fn size(text: &str) -> Result<u64, Error> {
@@ -159,6 +175,12 @@ fn resize(volumes: &Volumes, arguments: &Resize) -> Result<(), Failure> {
 }
 
 fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
+    if let (Some(path), [name]) = (&arguments.key_file, arguments.names.as_slice()) {
+        volumes.mount_with_key(name, keys::file(path)?)?;
+        return Ok(output::lines([name])?);
+    } else if arguments.key_file.is_some() {
+        return Err(Error::InvalidArgument("--key-file is of one volume: name one".to_owned()).into());
+    }
     let names = if arguments.all {
         let (all, _) = volumes.list()?;
         all.into_iter().filter(|volume| volume.image.is_some()).map(|volume| volume.name.full()).collect()

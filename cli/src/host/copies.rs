@@ -63,6 +63,8 @@ impl Volumes {
         }
         let mut record = Record::new(Timestamp::now());
         record.labels = source.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default();
+        // A copy is opened by the key of its source.
+        record.key_file = source.record.as_ref().and_then(|record| record.key_file.clone());
         record.save(&self.root, to)?;
         fail::point("clone: record written");
         let (Some(image), Some(images), Some(filesystem)) =
@@ -72,7 +74,7 @@ impl Volumes {
             let stack = self.root.make_stack(to.stack())?;
             return self.copied(&folder, &stack, to.short(), &source);
         };
-        let shape = Shape { size_bytes: image.size_bytes, filesystem };
+        let shape = Shape { size_bytes: image.size_bytes, filesystem, encrypted: image.encrypted };
         self.at_rest(&source, images, || images.create(to, shape, Some(image.id.clone())))?;
         fail::point("clone: image made");
         self.mount(&self.get(&full)?)

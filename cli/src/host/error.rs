@@ -92,6 +92,26 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A new volume's key is not there.
+    #[error("can't read the key file {}: make a key with {make}", path.display())]
+    NoKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// How to make one.
+        make: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// An encrypted volume's key can't be read.
+    #[error("Volume '{name}' is encrypted, and its key file {} can't be read: bring it back there", path.display())]
+    KeyGone {
+        /// The full name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// What only root can do.
     #[error("{what} needs root (plain volumes without a size do not): run it with sudo")]
     NeedsRoot {

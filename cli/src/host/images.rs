@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tierce_engine::{
-    Backend, Engine, Filesystem, LinuxHost, Owner, PoolConfig, Provisioning, SnapshotInfo, SnapshotSpec,
+    Backend, Engine, Filesystem, Key, LinuxHost, Owner, PoolConfig, Provisioning, SnapshotInfo, SnapshotSpec,
     StageRequest, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
 };
 use tokio::runtime::Runtime;
@@ -35,6 +35,7 @@ type Listed = (Vec<(Name, VolumeInfo)>, Vec<String>);
 pub(super) struct Shape {
     pub(super) size_bytes: u64,
     pub(super) filesystem: Filesystem,
+    pub(super) encrypted: bool,
 }
 
 impl Images {
@@ -117,17 +118,35 @@ impl Images {
             owner: Some(owner(name.stack(), name.short())),
             mount_options: Vec::new(),
             source,
-            encrypted: false,
+            encrypted: shape.encrypted,
         };
         let _room = Lock::acquire(&self.root, ROOM)?;
         let made = self.runtime.block_on(self.engine.create(POOL, &spec));
         made.map(drop).map_err(|error| no_room(error, &name.full()))
     }
 
-    /// Mounts a volume at its place, unless it is.
-    pub(super) fn mount(&self, name: &Name, at: &Path) -> Result<(), Error> {
-        self.runtime.block_on(self.engine.stage(&id(name), at, &StageRequest::default()))?;
-        Ok(())
+    /// Mounts a volume at its place, unless it is. `key` is asked only where the volume is encrypted and not open yet.
+    pub(super) fn mount(
+        &self,
+        name: &Name,
+        at: &Path,
+        key: impl FnOnce() -> Result<Key, Error>,
+    ) -> Result<(), Error> {
+        let stage = |key| {
+            let request = StageRequest { key, ..StageRequest::default() };
+            self.runtime.block_on(self.engine.stage(&id(name), at, &request))
+        };
+        let staged = match stage(None) {
+            Err(tierce_engine::Error::KeyMissing { .. }) => stage(Some(key()?)),
+            other => other,
+        };
+        match staged {
+            Err(tierce_engine::Error::WrongKey { .. }) => Err(Error::Refused(format!(
+                "Volume '{}' does not open with the key in its key file: bring back the one that it was made with",
+                name.full()
+            ))),
+            other => Ok(other.map(drop)?),
+        }
     }
 
     /// Undoes it.

@@ -19,6 +19,7 @@ mod copy;
 mod error;
 mod fail;
 mod images;
+mod keys;
 mod layout;
 mod locks;
 mod names;

@@ -26,6 +26,9 @@ pub(super) struct Record {
     pub(super) labels: BTreeMap<String, String>,
     /// Who uses it, dead holders included until somebody looks.
     pub(super) attachments: Vec<Attachment>,
+    /// Where the key of an encrypted volume is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key_file: Option<PathBuf>,
     /// Who fills it for the first time. While this is there the volume is not whole; when that process has ended, it never gets so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filling: Option<Holder>,
@@ -33,7 +36,14 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(created_at: Timestamp) -> Self {
-        Self { version: VERSION, created_at, labels: BTreeMap::new(), attachments: Vec::new(), filling: None }
+        Self {
+            version: VERSION,
+            created_at,
+            labels: BTreeMap::new(),
+            attachments: Vec::new(),
+            key_file: None,
+            filling: None,
+        }
     }
 
     /// Reads a volume's record; `None`: it has none.

@@ -79,14 +79,20 @@ fn create(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
         };
         let filesystem = volume.options.get("filesystem").map_or("ext4", String::as_str);
         let shape = match volume.options.get("size").and_then(|size| sizes::parse(size)) {
-            Some(size_bytes) => {
-                Some(Shape { size_bytes, filesystem: filesystem.parse().map_err(Error::from)? })
-            }
+            Some(size_bytes) => Some(Shape {
+                size_bytes,
+                filesystem: filesystem.parse().map_err(Error::from)?,
+                encrypted: false,
+            }),
             None => None,
         };
         volumes.create(
             name,
-            &NewVolume { labels: labels::parse(&volume.labels).map_err(Error::from)?, shape, filling: None },
+            &NewVolume {
+                labels: labels::parse(&volume.labels).map_err(Error::from)?,
+                shape,
+                ..NewVolume::default()
+            },
         )?;
         output::lines([&volume.full])?;
     }

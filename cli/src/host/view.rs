@@ -30,6 +30,9 @@ pub(super) struct View {
     pub(super) limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) filesystem: Option<&'static str>,
+    /// Of a volume with a size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) encrypted: Option<bool>,
     pub(super) created_at: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) in_use_by: Vec<String>,
@@ -52,6 +55,7 @@ impl View {
             size,
             limit: volume.image.as_ref().map(|image| image.size_bytes),
             filesystem: volume.filesystem().map(tierce_engine::Filesystem::name),
+            encrypted: volume.image.as_ref().map(|image| image.encrypted),
             created_at: volume.created_at()?.to_string(),
             labels: volume.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default(),
             in_use_by: Users::of(volume, census)?.names(),

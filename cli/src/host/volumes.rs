@@ -17,6 +17,7 @@ use super::{
     error::Context,
     fail,
     images::{Images, Shape},
+    keys,
     layout::{self, Root},
     locks::Lock,
     names::{Name, STANDALONE},
@@ -52,6 +53,8 @@ pub(super) struct NewVolume {
     pub(super) labels: BTreeMap<String, String>,
     /// `None`: a plain folder without a limit.
     pub(super) shape: Option<Shape>,
+    /// Where its key is, if it is encrypted.
+    pub(super) key_file: Option<PathBuf>,
     /// Who fills it before it counts as whole.
     pub(super) filling: Option<Holder>,
 }
@@ -197,6 +200,7 @@ impl Volumes {
         let mut record = Record::new(Timestamp::now());
         record.labels.clone_from(&new.labels);
         record.filling.clone_from(&new.filling);
+        record.key_file.clone_from(&new.key_file);
         record.save(&self.root, name)?;
         fail::point("create: record written");
         let Some(shape) = new.shape else { return self.make_place(name) };
@@ -206,7 +210,14 @@ impl Volumes {
         }
         made?;
         fail::point("create: image made");
-        self.mount(&self.get(&full)?)
+        let mounted = self.mount(&self.get(&full)?);
+        if mounted.is_err() {
+            // Nobody can have written to it yet.
+            self.make_images()?.delete(name)?;
+            self.remove_place(name)?;
+            Record::remove(&self.root, name)?;
+        }
+        mounted
     }
 
     /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.
@@ -216,7 +227,8 @@ impl Volumes {
             self.make_place(&volume.name)?;
         }
         fail::point("mount: place made");
-        images.mount(&volume.name, &volume.path)
+        let key_file = volume.record.as_ref().and_then(|record| record.key_file.as_deref());
+        images.mount(&volume.name, &volume.path, || keys::of_volume(&volume.name.full(), key_file))
     }
 
     /// Makes the folder of a volume's data.
@@ -271,18 +283,23 @@ impl Volumes {
     fn remove_image(&self, volume: &Volume, images: &Images) -> Result<(), Error> {
         let name = &volume.name;
         images.unmount(name, &volume.path).map_err(|error| busy(error, volume))?;
-        if let Some(stack) = self.root.stack(name.stack())? {
-            match fs::unlinkat(&stack, name.short(), fs::AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => {
-                    return Err(error).doing(|| format!("remove the empty place {}", volume.path.display()));
-                }
-            }
-        }
+        self.remove_place(name)?;
         fail::point("remove: place removed");
         images.delete(name)?;
         fail::point("remove: image deleted");
         Record::remove(&self.root, name)
+    }
+
+    /// Removes the empty folder that an image is mounted at.
+    fn remove_place(&self, name: &Name) -> Result<(), Error> {
+        let Some(stack) = self.root.stack(name.stack())? else { return Ok(()) };
+        match fs::unlinkat(&stack, name.short(), fs::AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => {
+                let place = || format!("remove the empty place {}", self.root.data_path(name).display());
+                Err(error).doing(place)
+            }
+        }
     }
 
     fn remove_folder(&self, volume: &Volume) -> Result<(), Error> {
@@ -371,6 +388,20 @@ impl Volumes {
             }
         }
         Ok(())
+    }
+
+    /// Notes where the key of an encrypted volume is from now on, and mounts it.
+    pub(super) fn mount_with_key(&self, full: &str, key_file: PathBuf) -> Result<(), Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let mut volume = self.get(full)?;
+        if volume.image.as_ref().is_none_or(|image| !image.encrypted) {
+            return Err(Error::Refused(format!("Volume '{full}' is not encrypted, and needs no key")));
+        }
+        let mut record = Self::record(&volume)?;
+        record.key_file = Some(key_file);
+        volume.record = Some(record.clone());
+        self.mount(&volume)?;
+        record.save(&self.root, &volume.name)
     }
 
     /// Mounts the volume of that full name where it has a size and is not mounted: after a reboot, or before its first use.
@@ -469,6 +500,12 @@ fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
         return differs("size", size(has), size(wants));
     }
     let kind = |filesystem: Option<Filesystem>| filesystem.map_or_else(String::new, |one| one.to_string());
+    let encrypted = |encrypted: bool| if encrypted { "LUKS2" } else { "none" }.to_owned();
+    let has = existing.image.as_ref().is_some_and(|image| image.encrypted);
+    let wants = new.shape.is_some_and(|shape| shape.encrypted);
+    if has != wants {
+        return differs("encryption", encrypted(has), encrypted(wants));
+    }
     let (has, wants) = (existing.filesystem(), new.shape.map(|shape| shape.filesystem));
     if has == wants { Ok(()) } else { differs("filesystem", kind(has), kind(wants)) }
 }

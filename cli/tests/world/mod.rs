@@ -83,7 +83,7 @@ impl World {
     pub(crate) fn shell(&self, script: &str) -> (String, i32) {
         let mut child = self
             .command("/bin/sh")
-            .args(["-c", "exec 2>&1; . /dev/stdin"])
+            .args(["-c", "exec 2>&1; . /proc/self/fd/0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,6 +1,6 @@
 //! The calls of the plugin protocol.
 
-use std::{collections::BTreeMap, error::Error as _};
+use std::{collections::BTreeMap, error::Error as _, path::Path};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::{
     Error,
     images::Shape,
+    keys,
     names::Name,
     volumes::{NewVolume, Volume, Volumes},
 };
@@ -110,25 +111,34 @@ fn shown(volume: &Volume) -> Value {
 }
 
 fn new_volume(name: &str, options: BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
-    let (mut size, mut filesystem, mut stack, mut labelled) = (None, None, None, Vec::new());
+    let (mut size, mut filesystem, mut stack, mut key_file, mut labelled) =
+        (None, None, None, None, Vec::new());
     for (key, value) in options {
         match key.as_str() {
             "size" => size = Some(sizes::parse(&value).ok_or(Error::InvalidSize(value))?),
             "filesystem" => filesystem = Some(value.parse()?),
             "stack" => stack = Some(value),
+            "key-file" => key_file = Some(keys::file(Path::new(&value))?),
             other => match other.strip_prefix("label.") {
                 Some(label) => labelled.push(format!("{label}={value}")),
                 None => {
                     return Err(Error::InvalidArgument(format!(
-                        "Option '{other}' is not known: size, filesystem, stack and label.KEY are"
+                        "Option '{other}' is not known: size, filesystem, key-file, stack and label.KEY are"
                     )));
                 }
             },
         }
     }
     let shape = match (size, filesystem) {
-        (Some(size_bytes), filesystem) => {
-            Some(Shape { size_bytes, filesystem: filesystem.unwrap_or(tierce_engine::Filesystem::Ext4) })
+        (Some(size_bytes), filesystem) => Some(Shape {
+            size_bytes,
+            filesystem: filesystem.unwrap_or(tierce_engine::Filesystem::Ext4),
+            encrypted: key_file.is_some(),
+        }),
+        (None, _) if key_file.is_some() => {
+            return Err(Error::InvalidArgument(
+                "Option 'key-file' needs 'size': a plain folder is not encrypted".to_owned(),
+            ));
         }
         (None, None) => None,
         (None, Some(_)) => {
@@ -139,7 +149,7 @@ fn new_volume(name: &str, options: BTreeMap<String, String>) -> Result<(Name, Ne
     };
     Ok((
         Name::new(stack.as_deref(), name)?,
-        NewVolume { labels: labels::parse(&labelled)?, shape, filling: None },
+        NewVolume { labels: labels::parse(&labelled)?, shape, key_file, filling: None },
     ))
 }
 

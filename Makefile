@@ -22,6 +22,10 @@ root:
 demo: root setup ## The main job on a real local Kubernetes, told in at most 60 lines
 	@$(E2E) demo
 
+.PHONY: demo-lvm
+demo-lvm: root setup ## A volume group on a node with a kernel of its own: encryption, a snapshot, an accident, the way back
+	@$(E2E) demo --disks
+
 .PHONY: check
 check: ## Formatting, lints, licences of dependencies, generated files, the chart
 	cargo fmt --all --check

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Proves on a cluster where the chart is installed that a node plugin's token writes the objects of its own node alone.
+# Proves on a cluster where the chart is installed that a node plugin's token writes the objects of its own node alone, and
+# that the controller's token writes no Secrets but keys.
 # The tokens are real ones, bound by the API server to pods of two nodes that exist for this check only.
 # Needs: KUBECONFIG of a cluster administrator, kubectl (or KUBECTL). Usage: check-policy.sh [namespace of the release]
 set -euo pipefail
@@ -11,14 +12,17 @@ own=tierce-check-own other=tierce-check-other
 failed=0
 
 cleanup() {
-    local name
+    local name kind
     for name in "$own" "$other"; do
-        "$kubectl" delete nodevolume "$name" --wait=false || true
-        "$kubectl" patch nodevolume "$name" --type=merge -p '{"metadata":{"finalizers":null}}' || true
+        for kind in nodevolume nodesnapshot; do
+            "$kubectl" delete "$kind" "$name" --wait=false || true
+            "$kubectl" patch "$kind" "$name" --type=merge -p '{"metadata":{"finalizers":null}}' || true
+        done
         "$kubectl" delete nodestorage "$name" || true
         "$kubectl" delete pod "$name" --namespace "$namespace" --force || true
         "$kubectl" delete node "$name" || true
     done
+    "$kubectl" delete secret tierce-key-check tierce-check --namespace "$namespace" || true
     "$kubectl" delete clusterrole,clusterrolebinding tierce-check || true
     rm -rf "$scratch"
 } >/dev/null 2>&1
@@ -30,6 +34,15 @@ apiVersion: storage.tierce.dev/v1alpha1
 kind: NodeVolume
 metadata: {name: $1, finalizers: [storage.tierce.dev/on-node], labels: {a: b}}
 spec: {nodeName: $1, pool: hdd, sizeBytes: 1048576, volumeMode: Block}
+END
+}
+
+node_snapshot() { # name
+    cat <<END
+apiVersion: storage.tierce.dev/v1alpha1
+kind: NodeSnapshot
+metadata: {name: $1, finalizers: [storage.tierce.dev/on-node], labels: {a: b}}
+spec: {nodeName: $1, pool: hdd, source: tierce-check-source}
 END
 }
 
@@ -59,11 +72,12 @@ spec:
   containers: [{name: none, image: none.invalid/none}]
 END
     node_volume "$node" | "$kubectl" create -f - >/dev/null
+    node_snapshot "$node" | "$kubectl" create -f - >/dev/null
 done
 node_storage "$other" | "$kubectl" create -f - >/dev/null
 # kubectl reads an object before it patches it; the plugin does not, and may not.
 resources=storagepools.storage.tierce.dev
-for resource in nodevolumes nodestorages; do
+for resource in nodevolumes nodesnapshots nodestorages; do
     resources+=,$resource.storage.tierce.dev,$resource.storage.tierce.dev/status
 done
 "$kubectl" create clusterrole tierce-check --verb=get --resource="$resources" >/dev/null
@@ -75,11 +89,12 @@ cluster=$("$kubectl" --kubeconfig "$scratch/kubeconfig" config view -o jsonpath=
 "$kubectl" --kubeconfig "$scratch/kubeconfig" config unset users >/dev/null
 bound=$("$kubectl" create token tierce-node --namespace "$namespace" --bound-object-kind=Pod --bound-object-name="$own")
 unbound=$("$kubectl" create token tierce-node --namespace "$namespace")
-for user in bound unbound; do
+controller=$("$kubectl" create token tierce-controller --namespace "$namespace")
+for user in bound unbound controller; do
     "$kubectl" --kubeconfig "$scratch/kubeconfig" config set-credentials "$user" --token="${!user}" >/dev/null
     "$kubectl" --kubeconfig "$scratch/kubeconfig" config set-context "$user" --cluster="$cluster" --user="$user" >/dev/null
 done
-as() { # bound|unbound, kubectl arguments
+as() { # bound|unbound|controller, kubectl arguments
     local context=$1
     shift
     "$kubectl" --kubeconfig "$scratch/kubeconfig" --context "$context" "$@"
@@ -111,36 +126,45 @@ for _ in $(seq 50); do
     sleep 0.2
 done
 
-expect ok "status of its own NodeVolume" as bound patch nodevolume "$own" --subresource=status --type=merge -p "$status"
-expect "may not write nodevolumes $other of $other" "status of another node's NodeVolume" \
-    as bound patch nodevolume "$other" --subresource=status --type=merge -p "$status"
 expect "may change only the status" "size of its own NodeVolume" \
     as bound patch nodevolume "$own" --type=merge -p '{"spec":{"sizeBytes":2097152}}'
-expect "nodeName is immutable" "its own NodeVolume moved to another node" \
-    as bound patch nodevolume "$own" --type=merge -p "{\"spec\":{\"nodeName\":\"$other\"}}"
-expect "nodeName is immutable" "another node's NodeVolume taken over" \
-    as bound patch nodevolume "$other" --type=merge -p "{\"spec\":{\"nodeName\":\"$own\"}}"
-expect "may change only the status" "label of its own NodeVolume" as bound patch nodevolume "$own" --type=merge -p "$label"
-expect "may change only the status" "annotation of its own NodeVolume" \
-    as bound patch nodevolume "$own" --type=merge -p "$annotation"
-expect "may change only the status" "finalizer of its own NodeVolume that nobody deleted" \
-    as bound patch nodevolume "$own" --type=merge -p "$finalizers"
-expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume" \
-    as bound patch nodevolume "$other" --type=merge -p "$finalizers"
-expect "may change only the status" "another's finalizer put on its own NodeVolume" \
-    as bound patch nodevolume "$own" --type=json -p "$(finalizer add finalizers/- '"x.example/y"')"
-"$kubectl" patch nodevolume "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')" >/dev/null
-expect ok "its finalizer put on its own NodeVolume that has none" \
-    as bound patch nodevolume "$own" --type=json -p "$(finalizer add finalizers/- '"storage.tierce.dev/on-node"')"
-expect "cannot delete" "deleting its own NodeVolume" as bound delete nodevolume "$own" --wait=false
+expect "a NodeSnapshot can't be changed" "source of its own NodeSnapshot" \
+    as bound patch nodesnapshot "$own" --type=merge -p '{"spec":{"source":"tierce-check-other"}}'
+
+orders() { # kind, how its refusal to move begins
+    local kind=$1 immutable=$2
+    expect ok "status of its own $kind" as bound patch "$kind" "$own" --subresource=status --type=merge -p "$status"
+    expect "may not write ${kind}s $other of $other" "status of another node's $kind" \
+        as bound patch "$kind" "$other" --subresource=status --type=merge -p "$status"
+    expect "$immutable" "its own $kind moved to another node" \
+        as bound patch "$kind" "$own" --type=merge -p "{\"spec\":{\"nodeName\":\"$other\"}}"
+    expect "$immutable" "another node's $kind taken over" \
+        as bound patch "$kind" "$other" --type=merge -p "{\"spec\":{\"nodeName\":\"$own\"}}"
+    expect "may change only the status" "label of its own $kind" as bound patch "$kind" "$own" --type=merge -p "$label"
+    expect "may change only the status" "annotation of its own $kind" \
+        as bound patch "$kind" "$own" --type=merge -p "$annotation"
+    expect "may change only the status" "finalizer of its own $kind that nobody deleted" \
+        as bound patch "$kind" "$own" --type=merge -p "$finalizers"
+    expect "may not write ${kind}s $other" "finalizer of another node's $kind" \
+        as bound patch "$kind" "$other" --type=merge -p "$finalizers"
+    expect "may change only the status" "another's finalizer put on its own $kind" \
+        as bound patch "$kind" "$own" --type=json -p "$(finalizer add finalizers/- '"x.example/y"')"
+    "$kubectl" patch "$kind" "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')" >/dev/null
+    expect ok "its finalizer put on its own $kind that has none" \
+        as bound patch "$kind" "$own" --type=json -p "$(finalizer add finalizers/- '"storage.tierce.dev/on-node"')"
+    expect "cannot delete" "deleting its own $kind" as bound delete "$kind" "$own" --wait=false
+    "$kubectl" delete "$kind" "$own" "$other" --wait=false >/dev/null
+    expect "may not write ${kind}s $other" "finalizer of another node's $kind that is being deleted" \
+        as bound patch "$kind" "$other" --type=merge -p "$finalizers"
+    expect "may change only the status" "another's finalizer of its own $kind that is being deleted" \
+        as bound patch "$kind" "$own" --type=merge -p "$finalizers"
+    expect ok "its finalizer of its own $kind that is being deleted" \
+        as bound patch "$kind" "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')"
+}
 expect "cannot create" "making a NodeVolume" as bound create -f <(node_volume tierce-check-own)
-"$kubectl" delete nodevolume "$own" "$other" --wait=false >/dev/null
-expect "may not write nodevolumes $other" "finalizer of another node's NodeVolume that is being deleted" \
-    as bound patch nodevolume "$other" --type=merge -p "$finalizers"
-expect "may change only the status" "another's finalizer of its own NodeVolume that is being deleted" \
-    as bound patch nodevolume "$own" --type=merge -p "$finalizers"
-expect ok "its finalizer of its own NodeVolume that is being deleted" \
-    as bound patch nodevolume "$own" --type=json -p "$(finalizer replace finalizers '["x.example/y"]')"
+expect "cannot create" "making a NodeSnapshot" as bound create -f <(node_snapshot tierce-check-own)
+orders nodevolume "nodeName is immutable"
+orders nodesnapshot "a NodeSnapshot can't be changed"
 
 expect ok "its own NodeStorage made" as bound apply --server-side -f <(node_storage "$own")
 expect ok "status of its own NodeStorage" \
@@ -156,6 +180,23 @@ expect "names no node" "a token that is bound to no pod: NodeStorage" as unbound
 
 expect "cannot list" "reading Secrets" as bound get secrets --all-namespaces
 expect "cannot list" "reading Secrets of its namespace" as bound get secrets --namespace "$namespace"
+expect "cannot get" "reading a key" as bound get secret tierce-key-check --namespace "$namespace"
 expect "cannot patch" "writing StoragePools" as bound patch storagepool hdd --type=merge -p "$label"
 expect "cannot list" "reading PersistentVolumeClaims" as bound get persistentvolumeclaims --all-namespaces
+
+secret() { # verb, name, further arguments
+    as controller "$1" secret "${@:2}" --namespace "$namespace"
+}
+"$kubectl" create secret generic tierce-check --namespace "$namespace" --from-literal=a=b >/dev/null
+only_keys="the controller writes Secrets named tierce-key-… only, not tierce-check"
+change='{"stringData":{"key":"x"}}'
+expect ok "the controller makes a key" secret create generic tierce-key-check --from-literal=key=x
+expect ok "the controller changes a key" secret patch tierce-key-check --type=merge -p "$change"
+expect ok "the controller deletes a key" secret delete tierce-key-check
+expect "$only_keys-2" "the controller makes another Secret" secret create generic tierce-check-2 --from-literal=key=x
+expect "$only_keys" "the controller changes another Secret" secret patch tierce-check --type=merge -p "$change"
+expect "$only_keys" "the controller deletes another Secret" secret delete tierce-check
+expect "cannot create" "the controller makes a key in another namespace" \
+    as controller create secret generic tierce-key-check --from-literal=key=x --namespace default
+expect "cannot list" "the controller lists Secrets" as controller get secrets --namespace "$namespace"
 exit "$failed"

@@ -1,6 +1,7 @@
 //! Installs Tierce on a local cluster as a user would: with Helm, from the chart.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::command;
@@ -11,6 +12,11 @@ pub const NAMESPACE: &str = "tierce-system";
 
 /// Installs or upgrades, and waits until everything is Ready. `values` are `--set` arguments.
 pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> {
+    install_tiers(cluster, images, values, None)
+}
+
+/// The same with these tiers instead of the chart's own.
+pub fn install_tiers(cluster: &Cluster, images: &Ours, values: &[&str], tiers: Option<&Value>) -> Result<()> {
     let mut helm = cluster.command("helm")?;
     helm.args(["upgrade", "--install", "tierce"])
         .arg(workspace().join("charts/tierce"))
@@ -20,6 +26,9 @@ pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> 
         .args(["--set", "snapshots.enabled=true", "--set", "snapshot-controller.enabled=true"]);
     for value in values {
         helm.args(["--set", value]);
+    }
+    if let Some(tiers) = tiers {
+        helm.args(["--set-json", &format!("tiers={tiers}")]);
     }
     command::run(&mut helm).map(drop)
 }

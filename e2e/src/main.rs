@@ -43,8 +43,14 @@ enum Task {
         #[arg(long)]
         set: Vec<String>,
     },
-    /// The main job on a cluster of its own, told as a story.
-    Demo(Build),
+    /// What Tierce does, told as a story on a cluster of its own.
+    Demo {
+        /// The story of a volume group, encryption, a snapshot and a restore, on a node with a kernel of its own.
+        #[arg(long)]
+        disks: bool,
+        #[command(flatten)]
+        build: Build,
+    },
     /// csi-sanity against the real programs, with only etcd and kube-apiserver between them.
     Sanity {
         /// What the volumes lie on.
@@ -262,9 +268,9 @@ fn run(task: Task) -> Result<()> {
             cluster.load(&images.archives)?;
             install::install(&cluster, &images, &set.iter().map(String::as_str).collect::<Vec<_>>())
         }
-        Task::Demo(build) => {
+        Task::Demo { disks, build } => {
             need_root("the demo")?;
-            demo::run(build.profile())
+            if disks { demo::run_disks(build.profile()) } else { demo::run(build.profile()) }
         }
         Task::Bench { only, build } => bench::run(&only, build.profile()),
         Task::RunBench { only, stand, audit_log } => {

@@ -197,7 +197,10 @@ impl Cluster {
             let answer = self.kubectl(question).unwrap_or_else(|error| format!("{error:#}"));
             text.push(format!("$ kubectl {question}\n{answer}"));
         }
-        text.push(format!("supervisor: {}", command::tail(&self.state.log("supervisor"), 5)));
+        let kubelets = self.nodes().map(|node| format!("{}-kubelet", node.name()));
+        for (part, lines) in kubelets.map(|part| (part, 15)).chain([("supervisor".to_owned(), 5)]) {
+            text.push(format!("{part}: {}", command::tail(&self.state.log(&part), lines)));
+        }
         text.join("\n")
     }
 

@@ -7,10 +7,16 @@ use serde_json::{Value, json};
 
 use crate::cluster::audit::Mark;
 use crate::cluster::{Cluster, Node, cleanup};
+use crate::install::NAMESPACE;
 use crate::{command, images};
 
 /// How long anything may take on a busy machine of two cores.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Lists what volumes leave in volume groups and in device-mapper: theirs, those on their way in or out, and mappers of
+/// encrypted ones.
+const OF_LVM: &str = "lvs --noheadings --options vg_name,lv_name --select 'lv_name=~^[vdn]-' 2>/dev/null || true; \
+                      dmsetup ls --target crypt | grep tierce || true";
 
 /// Why a test can't be run on this machine.
 #[derive(Debug)]
@@ -167,7 +173,13 @@ impl Bed<'_> {
             found.extend(files.lines().map(|file| format!("{name}: {file}")));
             let mounts = self.on_node(node, "grep csi.tierce.dev /proc/self/mountinfo || true")?;
             found.extend(mounts.lines().map(|mount| format!("{name}: {mount}")));
+            if self.cluster.spec().size.is_guest(node) {
+                let devices = self.on_node(node, OF_LVM)?;
+                found.extend(devices.lines().map(|device| format!("{name}: {}", device.trim())));
+            }
         }
+        let secrets = self.cluster.kubectl(&format!("get secrets --namespace {NAMESPACE} --output=name"))?;
+        found.extend(secrets.lines().filter(|name| name.contains("tierce-key-")).map(str::to_owned));
         Ok(found)
     }
 

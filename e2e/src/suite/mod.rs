@@ -8,9 +8,11 @@ mod command;
 mod faults;
 mod growth;
 mod guest_nodes;
+mod keys;
 mod persistence;
 mod rights;
 mod snapshots;
+mod volume_groups;
 
 use std::time::Instant;
 
@@ -69,10 +71,14 @@ macro_rules! tests {
 use tests;
 
 fn all(nodes: Nodes) -> Vec<Test> {
-    if nodes == Nodes::Guests {
-        return guest_nodes::tests();
-    }
     let mut all = Vec::new();
+    if nodes == Nodes::Guests {
+        all.extend(volume_groups::tests());
+        all.extend(keys::tests());
+        all.extend(guest_nodes::tests());
+        all.extend(rights::tests());
+        return all;
+    }
     all.extend(persistence::tests());
     all.extend(growth::tests());
     all.extend(snapshots::tests());
@@ -124,7 +130,8 @@ pub fn run_on_running(name: &str, profile: Profile, filter: &str) -> Result<()> 
 /// Short graces, so that the tests of what happens after them are short.
 fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
     let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
-    install::install(cluster, ours, &[&short, values].concat())
+    let tiers = (Nodes::of(cluster) == Nodes::Guests).then(guest_nodes::tiers);
+    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())
 }
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {

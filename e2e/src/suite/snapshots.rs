@@ -100,20 +100,21 @@ fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {
 }
 
 /// A Volume and a pod of the same name that wrote `monday` to it.
-fn start(bed: &Bed<'_>, name: &str, spec: &Value) -> Result<()> {
+pub(super) fn start(bed: &Bed<'_>, name: &str, spec: &Value) -> Result<()> {
     bed.apply(volume(name, spec))?;
     bed.start(Pod::named(name).mounts(name).runs(&format!("echo monday > /{name}/note && sync")))
 }
 
 /// Mounts the volume in a new pod, reads the note, ends the pod.
-fn note(bed: &Bed<'_>, pod: &str) -> Result<String> {
+pub(super) fn note(bed: &Bed<'_>, pod: &str) -> Result<String> {
     bed.start(Pod::named(pod).mounts("data"))?;
     let note = bed.exec(pod, "cat /data/note")?;
     bed.delete(&format!("pod/{pod}"))?;
     Ok(note)
 }
 
-fn take(bed: &Bed<'_>, name: &str, volume: &str) -> Result<()> {
+/// Takes a snapshot of a Volume and waits until it can be used.
+pub(super) fn take(bed: &Bed<'_>, name: &str, volume: &str) -> Result<()> {
     bed.apply(json!({
         "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name},
         "spec": {"source": {"persistentVolumeClaimName": volume}},
@@ -121,7 +122,8 @@ fn take(bed: &Bed<'_>, name: &str, volume: &str) -> Result<()> {
     bed.wait(&format!("volumesnapshot/{name}"), "jsonpath={.status.readyToUse}=true")
 }
 
-fn restore(bed: &Bed<'_>, name: &str, snapshot: &str) -> Result<()> {
+/// Orders that the Volume `data` goes back to a snapshot.
+pub(super) fn restore(bed: &Bed<'_>, name: &str, snapshot: &str) -> Result<()> {
     bed.apply(object("VolumeRestore", name, &json!({"volume": "data", "snapshot": snapshot})))
 }
 

@@ -89,6 +89,11 @@ fn folders(own: &Path) -> Result<()> {
         command::run(Command::new("mount").arg("--bind").arg(&inner).arg(outer))?;
     }
     sh("mount -t tmpfs -o mode=755 run /run")?;
+    // What containerd remembers of each pod's network is written without fsync. A file that a power cut left empty keeps
+    // it from ever ending that pod's sandbox, and the kubelet from starting the pod again, without an event
+    // (https://github.com/containernetworking/cni/issues/1055). It speaks of one boot's network namespaces: it goes with them.
+    std::fs::create_dir_all("/var/lib/cni")?;
+    sh("mount -t tmpfs -o mode=700 cni /var/lib/cni")?;
     for folder in ["/run/containerd", "/run/netns", "/run/lock", "/var/lib/kubelet", "/var/lib/containerd"] {
         std::fs::create_dir_all(folder).with_context(|| format!("can't make {folder}"))?;
     }

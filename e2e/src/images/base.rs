@@ -7,9 +7,18 @@ use anyhow::{Context as _, Result};
 
 use crate::{cache, command};
 
-/// A shell for the Containerfile's checks, and what makes, checks and grows filesystems, logical volumes and encrypted ones.
-const PACKAGES: [&str; 7] =
-    ["dash", "e2fsprogs", "xfsprogs", "btrfs-progs", "lvm2", "thin-provisioning-tools", "cryptsetup-bin"];
+/// A shell for the Containerfile's checks, and what makes, checks and grows filesystems, logical volumes and encrypted ones, and
+/// sees what a disk carries.
+const PACKAGES: [&str; 8] = [
+    "dash",
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
+    "lvm2",
+    "thin-provisioning-tools",
+    "cryptsetup-bin",
+    "util-linux",
+];
 /// Never used at run time and larger than the rest together.
 const UNUSED: &str = r#"cd "$1" && rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/zoneinfo \
 usr/share/python3 usr/lib/python3* usr/bin/python3* usr/lib/*/gconv"#;

@@ -2,7 +2,6 @@
 //! a power cut; the supervisor boots the same disks again.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +10,7 @@ use rustix::process::PidfdFlags;
 
 use super::guest_commands::Commands;
 use super::layout::{Node, Spec, State};
-use crate::command;
+use super::system_disk;
 use crate::lab::{self, Guest, Hardware};
 
 /// What containerd, the kubelet and a pod or ten need in a guest; Kubernetes itself uses 283 MB of it.
@@ -21,7 +20,6 @@ const DISKS: [&str; 2] = ["a.img", "b.img"];
 const DISK: u64 = 16 << 30;
 /// Where `/var/lib` and `/var/log` lie.
 pub(super) const SYSTEM_DISK: &str = "/dev/ubdc";
-const SYSTEM: u64 = 32 << 30;
 /// A start that waits for nothing.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
@@ -34,12 +32,10 @@ pub fn run(state: &Path, name: &str) -> Result<()> {
     let mut disks = Vec::new();
     for disk in DISKS {
         disks.push(folder.join(disk));
-        make_disk(&folder.join(disk), DISK, |_| Ok(()))?;
+        make_disk(&folder.join(disk))?;
     }
     disks.push(folder.join("system.img"));
-    make_disk(&folder.join("system.img"), SYSTEM, |disk| {
-        command::run(Command::new("mkfs.ext4").arg("-q").arg(disk)).map(drop)
-    })?;
+    system_disk::make_disk(&folder.join("system.img"), spec.system_disk.as_deref())?;
     let commands = Commands::listen(&state.guest_socket(node))?;
     let mut guest = Guest::within(hardware(&state, &spec, node), disks, folder)?;
     guest.power_on()?;
@@ -84,10 +80,7 @@ fn hardware(state: &State, spec: &Spec, node: Node) -> Hardware {
     hardware
 }
 
-/// Makes a disk whole or not at all; one that is there is left as it is.
-fn make_disk(disk: &Path, bytes: u64, prepare: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    crate::cache::once(disk, |temporary| {
-        std::fs::File::create(temporary)?.set_len(bytes)?;
-        prepare(temporary)
-    })
+/// Makes a disk; one that is there is left as it is.
+fn make_disk(disk: &Path) -> Result<()> {
+    crate::cache::once(disk, |temporary| Ok(std::fs::File::create(temporary)?.set_len(DISK)?))
 }

@@ -24,6 +24,8 @@ pub struct Spec {
     pub tools: PathBuf,
     /// Image archives that every node imports at its start.
     pub images: Vec<PathBuf>,
+    /// The disk that every guest gets a copy of; without it guests load the images themselves.
+    pub system_disk: Option<PathBuf>,
     /// What the host's kernel and container runtime ask for.
     pub host: super::host::Host,
 }

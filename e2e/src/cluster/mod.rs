@@ -12,6 +12,7 @@ mod node;
 mod node_config;
 pub mod secrets;
 mod supervisor;
+mod system_disk;
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -69,7 +70,8 @@ impl Cluster {
         remove(&state, name)?;
         std::fs::create_dir_all(state.path().join("logs"))?;
         let host = host::Host::detect(state.path())?;
-        let spec = Spec { name: name.to_owned(), size, tools, images, host };
+        let system_disk = if size.guests > 0 { system_disk::ensure_template(&images, &host)? } else { None };
+        let spec = Spec { name: name.to_owned(), size, tools, images, system_disk, host };
         std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
         secrets::make(&state, size)?;
         std::fs::copy(std::env::current_exe()?, state.program())?;

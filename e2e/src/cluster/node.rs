@@ -14,6 +14,11 @@ use super::layout::{CONTROL_ADDRESS, Node, Spec, State};
 use super::{cleanup, guest, node_config};
 use crate::command::{self, sh};
 
+/// Where containerd keeps its images on a node's disk.
+pub(super) const CONTAINERD_ROOT: &str = "var-lib/containerd";
+/// Stands on a node's disk once they are loaded.
+pub(super) const IMAGES_LOADED: &str = "images-loaded";
+
 /// Runs as PID 1 in the node's own mount, network, host name and process namespaces; returns only on errors.
 pub fn run(state: &Path, name: &str) -> Result<()> {
     let state = State::at(state);
@@ -65,7 +70,7 @@ fn serve(state: &State, spec: &Spec, node: Node, disk: &Path) -> Result<()> {
         off_switch: None,
     })?;
     wait_for_containerd()?;
-    import(spec, &disk.join("images-loaded"))?;
+    import(spec, &disk.join(IMAGES_LOADED))?;
     init.start(Service {
         name: "kubelet".to_owned(),
         line: vec![

@@ -3,12 +3,13 @@
 use super::arguments::{self, Shape};
 use super::parameters::Parameters;
 use crate::placement::Offer;
+use std::collections::BTreeMap;
 use tierce_proto::csi::{GetCapacityRequest, GetCapacityResponse};
 
 /// What the tier of the parameters offers in the topology; without a tier, all tiers. What can't be made has no room.
 pub(super) fn capacity(offers: &[Offer], request: &GetCapacityRequest) -> GetCapacityResponse {
     let possible = request.volume_capabilities.is_empty() || Shape::of(&request.volume_capabilities).is_ok();
-    let parameters = Parameters::parse(&request.parameters).ok().filter(|_| possible);
+    let parameters = Parameters::parse(&own(&request.parameters)).ok().filter(|_| possible);
     let node = request.accessible_topology.as_ref().map(arguments::node);
     let fitting = |offer: &&Offer| {
         let tier_fits = |p: &Parameters| p.tier.as_ref().is_none_or(|tier| *tier == offer.tier);
@@ -24,21 +25,42 @@ pub(super) fn capacity(offers: &[Offer], request: &GetCapacityRequest) -> GetCap
     }
 }
 
+/// What is for the driver. Unlike with CreateVolume, external-provisioner leaves in what is for itself and the kubelet: the
+/// filesystem, and where the keys are.
+fn own(parameters: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let ours = parameters.iter().filter(|(name, _)| !name.starts_with("csi.storage.k8s.io/"));
+    ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::csi::create::topology;
     use tierce_proto::csi::Topology;
 
+    fn offer(node: &str, tier: &str, free: u64, working: bool) -> Offer {
+        Offer { node: node.into(), pool: format!("{node}-{tier}"), tier: tier.into(), free, working }
+    }
+
+    /// Of each class of the chart the scheduler must hear how much room it has, or it never picks a node.
+    #[test]
+    fn a_class_with_a_filesystem_or_keys_has_the_room_of_its_tier() {
+        let parameters = [
+            ("tier", "hdd"),
+            ("encrypted", "true"),
+            ("csi.storage.k8s.io/fstype", "xfs"),
+            ("csi.storage.k8s.io/node-stage-secret-name", "tierce-key-${pv.name}"),
+            ("csi.storage.k8s.io/node-stage-secret-namespace", "tierce-system"),
+        ];
+        let request = GetCapacityRequest {
+            parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..GetCapacityRequest::default()
+        };
+        assert_eq!(capacity(&[offer("a", "hdd", 10, true)], &request).available_capacity, 10);
+    }
+
     #[test]
     fn capacity_is_that_of_the_tier_in_the_topology() {
-        let offer = |node: &str, tier: &str, free, working| Offer {
-            node: node.into(),
-            pool: format!("{node}-{tier}"),
-            tier: tier.into(),
-            free,
-            working,
-        };
         let offers = [
             offer("a", "hdd", 10, true),
             offer("a", "ssd", 5, true),

@@ -131,7 +131,9 @@ pub fn run_on_running(name: &str, profile: Profile, filter: &str) -> Result<()> 
 fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
     let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
     let tiers = (Nodes::of(cluster) == Nodes::Guests).then(guest_nodes::tiers);
-    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())
+    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())?;
+    // A group that is made from a disk takes its time in a guest, and a pool that opens late is reported within a minute.
+    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s").map(drop)
 }
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {

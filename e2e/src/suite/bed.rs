@@ -10,8 +10,9 @@ use crate::cluster::{Cluster, Node, cleanup};
 use crate::install::NAMESPACE;
 use crate::{command, images};
 
-/// How long anything may take on a busy machine of two cores.
+/// How long anything may take on a busy machine of two cores, and in a guest there, where it takes several times that.
 const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE_WITH_GUESTS: Duration = Duration::from_mins(5);
 
 /// Lists what volumes leave in volume groups and in device-mapper: theirs, those on their way in or out, and mappers of
 /// encrypted ones.
@@ -43,6 +44,11 @@ pub struct Bed<'a> {
 }
 
 impl Bed<'_> {
+    /// How long anything may take on these nodes.
+    pub fn patience(&self) -> Duration {
+        if self.cluster.spec().size.guests > 0 { PATIENCE_WITH_GUESTS } else { PATIENCE }
+    }
+
     /// `kubectl` in the test's namespace; returns stdout.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut kubectl = self.cluster.command("kubectl")?;
@@ -73,7 +79,7 @@ impl Bed<'_> {
 
     /// Deletes an object and waits until it is gone.
     pub fn delete(&self, object: &str) -> Result<()> {
-        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        let timeout = format!("--timeout={}s", self.patience().as_secs());
         self.kubectl(&["delete", object, &timeout]).map(drop)
     }
 
@@ -85,7 +91,7 @@ impl Bed<'_> {
 
     /// Waits as `kubectl wait --for` does: on a watch.
     pub fn wait(&self, object: &str, what: &str) -> Result<()> {
-        let (what, timeout) = (format!("--for={what}"), format!("--timeout={}s", PATIENCE.as_secs()));
+        let (what, timeout) = (format!("--for={what}"), format!("--timeout={}s", self.patience().as_secs()));
         match self.kubectl(&["wait", object, &what, &timeout]) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -112,7 +118,7 @@ impl Bed<'_> {
 
     /// Asks again and again, for what no single watch tells.
     pub fn until(&self, what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
-        self.until_within(PATIENCE, what, done)
+        self.until_within(self.patience(), what, done)
     }
 
     /// The same, for what takes longer than anything should.

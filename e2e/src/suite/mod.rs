@@ -175,7 +175,8 @@ fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Resul
     let bed = Bed { cluster, images, audit, namespace };
     let name = bed.namespace.clone();
     // What a test before left is removed, so that one failure does not make the next.
-    cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout=60s"))?;
+    let timeout = bed.patience().as_secs();
+    cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout={timeout}s"))?;
     cluster.kubectl(&format!("create namespace {name}"))?;
     bed.until("the service account", || {
         Ok(!bed.get("serviceaccount/default", ".metadata.name")?.is_empty())
@@ -190,7 +191,8 @@ fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Resul
         return Err(error);
     }
     // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
-    bed.kubectl(&["delete", "pods,volumerestores,volumes,pvc,volumesnapshots", "--all", "--timeout=90s"])?;
+    let timeout = format!("--timeout={}s", bed.patience().as_secs());
+    bed.kubectl(&["delete", "pods,volumerestores,volumes,pvc,volumesnapshots", "--all", &timeout])?;
     cluster.kubectl(&format!("delete namespace {name} --wait=false"))?;
     bed.until_nothing_is_left()
 }

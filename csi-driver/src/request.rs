@@ -292,3 +292,29 @@ fn allowed(filesystem: Option<Filesystem>, options: &[String]) -> Result<(), Req
 fn shorten(text: &str) -> String {
     text.chars().take(80).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_was_edited_by_hand_is_told_by_its_entry_and_never_repeated() {
+        let with = |text: &str| [(KEY.to_owned(), text.to_owned())].into();
+        assert!(key(&with(&"0a".repeat(32)), KEY).unwrap().is_some());
+        for missing in [BTreeMap::new(), with(""), with(" \n")] {
+            // The engine says that the key is missing, with the volume's name.
+            assert!(key(&missing, KEY).unwrap().is_none());
+        }
+        for edited in
+            ["0a".repeat(31), "0a".repeat(33), format!("{}xy", "0a".repeat(31)), "hunter2".to_owned()]
+        {
+            let error = key(&with(&edited), KEY).unwrap_err();
+            let message = error.to_string();
+            assert!(
+                matches!(error, RequestError::Key(KEY)) && message.contains("64 hexadecimal digits"),
+                "{message}"
+            );
+            assert!(!message.contains(&edited));
+        }
+    }
+}

@@ -204,8 +204,7 @@ fn of_volume(device: &Device, namespace: Option<String>) -> Result<Origin, Sourc
     if device.deleting_since.is_some() {
         return Err(not_now("it is being deleted"));
     }
-    // An LVM pool may have made more of what was asked for; who asks for as much again gets as much.
-    let bytes = device.capacity.ok_or_else(|| not_now("it is being made"))?.min(device.size);
+    let bytes = device.least_copy().ok_or_else(|| not_now("it is being made"))?;
     let claimed = device.claim.as_ref().map(|claim| claim.namespace.clone());
     Ok(Origin {
         what,

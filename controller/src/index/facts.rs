@@ -160,6 +160,12 @@ impl Device {
         self.word.as_ref().is_some_and(|word| word.ready) && self.capacity.is_some_and(|has| has >= self.size)
     }
 
+    /// Bytes that a copy must be asked for at least; `None` until it exists. An LVM pool may have made more of what was asked for; who asks
+    /// for as much again gets as much.
+    pub fn least_copy(&self) -> Option<u64> {
+        self.capacity.map(|has| has.min(self.size))
+    }
+
     /// What it takes from the pool's promise: the larger of what is asked and what is there.
     pub fn promise(&self) -> u64 {
         self.size.max(self.capacity.unwrap_or(0))
@@ -487,6 +493,19 @@ mod tests {
         assert_eq!(claims, ["c", "p-z"]);
         assert_eq!(pod(json!({"volumes": volumes})), None);
         assert_eq!(pod(json!({"nodeName": "n1", "volumes": [{"name": "x", "emptyDir": {}}]})), None);
+    }
+
+    #[test]
+    fn a_copy_needs_what_was_asked_for_and_not_what_the_pool_made_of_it() {
+        let of = |asked: u64, has: Option<u64>| {
+            let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": "v"},
+                "spec": {"nodeName": "n", "pool": "p", "sizeBytes": asked, "filesystem": "ext4"},
+                "status": {"capacityBytes": has}});
+            Device::of(serde_json::from_value(object).unwrap()).least_copy()
+        };
+        assert_eq!(of(10, None), None, "it is being made");
+        assert_eq!(of(10, Some(13)), Some(10), "whole extents");
+        assert_eq!(of(20, Some(13)), Some(13), "it is growing");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Start {
             return Err(format!("Volume {name:?} is not there"));
         }
         let device = state.device_of(&key).ok_or_else(|| format!("Volume {name:?} holds nothing yet"))?;
-        let bytes = device.capacity.ok_or_else(|| format!("Volume {name:?} is still being made"))?;
+        let bytes = device.least_copy().ok_or_else(|| format!("Volume {name:?} is still being made"))?;
         let (node, pool) = (device.node.clone(), device.pool.clone());
         Ok(Self {
             node,

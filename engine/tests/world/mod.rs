@@ -96,7 +96,7 @@ pub struct World {
     host: MakeHost,
     /// The simulated host of now, if it is one.
     simulated: Simulated,
-    runtime: tokio::runtime::Runtime,
+    pub runtime: tokio::runtime::Runtime,
     /// Device-mapper names are the kernel's, so that two tests in one guest would meet.
     turn: Option<MutexGuard<'static, ()>>,
 }

@@ -27,7 +27,13 @@ impl Pool for LvmPool {
                 return Err(self.error(PoolErrorKind::MissingDevices.because(reason)));
             }
         }
-        self.level().map(drop)
+        if self.level().is_err() {
+            // With its first volume a thin pool gets another device, and is gone for a moment. Taken for gone it would be opened
+            // anew, without the volume that is being made: so look again when LVM is done.
+            let _turn = self.turn();
+            self.level()?;
+        }
+        Ok(())
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {

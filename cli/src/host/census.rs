@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -106,18 +107,25 @@ pub(super) fn open_files_below(folder: &Path) -> Result<Vec<String>, Error> {
     for pid in processes()? {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let below = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
-        let all_below = |listed: &str| {
-            fs::read_dir(process.join(listed))
-                .is_ok_and(|links| links.flatten().any(|link| below(link.path())))
+        let opened = || {
+            fs::read_dir(process.join("fd")).is_ok_and(|links| links.flatten().any(|link| below(link.path())))
         };
-        if ["cwd", "root", "exe"].iter().any(|link| below(process.join(link)))
-            || all_below("fd")
-            || all_below("map_files")
-        {
+        let mapped = || fs::read(process.join("maps")).is_ok_and(|maps| maps_below(&maps, folder));
+        if ["cwd", "root", "exe"].iter().any(|link| below(process.join(link))) || opened() || mapped() {
             users.insert(process_name(pid));
         }
     }
     Ok(users.into_iter().collect())
+}
+
+/// Whether a process has a file below that path mapped. One read; the links of `map_files` are thousands in a large process.
+fn maps_below(maps: &[u8], folder: &Path) -> bool {
+    // Only the path at the end of a line has a slash.
+    let path = |line: &[u8]| {
+        let start = line.iter().position(|byte| *byte == b'/')?;
+        Some(PathBuf::from(OsStr::from_bytes(&line[start..])))
+    };
+    maps.split(|byte| *byte == b'\n').filter_map(path).any(|path| path.starts_with(folder))
 }
 
 fn processes() -> Result<Vec<u32>, Error> {
@@ -187,6 +195,15 @@ mod tests {
         ] {
             let census = census(&format!("{ROOT}{own}"), &[&format!("{ROOT}{other}")]);
             assert_eq!(census.mounts_of(folder, &[]), expected, "{own}{other}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_file_is_found_by_its_path() {
+        let maps = b"55d0-55d1 r--p 00000000 fe:00 12 /v/local/a/lib x.so\n7f00-7f01 rw-p 0 00:00 0 [heap]\n7f02-7f03 rw-p 0 00:00 0 \n";
+        assert!(maps_below(maps, Path::new("/v/local/a")));
+        for other in ["/v/local/b", "/v/local/a/li", "/x"] {
+            assert!(!maps_below(maps, Path::new(other)), "{other}");
         }
     }
 

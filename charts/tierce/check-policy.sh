@@ -181,7 +181,9 @@ expect "names no node" "a token that is bound to no pod: NodeStorage" as unbound
 expect "cannot list" "reading Secrets" as bound get secrets --all-namespaces
 expect "cannot list" "reading Secrets of its namespace" as bound get secrets --namespace "$namespace"
 expect "cannot get" "reading a key" as bound get secret tierce-key-check --namespace "$namespace"
-expect "cannot patch" "writing StoragePools" as bound patch storagepool hdd --type=merge -p "$label"
+# One that is there: kubectl reads before it writes.
+pool=$("$kubectl" get storagepools -o jsonpath='{.items[0].metadata.name}')
+expect "cannot patch" "writing StoragePools" as bound patch storagepool "$pool" --type=merge -p "$label"
 expect "cannot list" "reading PersistentVolumeClaims" as bound get persistentvolumeclaims --all-namespaces
 
 secret() { # verb, name, further arguments

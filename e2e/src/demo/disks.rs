@@ -43,7 +43,8 @@ fn play(cluster: &Cluster, ours: &Ours, story: &Story) -> Result<()> {
     show(&on_node(cluster, &format!("{groups} --select 'lv_name=~^v-' --noheadings"))?);
     let id = cluster.kubectl(&format!("get volume {VOLUME} -o jsonpath={{.status.volumeName}}"))?;
     let device = format!("/dev/mapper/{GROUP}-v--{}", id.replace('-', "--"));
-    let seen = on_node(cluster, &format!("sync; grep -c -a {WORDS} {device} || true"))?;
+    // What was never written reads as one line of zeros as long as the disk, which grep would take into memory.
+    let seen = on_node(cluster, &format!("sync; tr '\\0' '\\n' <{device} | grep -c -a {WORDS} || true"))?;
     ensure!(seen.trim() == "0", "the words stand on the disk {seen} times");
     story.step("on the disk below, of that file's words: none");
 

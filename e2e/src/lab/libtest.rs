@@ -17,14 +17,27 @@ pub(super) fn listed(output: &str) -> Vec<String> {
 }
 
 /// The ending of each of `tests`, from the output of a run with `--show-output`. One that the output does not speak of
-/// has failed: the program died before it.
+/// has failed: the program died before it. What a thread in the background says in the middle of a test's line does not
+/// hide its ending: the names of those that passed come again in a list.
 pub(super) fn endings(tests: &[String], output: &str) -> BTreeMap<String, Ending> {
     let mut endings: BTreeMap<String, Ending> =
         tests.iter().map(|test| (test.clone(), Ending::Failed)).collect();
     // The heading below which the output of one test stands.
     let mut heading = None;
+    let mut among_successes = false;
     for line in output.lines() {
-        if let Some((name, "ok")) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+        match line {
+            "successes:" => among_successes = true,
+            "failures:" => among_successes = false,
+            _ => {}
+        }
+        if let Some(name) = line.strip_prefix("    ").filter(|_| among_successes) {
+            if let Some(ending @ Ending::Failed) = endings.get_mut(name) {
+                *ending = Ending::Passed;
+            }
+        } else if let Some((name, "ok")) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        {
             if let Some(ending) = endings.get_mut(name) {
                 *ending = Ending::Passed;
             }
@@ -44,6 +57,19 @@ pub(super) fn endings(tests: &[String], output: &str) -> BTreeMap<String, Ending
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_from_the_background_hide_no_ending() {
+        let tests = ["a", "b", "c"].map(str::to_owned);
+        let output = "running 3 tests\ntest a ... \nthread 'x' panicked\nok\ntest b ... \nthread 'x' panicked\nFAILED\n\
+                      test c ... ok\n\nsuccesses:\n\n---- c stdout ----\nskipped: c needs more\n\n\nsuccesses:\n    a\n    c\n\n\
+                      failures:\n\n---- b stdout ----\n    b\n\n\nfailures:\n    b\n\ntest result: FAILED.\n";
+        let endings = endings(&tests, output);
+        assert_eq!(
+            ["a", "b", "c"].map(|name| endings[name]),
+            [Ending::Passed, Ending::Failed, Ending::Skipped]
+        );
+    }
 
     #[test]
     fn a_test_that_the_output_does_not_speak_of_has_failed() {

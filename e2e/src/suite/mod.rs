@@ -82,6 +82,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     all.extend(persistence::tests());
     all.extend(growth::tests());
     all.extend(snapshots::tests());
+    all.extend(command::tests());
     all.extend(bad_input::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());
@@ -138,12 +139,7 @@ fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    let mut tests = all(Nodes::of(cluster));
-    // No run has proven them yet (docs/plan.md), so they run by their name alone.
-    if filter.contains("the_command") {
-        tests.extend(command::tests());
-    }
-    for test in tests.into_iter().filter(|test| test.name.contains(filter)) {
+    for test in all(Nodes::of(cluster)).into_iter().filter(|test| test.name.contains(filter)) {
         let started = Instant::now();
         let result = run_one(cluster, ours, audit, &test);
         let seconds = started.elapsed().as_secs_f64();

@@ -12,7 +12,8 @@ use std::{
 };
 
 use tierce_engine::{Backend, Error, LvmKind, PoolUsage, ThinPool, Uuid};
-use world::{BLOCK, EXT4, MIB, World, lvm, lvm::TestGroup, run, spec, text};
+use world::lvm::{TestGroup, eventually, group, reopen, thin_pool};
+use world::{BLOCK, EXT4, MIB, World, lvm, run, spec, text};
 
 fn usage(world: &World) -> PoolUsage {
     world.run(world.engine.reports()).remove(0).result.unwrap()
@@ -21,35 +22,6 @@ fn usage(world: &World) -> PoolUsage {
 /// Why the pool can't be used.
 fn trouble(world: &World) -> String {
     world.run(world.engine.reports()).remove(0).result.unwrap_err().to_string()
-}
-
-fn thin_pool(size_mib: u64, extend: bool) -> LvmKind {
-    let size_bytes = Some(size_mib * MIB);
-    LvmKind::Thin(ThinPool { name: "thin".to_owned(), size_bytes, chunk_bytes: Some(64 << 10), extend })
-}
-
-fn group(world: &World) -> &TestGroup {
-    world.group.as_ref().unwrap()
-}
-
-/// Opens the world's pool with another configuration.
-fn reopen(world: &mut World, backend: Backend, known: Option<Uuid>) {
-    world.forget();
-    let mut config = world.pool("pool");
-    (config.backend, config.expected_id) = (backend, known);
-    world.run(world.engine.set_pools(vec![config]));
-}
-
-/// Waits until something holds, for what the kernel tells us of.
-fn eventually(world: &World, what: &str, holds: impl Fn() -> bool) {
-    for attempt in 0.. {
-        if holds() {
-            return;
-        }
-        assert!(attempt < 600, "{what} never came");
-        // The engine's own threads need the runtime to go on.
-        world.run(async { tokio::time::sleep(Duration::from_millis(50)).await });
-    }
 }
 
 /// Writes random bytes to a staged raw block volume, past the page cache. The error, if there is one.

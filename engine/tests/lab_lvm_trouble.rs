@@ -6,20 +6,9 @@ mod world;
 
 use std::{fs::OpenOptions, os::unix::fs::FileExt, path::Path, process::Command};
 
-use tierce_engine::{Backend, Error, LvmKind, PoolError, PoolErrorKind, ThinPool, Uuid, VolumeId};
-use world::{BLOCK, EXT4, MIB, World, lvm, lvm::TestGroup, run, spec, text};
-
-fn group(world: &World) -> &TestGroup {
-    world.group.as_ref().unwrap()
-}
-
-/// Opens the world's pool over another place.
-fn reopen(world: &mut World, backend: Backend, known: Option<Uuid>) {
-    world.forget();
-    let mut config = world.pool("pool");
-    (config.backend, config.expected_id) = (backend, known);
-    world.run(world.engine.set_pools(vec![config]));
-}
+use tierce_engine::{Backend, Error, LvmKind, PoolError, PoolErrorKind, ThinPool, VolumeId};
+use world::lvm::{group, reopen};
+use world::{BLOCK, EXT4, MIB, World, lvm, run, spec, text};
 
 /// Why the pool can't be used; it makes no volume either.
 fn trouble(world: &World) -> PoolError {

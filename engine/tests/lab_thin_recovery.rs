@@ -12,8 +12,9 @@ use std::{
     process::Command,
 };
 
-use tierce_engine::{Error, LvmKind, PoolUsage, ThinPool, VolumeId};
-use world::{BLOCK, EXT4, MIB, World, lvm, lvm::TestGroup, run, text};
+use tierce_engine::{Error, PoolUsage, VolumeId};
+use world::lvm::{TestGroup, eventually, group, thin_pool};
+use world::{BLOCK, EXT4, MIB, World, lvm, run, text};
 
 fn usage(world: &World) -> PoolUsage {
     world.run(world.engine.reports()).remove(0).result.unwrap()
@@ -26,20 +27,6 @@ fn data(world: &World) -> u16 {
 /// Why the pool can't be used.
 fn trouble(world: &World) -> String {
     world.run(world.engine.reports()).remove(0).result.unwrap_err().to_string()
-}
-
-fn group(world: &World) -> &TestGroup {
-    world.group.as_ref().unwrap()
-}
-
-fn fixed(size_mib: u64) -> LvmKind {
-    let size_bytes = Some(size_mib * MIB);
-    LvmKind::Thin(ThinPool {
-        name: "thin".to_owned(),
-        size_bytes,
-        chunk_bytes: Some(64 << 10),
-        extend: false,
-    })
 }
 
 fn random(bytes: u64) -> Vec<u8> {
@@ -55,21 +42,9 @@ fn write(device: &Path, at: u64, content: &[u8]) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// Waits until the pool's data has fallen below that: what is deleted goes in the background.
-fn falls_below(world: &World, level: u16) {
-    for attempt in 0.. {
-        let now = data(world);
-        if now < level {
-            return;
-        }
-        assert!(attempt < 300, "still at {now}, wanted below {level}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn what_is_deleted_or_trimmed_gives_its_space_back() {
-    let Some(mut world) = World::lvm(fixed(256)) else { return };
+    let Some(mut world) = World::lvm(thin_pool(256, false)) else { return };
     // Else no snapshot would be promised what its volume was.
     world.overcommit = 10.0;
     world.set_pool();
@@ -96,16 +71,16 @@ fn what_is_deleted_or_trimmed_gives_its_space_back() {
     let with_snapshot = data(&world);
     assert!(with_snapshot > trimmed + 2000, "{trimmed} {with_snapshot}");
     assert!(world.run(world.engine.delete_snapshot(&snapshot)).unwrap().changed());
-    falls_below(&world, with_snapshot - 2000);
+    eventually(&world, "the snapshot's space", || data(&world) + 2000 < with_snapshot);
     world.unstage(&device).unwrap();
     world.delete(&device).unwrap();
-    falls_below(&world, 1500);
+    eventually(&world, "the volume's space", || data(&world) < 1500);
     world.unstage(&files).unwrap();
 }
 
 #[test]
 fn a_further_disk_gives_the_pool_room() {
-    let Some(mut world) = World::lvm(fixed(256)) else { return };
+    let Some(mut world) = World::lvm(thin_pool(256, false)) else { return };
     let name = group(&world).name.clone();
     let before = usage(&world).capacity_bytes;
     // First the StoragePool names the disk, since the plugin looks at no other; then the group gets it.
@@ -131,7 +106,7 @@ fn a_further_disk_gives_the_pool_room() {
 /// A group whose thin pool has the least metadata that LVM makes.
 fn with_little_metadata() -> Option<World> {
     let mut world = World::lab()?;
-    let group = TestGroup::new(fixed(3500))?;
+    let group = TestGroup::new(thin_pool(3500, false))?;
     let devices: Vec<&str> = group.devices.iter().map(|device| text(device)).collect();
     group.lvm("vgcreate", &[&["-qq", "-y", &group.name], devices.as_slice()].concat());
     let size = ["-L", "3500m", "--chunksize", "64k", "--poolmetadatasize", "2m", "-n", "thin"];
@@ -228,7 +203,7 @@ fn mendable_block(folder: &Path, metadata: &[u8]) -> u64 {
 
 #[test]
 fn bug_06_damaged_metadata_is_refused_and_mended_by_lvconvert() {
-    let Some(mut world) = World::lvm(fixed(256)) else { return };
+    let Some(mut world) = World::lvm(thin_pool(256, false)) else { return };
     let name = group(&world).name.clone();
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     world.stage(&id, false).unwrap();

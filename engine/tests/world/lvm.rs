@@ -5,12 +5,13 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use tempfile::TempDir;
-use tierce_engine::{Backend, LvmKind, ThinPool};
+use tierce_engine::{Backend, LvmKind, ThinPool, Uuid};
 
-use super::{MIB, run, text};
+use super::{MIB, World, run, text};
 
 /// Bytes of each device.
 pub const DEVICE_BYTES: u64 = 2048 * MIB;
@@ -27,6 +28,37 @@ pub struct TestGroup {
 /// A thin pool named as the tests' pools are.
 pub fn thin() -> LvmKind {
     LvmKind::Thin(ThinPool { name: "thin".to_owned(), size_bytes: None, chunk_bytes: None, extend: true })
+}
+
+/// A thin pool of a size, with chunks of 64 KiB.
+pub fn thin_pool(size_mib: u64, extend: bool) -> LvmKind {
+    let size_bytes = Some(size_mib * MIB);
+    LvmKind::Thin(ThinPool { name: "thin".to_owned(), size_bytes, chunk_bytes: Some(64 << 10), extend })
+}
+
+/// The group that the world's pool is in.
+pub fn group(world: &World) -> &TestGroup {
+    world.group.as_ref().unwrap()
+}
+
+/// Opens the world's pool with another configuration.
+pub fn reopen(world: &mut World, backend: Backend, known: Option<Uuid>) {
+    world.forget();
+    let mut config = world.pool("pool");
+    (config.backend, config.expected_id) = (backend, known);
+    world.run(world.engine.set_pools(vec![config]));
+}
+
+/// Waits until something holds, for what the kernel tells us of.
+pub fn eventually(world: &World, what: &str, holds: impl Fn() -> bool) {
+    for attempt in 0.. {
+        if holds() {
+            return;
+        }
+        assert!(attempt < 600, "{what} never came");
+        // The engine's own threads need the runtime to go on.
+        world.run(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    }
 }
 
 /// Whether this is the lab; says that a test is skipped where it is not.

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
+use serde_json::{Value, json};
 
 use self::figures::{Figure, Table};
 use crate::cluster::{Cluster, Lifetime, Size};
@@ -49,6 +50,8 @@ pub enum Stage {
     Pods,
     /// API writes for each Volume.
     Writes,
+    /// Claims and pods over a thin pool, on a node with a kernel of its own.
+    Guest,
 }
 
 /// Where a stage is measured.
@@ -57,6 +60,7 @@ enum Place {
     Stand(Storage),
     Engine,
     Cluster,
+    Guest,
 }
 
 impl Stage {
@@ -66,6 +70,7 @@ impl Stage {
             Self::Memory => Place::Stand(Storage::Simulator),
             Self::Disks => Place::Engine,
             Self::Claims | Self::Pods | Self::Writes => Place::Cluster,
+            Self::Guest => Place::Guest,
         }
     }
 
@@ -86,9 +91,13 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
     let folder = Folder::new("bench")?;
     let started = Instant::now();
     let mut measured = Vec::new();
-    for place in
-        [Place::Stand(Storage::Directory), Place::Stand(Storage::Simulator), Place::Engine, Place::Cluster]
-    {
+    for place in [
+        Place::Stand(Storage::Directory),
+        Place::Stand(Storage::Simulator),
+        Place::Engine,
+        Place::Cluster,
+        Place::Guest,
+    ] {
         let stages: Vec<Stage> = chosen.iter().copied().filter(|stage| stage.place() == place).collect();
         if stages.is_empty() {
             continue;
@@ -102,7 +111,8 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
                 measured.extend(disks::measure(profile)?);
                 continue;
             }
-            Place::Cluster => on_cluster(&stages, profile)?,
+            Place::Cluster => on_cluster(&stages, profile, Size::ordinary(1))?,
+            Place::Guest => on_cluster(&stages, profile, Size { ordinary: 0, guests: 1 })?,
         };
         for line in lines.lines() {
             measured.push(serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?);
@@ -135,16 +145,18 @@ fn on_stand(folder: &Path, storage: Storage, stages: &[Stage], profile: Profile)
     Ok(ending.printed)
 }
 
-fn on_cluster(stages: &[Stage], profile: Profile) -> Result<String> {
+fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> {
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     eprintln!("starting a cluster");
-    let cluster = Cluster::up(CLUSTER, Size::ordinary(1), archives, tools, Lifetime::WithUs)?;
+    let cluster = Cluster::up(CLUSTER, size, archives, tools, Lifetime::WithUs)?;
     let names: Vec<String> = stages.iter().copied().map(Stage::name).collect();
     let measure = || -> Result<String> {
-        install::install(&cluster, &ours, &[])?;
+        let tiers = (size.guests > 0).then(thin_tier);
+        install::install_tiers(&cluster, &ours, &[], tiers.as_ref())?;
+        cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s")?;
         eprintln!("measuring: {}", names.join(", "));
         let mut inside = cluster.command(&cluster.state().program().display().to_string())?;
         inside
@@ -158,6 +170,12 @@ fn on_cluster(stages: &[Stage], profile: Profile) -> Result<String> {
         crate::cluster::down(CLUSTER)?;
     }
     printed
+}
+
+/// The tier that is measured, on a thin pool over the guest's first disk.
+fn thin_tier() -> Value {
+    let lvm = json!({"volumeGroup": "bench", "thin": {"pool": "thin"}, "devices": ["/dev/ubda"]});
+    json!([{"name": cluster::TIER, "pools": [{"name": cluster::TIER, "lvm": lvm}]}])
 }
 
 /// The confined part of a benchmark: prints each figure as a line of JSON.
@@ -186,7 +204,7 @@ async fn measure_on_stand(folder: &Path, stages: &[Stage]) -> Result<Vec<Figure>
             Stage::Restart => calls::restart(&mut stand).await?,
             Stage::Io => io::measure(&stand).await?,
             Stage::Memory => memory::measure(&stand).await?,
-            Stage::Disks | Stage::Claims | Stage::Pods | Stage::Writes => Vec::new(),
+            Stage::Disks | Stage::Claims | Stage::Pods | Stage::Writes | Stage::Guest => Vec::new(),
         });
     }
     Ok(figures)
@@ -197,8 +215,13 @@ async fn measure_on_cluster(stages: &[Stage], audit_log: &Path) -> Result<Vec<Fi
     let mut figures = Vec::new();
     for stage in stages {
         figures.extend(match stage {
-            Stage::Claims => cluster::claims(&client).await?,
-            Stage::Pods => cluster::pods(&client).await?,
+            Stage::Claims => cluster::claims(&client, &cluster::IMAGES).await?,
+            Stage::Pods => cluster::pods(&client, &cluster::IMAGES).await?,
+            Stage::Guest => {
+                let mut both = cluster::claims(&client, &cluster::THIN_ON_GUEST).await?;
+                both.extend(cluster::pods(&client, &cluster::THIN_ON_GUEST).await?);
+                both
+            }
             Stage::Writes => cluster::writes(&client, audit_log).await?,
             Stage::Calls | Stage::Restart | Stage::Io | Stage::Memory | Stage::Disks => Vec::new(),
         });

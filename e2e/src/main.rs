@@ -170,6 +170,9 @@ enum LabTask {
         /// Only tests whose `program::name` has this in it.
         #[arg(default_value = "")]
         filter: String,
+        /// On this machine's own kernel, which needs root and device-mapper, over disks that are files.
+        #[arg(long)]
+        here: bool,
     },
 }
 
@@ -307,7 +310,9 @@ fn run(task: Task) -> Result<()> {
 
 fn run_lab_task(task: LabTask) -> Result<()> {
     match task {
-        LabTask::Suite { filter } => lab::run_suite(&filter),
+        LabTask::Suite { filter, here } => {
+            lab::run_suite(&filter, if here { lab::Kernel::Here } else { lab::Kernel::Guests })
+        }
         LabTask::PowerCuts { cuts, seed } => lab::run_power_cuts(cuts, seed),
         LabTask::Run { disks, disk_gib, memory, cpu, modules, see, limit, keep, line } => {
             let mut hardware = Hardware { memory_mib: memory, processor: cpu, ..Hardware::named("job") };

@@ -2,6 +2,7 @@
 //! is one process of the host. It needs neither root nor anything of the host's kernel, and killing it is a power cut.
 
 mod guest;
+mod here;
 mod launch;
 mod libtest;
 mod power_cuts;
@@ -15,5 +16,5 @@ pub use self::launch::{ensure_possible, missing};
 pub use self::power_cuts::run as run_power_cuts;
 pub use self::run::{Job, is_hidden, quoted, run};
 pub(crate) use self::run::{environment, surroundings};
-pub use self::suite::run as run_suite;
 pub(crate) use self::suite::side_by_side;
+pub use self::suite::{Kernel, run as run_suite};

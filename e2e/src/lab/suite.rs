@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::guest::{Guest, Hardware};
+use super::here::{self, Here};
 use super::launch;
 use super::libtest::{self, Ending};
 use super::run::{environment, is_hidden, quoted, surroundings};
@@ -32,6 +33,15 @@ const SLOWEST: &str = "lab_lvm_";
 const TESTS_OF_A_GUEST: usize = 6;
 /// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
 const ELSEWHERE: [&str; 4] = ["sim", "model", "encryption", "faults"];
+
+/// Whose kernel the tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Guests', as many at a time as there are processors.
+    Guests,
+    /// This machine's, one test program at a time.
+    Here,
+}
 
 /// A test program and which of its tests to run.
 struct Program {
@@ -58,7 +68,10 @@ struct Report {
 }
 
 /// Builds the engine's tests and runs those whose `program::test` has `filter` in it.
-pub fn run(filter: &str) -> Result<()> {
+pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
+    if kernel == Kernel::Here {
+        here::ensure_possible()?;
+    }
     let missing = launch::missing();
     if !missing.is_empty() {
         println!("skipped: the disk lab: missing on this machine: {}; run e2e/setup.sh", missing.join(", "));
@@ -72,7 +85,11 @@ pub fn run(filter: &str) -> Result<()> {
     // What takes longest comes first.
     programs
         .sort_by_key(|program| (!program.name.starts_with(SLOWEST), !program.name.starts_with(FOR_GUESTS)));
-    let reports = run_all(programs.into_iter().flat_map(Program::pieces).collect());
+    let pieces = programs.into_iter().flat_map(Program::pieces);
+    let reports = match kernel {
+        Kernel::Guests => side_by_side(pieces, |program| run_one(program, run_in_guest)),
+        Kernel::Here => pieces.map(|program| run_one(program, run_here)).collect(),
+    };
     let of = |ending: Ending| {
         let all = reports.iter().flat_map(|(program, report)| {
             report.endings.iter().map(move |(test, ending)| (format!("{program}::{test}"), *ending))
@@ -94,14 +111,6 @@ pub fn run(filter: &str) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
-}
-
-fn run_all(programs: Vec<Program>) -> Vec<(String, Report)> {
-    side_by_side(programs, |program| {
-        let report = run_one(&program);
-        show(&program, &report);
-        (program.name, report)
-    })
 }
 
 /// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.
@@ -129,11 +138,22 @@ pub(crate) fn side_by_side<W: Send, R: Send>(
     results.into_inner().expect("no thread panics with the lock")
 }
 
-fn run_one(program: &Program) -> Report {
+fn run_one(program: Program, run: fn(&Program) -> Result<String>) -> (String, Report) {
     let started = Instant::now();
-    let text = run_in_guest(program).unwrap_or_else(|error| format!("{error:#}"));
+    let text = run(&program).unwrap_or_else(|error| format!("{error:#}"));
     let endings = libtest::endings(&program.tests, &text).into_iter().collect();
-    Report { endings, seconds: started.elapsed().as_secs_f64(), text }
+    let report = Report { endings, seconds: started.elapsed().as_secs_f64(), text };
+    show(&program, &report);
+    (program.name, report)
+}
+
+fn run_here(program: &Program) -> Result<String> {
+    let here = Here::new("lab-here", DISKS.split(' ').count(), DISK)?;
+    let mut arguments = vec!["--test-threads=1", "--show-output", "--exact"];
+    arguments.extend(program.tests.iter().map(String::as_str));
+    let (status, output) = here.run(&program.file, &arguments, &workspace().join("engine"))?;
+    ensure!(status == 0, "exit status {status}\n{output}");
+    Ok(output)
 }
 
 fn run_in_guest(program: &Program) -> Result<String> {

@@ -38,7 +38,7 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
 .PHONY: test
-test: setup test-unit test-lab test-sanity test-cluster ## Every layer that this machine can run; each skipped one is named
+test: setup test-unit test-lab test-sanity test-cluster test-guests ## Every layer that this machine can run; each skipped one is named
 
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
@@ -71,7 +71,7 @@ test-cluster: ## The suite on a real Kubernetes with two nodes (root)
 	@$(E2E) suite
 
 .PHONY: test-guests
-test-guests: setup ## The suite on nodes with kernels of their own, whose power is cut (root; not part of `make test` yet, see docs/plan.md)
+test-guests: ## The suite on two nodes with kernels of their own: volume groups, encryption, keys, a power cut (root)
 	@$(E2E) suite --guests
 
 .PHONY: bench

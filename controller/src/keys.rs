@@ -83,21 +83,36 @@ impl Keys {
                 other => return other.map(drop),
             }
             let Some(known) = self.secrets.get_opt(&name).await? else { continue };
-            if known.metadata.owner_references.iter().flatten().next().is_none() {
+            if owners(&known) == 0 {
                 if over && keys_of(&known) != entries {
                     self.replace(&known, entries).await?;
                 }
                 return Ok(());
             }
             // Of an object of that name that is gone: Kubernetes is about to delete it, and must not take the new one's.
-            let only_this = Preconditions { uid: known.metadata.uid, resource_version: None };
-            let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
-            match self.secrets.delete(&name, &parameters).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                other => drop(other?),
-            }
+            self.delete(&ObjectMeta { resource_version: None, ..known.metadata }).await?;
         }
         self.secrets.create(&PostParams::default(), &secret).await.map(drop)
+    }
+
+    /// Removes the key of something that was never made. One that is tied to an object stays.
+    pub async fn drop_unowned(&self, id: &str) -> Result<(), kube::Error> {
+        match self.read(id).await? {
+            Some(secret) if owners(&secret) == 0 => self.delete(&secret.metadata).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes a Secret in the version that was looked at.
+    async fn delete(&self, seen: &ObjectMeta) -> Result<(), kube::Error> {
+        let only_this =
+            Preconditions { uid: seen.uid.clone(), resource_version: seen.resource_version.clone() };
+        let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        let name = seen.name.as_deref().unwrap_or_default();
+        match self.secrets.delete(name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Replaces what a Secret holds, in the version that was looked at.
@@ -122,6 +137,11 @@ impl Keys {
         entries.insert(NEXT_KEY.to_owned(), old.clone());
         self.replace(&ours, entries).await
     }
+}
+
+/// How many objects it goes with.
+fn owners(secret: &Secret) -> usize {
+    secret.metadata.owner_references.as_ref().map_or(0, Vec::len)
 }
 
 /// The keys in a Secret, and nothing else that somebody put there.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use support::fake_api::FakeApi;
 use support::fake_node::FakeNode;
-use support::{GI, Replica, in_time, request, request_for, says, tier, until, volume, within};
+use support::{GI, Replica, bind, in_time, request, request_for, says, tier, until, volume, within};
 use tierce_controller::keys::fingerprint;
 use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
@@ -174,16 +174,7 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
     make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
     within(replica.create(make)).await.unwrap();
     let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
-    api.put(
-        "persistentvolumes",
-        json!({"metadata": {"name": id}, "spec": {"csi": {"driver": "csi.tierce.dev", "volumeHandle": id},
-            "claimRef": {"namespace": "ada", "name": "data", "uid": claim["metadata"]["uid"]},
-            "persistentVolumeReclaimPolicy": "Delete"}}),
-    );
-    let mut bound = claim.clone();
-    bound["spec"]["volumeName"] = json!(id);
-    bound["status"]["phase"] = json!("Bound");
-    api.put("persistentvolumeclaims", bound);
+    bind(&api, &claim, &id);
     says(&api, "data", "Provisioned").await;
     node.stop_plugin();
     let first = key(&api, &id, "key").unwrap();

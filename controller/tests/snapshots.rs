@@ -1,64 +1,16 @@
-//! Snapshots, copies and restores in place, against an API server in memory and simulated nodes.
+//! Snapshots and copies, against an API server in memory and simulated nodes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
 
 mod support;
 
-use serde_json::{Value, json};
-use std::time::Duration;
-use support::fake_api::FakeApi;
-use support::fake_node::FakeNode;
-use support::{
-    GI, Replica, in_time, mount, on, provision, request, request_for, says, tier, until, volume, within,
-};
-use tierce_crds::names;
+use serde_json::json;
+use support::snapshots::{cluster, data_of, drop_snapshot, take};
+use support::{GI, mount, on, request, request_for, says, until, volume, within};
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
-use tierce_proto::csi::{
-    CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, GetSnapshotRequest,
-    ListSnapshotsRequest, Snapshot, VolumeContentSource,
-};
+use tierce_proto::csi::{CreateVolumeRequest, GetSnapshotRequest, ListSnapshotsRequest, VolumeContentSource};
 use tonic::{Code, Status};
-
-const GRACE: Duration = Duration::from_millis(300);
-
-/// Two nodes, and a volume `pvc-1` of 2 GiB on the first.
-async fn cluster() -> (FakeApi, [FakeNode; 2], Replica) {
-    let api = FakeApi::new();
-    tier(&api, "ssd");
-    let nodes = [FakeNode::start(&api, "n1", "ssd", 20 * GI), FakeNode::start(&api, "n2", "ssd", 90 * GI)];
-    let replica = Replica::reconciling(&api, GRACE).await;
-    let first =
-        CreateVolumeRequest { accessibility_requirements: Some(on("n1")), ..request("pvc-1", "ssd", 2 * GI) };
-    within(replica.create(first)).await.unwrap();
-    (api, nodes, replica)
-}
-
-async fn take(
-    replica: &Replica,
-    name: &str,
-    source: &str,
-    of: Option<(&str, &str)>,
-) -> Result<Snapshot, Status> {
-    let mut request =
-        CreateSnapshotRequest { name: name.into(), source_volume_id: source.into(), ..Default::default() };
-    if let Some((namespace, name)) = of {
-        for (key, value) in [
-            (names::PARAMETER_SNAPSHOT_NAMESPACE, namespace),
-            (names::PARAMETER_SNAPSHOT_NAME, name),
-            (names::PARAMETER_SNAPSHOT_CONTENT, "snapcontent-x"),
-        ] {
-            request.parameters.insert(key.to_owned(), value.to_owned());
-        }
-    }
-    let answer = within(replica.service.create_snapshot(in_time(request, "5S"))).await?;
-    Ok(answer.into_inner().snapshot.unwrap())
-}
-
-async fn drop_snapshot(replica: &Replica, id: &str) -> Result<(), Status> {
-    let request = DeleteSnapshotRequest { snapshot_id: id.into(), ..Default::default() };
-    within(replica.service.delete_snapshot(in_time(request, "8S"))).await.map(drop)
-}
 
 #[allow(clippy::unnecessary_wraps, reason = "as the request has it")]
 fn snapshot(id: &str) -> Option<VolumeContentSource> {
@@ -269,17 +221,6 @@ async fn a_copy_that_can_not_be_says_why() {
     until("it is taken back", || api.get("nodevolumes", "", "new").is_none().then_some(())).await;
 }
 
-/// A claim of this namespace, with its volume; the id of the volume.
-async fn data_of(api: &FakeApi, replica: &Replica, namespace: &str, name: &str) -> String {
-    api.put(
-        "persistentvolumeclaims",
-        json!({"metadata": {"name": name, "namespace": namespace},
-            "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Pending"}}),
-    );
-    let claim = api.get("persistentvolumeclaims", namespace, name).unwrap();
-    provision(replica, &claim, "ssd").await.unwrap()
-}
-
 #[tokio::test]
 async fn bug_16_data_never_crosses_namespaces() {
     let (api, _nodes, replica) = cluster().await;
@@ -338,136 +279,4 @@ async fn a_volume_with_a_source_waits_for_it_and_is_made_at_once_on_its_node() {
     volume(&api, "twin", &json!({"size": "1Gi", "tier": "ssd", "source": {"volume": "none"}}));
     let (_, message) = says(&api, "twin", "NoSource").await;
     assert!(message.contains("Volume \"none\" is not there"), "{message}");
-}
-
-fn restored(api: &FakeApi, name: &str) -> Option<Value> {
-    api.get("volumerestores", "ada", name)?["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|condition| condition["type"] == "Ready")
-        .cloned()
-}
-
-async fn restore_says(api: &FakeApi, name: &str, reason: &str) -> String {
-    let what = format!("{name} says {reason}; it says {:?}", restored(api, name));
-    let said = until(&what, || restored(api, name).filter(|ready| ready["reason"] == reason)).await;
-    said["message"].as_str().unwrap().to_owned()
-}
-
-fn restore(api: &FakeApi, name: &str, volume: &str, snapshot: &str) {
-    api.put(
-        "volumerestores",
-        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
-            "metadata": {"name": name, "namespace": "ada", "generation": 1},
-            "spec": {"volume": volume, "snapshot": snapshot}}),
-    );
-}
-
-/// A Volume `data` in namespace `ada`, bound, with a snapshot `monday`; the id of its device.
-async fn volume_with_snapshot(api: &FakeApi, replica: &Replica) -> String {
-    volume(api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
-    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
-    let id = provision(replica, &claim, "ssd").await.unwrap();
-    says(api, "data", "Provisioned").await;
-    take(replica, "snapshot-9", &id, Some(("ada", "monday"))).await.unwrap();
-    id
-}
-
-#[tokio::test]
-async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
-    let (api, nodes, replica) = cluster().await;
-    let id = volume_with_snapshot(&api, &replica).await;
-    api.put(
-        "pods",
-        json!({"metadata": {"name": "web", "namespace": "ada"}, "spec": {"nodeName": "n1",
-            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}}),
-    );
-    restore(&api, "back", "data", "monday");
-    let message = restore_says(&api, "back", "InUse").await;
-    assert!(message.contains("now ada/web does"), "{message}");
-    assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["restore"].is_null(), "nothing is ordered yet");
-
-    api.remove("pods", "ada", "web");
-    let message = restore_says(&api, "back", "Restored").await;
-    assert!(message.contains("VolumeSnapshot back-before keeps what it had before"), "{message}");
-    let uid =
-        api.get("volumerestores", "ada", "back").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-    let before = format!("before-{uid}");
-    let done =
-        || nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect::<Vec<_>>();
-    assert_eq!(done(), [[id.clone(), "snapshot-9".to_owned(), before.clone()]]);
-    let kept = api.get("nodesnapshots", "", &before).unwrap();
-    assert_eq!(kept["spec"]["snapshot"]["name"], json!("back-before"));
-    let content = api.get("volumesnapshotcontents", "", &format!("snapcontent-{uid}")).unwrap();
-    assert_eq!(content["spec"]["source"]["snapshotHandle"], json!(before));
-    assert_eq!(content["spec"]["volumeSnapshotRef"]["name"], json!("back-before"));
-    assert!(api.get("volumesnapshots", "ada", "back-before").is_some());
-    until("the order is taken off", || {
-        api.get("nodevolumes", "", &id).unwrap()["spec"]
-            .get("restore")
-            .is_none_or(Value::is_null)
-            .then_some(())
-    })
-    .await;
-    until("the finalizer goes", || {
-        let finalizers = api.get("volumerestores", "ada", "back").unwrap()["metadata"]["finalizers"].clone();
-        finalizers.as_array().is_none_or(Vec::is_empty).then_some(())
-    })
-    .await;
-
-    // And back again, from what was kept.
-    restore(&api, "forth", "data", "back-before");
-    restore_says(&api, "forth", "Restored").await;
-    assert_eq!(done().len(), 2);
-    assert_eq!(done()[1][1], before);
-}
-
-#[tokio::test]
-async fn a_restore_goes_on_where_a_controller_was_killed() {
-    let (api, nodes, replica) = cluster().await;
-    let id = volume_with_snapshot(&api, &replica).await;
-    for node in &nodes {
-        node.disk.lock().unwrap().mounted.push(id.clone());
-    }
-    restore(&api, "back", "data", "monday");
-    restore_says(&api, "back", "InUse").await;
-    drop(replica);
-    // A pod was faster, then it ended; the node goes on without any controller.
-    for node in &nodes {
-        let mut disk = node.disk.lock().unwrap();
-        disk.mounted.clear();
-    }
-    let mut nudged = api.get("nodevolumes", "", &id).unwrap();
-    nudged["metadata"]["labels"] = json!({"nudged": "true"});
-    api.put("nodevolumes", nudged);
-    until("the node is done", || {
-        api.get("nodevolumes", "", &id).unwrap()["status"]["restored"].is_string().then_some(())
-    })
-    .await;
-    let _replica = Replica::reconciling(&api, GRACE).await;
-    restore_says(&api, "back", "Restored").await;
-    let done: usize = nodes.iter().map(|node| node.disk.lock().unwrap().restores.len()).sum();
-    assert_eq!(done, 1);
-}
-
-#[tokio::test]
-async fn a_restore_with_bad_input_touches_nothing() {
-    let (api, nodes, replica) = cluster().await;
-    volume_with_snapshot(&api, &replica).await;
-    let foreign = data_of(&api, &replica, "eve", "data").await;
-    take(&replica, "snapshot-eve", &foreign, Some(("eve", "hers"))).await.unwrap();
-    let other = data_of(&api, &replica, "ada", "plain").await;
-    take(&replica, "snapshot-plain", &other, Some(("ada", "other"))).await.unwrap();
-    for (name, volume, snapshot, reason, words) in [
-        ("no-volume", "none", "monday", "NoSuchVolume", "no Volume \"none\""),
-        ("plain-claim", "plain", "monday", "NoSuchVolume", "no Volume \"plain\""),
-        ("no-snapshot", "data", "none", "NoSuchSnapshot", "no VolumeSnapshot \"none\""),
-        ("of-another-namespace", "data", "hers", "NoSuchSnapshot", "no VolumeSnapshot \"hers\""),
-        ("of-another-volume", "data", "other", "OtherVolume", "is not of Volume \"data\""),
-    ] {
-        restore(&api, name, volume, snapshot);
-        let message = restore_says(&api, name, reason).await;
-        assert!(message.contains(words), "{message}");
-    }
-    assert!(nodes.iter().all(|node| node.disk.lock().unwrap().restores.is_empty()));
 }

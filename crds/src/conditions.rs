@@ -116,6 +116,10 @@ pub mod restore {
     pub const VOLUME_TOO_SMALL: &str = "VolumeTooSmall";
     /// Another restore of the same volume is under way.
     pub const WAITING: &str = "Waiting";
+    /// It is being deleted, and the node is asked whether it has begun.
+    pub const CALLING_OFF: &str = "CallingOff";
+    /// Of an Event: it was deleted before anything had happened.
+    pub const CALLED_OFF: &str = "CalledOff";
     /// The node that holds the data is gone from the cluster.
     pub const NODE_LOST: &str = "NodeLost";
     /// The node refused; the message has the words.

@@ -102,8 +102,9 @@ impl NodeSource {
 }
 
 /// A restore in place.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.uid != oldSelf.uid || !(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)").message("an order that was called off is not given again: make another VolumeRestore"))]
 pub struct RestoreOrder {
     /// UID of the VolumeRestore. `status.restored` shows it when this order is done.
     #[schemars(length(min = 1, max = 64))]
@@ -114,6 +115,10 @@ pub struct RestoreOrder {
     /// Id of the snapshot that keeps what the volume had before.
     #[schemars(length(min = 1, max = 63))]
     pub safety: String,
+    /// Whether it is called off, if nothing of it has happened yet; else it is carried to its end. `status.restoreCalledOff` or
+    /// `status.restored` has the answer. It is not taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
 }
 
 /// A PersistentVolumeClaim.
@@ -153,6 +158,9 @@ pub struct NodeVolumeStatus {
     /// UID of the last restore order that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
+    /// UID of the last restore order that was called off: of it nothing has happened, and nothing will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_called_off: Option<String>,
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -18,6 +18,8 @@ pub enum ActionLabel {
     SetMountOptions,
     /// It got the content of a snapshot back.
     Restore,
+    /// Whether a restore can be called off was answered.
+    CallOffRestore,
     /// A snapshot was taken.
     Take,
     /// A snapshot was deleted.

@@ -76,6 +76,8 @@ pub struct Device {
     pub restore: Option<RestoreOrder>,
     /// UID of the last restore that it underwent.
     pub restored: Option<String>,
+    /// UID of the last restore that was called off.
+    pub restore_called_off: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// When it was told to go.
@@ -144,6 +146,7 @@ impl Device {
             source: spec.source,
             restore: spec.restore,
             restored: status.restored,
+            restore_called_off: status.restore_called_off,
             created: meta.creation_timestamp.map(|t| t.0),
             deleting_since: meta.deletion_timestamp.map(|t| t.0),
             on_node: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_ON_NODE),

@@ -2,6 +2,7 @@
 
 use super::facts::{NodeWord, bytes};
 use super::{Namespaced, State, Table, Tracked, Wakes};
+use crate::restore;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
@@ -160,12 +161,8 @@ impl Tracked for VolumeRestore {
 
 /// Whether nothing will be done about it any more.
 fn is_over(restore: &VolumeRestore) -> bool {
-    let done = restore
-        .status
-        .as_ref()
-        .is_some_and(|status| conditions::holds(&status.conditions, conditions::READY));
     let ours = restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE);
-    !ours && (done || restore.metadata.deletion_timestamp.is_some())
+    !ours && (restore::is_over(restore) || restore.metadata.deletion_timestamp.is_some())
 }
 
 impl State {

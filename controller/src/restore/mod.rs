@@ -8,9 +8,19 @@
 //! 4. What was there before becomes a `NodeSnapshot` and a VolumeSnapshot. Their names follow from the VolumeRestore's UID,
 //!    so that a second try finds them.
 //! 5. The order is taken off, the status says `Restored`, the finalizer goes.
+//!
+//! One that is deleted after (2) is called off, if that is still possible:
+//!
+//! 1. The order gets the word `cancel`. The node alone knows whether it has begun: a crash leaves a question that is answered some time.
+//! 2. The node says `status.restoreCalledOff`, and nothing of it has happened or will; or `status.restored`, and it goes on at (4) above.
+//! 3. The key for what would have been kept goes, then the order. A crash leaves an answer that stands: both are done again.
+//! 4. The status says `CalledOff`, and the finalizer goes.
 
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod reconcile;
 
+pub(crate) use plan::is_over;
 pub use plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
 pub use reconcile::RestoreReconciler;

@@ -3,7 +3,7 @@
 use crate::index::{Device, Namespaced, Snapshot, State};
 use std::sync::Arc;
 use tierce_crds::conditions::{self, Verdict, node_volume, restore as reason};
-use tierce_crds::{VolumeRestore, format_bytes, names};
+use tierce_crds::{RestoreOrder, VolumeRestore, format_bytes, names};
 
 /// Everything that a decision rests on, at one moment.
 #[derive(Debug, Clone)]
@@ -28,9 +28,16 @@ impl Observed {
         let restore = Arc::clone(state.restores.get(key)?);
         let volume = Namespaced::new(&key.namespace, &restore.spec.volume);
         let uid = state.volumes.get(&volume).and_then(|volume| volume.metadata.uid.clone());
+        let its = restore.metadata.uid.as_ref();
         // A claim of the Volume's name that is not the Volume's may be anybody's.
         let own = state.claims.get(&volume).is_some_and(|claim| uid.is_some() && claim.owner == uid);
-        let device = state.device_of(&volume).filter(|_| own).cloned();
+        let ordered =
+            |device: &&Arc<Device>| device.restore.as_ref().is_some_and(|order| Some(&order.uid) == its);
+        let by_claim = state.device_of(&volume).filter(|_| own);
+        // The Volume may be gone meanwhile, and its device retained: the order still has to come to its end.
+        let by_order =
+            || state.devices.iter().map(|(_, device)| device).find(ordered).filter(|_| guarded(&restore));
+        let device = by_claim.filter(ordered).or_else(by_order).or(by_claim).cloned();
         let snapshot = Namespaced::new(&key.namespace, &restore.spec.snapshot);
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
@@ -47,6 +54,19 @@ impl Observed {
     }
 }
 
+/// Whether it waits for us before it goes.
+fn guarded(restore: &VolumeRestore) -> bool {
+    restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
+}
+
+/// Whether nothing more will happen for it.
+pub(crate) fn is_over(restore: &VolumeRestore) -> bool {
+    restore.status.as_ref().is_some_and(|status| {
+        let ready = conditions::find(&status.conditions, conditions::READY);
+        ready.is_some_and(|ready| ready.status == "True" || ready.reason == reason::CALLED_OFF)
+    })
+}
+
 /// Id of the snapshot that keeps what a volume had before the restore of this UID.
 pub fn before_id(uid: &str) -> String {
     format!("before-{uid}")
@@ -61,6 +81,12 @@ pub enum Action {
     RemoveFinalizer,
     /// Tells the node: the id of the snapshot.
     Order(String),
+    /// Asks the node to call it off.
+    CallOff,
+    /// Goes no further if the API server knows of an order that the watch has not shown yet.
+    CheckNoOrder,
+    /// Removes the key that what was there before would have needed.
+    DropKey,
     /// What was there before becomes a `NodeSnapshot`.
     KeepBefore,
     /// It becomes a VolumeSnapshot, so that its owner finds it.
@@ -111,29 +137,74 @@ impl Plan {
 
 /// Decides.
 pub fn plan(o: &Observed) -> Plan {
-    let meta = &o.restore.metadata;
-    let ours = meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE);
-    let let_go = || Plan::silent(if ours { vec![Action::RemoveFinalizer] } else { Vec::new() });
-    let status = o.restore.status.as_ref();
-    if status.is_some_and(|status| conditions::holds(&status.conditions, conditions::READY)) {
-        return let_go();
+    let ours = guarded(&o.restore);
+    let deleting = o.restore.metadata.deletion_timestamp.is_some();
+    if is_over(&o.restore) {
+        return Plan::silent(if ours { vec![Action::RemoveFinalizer] } else { Vec::new() });
     }
-    let order = o.device.as_ref().and_then(|device| device.restore.as_ref());
-    let ordered = order.is_some_and(|order| order.uid == o.uid());
+    let is_this = |uid: &Option<String>| uid.as_deref() == Some(o.uid());
     match &o.device {
-        Some(device) if device.restored.as_deref() == Some(o.uid()) => done(o, ordered),
-        Some(device) if ordered => under_way(o, device),
-        // Nobody has begun, so nothing has to be waited for.
-        _ if meta.deletion_timestamp.is_some() => let_go(),
-        _ => begin(o, ours),
+        Some(device) if is_this(&device.restored) => done(o, device),
+        Some(device) if is_this(&device.restore_called_off) => called_off(o, device),
+        Some(device) => match device.restore.as_ref().filter(|order| order.uid == o.uid()) {
+            Some(order) if deleting || order.cancel => calling_off(o, device, order),
+            Some(_) => under_way(o, device),
+            None if deleting => never_ordered(Some(device), ours),
+            None => begin(o, ours),
+        },
+        None if deleting => never_ordered(None, ours),
+        None => begin(o, ours),
     }
 }
 
-fn done(o: &Observed, ordered: bool) -> Plan {
-    let mut actions = vec![Action::KeepBefore, Action::ShowBefore];
-    if ordered {
-        actions.push(Action::ClearOrder);
+/// Nobody has begun, so nothing has to be waited for.
+fn never_ordered(device: Option<&Arc<Device>>, ours: bool) -> Plan {
+    if !ours {
+        return Plan::silent(Vec::new());
     }
+    let mut actions = Vec::new();
+    if let Some(device) = device {
+        actions.push(Action::CheckNoOrder);
+        actions.extend(device.encrypted.then_some(Action::DropKey));
+    }
+    actions.push(Action::RemoveFinalizer);
+    Plan::silent(actions)
+}
+
+fn calling_off(o: &Observed, device: &Device, order: &RestoreOrder) -> Plan {
+    let node = &device.node;
+    let mut plan = match device.word.as_ref().filter(|word| !word.ready && order.cancel) {
+        _ if !o.node_is_there => node_lost(node),
+        Some(word) => {
+            let message = format!("node {node} can't tell whether it has begun: {}", word.message);
+            Plan::say(Progress::Stalled, reason::CALLING_OFF, message)
+        }
+        None => {
+            let message =
+                format!("node {node} is asked whether it has begun: if so, it is carried to its end");
+            Plan::say(Progress::UnderWay, reason::CALLING_OFF, message)
+        }
+    };
+    plan.actions.extend((!order.cancel).then_some(Action::CallOff));
+    plan
+}
+
+fn called_off(o: &Observed, device: &Device) -> Plan {
+    let mut actions = Vec::new();
+    actions.extend(device.encrypted.then_some(Action::DropKey));
+    actions.extend(has_order(o, device).then_some(Action::ClearOrder));
+    let message = format!("Volume {} is as it was: the restore had not begun", o.restore.spec.volume);
+    let plan = Plan::say(Progress::Settled, reason::CALLED_OFF, message);
+    Plan { actions, ..plan }
+}
+
+fn has_order(o: &Observed, device: &Device) -> bool {
+    device.restore.as_ref().is_some_and(|order| order.uid == o.uid())
+}
+
+fn done(o: &Observed, device: &Device) -> Plan {
+    let mut actions = vec![Action::KeepBefore, Action::ShowBefore];
+    actions.extend(has_order(o, device).then_some(Action::ClearOrder));
     let message = format!(
         "Volume {} has the content of VolumeSnapshot {}; VolumeSnapshot {} keeps what it had before",
         o.restore.spec.volume,
@@ -237,167 +308,4 @@ fn in_use(o: &Observed) -> String {
 fn node_lost(node: &str) -> Plan {
     let message = format!("node {node} is not in the cluster any more; it goes on when the node comes back");
     Plan::say(Progress::Stalled, reason::NODE_LOST, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    const GI: u64 = 1 << 30;
-
-    /// Builders that read as sentences: `given().used_by("p").ordered("r")`.
-    struct Given(Observed);
-
-    fn restore(more: &Value) -> VolumeRestore {
-        let mut object = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
-            "metadata": {"name": "back", "namespace": "ada", "uid": "r"},
-            "spec": {"volume": "data", "snapshot": "monday"},
-        });
-        for (field, value) in more.as_object().unwrap() {
-            object["metadata"][field] = value.clone();
-        }
-        serde_json::from_value(object).unwrap()
-    }
-
-    fn device(more: impl FnOnce(&mut Value)) -> Device {
-        let mut object = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
-            "metadata": {"name": "pvc-1", "generation": 1},
-            "spec": {"nodeName": "n1", "pool": "p", "sizeBytes": GI, "filesystem": "ext4"},
-            "status": {"capacityBytes": GI, "observedGeneration": 1},
-        });
-        more(&mut object);
-        Device::of(serde_json::from_value(object).unwrap())
-    }
-
-    fn snapshot(source: &str, size: Option<u64>) -> Snapshot {
-        let object = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot",
-            "metadata": {"name": "snapshot-1", "generation": 1},
-            "spec": {"nodeName": "n1", "pool": "p", "source": source},
-            "status": {"sizeBytes": size, "observedGeneration": 1, "conditions": [{"type": "Ready",
-                "status": if size.is_some() { "True" } else { "False" }, "reason": "Taken", "message": "words",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-        });
-        Snapshot::of(serde_json::from_value(object).unwrap())
-    }
-
-    fn given() -> Given {
-        Given(Observed {
-            restore: Arc::new(restore(&json!({}))),
-            volume_is_there: true,
-            device: Some(Arc::new(device(|_| {}))),
-            node_is_there: true,
-            snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
-            pods: Vec::new(),
-        })
-    }
-
-    impl Given {
-        fn with(mut self, change: impl FnOnce(&mut Observed)) -> Self {
-            change(&mut self.0);
-            self
-        }
-
-        fn device(self, more: impl FnOnce(&mut Value)) -> Self {
-            self.with(|o| o.device = Some(Arc::new(device(more))))
-        }
-
-        fn ordered_by(self, uid: &str) -> Self {
-            self.device(|object| {
-                object["spec"]["restore"] =
-                    json!({"uid": uid, "snapshot": "snapshot-1", "safety": "before-r"});
-            })
-        }
-
-        fn kept(self) -> Self {
-            self.with(|o| o.restore = Arc::new(restore(&json!({"finalizers": [names::FINALIZER_RESTORE]}))))
-        }
-
-        fn said(&self) -> (&'static str, String) {
-            let said = plan(&self.0).said.unwrap();
-            (said.ready.reason, said.ready.message)
-        }
-    }
-
-    #[test]
-    fn it_is_ordered_only_after_the_finalizer_and_only_once() {
-        let order = Action::Order("snapshot-1".into());
-        assert_eq!(plan(&given().0).actions, [Action::AddFinalizer, order.clone()]);
-        assert_eq!(plan(&given().kept().0).actions, [order]);
-        let ordered = given().kept().ordered_by("r");
-        assert_eq!(plan(&ordered.0).actions, []);
-        assert_eq!(ordered.said().0, reason::RESTORING);
-    }
-
-    #[test]
-    fn what_was_done_is_shown_and_never_ordered_again() {
-        let done = given().kept().device(|object| object["status"]["restored"] = json!("r"));
-        assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::ShowBefore]);
-        assert_eq!(done.said().0, reason::RESTORED);
-        assert!(done.said().1.contains("VolumeSnapshot back-before keeps"), "{}", done.said().1);
-        let over = done.with(|o| {
-            let mut restore = (*o.restore).clone();
-            restore.status =
-                serde_json::from_value(json!({"conditions": [{"type": "Ready", "status": "True",
-                "reason": "Restored", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
-                .unwrap();
-            o.restore = Arc::new(restore);
-        });
-        assert_eq!(plan(&over.0), Plan::silent(vec![Action::RemoveFinalizer]));
-    }
-
-    #[test]
-    fn bad_input_is_told_and_nothing_is_ordered() {
-        let cases = [
-            (
-                given().with(|o| o.volume_is_there = false),
-                reason::NO_SUCH_VOLUME,
-                "there is no Volume \"data\"",
-            ),
-            (
-                given().with(|o| o.device = None),
-                reason::NO_SUCH_VOLUME,
-                "holds nothing yet, or is being deleted",
-            ),
-            (given().with(|o| o.snapshot = None), reason::NO_SUCH_SNAPSHOT, "no VolumeSnapshot \"monday\""),
-            (
-                given().with(|o| o.snapshot = Some(Arc::new(snapshot("pvc-2", Some(GI))))),
-                reason::OTHER_VOLUME,
-                "make a new Volume with spec.source.snapshot",
-            ),
-            (
-                given().with(|o| o.snapshot = Some(Arc::new(snapshot("pvc-1", None)))),
-                reason::NO_SUCH_SNAPSHOT,
-                "can't be restored: words",
-            ),
-            (
-                given().with(|o| o.snapshot = Some(Arc::new(snapshot("pvc-1", Some(2 * GI))))),
-                reason::VOLUME_TOO_SMALL,
-                "has 2Gi, more than Volume \"data\": grow the Volume",
-            ),
-            (given().with(|o| o.node_is_there = false), reason::NODE_LOST, "node n1 is not in the cluster"),
-            (given().ordered_by("another"), reason::WAITING, "another restore"),
-            (given().with(|o| o.pods = vec!["web".into()]), reason::IN_USE, "now ada/web does"),
-        ];
-        for (given, why, words) in cases {
-            assert_eq!(given.said().0, why);
-            assert!(given.said().1.contains(words), "{}", given.said().1);
-            assert_eq!(plan(&given.0).actions, [], "{why}");
-        }
-    }
-
-    #[test]
-    fn a_restore_that_is_deleted_waits_only_for_an_order_that_was_given() {
-        let deleting = |given: Given| {
-            given.with(|o| {
-                let meta = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [names::FINALIZER_RESTORE]});
-                o.restore = Arc::new(restore(&meta));
-            })
-        };
-        assert_eq!(plan(&deleting(given()).0), Plan::silent(vec![Action::RemoveFinalizer]));
-        assert_eq!(deleting(given().ordered_by("r")).said().0, reason::RESTORING);
-    }
 }

@@ -39,7 +39,7 @@ impl RestoreReconciler {
             return Next::Event;
         };
         match self.carry_out(key, &observed, plan(&observed)).await {
-            Ok(()) => Next::Event,
+            Ok(next) => next,
             // What is gone, and what somebody else wrote meanwhile, comes as an event as well.
             Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
             Err(error) => {
@@ -49,14 +49,31 @@ impl RestoreReconciler {
         }
     }
 
-    async fn carry_out(&self, key: &Namespaced, observed: &Observed, plan: Plan) -> Result<(), kube::Error> {
+    async fn carry_out(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+        plan: Plan,
+    ) -> Result<Next, kube::Error> {
         for action in &plan.actions {
+            if *action == Action::CheckNoOrder && self.is_ordered_after_all(observed).await? {
+                // The watch will show it.
+                return Ok(Next::Failed);
+            }
             self.act(key, observed, action).await?;
         }
-        match plan.said {
-            Some(said) => self.say(key, observed, &said).await,
-            None => Ok(()),
+        if let Some(said) = plan.said {
+            self.say(key, observed, &said).await?;
         }
+        Ok(Next::Event)
+    }
+
+    /// A watch may be late; the last word is the API server's.
+    async fn is_ordered_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(false) };
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        let order = volumes.get_opt(&device.id).await?.and_then(|found| found.spec.restore);
+        Ok(order.is_some_and(|order| Some(&order.uid) == observed.restore.metadata.uid.as_ref()))
     }
 
     async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
@@ -73,7 +90,12 @@ impl RestoreReconciler {
                 }});
                 let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
                 match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    // But one that went before it got the finalizer must not be ordered.
+                    Err(kube::Error::Api(status))
+                        if status.is_not_found() && *action == Action::RemoveFinalizer =>
+                    {
+                        Ok(())
+                    }
                     other => other.map(drop),
                 }
             }
@@ -87,7 +109,13 @@ impl RestoreReconciler {
                 let order = json!({"uid": uid, "snapshot": snapshot, "safety": before});
                 self.set_order(observed, &order).await
             }
+            Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
             Action::ClearOrder => self.set_order(observed, &Value::Null).await,
+            Action::CheckNoOrder => Ok(()),
+            Action::DropKey => {
+                let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
+                self.keys.drop_unowned(&before_id(uid)).await
+            }
             Action::KeepBefore => self.keep_before(key, observed).await,
             Action::ShowBefore => self.show_before(key, observed).await,
         }

@@ -119,6 +119,16 @@ impl FakeApi {
         self.state.lock().unwrap().forbidden = forbidden;
     }
 
+    /// A user deletes an object: it stays while it has finalizers.
+    pub fn delete_object(&self, plural: &str, namespace: &str, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        let key = (namespace.to_owned(), name.to_owned());
+        let old = state.objects.get(plural).and_then(|objects| objects.get(&key)).cloned();
+        if let Some(old) = old {
+            let _ = self.delete(&mut state, plural, key, &old, &Value::Null);
+        }
+    }
+
     /// Removes an object at once, whatever its finalizers.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock().unwrap();

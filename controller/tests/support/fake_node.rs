@@ -32,6 +32,8 @@ pub struct Disk {
     pub broken: Option<(&'static str, &'static str)>,
     /// The most that was ever promised.
     pub peak: i64,
+    /// Why no restore can be done.
+    pub no_source: Option<&'static str>,
     /// Size, and the volume it was taken of, by id.
     pub snapshots: BTreeMap<String, (i64, String)>,
     /// Volume, snapshot and safety of each restore, as often as one was done.
@@ -134,17 +136,37 @@ async fn carry_out(volumes: &Api<NodeVolume>, disk: &Mutex<Disk>, volume: &NodeV
         return;
     }
     let size = volume.spec.size_bytes;
-    let mut restored = volume.status.as_ref().and_then(|status| status.restored.clone());
+    let status = volume.status.clone().unwrap_or_default();
+    let (mut restored, mut called_off) = (status.restored, status.restore_called_off);
     let word = {
         let mut disk = disk.lock().unwrap();
         let has = disk.volumes.get(&id).copied();
         let others: i64 =
             disk.volumes.iter().filter(|(other, _)| **other != id).map(|(_, (size, _))| size).sum();
-        let order = volume.spec.restore.as_ref().filter(|order| restored.as_ref() != Some(&order.uid));
+        let order = volume.spec.restore.as_ref().filter(|order| {
+            let uid = Some(&order.uid);
+            restored.as_ref() != uid && called_off.as_ref() != uid
+        });
+        let begun =
+            order.is_some_and(|order| disk.restores.iter().any(|[.., safety]| *safety == order.safety));
+        let order = match order {
+            _ if disk.broken.is_some() => None,
+            Some(order) if order.cancel && !begun => {
+                called_off = Some(order.uid.clone());
+                None
+            }
+            Some(order) if begun => {
+                restored = Some(order.uid.clone());
+                None
+            }
+            order => order,
+        };
         if let Some((reason, message)) = disk.broken {
             (reason, message, None)
         } else if order.is_some() && disk.mounted.contains(&id) {
             (reasons::IN_USE, "mounted at /x", None)
+        } else if let (Some(_), Some(message)) = (order, disk.no_source) {
+            (reasons::NO_SOURCE, message, None)
         } else if others + size > disk.capacity {
             (reasons::OUT_OF_SPACE, "the pool is full", Some(disk.capacity - others))
         } else {
@@ -159,7 +181,8 @@ async fn carry_out(volumes: &Api<NodeVolume>, disk: &Mutex<Disk>, volume: &NodeV
         }
     };
     let mut volume = volume.clone();
-    volume.status.get_or_insert_default().restored = restored;
+    let status = volume.status.get_or_insert_default();
+    (status.restored, status.restore_called_off) = (restored, called_off);
     say(volumes, &volume, word.0, word.1, disk, word.2).await;
 }
 
@@ -244,6 +267,7 @@ async fn say(
         "capacityBytes": on_disk.map(|(size, _)| size), "usedBytes": on_disk.map(|_| 0),
         "used": on_disk.is_some_and(|(_, used)| used), "largestBytes": largest,
         "restored": volume.status.as_ref().and_then(|status| status.restored.clone()),
+        "restoreCalledOff": volume.status.as_ref().and_then(|status| status.restore_called_off.clone()),
         "observedGeneration": volume.metadata.generation,
         "conditions": [{"type": "Ready", "status": if reason == reasons::CREATED { "True" } else { "False" },
             "reason": reason, "message": message, "observedGeneration": volume.metadata.generation,

@@ -4,6 +4,7 @@
 
 pub mod fake_api;
 pub mod fake_node;
+pub mod snapshots;
 
 use fake_api::FakeApi;
 use serde_json::{Value, json};
@@ -186,19 +187,24 @@ pub fn claim(api: &FakeApi, name: &str, size: &str) -> Value {
 /// What provisioner and binder do for a claim: CreateVolume, then a PersistentVolume bound to it.
 pub async fn provision(replica: &Replica, claim: &Value, tier: &str) -> Result<String, Status> {
     let made = within(replica.create(request_for(claim, tier))).await?.volume.unwrap();
+    bind(&replica.api, claim, &made.volume_id);
+    Ok(made.volume_id)
+}
+
+/// A PersistentVolume for the volume of this id, bound to the claim.
+pub fn bind(api: &FakeApi, claim: &Value, id: &str) {
     let meta = &claim["metadata"];
-    replica.api.put(
+    api.put(
         "persistentvolumes",
-        json!({"metadata": {"name": made.volume_id}, "spec": {
-            "csi": {"driver": "csi.tierce.dev", "volumeHandle": made.volume_id},
+        json!({"metadata": {"name": id}, "spec": {
+            "csi": {"driver": "csi.tierce.dev", "volumeHandle": id},
             "claimRef": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
             "persistentVolumeReclaimPolicy": "Delete"}}),
     );
     let mut bound = claim.clone();
-    bound["spec"]["volumeName"] = json!(made.volume_id);
+    bound["spec"]["volumeName"] = json!(id);
     bound["status"]["phase"] = json!("Bound");
-    replica.api.put("persistentvolumeclaims", bound);
-    Ok(made.volume_id)
+    api.put("persistentvolumeclaims", bound);
 }
 
 /// A Volume in namespace `ada`.

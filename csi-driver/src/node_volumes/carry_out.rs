@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::{NodeVolume, NodeVolumeStatus};
 use tierce_engine::{Engine, Error, VolumeId, VolumeInfo};
@@ -29,7 +30,7 @@ impl Intent for NodeVolume {
         id: &VolumeId,
         context: &Context<Self>,
     ) -> Result<Option<Said<NodeVolumeStatus>>, ReconcileError> {
-        Ok(converge(self, id, context).await?.map(|(outcome, restored)| said(self, outcome, restored)))
+        Ok(converge(self, id, context).await?.map(|(outcome, answer)| said(self, outcome, answer)))
     }
 
     fn misnamed(&self, error: &Error) -> Said<NodeVolumeStatus> {
@@ -37,9 +38,23 @@ impl Intent for NodeVolume {
     }
 }
 
-fn said(volume: &NodeVolume, outcome: Outcome, restored: Option<String>) -> Said<NodeVolumeStatus> {
+/// What became of a restore's order.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// The order of this UID is carried out.
+    Restored(String),
+    /// It is called off.
+    CalledOff(String),
+}
+
+fn said(volume: &NodeVolume, outcome: Outcome, answer: Option<Answer>) -> Said<NodeVolumeStatus> {
     let old = volume.status.clone().unwrap_or_default();
-    let now = NodeVolumeStatus { restored: restored.or(old.restored.clone()), ..old.clone() };
+    let mut now = old.clone();
+    match answer {
+        Some(Answer::Restored(uid)) => now.restored = Some(uid),
+        Some(Answer::CalledOff(uid)) => now.restore_called_off = Some(uid),
+        None => {}
+    }
     let next = status::next(&now, &outcome, volume.metadata.generation, Timestamp::now());
     let status = next.or_else(|| (now != old).then_some(now));
     let trouble = match outcome {
@@ -49,12 +64,12 @@ fn said(volume: &NodeVolume, outcome: Outcome, restored: Option<String>) -> Said
     Said { status, trouble }
 }
 
-/// Carries out the plan; with the outcome comes the UID of a restore that was done. `None`: nothing is to be said.
+/// Carries out the plan; with the outcome comes the answer to a restore's order. `None`: nothing is to be said.
 async fn converge(
     volume: &NodeVolume,
     id: &VolumeId,
     context: &Context<NodeVolume>,
-) -> Result<Option<(Outcome, Option<String>)>, ReconcileError> {
+) -> Result<Option<(Outcome, Option<Answer>)>, ReconcileError> {
     let shared = &context.shared;
     let found = match look(&shared.engine, id, &volume.spec.pool).await {
         Ok(found) => found,
@@ -68,10 +83,11 @@ async fn converge(
         }
         Plan::Steps(steps) => steps,
     };
-    let (mut info, mut restored) = (found, None);
+    let (mut info, mut answer) = (found, None);
     for step in steps {
         debug!("NodeVolume {id}: {step:?}");
         let done = match &step {
+            Step::Restore { uid, .. } if !still_ordered(context, volume, uid).await? => return Ok(None),
             Step::AddFinalizer => {
                 add_finalizer(context, volume).await?;
                 shared.count(label(&step), true);
@@ -86,17 +102,34 @@ async fn converge(
         };
         shared.count(label(&step), done.is_ok());
         shared.changes.notify();
-        if done.is_ok()
-            && let Step::Restore { uid, .. } = &step
-        {
-            restored = Some(uid.clone());
-        }
         match done {
-            Ok(()) => info!("NodeVolume {id}: {}", in_words(&step)),
-            Err(error) => return Ok(Some((failed(&error, info), restored))),
+            Ok(given) => {
+                info!("NodeVolume {id}: {}", in_words(&step));
+                answer = given.or(answer);
+            }
+            Err(error) => return Ok(Some((failed(&error, info), answer))),
         }
     }
-    Ok(Some((info.map_or_else(vanished, Outcome::Ready), restored)))
+    Ok(Some((info.map_or_else(vanished, Outcome::Ready), answer)))
+}
+
+/// Whether the API server itself says that the order stands. A watch that starts anew may show an older state for a moment, and an order
+/// that was called off, or is long over, must not be carried out after all.
+async fn still_ordered(
+    context: &Context<NodeVolume>,
+    volume: &NodeVolume,
+    uid: &str,
+) -> Result<bool, ReconcileError> {
+    let name = volume.name_any();
+    let found = context.api.get_opt(&name).await.map_err(|source| ReconcileError::Api {
+        action: "look at the order in",
+        kind: NodeVolume::KIND,
+        name,
+        source,
+    })?;
+    let same = found.filter(|now| now.metadata.uid == volume.metadata.uid);
+    let order = same.and_then(|now| now.spec.restore);
+    Ok(order.is_some_and(|order| order.uid == uid && !order.cancel))
 }
 
 async fn act(
@@ -105,7 +138,7 @@ async fn act(
     id: &VolumeId,
     step: &Step,
     info: &mut Option<VolumeInfo>,
-) -> Result<(), Error> {
+) -> Result<Option<Answer>, Error> {
     let engine = &shared.engine;
     match step {
         // These are for the API server.
@@ -119,18 +152,26 @@ async fn act(
         }
         Step::Grow(bytes) => *info = Some(engine.grow(id, *bytes).await?.into_inner()),
         Step::SetMountOptions(options) => drop(engine.set_mount_options(id, options.clone()).await?),
-        Step::Restore { snapshot, safety, .. } => {
+        Step::Restore { uid, snapshot, safety } => {
             let done = engine.restore(id, snapshot, safety).await;
             (shared.copied)();
             done?;
             *info = look(engine, id, &volume.spec.pool).await?;
+            return Ok(Some(Answer::Restored(uid.clone())));
+        }
+        Step::CallOff { uid, safety } => {
+            let called_off = engine.call_off_restore(id, safety).await;
+            (shared.copied)();
+            let answer = if called_off? { Answer::CalledOff } else { Answer::Restored };
+            *info = look(engine, id, &volume.spec.pool).await?;
+            return Ok(Some(answer(uid.clone())));
         }
         Step::Delete { only_if_unused } => {
             engine.delete(id, *only_if_unused).await?;
             *info = None;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// What the disk says. "Not there" only comes from the pool of the spec itself, asked just now; another pool that can't be looked into
@@ -161,6 +202,7 @@ fn in_words(step: &Step) -> &'static str {
         Step::Create(_) => "made",
         Step::SetMountOptions(_) => "mount options set",
         Step::Restore { .. } => "restored",
+        Step::CallOff { .. } => "the call to take its restore back is answered",
         Step::Grow(_) => "grown",
         Step::Delete { .. } => "deleted",
         Step::RemoveFinalizer => "finalizer removed",
@@ -173,6 +215,7 @@ fn label(step: &Step) -> ActionLabel {
         Step::Create(_) => ActionLabel::Create,
         Step::SetMountOptions(_) => ActionLabel::SetMountOptions,
         Step::Restore { .. } => ActionLabel::Restore,
+        Step::CallOff { .. } => ActionLabel::CallOffRestore,
         Step::Grow(_) => ActionLabel::Grow,
         Step::Delete { .. } => ActionLabel::Delete,
         Step::RemoveFinalizer => ActionLabel::RemoveFinalizer,

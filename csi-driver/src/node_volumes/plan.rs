@@ -25,6 +25,13 @@ pub enum Step {
         /// Id of the snapshot that keeps what is there now.
         safety: VolumeId,
     },
+    /// Call a restore off, or carry it to its end.
+    CallOff {
+        /// UID of the order.
+        uid: String,
+        /// Id of the snapshot that would keep what is there now.
+        safety: VolumeId,
+    },
     /// Grow the device to so many bytes.
     Grow(u64),
     /// Delete the volume.
@@ -124,14 +131,19 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
         let words = |encrypted| if encrypted { "on" } else { "off" };
         return conflict("encryption", words(info.encrypted), words(wanted.encrypted));
     }
+    // Before it grows: the snapshot fits what is there.
+    let order = match restore(volume) {
+        Ok(order) => order,
+        Err(verdict) => return Plan::Refuse(verdict),
+    };
     let mut steps = Vec::new();
     if info.mount_options != wanted.mount_options {
         steps.push(Step::SetMountOptions(wanted.mount_options));
     }
-    // Before it grows: the snapshot fits what is there.
-    match restore(volume) {
-        Ok(order) => steps.extend(order),
-        Err(verdict) => return Plan::Refuse(verdict),
+    match order {
+        // Nothing that fails holds the answer up.
+        Some(answer @ Step::CallOff { .. }) => steps.insert(0, answer),
+        other => steps.extend(other),
     }
     if info.size_bytes < wanted.size_bytes {
         steps.push(Step::Grow(wanted.size_bytes));
@@ -139,15 +151,19 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
     Plan::Steps(steps)
 }
 
-/// An order that was not carried out yet.
+/// An order that was not answered yet.
 fn restore(volume: &NodeVolume) -> Result<Option<Step>, Verdict> {
     let Some(order) = &volume.spec.restore else { return Ok(None) };
-    let done = volume.status.as_ref().and_then(|status| status.restored.as_ref());
-    if done == Some(&order.uid) {
+    let answers = volume.status.iter().flat_map(|status| [&status.restored, &status.restore_called_off]);
+    if answers.flatten().any(|uid| *uid == order.uid) {
         return Ok(None);
     }
-    let (snapshot, safety) = (named(&order.snapshot)?, named(&order.safety)?);
-    Ok(Some(Step::Restore { uid: order.uid.clone(), snapshot, safety }))
+    let (uid, safety) = (order.uid.clone(), named(&order.safety)?);
+    Ok(Some(if order.cancel {
+        Step::CallOff { uid, safety }
+    } else {
+        Step::Restore { uid, snapshot: named(&order.snapshot)?, safety }
+    }))
 }
 
 fn named(id: &str) -> Result<VolumeId, Verdict> {
@@ -252,10 +268,17 @@ mod tests {
                 uid: "u".into(),
                 snapshot: "snapshot-1".into(),
                 safety: "before-u".into(),
+                cancel: false,
             };
             self.0.spec.restore = Some(order);
             self.0.status =
                 Some(NodeVolumeStatus { restored: done.then(|| "u".into()), ..Default::default() });
+            self
+        }
+        fn called_off(mut self, answered: bool) -> Self {
+            self.0.spec.restore.as_mut().unwrap().cancel = true;
+            let answer = answered.then(|| "u".into());
+            self.0.status.get_or_insert_default().restore_called_off = answer;
             self
         }
         fn once_ready(mut self) -> Self {
@@ -326,6 +349,18 @@ mod tests {
                 ],
             ),
             ("restored already", volume().ordered_back(true), present(), vec![]),
+            (
+                "called off: before all that may fail",
+                volume().ordered_back(false).called_off(false).sized(2 << 30).mounted_with("noatime"),
+                present(),
+                vec![
+                    Step::CallOff { uid: "u".into(), safety: "before-u".parse().unwrap() },
+                    Step::SetMountOptions(vec!["noatime".into()]),
+                    Step::Grow(2 << 30),
+                ],
+            ),
+            ("was called off", volume().ordered_back(false).called_off(true), present(), vec![]),
+            ("called off too late", volume().ordered_back(true).called_off(false), present(), vec![]),
             ("deleted", volume().deleting(), present(), delete(false)),
             ("deleted, never made", volume().deleting(), Disk::Missing, vec![Step::RemoveFinalizer]),
             ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),

@@ -92,6 +92,7 @@ pub fn next(
         key_fingerprint: info
             .map_or_else(|| old.key_fingerprint.clone(), |info| info.key_fingerprint.clone()),
         restored: old.restored.clone(),
+        restore_called_off: old.restore_called_off.clone(),
         largest_bytes: largest.map(signed),
         observed_generation: generation,
         conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],

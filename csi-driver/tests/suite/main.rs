@@ -4,6 +4,7 @@
 
 mod api_away;
 mod bad_input;
+mod called_off;
 mod carrying_out;
 mod kubelet_calls;
 mod registration;

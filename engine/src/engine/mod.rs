@@ -159,6 +159,17 @@ impl Engine {
         result
     }
 
+    /// Calls off the restore of this safety. `true`: nothing of it has happened, and nothing will unless it is asked for again; `false`: it had
+    /// begun, and is over now.
+    ///
+    /// # Errors
+    /// As [`Self::restore`]; [`Error::Conflict`] when the safety is a volume, or another volume's.
+    pub async fn call_off_restore(&self, id: &VolumeId, safety: &VolumeId) -> Result<bool, Error> {
+        let (id, safety) = (id.clone(), safety.clone());
+        self.all_locked(vec![id.clone(), safety.clone()], move |core| core.call_off_restore(&id, &safety))
+            .await
+    }
+
     /// Sets the mount options of the next stage.
     ///
     /// # Errors

@@ -11,6 +11,9 @@
 //! A crash before (2) leaves everything as it was; after (2) or (3) the record says what is left to do, and the same steps are
 //! repeated, since each finds what it made before; after (4) the repeated call finds it done. The safety's id tells one restore from
 //! another: as long as it is remembered, by the record or by the safety itself, the restore is not done a second time.
+//!
+//! Calling one off: (1) where the safety is there, the restore is carried to its end, or is over; (2) where only the record speaks of it,
+//! nothing has happened, and the record is put back. A crash before (2) leaves a restore that is under way, one after it nothing.
 
 use super::{
     clones::check_content,
@@ -62,6 +65,24 @@ impl Core {
         }
         self.settled(found)?;
         Ok(Change::Created(()))
+    }
+
+    /// Calls a restore off. Whether nothing of it has happened; else it is over now.
+    pub(super) fn call_off_restore(&self, id: &VolumeId, safety: &VolumeId) -> Result<bool, Error> {
+        let found = self.find(id)?;
+        let same = found.record.restore.as_ref().filter(|restore| restore.safety == *safety);
+        let begun = same.is_some_and(|restore| !restore.done);
+        let Some(kept) = self.find_entry(safety)? else {
+            if begun {
+                found.pool.save(&Record { restore: None, ..found.record.clone() })?;
+            }
+            return Ok(begun || same.is_none());
+        };
+        kept_before(&kept, id)?;
+        if begun {
+            self.settled(found)?;
+        }
+        Ok(false)
     }
 
     /// Whether the volume can take that snapshot's content.

@@ -71,6 +71,7 @@ macro_rules! behaviours {
             snapshots_and_clones_promise_their_whole_size
             a_restore_in_place_brings_the_content_back_and_keeps_what_was_before
             a_restore_that_does_not_fit_is_refused_and_nothing_is_touched
+            a_restore_is_called_off_before_it_begins_and_not_after
             a_volume_is_copied_into_another_pool_of_the_node
             snapshots_and_clones_at_once_are_each_made_once
         }

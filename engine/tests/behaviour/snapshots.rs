@@ -228,6 +228,35 @@ pub fn a_restore_that_does_not_fit_is_refused_and_nothing_is_touched(world: &mut
     assert!(matches!(error, Error::SourceTooLarge { .. }), "{error:?}");
 }
 
+pub fn a_restore_is_called_off_before_it_begins_and_not_after(world: &mut World) {
+    let volume = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&volume, false).unwrap();
+    world.write(&volume, "one");
+    let snapshot = world.snapshot("snap-1", &volume).unwrap();
+    world.write(&volume, "two");
+    let safety = id("safety-1");
+    let call_off = |world: &World| world.run(world.engine.call_off_restore(&volume, &safety)).unwrap();
+    assert!(call_off(world), "it was never asked for");
+    world.run(world.engine.restore(&volume, &snapshot, &safety)).unwrap_err();
+    assert!(call_off(world) && call_off(world), "it was refused: a pod uses the volume");
+    world.unstage(&volume).unwrap();
+    world.run(world.engine.restore(&volume, &snapshot, &safety)).unwrap();
+    assert!(!call_off(world), "it is over");
+    world.run(world.engine.restore(&volume, &safety, &id("safety-2"))).unwrap();
+    assert!(!call_off(world), "another one is over as well");
+    world.stage(&volume, false).unwrap();
+    assert_eq!(world.read(&volume), "two");
+    world.unstage(&volume).unwrap();
+
+    // What has the safety's name is no safety of this volume.
+    let other = world.create("pvc-2", EXT4, 64 * MIB);
+    let error = world.run(world.engine.call_off_restore(&other, &safety)).unwrap_err();
+    assert!(matches!(error, Error::Conflict { field: "volume", .. }), "{error:?}");
+    kind(world.run(world.engine.call_off_restore(&other, &volume)));
+    let error = world.run(world.engine.call_off_restore(&id("pvc-none"), &safety)).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+}
+
 pub fn a_volume_is_copied_into_another_pool_of_the_node(world: &mut World) {
     fs::create_dir(world.path("second")).unwrap();
     world.run(world.engine.set_pools(vec![world.pool("pool"), world.pool("second")]));

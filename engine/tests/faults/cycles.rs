@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The point that every side effect passes twice.
-const POINT: &str = "lasting";
+pub const POINT: &str = "lasting";
 
 /// How many points of a seed's calls are tried with each kind of fault.
 const POINTS: usize = 4;
@@ -319,7 +319,7 @@ fn with_kill(world: &mut World, life: &Life, seed: u64, at: usize) {
     }
 }
 
-fn recover(world: &mut World) {
+pub fn recover(world: &mut World) {
     world.restart();
     let recovery = world.run(world.engine.recover());
     assert_eq!(recovery.problems, Vec::<String>::new());

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod called_off;
 mod cycles;
 mod life;
 #[path = "../model/state.rs"]
@@ -10,6 +11,7 @@ mod state;
 #[path = "../world/mod.rs"]
 mod world;
 
+use called_off::each_error_then_called_off;
 use cycles::{Kind, cycles, each_error};
 use life::Life;
 use world::World;
@@ -37,5 +39,12 @@ fn bug_26_every_fault_over_images_ends_as_if_it_had_not_been() {
 fn an_error_anywhere_in_a_restore_leaves_it_to_be_repeated() {
     for kind in [SIM, ENCRYPTED] {
         each_error(&kind, &Life::of_a_restore(), &[false, true]);
+    }
+}
+
+#[test]
+fn an_error_anywhere_in_a_restore_that_is_called_off_leaves_one_content_or_the_other() {
+    for kind in [SIM, ENCRYPTED] {
+        each_error_then_called_off(&kind);
     }
 }

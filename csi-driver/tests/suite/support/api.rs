@@ -32,6 +32,8 @@ struct Table {
     objects: BTreeMap<Key, Value>,
     events: Vec<Event>,
     writes: Vec<String>,
+    /// How often a single object was read.
+    reads: usize,
     /// Plurals of which nothing is told.
     mute: BTreeSet<String>,
 }
@@ -91,6 +93,25 @@ impl FakeApi {
             object["metadata"]["generation"] = json!(generation + 1);
             Some(object)
         });
+    }
+
+    /// The watches tell of an object as it was once.
+    pub(crate) fn tell(&self, plural: &str, object: Value) {
+        let mut table = self.shared.table.lock().unwrap();
+        table.version += 1;
+        table.events.push(Event { plural: plural.to_owned(), kind: "MODIFIED", object });
+        self.shared.changed.send_replace(table.version);
+    }
+
+    /// Waits until single objects were read so often.
+    pub(crate) async fn until_read(&self, times: usize) {
+        let mut changed = self.shared.changed.subscribe();
+        let seen = timeout(Duration::from_secs(10), async {
+            while self.shared.table.lock().unwrap().reads < times {
+                changed.changed().await.unwrap();
+            }
+        });
+        seen.await.expect("nothing was read");
     }
 
     /// A user deletes an object: it stays while it has finalizers.
@@ -249,6 +270,16 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     match (request.method(), resource) {
         (&Method::GET, [plural]) if query.contains("watch=true") => watched(shared, plural, &query),
+        (&Method::GET, [plural, name]) => {
+            let key = ((*plural).to_owned(), (*name).to_owned());
+            let mut table = shared.table.lock().unwrap();
+            table.reads += 1;
+            shared.changed.send_replace(table.version);
+            match table.objects.get(&key) {
+                Some(object) => json_response(StatusCode::OK, object),
+                None => refusal(StatusCode::NOT_FOUND, "NotFound"),
+            }
+        }
         (&Method::PATCH, [plural, name, rest @ ..]) => {
             let content_type = request.headers()["content-type"].to_str().unwrap().to_owned();
             let (plural, name, status) = ((*plural).to_owned(), (*name).to_owned(), rest == ["status"]);

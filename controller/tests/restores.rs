@@ -1,0 +1,325 @@
+//! Restores in place, against an API server in memory and simulated nodes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::fake_api::FakeApi;
+use support::fake_node::FakeNode;
+use support::snapshots::{GRACE, cluster, data_of, drop_snapshot, take};
+use support::{Replica, bind, provision, request_for, says, until, volume, within};
+use tierce_crds::names;
+
+fn restored(api: &FakeApi, name: &str) -> Option<Value> {
+    api.get("volumerestores", "ada", name)?["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == "Ready")
+        .cloned()
+}
+
+async fn restore_says(api: &FakeApi, name: &str, reason: &str) -> String {
+    let what = format!("{name} says {reason}; it says {:?}", restored(api, name));
+    let said = until(&what, || restored(api, name).filter(|ready| ready["reason"] == reason)).await;
+    said["message"].as_str().unwrap().to_owned()
+}
+
+fn restore(api: &FakeApi, name: &str, volume: &str, snapshot: &str) {
+    api.put(
+        "volumerestores",
+        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
+            "metadata": {"name": name, "namespace": "ada", "generation": 1},
+            "spec": {"volume": volume, "snapshot": snapshot}}),
+    );
+}
+
+/// A Volume `data` in namespace `ada`, bound, with a snapshot `monday`; the id of its device.
+async fn volume_with_snapshot(api: &FakeApi, replica: &Replica) -> String {
+    volume(api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
+    let id = provision(replica, &claim, "ssd").await.unwrap();
+    says(api, "data", "Provisioned").await;
+    take(replica, "snapshot-9", &id, Some(("ada", "monday"))).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    api.put(
+        "pods",
+        json!({"metadata": {"name": "web", "namespace": "ada"}, "spec": {"nodeName": "n1",
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}}),
+    );
+    restore(&api, "back", "data", "monday");
+    let message = restore_says(&api, "back", "InUse").await;
+    assert!(message.contains("now ada/web does"), "{message}");
+    assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["restore"].is_null(), "nothing is ordered yet");
+
+    api.remove("pods", "ada", "web");
+    let message = restore_says(&api, "back", "Restored").await;
+    assert!(message.contains("VolumeSnapshot back-before keeps what it had before"), "{message}");
+    let uid =
+        api.get("volumerestores", "ada", "back").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let before = format!("before-{uid}");
+    let done =
+        || nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect::<Vec<_>>();
+    assert_eq!(done(), [[id.clone(), "snapshot-9".to_owned(), before.clone()]]);
+    let kept = api.get("nodesnapshots", "", &before).unwrap();
+    assert_eq!(kept["spec"]["snapshot"]["name"], json!("back-before"));
+    let content = api.get("volumesnapshotcontents", "", &format!("snapcontent-{uid}")).unwrap();
+    assert_eq!(content["spec"]["source"]["snapshotHandle"], json!(before));
+    assert_eq!(content["spec"]["volumeSnapshotRef"]["name"], json!("back-before"));
+    assert!(api.get("volumesnapshots", "ada", "back-before").is_some());
+    until("the order is taken off", || {
+        api.get("nodevolumes", "", &id).unwrap()["spec"]
+            .get("restore")
+            .is_none_or(Value::is_null)
+            .then_some(())
+    })
+    .await;
+    until("the finalizer goes", || {
+        let finalizers = api.get("volumerestores", "ada", "back").unwrap()["metadata"]["finalizers"].clone();
+        finalizers.as_array().is_none_or(Vec::is_empty).then_some(())
+    })
+    .await;
+
+    // And back again, from what was kept.
+    restore(&api, "forth", "data", "back-before");
+    restore_says(&api, "forth", "Restored").await;
+    assert_eq!(done().len(), 2);
+    assert_eq!(done()[1][1], before);
+}
+
+#[tokio::test]
+async fn a_restore_goes_on_where_a_controller_was_killed() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    for node in &nodes {
+        node.disk.lock().unwrap().mounted.push(id.clone());
+    }
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "InUse").await;
+    drop(replica);
+    // A pod was faster, then it ended; the node goes on without any controller.
+    for node in &nodes {
+        let mut disk = node.disk.lock().unwrap();
+        disk.mounted.clear();
+    }
+    let mut nudged = api.get("nodevolumes", "", &id).unwrap();
+    nudged["metadata"]["labels"] = json!({"nudged": "true"});
+    api.put("nodevolumes", nudged);
+    until("the node is done", || {
+        api.get("nodevolumes", "", &id).unwrap()["status"]["restored"].is_string().then_some(())
+    })
+    .await;
+    let _replica = Replica::reconciling(&api, GRACE).await;
+    restore_says(&api, "back", "Restored").await;
+    let done: usize = nodes.iter().map(|node| node.disk.lock().unwrap().restores.len()).sum();
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn a_restore_with_bad_input_touches_nothing() {
+    let (api, nodes, replica) = cluster().await;
+    volume_with_snapshot(&api, &replica).await;
+    let foreign = data_of(&api, &replica, "eve", "data").await;
+    take(&replica, "snapshot-eve", &foreign, Some(("eve", "hers"))).await.unwrap();
+    let other = data_of(&api, &replica, "ada", "plain").await;
+    take(&replica, "snapshot-plain", &other, Some(("ada", "other"))).await.unwrap();
+    for (name, volume, snapshot, reason, words) in [
+        ("no-volume", "none", "monday", "NoSuchVolume", "no Volume \"none\""),
+        ("plain-claim", "plain", "monday", "NoSuchVolume", "no Volume \"plain\""),
+        ("no-snapshot", "data", "none", "NoSuchSnapshot", "no VolumeSnapshot \"none\""),
+        ("of-another-namespace", "data", "hers", "NoSuchSnapshot", "no VolumeSnapshot \"hers\""),
+        ("of-another-volume", "data", "other", "OtherVolume", "is not of Volume \"data\""),
+    ] {
+        restore(&api, name, volume, snapshot);
+        let message = restore_says(&api, name, reason).await;
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(nodes.iter().all(|node| node.disk.lock().unwrap().restores.is_empty()));
+}
+
+/// The same, encrypted.
+async fn encrypted_with_snapshot(api: &FakeApi, replica: &Replica) -> String {
+    volume(api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
+    let mut make = request_for(&claim, "ssd");
+    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
+    let id = within(replica.create(make)).await.unwrap().volume.unwrap().volume_id;
+    bind(api, &claim, &id);
+    says(api, "data", "Provisioned").await;
+    take(replica, "snapshot-9", &id, Some(("ada", "monday"))).await.unwrap();
+    id
+}
+
+fn mount_everywhere(nodes: &[FakeNode], id: &str) {
+    for node in nodes {
+        node.disk.lock().unwrap().mounted.push(id.to_owned());
+    }
+}
+
+fn order(api: &FakeApi, id: &str) -> Value {
+    api.get("nodevolumes", "", id).unwrap()["spec"].get("restore").cloned().unwrap_or(Value::Null)
+}
+
+async fn is_gone(api: &FakeApi, name: &str) {
+    until(&format!("{name} is gone; it says {:?}", restored(api, name)), || {
+        api.get("volumerestores", "ada", name).is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
+    let (api, nodes, replica) = cluster().await;
+    let id = encrypted_with_snapshot(&api, &replica).await;
+    // A pod was faster, so the node can't begin.
+    mount_everywhere(&nodes, &id);
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "InUse").await;
+    let uid = order(&api, &id)["uid"].as_str().unwrap().to_owned();
+    let key = names::key_secret(&format!("before-{uid}"));
+    assert!(api.get("secrets", "default", &key).is_some());
+
+    api.delete_object("volumerestores", "ada", "back");
+    is_gone(&api, "back").await;
+    let volume = api.get("nodevolumes", "", &id).unwrap();
+    assert_eq!(volume["status"]["restoreCalledOff"], json!(uid));
+    assert_eq!(order(&api, &id), Value::Null);
+    assert!(api.get("secrets", "default", &key).is_none());
+    let told = |event: &Value| {
+        event["reason"] == "CalledOff" && event["note"].as_str().unwrap().contains("is as it was")
+    };
+    assert!(api.all("events").iter().any(told), "{:?}", api.all("events"));
+
+    // The pod ends, and nothing is restored; another restore of the same Volume is.
+    nodes.iter().for_each(|node| node.disk.lock().unwrap().mounted.clear());
+    restore(&api, "again", "data", "monday");
+    restore_says(&api, "again", "Restored").await;
+    let done: usize = nodes.iter().map(|node| node.disk.lock().unwrap().restores.len()).sum();
+    assert_eq!(done, 1);
+    assert!(api.get("volumesnapshots", "ada", "back-before").is_none());
+}
+
+#[tokio::test]
+async fn a_restore_that_is_deleted_too_late_is_carried_to_its_end() {
+    let (api, mut nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    nodes.iter_mut().for_each(FakeNode::stop_plugin);
+    restore(&api, "back", "data", "monday");
+    let uid = until("it is ordered", || order(&api, &id)["uid"].as_str().map(ToOwned::to_owned)).await;
+    api.delete_object("volumerestores", "ada", "back");
+    restore_says(&api, "back", "CallingOff").await;
+    // The plugin was killed after the deed and before it could say so.
+    for node in &nodes {
+        let mut disk = node.disk.lock().unwrap();
+        if disk.volumes.contains_key(&id) {
+            disk.restores.push([id.clone(), "snapshot-9".into(), format!("before-{uid}")]);
+            disk.snapshots.insert(format!("before-{uid}"), (support::GI, id.clone()));
+        }
+    }
+    nodes.iter_mut().for_each(FakeNode::start_plugin);
+    is_gone(&api, "back").await;
+    assert_eq!(order(&api, &id), Value::Null);
+    assert!(api.get("nodesnapshots", "", &format!("before-{uid}")).is_some(), "what was before is kept");
+    assert!(api.get("volumesnapshots", "ada", "back-before").is_some(), "and its owner finds it");
+}
+
+#[tokio::test]
+async fn a_restore_whose_snapshot_was_deleted_meanwhile_says_so_and_can_be_called_off() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    mount_everywhere(&nodes, &id);
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "InUse").await;
+    // Nothing of it has begun, so the snapshot goes.
+    drop_snapshot(&replica, "snapshot-9").await.unwrap();
+    for node in &nodes {
+        let mut disk = node.disk.lock().unwrap();
+        disk.mounted.clear();
+        disk.no_source = Some("snapshot-9, which it should start with, is not there");
+    }
+    nudge(&api, &id);
+    let message = restore_says(&api, "back", "Failed").await;
+    assert!(message.contains("snapshot-9, which it should start with, is not there"), "{message}");
+    assert_ne!(order(&api, &id), Value::Null);
+    api.delete_object("volumerestores", "ada", "back");
+    is_gone(&api, "back").await;
+    assert_eq!(order(&api, &id), Value::Null);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_not_deleted_while_a_restore_of_it_is_under_way() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    // The node has begun and reads from it.
+    mount_everywhere(&nodes, &id);
+    mount_everywhere(&nodes, "snapshot-9");
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "InUse").await;
+    let refused = drop_snapshot(&replica, "snapshot-9").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("snapshot snapshot-9 is still in use on node n"), "{refused:?}");
+    assert!(api.get("nodesnapshots", "", "snapshot-9").is_some());
+    nodes.iter().for_each(|node| node.disk.lock().unwrap().mounted.clear());
+    nudge(&api, &id);
+    restore_says(&api, "back", "Restored").await;
+    drop_snapshot(&replica, "snapshot-9").await.unwrap();
+}
+
+/// Something changes that brings the node back to a volume.
+fn nudge(api: &FakeApi, id: &str) {
+    let mut nudged = api.get("nodevolumes", "", id).unwrap();
+    nudged["metadata"]["labels"] = json!({"nudged": "true"});
+    api.put("nodevolumes", nudged);
+}
+
+/// Orders and deletions at every distance, with slow answers, and controllers and plugins that are killed in between: in the end all of
+/// it has happened or nothing.
+#[tokio::test]
+async fn a_restore_deleted_at_any_moment_is_done_or_was_never_there() {
+    let (api, mut nodes, mut replica) = cluster().await;
+    let id = encrypted_with_snapshot(&api, &replica).await;
+    let (mut done, mut off) = (0, 0);
+    for round in 0..20_u64 {
+        let name = format!("r{round}");
+        api.answer_writes_after(Duration::from_millis(round % 5 * 3));
+        if round % 3 == 2 {
+            nodes.iter_mut().for_each(FakeNode::stop_plugin);
+        }
+        restore(&api, &name, "data", "monday");
+        let uid =
+            api.get("volumerestores", "ada", &name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        tokio::time::sleep(Duration::from_millis(round * 2)).await;
+        if round % 4 == 1 {
+            drop(replica);
+            api.delete_object("volumerestores", "ada", &name);
+            replica = Replica::reconciling(&api, GRACE).await;
+        } else {
+            api.delete_object("volumerestores", "ada", &name);
+        }
+        if round % 3 == 2 {
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            nodes.iter_mut().for_each(FakeNode::start_plugin);
+        }
+        is_gone(&api, &name).await;
+        api.answer_writes_after(Duration::ZERO);
+        assert_eq!(order(&api, &id), Value::Null, "{name}");
+        let before = format!("before-{uid}");
+        let restored = nodes
+            .iter()
+            .any(|node| node.disk.lock().unwrap().restores.iter().any(|[.., safety]| *safety == before));
+        let shown = api.get("volumesnapshots", "ada", &format!("{name}-before"));
+        let key = api.get("secrets", "default", &names::key_secret(&before));
+        assert_eq!(shown.is_some(), restored, "{name}");
+        assert_eq!(api.get("nodesnapshots", "", &before).is_some(), restored, "{name}");
+        assert_eq!(key.is_some(), restored, "{name}");
+        *if restored { &mut done } else { &mut off } += 1;
+    }
+    println!("{done} were carried out, {off} called off");
+}

@@ -85,16 +85,17 @@ pub(super) async fn delete<T: OnNode>(
         let api = |source| DeleteError::Api { what: "read", kind: T::WHAT, source };
         let Some(found) = service.find::<T>(id).await.map_err(api)? else { return Ok(()) };
         let api = |source| DeleteError::Api { what: "delete", kind: T::WHAT, source };
-        if !found.deleting() && service.discard::<T>(id, found.uid()).await.map_err(api)? {
+        if found.deleting_since.is_none() && service.discard::<T>(id, &found.uid).await.map_err(api)? {
             return Ok(());
         }
         let hear = |now: &T| {
             *word.lock().unwrap_or_else(PoisonError::into_inner) = now
-                .word()
-                .filter(|word| !word.ready && now.deleting())
-                .map(|word| (word.reason.clone(), now.node().to_owned(), word.message.clone()));
+                .word
+                .as_ref()
+                .filter(|word| !word.ready && now.deleting_since.is_some())
+                .map(|word| (word.reason.clone(), now.node.clone(), word.message.clone()));
         };
-        service.gone::<T>(id, found.uid(), hear).await.map_err(api)
+        service.gone::<T>(id, &found.uid, hear).await.map_err(api)
     };
     tokio::select! {
         result = gone => return result,

@@ -69,7 +69,7 @@ fn page<T: OnNode>(
     let mut found: Vec<_> = T::table(state)
         .iter()
         .filter(|(id, facts)| {
-            !facts.deleting() && listed(facts) && after.is_none_or(|after| id.as_str() > after)
+            facts.deleting_since.is_none() && listed(facts) && after.is_none_or(|after| id.as_str() > after)
         })
         .collect();
     found.sort_unstable_by_key(|(id, _)| *id);

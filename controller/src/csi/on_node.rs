@@ -86,7 +86,7 @@ impl ControllerService {
         self.index
             .follow::<T>(id)
             .until(|presence| match presence {
-                Presence::There(now) if now.uid() == uid => {
+                Presence::There(now) if now.uid == uid => {
                     seen = true;
                     done(now).map(Some)
                 }
@@ -109,7 +109,7 @@ impl ControllerService {
         loop {
             let absent = follower
                 .until(|presence| match presence {
-                    Presence::There(facts) if facts.uid() == uid => {
+                    Presence::There(facts) if facts.uid == uid => {
                         seen = true;
                         word(&facts);
                         None
@@ -121,7 +121,7 @@ impl ControllerService {
                 })
                 .await;
             // The watch may not have shown it at all yet; then the API server has to be asked.
-            if absent || self.fetch::<T>(id).await?.is_none_or(|facts| facts.uid() != uid) {
+            if absent || self.fetch::<T>(id).await?.is_none_or(|facts| facts.uid != uid) {
                 return Ok(());
             }
             seen = true;

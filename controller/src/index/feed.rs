@@ -1,7 +1,8 @@
 //! One watch per kind, into the index.
 
-use super::facts::{ClaimObject, NodeObject, PersistentVolumeObject, PodObject};
-use super::{Index, Tracked};
+use super::claims::{ClaimObject, PersistentVolumeObject};
+use super::pods::PodObject;
+use super::{Index, NodeObject, Tracked};
 use crate::words::in_words;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};

@@ -2,23 +2,28 @@
 //! connections between them. Reading it is cheap and never talks to the API server. Whoever waits for a `NodeVolume`
 //! is woken by its name; reconcilers are woken by the keys that a change concerns.
 
-mod facts;
+mod claims;
+mod devices;
 mod feed;
+mod nodes;
 mod on_node;
+mod pods;
+mod restores;
 mod room;
 mod snapshots;
 mod table;
 mod tracked;
+mod volumes;
 
-pub use facts::{
-    Claim, ClaimPhase, Device, Namespaced, Node, NodeObject, NodeWord, PersistentVolume,
-    PersistentVolumeObject, Pod,
-};
+pub use claims::{Claim, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use devices::Device;
 pub use feed::watch_everything;
-pub use on_node::{Follower, OnNode, Presence};
+pub use nodes::{Node, NodeObject};
+pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
+pub use pods::Pod;
 pub use snapshots::Snapshot;
 pub use table::Table;
-pub use tracked::Tracked;
+pub use tracked::{Change, Key, Namespaced, Tracked};
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
 use crate::queue::Queue;

@@ -1,19 +1,86 @@
 //! Objects that a node carries out (`NodeVolume`, `NodeSnapshot`): whoever has written one waits here for what the node
 //! says about it.
 
-use super::{Device, Index, NodeWord, Snapshot, State, Table};
+use super::{Device, Index, Snapshot, State, Table};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::core::ClusterResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
-use tierce_crds::{NodeSnapshot, NodeVolume};
+use tierce_crds::{NodeSnapshot, NodeVolume, conditions, names};
 use tokio::sync::watch;
 
+/// What is remembered of every object that a node carries out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// Name: the CSI id of the volume or snapshot.
+    pub id: String,
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Node.
+    pub node: String,
+    /// `StoragePool`.
+    pub pool: String,
+    /// When the object was made.
+    pub created: Option<Timestamp>,
+    /// When it was told to go.
+    pub deleting_since: Option<Timestamp>,
+    /// Whether the node may still have something of it.
+    pub on_node: bool,
+    /// What the node says of the present spec; `None` while it says nothing yet.
+    pub word: Option<NodeWord>,
+}
+
+impl Placed {
+    /// Of an object with this metadata, for this node and pool, of which the node says this.
+    pub(super) fn of(meta: ObjectMeta, place: (String, String), said: (&[Condition], Option<i64>)) -> Self {
+        let ((node, pool), (conditions, observed)) = (place, said);
+        Self {
+            word: NodeWord::of(conditions, observed, meta.generation),
+            on_node: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_ON_NODE),
+            id: meta.name.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
+            node,
+            pool,
+            created: meta.creation_timestamp.map(|t| t.0),
+            deleting_since: meta.deletion_timestamp.map(|t| t.0),
+        }
+    }
+}
+
+/// The `Ready` condition of a `NodeVolume` or `NodeSnapshot`, of the present generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeWord {
+    /// Whether it is as asked.
+    pub ready: bool,
+    /// Constant of [`conditions::node_volume`] or [`conditions::node_snapshot`].
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl NodeWord {
+    /// What these conditions say, if they speak of this generation of the spec.
+    fn of(conditions: &[Condition], observed: Option<i64>, generation: Option<i64>) -> Option<Self> {
+        let ready = conditions::find(conditions, conditions::READY)?;
+        (ready.observed_generation.or(observed) == generation).then(|| Self {
+            ready: ready.status == "True",
+            reason: ready.reason.clone(),
+            message: ready.message.clone(),
+        })
+    }
+}
+
 /// Facts about an object that a node carries out.
-pub trait OnNode: PartialEq + Sized {
+pub trait OnNode: PartialEq + Sized + Deref<Target = Placed> {
     /// The object.
     type Object: Resource<DynamicType = (), Scope = ClusterResourceScope>
         + Clone
@@ -29,14 +96,6 @@ pub trait OnNode: PartialEq + Sized {
     fn from_object(object: Self::Object) -> Self;
     /// Where they are kept.
     fn table(state: &State) -> &Table<String, Self>;
-    /// UID of the object.
-    fn uid(&self) -> &str;
-    /// Its node.
-    fn node(&self) -> &str;
-    /// Whether it was told to go.
-    fn deleting(&self) -> bool;
-    /// What its node says; `None` while it says nothing yet.
-    fn word(&self) -> Option<&NodeWord>;
 }
 
 impl OnNode for Device {
@@ -50,22 +109,6 @@ impl OnNode for Device {
     fn table(state: &State) -> &Table<String, Self> {
         &state.devices
     }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn node(&self) -> &str {
-        &self.node
-    }
-
-    fn deleting(&self) -> bool {
-        self.deleting_since.is_some()
-    }
-
-    fn word(&self) -> Option<&NodeWord> {
-        self.word.as_ref()
-    }
 }
 
 impl OnNode for Snapshot {
@@ -78,22 +121,6 @@ impl OnNode for Snapshot {
 
     fn table(state: &State) -> &Table<String, Self> {
         &state.snapshots
-    }
-
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-
-    fn node(&self) -> &str {
-        &self.node
-    }
-
-    fn deleting(&self) -> bool {
-        self.deleting_since.is_some()
-    }
-
-    fn word(&self) -> Option<&NodeWord> {
-        self.word.as_ref()
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A Secret is made *before* its NodeVolume or NodeSnapshot, so that nothing encrypted is ever without its key, and is then given
 //! that object as its owner: Kubernetes deletes it once the object is gone, which is after the node has destroyed the key slots.
-//! A crash between the two leaves a Secret without an owner, which the next call for the same name takes over.
+//! A crash between the two leaves a Secret without an owner, which the next call for the same name takes over, and touches, so that
+//! nobody deletes it as one that nobody wants (`unclaimed/keys.rs`).
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
@@ -54,23 +56,45 @@ impl Keys {
         Ok(true)
     }
 
+    /// Whether the Secret of this volume has a key of this fingerprint; any will do for what was never encrypted with one.
+    pub async fn opens(&self, id: &str, print: Option<&str>) -> Result<bool, kube::Error> {
+        let Some(secret) = self.read(id).await? else { return Ok(false) };
+        let fits = |print: &str| {
+            keys_of(&secret).values().any(|key| fingerprint(key, print).as_deref() == Some(print))
+        };
+        Ok(print.is_none_or(fits))
+    }
+
     /// From now on it goes with the object of this kind, id and UID.
     pub async fn belongs_to(&self, id: &str, kind: &str, uid: &str) -> Result<(), kube::Error> {
         let owner = json!({
             "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": kind, "name": id, "uid": uid,
         });
-        let patch = json!({"metadata": {"ownerReferences": [owner]}});
+        let annotations = json!({names::ANNOTATION_UNTIED_KEY: null, names::ANNOTATION_TAKEN_OVER_KEY: null});
+        self.patch(id, &json!({"metadata": {"ownerReferences": [owner], "annotations": annotations}})).await
+    }
+
+    /// Whoever looked at it before can't delete it any more.
+    async fn take_over(&self, id: &str, uid: Option<&str>) -> Result<(), kube::Error> {
+        let annotations = json!({names::ANNOTATION_TAKEN_OVER_KEY: Timestamp::now().to_string()});
+        self.patch(id, &json!({"metadata": {"uid": uid, "annotations": annotations}})).await
+    }
+
+    async fn patch(&self, id: &str, patch: &serde_json::Value) -> Result<(), kube::Error> {
         let name = names::key_secret(id);
-        self.secrets.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        self.secrets.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
 
     /// Writes a Secret for something that does not exist yet.
     async fn put(&self, id: &str, entries: Entries, over: bool) -> Result<(), kube::Error> {
         let name = names::key_secret(id);
+        let (label, us) = names::LABEL_MANAGED_BY;
+        let untied = (names::ANNOTATION_UNTIED_KEY.to_owned(), Timestamp::now().to_string());
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                labels: Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into()),
+                labels: Some([(label.to_owned(), us.to_owned())].into()),
+                annotations: Some([untied].into()),
                 ..ObjectMeta::default()
             },
             data: Some(entries.clone()),
@@ -84,13 +108,18 @@ impl Keys {
             }
             let Some(known) = self.secrets.get_opt(&name).await? else { continue };
             if owners(&known) == 0 {
-                if over && keys_of(&known) != entries {
-                    self.replace(&known, entries).await?;
+                let taken_over = if over && keys_of(&known) != entries {
+                    self.replace(&known, entries.clone()).await
+                } else {
+                    self.take_over(id, known.metadata.uid.as_deref()).await
+                };
+                match taken_over {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+                    other => return other,
                 }
-                return Ok(());
             }
             // Of an object of that name that is gone: Kubernetes is about to delete it, and must not take the new one's.
-            self.delete(&ObjectMeta { resource_version: None, ..known.metadata }).await?;
+            self.delete(id, known.metadata.uid.as_deref().unwrap_or_default(), None).await?;
         }
         self.secrets.create(&PostParams::default(), &secret).await.map(drop)
     }
@@ -98,18 +127,21 @@ impl Keys {
     /// Removes the key of something that was never made. One that is tied to an object stays.
     pub async fn drop_unowned(&self, id: &str) -> Result<(), kube::Error> {
         match self.read(id).await? {
-            Some(secret) if owners(&secret) == 0 => self.delete(&secret.metadata).await,
+            Some(secret) if owners(&secret) == 0 => {
+                let meta = secret.metadata;
+                self.delete(id, meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref())
+                    .await
+            }
             _ => Ok(()),
         }
     }
 
-    /// Deletes a Secret in the version that was looked at.
-    async fn delete(&self, seen: &ObjectMeta) -> Result<(), kube::Error> {
+    /// Deletes the Secret of this UID, if it still is in this version.
+    pub async fn delete(&self, id: &str, uid: &str, version: Option<&str>) -> Result<(), kube::Error> {
         let only_this =
-            Preconditions { uid: seen.uid.clone(), resource_version: seen.resource_version.clone() };
+            Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(ToOwned::to_owned) };
         let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
-        let name = seen.name.as_deref().unwrap_or_default();
-        match self.secrets.delete(name, &parameters).await {
+        match self.secrets.delete(&names::key_secret(id), &parameters).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map(drop),
         }

@@ -43,7 +43,7 @@ async fn serve(client: Client, config: &Serve) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let index = Arc::new(Index::default());
     let metrics = Metrics::register(&mut registry, &index);
-    let watches = watch_everything(&client, &index, &readiness);
+    let watches = watch_everything(&client, &index, &readiness, &config.namespace);
 
     let socket = Socket::bind(&config.csi_socket).await?;
     let ops = OpsServer::bind(&config.metrics_addr).await?;

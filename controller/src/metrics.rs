@@ -17,6 +17,13 @@ use std::sync::Arc;
 pub struct Metrics {
     reconciles: Family<Reconcile, Counter>,
     leading: Gauge,
+    unclaimed: Family<Unclaimed, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Unclaimed {
+    what: &'static str,
+    id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,6 +42,11 @@ impl Metrics {
             metrics.reconciles.clone(),
         );
         registry.register("tierce_leading", "1 while this replica reconciles", metrics.leading.clone());
+        registry.register(
+            "tierce_unclaimed",
+            "1 for each volume and snapshot that nobody speaks of any more and that may hold data",
+            metrics.unclaimed.clone(),
+        );
         registry.register_collector(Box::new(Objects(Arc::clone(index))));
         metrics
     }
@@ -44,6 +56,16 @@ impl Metrics {
         let result = if next == Next::Failed { "failed" } else { "ok" };
         self.reconciles.get_or_create(&Reconcile { reconciler, result }).inc();
         next
+    }
+
+    /// Whether nobody speaks of this volume or snapshot any more.
+    pub fn unclaimed(&self, what: &'static str, id: &str, unclaimed: bool) {
+        let labels = Unclaimed { what, id: id.to_owned() };
+        if unclaimed {
+            self.unclaimed.get_or_create(&labels).set(1);
+        } else {
+            self.unclaimed.remove(&labels);
+        }
     }
 
     /// Whether this replica reconciles.

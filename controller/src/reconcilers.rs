@@ -8,9 +8,9 @@ use crate::lease::Candidate;
 use crate::lost_node::LostNodes;
 use crate::metrics::Metrics;
 use crate::pool::PoolReconciler;
-use crate::reaper::Reaper;
 use crate::restore::RestoreReconciler;
 use crate::rotation::KeyRotation;
+use crate::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
 use crate::volume::VolumeReconciler;
 use kube::Client;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease.
 const LEASE: &str = "tierce-controller";
+/// A key waits longer than a volume, by so many graces: the call that made it may hang between the two.
+const KEY_GRACES: u32 = 10;
 /// Volumes at work at once.
 const PARALLEL: usize = 16;
 
@@ -82,8 +84,15 @@ async fn reconcile(
     let keys = Keys::new(client.clone(), &config.namespace);
     let restores =
         Arc::new(RestoreReconciler::new(client.clone(), Arc::clone(&index), events.clone(), keys.clone()));
-    let rotation = Arc::new(KeyRotation::new(client.clone(), Arc::clone(&index), keys));
-    let reaper = Arc::new(Reaper::new(client.clone(), Arc::clone(&index), events, config.reap_grace));
+    let rotation = Arc::new(KeyRotation::new(client.clone(), Arc::clone(&index), keys.clone()));
+    let grace = config.reap_grace;
+    let reaper =
+        Arc::new(Reaper::new(client.clone(), Arc::clone(&index), events.clone(), metrics.clone(), grace));
+    let snapshots =
+        UnclaimedSnapshots::new(client.clone(), Arc::clone(&index), events, metrics.clone(), grace);
+    let snapshots = Arc::new(snapshots);
+    let unclaimed_keys =
+        Arc::new(UnclaimedKeys::new(client.clone(), Arc::clone(&index), keys, grace * KEY_GRACES));
     let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
     tokio::join!(
         queues.volumes.run(PARALLEL, shutdown.clone(), |key| {
@@ -105,6 +114,14 @@ async fn reconcile(
         queues.devices.run(4, shutdown.clone(), |id| {
             let (reaper, metrics) = (Arc::clone(&reaper), metrics.clone());
             async move { metrics.count("reaper", reaper.look(&id).await) }
+        }),
+        queues.snapshots.run(1, shutdown.clone(), |id| {
+            let (snapshots, metrics) = (Arc::clone(&snapshots), metrics.clone());
+            async move { metrics.count("unclaimed_snapshot", snapshots.look(&id).await) }
+        }),
+        queues.keys.run(1, shutdown.clone(), |id| {
+            let (unclaimed_keys, metrics) = (Arc::clone(&unclaimed_keys), metrics.clone());
+            async move { metrics.count("unclaimed_key", unclaimed_keys.look(&id).await) }
         }),
         queues.nodes.run(2, shutdown.clone(), |node| {
             let (lost_nodes, metrics) = (Arc::clone(&lost_nodes), metrics.clone());

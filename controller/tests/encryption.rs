@@ -209,3 +209,114 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
     }
     assert_ne!(key(&api, &id, "key").unwrap(), first);
 }
+
+/// As `Keys::put` leaves it when the call ends before it has written its object.
+fn left_behind(api: &FakeApi, id: &str, untied_since: Option<&str>) {
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    let mut metadata =
+        json!({"name": names::key_secret(id), "namespace": "default", "creationTimestamp": now});
+    if let Some(since) = untied_since {
+        let since = if since == "now" { &now } else { since };
+        metadata["annotations"] = json!({names::ANNOTATION_UNTIED_KEY: since});
+    }
+    api.put("secrets", json!({"metadata": metadata, "data": {"key": "b2xk"}}));
+}
+
+#[tokio::test]
+async fn a_key_whose_volume_never_came_goes_and_every_other_stays() {
+    let (api, node, _replica) = cluster().await;
+    let restore = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
+        "metadata": {"name": "back", "namespace": "ada", "generation": 1, "uid": "r", "finalizers": ["example.org/x"]},
+        "spec": {"volume": "none", "snapshot": "none"}});
+    api.put("volumerestores", restore);
+    api.put(
+        "nodevolumes",
+        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": "pvc-there"},
+            "spec": {"nodeName": "n1", "pool": "ssd", "sizeBytes": "unreadable", "filesystem": "ext4"}}),
+    );
+    api.put(
+        "nodesnapshots",
+        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot", "metadata": {"name": "snapshot-there"},
+            "spec": {"nodeName": "gone", "pool": "ssd", "source": "pvc-gone"}}),
+    );
+    let mut report = api.get("nodestorages", "", "n1").unwrap();
+    report["status"]["unclaimed"] = json!(["pvc-on-a-disk"]);
+    api.put("nodestorages", report.clone());
+    for stays in ["before-r", "pvc-there", "snapshot-there", "pvc-on-a-disk"] {
+        left_behind(&api, stays, Some("now"));
+    }
+    left_behind(&api, "pvc-by-hand", None);
+    left_behind(&api, "pvc-from-a-backup", Some("2026-01-01T00:00:00Z"));
+    left_behind(&api, "pvc-never-came", Some("now"));
+    let all = api.all("secrets").len();
+    until("it is reaped", || secret(&api, "pvc-never-came").is_none().then_some(())).await;
+    tokio::time::sleep(GRACE * 12).await;
+    assert_eq!(api.all("secrets").len(), all - 1, "{:?}", api.all("secrets"));
+
+    // What kept them goes.
+    api.remove("volumerestores", "ada", "back");
+    report["status"]["unclaimed"] = json!([]);
+    api.put("nodestorages", report.clone());
+    api.remove("nodesnapshots", "", "snapshot-there");
+    for goes in ["before-r", "pvc-on-a-disk", "snapshot-there"] {
+        until(&format!("{goes} is reaped"), || secret(&api, goes).is_none().then_some(())).await;
+    }
+    // A disk that nobody can read may hold anything.
+    report["status"]["pools"][0]["state"] = json!("Unavailable");
+    api.put("nodestorages", report);
+    left_behind(&api, "pvc-later", Some("now"));
+    tokio::time::sleep(GRACE * 12).await;
+    assert!(secret(&api, "pvc-later").is_some());
+    node.report();
+    until("it is reaped", || secret(&api, "pvc-later").is_none().then_some(())).await;
+    assert_eq!(api.all("secrets").len(), 3);
+}
+
+#[tokio::test]
+async fn a_creation_that_goes_on_keeps_its_key_from_the_reaper() {
+    let (api, _node, replica) = cluster().await;
+    // What the reaper has seen is another version than the one that the creation touched.
+    left_behind(&api, "pvc-1", Some("now"));
+    let seen = secret(&api, "pvc-1").unwrap()["metadata"].clone();
+    api.forbid(Some((http::Method::POST, "nodevolumes", 403)));
+    within(replica.create(encrypted("pvc-1"))).await.unwrap_err();
+    api.forbid(None);
+    let touched = secret(&api, "pvc-1").unwrap()["metadata"].clone();
+    assert_eq!((&touched["uid"], &touched["creationTimestamp"]), (&seen["uid"], &seen["creationTimestamp"]));
+    assert_ne!(touched["resourceVersion"], seen["resourceVersion"]);
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    let tied = secret(&api, "pvc-1").unwrap()["metadata"].clone();
+    assert_eq!(tied["annotations"], json!({}), "it goes with its volume now");
+    tokio::time::sleep(GRACE * 12).await;
+    assert_eq!(key(&api, "pvc-1", "key").unwrap(), "old");
+}
+
+#[tokio::test]
+async fn a_key_that_went_before_it_was_tied_is_made_anew_only_where_nothing_was_written_with_it() {
+    let (api, _node, replica) = cluster().await;
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    take(&replica, "snapshot-1", "pvc-1").await.unwrap();
+    for id in ["pvc-1", "snapshot-1"] {
+        api.remove("secrets", "default", &names::key_secret(id));
+    }
+    let lost = take(&replica, "snapshot-1", "pvc-1").await.unwrap_err();
+    assert_eq!(lost.code(), Code::FailedPrecondition);
+    assert!(lost.message().contains("the Secret tierce-key-snapshot-1 is gone"), "{lost:?}");
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    let fresh = key(&api, "pvc-1", "key").unwrap();
+    assert_eq!(fresh.len(), 64);
+    take(&replica, "snapshot-1", "pvc-1").await.unwrap();
+    assert_eq!(key(&api, "snapshot-1", "key").unwrap(), fresh);
+
+    // Once it was mounted, only the one key opens it.
+    let mut mounted = api.get("nodevolumes", "", "pvc-1").unwrap();
+    mounted["status"]["keyFingerprint"] = json!("6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x");
+    api.put("nodevolumes", mounted);
+    api.remove("secrets", "default", &names::key_secret("pvc-1"));
+    let shown =
+        |state: &tierce_controller::index::State| state.devices.get("pvc-1").unwrap().fingerprint.is_some();
+    until("the watch has told", || replica.index.read(shown).then_some(())).await;
+    let lost = within(replica.create(encrypted("pvc-1"))).await.unwrap_err();
+    assert!(lost.message().contains("cannot tie the Secret to the NodeVolume"), "{lost:?}");
+    assert!(secret(&api, "pvc-1").is_none());
+}

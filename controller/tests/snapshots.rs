@@ -5,8 +5,9 @@
 mod support;
 
 use serde_json::json;
-use support::snapshots::{cluster, data_of, drop_snapshot, take};
-use support::{GI, mount, on, request, request_for, says, until, volume, within};
+use support::snapshots::{GRACE, cluster, data_of, drop_snapshot, take};
+use support::{GI, claim, mount, on, request, request_for, says, until, volume, within};
+use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use tierce_proto::csi::{CreateVolumeRequest, GetSnapshotRequest, ListSnapshotsRequest, VolumeContentSource};
@@ -279,4 +280,79 @@ async fn a_volume_with_a_source_waits_for_it_and_is_made_at_once_on_its_node() {
     volume(&api, "twin", &json!({"size": "1Gi", "tier": "ssd", "source": {"volume": "none"}}));
     let (_, message) = says(&api, "twin", "NoSource").await;
     assert!(message.contains("Volume \"none\" is not there"), "{message}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_nobody_speaks_of_any_more_is_told_about_and_kept() {
+    let (api, nodes, replica) = cluster().await;
+    let id = data_of(&api, &replica, "ada", "data").await;
+    let content = |name: &str, driver: &str, handle: &str| {
+        api.put(
+            "volumesnapshotcontents",
+            json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": name},
+                "spec": {"driver": driver, "source": {"volumeHandle": id}, "deletionPolicy": "Delete",
+                    "volumeSnapshotRef": {"namespace": "ada", "name": "monday"}},
+                "status": {"snapshotHandle": handle}}),
+        );
+    };
+    content("kept", names::DRIVER, "snapshot-1");
+    content("of-another-driver", "other.example.org", "snapshot-3");
+    take(&replica, "snapshot-1", &id, Some(("ada", "monday"))).await.unwrap();
+    take(&replica, "snapshot-2", "pvc-1", None).await.unwrap();
+    take(&replica, "snapshot-3", &id, Some(("ada", "tuesday"))).await.unwrap();
+    let told = || {
+        let all = api.all("events").into_iter().filter(|event| event["reason"] == "Unclaimed");
+        all.map(|event| event["regarding"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("it is told about", || told().contains(&"snapshot-3".to_owned()).then_some(())).await;
+    let note = api.all("events").iter().find_map(|event| event["note"].as_str().map(ToOwned::to_owned));
+    assert!(note.unwrap().ends_with("kubectl delete nodesnapshot snapshot-3"));
+
+    // Somebody takes the finalizers off the content, so that no DeleteSnapshot comes.
+    api.remove("volumesnapshotcontents", "", "kept");
+    until("it is told about", || told().contains(&"snapshot-1".to_owned()).then_some(())).await;
+    tokio::time::sleep(GRACE * 3).await;
+    let mut all = told();
+    all.sort();
+    assert_eq!(all, ["snapshot-1", "snapshot-3"], "once each");
+    assert_eq!(api.all("nodesnapshots").len(), 3);
+    let kept: usize = nodes.iter().map(|node| node.disk.lock().unwrap().snapshots.len()).sum();
+    assert_eq!(kept, 3, "nothing is deleted by guess");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_driver_is_no_source() {
+    let (api, _nodes, replica) = cluster().await;
+    api.put(
+        "volumesnapshotcontents",
+        json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": "theirs"},
+            "spec": {"driver": "other.example.org", "source": {"snapshotHandle": "snap-1"}, "deletionPolicy": "Retain",
+                "volumeSnapshotRef": {"namespace": "ada", "name": "theirs", "uid": "1"}},
+            "status": {"snapshotHandle": "snap-1", "readyToUse": true}}),
+    );
+    api.put(
+        "volumesnapshots",
+        json!({"metadata": {"name": "theirs", "namespace": "ada", "uid": "1"},
+            "spec": {"source": {"volumeSnapshotContentName": "theirs"}}, "status": {"readyToUse": true}}),
+    );
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "source": {"snapshot": "theirs"}}));
+    let (status, message) = says(&api, "data", "NoSource").await;
+    assert_eq!(status, "False");
+    assert_eq!(
+        message,
+        "spec.source: VolumeSnapshot \"theirs\" is not there, not taken yet, or not of a volume of Tierce; it is made as \
+         soon as that is there"
+    );
+    assert!(api.get("persistentvolumeclaims", "ada", "data").is_none());
+
+    // A claim of which external-provisioner would believe it all the same.
+    let claim = claim(&api, "claim", "1Gi");
+    let asked =
+        CreateVolumeRequest { volume_content_source: snapshot("snap-1"), ..request_for(&claim, "ssd") };
+    let refused = within(replica.create(asked)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert_eq!(
+        refused.message(),
+        "snapshot \"snap-1\", which the new volume should start with, does not exist"
+    );
 }

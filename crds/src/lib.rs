@@ -15,7 +15,9 @@ mod volume;
 mod volume_restore;
 
 pub use node_snapshot::{NodeSnapshot, NodeSnapshotSpec, NodeSnapshotStatus};
-pub use node_storage::{NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus};
+pub use node_storage::{
+    MOST_LEFTOVERS, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus,
+};
 pub use node_volume::{
     ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder,
 };

@@ -43,6 +43,10 @@ pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
 pub const ANNOTATION_ROTATE_KEY: &str = "storage.tierce.dev/rotate-key";
 /// Annotation on a NodeVolume: the last value of [`ANNOTATION_ROTATE_KEY`] that was carried out.
 pub const ANNOTATION_ROTATED_KEY: &str = "storage.tierce.dev/rotated-key";
+/// Annotation on a Secret with a key that goes with no object yet: since when. It goes when the Secret is tied to one.
+pub const ANNOTATION_UNTIED_KEY: &str = "storage.tierce.dev/untied-since";
+/// Annotation on a Secret with a key that a call went on with: when.
+pub const ANNOTATION_TAKEN_OVER_KEY: &str = "storage.tierce.dev/taken-over";
 /// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
 pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
@@ -57,8 +61,17 @@ pub const MANAGER_NODE: &str = "tierce-csi-node";
 
 /// Name of the Secret with the key of a NodeVolume or NodeSnapshot, in the namespace of the release.
 pub fn key_secret(name: &str) -> String {
-    format!("tierce-key-{name}")
+    format!("{KEY_SECRET}{name}")
 }
+
+/// The NodeVolume or NodeSnapshot whose key the Secret of this name holds.
+pub fn of_key_secret(secret: &str) -> Option<&str> {
+    secret.strip_prefix(KEY_SECRET)
+}
+
+const KEY_SECRET: &str = "tierce-key-";
+/// Label on each Secret with a key.
+pub const LABEL_MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "tierce");
 
 /// Name of the StorageClass of a tier: `tierce-<tier>`, with `-encrypted` where its volumes are, and with `-immediate` where
 /// binding does not wait for a pod.

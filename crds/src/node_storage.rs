@@ -4,6 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// How many broken records, and how many unclaimed volumes, a NodeStorage lists.
+pub const MOST_LEFTOVERS: usize = 100;
+
 /// Whose storage.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(

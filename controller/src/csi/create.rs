@@ -2,132 +2,18 @@
 //! it. So a crash at any point leaves either nothing, or an object that a retry finds or the reaper takes.
 
 use super::arguments::{self, ArgumentError, Shape, Size};
+use super::create_error::CreateError;
 use super::parameters::Parameters;
-use super::source::{self, Origin, SourceError};
+use super::source::{self, Origin};
 use super::{ControllerService, id};
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
-use crate::roughly::roughly;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, format_bytes, names};
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
-
-/// Why there is no volume (yet).
-#[derive(Debug, Error)]
-pub enum CreateError {
-    /// The request is not one.
-    #[error(transparent)]
-    Argument(#[from] ArgumentError),
-    /// It can't start with that.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The node can't read what it should start with; the `NodeVolume` is gone.
-    #[error("node {node} cannot make it from its source: {message}")]
-    SourceUnusable {
-        /// Node.
-        node: String,
-        /// Its words.
-        message: String,
-    },
-    /// An encrypted source without its Secret.
-    #[error(
-        "the Secret tierce-key-{0} is gone, so a copy of {0} could not be opened: bring it back from a backup"
-    )]
-    NoKey(String),
-    /// Nobody offers the tier.
-    #[error("{0}")]
-    NoSuchTier(Refusal),
-    /// Nowhere is room, or no pool.
-    #[error("{0}")]
-    NoRoom(Refusal),
-    /// The node has no room after all, or its pool failed; the `NodeVolume` is gone.
-    #[error("node {node} refused: {message}{}", .largest.map(|b| format!("; the largest volume that would fit is {}", roughly(b))).unwrap_or_default())]
-    NodeRefused {
-        /// Node.
-        node: String,
-        /// Its words.
-        message: String,
-        /// Bytes that would fit.
-        largest: Option<u64>,
-    },
-    /// The pool can't make such a volume; the `NodeVolume` is gone.
-    #[error("node {node} cannot make such a volume: {message}")]
-    NodeInvalid {
-        /// Node.
-        node: String,
-        /// Its words.
-        message: String,
-    },
-    /// A volume of that name exists with other parameters.
-    #[error("volume {id} exists with another {field}: it has {has}, {asked} is asked for")]
-    OtherParameters {
-        /// Volume id.
-        id: String,
-        /// Which parameter.
-        field: &'static str,
-        /// What it has.
-        has: String,
-        /// What is asked.
-        asked: String,
-    },
-    /// The node's disk has a volume of that name that is not the one asked for.
-    #[error("node {node} has something else under the name {id}: {message}")]
-    OnDiskDifferently {
-        /// Volume id.
-        id: String,
-        /// Node.
-        node: String,
-        /// Its words.
-        message: String,
-    },
-    /// Another call about the volume is under way.
-    #[error("another call about volume {0} is under way")]
-    Busy(String),
-    /// A volume of that name is being deleted.
-    #[error("a volume {0} is being deleted; once it is gone it can be made anew")]
-    BeingDeleted(String),
-    /// It was on its way on a node where it may not be any more.
-    #[error("volume {id} was on its way on node {node} and has to go elsewhere")]
-    Moving {
-        /// Volume id.
-        id: String,
-        /// Node.
-        node: String,
-    },
-    /// Somebody else removed it.
-    #[error("volume {0} was removed while it was being made")]
-    Vanished(String),
-    /// Not in time.
-    #[error("volume {id} is not ready in time; it goes on{}", .node.as_ref().map(|n| format!(" on node {n}")).unwrap_or_default())]
-    Deadline {
-        /// Volume id.
-        id: String,
-        /// Node, if one was chosen.
-        node: Option<String>,
-    },
-    /// The node can't now, and tries again by itself.
-    #[error("node {node} cannot make volume {id} now and tries again: {message}")]
-    NodeTrouble {
-        /// Volume id.
-        id: String,
-        /// Node.
-        node: String,
-        /// Its words.
-        message: String,
-    },
-    /// The API server.
-    #[error("cannot {what}")]
-    Api {
-        /// What we tried.
-        what: &'static str,
-        /// Why not.
-        source: kube::Error,
-    },
-}
 
 /// The request, checked.
 struct Wanted {
@@ -338,8 +224,7 @@ async fn make(
     };
     *node = Some(device.node.clone());
     if wanted.encrypted {
-        let api = |source| CreateError::Api { what: "tie the Secret to the NodeVolume", source };
-        service.keys.belongs_to(&device.id, "NodeVolume", &device.uid).await.map_err(api)?;
+        tie_key(service, wanted, &device).await?;
     }
     let made = answer_of_the_node(service, wanted, &device).await?;
     Ok(csi::Volume {
@@ -353,14 +238,34 @@ async fn make(
 
 /// Before the `NodeVolume`: nothing encrypted is ever without its key. A copy opens with the keys of its source.
 async fn make_key(service: &ControllerService, wanted: &Wanted) -> Result<(), CreateError> {
-    let api = |source| CreateError::Api { what: "make the Secret with the key", source };
+    let api = |source| CreateError::Api { what: "read the NodeVolume", source };
     if !wanted.encrypted || service.fetch::<Device>(&wanted.id).await.map_err(api)?.is_some() {
         return Ok(());
     }
+    new_key(service, wanted).await
+}
+
+async fn new_key(service: &ControllerService, wanted: &Wanted) -> Result<(), CreateError> {
+    let api = |source| CreateError::Api { what: "make the Secret with the key", source };
     match wanted.source.as_ref().and_then(NodeSource::name) {
         None => service.keys.make(&wanted.id).await.map_err(api),
         Some(source) if service.keys.copy(source, &wanted.id).await.map_err(api)? => Ok(()),
         Some(source) => Err(CreateError::NoKey(source.to_owned())),
+    }
+}
+
+/// The key goes with the volume. One that is gone is made anew, if the volume was never mounted with it.
+async fn tie_key(service: &ControllerService, wanted: &Wanted, device: &Device) -> Result<(), CreateError> {
+    let tie = || service.keys.belongs_to(&device.id, "NodeVolume", &device.uid);
+    let api = |source| CreateError::Api { what: "tie the Secret to the NodeVolume", source };
+    match tie().await {
+        Err(kube::Error::Api(status))
+            if status.is_not_found() && !device.used && device.fingerprint.is_none() =>
+        {
+            new_key(service, wanted).await?;
+            tie().await.map_err(api)
+        }
+        other => other.map_err(api),
     }
 }
 

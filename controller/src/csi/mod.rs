@@ -7,6 +7,7 @@ mod capabilities;
 mod capacity;
 mod claim;
 mod create;
+mod create_error;
 mod deadline;
 mod delete;
 mod expand;
@@ -20,7 +21,7 @@ pub mod status_codes;
 mod validate;
 
 pub use arguments::ArgumentError;
-pub use create::CreateError;
+pub use create_error::CreateError;
 pub use delete::DeleteError;
 pub use expand::ExpandError;
 pub use list::ListError;

@@ -39,9 +39,9 @@ pub enum SnapshotError {
         /// Namespace of the VolumeSnapshot.
         namespace: String,
     },
-    /// An encrypted volume without its Secret.
+    /// An encrypted volume or snapshot without its Secret.
     #[error(
-        "the Secret tierce-key-{0} is gone, so a snapshot of volume {0} could not be opened: bring it back from a backup"
+        "the Secret tierce-key-{0} is gone, so the snapshot could not be opened: bring it back from a backup"
     )]
     NoKey(String),
     /// No such snapshot.
@@ -173,8 +173,7 @@ async fn take(service: &ControllerService, wanted: &Wanted) -> Result<csi::Snaps
     match verdict.unwrap_or_else(|| Verdict::Stay(SnapshotError::Vanished(wanted.id.clone()))) {
         Verdict::Taken(taken) => {
             if taken.encrypted {
-                let api = |source| SnapshotError::Api { what: "tie the Secret to the NodeSnapshot", source };
-                service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.uid).await.map_err(api)?;
+                tie_key(service, &taken).await?;
             }
             Ok(answer(&taken))
         }
@@ -232,6 +231,22 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
     }
     let api = |source| SnapshotError::Api { what: "create the NodeSnapshot", source };
     service.write_snapshot(&wanted.id, spec).await.map_err(api)
+}
+
+/// The key goes with the snapshot. One that is gone is copied again, if the volume still has the one that opens it.
+async fn tie_key(service: &ControllerService, taken: &Snapshot) -> Result<(), SnapshotError> {
+    let tie = || service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.uid);
+    let api = |source| SnapshotError::Api { what: "tie the Secret to the NodeSnapshot", source };
+    match tie().await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            let opens = service.keys.opens(&taken.source, taken.fingerprint.as_deref()).await.map_err(api)?;
+            if !opens || !service.keys.copy(&taken.source, &taken.id).await.map_err(api)? {
+                return Err(SnapshotError::NoKey(taken.id.clone()));
+            }
+            tie().await.map_err(api)
+        }
+        other => other.map_err(api),
+    }
 }
 
 /// What the node's status means for the caller.

@@ -139,6 +139,7 @@ impl Tracked for NodeVolume {
             state.promises.give(new);
             state.devices_of_node.entry(new.node.clone()).or_default().insert(key.clone());
         }
+        wakes.keys.extend(new.is_none().then(|| key.clone()));
         if let Some(new) = new.filter(|new| !state.has_node(&new.node)) {
             wakes.nodes.insert(new.node.clone());
         }

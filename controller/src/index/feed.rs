@@ -2,9 +2,10 @@
 
 use super::claims::{ClaimObject, PersistentVolumeObject};
 use super::pods::PodObject;
-use super::{Index, NodeObject, Tracked};
+use super::{ContentObject, Index, NodeObject, SecretObject, Tracked};
 use crate::words::in_words;
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
@@ -13,39 +14,50 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore, names};
 use tierce_runtime::readiness::{Part, Readiness};
 use tracing::{debug, warn};
 
-/// Watches every kind until dropped. `readiness` gets a part per kind, ready once it has been listed.
+/// Watches every kind until dropped. `readiness` gets a part per kind, ready once it has been listed. `namespace`: that of the release.
 pub fn watch_everything(
     client: &Client,
     index: &Arc<Index>,
     readiness: &Readiness,
+    namespace: &str,
 ) -> impl Future<Output = ()> + Send + use<> {
     // A pod that has ended holds no volume. One that ends leaves the watch as if deleted.
     let pods = config().fields("status.phase!=Succeeded,status.phase!=Failed");
     let nodes = plain::<NodeObject>(client, config());
     let feeds = [
-        Box::pin(feed(guarded::<Volume>(client), index, readiness.part("watch of Volumes")))
+        Box::pin(feed(guarded::<Volume>(client), index, Some(readiness.part("watch of Volumes"))))
             as futures::future::BoxFuture<'static, ()>,
-        Box::pin(feed(guarded::<NodeVolume>(client), index, readiness.part("watch of NodeVolumes"))),
-        Box::pin(feed(guarded::<NodeSnapshot>(client), index, readiness.part("watch of NodeSnapshots"))),
-        Box::pin(feed(guarded::<VolumeRestore>(client), index, readiness.part("watch of VolumeRestores"))),
-        Box::pin(feed(guarded::<NodeStorage>(client), index, readiness.part("watch of NodeStorages"))),
-        Box::pin(feed(guarded::<StoragePool>(client), index, readiness.part("watch of StoragePools"))),
+        Box::pin(feed(guarded::<NodeVolume>(client), index, Some(readiness.part("watch of NodeVolumes")))),
+        Box::pin(feed(
+            guarded::<NodeSnapshot>(client),
+            index,
+            Some(readiness.part("watch of NodeSnapshots")),
+        )),
+        Box::pin(feed(
+            guarded::<VolumeRestore>(client),
+            index,
+            Some(readiness.part("watch of VolumeRestores")),
+        )),
+        Box::pin(feed(guarded::<NodeStorage>(client), index, Some(readiness.part("watch of NodeStorages")))),
+        Box::pin(feed(guarded::<StoragePool>(client), index, Some(readiness.part("watch of StoragePools")))),
         Box::pin(feed(
             plain::<ClaimObject>(client, config()),
             index,
-            readiness.part("watch of PersistentVolumeClaims"),
+            Some(readiness.part("watch of PersistentVolumeClaims")),
         )),
         Box::pin(feed(
             plain::<PersistentVolumeObject>(client, config()),
             index,
-            readiness.part("watch of PersistentVolumes"),
+            Some(readiness.part("watch of PersistentVolumes")),
         )),
-        Box::pin(feed(plain::<PodObject>(client, pods), index, readiness.part("watch of Pods"))),
-        Box::pin(feed(nodes, index, readiness.part("watch of Nodes"))),
+        Box::pin(feed(plain::<PodObject>(client, pods), index, Some(readiness.part("watch of Pods")))),
+        Box::pin(feed(nodes, index, Some(readiness.part("watch of Nodes")))),
+        Box::pin(feed(guarded::<ContentObject>(client), index, None)),
+        Box::pin(feed(keys(client, namespace), index, None)),
     ];
     async move {
         futures::future::join_all(feeds).await;
@@ -80,6 +92,17 @@ where
     kube::runtime::watcher(Api::<T>::all(client.clone()), config).map(|event| event.map(whole))
 }
 
+/// Without what is in them: nothing here needs to know.
+fn keys(
+    client: &Client,
+    namespace: &str,
+) -> impl Stream<Item = watcher::Result<Event<Arrival<SecretObject>>>> + Send + use<> {
+    let (label, us) = names::LABEL_MANAGED_BY;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    kube::runtime::metadata_watcher(secrets, config().labels(&format!("{label}={us}")))
+        .map(|event| event.map(whole))
+}
+
 fn whole<T>(event: Event<T>) -> Event<Arrival<T>> {
     map(event, Ok)
 }
@@ -94,10 +117,11 @@ fn map<A, B>(event: Event<A>, f: impl FnOnce(A) -> B) -> Event<B> {
     }
 }
 
+/// Without a part, the controller works without the kind: it may be absent from the cluster, or the right to read it.
 fn feed<T>(
     stream: impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static,
     index: &Arc<Index>,
-    part: Part,
+    part: Option<Part>,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     T: Tracked + Resource<DynamicType = ()> + Send + 'static,
@@ -111,7 +135,7 @@ where
                 Ok(event) => {
                     listed |= matches!(event, Event::InitDone);
                     receive::<T>(&index, event);
-                    if listed {
+                    if let (true, Some(part)) = (listed, &part) {
                         part.ready();
                     }
                 }
@@ -121,6 +145,10 @@ where
                 }
                 Err(error) => {
                     let words = in_words(&error);
+                    let Some(part) = &part else {
+                        debug!(kind = %T::kind(&()), "cannot watch it: {words}");
+                        continue;
+                    };
                     warn!(kind = %T::kind(&()), "cannot watch yet: {words}");
                     part.not_ready(words);
                 }

@@ -3,8 +3,10 @@
 //! is woken by its name; reconcilers are woken by the keys that a change concerns.
 
 mod claims;
+mod contents;
 mod devices;
 mod feed;
+mod key_secrets;
 mod nodes;
 mod on_node;
 mod pods;
@@ -16,8 +18,10 @@ mod tracked;
 mod volumes;
 
 pub use claims::{Claim, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use contents::{Content, ContentObject};
 pub use devices::Device;
 pub use feed::watch_everything;
+pub use key_secrets::{KeySecret, SecretObject};
 pub use nodes::{Node, NodeObject};
 pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
 pub use pods::Pod;
@@ -47,6 +51,10 @@ pub struct Queues {
     pub volumes: Queue<Namespaced>,
     /// NodeVolumes that may be orphans, by id.
     pub devices: Queue<String>,
+    /// NodeSnapshots that may be orphans, by id.
+    pub snapshots: Queue<String>,
+    /// Keys that may be orphans, by the id of their volume or snapshot.
+    pub keys: Queue<String>,
     /// Nodes that may be lost, by name.
     pub nodes: Queue<String>,
     /// StoragePools, by name.
@@ -70,6 +78,10 @@ pub struct State {
     pub devices: Table<String, Device>,
     /// NodeSnapshots.
     pub snapshots: Table<String, Snapshot>,
+    /// VolumeSnapshotContents of our driver.
+    pub contents: Table<String, Content>,
+    /// Secrets with keys, by name.
+    pub key_secrets: Table<String, KeySecret>,
     /// VolumeRestores.
     pub restores: Table<Namespaced, VolumeRestore>,
     /// What nodes report.
@@ -84,6 +96,10 @@ pub struct State {
     devices_of_node: HashMap<String, HashSet<String>>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     volumes_of_handle: HashMap<String, BTreeSet<String>>,
+    /// Names of the VolumeSnapshotContents that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
+    contents_of: HashMap<String, BTreeSet<String>>,
+    /// Volumes and snapshots whose keys go with no object.
+    untied_keys: HashSet<String>,
     /// Volumes that a change of room may concern.
     room: Room,
     /// Volumes not made yet that start with something that may come.
@@ -112,6 +128,7 @@ pub struct Wakes {
     snapshots: HashSet<String>,
     restores: HashSet<Namespaced>,
     rotations: HashSet<Namespaced>,
+    keys: HashSet<String>,
     nodes: HashSet<String>,
     pools: HashSet<String>,
     /// Room may have come or gone somewhere.
@@ -143,6 +160,8 @@ impl Index {
             Wakes {
                 volumes: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
                 devices: state.devices.iter().map(|(key, _)| key.clone()).collect(),
+                snapshots: state.snapshots.iter().map(|(key, _)| key.clone()).collect(),
+                keys: state.untied_keys.clone(),
                 nodes: state
                     .devices_of_node
                     .keys()
@@ -199,6 +218,12 @@ impl Index {
         }
         for key in wakes.devices {
             queues.devices.add(key);
+        }
+        for key in wakes.snapshots {
+            queues.snapshots.add(key);
+        }
+        for key in wakes.keys {
+            queues.keys.add(key);
         }
         for key in wakes.restores {
             queues.restores.add(key);

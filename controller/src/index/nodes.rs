@@ -93,6 +93,7 @@ impl Tracked for NodeStorage {
     fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
         let Change { key, old, new } = *change;
         wakes.space = true;
+        state.wake_untied_keys(wakes);
         if new.is_some() && !state.has_node(key) {
             wakes.nodes.insert(key.clone());
         }

@@ -27,6 +27,9 @@ impl Tracked for VolumeRestore {
         } else {
             state.open_restores.remove(key);
         }
+        if new.is_none() {
+            state.wake_untied_keys(wakes);
+        }
         // The next restore of the same volume may have waited for this one.
         for restore in old.into_iter().chain(new) {
             state.wake_restores(&Namespaced::new(&key.namespace, &restore.spec.volume), wakes);

@@ -84,6 +84,7 @@ impl Tracked for NodeSnapshot {
     fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
         let Change { key, old, new } = *change;
         wakes.snapshots.insert(key.clone());
+        wakes.keys.extend(new.is_none().then(|| key.clone()));
         if let Some(new) = new.filter(|new| !state.has_node(&new.node)) {
             wakes.nodes.insert(new.node.clone());
         }

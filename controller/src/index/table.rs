@@ -11,13 +11,15 @@ pub struct Table<K, V> {
     live: HashMap<K, Arc<V>>,
     /// Objects that exist but can't be read as what they should be. Their last readable facts, if any, stay in `live`.
     unreadable: HashSet<K>,
+    /// Whether all that exists has been listed once.
+    whole: bool,
     /// Keys listed so far while a watch starts anew.
     listed: Option<HashSet<K>>,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { live: HashMap::new(), unreadable: HashSet::new(), listed: None }
+        Self { live: HashMap::new(), unreadable: HashSet::new(), whole: false, listed: None }
     }
 }
 
@@ -58,6 +60,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
         self.unreadable.len()
     }
 
+    /// Whether all that exists has been listed once, so that what is not here was not there then.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// The watch starts anew.
     pub(super) fn begin(&mut self) {
         self.listed = Some(HashSet::new());
@@ -66,6 +73,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
     /// The watch has listed everything: the keys that are gone. Each still has to be [removed](Self::remove).
     pub(super) fn end(&mut self) -> Vec<K> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
+        self.whole = true;
         let known = self.live.keys().chain(&self.unreadable);
         known.filter(|key| !listed.contains(*key)).cloned().collect::<HashSet<_>>().into_iter().collect()
     }

@@ -43,6 +43,8 @@ pub trait Tracked: Sized {
     fn table(state: &mut State) -> &mut Table<Self::Key, Self::Facts>;
     /// Keeps the connections, and says whom the change concerns.
     fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes);
+    /// All of them were listed.
+    fn listed(_: &State, _: &mut Wakes) {}
 }
 
 /// What identifies an object of a kind.
@@ -85,6 +87,7 @@ impl Index {
             for key in T::table(state).end() {
                 remove::<T>(state, &key, wakes);
             }
+            T::listed(state, wakes);
         });
     }
 

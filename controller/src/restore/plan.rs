@@ -69,8 +69,15 @@ pub(crate) fn is_over(restore: &VolumeRestore) -> bool {
 
 /// Id of the snapshot that keeps what a volume had before the restore of this UID.
 pub fn before_id(uid: &str) -> String {
-    format!("before-{uid}")
+    format!("{BEFORE}{uid}")
 }
+
+/// UID of the restore whose safety has this id.
+pub(crate) fn of_before(id: &str) -> Option<&str> {
+    id.strip_prefix(BEFORE)
+}
+
+const BEFORE: &str = "before-";
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,7 +44,7 @@ impl Replica {
     pub async fn serving(api: &FakeApi) -> Self {
         let client = api.client();
         let (index, readiness) = (Arc::new(Index::default()), Readiness::new());
-        let watches = tokio::spawn(watch_everything(&client, &index, &readiness));
+        let watches = tokio::spawn(watch_everything(&client, &index, &readiness, "default"));
         within(readiness.wait()).await;
         let service = ControllerService::new(client, Arc::clone(&index), "default");
         Self { api: api.clone(), index, service, readiness, tasks: vec![watches] }

@@ -9,9 +9,6 @@ use tierce_engine::{Inventory, PoolErrorKind, PoolReport, PoolUsage};
 use crate::node_volumes::signed;
 use crate::pools::{Known, Pools};
 
-/// How many broken records, and how many unclaimed volumes, the API has room for.
-const LISTED: usize = 100;
-
 /// What lies on the disks and belongs to nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -48,8 +45,8 @@ pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
 pub fn status(pools: &Pools, reports: &[PoolReport], leftovers: &Leftovers) -> NodeStorageStatus {
     NodeStorageStatus {
         pools: pools.iter().filter_map(|(name, pool)| pool_status(name, pool, reports)).collect(),
-        broken_records: leftovers.broken.iter().take(LISTED).cloned().collect(),
-        unclaimed: leftovers.unclaimed.iter().take(LISTED).cloned().collect(),
+        broken_records: leftovers.broken.iter().take(MOST_LEFTOVERS).cloned().collect(),
+        unclaimed: leftovers.unclaimed.iter().take(MOST_LEFTOVERS).cloned().collect(),
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
         an_unknown_tier_names_the_tiers_that_exist,
         a_tier_without_a_pool_on_any_node_says_so,
         a_claim_that_is_not_ours_is_left_alone,
+        a_snapshot_of_another_driver_is_no_source,
         a_pool_without_its_path_says_path_and_error_and_the_others_go_on,
         a_record_edited_by_hand_is_left_alone_and_the_others_go_on,
     ]
@@ -92,6 +93,53 @@ fn a_claim_that_is_not_ours_is_left_alone(bed: &Bed<'_>) -> Result<()> {
     ensure!(bed.get("pvc/data", ".spec.resources.requests.storage")? == "5Mi", "the claim was changed");
     ensure!(bed.get("pvc/data", ".metadata.ownerReferences")?.is_empty(), "the claim was adopted");
     Ok(())
+}
+
+fn a_snapshot_of_another_driver_is_no_source(bed: &Bed<'_>) -> Result<()> {
+    // As an administrator makes known a snapshot that a driver has; that driver need not be here.
+    let content = format!("{}-theirs", bed.namespace);
+    let reference = json!({"kind": "VolumeSnapshot", "name": "theirs", "namespace": bed.namespace});
+    bed.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": content},
+        "spec": {
+            "driver": "other.example.org", "deletionPolicy": "Retain", "source": {"snapshotHandle": "snap-1"},
+            "volumeSnapshotRef": reference,
+        },
+    }))?;
+    let result = asks_for_theirs(bed, &content);
+    bed.kubectl(&["delete", "volumesnapshot/theirs", "pvc/claim", "volume/data", "--ignore-not-found"])?;
+    // Its driver would take this off.
+    let object = format!("volumesnapshotcontent/{content}");
+    bed.kubectl(&["delete", &object, "--wait=false"])?;
+    if !bed.get(&object, ".metadata.name")?.is_empty() {
+        bed.patch(&object, &json!({"metadata": {"finalizers": null}}))?;
+    }
+    result
+}
+
+fn asks_for_theirs(bed: &Bed<'_>, content: &str) -> Result<()> {
+    bed.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "theirs"},
+        "spec": {"source": {"volumeSnapshotContentName": content}},
+    }))?;
+    bed.wait("volumesnapshot/theirs", "jsonpath={.status.boundVolumeSnapshotContentName}")?;
+    let source = json!({"snapshot": "theirs"});
+    bed.apply(volume("data", &json!({"size": "100Mi", "tier": "standard-ssd", "source": source})))?;
+    let message = bed.wait_reason("volume/data", "NoSource")?;
+    bed.says(
+        &message,
+        &["VolumeSnapshot \"theirs\" is not there, not taken yet, or not of a volume of Tierce"],
+    )?;
+    ensure!(bed.get("pvc/data", ".metadata.name")?.is_empty(), "a claim was made for it");
+
+    let mut claim = claim("claim", "tierce-standard-ssd-immediate", "100Mi");
+    claim["spec"]["dataSource"] =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "theirs"});
+    bed.apply(claim)?;
+    bed.until("the claim to say why", || {
+        let events = bed.kubectl(&["get", "events", "--field-selector", "involvedObject.name=claim"])?;
+        Ok(events.contains("is not handled by CSI driver of StorageClass tierce-standard-ssd-immediate"))
+    })
 }
 
 fn a_pool_without_its_path_says_path_and_error_and_the_others_go_on(bed: &Bed<'_>) -> Result<()> {

@@ -11,6 +11,7 @@ pub(super) fn tests() -> Vec<Test> {
         a_snapshot_becomes_a_new_larger_volume,
         a_mounted_volume_is_cloned_for_a_pod_beside_it,
         a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it,
+        a_restore_that_is_deleted_at_once_is_done_or_was_never_there,
         a_snapshot_outlives_its_volume
     ]
     .into()
@@ -77,6 +78,27 @@ fn a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it(bed: &Bed<'_>) -> Resu
     let refused =
         bed.refused(object("VolumeRestore", "back", &json!({"volume": "data", "snapshot": "another"})))?;
     bed.says(&refused, &["a VolumeRestore can't be changed: make another one"])
+}
+
+fn a_restore_that_is_deleted_at_once_is_done_or_was_never_there(bed: &Bed<'_>) -> Result<()> {
+    start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
+    take(bed, "monday", "data")?;
+    bed.delete("pod/data")?;
+    for round in 0..3_u32 {
+        let writer = format!("tuesday-{round}");
+        bed.start(Pod::named(&writer).mounts("data").runs("echo tuesday > /data/note && sync"))?;
+        bed.delete(&format!("pod/{writer}"))?;
+        let name = format!("back-{round}");
+        restore(bed, &name, "monday")?;
+        bed.delete(&format!("volumerestore/{name}"))?;
+        let kept = bed.get(&format!("volumesnapshot/{name}-before"), ".metadata.name")?;
+        let expected = if kept.is_empty() { "tuesday" } else { "monday" };
+        let found = note(bed, &format!("reader-{round}"))?;
+        ensure!(found == expected, "{name}: {found}, and what was before is kept as {kept:?}");
+        let ids = bed.kubectl(&["get", "nodevolumes", "--output=jsonpath={.items[*].spec.restore.uid}"])?;
+        ensure!(ids.is_empty(), "an order is left: {ids}");
+    }
+    Ok(())
 }
 
 fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {

@@ -2,19 +2,19 @@
 //! forgot it. It is deleted after a grace, if it was never used; and the node refuses even that if its own record says
 //! otherwise. So no mistake here can cost data.
 
+use super::Memory;
 use crate::events::Events;
-use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
+use crate::index::{Device, Index, Namespaced, OnNode, PersistentVolume, PersistentVolumeObject, State};
+use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
 use serde_json::json;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{NodeVolume, names};
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// What is to be done about one `NodeVolume`.
@@ -58,20 +58,15 @@ pub struct Reaper {
     client: Client,
     index: Arc<Index>,
     events: Events,
+    metrics: Metrics,
     grace: Duration,
-    memory: Mutex<Memory>,
-}
-
-#[derive(Default)]
-struct Memory {
-    unclaimed_since: HashMap<String, Instant>,
-    told: HashSet<String>,
+    memory: Memory,
 }
 
 impl Reaper {
     /// Reaps what was unclaimed for `grace`.
-    pub fn new(client: Client, index: Arc<Index>, events: Events, grace: Duration) -> Self {
-        Self { client, index, events, grace, memory: Mutex::default() }
+    pub fn new(client: Client, index: Arc<Index>, events: Events, metrics: Metrics, grace: Duration) -> Self {
+        Self { client, index, events, metrics, grace, memory: Memory::default() }
     }
 
     /// Looks at one `NodeVolume`.
@@ -85,7 +80,8 @@ impl Reaper {
             self.forget(id);
             return Next::Event;
         };
-        match decide(&device, claimed, self.unclaimed_for(id, claimed), self.grace) {
+        let since = if claimed { Duration::ZERO } else { self.memory.unclaimed_for(id, &device.uid) };
+        match decide(&device, claimed, since, self.grace) {
             Fate::Leave => {
                 self.forget(id);
                 Next::Event
@@ -153,9 +149,10 @@ impl Reaper {
     }
 
     async fn tell(&self, device: &Device) {
-        if !self.memory.lock().unwrap_or_else(PoisonError::into_inner).told.insert(device.id.clone()) {
+        if !self.memory.tell(&device.id) {
             return;
         }
+        self.metrics.unclaimed(Device::WHAT, &device.id, true);
         let message = format!(
             "neither its claim nor a PersistentVolume exists any more, but it was in use once, so it is kept. To delete it \
              with its data: kubectl delete nodevolume {}",
@@ -171,18 +168,10 @@ impl Reaper {
         self.events.tell(&about, true, "Unclaimed", &message).await;
     }
 
-    fn unclaimed_for(&self, id: &str, claimed: bool) -> Duration {
-        if claimed {
-            return Duration::ZERO;
-        }
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.unclaimed_since.entry(id.to_owned()).or_insert_with(Instant::now).elapsed()
-    }
-
     fn forget(&self, id: &str) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.unclaimed_since.remove(id);
-        memory.told.remove(id);
+        if self.memory.forget(id) {
+            self.metrics.unclaimed(Device::WHAT, id, false);
+        }
     }
 }
 

@@ -1,0 +1,83 @@
+//! The Secrets with keys, without what is in them: whether each goes with an object.
+
+use super::tracked::Change;
+use super::{State, Table, Tracked, Wakes};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use std::sync::Arc;
+use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, names};
+
+/// The metadata of a Secret.
+pub type SecretObject = PartialObjectMeta<Secret>;
+
+/// A Secret with the key of a volume or snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySecret {
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Whether it goes with an object.
+    pub owned: bool,
+    /// Since when it goes with none, as it says itself.
+    pub untied_since: Option<String>,
+    /// When the object was made.
+    pub created: Option<Timestamp>,
+}
+
+impl Tracked for SecretObject {
+    type Key = String;
+    type Facts = KeySecret;
+
+    fn facts(self) -> Option<KeySecret> {
+        let mut meta = self.metadata;
+        names::of_key_secret(meta.name.as_deref().unwrap_or_default())?;
+        Some(KeySecret {
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
+            owned: meta.owner_references.is_some_and(|owners| !owners.is_empty()),
+            untied_since: meta.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_UNTIED_KEY)),
+            created: meta.creation_timestamp.map(|t| t.0),
+        })
+    }
+
+    fn table(state: &mut State) -> &mut Table<String, KeySecret> {
+        &mut state.key_secrets
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
+        let Some(id) = names::of_key_secret(change.key) else { return };
+        if change.new.is_some_and(|secret| !secret.owned) {
+            state.untied_keys.insert(id.to_owned());
+        } else {
+            state.untied_keys.remove(id);
+        }
+        wakes.keys.insert(id.to_owned());
+    }
+}
+
+impl State {
+    /// The Secret with the key of this volume or snapshot.
+    pub fn key_secret(&self, id: &str) -> Option<&Arc<KeySecret>> {
+        self.key_secrets.get(&names::key_secret(id))
+    }
+
+    /// Keys that go with no object are looked at again: few, so that it costs little.
+    pub(super) fn wake_untied_keys(&self, wakes: &mut Wakes) {
+        wakes.keys.extend(self.untied_keys.iter().cloned());
+    }
+
+    /// Whether all nodes that report could look at all their disks, and found nothing of this id that no object speaks of.
+    pub fn is_on_no_disk(&self, id: &str) -> bool {
+        let clear = |status: &NodeStorageStatus| {
+            let all_read = status.broken_records.is_empty()
+                && status.pools.iter().all(|pool| pool.state == PoolState::Ready);
+            // A list that is cut off may lack it.
+            let whole = status.unclaimed.len() < MOST_LEFTOVERS;
+            all_read && whole && !status.unclaimed.iter().any(|other| other == id)
+        };
+        let mut reports = self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
+        self.reports.unreadable() == 0 && reports.all(clear)
+    }
+}

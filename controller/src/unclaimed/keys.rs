@@ -1,0 +1,177 @@
+//! A Secret with a key whose NodeVolume or NodeSnapshot never came: the call that made it ended before. A lost key is a lost volume, so one
+//! is deleted only if all of this holds, for a grace:
+//!
+//! - It says itself that it was never tied to an object ([`names::ANNOTATION_UNTIED_KEY`]). Nothing is answered to Kubernetes before a key
+//!   is tied, so nothing was ever mounted with it.
+//! - It was made when it says so. One that came back from a backup was not, and its volume may come back too.
+//! - No NodeVolume or NodeSnapshot of its id exists, no restore speaks of it, and no node reports anything of that id on its disks.
+//! - It is still in the version that was looked at: a call that goes on with it touches it first.
+
+use super::Memory;
+use crate::index::{Index, KeySecret, State};
+use crate::keys::Keys;
+use crate::queue::Next;
+use crate::words::in_words;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use std::sync::Arc;
+use std::time::Duration;
+use tierce_crds::{NodeSnapshot, NodeVolume, VolumeRestore};
+use tracing::{info, warn};
+
+/// How far the clocks of the controller and the API server may be apart.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is to be done about one Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It belongs to something, or may.
+    Leave,
+    /// A call may be about to go on with it.
+    Wait(Duration),
+    /// Its time has come.
+    Reap,
+}
+
+/// Decides. `may_be_needed`: something has its id, or nobody can know.
+pub fn decide(secret: &KeySecret, may_be_needed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
+    if may_be_needed || !was_never_tied(secret) {
+        return Fate::Leave;
+    }
+    match grace.saturating_sub(unclaimed_for) {
+        Duration::ZERO => Fate::Reap,
+        rest => Fate::Wait(rest),
+    }
+}
+
+fn was_never_tied(secret: &KeySecret) -> bool {
+    let said = secret.untied_since.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    match (said, secret.created) {
+        (Some(said), Some(created)) if !secret.owned => created.duration_since(said).abs() <= CLOCKS,
+        _ => false,
+    }
+}
+
+/// Looks after them.
+pub struct UnclaimedKeys {
+    client: Client,
+    index: Arc<Index>,
+    keys: Keys,
+    grace: Duration,
+    memory: Memory,
+}
+
+impl UnclaimedKeys {
+    /// Reaps what was unclaimed for `grace`.
+    pub fn new(client: Client, index: Arc<Index>, keys: Keys, grace: Duration) -> Self {
+        Self { client, index, keys, grace, memory: Memory::default() }
+    }
+
+    /// Looks at the Secret of one volume or snapshot.
+    pub async fn look(&self, id: &str) -> Next {
+        let found = self.index.read(|state| {
+            let secret = Arc::clone(state.key_secret(id)?);
+            Some((secret, may_be_needed(state, id)))
+        });
+        let Some((secret, needed)) = found.filter(|(secret, needed)| !needed && was_never_tied(secret))
+        else {
+            self.memory.forget(id);
+            return Next::Event;
+        };
+        match decide(&secret, needed, self.memory.unclaimed_for(id, &secret.resource_version), self.grace) {
+            Fate::Leave => Next::Event,
+            Fate::Wait(rest) => Next::After(rest),
+            Fate::Reap => match self.reap(id, &secret).await {
+                Ok(()) => Next::Event,
+                // A call goes on with it: looked at again.
+                Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
+                Err(error) => {
+                    warn!(id, "cannot reap the Secret with its key: {}", in_words(&error));
+                    Next::Failed
+                }
+            },
+        }
+    }
+
+    async fn reap(&self, id: &str, secret: &KeySecret) -> Result<(), kube::Error> {
+        if self.is_needed_after_all(id).await? {
+            return Ok(());
+        }
+        info!(id, "nothing was ever made with its key: deleting the Secret");
+        self.keys.delete(id, &secret.uid, Some(&secret.resource_version)).await
+    }
+
+    /// A watch may be late; the last word is the API server's.
+    async fn is_needed_after_all(&self, id: &str) -> Result<bool, kube::Error> {
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
+        if volumes.get_metadata_opt(id).await?.is_some() || snapshots.get_metadata_opt(id).await?.is_some() {
+            return Ok(true);
+        }
+        let Some(uid) = crate::restore::of_before(id) else { return Ok(false) };
+        let restores: Api<VolumeRestore> = Api::all(self.client.clone());
+        let all = restores.list_metadata(&ListParams::default()).await?;
+        Ok(all.items.iter().any(|restore| restore.metadata.uid.as_deref() == Some(uid)))
+    }
+}
+
+/// Whether anything may have this id, as far as the watches tell.
+fn may_be_needed(state: &State, id: &str) -> bool {
+    let by_order = || {
+        let mut orders = state.devices.iter().filter_map(|(_, device)| device.restore.as_ref());
+        orders.any(|order| order.safety == id)
+    };
+    let by_restore = || {
+        let its = crate::restore::of_before(id);
+        let mut restores = state.restores.iter().map(|(_, restore)| restore.metadata.uid.as_deref());
+        its.is_some() && restores.any(|uid| uid == its)
+    };
+    state.devices.exists(id)
+        || state.snapshots.exists(id)
+        || state.has_persistent_volume(id)
+        || by_order()
+        || by_restore()
+        || !state.is_on_no_disk(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(untied_since: Option<&str>, owned: bool) -> KeySecret {
+        KeySecret {
+            uid: "u".into(),
+            resource_version: "1".into(),
+            owned,
+            untied_since: untied_since.map(Into::into),
+            created: Some("2026-01-01T12:00:00Z".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn only_a_key_that_surely_opens_nothing_is_reaped_and_only_after_the_grace() {
+        let seconds = Duration::from_secs;
+        let fresh = || secret(Some("2026-01-01T11:59:59.5Z"), false);
+        for (what, secret, needed, unclaimed_for, fate) in [
+            ("something has its id", fresh(), true, 999, Fate::Leave),
+            ("tied", secret(None, true), false, 999, Fate::Leave),
+            (
+                "tied while it says otherwise",
+                secret(Some("2026-01-01T12:00:00Z"), true),
+                false,
+                999,
+                Fate::Leave,
+            ),
+            ("by hand, or by another version", secret(None, false), false, 999, Fate::Leave),
+            ("words", secret(Some("today"), false), false, 999, Fate::Leave),
+            ("back from a backup", secret(Some("2025-12-31T12:00:00Z"), false), false, 999, Fate::Leave),
+            ("from tomorrow", secret(Some("2026-01-02T12:00:00Z"), false), false, 999, Fate::Leave),
+            ("just made", fresh(), false, 0, Fate::Wait(seconds(60))),
+            ("a call may still go on", fresh(), false, 59, Fate::Wait(seconds(1))),
+            ("its time has come", fresh(), false, 60, Fate::Reap),
+        ] {
+            assert_eq!(decide(&secret, needed, seconds(unclaimed_for), seconds(60)), fate, "{what}");
+        }
+    }
+}

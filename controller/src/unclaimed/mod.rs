@@ -1,0 +1,12 @@
+//! What becomes of what nobody speaks of any more: NodeVolumes, NodeSnapshots, and Secrets with keys. Each is looked at when something
+//! about it changes, and judged after a grace; the API server's word is asked for before anything is deleted or told.
+
+mod keys;
+mod memory;
+mod snapshots;
+mod volumes;
+
+pub use keys::UnclaimedKeys;
+pub use memory::Memory;
+pub use snapshots::UnclaimedSnapshots;
+pub use volumes::Reaper;

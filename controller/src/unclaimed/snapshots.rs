@@ -1,0 +1,169 @@
+//! A `NodeSnapshot` of which no VolumeSnapshotContent speaks any more: somebody removed that by force, or deleted one with
+//! `deletionPolicy: Retain`, so that the data stays. Which of the two nobody can know afterwards, so it is never deleted here: an Event and a
+//! metric name it, and the command that deletes it.
+
+use super::Memory;
+use crate::events::Events;
+use crate::index::{Content, ContentObject, Index, OnNode, Snapshot};
+use crate::metrics::Metrics;
+use crate::queue::Next;
+use crate::words::in_words;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+use std::sync::Arc;
+use std::time::Duration;
+use tierce_crds::NodeSnapshot;
+use tracing::warn;
+
+/// What is to be done about one `NodeSnapshot`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Somebody speaks of it, or it is going already, or nobody can know.
+    Leave,
+    /// Its VolumeSnapshotContent may be on its way.
+    Wait(Duration),
+    /// A person decides.
+    Tell,
+}
+
+/// Decides. `spoken_of`: `None` while the VolumeSnapshotContents are not known.
+pub fn decide(
+    snapshot: &Snapshot,
+    spoken_of: Option<bool>,
+    unclaimed_for: Duration,
+    grace: Duration,
+) -> Fate {
+    // One without a VolumeSnapshot is of another client of CSI, who keeps its own books.
+    if spoken_of != Some(false) || snapshot.snapshot.is_none() || snapshot.deleting_since.is_some() {
+        return Fate::Leave;
+    }
+    match grace.saturating_sub(unclaimed_for) {
+        Duration::ZERO => Fate::Tell,
+        rest => Fate::Wait(rest),
+    }
+}
+
+/// Looks after them.
+pub struct UnclaimedSnapshots {
+    client: Client,
+    index: Arc<Index>,
+    events: Events,
+    metrics: Metrics,
+    grace: Duration,
+    memory: Memory,
+}
+
+impl UnclaimedSnapshots {
+    /// Tells of what was unclaimed for `grace`.
+    pub fn new(client: Client, index: Arc<Index>, events: Events, metrics: Metrics, grace: Duration) -> Self {
+        Self { client, index, events, metrics, grace, memory: Memory::default() }
+    }
+
+    /// Looks at one `NodeSnapshot`.
+    pub async fn look(&self, id: &str) -> Next {
+        let found = self.index.read(|state| {
+            let snapshot = Arc::clone(state.snapshots.get(id)?);
+            let spoken_of = state.is_spoken_of(&snapshot);
+            Some((snapshot, spoken_of))
+        });
+        let fate = found.as_ref().map_or(Fate::Leave, |(snapshot, spoken_of)| {
+            let waits = *spoken_of == Some(false);
+            let since = if waits { self.memory.unclaimed_for(id, &snapshot.uid) } else { Duration::ZERO };
+            decide(snapshot, *spoken_of, since, self.grace)
+        });
+        match (fate, found) {
+            (Fate::Wait(rest), _) => Next::After(rest),
+            (Fate::Tell, Some((snapshot, _))) => self.tell(&snapshot).await,
+            _ => {
+                self.forget(id);
+                Next::Event
+            }
+        }
+    }
+
+    async fn tell(&self, snapshot: &Snapshot) -> Next {
+        match self.is_spoken_of_after_all(snapshot).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.forget(&snapshot.id);
+                return Next::Event;
+            }
+            // Without the kind, or the right to read it, nobody can know. Its watch brings us back.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Next::Event,
+            Err(error) => {
+                warn!(id = snapshot.id, "cannot list VolumeSnapshotContents: {}", in_words(&error));
+                return Next::Failed;
+            }
+        }
+        if !self.memory.tell(&snapshot.id) {
+            return Next::Event;
+        }
+        let id = &snapshot.id;
+        let message = format!(
+            "no VolumeSnapshotContent speaks of it any more. It is kept, since nobody can know whether its data was to stay. To \
+             delete it with its data: kubectl delete nodesnapshot {id}"
+        );
+        warn!(id, node = snapshot.node, "NodeSnapshot {id}: {message}");
+        self.metrics.unclaimed(Snapshot::WHAT, id, true);
+        let about = ObjectReference {
+            api_version: Some(NodeSnapshot::api_version(&()).into_owned()),
+            kind: Some(NodeSnapshot::kind(&()).into_owned()),
+            name: Some(id.clone()),
+            uid: Some(snapshot.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.events.tell(&about, true, "Unclaimed", &message).await;
+        Next::Event
+    }
+
+    /// A watch may be late; the last word is the API server's.
+    async fn is_spoken_of_after_all(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
+        let contents: Api<ContentObject> = Api::all(self.client.clone());
+        // There is no selector for the handle. Orphans are few, so that listing all for each is bearable.
+        let all = contents.list(&ListParams::default()).await?;
+        Ok(all.items.into_iter().filter_map(Content::of).any(|content| content.speaks_of(snapshot)))
+    }
+
+    fn forget(&self, id: &str) {
+        if self.memory.forget(id) {
+            self.metrics.unclaimed(Snapshot::WHAT, id, false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn snapshot(of_a_volume_snapshot: bool, deleting: bool) -> Snapshot {
+        let mut object = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot", "metadata": {"name": "snapshot-1"},
+            "spec": {"nodeName": "n", "pool": "p", "source": "pvc-1"},
+        });
+        if of_a_volume_snapshot {
+            object["spec"]["snapshot"] = json!({"namespace": "ada", "name": "monday", "uid": "1"});
+        }
+        if deleting {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Snapshot::of(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn only_what_certainly_nobody_speaks_of_is_told_about_and_nothing_is_deleted() {
+        let seconds = Duration::from_secs;
+        for (what, snapshot, spoken_of, unclaimed_for, fate) in [
+            ("spoken of", snapshot(true, false), Some(true), 0, Fate::Leave),
+            ("the contents are not known", snapshot(true, false), None, 999, Fate::Leave),
+            ("of another client of CSI", snapshot(false, false), Some(false), 999, Fate::Leave),
+            ("going already", snapshot(true, true), Some(false), 999, Fate::Leave),
+            ("its content may be on its way", snapshot(true, false), Some(false), 0, Fate::Wait(seconds(60))),
+            ("for a while", snapshot(true, false), Some(false), 59, Fate::Wait(seconds(1))),
+            ("for long", snapshot(true, false), Some(false), 60, Fate::Tell),
+        ] {
+            assert_eq!(decide(&snapshot, spoken_of, seconds(unclaimed_for), seconds(60)), fate, "{what}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "VolumeRestoreStatus",
     derive = "PartialEq",
-    doc = "Restores a Volume in place, once: as soon as no pod uses it, its content becomes that of the snapshot. Name, claim and PersistentVolume stay. What the Volume had before is kept as a VolumeSnapshot.",
+    doc = "Restores a Volume in place, once: as soon as no pod uses it, its content becomes that of the snapshot. Name, claim and PersistentVolume stay. What the Volume had before is kept as a VolumeSnapshot. Deleting it calls it off, if the node has not begun; else it is carried to its end first.",
     printcolumn(name = "Volume", type_ = "string", json_path = ".spec.volume"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshot"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),

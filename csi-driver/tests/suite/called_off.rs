@@ -65,6 +65,26 @@ async fn a_restore_that_waits_for_a_pod_is_called_off_and_never_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_goes_before_its_restore_begins_is_named_and_the_restore_called_off() {
+    let machine = Machine::new();
+    let (api, mut plugin) = with_snapshot(&machine).await;
+    let staging = machine.kubelet_path("staging");
+    plugin.node.node_stage_volume(stage("pvc-1", &staging)).await.unwrap();
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
+    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("InUse")).await;
+    api.delete(SNAPSHOTS, "snapshot-1");
+    api.until(SNAPSHOTS, "snapshot-1", |snapshot| snapshot.is_none()).await;
+    plugin.node.node_unstage_volume(unstage("pvc-1", &staging)).await.unwrap();
+    let said = api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("NoSource")).await.unwrap();
+    assert!(message(&said).contains("snapshot-1"), "{}", message(&said));
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", true));
+    let off = |volume: Option<&Value>| answered(volume, "restoreCalledOff", "r1") && ready(volume);
+    api.until(VOLUMES, "pvc-1", off).await;
+    on_disk_without_object(&api, &[]).await;
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_was_done_before_it_was_called_off_says_so() {
     let machine = Machine::new();
     let (api, plugin) = with_snapshot(&machine).await;

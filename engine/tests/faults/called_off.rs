@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use fail::FailScenario;
-use tierce_engine::VolumeId;
+use tierce_engine::{Error, VolumeId};
 
 use crate::{
     cycles::{Kind, POINT, recover},
@@ -15,15 +15,16 @@ use crate::{
     world::{EXT4, MIB, World},
 };
 
-/// Lets every point of a restore fail once, with or without a restart, and then every point of the call that calls it off.
+/// Lets every point of a restore fail once, with or without a restart or a try to delete its snapshot, and then every point of the call
+/// that calls it off.
 pub fn each_error_then_called_off(kind: &Kind) {
     let scenario = FailScenario::setup();
     let Some((world, restored)) = prepared(kind) else { return };
     let points = points(&world, &restored);
     drop(world);
-    let (mut off, mut over) = (0, 0);
+    let (mut off, mut over, mut kept) = (0, 0, 0);
     for at in 0..=points {
-        for restarts in [false, true] {
+        for (restarts, deletes) in [(false, false), (true, false), (false, true)] {
             for again in 0.. {
                 let (mut world, volume) = prepared(kind).unwrap();
                 fail::cfg(POINT, &format!("{at}*off->1*return")).unwrap();
@@ -32,6 +33,13 @@ pub fn each_error_then_called_off(kind: &Kind) {
                 fail::remove(POINT);
                 if restarts {
                     recover(&mut world);
+                }
+                if deletes {
+                    match world.run(world.engine.delete_snapshot(&snapshot(0))) {
+                        Ok(_) => {}
+                        Err(Error::InUse { by, .. }) if by.contains("the restore of volume") => kept += 1,
+                        Err(other) => panic!("{other:?}"),
+                    }
                 }
                 fail::cfg(POINT, &format!("{again}*off->1*return")).unwrap();
                 let first = world.run(world.engine.call_off_restore(&volume, &snapshot(1)));
@@ -53,7 +61,7 @@ pub fn each_error_then_called_off(kind: &Kind) {
             }
         }
     }
-    assert!(off > 0 && over > 0, "{off} and {over}");
+    assert!(off > 0 && over > 0 && kept > 0, "{off}, {over} and {kept}");
     println!(
         "{}: of {} restores {off} were called off and {over} carried to their end",
         kind.name,

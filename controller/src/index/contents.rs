@@ -1,4 +1,4 @@
-//! VolumeSnapshotContents of our driver: which snapshots they speak of. Their kind may be absent from the cluster; until it was listed,
+//! `VolumeSnapshotContents` of our driver: which snapshots they speak of. Their kind may be absent from the cluster; until it was listed,
 //! nothing is known.
 
 use super::tracked::Change;
@@ -14,7 +14,7 @@ use tierce_crds::names;
     version = "v1",
     kind = "VolumeSnapshotContent",
     plural = "volumesnapshotcontents",
-    struct = "ContentObject",
+    root = "ContentObject",
     status = "ContentStatus",
     schema = "disabled"
 )]

@@ -5,7 +5,6 @@ use super::pods::PodObject;
 use super::{ContentObject, Index, NodeObject, SecretObject, Tracked};
 use crate::words::in_words;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
@@ -98,9 +97,8 @@ fn keys(
     namespace: &str,
 ) -> impl Stream<Item = watcher::Result<Event<Arrival<SecretObject>>>> + Send + use<> {
     let (label, us) = names::LABEL_MANAGED_BY;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    kube::runtime::metadata_watcher(secrets, config().labels(&format!("{label}={us}")))
-        .map(|event| event.map(whole))
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), namespace);
+    kube::runtime::watcher(secrets, config().labels(&format!("{label}={us}"))).map(|event| event.map(whole))
 }
 
 fn whole<T>(event: Event<T>) -> Event<Arrival<T>> {

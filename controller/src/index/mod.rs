@@ -78,7 +78,7 @@ pub struct State {
     pub devices: Table<String, Device>,
     /// NodeSnapshots.
     pub snapshots: Table<String, Snapshot>,
-    /// VolumeSnapshotContents of our driver.
+    /// `VolumeSnapshotContents` of our driver.
     pub contents: Table<String, Content>,
     /// Secrets with keys, by name.
     pub key_secrets: Table<String, KeySecret>,
@@ -96,7 +96,7 @@ pub struct State {
     devices_of_node: HashMap<String, HashSet<String>>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     volumes_of_handle: HashMap<String, BTreeSet<String>>,
-    /// Names of the VolumeSnapshotContents that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
+    /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     contents_of: HashMap<String, BTreeSet<String>>,
     /// Volumes and snapshots whose keys go with no object.
     untied_keys: HashSet<String>,

@@ -25,7 +25,7 @@ const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is to be done about one Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+enum Fate {
     /// It belongs to something, or may.
     Leave,
     /// A call may be about to go on with it.
@@ -35,7 +35,7 @@ pub enum Fate {
 }
 
 /// Decides. `may_be_needed`: something has its id, or nobody can know.
-pub fn decide(secret: &KeySecret, may_be_needed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
+fn decide(secret: &KeySecret, may_be_needed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
     if may_be_needed || !was_never_tied(secret) {
         return Fate::Leave;
     }

@@ -18,7 +18,7 @@ use tracing::warn;
 
 /// What is to be done about one `NodeSnapshot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+enum Fate {
     /// Somebody speaks of it, or it is going already, or nobody can know.
     Leave,
     /// Its VolumeSnapshotContent may be on its way.
@@ -27,13 +27,8 @@ pub enum Fate {
     Tell,
 }
 
-/// Decides. `spoken_of`: `None` while the VolumeSnapshotContents are not known.
-pub fn decide(
-    snapshot: &Snapshot,
-    spoken_of: Option<bool>,
-    unclaimed_for: Duration,
-    grace: Duration,
-) -> Fate {
+/// Decides. `spoken_of`: `None` while the `VolumeSnapshotContents` are not known.
+fn decide(snapshot: &Snapshot, spoken_of: Option<bool>, unclaimed_for: Duration, grace: Duration) -> Fate {
     // One without a VolumeSnapshot is of another client of CSI, who keeps its own books.
     if spoken_of != Some(false) || snapshot.snapshot.is_none() || snapshot.deleting_since.is_some() {
         return Fate::Leave;

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 /// What is to be done about one `NodeVolume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+enum Fate {
     /// Somebody claims it, or it is going already, or nobody can know whether it is claimed.
     Leave,
     /// Nobody claims it, but it may hold data: a person decides.
@@ -31,7 +31,7 @@ pub enum Fate {
 }
 
 /// Decides. `claimed`: its claim or a `PersistentVolume` of its id exists. `unclaimed_for`: how long that is not so.
-pub fn decide(device: &Device, claimed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
+fn decide(device: &Device, claimed: bool, unclaimed_for: Duration, grace: Duration) -> Fate {
     if claimed || device.claim.is_none() || device.deleting_since.is_some() {
         Fate::Leave
     } else if device.used {

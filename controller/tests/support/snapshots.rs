@@ -25,7 +25,7 @@ pub async fn cluster() -> (FakeApi, [FakeNode; 2], Replica) {
     (api, nodes, replica)
 }
 
-/// CreateSnapshot, for the VolumeSnapshot of this namespace and name.
+/// `CreateSnapshot`, for the VolumeSnapshot of this namespace and name.
 pub async fn take(
     replica: &Replica,
     name: &str,

@@ -293,7 +293,7 @@ async fn a_creation_that_goes_on_keeps_its_key_from_the_reaper() {
 
 #[tokio::test]
 async fn a_key_that_went_before_it_was_tied_is_made_anew_only_where_nothing_was_written_with_it() {
-    let (api, _node, replica) = cluster().await;
+    let (api, mut node, replica) = cluster().await;
     within(replica.create(encrypted("pvc-1"))).await.unwrap();
     take(&replica, "snapshot-1", "pvc-1").await.unwrap();
     for id in ["pvc-1", "snapshot-1"] {
@@ -308,6 +308,7 @@ async fn a_key_that_went_before_it_was_tied_is_made_anew_only_where_nothing_was_
     take(&replica, "snapshot-1", "pvc-1").await.unwrap();
     assert_eq!(key(&api, "snapshot-1", "key").unwrap(), fresh);
 
+    node.stop_plugin();
     // Once it was mounted, only the one key opens it.
     let mut mounted = api.get("nodevolumes", "", "pvc-1").unwrap();
     mounted["status"]["keyFingerprint"] = json!("6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x");

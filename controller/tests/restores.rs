@@ -163,6 +163,12 @@ fn mount_everywhere(nodes: &[FakeNode], id: &str) {
     }
 }
 
+fn unmount_everywhere(nodes: &[FakeNode]) {
+    for node in nodes {
+        node.disk.lock().unwrap().mounted.clear();
+    }
+}
+
 fn order(api: &FakeApi, id: &str) -> Value {
     api.get("nodevolumes", "", id).unwrap()["spec"].get("restore").cloned().unwrap_or(Value::Null)
 }
@@ -198,7 +204,7 @@ async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
     assert!(api.all("events").iter().any(told), "{:?}", api.all("events"));
 
     // The pod ends, and nothing is restored; another restore of the same Volume is.
-    nodes.iter().for_each(|node| node.disk.lock().unwrap().mounted.clear());
+    unmount_everywhere(&nodes);
     restore(&api, "again", "data", "monday");
     restore_says(&api, "again", "Restored").await;
     let done: usize = nodes.iter().map(|node| node.disk.lock().unwrap().restores.len()).sum();
@@ -244,7 +250,7 @@ async fn a_restore_whose_snapshot_was_deleted_meanwhile_says_so_and_can_be_calle
         disk.mounted.clear();
         disk.no_source = Some("snapshot-9, which it should start with, is not there");
     }
-    nudge(&api, &id);
+    nudge(&api, "nodevolumes", &id);
     let message = restore_says(&api, "back", "Failed").await;
     assert!(message.contains("snapshot-9, which it should start with, is not there"), "{message}");
     assert_ne!(order(&api, &id), Value::Null);
@@ -266,17 +272,18 @@ async fn a_snapshot_is_not_deleted_while_a_restore_of_it_is_under_way() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("snapshot snapshot-9 is still in use on node n"), "{refused:?}");
     assert!(api.get("nodesnapshots", "", "snapshot-9").is_some());
-    nodes.iter().for_each(|node| node.disk.lock().unwrap().mounted.clear());
-    nudge(&api, &id);
+    unmount_everywhere(&nodes);
+    nudge(&api, "nodevolumes", &id);
     restore_says(&api, "back", "Restored").await;
+    nudge(&api, "nodesnapshots", "snapshot-9");
     drop_snapshot(&replica, "snapshot-9").await.unwrap();
 }
 
-/// Something changes that brings the node back to a volume.
-fn nudge(api: &FakeApi, id: &str) {
-    let mut nudged = api.get("nodevolumes", "", id).unwrap();
+/// Something changes that brings the node back to an object.
+fn nudge(api: &FakeApi, plural: &str, id: &str) {
+    let mut nudged = api.get(plural, "", id).unwrap();
     nudged["metadata"]["labels"] = json!({"nudged": "true"});
-    api.put("nodevolumes", nudged);
+    api.put(plural, nudged);
 }
 
 /// Orders and deletions at every distance, with slow answers, and controllers and plugins that are killed in between: in the end all of

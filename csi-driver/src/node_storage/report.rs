@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use tierce_crds::conditions::pool as reason;
-use tierce_crds::{NodeStorageStatus, PoolState, PoolStatus};
+use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, PoolStatus};
 use tierce_engine::{Inventory, PoolErrorKind, PoolReport, PoolUsage};
 
 use crate::node_volumes::signed;

@@ -134,12 +134,13 @@ async fn an_order_and_its_end_at_once_have_one_answer_that_is_true() {
         api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order(&uid, false));
         // From "before the node has heard of it" to "while it is at it" and after.
         tokio::time::sleep(Duration::from_micros(round * 400)).await;
+        let cancel = || api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order(&uid, true));
         if round % 4 == 3 {
             plugin.stop().await;
-        }
-        api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order(&uid, true));
-        if round % 4 == 3 {
+            cancel();
             plugin = machine.start(api.client()).await;
+        } else {
+            cancel();
         }
         let either = |volume: Option<&Value>| {
             answered(volume, "restored", &uid) || answered(volume, "restoreCalledOff", &uid)

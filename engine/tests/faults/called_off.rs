@@ -1,6 +1,8 @@
 //! A restore in place in which a side effect fails, and which is then called off, in which one fails as well: either nothing of it has
 //! happened or all of it, and the answer says which.
 
+#![allow(unreachable_pub)] // As in the others.
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

@@ -14,10 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{
-    core::{Core, Located},
-    volumes::on_device,
-};
+use super::{core::Core, finding::Located, volumes::on_device};
 use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     pool::{

@@ -10,7 +10,7 @@ use std::{path::Path, thread, time::Duration};
 
 use uuid::Uuid;
 
-use super::core::{Core, Located};
+use super::{core::Core, finding::Located};
 use crate::{
     Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
     crypt::mapper::{self, Mapper, Standing},

@@ -3,14 +3,18 @@
 mod clones;
 mod core;
 mod encryption;
+mod finding;
 mod opening;
 mod pause;
+mod pools;
 mod publishing;
 mod recovery;
 mod restore;
+mod room;
 mod rotation;
 mod snapshots;
 mod staging;
+mod unstaging;
 mod volumes;
 
 use std::{

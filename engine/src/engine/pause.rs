@@ -3,7 +3,8 @@
 use std::{path::PathBuf, thread};
 
 use super::{
-    core::{Core, Located},
+    core::Core,
+    finding::Located,
     volumes::{RELEASE_ATTEMPTS, RELEASE_PAUSE},
 };
 use crate::{

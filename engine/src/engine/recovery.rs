@@ -1,6 +1,6 @@
 //! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
 
-use super::core::{Core, Located};
+use super::{core::Core, finding::Located};
 use crate::{
     Error, Recovery,
     crypt::mapper::Mapper,

@@ -15,11 +15,7 @@
 //! Calling one off: (1) where the safety is there, the restore is carried to its end, or is over; (2) where only the record speaks of it,
 //! nothing has happened, and the record is put back. A crash before (2) leaves a restore that is under way, one after it nothing.
 
-use super::{
-    clones::check_content,
-    core::{Core, Located},
-    snapshots::snapshot_record,
-};
+use super::{clones::check_content, core::Core, finding::Located, snapshots::snapshot_record};
 use crate::{
     Change, Error, VolumeId,
     pool::record::{Encryption, Record, Restore},

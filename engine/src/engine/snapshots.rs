@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::core::{Core, Located};
+use super::{core::Core, finding::Located};
 use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
     pool::record::{Record, SnapshotOf},

@@ -20,7 +20,7 @@ use std::{thread, time::Duration};
 
 use jiff::Timestamp;
 
-use super::core::{Core, Located};
+use super::{core::Core, finding::Located};
 use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
     mount::{options, table},

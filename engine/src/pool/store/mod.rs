@@ -10,29 +10,27 @@
 //! A volume appears and disappears by one rename, so a crash leaves either all of it or none; what lies in `new` and `trash` was never
 //! promised to anybody, or no longer is. Everything is reached through descriptors beneath the pool's root.
 
+mod beneath;
+mod trash;
+mod volumes;
+
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{self, Access, AtFlags, Dir, Mode, OFlags, RenameFlags, ResolveFlags},
+    fs::{self, Access, AtFlags, Mode, OFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    Error, PoolError, PoolErrorKind, VolumeId,
-    error::Context,
-    lasting::lasting,
-    pool::{
-        ledger::ImageSize,
-        record::{self, Record},
-    },
-};
+pub(crate) use beneath::open_beneath;
+use beneath::{read_file, write_file};
+
+use crate::{Error, PoolError, PoolErrorKind, VolumeId, error::Context};
 
 /// Name of the record's file.
 pub(crate) const RECORD: &str = "record.json";
@@ -183,202 +181,13 @@ impl Store {
         self.path.join("volumes").join(id.as_str()).join(file)
     }
 
-    /// Reads a volume's record: `None` where there is no such volume.
-    pub(crate) fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
-        let Some(folder) = self.folder(id)? else { return Ok(None) };
-        let file = self.path_of(id, RECORD);
-        let broken = |reason: String| Some(Err(Broken { file: file.clone(), reason }));
-        Ok(match read_file(&folder, RECORD) {
-            Ok(Some(bytes)) => match record::decode(id, &bytes) {
-                Ok(record) => Some(Ok(record)),
-                Err(reason) => broken(reason),
-            },
-            Ok(None) => broken("the record is missing".to_owned()),
-            Err(error) => broken(format!("the record can't be read: {error}")),
-        })
-    }
-
-    /// Replaces a volume's record.
-    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
-        let folder = self.folder(&record.id)?.ok_or_else(|| Error::NotFound { id: record.id.clone() })?;
-        self.write_file(&folder, RECORD, &record::encode(record))
-            .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
-    }
-
-    /// Adds a volume: its folder is made aside with its record, `fill` adds the rest, and one rename makes it appear.
-    pub(crate) fn insert(
-        &self,
-        record: &Record,
-        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let name = unique(&record.id);
-        let doing = || format!("make {}", self.path_of(&record.id, "").display());
-        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
-        let made = self.fill_folder(&name, record, fill).and_then(|()| {
-            lasting("let a volume appear", || {
-                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
-            })
-            .doing(doing)?;
-            self.sync(&self.volumes).doing(doing)
-        });
-        if made.is_err() {
-            // Whatever of it can't be removed now is removed by the next sweep.
-            let _ = remove_folder(&self.new, &name);
-        }
-        made
-    }
-
-    /// Replaces a volume's record and all the rest by one rename; the old goes to the trash. A crash leaves the old or the new.
-    pub(crate) fn exchange(
-        &self,
-        record: &Record,
-        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let name = unique(&record.id);
-        let doing = || format!("replace {}", self.path_of(&record.id, "").display());
-        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
-        let exchanged = self.fill_folder(&name, record, fill).and_then(|()| {
-            let flags = RenameFlags::EXCHANGE;
-            lasting("exchange a volume", || {
-                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags)
-            })
-            .doing(doing)
-        });
-        if exchanged.is_err() {
-            let _ = remove_folder(&self.new, &name);
-            return exchanged;
-        }
-        self.sync(&self.volumes).doing(doing)?;
-        self.sync(&self.new).doing(doing)?;
-        // A crash before this leaves the old one in `new`, where the next sweep finds it too.
-        lasting("throw the old volume away", || {
-            fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE)
-        })
-        .doing(doing)
-    }
-
-    fn fill_folder(
-        &self,
-        name: &str,
-        record: &Record,
-        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let doing = || format!("make {}", self.path.join("new").join(name).display());
-        let folder = open_beneath(&self.new, name, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing)?;
-        fill(&folder)?;
-        self.write_file(&folder, RECORD, &record::encode(record)).doing(doing)
-    }
-
-    /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.
-    pub(crate) fn remove(&self, id: &VolumeId) -> Result<bool, Error> {
-        let doing = || format!("delete {}", self.path_of(id, "").display());
-        let thrown = lasting("throw a volume away", || {
-            fs::renameat_with(&self.volumes, id.as_str(), &self.trash, unique(id), RenameFlags::NOREPLACE)
-        });
-        match thrown {
-            Err(Errno::NOENT) => return Ok(false),
-            other => other.doing(doing)?,
-        }
-        self.sync(&self.volumes).doing(doing)?;
-        self.sync(&self.trash).doing(doing)?;
-        Ok(true)
-    }
-
-    /// The ids of all volumes, and the names in the folder that are no ids.
-    pub(crate) fn ids(&self) -> io::Result<(Vec<VolumeId>, Vec<String>)> {
-        let (mut ids, mut others) = (Vec::new(), Vec::new());
-        for name in names(&self.volumes)? {
-            match name.parse() {
-                Ok(id) => ids.push(id),
-                Err(_) => others.push(name),
-            }
-        }
-        ids.sort();
-        Ok((ids, others))
-    }
-
-    /// The size of a volume's image; `None` where it is missing.
-    pub(crate) fn image_size(&self, id: &VolumeId) -> Option<ImageSize> {
-        let path = Path::new(id.as_str()).join(IMAGE);
-        fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| sizes(&stat))
-    }
-
-    /// Bytes that deleted volumes still take.
-    pub(crate) fn trash_bytes(&self) -> u64 {
-        let of =
-            |name: &String| fs::statat(&self.trash, Path::new(name).join(IMAGE), AtFlags::SYMLINK_NOFOLLOW);
-        names(&self.trash)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|name| of(name).ok())
-            .map(|stat| sizes(&stat).allocated)
-            .sum()
-    }
-
-    /// Frees what deleted volumes still take. Returns how many are gone, and what could not be removed.
-    pub(crate) fn sweep_trash(&self) -> (usize, Vec<String>) {
-        self.sweep(&self.trash, "trash")
-    }
-
-    /// Removes what interrupted creations left. Only when none is running.
-    pub(crate) fn sweep_new(&self) -> (usize, Vec<String>) {
-        self.sweep(&self.new, "new")
-    }
-
-    fn sweep(&self, folder: &OwnedFd, called: &str) -> (usize, Vec<String>) {
-        let (mut removed, mut problems) = (0, Vec::new());
-        let problem = |name: &str, error: io::Error| {
-            format!("remove {}: {error}", self.path.join(called).join(name).display())
-        };
-        match names(folder) {
-            Err(error) => problems.push(problem("", error)),
-            Ok(names) => {
-                for name in names {
-                    match remove_folder(folder, &name) {
-                        Ok(()) => removed += 1,
-                        Err(error) => problems.push(problem(&name, error)),
-                    }
-                }
-            }
-        }
-        (removed, problems)
-    }
-
     fn sync(&self, fd: &OwnedFd) -> io::Result<()> {
         if self.durable { Ok(fs::fsync(fd)?) } else { Ok(()) }
     }
 
-    /// Replaces a file so that a crash leaves the old or the new one, whole.
     fn write_file(&self, folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = format!("{name}.tmp");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        lasting("write a file aside", || {
-            let fd = fs::openat(folder, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-            let mut file = File::from(fd);
-            file.write_all(bytes)?;
-            if self.durable { file.sync_all() } else { Ok(()) }
-        })?;
-        lasting("replace a file", || fs::renameat(folder, temporary.as_str(), folder, name))?;
-        self.sync(folder)
+        write_file(folder, name, bytes, self.durable)
     }
-}
-
-fn sizes(stat: &fs::Stat) -> ImageSize {
-    let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
-    ImageSize { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
-}
-
-fn unique(id: &VolumeId) -> String {
-    format!("{id}.{}", Uuid::new_v4().simple())
-}
-
-/// Opens one name below a folder: no symbolic links, no other filesystem.
-pub(crate) fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 fn read_mark(root: &OwnedFd) -> io::Result<Option<Uuid>> {
@@ -387,58 +196,15 @@ fn read_mark(root: &OwnedFd) -> io::Result<Option<Uuid>> {
     Ok(Some(mark.id))
 }
 
-fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
-    /// No record is larger; a file that is, is not one.
-    const LIMIT: u64 = 1 << 20;
-    let fd = match open_beneath(folder, name, OFlags::RDONLY) {
-        Err(Errno::NOENT) => return Ok(None),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    File::from(fd).take(LIMIT).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
-fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// Removes a volume's folder of `new` or `trash`: the files in it, then itself. It has no folders below it; one that does is not ours, and
-/// stays.
-fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
-    let folder = match open_beneath(within, name, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    // Emptied before its name goes, so that what is still to be freed can be seen meanwhile.
-    if let Ok(image) = open_beneath(&folder, IMAGE, OFlags::WRONLY) {
-        let _ = lasting("empty a thrown image", || fs::ftruncate(&image, 0));
-    }
-    for file in names(&folder)? {
-        match lasting("unlink a file", || fs::unlinkat(&folder, file.as_str(), AtFlags::empty())) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    match lasting("remove a folder", || fs::unlinkat(within, name, AtFlags::REMOVEDIR)) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
-    use super::*;
-    use crate::{VolumeMode, pool::record::Format};
+    use super::{beneath::names, *};
+    use crate::{
+        VolumeMode,
+        pool::record::{self, Format, Record},
+    };
 
     fn record(id: &str) -> Record {
         Record {

@@ -1,0 +1,132 @@
+//! The pools of a node: set, opened, looked at again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
+
+use uuid::Uuid;
+
+use super::core::{Core, Slot};
+use crate::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, pool::Pool};
+
+impl Core {
+    pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.slots();
+        let slot = |config: PoolConfig| {
+            let same = |slot: &&Slot| slot.config.name == config.name && slot.config.same_place(&config);
+            // The same place with another reserve is still the same disk.
+            let known = before.iter().find(same).and_then(|slot| slot.known).or(config.expected_id);
+            let unchanged = |slot: &&Slot| {
+                let expected_id = slot.config.expected_id;
+                slot.config == PoolConfig { expected_id, ..config.clone() }
+            };
+            match before.iter().find(unchanged) {
+                Some(same) => Slot { known, ..same.clone() },
+                None => Slot { opened: Err(not_opened(&config)), config, known },
+            }
+        };
+        // Opened before the lock is taken: a disk that hangs must not stop the calls for others.
+        let slots = without_twins(self.looked_at(configs.into_iter().map(slot).collect()));
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    fn looked_at(&self, slots: Vec<Slot>) -> Vec<Slot> {
+        let me = self.me.clone();
+        // An engine that is gone needs no answer.
+        self.looks.at(slots, move |slot| match me.upgrade() {
+            Some(core) => core.refreshed(slot),
+            None => slot,
+        })
+    }
+
+    /// The pool as it is now: closed if it went away, opened if it came back.
+    fn refreshed(&self, slot: Slot) -> Slot {
+        let opened = match &slot.opened {
+            Ok(pool) if pool.check().is_ok() => return slot,
+            _ => self.host.open_pool(&slot.config, slot.known),
+        };
+        if let Err(error) = &opened
+            && slot.opened.as_ref().err() != Some(error)
+        {
+            tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
+        }
+        if let Ok(pool) = &opened {
+            self.recover_late(pool.as_ref());
+        }
+        let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
+        Slot { opened, config: slot.config, known }
+    }
+
+    /// Looks again at every pool, or at the one of that name.
+    pub(super) fn refresh(&self, only: Option<&str>) -> Vec<Slot> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots();
+        let due = |slot: &Slot| only.is_none_or(|name| slot.config.name == name);
+        let asked = slots.iter().filter(|slot| due(slot)).cloned().collect();
+        let mut answers = self.looked_at(asked).into_iter();
+        for slot in slots.iter_mut().filter(|slot| due(slot)) {
+            *slot = answers.next().expect("each that was asked is answered for");
+        }
+        let slots = without_twins(slots);
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).clone_from(&slots);
+        slots
+    }
+
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ids of all pools that were seen, usable or not.
+    pub(super) fn known_pools(&self) -> Vec<Uuid> {
+        self.slots().into_iter().filter_map(|slot| slot.known).collect()
+    }
+
+    /// The pools that can be used.
+    pub(super) fn pools(&self) -> Vec<Arc<dyn Pool>> {
+        self.slots().into_iter().filter_map(|slot| slot.opened.ok()).collect()
+    }
+
+    /// The pool of that name, which must be usable now.
+    pub(super) fn pool(&self, name: &str) -> Result<Arc<dyn Pool>, Error> {
+        let named = |slots: Vec<Slot>| {
+            let slot = slots.into_iter().find(|slot| slot.config.name == name);
+            slot.map(|slot| slot.opened).ok_or_else(|| Error::UnknownPool { pool: name.to_owned() })
+        };
+        match named(self.slots())? {
+            Ok(pool) if pool.check().is_ok() => Ok(pool),
+            _ => Ok(named(self.refresh(Some(name)))??),
+        }
+    }
+
+    pub(super) fn pool_ids(&self) -> Vec<(String, Uuid)> {
+        self.slots().into_iter().filter_map(|slot| Some((slot.config.name, slot.known?))).collect()
+    }
+}
+
+/// Two pools over one place would each count and offer the same volumes: only the first is used.
+fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
+    let mut seen: HashMap<Uuid, String> = HashMap::new();
+    for slot in &mut slots {
+        let Ok(pool) = &slot.opened else { continue };
+        if let Some(first) = seen.get(&pool.id()) {
+            let what = match &slot.config.backend {
+                Backend::Directory { .. } => "directory",
+                Backend::Lvm { kind: LvmKind::Thin(_), .. } => "thin pool",
+                Backend::Lvm { kind: LvmKind::Thick, .. } => "volume group",
+            };
+            let reason = format!("pool {first} uses this {what} already");
+            // Not known by that id any more, so that a directory of its own is taken when it comes.
+            slot.known = None;
+            slot.opened = Err(PoolErrorKind::UsedByOtherPool.because(reason).of(&slot.config));
+        } else {
+            seen.insert(pool.id(), slot.config.name.clone());
+        }
+    }
+    slots
+}
+
+fn not_opened(config: &PoolConfig) -> PoolError {
+    PoolErrorKind::NotOpened.because("not opened yet").of(config)
+}

@@ -1,0 +1,100 @@
+//! How much room the pools have, and setting some of it aside.
+
+use std::{
+    collections::HashMap,
+    sync::{MutexGuard, PoisonError},
+};
+
+use super::core::{Core, Slot};
+use crate::{
+    Error, PoolError, PoolReport, PoolUsage,
+    pool::{
+        Pool,
+        space::{self, Disk, Room, Shared},
+    },
+};
+
+impl Core {
+    pub(super) fn reports(&self) -> Vec<PoolReport> {
+        let slots = self.refresh(None);
+        let report = |slot: Slot| {
+            let warning = slot.opened.as_ref().ok().and_then(|pool| pool.warning());
+            let result = slot.opened.and_then(|pool| self.usage(pool.as_ref()));
+            PoolReport { name: slot.config.name, tier: slot.config.tier, result, warning }
+        };
+        slots.into_iter().map(report).collect()
+    }
+
+    fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {
+        let disk = pool.disk()?;
+        let promised = pool.promised();
+        let room = self.room(pool, &disk, *self.pending().get(&disk.id).unwrap_or(&0));
+        Ok(PoolUsage {
+            capacity_bytes: disk.capacity,
+            available_bytes: room.available,
+            used_bytes: promised.allocated,
+            promised_bytes: promised.bytes,
+            volumes: promised.volumes,
+            snapshots: promised.snapshots,
+            max_volume_bytes: room.largest,
+            direct_io: pool.direct_io(),
+            thin: pool.thin(),
+        })
+    }
+
+    fn room(&self, pool: &dyn Pool, disk: &Disk, pending: u64) -> Room {
+        let mut shared = Shared { pending, ..Shared::default() };
+        for other in self.pools() {
+            let Ok(others_disk) = other.disk() else { continue };
+            if others_disk.id == disk.id {
+                let promised = other.promised();
+                shared.promised = shared.promised.saturating_add(promised.bytes);
+                shared.allocated = shared.allocated.saturating_add(promised.allocated);
+                shared.trash = shared.trash.saturating_add(others_disk.trash);
+            }
+        }
+        let Room { available, largest } = space::room(pool.config(), disk, &shared);
+        let whole = |bytes: u64| bytes / pool.grain_bytes() * pool.grain_bytes();
+        Room { available: whole(available), largest: whole(largest) }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets bytes aside while a volume is made or grown by that much, or says how many there are. `existing`: bytes the volume has.
+    pub(super) fn reserve(
+        &self,
+        pool: &dyn Pool,
+        existing: u64,
+        requested: u64,
+    ) -> Result<Reservation<'_>, Error> {
+        let disk = pool.disk()?;
+        let more = requested.saturating_sub(existing);
+        let mut pending = self.pending();
+        let set_aside = pending.entry(disk.id).or_default();
+        let room = self.room(pool, &disk, *set_aside);
+        if more > room.available || requested > room.largest.saturating_add(existing) {
+            let largest = space::roughly(room.largest.saturating_add(existing));
+            let largest = largest / pool.grain_bytes() * pool.grain_bytes();
+            return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });
+        }
+        *set_aside += more;
+        Ok(Reservation { core: self, disk: disk.id, bytes: more })
+    }
+}
+
+/// Bytes set aside until the volume counts by itself.
+pub(super) struct Reservation<'a> {
+    core: &'a Core,
+    disk: u64,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.core.pending().get_mut(&self.disk) {
+            *pending = pending.saturating_sub(self.bytes);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What every pool can do, as a directory pool does it.
+
+use std::{fs::File, sync::atomic::Ordering};
+
+use rustix::{
+    fs::{self, OFlags},
+    io::Errno,
+};
+use uuid::Uuid;
+
+use super::{DirectoryPool, UNKNOWN, YES, image::Unused};
+use crate::{
+    Error, VolumeId, VolumeMode,
+    error::Context,
+    lasting::lasting,
+    pool::{
+        Attached, Content, Device, Pause, Pool, PoolConfig, PoolError, Promised, Scanned, images,
+        record::Record, space::Disk, store::Broken,
+    },
+};
+
+/// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below read before it writes.
+const FILESYSTEM_SECTOR: u32 = 4096;
+
+impl Pool for DirectoryPool {
+    fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    fn id(&self) -> Uuid {
+        self.store.id
+    }
+
+    fn check(&self) -> Result<(), PoolError> {
+        self.store.check()
+    }
+
+    fn disk(&self) -> Result<Disk, PoolError> {
+        let bad = |error: Errno| self.error("can't ask the filesystem for its size", &error.into());
+        let stat = fs::fstat(self.store.root()).map_err(bad)?;
+        let space = fs::fstatvfs(self.store.root()).map_err(bad)?;
+        Ok(Disk {
+            id: stat.st_dev,
+            capacity: space.f_blocks.saturating_mul(space.f_frsize),
+            free: space.f_bavail.saturating_mul(space.f_frsize),
+            trash: self.store.trash_bytes(),
+            closed: false,
+        })
+    }
+
+    fn promised(&self) -> Promised {
+        self.ledger.promised(|id| self.allocated(id))
+    }
+
+    fn direct_io(&self) -> Option<bool> {
+        match self.direct_io.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            state => Some(state == YES),
+        }
+    }
+
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        self.ledger
+            .scan(&self.store, |id, _| self.store.image_size(id))
+            .map_err(|error| self.error("can't list the volumes", &error))
+    }
+
+    fn held(&self, id: &VolumeId) -> bool {
+        self.ledger.holds(id)
+    }
+
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.store.load(id)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        self.store.save(record)?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn allocated(&self, id: &VolumeId) -> u64 {
+        self.store.image_size(id).map_or(0, |size| size.allocated)
+    }
+
+    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
+        match mode {
+            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
+            VolumeMode::Block => self.block_sector,
+        }
+    }
+
+    fn create(&self, record: &Record) -> Result<(), Error> {
+        self.store.insert(record, |folder| {
+            let image = self.new_image(folder, &record.id)?;
+            self.lengthen(&image, record)
+        })?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        let from = File::from(self.open_image(&source.id, OFlags::RDONLY)?);
+        self.check_length(&from, source)?;
+        self.store.insert(record, |folder| self.copy_image(folder, record, &from, source, pause))?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn content(&self, record: &Record) -> Result<Content, Error> {
+        let image = self.open_image(&record.id, OFlags::RDONLY)?;
+        self.check_length(&image, record)?;
+        Ok(Content { file: Some(File::from(image)), bytes: record.size_bytes })
+    }
+
+    fn fill(&self, record: &Record, source: &Record, content: Content) -> Result<(), Error> {
+        let doing = || format!("copy {} to {}", source.id, self.image_path(&record.id).display());
+        self.store.insert(record, |folder| {
+            let image = self.new_image(folder, &record.id)?;
+            self.lengthen(&image, record)?;
+            let image = File::from(image);
+            if let Some(file) = &content.file {
+                lasting("copy data", || images::copy_data(file, content.bytes, &image, None))
+                    .map_err(|error| self.full_or(error, record, doing))?;
+            }
+            image.sync_all().doing(doing)
+        })?;
+        self.ledger.set(record);
+        Ok(())
+    }
+
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        let from = File::from(self.open_image(&snapshot.id, OFlags::RDONLY)?);
+        self.check_length(&from, snapshot)?;
+        self.store.exchange(volume, |folder| self.copy_image(folder, volume, &from, snapshot, &Unused))?;
+        self.ledger.set(volume);
+        self.forget_device(&volume.id);
+        Ok(())
+    }
+
+    fn keeps_blocks(&self) -> bool {
+        self.thick
+    }
+
+    fn resize(&self, record: &Record) -> Result<(), Error> {
+        let image = self.open_image(&record.id, OFlags::RDWR)?;
+        self.lengthen(&image, record)?;
+        if let Some(device) = self.find(&record.id)? {
+            device.follow_image().doing(|| format!("grow {}", device.node().display()))?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        let removed = self.store.remove(id)?;
+        self.ledger.remove(id);
+        self.forget_device(id);
+        Ok(removed)
+    }
+
+    fn sweep(&self) -> (usize, Vec<String>) {
+        self.store.sweep_trash()
+    }
+
+    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+        self.store.sweep_new()
+    }
+
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
+        let image = File::from(self.open_image(id, OFlags::RDONLY)?);
+        images::all_zeros(&image).doing(|| format!("read {}", self.image_path(id).display()))
+    }
+
+    fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        self.empty_image(record)
+    }
+
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
+        self.take_device(record)
+    }
+
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        Ok(self.find(id)?.map(|device| device.attached()))
+    }
+
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
+        self.device_in_use(record)
+    }
+
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.free_device(id)
+    }
+
+    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
+        self.free_devices(is_stale)
+    }
+}

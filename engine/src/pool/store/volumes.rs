@@ -1,0 +1,155 @@
+//! Volumes in the folder of a pool: each appears, changes and disappears by one rename.
+
+use std::{io, os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{self, AtFlags, OFlags, RenameFlags},
+    io::Errno,
+};
+use uuid::Uuid;
+
+use super::{
+    Broken, FOLDER_MODE, IMAGE, RECORD, Store,
+    beneath::{names, open_beneath, read_file},
+    trash::remove_folder,
+};
+use crate::{
+    Error, VolumeId,
+    error::Context,
+    lasting::lasting,
+    pool::{
+        ledger::ImageSize,
+        record::{self, Record},
+    },
+};
+
+impl Store {
+    /// Reads a volume's record: `None` where there is no such volume.
+    pub(crate) fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        let Some(folder) = self.folder(id)? else { return Ok(None) };
+        let file = self.path_of(id, RECORD);
+        let broken = |reason: String| Some(Err(Broken { file: file.clone(), reason }));
+        Ok(match read_file(&folder, RECORD) {
+            Ok(Some(bytes)) => match record::decode(id, &bytes) {
+                Ok(record) => Some(Ok(record)),
+                Err(reason) => broken(reason),
+            },
+            Ok(None) => broken("the record is missing".to_owned()),
+            Err(error) => broken(format!("the record can't be read: {error}")),
+        })
+    }
+
+    /// Replaces a volume's record.
+    pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
+        let folder = self.folder(&record.id)?.ok_or_else(|| Error::NotFound { id: record.id.clone() })?;
+        self.write_file(&folder, RECORD, &record::encode(record))
+            .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
+    }
+
+    /// Adds a volume: its folder is made aside with its record, `fill` adds the rest, and one rename makes it appear.
+    pub(crate) fn insert(
+        &self,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = unique(&record.id);
+        let doing = || format!("make {}", self.path_of(&record.id, "").display());
+        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
+        let made = self.fill_folder(&name, record, fill).and_then(|()| {
+            lasting("let a volume appear", || {
+                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
+            })
+            .doing(doing)?;
+            self.sync(&self.volumes).doing(doing)
+        });
+        if made.is_err() {
+            // Whatever of it can't be removed now is removed by the next sweep.
+            let _ = remove_folder(&self.new, &name);
+        }
+        made
+    }
+
+    /// Replaces a volume's record and all the rest by one rename; the old goes to the trash. A crash leaves the old or the new.
+    pub(crate) fn exchange(
+        &self,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = unique(&record.id);
+        let doing = || format!("replace {}", self.path_of(&record.id, "").display());
+        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
+        let exchanged = self.fill_folder(&name, record, fill).and_then(|()| {
+            let flags = RenameFlags::EXCHANGE;
+            lasting("exchange a volume", || {
+                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags)
+            })
+            .doing(doing)
+        });
+        if exchanged.is_err() {
+            let _ = remove_folder(&self.new, &name);
+            return exchanged;
+        }
+        self.sync(&self.volumes).doing(doing)?;
+        self.sync(&self.new).doing(doing)?;
+        // A crash before this leaves the old one in `new`, where the next sweep finds it too.
+        lasting("throw the old volume away", || {
+            fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE)
+        })
+        .doing(doing)
+    }
+
+    fn fill_folder(
+        &self,
+        name: &str,
+        record: &Record,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let doing = || format!("make {}", self.path.join("new").join(name).display());
+        let folder = open_beneath(&self.new, name, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing)?;
+        fill(&folder)?;
+        self.write_file(&folder, RECORD, &record::encode(record)).doing(doing)
+    }
+
+    /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.
+    pub(crate) fn remove(&self, id: &VolumeId) -> Result<bool, Error> {
+        let doing = || format!("delete {}", self.path_of(id, "").display());
+        let thrown = lasting("throw a volume away", || {
+            fs::renameat_with(&self.volumes, id.as_str(), &self.trash, unique(id), RenameFlags::NOREPLACE)
+        });
+        match thrown {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other.doing(doing)?,
+        }
+        self.sync(&self.volumes).doing(doing)?;
+        self.sync(&self.trash).doing(doing)?;
+        Ok(true)
+    }
+
+    /// The ids of all volumes, and the names in the folder that are no ids.
+    pub(crate) fn ids(&self) -> io::Result<(Vec<VolumeId>, Vec<String>)> {
+        let (mut ids, mut others) = (Vec::new(), Vec::new());
+        for name in names(&self.volumes)? {
+            match name.parse() {
+                Ok(id) => ids.push(id),
+                Err(_) => others.push(name),
+            }
+        }
+        ids.sort();
+        Ok((ids, others))
+    }
+
+    /// The size of a volume's image; `None` where it is missing.
+    pub(crate) fn image_size(&self, id: &VolumeId) -> Option<ImageSize> {
+        let path = Path::new(id.as_str()).join(IMAGE);
+        fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| sizes(&stat))
+    }
+}
+
+pub(super) fn sizes(stat: &fs::Stat) -> ImageSize {
+    let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+    ImageSize { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
+}
+
+fn unique(id: &VolumeId) -> String {
+    format!("{id}.{}", Uuid::new_v4().simple())
+}

@@ -17,14 +17,12 @@ pub(crate) struct Watch {
     _open: OwnedFd,
 }
 
-/// Starts to watch a pool. Needs a tokio runtime, in which programs are run.
+/// Starts to watch a pool.
 pub(crate) fn start(pool: &Arc<LvmPool>) -> std::io::Result<Watch> {
     let (ended, open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let control = device_mapper::control()?;
-    let runtime = tokio::runtime::Handle::current();
     let pool = Arc::downgrade(pool);
     thread::Builder::new().name("tierce-lvm-events".to_owned()).spawn(move || {
-        let _runtime = runtime.enter();
         if let Err(error) = watch(&pool, &control, &ended) {
             tracing::error!(%error, "a thin pool is no longer watched; it is extended when its volumes change");
         }

@@ -1,14 +1,15 @@
 //! The one module that starts programs.
 
+mod conversation;
+
 use std::{
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt, process::Command};
 use zeroize::Zeroizing;
 
 use crate::{CommandError, kernel};
@@ -86,7 +87,8 @@ impl Program {
 
 /// Starts programs: [`SystemRunner`], or a test's spy.
 pub trait Runner: Send + Sync + 'static {
-    /// Runs a program to its end. Blocks; called from a thread where that is allowed.
+    /// Runs a program to its end. Blocks; called from a thread where that is allowed. It needs no runtime: what has begun on a disk comes to
+    /// its end also while the runtime shuts down.
     ///
     /// # Errors
     /// [`CommandError`] when it is missing, can't start, takes too long or ends with another code than the good ones.
@@ -99,8 +101,23 @@ pub struct SystemRunner;
 
 impl Runner for SystemRunner {
     fn run(&self, program: &Program) -> Result<CommandOutput, CommandError> {
-        let path = find(program.name)?;
-        tokio::runtime::Handle::current().block_on(run(&path, program))
+        let failed = |source| CommandError::Spawn { line: program.line(), source };
+        let child = command(&find(program.name)?, program).spawn().map_err(failed)?;
+        let Some(said) = conversation::hold(child, &program.input.0, program.limit).map_err(failed)? else {
+            return Err(CommandError::Timeout { line: program.line(), seconds: program.limit.as_secs() });
+        };
+        match said.status.code() {
+            Some(code) if program.good.contains(&code) => {
+                Ok(CommandOutput { code, stdout: String::from_utf8_lossy(&said.stdout).into_owned() })
+            }
+            code => Err(CommandError::Failed {
+                line: program.line(),
+                status: said.status.to_string(),
+                code,
+                stderr: tail(&said.stderr),
+                stdout: tail(&said.stdout),
+            }),
+        }
     }
 }
 
@@ -112,7 +129,7 @@ fn find(name: &'static str) -> Result<PathBuf, CommandError> {
         .ok_or_else(|| CommandError::Missing { program: name, looked_in: FOLDERS.join(", ") })
 }
 
-async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandError> {
+fn command(path: &Path, program: &Program) -> Command {
     let mut command = Command::new(path);
     command
         .args(&program.arguments)
@@ -123,8 +140,7 @@ async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandErr
         .envs(program.environment.iter().copied())
         .stdin(if program.input.0.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     if !Path::new(UDEV).exists() {
         // Else cryptsetup and LVM wait for ever for a udevd that is not there, or make no device nodes.
         command.env("DM_DISABLE_UDEV", "1");
@@ -132,34 +148,7 @@ async fn run(path: &Path, program: &Program) -> Result<CommandOutput, CommandErr
     if !program.outlives_us {
         kernel::die_with_parent(&mut command);
     }
-    let mut child = command.spawn().map_err(|source| CommandError::Spawn { line: program.line(), source })?;
-    let stdin = child.stdin.take();
-    let finish = async {
-        if let Some(mut stdin) = stdin {
-            // A program that ended without reading says by its exit code what was wrong.
-            let _ = stdin.write_all(&program.input.0).await;
-        }
-        child.wait_with_output().await
-    };
-    let output = match tokio::time::timeout(program.limit, finish).await {
-        Err(_) => {
-            return Err(CommandError::Timeout { line: program.line(), seconds: program.limit.as_secs() });
-        }
-        Ok(Err(source)) => return Err(CommandError::Spawn { line: program.line(), source }),
-        Ok(Ok(output)) => output,
-    };
-    match output.status.code() {
-        Some(code) if program.good.contains(&code) => {
-            Ok(CommandOutput { code, stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
-        }
-        code => Err(CommandError::Failed {
-            line: program.line(),
-            status: output.status.to_string(),
-            code,
-            stderr: tail(&output.stderr),
-            stdout: tail(&output.stdout),
-        }),
-    }
+    command
 }
 
 fn tail(bytes: &[u8]) -> String {
@@ -169,75 +158,96 @@ fn tail(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
-    async fn run_it(
-        name: &'static str,
-        arguments: &[&str],
-        good: &'static [i32],
-        limit_ms: u64,
-    ) -> Result<CommandOutput, CommandError> {
-        let program = Program {
-            name,
-            arguments: arguments.iter().map(OsString::from).collect(),
+    fn shell(script: &str, good: &'static [i32], limit_ms: u64) -> Program {
+        Program {
+            name: "sh",
+            arguments: ["-c", script, "sh", "a b; c"].iter().map(OsString::from).collect(),
             input: Input::default(),
             good,
             limit: Duration::from_millis(limit_ms),
             environment: &[],
             outlives_us: false,
-        };
-        tokio::task::spawn_blocking(move || SystemRunner.run(&program)).await.unwrap()
+        }
     }
 
-    #[tokio::test]
-    async fn arguments_are_a_list_and_the_environment_is_ours() {
-        let output =
-            run_it("sh", &["-c", "echo \"$1|$LC_ALL|$HOME\"", "sh", "a b; c"], &[0], 10_000).await.unwrap();
+    #[test]
+    fn arguments_are_a_list_and_the_environment_is_ours() {
+        let output = SystemRunner.run(&shell("echo \"$1|$LC_ALL|$HOME\"", &[0], 10_000)).unwrap();
         assert_eq!(output.stdout, "a b; c|C|\n");
     }
 
-    #[tokio::test]
-    async fn a_failure_tells_line_status_and_both_streams() {
-        let error = run_it("sh", &["-c", "echo out; echo err >&2; exit 3"], &[0], 10_000).await.unwrap_err();
+    #[test]
+    fn a_failure_tells_line_status_and_both_streams() {
+        let error = SystemRunner.run(&shell("echo out; echo err >&2; exit 3", &[0], 10_000)).unwrap_err();
         let message = error.to_string();
         assert!(matches!(error, CommandError::Failed { code: Some(3), .. }), "{message}");
         assert!(
             message.contains("exit 3") && message.contains("\"err\"") && message.contains("\"out\""),
             "{message}"
         );
-        assert_eq!(run_it("sh", &["-c", "exit 3"], &[0, 3], 10_000).await.unwrap().code, 3);
+        assert_eq!(SystemRunner.run(&shell("exit 3", &[0, 3], 10_000)).unwrap().code, 3);
     }
 
-    #[tokio::test]
-    async fn input_reaches_the_program_and_no_message() {
-        let mut program = Program {
-            name: "sh",
-            arguments: vec!["-c".into(), "cat; test \"$(wc -c)\" = 0; exit 4".into()],
+    #[test]
+    fn input_reaches_the_program_and_no_message() {
+        let canary = Program {
             input: Input::of(&[b"can", b"ary"]),
-            good: &[4],
-            limit: Duration::from_secs(10),
-            environment: &[],
-            outlives_us: false,
+            ..shell("cat; test \"$(wc -c)\" = 0; exit 4", &[4], 10_000)
         };
-        let run = |program: Program| tokio::task::spawn_blocking(move || SystemRunner.run(&program));
-        assert_eq!(run(program.clone()).await.unwrap().unwrap().stdout, "canary");
-        assert!(!format!("{program:?}").contains("canary") && !program.line().contains("canary"));
-        // One that reads nothing is no trouble.
-        program.arguments = vec!["-c".into(), "exit 4".into()];
-        run(program).await.unwrap().unwrap();
+        assert_eq!(SystemRunner.run(&canary).unwrap().stdout, "canary");
+        assert!(!format!("{canary:?}").contains("canary") && !canary.line().contains("canary"));
+        // One that reads nothing is no trouble, also when there is more than a pipe holds.
+        let ignored = Program { input: Input::of(&[&vec![7; 1 << 20]]), ..shell("exit 4", &[4], 10_000) };
+        SystemRunner.run(&ignored).unwrap();
     }
 
-    #[tokio::test]
-    async fn a_program_that_hangs_is_killed() {
+    #[test]
+    fn more_than_a_pipe_holds_goes_both_ways_at_once() {
+        let much = vec![b'x'; 1 << 20];
+        let echo = Program { input: Input::of(&[&much]), ..shell("tee /dev/stderr", &[0], 60_000) };
+        assert_eq!(SystemRunner.run(&echo).unwrap().stdout.len(), much.len());
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
         let started = std::time::Instant::now();
-        let error = run_it("sleep", &["600"], &[0], 50).await.unwrap_err();
+        let error = SystemRunner.run(&shell("exec sleep 600", &[0], 50)).unwrap_err();
         assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_mins(1));
     }
 
-    #[tokio::test]
-    async fn a_missing_program_is_named_with_the_folders_searched() {
-        let message = run_it("mkfs.nonesuch", &[], &[0], 10_000).await.unwrap_err().to_string();
+    #[test]
+    fn what_a_program_leaves_running_is_not_waited_for() {
+        let output = SystemRunner.run(&shell("sleep 600 & echo $!", &[0], 60_000)).unwrap();
+        let left = rustix::process::Pid::from_raw(output.stdout.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_program_comes_to_its_end_while_the_runtime_shuts_down() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (go, goes) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            goes.recv().unwrap();
+            tell.send(SystemRunner.run(&shell("echo done", &[0], 10_000))).unwrap();
+        });
+        begins.recv().unwrap();
+        runtime.shutdown_background();
+        go.send(()).unwrap();
+        assert_eq!(told.recv().unwrap().unwrap().stdout, "done\n");
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_the_folders_searched() {
+        let missing = Program { name: "mkfs.nonesuch", ..shell("", &[0], 10_000) };
+        let message = SystemRunner.run(&missing).unwrap_err().to_string();
         assert!(message.contains("mkfs.nonesuch") && message.contains("/usr/sbin"), "{message}");
     }
 }

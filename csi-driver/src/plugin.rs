@@ -184,6 +184,7 @@ async fn kubernetes(
             intents::run(client.clone(), volumes.clone(), for_volumes, parallel, shutdown.clone()),
             intents::run(client, snapshots.clone(), for_snapshots, parallel, shutdown.clone()),
             node_storage::run(&reporter, changes, more_room, shutdown.clone()),
+            node_storage::tell_of_late_answers(engine.late_answers(), changes, shutdown.clone()),
         );
     };
     tokio::join!(follow_pools, after_pools);

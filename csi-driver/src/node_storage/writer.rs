@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tierce_crds::NodeStorageStatus;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -49,6 +49,24 @@ impl Changes {
     pub fn notify_rewrite(&self) {
         self.inner.rewrite.store(true, Ordering::Relaxed);
         self.notify_inventory();
+    }
+}
+
+/// Lets a pool be reported at once whose disk answers after it was reported not to; else that would wait for the heartbeat.
+pub async fn tell_of_late_answers(
+    mut answers: watch::Receiver<u64>,
+    changes: &Changes,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            // Its volumes are news too.
+            answered = answers.changed() => match answered {
+                Ok(()) => changes.notify_inventory(),
+                Err(_) => return,
+            },
+        }
     }
 }
 
@@ -221,6 +239,30 @@ mod tests {
         })
         .await;
         assert_eq!(writes.last().unwrap().1, 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_that_answers_late_is_reported_at_once() {
+        let mut answered_at = None;
+        let writes = with_writer(async |busy, changes| {
+            let (answer, answers) = watch::channel(0);
+            let telling = tokio::spawn({
+                let changes = changes.clone();
+                async move { tell_of_late_answers(answers, &changes, CancellationToken::new()).await }
+            });
+            changes.notify();
+            sleep(Duration::from_secs(5)).await;
+            answered_at = Some(Instant::now());
+            busy.volumes.store(7, Ordering::SeqCst);
+            answer.send_modify(|count| *count += 1);
+            sleep(Duration::from_millis(1)).await;
+            // An engine that is gone has nothing more to tell.
+            drop(answer);
+            telling.await.unwrap();
+        })
+        .await;
+        let [(_, 0), (at, 7)] = writes.as_slice() else { panic!("{writes:?}") };
+        assert_eq!(Some(*at), answered_at);
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -60,6 +60,11 @@ impl Engine {
     /// Every pool's state, in the order they were set.
     pub async fn reports(&self) -> Vec<PoolReport> {
         self.run(Core::reports).await
+    }
+
+    /// Changes whenever a pool answers that was reported not to, because its disk took too long: [`Self::reports`] then has another answer.
+    pub fn late_answers(&self) -> watch::Receiver<u64> {
+        self.core.late_answers()
     }
 
     /// Names and own ids of the pools that were open at least once, to be given back as [`PoolConfig::expected_id`] after a restart.

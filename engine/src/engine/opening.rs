@@ -2,10 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
+
+use tokio::sync::watch;
 
 use super::core::Slot;
 use crate::PoolErrorKind;
@@ -16,35 +22,56 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LESS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Looks that have not come back, by the pool's name.
-#[derive(Default)]
-pub(super) struct Looks(Mutex<HashMap<String, Look>>);
+pub(super) struct Looks {
+    patience: Duration,
+    waiting: Mutex<HashMap<String, Look>>,
+    /// Counts those that came back after nobody waited any more.
+    late: Arc<watch::Sender<u64>>,
+}
 
 struct Look {
     /// What was looked at.
     asked: Slot,
     answer: mpsc::Receiver<Slot>,
+    /// Whether its caller was told that there is no answer.
+    given_up: Arc<AtomicBool>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { patience: PATIENCE, waiting: Mutex::default(), late: Arc::new(watch::Sender::new(0)) }
+    }
 }
 
 impl Looks {
+    /// Changes with each look that came back after its caller was told that the disk does not answer.
+    pub(super) fn late(&self) -> watch::Receiver<u64> {
+        self.late.subscribe()
+    }
+
     /// Looks at all of them at once. One that does not answer comes back as closed, and with its answer at a later call.
     pub(super) fn at<F>(&self, slots: Vec<Slot>, look: F) -> Vec<Slot>
     where
         F: Fn(Slot) -> Slot + Clone + Send + 'static,
     {
         let start = Instant::now();
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let asked: Vec<(Look, Duration)> = slots
             .into_iter()
             .map(|slot| match waiting.remove(&slot.config.name) {
                 // It was waited for already.
                 Some(earlier) if earlier.asked.config == slot.config => (earlier, LESS_PATIENCE),
-                _ => (ask(slot, look.clone()), PATIENCE),
+                _ => (self.ask(slot, look.clone()), self.patience),
             })
             .collect();
         let mut answers = Vec::with_capacity(asked.len());
         for (look, patience) in asked {
             let left = patience.saturating_sub(start.elapsed());
-            let answer = look.answer.recv_timeout(left);
+            let answer = look.answer.recv_timeout(left).or_else(|error| {
+                // Said before the last look for an answer: one that comes after that is told of as late.
+                look.given_up.store(true, Ordering::SeqCst);
+                look.answer.try_recv().map_err(|_| error)
+            });
             answers.push(answer.unwrap_or_else(|error| {
                 let silent = silent(&look.asked);
                 // The other error: the thread died. It is asked anew next time.
@@ -56,19 +83,21 @@ impl Looks {
         }
         answers
     }
-}
 
-fn ask(slot: Slot, look: impl Fn(Slot) -> Slot + Send + 'static) -> Look {
-    let (tell, answer) = mpsc::channel();
-    let asked = slot.clone();
-    // Programs are started from there too.
-    let runtime = tokio::runtime::Handle::current();
-    thread::spawn(move || {
-        let _runtime = runtime.enter();
-        // Whoever asked may be gone when it answers.
-        let _ = tell.send(look(slot));
-    });
-    Look { asked, answer }
+    fn ask(&self, slot: Slot, look: impl Fn(Slot) -> Slot + Send + 'static) -> Look {
+        let (tell, answer) = mpsc::channel();
+        let asked = slot.clone();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (is_late, late) = (Arc::clone(&given_up), Arc::clone(&self.late));
+        thread::spawn(move || {
+            // Whoever asked may be gone when it answers.
+            let _ = tell.send(look(slot));
+            if is_late.load(Ordering::SeqCst) {
+                late.send_modify(|count| *count += 1);
+            }
+        });
+        Look { asked, answer, given_up }
+    }
 }
 
 fn silent(asked: &Slot) -> Slot {
@@ -78,4 +107,59 @@ fn silent(asked: &Slot) -> Slot {
     );
     let error = PoolErrorKind::NotAnswering.because(reason).of(&asked.config);
     Slot { opened: Err(error), ..asked.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, PoolConfig, PoolError, Provisioning};
+
+    fn slot() -> Slot {
+        let config = PoolConfig {
+            name: "slow".to_owned(),
+            tier: "hdd".to_owned(),
+            backend: Backend::Directory {
+                path: "/slow".into(),
+                provisioning: Provisioning::Thin,
+                create_path: false,
+            },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+            expected_id: None,
+        };
+        let opened = Err(trouble(&config, PoolErrorKind::NotOpened));
+        Slot { config, opened, known: None }
+    }
+
+    fn trouble(config: &PoolConfig, kind: PoolErrorKind) -> PoolError {
+        kind.because("").of(config)
+    }
+
+    fn kind(slots: &[Slot]) -> PoolErrorKind {
+        slots[0].opened.as_ref().err().unwrap().kind
+    }
+
+    #[tokio::test]
+    async fn a_look_that_comes_back_late_is_told_of_and_its_answer_is_there() {
+        let looks = Looks { patience: Duration::from_millis(1), ..Looks::default() };
+        let mut late = looks.late();
+        let (answer, answers) = mpsc::channel::<()>();
+        let answers = Arc::new(Mutex::new(answers));
+        let look = move |slot: Slot| {
+            answers.lock().unwrap().recv().unwrap();
+            Slot { opened: Err(trouble(&slot.config, PoolErrorKind::OtherDisk)), ..slot }
+        };
+        assert_eq!(kind(&looks.at(vec![slot()], look.clone())), PoolErrorKind::NotAnswering);
+        assert!(!late.has_changed().unwrap());
+        answer.send(()).unwrap();
+        late.changed().await.unwrap();
+        assert_eq!(kind(&looks.at(vec![slot()], look)), PoolErrorKind::OtherDisk);
+        // One that was waited for is nothing new.
+        let at_once = |slot: Slot| Slot { opened: Err(trouble(&slot.config, PoolErrorKind::Failed)), ..slot };
+        let looks = Looks::default();
+        let late = looks.late();
+        assert_eq!(kind(&looks.at(vec![slot()], at_once)), PoolErrorKind::Failed);
+        assert!(!late.has_changed().unwrap());
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::core::{Core, Slot};
@@ -30,6 +31,11 @@ impl Core {
         // Opened before the lock is taken: a disk that hangs must not stop the calls for others.
         let slots = without_twins(self.looked_at(configs.into_iter().map(slot).collect()));
         *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    /// Changes when a pool answers that was said not to.
+    pub(super) fn late_answers(&self) -> watch::Receiver<u64> {
+        self.looks.late()
     }
 
     fn looked_at(&self, slots: Vec<Slot>) -> Vec<Slot> {

@@ -172,6 +172,8 @@ pub mod pool {
     pub const NEEDS_CHECK: &str = "NeedsCheck";
     /// The thin pool has no room for its metadata, so it is read-only.
     pub const METADATA_FULL: &str = "MetadataFull";
+    /// The thin pool's metadata is so full that nothing more is made in it. Its volumes go on.
+    pub const METADATA_NEARLY_FULL: &str = "MetadataNearlyFull";
     /// The thin pool's metadata can't be written.
     pub const METADATA_READ_ONLY: &str = "MetadataReadOnly";
     /// The thin pool is full: it is offered, its volumes can be read, and writes to new places fail.

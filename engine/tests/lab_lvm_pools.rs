@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::FileExt,
+    process::Command,
     time::Duration,
 };
 
@@ -278,6 +279,45 @@ fn bug_05_a_full_thin_pool_fails_writes_keeps_the_rest_and_comes_back() {
     world.stage(&victim, false).unwrap();
     assert_eq!(fs::read(&precious).unwrap(), vec![7; 4 << 20]);
     world.unstage(&victim).unwrap();
+}
+
+#[test]
+fn a_pool_that_can_not_grow_offers_nothing_from_where_lvm_makes_nothing() {
+    let Some(mut world) = World::lvm(thin_pool(256, false)) else { return };
+    world.overcommit = 4.0;
+    world.set_pool();
+    let filler = world.create("pvc-1", BLOCK, 204 * MIB);
+    world.stage(&filler, true).unwrap();
+    fill(&world, &filler, 170).unwrap();
+    let now = usage(&world);
+    assert!(now.thin.unwrap().data < 7000 && now.max_volume_bytes > 0, "{now:?}");
+    let second = world.create("pvc-2", BLOCK, 4 * MIB);
+    fill(&world, &filler, 190).unwrap();
+    let now = usage(&world);
+    assert!((7000..8000).contains(&now.thin.unwrap().data), "{now:?}");
+    assert_eq!((now.available_bytes, now.max_volume_bytes), (0, 0), "{now:?}");
+    for error in [
+        world.run(world.engine.create("pool", &spec("pvc-3", BLOCK, 4 * MIB))).unwrap_err(),
+        world.snapshot("snap-1", &second).unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, Error::OutOfSpace { requested, largest: 0, .. } if requested == 4 * MIB),
+            "{error:?}"
+        );
+    }
+    // LVM with our settings says the same: if it made more, so might we.
+    let name = group(&world).name.clone();
+    let config = "devices { use_devicesfile=0 } activation { udev_sync=0 udev_rules=0 monitoring=0 thin_pool_autoextend_threshold=70 }";
+    let refused = Command::new("lvcreate")
+        .args(["--config", config, "-V", "4m", "--thinpool", "thin", "-n", "other", &name])
+        .envs([("LVM_SYSTEM_DIR", ""), ("DM_DISABLE_UDEV", "1")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("reached threshold"), "{said}");
+    group(&world).lvm("lvextend", &["-qq", "-y", "-L", "+64m", &format!("{name}/thin")]);
+    world.snapshot("snap-1", &second).unwrap();
+    world.unstage(&filler).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
-use tierce_engine::{Error, SnapshotInfo, VolumeMode};
+use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
 
 use crate::node_volumes::{noticeable, signed};
 use crate::status_codes::in_words;
@@ -28,6 +28,9 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
         Error::BrokenRecord { .. } => reason::BROKEN_RECORD,
         Error::SnapshotInvalid { .. } => reason::LOST,
+        Error::PoolUnavailable(trouble) if trouble.kind == PoolErrorKind::MetadataNearlyFull => {
+            reason::OUT_OF_SPACE
+        }
         Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
         _ => reason::FAILED,
     };

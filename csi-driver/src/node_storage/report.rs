@@ -124,6 +124,7 @@ fn why(kind: PoolErrorKind) -> &'static str {
         PoolErrorKind::TransactionMismatch => reason::TRANSACTION_MISMATCH,
         PoolErrorKind::NeedsCheck => reason::NEEDS_CHECK,
         PoolErrorKind::MetadataFull => reason::METADATA_FULL,
+        PoolErrorKind::MetadataNearlyFull => reason::METADATA_NEARLY_FULL,
         PoolErrorKind::MetadataReadOnly => reason::METADATA_READ_ONLY,
         PoolErrorKind::OutOfData => reason::OUT_OF_DATA,
         PoolErrorKind::ThinPoolFailed => reason::THIN_POOL_FAILED,

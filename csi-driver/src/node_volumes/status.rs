@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::NodeVolumeStatus;
 use tierce_crds::conditions::{self, Verdict, node_volume as reason};
-use tierce_engine::{Error, VolumeInfo};
+use tierce_engine::{Error, PoolErrorKind, VolumeInfo};
 
 use crate::status_codes::in_words;
 
@@ -37,6 +37,9 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
         Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
         Error::BrokenRecord { .. } | Error::FormatRefused { .. } => reason::BROKEN_RECORD,
+        Error::PoolUnavailable(trouble) if trouble.kind == PoolErrorKind::MetadataNearlyFull => {
+            reason::OUT_OF_SPACE
+        }
         Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
         Error::MayHoldData { .. }
         | Error::NotFound { .. }

@@ -7,7 +7,7 @@ use std::{
 
 use super::core::{Core, Slot};
 use crate::{
-    Error, PoolError, PoolReport, PoolUsage,
+    Error, PoolError, PoolErrorKind, PoolReport, PoolUsage,
     pool::{
         Pool,
         space::{self, Disk, Room, Shared},
@@ -75,6 +75,12 @@ impl Core {
         let set_aside = pending.entry(disk.id).or_default();
         let room = self.room(pool, &disk, *set_aside);
         if more > room.available || requested > room.largest.saturating_add(existing) {
+            // No sum of bytes tells of that.
+            if let Some(warning) =
+                pool.warning().filter(|warning| warning.kind == PoolErrorKind::MetadataNearlyFull)
+            {
+                return Err(warning.into());
+            }
             let largest = space::roughly(room.largest.saturating_add(existing));
             let largest = largest / pool.grain_bytes() * pool.grain_bytes();
             return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use super::{core::Core, finding::Located};
 use crate::{
-    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
+    Change, Error, PoolError, PoolErrorKind, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
     mount::{options, table},
     pool::{
         Pool,
@@ -121,7 +121,10 @@ impl Core {
         };
         match attempt() {
             // What deleted volumes took counts as free while it is still being freed; wait for that before saying no.
-            Err(Error::OutOfSpace { .. }) => {
+            Err(
+                Error::OutOfSpace { .. }
+                | Error::PoolUnavailable(PoolError { kind: PoolErrorKind::MetadataNearlyFull, .. }),
+            ) => {
                 self.sweep();
                 attempt()
             }

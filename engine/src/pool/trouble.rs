@@ -77,6 +77,8 @@ pub enum PoolErrorKind {
     NeedsCheck,
     /// The thin pool has no room for its metadata.
     MetadataFull,
+    /// The thin pool's metadata is so full that nothing more is made in the pool. Its volumes go on.
+    MetadataNearlyFull,
     /// The thin pool's metadata can't be written.
     MetadataReadOnly,
     /// The thin pool has no chunk left: writes to new places fail. Volumes can still be read.

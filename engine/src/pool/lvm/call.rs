@@ -146,12 +146,15 @@ pub(crate) fn no_such_group(error: &CommandError) -> bool {
     said(error, &["Volume group \"", "Volume group '"]) && said(error, &["not found"])
 }
 
-/// Whether the group (or the thin pool in it) has too little space.
+/// Whether the group has too little space.
 pub(crate) fn no_space(error: &CommandError) -> bool {
-    said(
-        error,
-        &["insufficient free space", "Insufficient free space", "Insufficient suitable", "reached threshold"],
-    )
+    said(error, &["insufficient free space", "Insufficient free space", "Insufficient suitable"])
+}
+
+/// Whether nothing more is made in the thin pool, since its data or its metadata has reached [`EXTEND_FROM_PERCENT`]. LVM does not say in
+/// this sentence which of the two.
+pub(crate) fn over_threshold(error: &CommandError) -> bool {
+    said(error, &["reached threshold", "above threshold"])
 }
 
 /// The words without the command line around them, for messages.
@@ -260,6 +263,9 @@ mod tests {
         )));
         assert!(no_space(&failed(5, "  Insufficient free space: 2 extents needed, but only 1 available")));
         assert!(!no_space(&failed(5, "  Volume group \"vg\" not found")));
+        let threshold =
+            failed(5, "  Cannot create new thin volume, free space in thin pool vg/pool reached threshold.");
+        assert!(over_threshold(&threshold) && !no_space(&threshold));
         let both = "  WARNING: This metadata update is NOT backed up.\n  Logical volume vg/v in use.\n";
         assert_eq!(words(&failed(5, both)), "Logical volume vg/v in use.");
         assert_eq!(words(&failed(5, "")), "exit status: 5");

@@ -26,17 +26,14 @@ impl LvmPool {
             return self.copy_thick(record, source, pause);
         }
         let tags = tags::of(self.id, record);
-        let active = record.role.is_none();
         if record.size_bytes <= available {
             let name = names::volume(&record.id);
-            self.held_still(&from, source, pause, &mut || {
-                self.snap(&self.turn(), &from, &name, &tags, active)
-            })?;
+            self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
             self.view().made(record.clone(), available, tags, 0);
             return Ok(());
         }
         let name = names::unfinished(&record.id);
-        self.held_still(&from, source, pause, &mut || self.snap(&self.turn(), &from, &name, &tags, active))?;
+        self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
         let turn = self.turn();
         let size = format!("{}b", record.size_bytes);
         self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)])
@@ -45,24 +42,17 @@ impl LvmPool {
     }
 
     /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
-    fn snap(
-        &self,
-        turn: &MutexGuard<'_, ()>,
-        from: &str,
-        name: &str,
-        tags: &[String],
-        active: bool,
-    ) -> Result<(), Error> {
+    fn snap(&self, from: &str, name: &str, tags: &[String], record: &Record) -> Result<(), Error> {
         let from = self.full(from);
         let mut arguments = vec!["-qq", "-y", "-s", "-ky", "-n", name];
-        if active {
+        if record.role.is_none() {
             arguments.extend(["-K", "-ay"]);
         }
         for tag in tags {
             arguments.extend(["--addtag", tag]);
         }
         arguments.push(&from);
-        self.change(turn, "lvcreate", &arguments).map_err(|error| self.refused(error, 0))
+        self.make(&self.turn(), &arguments, record.size_bytes)
     }
 
     /// Runs `work`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
@@ -113,8 +103,7 @@ impl LvmPool {
                 &pool,
                 &full,
             ];
-            self.change(&self.turn(), "lvcreate", &arguments)
-                .map_err(|error| self.refused(error, record.size_bytes.saturating_mul(2)))
+            self.make(&self.turn(), &arguments, record.size_bytes.saturating_mul(2))
         })?;
         let copied = self
             .open_volume(&cow)
@@ -197,7 +186,7 @@ impl LvmPool {
             let name = names::unfinished(&volume.id);
             let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
             let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
-            self.snap(&self.turn(), &names::volume(&snapshot.id), &name, &first, true)?;
+            self.snap(&names::volume(&snapshot.id), &name, &first, volume)?;
             if !whole {
                 let (turn, size, full) = (self.turn(), format!("{}b", volume.size_bytes), self.full(&name));
                 self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &full])

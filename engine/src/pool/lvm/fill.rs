@@ -2,8 +2,9 @@
 
 use crate::pool::{ThinUsage, lvm::call::EXTEND_FROM_PERCENT};
 
-/// From which fill level on, in percent, no more volumes are promised: what is there still has to be written.
-pub(crate) const CLOSED_FROM_PERCENT: u64 = 80;
+/// From which fill level on, in percent, no more volumes are promised: what is there still has to be written. Where the pool can't grow that
+/// begins with [`EXTEND_FROM_PERCENT`], since LVM then makes nothing more in it.
+const CLOSED_FROM_PERCENT: u64 = 80;
 /// By how much a pool grows, in percent of its size.
 const EXTEND_BY_PERCENT: u64 = 20;
 /// Bytes of a block of a thin pool's metadata.
@@ -57,10 +58,14 @@ impl Fill {
         self.status.data_used.saturating_mul(self.chunk)
     }
 
-    /// Whether data or metadata is so full that nothing more may be promised.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.usage().data >= hundredths(CLOSED_FROM_PERCENT)
-            || self.usage().metadata >= hundredths(CLOSED_FROM_PERCENT)
+    /// Whether data or metadata is so full that nothing more may be promised. `growth`: by how much the pool can grow now.
+    pub(crate) fn is_closed(&self, growth: Growth) -> bool {
+        is_closed(self.usage().data, growth.data) || self.lacks_metadata(growth)
+    }
+
+    /// The same of its metadata alone.
+    pub(crate) fn lacks_metadata(&self, growth: Growth) -> bool {
+        is_closed(self.usage().metadata, growth.metadata)
     }
 
     /// The levels for reports.
@@ -96,6 +101,10 @@ impl Fill {
 pub(crate) struct Growth {
     pub(crate) data: u64,
     pub(crate) metadata: u64,
+}
+
+fn is_closed(level: u16, grows_by: u64) -> bool {
+    level >= hundredths(CLOSED_FROM_PERCENT) || (grows_by == 0 && level > hundredths(EXTEND_FROM_PERCENT))
 }
 
 fn hundredths(percent: u64) -> u16 {
@@ -237,10 +246,25 @@ mod tests {
             let growth = fill.growth(free, EXTENT);
             assert_eq!((growth.data, growth.metadata), expected, "{case}");
         }
-        assert!(!fill(100, 13_107).is_closed());
-        assert!(fill(100, 13_108).is_closed());
-        assert!(fill(3277, 0).is_closed());
-        assert!(Fill { status: pool_status("Fail").unwrap(), chunk: 1 }.is_closed());
+        let grows = Growth { data: EXTENT, metadata: EXTENT };
+        assert!(!fill(100, 13_107).is_closed(grows));
+        assert!(fill(100, 13_108).is_closed(grows));
+        assert!(fill(3277, 0).is_closed(grows) && fill(3277, 0).lacks_metadata(grows));
+        // What can't grow LVM closes sooner.
+        let stuck = Growth::default();
+        for (fill, closed, lacks_metadata) in [
+            (fill(100, 11_468), false, false),
+            (fill(100, 11_471), true, false),
+            (fill(2867, 100), false, false),
+            (fill(2868, 100), true, true),
+        ] {
+            assert_eq!(
+                (fill.is_closed(stuck), fill.lacks_metadata(stuck)),
+                (closed, lacks_metadata),
+                "{fill:?}"
+            );
+        }
+        assert!(Fill { status: pool_status("Fail").unwrap(), chunk: 1 }.is_closed(grows));
     }
 
     proptest! {

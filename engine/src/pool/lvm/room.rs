@@ -1,8 +1,10 @@
 //! How much there is, how much is in use, and the growth of a thin pool that fills up.
 
+use std::sync::MutexGuard;
+
 use super::{
     LvmPool,
-    fill::{self, Fill},
+    fill::{self, Fill, Growth},
     names,
     open::disk_id,
     thin_pool,
@@ -28,7 +30,7 @@ impl LvmPool {
             thin_pool::healthy(&self.group, pool, &level).map_err(|trouble| self.error(trouble))?;
             let (capacity, used) = (level.capacity(), level.used());
             let free = capacity.saturating_sub(used);
-            return Ok(Disk { id, capacity, free, trash, closed: level.is_closed() });
+            return Ok(Disk { id, capacity, free, trash, closed: level.is_closed(self.growth(&level)) });
         }
         let view = self.view();
         Ok(Disk { id, capacity: view.group_size, free: view.group_free, trash, closed: false })
@@ -37,7 +39,17 @@ impl LvmPool {
     /// What needs somebody though the pool can be used.
     pub(super) fn needs_somebody(&self) -> Option<PoolError> {
         let (pool, level) = self.thin_pool.as_deref().zip(self.level().ok()?)?;
-        thin_pool::warning(&self.group, pool, &level).map(|trouble| self.error(trouble))
+        let growth = self.growth(&level);
+        thin_pool::warning(&self.group, pool, &level, growth).map(|trouble| self.error(trouble))
+    }
+
+    /// By how much the thin pool can grow now, where that is due.
+    fn growth(&self, level: &Fill) -> Growth {
+        if !self.extends {
+            return Growth::default();
+        }
+        let view = self.view();
+        level.growth(view.group_free, view.extent)
     }
 
     /// What was promised and is taken.
@@ -81,46 +93,67 @@ impl LvmPool {
         Error::OutOfSpace { pool: self.config.name.clone(), requested, largest }
     }
 
+    /// Why LVM makes nothing more in the thin pool, though it is not full.
+    pub(super) fn closed_by_lvm(&self, requested: u64) -> Error {
+        let level = self.thin_pool.as_deref().zip(self.level().ok().flatten());
+        match level {
+            Some((pool, level)) if level.lacks_metadata(Growth::default()) => {
+                self.error(thin_pool::crowded(&self.group, pool, &level)).into()
+            }
+            _ => Error::OutOfSpace { pool: self.config.name.clone(), requested, largest: 0 },
+        }
+    }
+
     /// Extends the thin pool where it is due and the group has the space.
     pub(super) fn extend_if_due(&self) {
-        let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return };
         let turn = self.turn();
-        let Ok(Some(level)) = self.level() else { return };
-        if level.growth(u64::MAX >> 1, 1) == fill::Growth::default() {
-            return;
+        self.extend(&turn);
+    }
+
+    /// The same in our turn. Whether it was extended.
+    pub(super) fn extend(&self, turn: &MutexGuard<'_, ()>) -> bool {
+        let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return false };
+        let Ok(Some(level)) = self.level() else { return false };
+        if level.growth(u64::MAX >> 1, 1) == Growth::default() {
+            return false;
         }
-        if let Err(error) = self.renew(&turn) {
+        if let Err(error) = self.renew(turn) {
             tracing::warn!(pool = self.config.name, %error, "can't look for space to extend the thin pool");
-            return;
+            return false;
         }
         let (free, extent) = {
             let view = self.view();
             (view.group_free, view.extent)
         };
         let growth = level.growth(free, extent);
-        if growth == fill::Growth::default() {
+        if growth == Growth::default() {
             tracing::warn!(
                 pool = self.config.name,
                 ?level,
                 "the thin pool fills up and its group has no space left"
             );
-            return;
+            return false;
         }
         let full = self.full(pool);
+        let mut extended = false;
         for (what, bytes) in [("--poolmetadatasize", growth.metadata), ("-L", growth.data)] {
             if bytes == 0 {
                 continue;
             }
             let by = format!("+{bytes}b");
-            match self.change(&turn, "lvextend", &["-qq", "-y", what, &by, &full]) {
-                Ok(()) => tracing::info!(pool = self.config.name, what, bytes, "extended the thin pool"),
+            match self.change(turn, "lvextend", &["-qq", "-y", what, &by, &full]) {
+                Ok(()) => {
+                    extended = true;
+                    tracing::info!(pool = self.config.name, what, bytes, "extended the thin pool");
+                }
                 Err(error) => {
                     tracing::warn!(pool = self.config.name, what, bytes, %error, "can't extend the thin pool");
                 }
             }
         }
-        if let Err(error) = self.renew(&turn) {
+        if let Err(error) = self.renew(turn) {
             tracing::warn!(pool = self.config.name, %error, "can't look at the group after extending");
         }
+        extended
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     call::{self, Lvm},
-    fill::{self, Fill, Health},
+    fill::{self, Fill, Growth, Health},
     names,
     report::Report,
 };
@@ -128,14 +128,25 @@ pub(super) fn healthy(group: &str, pool: &str, level: &Fill) -> Result<(), Troub
     })
 }
 
-/// What is wrong with a thin pool that can be read and, in part, be written.
-pub(super) fn warning(group: &str, pool: &str, level: &Fill) -> Option<Trouble> {
-    (level.status.health == Health::OutOfData).then(|| {
-        Kind::OutOfData.because(format!(
+/// What is wrong with a thin pool that can be read and, in part, be written. `growth`: by how much it can grow now.
+pub(super) fn warning(group: &str, pool: &str, level: &Fill, growth: Growth) -> Option<Trouble> {
+    if level.status.health == Health::OutOfData {
+        return Some(Kind::OutOfData.because(format!(
             "thin pool {group}/{pool} is full: writes to new places of its volumes fail. Give it space (lvextend -L +SIZE \
              {group}/{pool}; vgextend {group} DEVICE where the group has none), or delete volumes"
-        ))
-    })
+        )));
+    }
+    level.lacks_metadata(growth).then(|| crowded(group, pool, level))
+}
+
+/// That nothing more is made in a thin pool for want of metadata.
+pub(super) fn crowded(group: &str, pool: &str, level: &Fill) -> Trouble {
+    Kind::MetadataNearlyFull.because(format!(
+        "the metadata of thin pool {pool} of volume group {group} is {} % full, so no volume or snapshot is made in it; what there is \
+         goes on. Give it space (lvextend --poolmetadatasize +SIZE {group}/{pool}; vgextend {group} DEVICE where the group has none), or \
+         delete snapshots",
+        level.usage().metadata / 100
+    ))
 }
 
 #[cfg(test)]
@@ -172,10 +183,22 @@ mod tests {
         }
         let full = of("1 9/4096 400/400 - out_of_data_space no_discard_passdown error_if_no_space - 1024");
         assert_eq!(healthy("vg", "pool", &full), Ok(()), "its volumes can still be read");
-        let warned = warning("vg", "pool", &full).unwrap();
+        let warned = warning("vg", "pool", &full, Growth::default()).unwrap();
         assert_eq!(warned.kind, Kind::OutOfData);
         assert!(warned.reason.contains("lvextend -L +SIZE vg/pool"), "{warned:?}");
-        assert_eq!(warning("vg", "pool", &of("1 9/4096 1/400 - rw - error_if_no_space - 1024")), None);
+        assert_eq!(
+            warning("vg", "pool", &of("1 9/4096 1/400 - rw - error_if_no_space - 1024"), Growth::default()),
+            None
+        );
+        let crowded = of("1 3300/4096 1/400 - rw no_discard_passdown error_if_no_space - 1024");
+        let warned = warning("vg", "pool", &crowded, Growth::default()).unwrap();
+        assert_eq!(warned.kind, Kind::MetadataNearlyFull);
+        for words in [
+            "metadata of thin pool pool of volume group vg is 80 % full",
+            "lvextend --poolmetadatasize +SIZE vg/pool",
+        ] {
+            assert!(warned.reason.contains(words), "{warned:?}");
+        }
         let ahead = not_activated("vg/pool", "transaction_id is 2, while expected 3");
         assert_eq!(ahead.kind, Kind::TransactionMismatch);
         assert!(ahead.reason.contains("disagree"));

@@ -82,9 +82,31 @@ impl LvmPool {
         result
     }
 
+    /// Makes a logical volume. LVM refuses that in a thin pool that is due to grow, so it grows first.
+    pub(super) fn make(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        arguments: &[&str],
+        requested: u64,
+    ) -> Result<(), Error> {
+        let made = match self.change(turn, "lvcreate", arguments) {
+            Err(error) if call::over_threshold(&error) && self.extend(turn) => {
+                self.change(turn, "lvcreate", arguments)
+            }
+            other => other,
+        };
+        made.map_err(|error| self.refused(error, requested))
+    }
+
     /// A command's refusal, which may be for want of space.
     pub(super) fn refused(&self, error: CommandError, requested: u64) -> Error {
-        if call::no_space(&error) { self.out_of_space(requested) } else { error.into() }
+        if call::over_threshold(&error) {
+            self.closed_by_lvm(requested)
+        } else if call::no_space(&error) {
+            self.out_of_space(requested)
+        } else {
+            error.into()
+        }
     }
 
     /// The active device of a logical volume.

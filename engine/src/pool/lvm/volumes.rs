@@ -41,7 +41,7 @@ impl LvmPool {
             arguments.extend(["--addtag", tag]);
         }
         arguments.push(&self.group);
-        self.change(turn, "lvcreate", &arguments).map_err(|error| self.refused(error, record.size_bytes))
+        self.make(turn, &arguments, record.size_bytes)
     }
 
     pub(super) fn check_names(&self, id: &VolumeId) -> Result<(), Error> {

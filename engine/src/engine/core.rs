@@ -82,9 +82,14 @@ impl Core {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held while deleted volumes' space is freed: two that did that at once would be in each other's way.
+    pub(super) fn sweeping(&self) -> MutexGuard<'_, ()> {
+        self.sweeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Frees what deleted volumes still take.
     pub(super) fn sweep(&self) {
-        let _sweeping = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _sweeping = self.sweeping();
         for pool in self.pools() {
             let (_, problems) = pool.sweep();
             for problem in problems {

@@ -34,6 +34,7 @@ impl Core {
             }
             Err(error) => recovery.problems.push(error.to_string()),
         }
+        let _sweeping = self.sweeping();
         for pool in self.pools() {
             self.recover_pool(pool.as_ref(), &mounts, &mut recovery);
             self.recovered().get_or_insert_default().insert(pool.id());

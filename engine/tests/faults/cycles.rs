@@ -30,7 +30,7 @@ use crate::{
 /// The point that every side effect passes twice.
 pub const POINT: &str = "lasting";
 
-/// How many points of a seed's calls are tried with each kind of fault.
+/// How many points of a seed's calls are tried with each kind of fault, where that many are wanted.
 const POINTS: usize = 4;
 
 /// A call that no hang may hold up takes far less; this is for a busy machine.
@@ -52,6 +52,8 @@ pub struct Kind {
     pub world: fn() -> Option<World>,
     /// Whether a world serves all cycles: each leaves it as it was, and making one takes long.
     pub lasting: bool,
+    /// How many calls a life has.
+    pub calls: usize,
 }
 
 fn number(variable: &str, otherwise: usize) -> usize {
@@ -62,6 +64,7 @@ fn number(variable: &str, otherwise: usize) -> usize {
 pub fn cycles(kind: &Kind, wanted: usize) {
     let scenario = FailScenario::setup();
     let (first, wanted) = (number("TIERCE_FAULT_SEED", 1), wanted * number("TIERCE_FAULT_TIMES", 1));
+    let points = POINTS.min(wanted.div_ceil(3));
     let mut done = [0; 3];
     let Some(mut world) = (kind.world)() else { return };
     for seed in first.. {
@@ -69,25 +72,25 @@ pub fn cycles(kind: &Kind, wanted: usize) {
             break;
         }
         let seed = u64::try_from(seed).unwrap();
-        let life = Life::of(seed, !world.real);
+        let life = Life::of(seed, !world.real, kind.calls);
         let passed = told(&format!("{} seed {seed}, no fault", kind.name), &life, || without(&world, &life));
-        let points = passed[passed.len() - 1];
+        let passed = passed[passed.len() - 1];
         let mut dice = Dice::new(seed);
-        for round in 0..POINTS * 3 {
-            let at = dice.roll(points);
+        for round in 0..points * 3 {
+            let at = dice.roll(passed);
             let (index, fault) = [(0, Fault::Error), (1, Fault::Hang), (2, Fault::Kill)][round % 3];
             if !kind.lasting {
                 drop(world);
                 world = (kind.world)().unwrap();
             }
-            told(&format!("{} seed {seed}, {fault:?} at point {at} of {points}", kind.name), &life, || {
+            told(&format!("{} seed {seed}, {fault:?} at point {at} of {passed}", kind.name), &life, || {
                 with(&mut world, &life, seed, fault, at);
             });
             done[index] += 1;
         }
     }
     println!(
-        "{}: {} errors, {} hangs, {} kills: all calls came to their end",
+        "measured: {}: {} errors, {} hangs, {} kills: all calls came to their end",
         kind.name, done[0], done[1], done[2]
     );
     scenario.teardown();
@@ -120,13 +123,16 @@ fn without(world: &World, life: &Life) -> Vec<usize> {
     passed
 }
 
-/// Lets every point of a life's last call fail once, with or without a restart before the call is repeated.
-pub fn each_error(kind: &Kind, life: &Life, restarts: &[bool]) {
+/// Lets every point of a life's last call fail once, with or without a restart before the call is repeated. `every`: only each so-many-th
+/// point, unless more is asked for.
+pub fn each_error(kind: &Kind, life: &Life, restarts: &[bool], every: usize) {
     let scenario = FailScenario::setup();
     let Some(mut world) = (kind.world)() else { return };
     let passed = told(&format!("{}, no fault", kind.name), life, || without(&world, life));
     let (first, points) = (passed[passed.len() - 2], passed[passed.len() - 1]);
-    for at in first..points {
+    let every = if number("TIERCE_FAULT_TIMES", 1) > 1 { 1 } else { every };
+    let mut errors = 0;
+    for at in (first..points).step_by(every) {
         for &restarts in restarts {
             if !kind.lasting {
                 drop(world);
@@ -141,13 +147,10 @@ pub fn each_error(kind: &Kind, life: &Life, restarts: &[bool]) {
                     life.verify(&world);
                 },
             );
+            errors += 1;
         }
     }
-    println!(
-        "{}: {} errors in one call: all calls came to their end",
-        kind.name,
-        (points - first) * restarts.len()
-    );
+    println!("measured: {}: {errors} errors in one call: all calls came to their end", kind.name);
     scenario.teardown();
 }
 
@@ -232,6 +235,7 @@ async fn bystander(world: &World, pool: &str) {
 const FOLDER: &str = "TIERCE_FAULT_FOLDER";
 const SEED: &str = "TIERCE_FAULT_OF_SEED";
 const AT: &str = "TIERCE_FAULT_AT";
+const CALLS: &str = "TIERCE_FAULT_CALLS";
 /// `sim`, `directory`, or the name and devices of a volume group.
 const OVER: &str = "TIERCE_FAULT_OVER";
 const ENCRYPTED: &str = "TIERCE_FAULT_ENCRYPTED";
@@ -279,7 +283,8 @@ fn victim() {
         }
     })
     .unwrap();
-    for (index, next) in Life::of(u64::try_from(seed).unwrap(), over == "sim").calls.iter().enumerate() {
+    let life = Life::of(u64::try_from(seed).unwrap(), over == "sim", number(CALLS, 0));
+    for (index, next) in life.calls.iter().enumerate() {
         println!("call {index}");
         world.run(call(&world, next)).unwrap();
     }
@@ -297,7 +302,7 @@ fn with_kill(world: &mut World, life: &Life, seed: u64, at: usize) {
     let mut child = command
         .args(["--exact", "cycles::victim", "--ignored", "--nocapture"])
         .envs([(FOLDER, world.folder.path().to_str().unwrap()), (OVER, &over(world))])
-        .envs([(SEED, seed.to_string()), (AT, at.to_string())])
+        .envs([(SEED, seed.to_string()), (AT, at.to_string()), (CALLS, life.calls.len().to_string())])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

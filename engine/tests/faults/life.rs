@@ -14,7 +14,6 @@ use crate::{
 const VOLUMES: usize = 3;
 const SNAPSHOTS: usize = 3;
 const TARGETS: usize = 2;
-const CALLS: usize = 14;
 /// What a clone has; all others are smaller.
 const CLONE_MIB: u64 = 96;
 
@@ -74,7 +73,7 @@ impl Life {
         Self { calls, end }
     }
 
-    pub fn of(seed: u64, copies_devices: bool) -> Self {
+    pub fn of(seed: u64, copies_devices: bool, length: usize) -> Self {
         let mut dice = Dice::new(seed);
         let mut model = Model::new(VOLUMES, SNAPSHOTS, copies_devices);
         let mut calls = Vec::new();
@@ -84,7 +83,7 @@ impl Life {
         if seed.is_multiple_of(2) {
             calls = restore(&mut model);
         }
-        while calls.len() < CALLS {
+        while calls.len() < length {
             let (at, place) = (dice.roll(VOLUMES), dice.roll(TARGETS));
             let (kept, other) = (dice.roll(SNAPSHOTS), dice.roll(SNAPSHOTS));
             let (answer, call) = match dice.roll(20) {

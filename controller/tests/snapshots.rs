@@ -161,12 +161,6 @@ async fn a_copy_lies_on_the_node_of_its_source_and_is_at_least_as_large() {
 async fn a_copy_that_can_not_be_says_why() {
     let (api, nodes, replica) = cluster().await;
     take(&replica, "snapshot-1", "pvc-1", None).await.unwrap();
-    let block = tierce_proto::csi::VolumeCapability {
-        access_type: Some(tierce_proto::csi::volume_capability::AccessType::Block(
-            tierce_proto::csi::volume_capability::BlockVolume {},
-        )),
-        ..mount("")
-    };
     let good = || CreateVolumeRequest {
         volume_content_source: snapshot("snapshot-1"),
         ..request("new", "ssd", 2 * GI)
@@ -201,7 +195,7 @@ async fn a_copy_that_can_not_be_says_why() {
             "snapshot snapshot-1 lies on node n1, and the new volume was to go to n2",
         ),
         (
-            CreateVolumeRequest { volume_capabilities: vec![block], ..good() },
+            CreateVolumeRequest { volume_capabilities: vec![raw()], ..good() },
             Code::InvalidArgument,
             "is a Filesystem volume, and a Block volume is asked for",
         ),
@@ -220,6 +214,56 @@ async fn a_copy_that_can_not_be_says_why() {
     let refused = within(replica.create(good())).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     until("it is taken back", || api.get("nodevolumes", "", "new").is_none().then_some(())).await;
+}
+
+/// A capability for a raw device.
+fn raw() -> tierce_proto::csi::VolumeCapability {
+    tierce_proto::csi::VolumeCapability {
+        access_type: Some(tierce_proto::csi::volume_capability::AccessType::Block(
+            tierce_proto::csi::volume_capability::BlockVolume {},
+        )),
+        ..mount("")
+    }
+}
+
+#[tokio::test]
+async fn bug_18_a_change_of_mode_that_an_administrator_permitted_is_passed_on_to_the_node() {
+    let (api, _nodes, replica) = cluster().await;
+    let id = data_of(&api, &replica, "ada", "data").await;
+    take(&replica, "snapshot-u1", &id, Some(("ada", "monday"))).await.unwrap();
+    api.put(
+        "persistentvolumeclaims",
+        json!({"metadata": {"name": "copy", "namespace": "ada"},
+            "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Pending"}}),
+    );
+    let claim = api.get("persistentvolumeclaims", "ada", "copy").unwrap();
+    let asked = CreateVolumeRequest {
+        volume_capabilities: vec![raw()],
+        volume_content_source: snapshot("snapshot-u1"),
+        ..request_for(&claim, "ssd")
+    };
+    let content = |permission: &str, handle: &str| {
+        json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
+            "metadata": {"name": "snapcontent-u1", "annotations": {names::ANNOTATION_ALLOW_MODE_CHANGE: permission}},
+            "spec": {"driver": names::DRIVER}, "status": {"snapshotHandle": handle}})
+    };
+    for (permission, handle) in [("false", "snapshot-u1"), ("true", "snapshot-of-another")] {
+        api.put("volumesnapshotcontents", content(permission, handle));
+        let refused = within(replica.create(asked.clone())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(names::ANNOTATION_ALLOW_MODE_CHANGE), "{refused:?}");
+    }
+    api.put("volumesnapshotcontents", content("true", "snapshot-u1"));
+    let made = within(replica.create(asked.clone())).await.unwrap().volume.unwrap();
+    let object = api.get("nodevolumes", "", &made.volume_id).unwrap();
+    assert_eq!(
+        (&object["spec"]["volumeMode"], &object["spec"]["allowModeChange"]),
+        (&json!("Block"), &json!(true))
+    );
+    let again = within(replica.create(asked)).await.unwrap().volume.unwrap();
+    assert_eq!(again, made, "the same call has the same answer");
+    // Where the mode stays there is nothing to permit.
+    assert_eq!(api.get("nodevolumes", "", &id).unwrap()["spec"].get("allowModeChange"), None);
 }
 
 #[tokio::test]

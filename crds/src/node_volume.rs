@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("has(self.claim) == has(oldSelf.claim) && (!has(self.claim) || self.claim == oldSelf.claim)").message("claim is immutable"),
     validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem"),
     validation = Rule::new("(has(self.encrypted) && self.encrypted) == (has(oldSelf.encrypted) && oldSelf.encrypted)").message("encrypted is immutable"),
+    validation = Rule::new("(has(self.allowModeChange) && self.allowModeChange) == (has(oldSelf.allowModeChange) && oldSelf.allowModeChange)").message("allowModeChange is immutable"),
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)").message("source is immutable")
 )]
 pub struct NodeVolumeSpec {
@@ -74,6 +75,10 @@ pub struct NodeVolumeSpec {
     /// What it starts with; absent: empty. On the same node. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<NodeSource>,
+    /// Whether the content of `source`, a snapshot, may be read in another mode: a raw device as a filesystem, if it carries just that, or the
+    /// other way round. An administrator permits it on the VolumeSnapshotContent. Immutable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_mode_change: bool,
     /// A restore in place that is to be carried out once, while no pod has the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreOrder>,

@@ -121,8 +121,11 @@ pub struct VolumeSpec {
     /// Mount options from [`crate::mount_options::ALLOWED`], used by every later stage.
     pub mount_options: Vec<String>,
     /// The snapshot or volume of this node whose content it starts with; `None`: it starts empty. It has at least the source's size, and
-    /// its mode.
+    /// its mode unless it may convert.
     pub source: Option<VolumeId>,
+    /// Whether a raw device's snapshot may be read as the filesystem asked for, and a filesystem's as a raw device. Whoever made the content of
+    /// a raw device chose what the kernel reads then, so somebody with the right to must have permitted it.
+    pub may_convert: bool,
     /// Encrypted at rest (LUKS2). Can't change later.
     pub encrypted: bool,
 }

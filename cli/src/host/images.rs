@@ -118,6 +118,7 @@ impl Images {
             owner: Some(owner(name.stack(), name.short())),
             mount_options: Vec::new(),
             source,
+            may_convert: false,
             encrypted: shape.encrypted,
         };
         let _room = Lock::acquire(&self.root, ROOM)?;

@@ -27,6 +27,8 @@ struct Wanted {
     preferred: Vec<String>,
     encrypted: bool,
     source: Option<NodeSource>,
+    /// Whether the mode of the source is another one, and an administrator permits that.
+    converts: bool,
     /// Pool of the source: a copy inside it costs little.
     beside: Option<String>,
 }
@@ -81,6 +83,7 @@ impl Wanted {
             preferred,
             encrypted,
             source,
+            converts: false,
             beside: None,
         })
     }
@@ -107,9 +110,14 @@ impl Wanted {
     async fn start_with_the_source(&mut self, service: &ControllerService) -> Result<(), CreateError> {
         let Some(source) = &self.source else { return Ok(()) };
         let origin: Origin = source::find(service, source).await?;
-        let conversion = origin.converts_to(self.shape) && origin.conversion_is_permitted(service).await?;
-        (self.size, self.shape) =
-            origin.serves(self.claim.as_ref(), self.allowed.as_ref(), self.size, self.shape, conversion)?;
+        self.converts = origin.converts_to(self.shape) && origin.conversion_is_permitted(service).await?;
+        (self.size, self.shape) = origin.serves(
+            self.claim.as_ref(),
+            self.allowed.as_ref(),
+            self.size,
+            self.shape,
+            self.converts,
+        )?;
         origin.suits(self.encrypted)?;
         self.allowed = Some([origin.node.clone()].into());
         self.beside = Some(origin.pool);
@@ -143,6 +151,7 @@ impl Wanted {
             claim: self.claim.clone(),
             encrypted: self.encrypted,
             source: self.source.clone(),
+            allow_mode_change: self.converts,
             restore: None,
         }
     }

@@ -197,6 +197,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
         }),
         mount_options: spec.mount_options.clone(),
         source: spec.source.as_ref().and_then(NodeSource::name).map(named).transpose()?,
+        may_convert: spec.allow_mode_change,
         encrypted: spec.encrypted,
     })
 }
@@ -225,6 +226,7 @@ mod tests {
                 claim: None,
                 encrypted: false,
                 source: None,
+                allow_mode_change: false,
                 restore: None,
             },
         );

@@ -4,6 +4,9 @@
 //! into a volume that is made aside; it appears by one step when it is whole. A crash before that leaves remains that the next recovery
 //! removes, and the repeated call begins anew. The source can't be deleted, staged or changed meanwhile.
 //!
+//! With a permission a snapshot's mode may change. A raw device that shall be read as a filesystem is never formatted: it is looked at before
+//! it is copied (an encrypted one at its first stage), and must carry just that filesystem. The copy then keeps that uuid.
+//!
 //! A source whose pool rounded its size up counts with what was asked for; its clone gets all of its bytes.
 //!
 //! A clone carries its source's filesystem with the same uuid, and the record says so: it is never formatted. What would keep two such
@@ -16,10 +19,15 @@ use uuid::Uuid;
 
 use super::{core::Core, finding::Located, volumes::on_device};
 use crate::{
-    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    error::Context,
+    filesystem::{
+        guard,
+        probe::{self, Probe},
+    },
     pool::{
         Pause, Pool,
-        record::{Origin, Record},
+        record::{Format, Origin, Record},
     },
 };
 
@@ -36,12 +44,19 @@ impl Core {
             .find_entry(from)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: from.clone() })?;
         let source = self.settled(found)?;
-        check_content(id, spec.mode, size_bytes, spec.encrypted, &source)?;
+        check_content(id, spec.mode, spec.may_convert, size_bytes, spec.encrypted, &source)?;
+        let format = match spec.mode {
+            mode if mode == source.record.mode => source.record.format.clone(),
+            VolumeMode::Filesystem(filesystem) => carried(id, filesystem, &source)?,
+            VolumeMode::Block => Format::Never,
+        };
         // What the source's pool made of its size is part of its content.
         let asked = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let device_bytes = asked.max(source.record.size_bytes.next_multiple_of(pool.grain_bytes()));
         let mut record = Record {
             id: id.clone(),
+            mode: spec.mode,
+            format,
             used: false,
             staged_at: None,
             label: spec.label.clone(),
@@ -85,10 +100,43 @@ impl Core {
     }
 }
 
+/// What the record of a copy says that shall read a raw device as a filesystem: only a device that carries that filesystem is copied. What an
+/// encrypted one carries only its key can tell, so its first stage looks.
+fn carried(id: &VolumeId, filesystem: Filesystem, source: &Located) -> Result<Format, Error> {
+    let Located { pool, record } = source;
+    let mismatch = |existing: String| Error::SourceMismatch {
+        id: id.clone(),
+        from: record.id.clone(),
+        field: "content",
+        existing,
+        requested: filesystem.to_string(),
+    };
+    if let Some(encryption) = &record.encryption {
+        let never_used = || mismatch("nothing at all, as it was never used".to_owned());
+        return encryption.made().map(|_| Format::Given).ok_or_else(never_used);
+    }
+    let content = pool.content(record)?;
+    let Some(mut file) = content.file else { return Ok(Format::Given) };
+    let probe =
+        probe::probe(&mut file, content.bytes).doing(|| format!("read what {} carries", record.id))?;
+    match probe {
+        Probe::Found(superblock)
+            if superblock.filesystem == filesystem && superblock.bytes <= content.bytes =>
+        {
+            Ok(Format::Done { uuid: superblock.uuid })
+        }
+        Probe::Found(superblock) if superblock.filesystem == filesystem => {
+            Err(mismatch(format!("a {filesystem} of {} bytes, larger than the device,", superblock.bytes)))
+        }
+        other => Err(mismatch(guard::shown(&other))),
+    }
+}
+
 /// Whether a volume of that mode, size and encryption can take that content.
 pub(super) fn check_content(
     id: &VolumeId,
     mode: VolumeMode,
+    may_convert: bool,
     size_bytes: u64,
     encrypted: bool,
     source: &Located,
@@ -100,8 +148,11 @@ pub(super) fn check_content(
     {
         return Err(Error::SnapshotInvalid { id: from(), reason });
     }
-    // A filesystem that somebody wrote byte by byte to a raw block device is not for the kernel to mount.
-    if record.mode != mode {
+    // A filesystem that somebody wrote byte by byte to a raw block device is not for the kernel to mount, unless somebody permitted that for
+    // this snapshot. What a volume carries may be another thing when it is copied.
+    let converts = (record.mode == VolumeMode::Block) != (mode == VolumeMode::Block);
+    let permitted = may_convert && converts && record.role.is_some();
+    if record.mode != mode && !permitted {
         return Err(Error::SourceMismatch {
             id: id.clone(),
             from: from(),

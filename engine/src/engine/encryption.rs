@@ -127,13 +127,13 @@ impl Core {
         let empty = encryption.header != Format::Never || pool.is_empty(&id)?;
         let device = match guard::judge_header(&encryption.header, &shows, empty) {
             Verdict::Refuse(reason) => return Err(Error::FormatRefused { id, reason }),
-            Verdict::Mount => {
+            Verdict::Mount | Verdict::Take(_) => {
                 let device = self.unlock(pool, record, &below, keys)?;
                 // One that is mounted was looked at before that.
                 if let VolumeMode::Filesystem(filesystem) = record.mode
                     && table::user_of(&self.host.mounts()?, device.number).is_none()
                 {
-                    self.check_filesystem(record, filesystem, &device)?;
+                    self.check_filesystem(pool, record, filesystem, &device)?;
                 }
                 device
             }
@@ -193,15 +193,20 @@ impl Core {
 
     fn check_filesystem(
         &self,
-        record: &Record,
+        pool: &dyn Pool,
+        record: &mut Record,
         filesystem: Filesystem,
         device: &Device,
     ) -> Result<(), Error> {
         match guard::judge(filesystem, &record.format, &self.host.probe(device)?, false) {
-            Verdict::Mount => match &record.origin {
-                Some(origin) => self.host.distinguish(device, filesystem, origin.uuid),
-                None => Ok(()),
-            },
+            verdict @ (Verdict::Mount | Verdict::Take(_)) => {
+                if let Some(origin) = &record.origin {
+                    self.host.distinguish(device, filesystem, origin.uuid)?;
+                }
+                let Verdict::Take(uuid) = verdict else { return Ok(()) };
+                (record.format, record.used) = (Format::Done { uuid }, true);
+                pool.save(record)
+            }
             Verdict::Refuse(reason) => Err(Error::FormatRefused { id: record.id.clone(), reason }),
             // Both are made in one go; a record that says otherwise was not written by us.
             Verdict::Format | Verdict::FormatAgain => Err(Error::FormatRefused {

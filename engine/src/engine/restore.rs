@@ -109,7 +109,7 @@ impl Core {
             return Err(Error::SourceTooLarge { id, from, existing: needs, requested: has });
         }
         let encrypted = volume.record.encryption.is_some();
-        check_content(id, volume.record.mode, volume.record.usable_bytes(), encrypted, &source)
+        check_content(id, volume.record.mode, false, volume.record.usable_bytes(), encrypted, &source)
     }
 
     /// The volume (or snapshot) as it may be used: a restore that was begun is carried to its end.

@@ -5,7 +5,8 @@
 //! 2. the staging folder is made, if its caller has not: an empty folder, which the next stage takes
 //! 3. the volume is attached: a loop device that goes with us, or an active logical volume, which is no harm; of an encrypted one also a
 //!    mapper, which the next stage takes over if it is the right one (see `encryption`)
-//! 4. if it was never formatted, and the guard agrees: the record says *started*: the next stage wipes everything and begins anew
+//! 4. if it was never formatted, and the guard agrees: the record says *started*: the next stage wipes everything and begins anew. A copy of
+//!    a raw device is never formatted: if it carries the filesystem that it shall be read as, the record says *done* with its uuid
 //! 5. the filesystem is made and looked at: the same
 //! 6. the record says *done* and *used*: from here on it is never formatted again, whatever the disk shows
 //! 7. the folder is sealed against writes: an empty folder that is still taken
@@ -178,12 +179,16 @@ impl Core {
         let empty = record.format != Format::Never || pool.is_empty(&record.id)?;
         let zeroed = match guard::judge(filesystem, &record.format, &probe, empty) {
             Verdict::Refuse(reason) => return Err(Error::FormatRefused { id: record.id, reason }),
-            Verdict::Mount => {
+            verdict @ (Verdict::Mount | Verdict::Take(_)) => {
                 if let Some(origin) = &record.origin {
                     self.host.distinguish(&device, filesystem, origin.uuid)?;
                 }
-                if !record.used {
-                    record.used = true;
+                let before = record.clone();
+                record.used = true;
+                if let Verdict::Take(uuid) = verdict {
+                    record.format = Format::Done { uuid };
+                }
+                if record != before {
                     pool.save(&record)?;
                 }
                 return Ok((Located { pool, record }, device));

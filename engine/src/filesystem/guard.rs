@@ -3,6 +3,8 @@
 //! Only our own record can say that a volume was never formatted. A probe that finds nothing proves nothing, since a sick device can read as
 //! zeros; a probe that finds something always forbids.
 
+use uuid::Uuid;
+
 use crate::{Filesystem, crypt::header::Header, filesystem::probe::Probe, pool::record::Format};
 
 /// What may be done with the device.
@@ -14,6 +16,8 @@ pub(crate) enum Verdict {
     FormatAgain,
     /// It carries the filesystem that we made.
     Mount,
+    /// It carries the filesystem that it shall be read as, with this uuid: from now on the record says so.
+    Take(Uuid),
     /// Touch nothing; the text says why.
     Refuse(String),
 }
@@ -43,6 +47,14 @@ pub(crate) fn judge(expected: Filesystem, format: &Format, probe: &Probe, image_
             "the record says it carries {expected} {uuid}, but the device shows {}; check the disk below",
             shown(probe)
         )),
+        (Format::Given, Probe::Found(superblock)) if superblock.filesystem == expected => {
+            Verdict::Take(superblock.uuid)
+        }
+        (Format::Given, probe) => Verdict::Refuse(format!(
+            "the record says it is a copy of a raw device to be read as {expected}, but the device shows {}; make a raw block volume \
+             of the snapshot, or one with the filesystem that it carries",
+            shown(probe)
+        )),
     }
 }
 
@@ -65,10 +77,14 @@ pub(crate) fn judge_header(format: &Format, shows: &Header, image_is_empty: bool
         (Format::Done { uuid }, _) => Verdict::Refuse(format!(
             "the record says it carries LUKS2 header {uuid}, but the device shows {what}; check the disk below"
         )),
+        (Format::Given, _) => {
+            Verdict::Refuse("the record says its LUKS2 header is another's, which we never write".to_owned())
+        }
     }
 }
 
-fn shown(probe: &Probe) -> String {
+/// What a device shows, in words.
+pub(crate) fn shown(probe: &Probe) -> String {
     match probe {
         Probe::Found(superblock) => format!("{} {}", superblock.filesystem, superblock.uuid),
         Probe::Unknown => "unknown data".to_owned(),
@@ -78,8 +94,6 @@ fn shown(probe: &Probe) -> String {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::filesystem::probe::Superblock;
 
@@ -91,7 +105,8 @@ mod tests {
             |filesystem, uuid| Probe::Found(Superblock { filesystem, uuid, label: String::new(), bytes: 0 });
         let ours = found(Filesystem::Ext4, uuid);
         let (never, started, done) = (Format::Never, Format::Started { uuid }, Format::Done { uuid });
-        let table: [(&Format, Probe, bool, &str); 16] = [
+        let given = Format::Given;
+        let table: [(&Format, Probe, bool, &str); 22] = [
             (&never, Probe::Zeros, true, "format"),
             (&never, Probe::Zeros, false, "refuse"),
             (&never, Probe::Unknown, true, "refuse"),
@@ -108,6 +123,12 @@ mod tests {
             (&done, Probe::Unknown, false, "refuse"),
             (&done, found(Filesystem::Ext4, other), false, "refuse"),
             (&done, found(Filesystem::Xfs, uuid), false, "refuse"),
+            (&given, found(Filesystem::Ext4, other), false, "take"),
+            (&given, found(Filesystem::Xfs, other), false, "refuse"),
+            (&given, Probe::Zeros, true, "refuse"),
+            (&given, Probe::Zeros, false, "refuse"),
+            (&given, Probe::Unknown, true, "refuse"),
+            (&given, Probe::Unknown, false, "refuse"),
         ];
         for (format, probe, empty, expected) in table {
             let verdict = judge(Filesystem::Ext4, format, &probe, empty);
@@ -115,6 +136,10 @@ mod tests {
                 Verdict::Format => "format",
                 Verdict::FormatAgain => "again",
                 Verdict::Mount => "mount",
+                Verdict::Take(uuid) => {
+                    assert_eq!(*uuid, other);
+                    "take"
+                }
                 Verdict::Refuse(reason) => {
                     assert!(reason.contains("the record says"), "{reason}");
                     "refuse"
@@ -144,6 +169,8 @@ mod tests {
             (&done, &theirs, false, None),
             (&done, &zeros, true, None),
             (&done, &data, true, None),
+            (&Format::Given, &ours, false, None),
+            (&Format::Given, &zeros, true, None),
         ] {
             let verdict = judge_header(format, header, empty);
             match expected {

@@ -28,6 +28,8 @@ pub(crate) enum Format {
         /// The filesystem's uuid.
         uuid: Uuid,
     },
+    /// A copy of a raw device that shall be read as a filesystem, whose first stage looks what it carries. It is never formatted.
+    Given,
 }
 
 /// What the engine remembers of a volume's encryption.
@@ -47,7 +49,7 @@ impl Encryption {
     pub(crate) fn made(&self) -> Option<Uuid> {
         match self.header {
             Format::Done { uuid } => Some(uuid),
-            Format::Never | Format::Started { .. } => None,
+            Format::Never | Format::Started { .. } | Format::Given => None,
         }
     }
 }
@@ -329,7 +331,8 @@ mod tests {
         copy.restore = Some(Restore { snapshot: copy.id.clone(), safety: copy.id.clone(), done: false });
         let header = Format::Done { uuid: Uuid::from_u128(3) };
         other.encryption = Some(Encryption { header, key: Some("f".to_owned()), rotating: true });
-        for record in [record(), other, copy] {
+        let given = Record { format: Format::Given, ..record() };
+        for record in [record(), other, copy, given] {
             assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record);
         }
     }

@@ -68,6 +68,7 @@ macro_rules! behaviours {
             a_snapshot_is_no_volume_and_a_volume_no_snapshot
             a_source_that_does_not_fit_is_refused_and_nothing_is_made
             bug_18_a_snapshot_of_a_raw_block_volume_is_never_mounted
+            bug_18_a_snapshot_changes_its_mode_only_where_that_was_permitted
             snapshots_and_clones_promise_their_whole_size
             a_restore_in_place_brings_the_content_back_and_keeps_what_was_before
             a_restore_that_does_not_fit_is_refused_and_nothing_is_touched

@@ -121,6 +121,53 @@ pub fn a_source_that_does_not_fit_is_refused_and_nothing_is_made(world: &mut Wor
     assert!(matches!(plain, Error::Conflict { field: "source", .. }), "{plain:?}");
 }
 
+pub fn bug_18_a_snapshot_changes_its_mode_only_where_that_was_permitted(world: &mut World) {
+    let files = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&files, false).unwrap();
+    world.write(&files, "one");
+    world.unstage(&files).unwrap();
+    world.snapshot("snap-1", &files).unwrap();
+    let refused = [
+        world.create_from("pvc-2", BLOCK, 64 * MIB, "snap-1"),
+        // Of a volume nobody has seen what it will carry.
+        world.convert("pvc-2", BLOCK, 64 * MIB, "pvc-1"),
+        // Another filesystem is no other mode.
+        world.convert("pvc-2", XFS, 320 * MIB, "snap-1"),
+    ];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(matches!(error, Error::SourceMismatch { field: "mode", .. }), "{error:?}");
+    }
+    let device = world.convert("pvc-2", BLOCK, 64 * MIB, "snap-1").unwrap();
+    world.stage(&device, true).unwrap();
+    world.unstage(&device).unwrap();
+
+    // And back, from the device.
+    world.snapshot("snap-2", &device).unwrap();
+    let error = world.create_from("pvc-3", EXT4, 64 * MIB, "snap-2").unwrap_err();
+    assert!(matches!(error, Error::SourceMismatch { field: "mode", .. }), "{error:?}");
+    let back = world.convert("pvc-3", EXT4, 64 * MIB, "snap-2").unwrap();
+    world.restart();
+    assert_eq!(world.convert("pvc-3", EXT4, 64 * MIB, "snap-2").unwrap(), back, "the same call again");
+    world.stage(&back, false).unwrap();
+    assert_eq!(world.read(&back), "one");
+    world.write(&back, "two");
+    world.unstage(&back).unwrap();
+    world.stage(&back, false).unwrap();
+    assert_eq!(world.read(&back), "two");
+    world.unstage(&back).unwrap();
+    // What the device carries is not what is asked for; where only its first stage can tell, that says so.
+    match world.convert("pvc-4", XFS, 320 * MIB, "snap-2") {
+        Err(error) => assert!(matches!(error, Error::SourceMismatch { field: "content", .. }), "{error:?}"),
+        Ok(other) => {
+            let error = world.stage(&other, false).unwrap_err();
+            assert!(matches!(error, Error::FormatRefused { .. }), "{error:?}");
+            assert!(message(&error).contains("shows ext4"), "{error}");
+            assert!(world.delete(&other).unwrap());
+        }
+    }
+    assert!(world.mkfs_count() <= 1, "a copy was formatted");
+}
+
 pub fn bug_18_a_snapshot_of_a_raw_block_volume_is_never_mounted(world: &mut World) {
     let volume = world.create("pvc-1", BLOCK, 320 * MIB);
     world.snapshot("snap-1", &volume).unwrap();

@@ -356,6 +356,14 @@ impl World {
         self.run(self.engine.create("pool", &spec)).map(|_| spec.id)
     }
 
+    /// Makes a volume of a snapshot, whose mode may be another one.
+    pub fn convert(&self, id: &str, mode: VolumeMode, size: u64, from: &str) -> Result<VolumeId, Error> {
+        let source = Some(from.parse().unwrap());
+        let spec =
+            VolumeSpec { source, may_convert: true, encrypted: self.encrypted, ..spec(id, mode, size) };
+        self.run(self.engine.create("pool", &spec)).map(|_| spec.id)
+    }
+
     pub fn snapshot(&self, id: &str, source: &VolumeId) -> Result<VolumeId, Error> {
         let spec = SnapshotSpec { id: id.parse().unwrap(), source: source.clone(), owner: None };
         self.run(self.engine.snapshot(&spec)).map(|_| spec.id)
@@ -562,6 +570,7 @@ pub fn spec(id: &str, mode: VolumeMode, size_bytes: u64) -> VolumeSpec {
         owner: None,
         mount_options: Vec::new(),
         source: None,
+        may_convert: false,
         encrypted: false,
     }
 }

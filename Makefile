@@ -48,6 +48,10 @@ test-unit: ## Pure tests, handlers over the simulator; as root also images, file
 test-crash: ## The long run of faults at every side effect: 12,000 over the simulator, and as root 960 over images
 	TIERCE_FAULT_TIMES=20 cargo test --package tierce-engine --test faults -- --nocapture
 
+.PHONY: test-crash-lvm
+test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in guests: 360 (an hour and more)
+	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab_lvm_faults
+
 .PHONY: test-lab
 test-lab: ## The engine on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts
 	@$(E2E) lab suite

@@ -17,16 +17,17 @@ use crate::{
     world::{EXT4, MIB, World},
 };
 
-/// Lets every point of a restore fail once, with or without a restart or a try to delete its snapshot, and then every point of the call
-/// that calls it off.
-pub fn each_error_then_called_off(kind: &Kind) {
+/// Lets every point of a restore fail once, also with a restart after it, or a try to delete its snapshot; `twice`: and then every point of
+/// the call that calls it off.
+pub fn each_error_then_called_off(kind: &Kind, twice: bool) {
     let scenario = FailScenario::setup();
     let Some((world, restored)) = prepared(kind) else { return };
     let points = points(&world, &restored);
     drop(world);
     let (mut off, mut over, mut kept) = (0, 0, 0);
     for at in 0..=points {
-        for (restarts, deletes) in [(false, false), (true, false), (false, true)] {
+        for (restarts, deletes, twice) in [(false, false, twice), (true, false, false), (false, true, false)]
+        {
             for again in 0.. {
                 let (mut world, volume) = prepared(kind).unwrap();
                 fail::cfg(POINT, &format!("{at}*off->1*return")).unwrap();
@@ -43,7 +44,9 @@ pub fn each_error_then_called_off(kind: &Kind) {
                         Err(other) => panic!("{other:?}"),
                     }
                 }
-                fail::cfg(POINT, &format!("{again}*off->1*return")).unwrap();
+                if twice {
+                    fail::cfg(POINT, &format!("{again}*off->1*return")).unwrap();
+                }
                 let first = world.run(world.engine.call_off_restore(&volume, &snapshot(1)));
                 fail::remove(POINT);
                 if restarts {
@@ -51,7 +54,7 @@ pub fn each_error_then_called_off(kind: &Kind) {
                 }
                 let told = world.run(world.engine.call_off_restore(&volume, &snapshot(1))).unwrap();
                 let what = format!(
-                    "{}, errors at {at} and {again}, restart: {restarts}, first {first:?}",
+                    "{}, errors at {at} and {again}, restart: {restarts}, deletes: {deletes}, first {first:?}",
                     kind.name
                 );
                 verify(&world, &volume, told, &what);

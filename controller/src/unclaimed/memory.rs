@@ -39,6 +39,11 @@ impl Memory {
         self.lock().told.insert(id.to_owned())
     }
 
+    /// Whether it was told about.
+    pub fn was_told(&self, id: &str) -> bool {
+        self.lock().told.contains(id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +60,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(memory.unclaimed_for("a", "1"), Duration::from_secs(5));
         assert_eq!(memory.unclaimed_for("a", "2"), Duration::ZERO);
-        assert!(memory.tell("a") && !memory.tell("a"));
+        assert!(!memory.was_told("a") && memory.tell("a") && !memory.tell("a") && memory.was_told("a"));
         assert!(memory.forget("a") && !memory.forget("a") && memory.tell("a"));
     }
 }

@@ -4,9 +4,11 @@
 mod keys;
 mod memory;
 mod snapshots;
+mod teller;
 mod volumes;
 
 pub use keys::UnclaimedKeys;
 pub use memory::Memory;
 pub use snapshots::UnclaimedSnapshots;
+pub use teller::Teller;
 pub use volumes::Reaper;

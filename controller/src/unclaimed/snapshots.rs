@@ -2,18 +2,16 @@
 //! `deletionPolicy: Retain`, so that the data stays. Which of the two nobody can know afterwards, so it is never deleted here: an Event and a
 //! metric name it, and the command that deletes it.
 
-use super::Memory;
+use super::Teller;
 use crate::events::Events;
-use crate::index::{Content, ContentObject, Index, OnNode, Snapshot};
+use crate::index::{Content, ContentObject, Index, Snapshot};
 use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::words::in_words;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::ListParams;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
-use tierce_crds::NodeSnapshot;
 use tracing::warn;
 
 /// What is to be done about one `NodeSnapshot`.
@@ -43,16 +41,14 @@ fn decide(snapshot: &Snapshot, spoken_of: Option<bool>, unclaimed_for: Duration,
 pub struct UnclaimedSnapshots {
     client: Client,
     index: Arc<Index>,
-    events: Events,
-    metrics: Metrics,
+    teller: Teller<Snapshot>,
     grace: Duration,
-    memory: Memory,
 }
 
 impl UnclaimedSnapshots {
     /// Tells of what was unclaimed for `grace`.
     pub fn new(client: Client, index: Arc<Index>, events: Events, metrics: Metrics, grace: Duration) -> Self {
-        Self { client, index, events, metrics, grace, memory: Memory::default() }
+        Self { client, index, teller: Teller::new(events, metrics), grace }
     }
 
     /// Looks at one `NodeSnapshot`.
@@ -64,24 +60,27 @@ impl UnclaimedSnapshots {
         });
         let fate = found.as_ref().map_or(Fate::Leave, |(snapshot, spoken_of)| {
             let waits = *spoken_of == Some(false);
-            let since = if waits { self.memory.unclaimed_for(id, &snapshot.uid) } else { Duration::ZERO };
+            let since = if waits { self.teller.unclaimed_for(snapshot) } else { Duration::ZERO };
             decide(snapshot, *spoken_of, since, self.grace)
         });
         match (fate, found) {
             (Fate::Wait(rest), _) => Next::After(rest),
             (Fate::Tell, Some((snapshot, _))) => self.tell(&snapshot).await,
             _ => {
-                self.forget(id);
+                self.teller.forget(id);
                 Next::Event
             }
         }
     }
 
     async fn tell(&self, snapshot: &Snapshot) -> Next {
+        if self.teller.has_told(&snapshot.id) {
+            return Next::Event;
+        }
         match self.is_spoken_of_after_all(snapshot).await {
             Ok(false) => {}
             Ok(true) => {
-                self.forget(&snapshot.id);
+                self.teller.forget(&snapshot.id);
                 return Next::Event;
             }
             // Without the kind, or the right to read it, nobody can know. Its watch brings us back.
@@ -91,24 +90,12 @@ impl UnclaimedSnapshots {
                 return Next::Failed;
             }
         }
-        if !self.memory.tell(&snapshot.id) {
-            return Next::Event;
-        }
         let id = &snapshot.id;
         let message = format!(
             "no VolumeSnapshotContent speaks of it any more. It is kept, since nobody can know whether its data was to stay. To \
              delete it with its data: kubectl delete nodesnapshot {id}"
         );
-        warn!(id, node = snapshot.node, "NodeSnapshot {id}: {message}");
-        self.metrics.unclaimed(Snapshot::WHAT, id, true);
-        let about = ObjectReference {
-            api_version: Some(NodeSnapshot::api_version(&()).into_owned()),
-            kind: Some(NodeSnapshot::kind(&()).into_owned()),
-            name: Some(id.clone()),
-            uid: Some(snapshot.uid.clone()),
-            ..ObjectReference::default()
-        };
-        self.events.tell(&about, true, "Unclaimed", &message).await;
+        self.teller.tell(snapshot, &message).await;
         Next::Event
     }
 
@@ -118,12 +105,6 @@ impl UnclaimedSnapshots {
         // There is no selector for the handle. Orphans are few, so that listing all for each is bearable.
         let all = contents.list(&ListParams::default()).await?;
         Ok(all.items.into_iter().filter_map(Content::of).any(|content| content.speaks_of(snapshot)))
-    }
-
-    fn forget(&self, id: &str) {
-        if self.memory.forget(id) {
-            self.metrics.unclaimed(Snapshot::WHAT, id, false);
-        }
     }
 }
 

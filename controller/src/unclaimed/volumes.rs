@@ -2,15 +2,15 @@
 //! forgot it. It is deleted after a grace, if it was never used; and the node refuses even that if its own record says
 //! otherwise. So no mistake here can cost data.
 
-use super::Memory;
+use super::Teller;
 use crate::events::Events;
-use crate::index::{Device, Index, Namespaced, OnNode, PersistentVolume, PersistentVolumeObject, State};
+use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
 use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::words::in_words;
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,16 +57,14 @@ fn is_claimed(state: &State, device: &Device) -> bool {
 pub struct Reaper {
     client: Client,
     index: Arc<Index>,
-    events: Events,
-    metrics: Metrics,
+    teller: Teller<Device>,
     grace: Duration,
-    memory: Memory,
 }
 
 impl Reaper {
     /// Reaps what was unclaimed for `grace`.
     pub fn new(client: Client, index: Arc<Index>, events: Events, metrics: Metrics, grace: Duration) -> Self {
-        Self { client, index, events, metrics, grace, memory: Memory::default() }
+        Self { client, index, teller: Teller::new(events, metrics), grace }
     }
 
     /// Looks at one `NodeVolume`.
@@ -77,13 +75,13 @@ impl Reaper {
             Some((device, claimed))
         });
         let Some((device, claimed)) = found else {
-            self.forget(id);
+            self.teller.forget(id);
             return Next::Event;
         };
-        let since = if claimed { Duration::ZERO } else { self.memory.unclaimed_for(id, &device.uid) };
+        let since = if claimed { Duration::ZERO } else { self.teller.unclaimed_for(&device) };
         match decide(&device, claimed, since, self.grace) {
             Fate::Leave => {
-                self.forget(id);
+                self.teller.forget(id);
                 Next::Event
             }
             Fate::Tell => {
@@ -149,29 +147,12 @@ impl Reaper {
     }
 
     async fn tell(&self, device: &Device) {
-        if !self.memory.tell(&device.id) {
-            return;
-        }
-        self.metrics.unclaimed(Device::WHAT, &device.id, true);
         let message = format!(
             "neither its claim nor a PersistentVolume exists any more, but it was in use once, so it is kept. To delete it \
              with its data: kubectl delete nodevolume {}",
             device.id
         );
-        let about = ObjectReference {
-            api_version: Some(NodeVolume::api_version(&()).into_owned()),
-            kind: Some(NodeVolume::kind(&()).into_owned()),
-            name: Some(device.id.clone()),
-            uid: Some(device.uid.clone()),
-            ..ObjectReference::default()
-        };
-        self.events.tell(&about, true, "Unclaimed", &message).await;
-    }
-
-    fn forget(&self, id: &str) {
-        if self.memory.forget(id) {
-            self.metrics.unclaimed(Device::WHAT, id, false);
-        }
+        self.teller.tell(device, &message).await;
     }
 }
 

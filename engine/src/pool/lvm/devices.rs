@@ -138,6 +138,9 @@ impl LvmPool {
     /// Removes devices whose logical volume is gone, and resumes suspended ones: which, and what failed.
     pub(super) fn free_devices(&self) -> (Vec<String>, Vec<String>) {
         let (mut freed, mut problems) = (Vec::new(), Vec::new());
+        if let Err(error) = self.wake_thin_pool(&self.turn()) {
+            problems.push(format!("resume the thin pool of {}: {}", self.group, call::words(&error)));
+        }
         let all = match device_mapper::all() {
             Ok(all) => all,
             Err(error) => return (freed, vec![format!("list the device-mapper devices: {error}")]),

@@ -30,6 +30,8 @@ pub(crate) enum Health {
 /// A thin pool's status. Counts of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolStatus {
+    /// How many changes of its volumes it has seen.
+    pub(crate) transaction: u64,
     pub(crate) metadata_used: u64,
     pub(crate) metadata_total: u64,
     pub(crate) data_used: u64,
@@ -124,6 +126,7 @@ fn level(used: u64, total: u64) -> u16 {
 /// error_if_no_space|queue_if_no_space needs_check|- <low water mark>`.
 pub(crate) fn pool_status(text: &str) -> Option<PoolStatus> {
     let failed = PoolStatus {
+        transaction: 0,
         metadata_used: 0,
         metadata_total: 0,
         data_used: 0,
@@ -139,6 +142,7 @@ pub(crate) fn pool_status(text: &str) -> Option<PoolStatus> {
         let (used, total) = word.split_once('/')?;
         Some((used.parse().ok()?, total.parse().ok()?))
     };
+    let transaction = words.first()?.parse().ok()?;
     let (metadata_used, metadata_total) = pair(words.get(1)?)?;
     let (data_used, data_total) = pair(words.get(2)?)?;
     let has = |word: &str| words.iter().skip(4).any(|found| *found == word);
@@ -154,7 +158,15 @@ pub(crate) fn pool_status(text: &str) -> Option<PoolStatus> {
         return None;
     };
     let errors_when_full = has("error_if_no_space");
-    Some(PoolStatus { metadata_used, metadata_total, data_used, data_total, health, errors_when_full })
+    Some(PoolStatus {
+        transaction,
+        metadata_used,
+        metadata_total,
+        data_used,
+        data_total,
+        health,
+        errors_when_full,
+    })
 }
 
 /// Bytes of a chunk, from a `thin-pool` table line: `<metadata> <data> <chunk in sectors> …`.

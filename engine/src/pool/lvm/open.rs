@@ -122,7 +122,12 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         config: config.clone(),
         id,
         group: group.clone(),
-        view: Mutex::new(View::of(&report, id, thin_name.as_deref())),
+        view: Mutex::new(View::of(
+            &report,
+            id,
+            thin_name.as_deref(),
+            thin_name.as_deref().and_then(|pool| thin_pool::transaction(group, pool)),
+        )),
         thin_pool: thin_name,
         extends,
         lvm: lvm.over(&paths),

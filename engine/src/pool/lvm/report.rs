@@ -13,9 +13,9 @@ pub(crate) const COLUMNS: [(&str, &str); 5] = [
     ("vg", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
     ("pv", "pv_name,pv_uuid,pv_missing"),
     ("lv", "lv_name,lv_uuid,lv_attr,lv_size,lv_tags,lv_layout,pool_lv"),
-    // Can't be left out; one column each keeps them short.
+    // Can't be left out; one column keeps it short.
     ("pvseg", "pvseg_start"),
-    ("seg", "segtype"),
+    ("seg", "lv_name,transaction_id"),
 ];
 
 /// A volume group with all that is in it.
@@ -26,6 +26,18 @@ pub(crate) struct Report {
     pub(crate) devices: Vec<PhysicalVolume>,
     #[serde(rename = "lv")]
     pub(crate) volumes: Vec<LogicalVolume>,
+    #[serde(rename = "seg")]
+    segments: Vec<Segment>,
+}
+
+/// A piece of a logical volume. Thin pools and thin volumes have one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Segment {
+    #[serde(rename = "lv_name")]
+    volume: String,
+    /// Of a thin pool how many changes it has seen, of a thin volume how many the pool had seen before it; `None`: it is neither.
+    #[serde(rename = "transaction_id", deserialize_with = "maybe_number")]
+    transaction: Option<u64>,
 }
 
 /// The group itself. Sizes in bytes.
@@ -83,6 +95,19 @@ impl Report {
     pub(crate) fn group(&self) -> &Group {
         // `parse` lets nothing else through.
         self.vg.first().expect("a report has one group")
+    }
+
+    /// The volume of a thin pool that LVM wrote down and never told the kernel to make. LVM writes a new volume into the group's metadata
+    /// first, as the pool's next transaction, and sends it to the kernel then; a crash may come between. Such a volume has no content, none
+    /// of LVM's activations mends it, and what is made in the pool next brings it into being, with the content that its source has then.
+    /// `kernel`: the transaction that the kernel has seen, asked for after this report was made.
+    pub(crate) fn never_made(&self, pool: &str, kernel: u64) -> Option<&str> {
+        let of = |name: &str| self.segments.iter().find(|segment| segment.volume == name)?.transaction;
+        if of(pool)? != kernel.checked_add(1)? {
+            return None;
+        }
+        let mut inside = self.volumes.iter().filter(|volume| volume.pool == pool);
+        inside.find(|volume| of(&volume.name) == Some(kernel)).map(|volume| volume.name.as_str())
     }
 }
 
@@ -152,6 +177,14 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
 }
 
+fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| D::Error::custom(format!("{text:?} is not a number")))
+}
+
 fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(!String::deserialize(from)?.is_empty())
 }
@@ -211,13 +244,27 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_that_the_kernel_never_heard_of_is_told_from_one_that_it_made() {
+        let report = parse(CORPUS[0].1).unwrap();
+        assert_eq!(report.never_made("pool", 1), Some("other"), "the last one, and the kernel is one behind");
+        assert_eq!(report.never_made("pool", 2), None, "the kernel has seen all");
+        assert_eq!(report.never_made("pool", 0), None, "more than one behind is another trouble");
+        assert_eq!(report.never_made("pool", 3), None, "the kernel is ahead");
+        assert_eq!(report.never_made("v-2", 1), None, "no thin pool");
+        // A deletion that the kernel has not seen yet.
+        let deleted =
+            parse(&CORPUS[0].1.replace(r#""transaction_id":"1""#, r#""transaction_id":"0""#)).unwrap();
+        assert_eq!(deleted.never_made("pool", 1), None);
+    }
+
+    #[test]
     fn whatever_is_missing_or_cut_off_is_an_error() {
         let clean = CORPUS[0].1;
         let lines: Vec<&str> = clean.lines().collect();
         for end in 0..lines.len() - 1 {
             assert!(parse(&lines[..end].join("\n")).is_err(), "cut after line {end}");
         }
-        for word in ["vg_uuid", "lv_size", "lv_tags", "pv_missing", "pool_lv"] {
+        for word in ["vg_uuid", "lv_size", "lv_tags", "pv_missing", "pool_lv", "transaction_id"] {
             assert!(parse(&clean.replace(word, "other")).is_err(), "{word}");
         }
         assert!(parse(&clean.replace("7407140864", "7.40g")).unwrap_err().contains("not a number"));

@@ -101,6 +101,19 @@ pub(super) fn level(group: &str, pool: &str) -> Result<Fill, Trouble> {
     })
 }
 
+/// The last transaction that the kernel has seen of a thin pool; `None`: it does not say.
+pub(super) fn transaction(group: &str, pool: &str) -> Option<u64> {
+    let status = level(group, pool).ok()?.status;
+    (status.health != Health::Failed).then_some(status.transaction)
+}
+
+/// Whether a command that was killed in the middle left a thin pool suspended: then everything in it waits.
+pub(super) fn is_suspended(group: &str, pool: &str) -> bool {
+    let name = device_name(group, pool).ok().flatten();
+    let state = name.and_then(|name| device_mapper::state(&name).ok().flatten());
+    state.is_some_and(|state| state.mapped.suspended)
+}
+
 /// Refuses a thin pool that can't be written, with the command that mends it.
 pub(super) fn healthy(group: &str, pool: &str, level: &Fill) -> Result<(), Trouble> {
     /// From here on a pool that is read-only is so for want of metadata, in hundredths of a percent: the kernel keeps some blocks back.

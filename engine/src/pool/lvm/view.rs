@@ -45,6 +45,8 @@ pub(crate) struct View {
     pub(crate) deleted: BTreeMap<String, Deleted>,
     /// LVs that were to become volumes, or to help with that.
     pub(crate) unfinished: BTreeMap<String, Unfinished>,
+    /// Of these the one that LVM wrote down and never made.
+    pub(crate) never_made: Option<String>,
     /// Thin LVs in our thin pool that are not ours.
     pub(crate) foreign: Vec<String>,
     /// Every LV of the group.
@@ -68,9 +70,12 @@ pub(crate) struct Deleted {
 }
 
 impl View {
-    /// Reads a report. `thin_pool`: the pool's thin pool; `None`: it is thick.
-    pub(crate) fn of(report: &Report, pool: Uuid, thin_pool: Option<&str>) -> Self {
+    /// Reads a report. `thin_pool`: the pool's thin pool; `None`: it is thick. `kernel`: the thin pool's transaction as the kernel said after
+    /// that; `None`: it says none.
+    pub(crate) fn of(report: &Report, pool: Uuid, thin_pool: Option<&str>, kernel: Option<u64>) -> Self {
         let group = report.group();
+        let never_made =
+            thin_pool.zip(kernel).and_then(|(thin_pool, kernel)| report.never_made(thin_pool, kernel));
         let mut view = Self {
             group_id: group.uuid.clone(),
             group_size: group.size,
@@ -85,15 +90,19 @@ impl View {
                 None => volume.pool.is_empty() && !volume.is_thin_pool(),
             };
             if here {
-                view.add(&group.name, volume, pool);
+                view.add(&group.name, volume, pool, never_made == Some(volume.name.as_str()));
             }
         }
         view
     }
 
-    fn add(&mut self, group: &str, volume: &LogicalVolume, pool: Uuid) {
+    fn add(&mut self, group: &str, volume: &LogicalVolume, pool: Uuid, never_made: bool) {
         let ours = tags::mark(&volume.tags);
         match names::read(&volume.name) {
+            Named::Volume(id) | Named::Unfinished(id) if ours && never_made => {
+                self.never_made = Some(volume.name.clone());
+                self.unfinished.insert(volume.name.clone(), Unfinished { id, swap: false });
+            }
             Named::Volume(id) if ours || volume.tags.iter().any(|tag| tags::is_ours(tag)) => {
                 let record = tags::read(pool, &id, &volume.tags)
                     .and_then(|record| sound(record, volume))

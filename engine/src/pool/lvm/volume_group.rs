@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     call::{self, Lvm},
     names::{self, group_of},
+    thin_pool,
     view::{Entry, View},
     watch::Watch,
 };
@@ -62,8 +63,34 @@ impl LvmPool {
     /// Asks LVM anew. Only in our turn.
     pub(super) fn renew(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
         let report = self.lvm.report(&self.group)?;
-        *self.view() = View::of(&report, self.id, self.thin_pool.as_deref());
+        let thin_pool = self.thin_pool.as_deref();
+        let kernel = thin_pool.and_then(|pool| thin_pool::transaction(&self.group, pool));
+        *self.view() = View::of(&report, self.id, thin_pool, kernel);
         Ok(())
+    }
+
+    /// Looks what a failed command changed. A volume that it wrote down and never made goes at once: the next command would make it, and
+    /// whoever asks again would take it for made.
+    fn look_after(&self, turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
+        self.wake_thin_pool(turn)?;
+        self.renew(turn)?;
+        let never_made = self.view().never_made.clone();
+        if let Some(name) = never_made {
+            tracing::info!(volume = self.full(&name), "removing what was never made");
+            self.lvm.change("lvremove", &["-qq", "-f", &self.full(&name)])?;
+            self.renew(turn)?;
+        }
+        Ok(())
+    }
+
+    /// Resumes the thin pool where a command that was killed left it suspended.
+    pub(super) fn wake_thin_pool(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
+        match &self.thin_pool {
+            Some(pool) if thin_pool::is_suspended(&self.group, pool) => {
+                self.lvm.change("lvchange", &["-qq", "--refresh", &self.full(pool)]).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs a command; what it changed where it failed is looked up.
@@ -75,7 +102,7 @@ impl LvmPool {
     ) -> Result<(), CommandError> {
         let result = self.lvm.change(command, arguments).map(drop);
         if result.is_err()
-            && let Err(error) = self.renew(turn)
+            && let Err(error) = self.look_after(turn)
         {
             tracing::warn!(pool = self.config.name, %error, "can't look what a failed command changed");
         }

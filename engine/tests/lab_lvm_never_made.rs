@@ -1,0 +1,151 @@
+//! A crash between what LVM writes down and what it tells the kernel: such a volume is in the group and was never made. In the lab; skipped by
+//! name elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tierce_engine::VolumeId;
+use world::lvm::{TestGroup, group};
+use world::{EXT4, MIB, World, lvm, run, spec};
+
+/// How often a command is killed, each time a little later.
+const ROUNDS: u64 = 16;
+
+/// The process id of an `lvcreate` that this process has started.
+fn lvcreate() -> Option<i32> {
+    let ours = std::process::id().to_string();
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?;
+        let words = line.split(|byte| *byte == 0).take(2).any(|word| word.ends_with(b"lvcreate"));
+        (parent == ours && words).then_some(pid)
+    })
+}
+
+/// Runs `work` while each `lvcreate` of it is killed that long after its start.
+fn killing<R>(after: Duration, work: impl FnOnce() -> R) -> R {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                if let Some(pid) = lvcreate() {
+                    thread::sleep(after);
+                    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                    // It may have ended by itself.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+                thread::yield_now();
+            }
+        });
+        let result = work();
+        ended.store(true, Ordering::SeqCst);
+        result
+    })
+}
+
+#[test]
+fn whoever_repeats_a_call_whose_command_was_killed_gets_a_volume_that_is_there() {
+    let Some(world) = World::lvm(lvm::thin()) else { return };
+    let base = world.create("pvc-base", EXT4, 64 * MIB);
+    world.stage(&base, false).unwrap();
+    let mut killed = 0;
+    for round in 0..ROUNDS {
+        let after = Duration::from_millis(round * 12);
+        let name = format!("pvc-{round}");
+        let made = killing(after, || world.run(world.engine.create("pool", &spec(&name, EXT4, 64 * MIB))));
+        killed += usize::from(made.is_err());
+        let id = world.create(&name, EXT4, 64 * MIB);
+        world.stage(&id, false).unwrap();
+        world.write(&id, "kept");
+        world.unstage(&id).unwrap();
+        world.delete(&id).unwrap();
+    }
+    assert!(killed > 2, "only {killed} of {ROUNDS} calls were hit");
+    world.unstage(&base).unwrap();
+    println!("{killed} of {ROUNDS} calls had their command killed");
+}
+
+/// Makes a volume with the tags of another one, and kills LVM until it has written it down and not made it.
+fn never_made(group: &TestGroup, like: &str, name: &str) {
+    let tags = group.lvm("lvs", &["--noheadings", "-o", "lv_tags", &format!("{}/{like}", group.name)]);
+    let transaction = |what: &str| -> Option<u64> {
+        let volume = format!("{}/{what}", group.name);
+        let output = group.try_lvm("lvs", &["--noheadings", "-o", "transaction_id", &volume]);
+        String::from_utf8(output.stdout).unwrap().trim().parse().ok()
+    };
+    let kernel = || -> u64 {
+        let device = format!("{}-thin-tpool", group.name.replace('-', "--"));
+        let status = run("dmsetup", &["status", &device]).stdout;
+        String::from_utf8(status).unwrap().split(' ').nth(3).unwrap().parse().unwrap()
+    };
+    let ends = Instant::now() + Duration::from_mins(2);
+    for round in 0.. {
+        assert!(Instant::now() < ends, "LVM was never killed between the two");
+        let mut arguments =
+            vec!["-qq", "-y", "-ky", "-K", "-an", "-V", "64m", "--thinpool", "thin", "-n", name];
+        for tag in tags.trim().split(',') {
+            arguments.extend(["--addtag", tag]);
+        }
+        arguments.push(&group.name);
+        let mut child = Command::new("lvcreate")
+            .args([
+                "--config",
+                "activation { udev_sync=0 udev_rules=0 monitoring=0 } backup { backup=0 archive=0 }",
+            ])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(30 + round * 7 % 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let names =
+            run("dmsetup", &["info", "-c", "--noheadings", "-o", "name,suspended", "--separator", " "]);
+        for line in String::from_utf8(names.stdout).unwrap().lines() {
+            if let Some(device) = line.strip_suffix(" Suspended") {
+                run("dmsetup", &["resume", device]);
+            }
+        }
+        match (transaction(name), kernel()) {
+            (Some(at), kernel) if at == kernel && transaction("thin") == Some(kernel + 1) => return,
+            (Some(_), _) => drop(group.lvm("lvremove", &["-qq", "-f", &format!("{}/{name}", group.name)])),
+            (None, _) => {}
+        }
+    }
+}
+
+#[test]
+fn what_lvm_wrote_down_and_never_made_goes_with_the_recovery_and_can_be_made_again() {
+    let Some(mut world) = World::lvm(lvm::thin()) else { return };
+    let base = world.create("pvc-base", EXT4, 64 * MIB);
+    world.stage(&base, false).unwrap();
+    world.write(&base, "kept");
+    for name in ["pvc-lost", "pvc-again"] {
+        never_made(group(&world), "v-pvc-base", &format!("v-{name}"));
+        world.restart();
+        let id: VolumeId = name.parse().unwrap();
+        let known = world.run(world.engine.list()).volumes;
+        assert!(!known.iter().any(|volume| volume.id == id), "{name} was never made");
+        let recovery = world.run(world.engine.recover());
+        assert_eq!(recovery.problems, Vec::<String>::new());
+        assert!(!group(&world).volumes().contains(&format!("v-{name}")), "it was left in the group");
+    }
+    let id = world.create("pvc-again", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    world.write(&id, "other");
+    world.unstage(&id).unwrap();
+    world.delete(&id).unwrap();
+    world.unstage(&base).unwrap();
+}

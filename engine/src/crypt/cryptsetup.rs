@@ -83,10 +83,19 @@ impl LinuxCrypt {
     }
 }
 
-/// Both keys of a call come one after the other from standard input.
-const ONE_KEY: [&str; 2] = ["--key-file=-", "--keyfile-size=32"];
 /// 256 random bits need no stretching: the fewest rounds that cryptsetup accepts.
 const NO_STRETCHING: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
+/// What a person remembers does: as much as takes this machine a second, over no more memory than a small one has.
+const STRETCHING: [&str; 3] = ["--pbkdf=argon2id", "--iter-time=1000", "--pbkdf-memory=262144"];
+
+/// A call's key comes from standard input. A passphrase is all of it: its length would show in the list of processes.
+fn from_input(key: &Key) -> &'static [&'static str] {
+    if key.is_passphrase() { &["--key-file=-"] } else { &["--key-file=-", "--keyfile-size=32"] }
+}
+
+fn stretching(key: &Key) -> &'static [&'static str] {
+    if key.is_passphrase() { &STRETCHING } else { &NO_STRETCHING }
+}
 
 fn node(device: &Device) -> Result<&str, Error> {
     device.node.to_str().ok_or_else(|| Error::Unsupported("a device node whose name is not UTF-8".to_owned()))
@@ -107,8 +116,8 @@ impl Crypt for LinuxCrypt {
         self.change(
             &["luksFormat", "--batch-mode", "--type=luks2"],
             &[
-                ONE_KEY.as_slice(),
-                &NO_STRETCHING,
+                from_input(key),
+                stretching(key),
                 &["--cipher=aes-xts-plain64", "--key-size=512", &sector],
                 &["--luks2-metadata-size=16k", "--luks2-keyslots-size=992k", &offset, &uuid, node(below)?],
             ]
@@ -177,7 +186,7 @@ impl Crypt for LinuxCrypt {
         let name = mapper::name(id);
         let attempt = |queues_needed: bool| {
             // The key goes into the mapping itself, not into the kernel's keyring: so growth needs no key, and containers no keyring.
-            let mut arguments = [ONE_KEY.as_slice(), &["--disable-keyring"]].concat();
+            let mut arguments = [from_input(key), &["--disable-keyring"]].concat();
             if discards {
                 arguments.push("--allow-discards");
             }
@@ -273,7 +282,7 @@ impl Crypt for LinuxCrypt {
 
     fn opens(&self, below: &Device, key: &Key, slot: Option<u32>) -> Result<bool, Error> {
         let slot = slot.map(|slot| format!("--key-slot={slot}"));
-        let mut arguments = ONE_KEY.to_vec();
+        let mut arguments = from_input(key).to_vec();
         arguments.extend(slot.as_deref());
         arguments.push(node(below)?);
         let input = Input::of(&[key.bytes()]);
@@ -283,9 +292,10 @@ impl Crypt for LinuxCrypt {
 
     fn add_key(&self, below: &Device, key: &Key, further: &Key, slot: u32) -> Result<(), Error> {
         let slot = format!("--key-slot={slot}");
+        // Both come one after the other: where the first ends must be said, the second is what is left.
+        let first = ["--key-file=-", &format!("--keyfile-size={}", key.bytes().len())];
         // The last argument is the file with the further key: the same standard input, read on.
-        let files = ["--new-keyfile-size=32", &slot, node(below)?, "-"];
-        let arguments = [ONE_KEY.as_slice(), &NO_STRETCHING, &files].concat();
+        let arguments = [&first, stretching(further), &[&slot, node(below)?, "-"]].concat();
         self.change(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0])?;
         Ok(())
     }
@@ -293,7 +303,7 @@ impl Crypt for LinuxCrypt {
     fn remove_key(&self, below: &Device, key: &Key, slot: u32) -> Result<(), Error> {
         let slot = slot.to_string();
         // Never with --batch-mode: cryptsetup then asks for no other key, and empties the last slot too.
-        let arguments = [ONE_KEY.as_slice(), &[node(below)?, &slot]].concat();
+        let arguments = [from_input(key), &[node(below)?, &slot]].concat();
         self.change(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
         Ok(())
     }

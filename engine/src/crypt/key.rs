@@ -1,6 +1,6 @@
 //! The key of an encrypted volume.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -8,28 +8,63 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// 256 random bits. Shown nowhere, wiped from memory after use.
+/// 256 random bits, or a passphrase. Shown nowhere, wiped from memory after use.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key(Zeroizing<[u8; Self::BYTES]>);
+pub struct Key(Secret);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Secret {
+    Random(Zeroizing<[u8; Key::BYTES]>),
+    Passphrase(Zeroizing<String>),
+}
 
 impl Key {
-    /// Length in bytes.
+    /// Length of a random key in bytes.
     pub const BYTES: usize = 32;
+    /// What a passphrase has at least and at most, in bytes. The most is what `cryptsetup` reads from a terminal.
+    pub const PASSPHRASE_BYTES: RangeInclusive<usize> = 8..=512;
 
     /// A key of these bytes, which must be random: nothing stretches them.
     pub fn new(bytes: [u8; Self::BYTES]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Secret::Random(Zeroizing::new(bytes)))
+    }
+
+    /// A key that a person remembers. It can be guessed, so its slot is stretched (Argon2id) and it has no fingerprint of its own.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it has another length than [`Self::PASSPHRASE_BYTES`], or control characters, which `cryptsetup` could
+    /// not be given at a terminal.
+    pub fn passphrase(text: &str) -> Result<Self, Error> {
+        let (least, most) = (Self::PASSPHRASE_BYTES.start(), Self::PASSPHRASE_BYTES.end());
+        if !Self::PASSPHRASE_BYTES.contains(&text.len()) || text.contains(char::is_control) {
+            return Err(Error::InvalidArgument(format!(
+                "a passphrase has {least} to {most} bytes and no control characters"
+            )));
+        }
+        Ok(Self(Secret::Passphrase(Zeroizing::new(text.to_owned()))))
+    }
+
+    /// Whether it can be guessed.
+    pub(crate) fn is_passphrase(&self) -> bool {
+        matches!(self.0, Secret::Passphrase(_))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_slice()
+        match &self.0 {
+            Secret::Random(bytes) => bytes.as_slice(),
+            Secret::Passphrase(text) => text.as_bytes(),
+        }
     }
 
     /// Which key it is, without telling it: `<uuid of the LUKS header>:<first 128 bits of SHA-256(uuid, key) in hex>`. 256 random bits can't
-    /// be guessed from that, and the same key of two volumes has two fingerprints.
+    /// be guessed from that, and the same key of two volumes has two fingerprints. A passphrase could be guessed, a thousand million times
+    /// a second: all of them are `<uuid of the LUKS header>:passphrase`.
     pub fn fingerprint(&self, header: Uuid) -> String {
         use std::fmt::Write;
 
+        if self.is_passphrase() {
+            return format!("{header}:passphrase");
+        }
         let digest = Sha256::new().chain_update(header.as_bytes()).chain_update(self.bytes()).finalize();
         digest.iter().take(16).fold(format!("{header}:"), |mut text, byte| {
             write!(text, "{byte:02x}").expect("writing to a String never fails");
@@ -60,7 +95,7 @@ impl FromStr for Key {
             let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or_else(refused);
             *byte = u8::try_from(digit(0)? << 4 | digit(1)?).expect("two hexadecimal digits make a byte");
         }
-        Ok(Self(bytes))
+        Ok(Self(Secret::Random(bytes)))
     }
 }
 
@@ -96,5 +131,22 @@ mod tests {
         assert_eq!(key.fingerprint(one), expected);
         assert_ne!(key.fingerprint(one), other.fingerprint(one));
         assert_ne!(key.fingerprint(one)[37..], key.fingerprint(two)[37..]);
+    }
+
+    #[test]
+    fn a_passphrase_leaves_no_trace_to_guess_it_from() {
+        let (one, two) =
+            (Key::passphrase("correct horse").unwrap(), Key::passphrase("battery staple").unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.fingerprint(Uuid::nil()), two.fingerprint(Uuid::nil()));
+        assert_eq!(format!("{one:?}"), "<redacted>");
+        let long = "a".repeat(513);
+        for bad in ["", "seven77", long.as_str(), "two lines\nof it", "a tab\tin it"] {
+            let message = Key::passphrase(bad).unwrap_err().to_string();
+            assert!(
+                message.contains("8 to 512 bytes") && (bad.is_empty() || !message.contains(bad)),
+                "{message}"
+            );
+        }
     }
 }

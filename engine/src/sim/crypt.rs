@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
 
 /// What of a key the simulation keeps.
 fn hash(key: &Key) -> String {
-    key.fingerprint(Uuid::nil())
+    format!("{:?}", Sha256::digest(key.bytes()))
 }
 
 /// The simulated disk's encryption.

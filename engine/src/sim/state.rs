@@ -36,7 +36,7 @@ pub(super) struct SimFilesystem {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SimHeader {
     pub(super) uuid: Uuid,
-    /// The key in each slot, by its fingerprint.
+    /// The key in each slot, by its hash.
     pub(super) slots: BTreeMap<u32, String>,
 }
 

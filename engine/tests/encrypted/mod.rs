@@ -19,6 +19,7 @@ macro_rules! encrypted_behaviours {
             a_volume_is_encrypted_or_not_for_life
             an_encrypted_volume_grows_while_it_is_mounted
             a_key_rotates_at_a_stage_and_while_mounted
+            a_passphrase_opens_and_is_changed_and_nothing_kept_tells_it
             an_encrypted_volume_comes_down_while_its_pool_is_away
             snapshots_and_clones_open_with_the_key_of_their_moment
             a_restore_in_place_keeps_the_key_in_force
@@ -316,6 +317,43 @@ pub fn a_key_rotates_at_a_stage_and_while_mounted(world: &mut World) {
     assert!(stage(world, &second, false, Some(NEXT), None).unwrap());
     world.unstage(&second).unwrap();
     settle(world);
+}
+
+pub fn a_passphrase_opens_and_is_changed_and_nothing_kept_tells_it(world: &mut World) {
+    let passphrase = |text: &str| Key::passphrase(text).unwrap();
+    let id = create(world, "pvc-1", EXT4, 64 * MIB);
+    let staging = world.staging(&id);
+    fs::create_dir_all(&staging).unwrap();
+    let stage = |key: &Key, next: Option<&Key>| {
+        let request =
+            StageRequest { key: Some(key.clone()), next_key: next.cloned(), ..StageRequest::default() };
+        world.run(world.engine.stage(&id, &staging, &request)).map(|change| change.changed())
+    };
+    let opens_alone = |key: &Key, dead: &[&Key]| {
+        for dead in dead {
+            assert!(matches!(stage(dead, None), Err(Error::WrongKey { .. })));
+        }
+        assert!(stage(key, None).unwrap());
+        world.unstage(&id).unwrap();
+        settle(world);
+    };
+    let (first, second, random) =
+        (passphrase("correct horse battery"), passphrase("staple, and a word"), Key::new(KEY));
+    assert!(stage(&first, None).unwrap());
+    // While it is mounted, to another passphrase.
+    assert!(!stage(&first, Some(&second)).unwrap());
+    world.unstage(&id).unwrap();
+    settle(world);
+    opens_alone(&second, &[&first]);
+    let print = fingerprint(world, &id).unwrap();
+    assert!(print.ends_with(":passphrase"), "{print}");
+    // To a random key, and back.
+    assert!(stage(&second, Some(&random)).unwrap());
+    assert!(is_of(fingerprint(world, &id).as_ref(), KEY));
+    assert!(!stage(&random, Some(&first)).unwrap());
+    world.unstage(&id).unwrap();
+    settle(world);
+    opens_alone(&first, &[&random, &second]);
 }
 
 pub fn an_encrypted_volume_comes_down_while_its_pool_is_away(world: &mut World) {

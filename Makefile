@@ -53,7 +53,7 @@ test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in gues
 	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab_lvm_faults
 
 .PHONY: test-lab
-test-lab: ## The engine on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts
+test-lab: ## The engine and the host's volumes on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts
 	@$(E2E) lab suite
 
 .PHONY: test-sanity

@@ -1,4 +1,4 @@
-//! `lab suite`: the engine's tests that need a kernel of their own, each test program in a fresh guest.
+//! `lab suite`: the tests of the engine and of the command that need a kernel of their own, each test program in fresh guests.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,11 @@ const DISK: u64 = 4 << 30;
 /// Where temporary folders lie: a guest's own `/tmp` has the size of half its memory.
 const SCRATCH: &str = "/dev/ubdd";
 const SCRATCH_SIZE: u64 = 8 << 30;
+/// The packages with such tests.
+const PACKAGES: [&str; 2] = [ENGINE, "tierce"];
+const ENGINE: &str = "tierce-engine";
+/// The folder of the package whose other tests run in guests too: they find there what the host may lack.
+const WHOLE: &str = "engine";
 /// The name that tests for guests begin with. They skip themselves everywhere else.
 const FOR_GUESTS: &str = "lab_";
 /// Each of their tests takes seconds.
@@ -50,14 +55,20 @@ pub enum Kernel {
 struct Program {
     name: String,
     file: PathBuf,
+    /// Where Cargo would start it.
+    folder: PathBuf,
     tests: Vec<String>,
 }
 
 impl Program {
     /// The same in pieces of a few tests each, so that no guest is still at work when the others have long ended.
     fn pieces(self) -> Vec<Self> {
-        let piece =
-            |tests: &[String]| Self { name: self.name.clone(), file: self.file.clone(), tests: tests.into() };
+        let piece = |tests: &[String]| Self {
+            name: self.name.clone(),
+            file: self.file.clone(),
+            folder: self.folder.clone(),
+            tests: tests.into(),
+        };
         let tests = if self.name == FAULTS { 1 } else { TESTS_OF_A_GUEST };
         self.tests.chunks(tests).map(piece).collect()
     }
@@ -71,7 +82,7 @@ struct Report {
     text: String,
 }
 
-/// Builds the engine's tests and runs those whose `program::test` has `filter` in it.
+/// Builds the tests and runs those whose `program::test` has `filter` in it.
 pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
     if kernel == Kernel::Here {
         here::ensure_possible()?;
@@ -155,7 +166,7 @@ fn run_here(program: &Program) -> Result<String> {
     let here = Here::new("lab-here", DISKS.split(' ').count(), DISK)?;
     let mut arguments = vec!["--test-threads=1", "--show-output", "--exact"];
     arguments.extend(program.tests.iter().map(String::as_str));
-    let (status, output) = here.run(&program.file, &arguments, &workspace().join("engine"))?;
+    let (status, output) = here.run(&program.file, &arguments, &program.folder)?;
     ensure!(status == 0, "exit status {status}\n{output}");
     Ok(output)
 }
@@ -164,7 +175,9 @@ fn run_in_guest(program: &Program) -> Result<String> {
     let mut hardware = Hardware::named(&program.name.replace('_', "-"));
     hardware.memory_mib = 1024;
     hardware.visible = surroundings()?;
-    hardware.visible.extend(program.file.parent().filter(|folder| is_hidden(folder)).map(Path::to_owned));
+    // The folder above holds the program that the command's tests start.
+    let built = program.file.parent().and_then(Path::parent);
+    hardware.visible.extend(built.filter(|folder| is_hidden(folder)).map(Path::to_owned));
     let mut guest = Guest::new(hardware, &[DISK, DISK, DISK, SCRATCH_SIZE])?;
     guest.power_on()?;
     let tests: Vec<String> = program.tests.iter().map(|test| quoted(test)).collect();
@@ -174,7 +187,7 @@ fn run_in_guest(program: &Program) -> Result<String> {
          exec {} --test-threads=1 --show-output --exact {}\n",
         environment(guest.folder()),
         quoted(DISKS),
-        quoted(&workspace().join("engine").to_string_lossy()),
+        quoted(&program.folder.to_string_lossy()),
         quoted(&program.file.to_string_lossy()),
         tests.join(" ")
     );
@@ -217,32 +230,41 @@ fn show(program: &Program, report: &Report) {
 /// Builds the tests; returns the programs with tests to run.
 fn programs(filter: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    for (name, file) in built()? {
-        if ELSEWHERE.contains(&name.as_str()) {
+    for Built { name, file, folder } in built(&PACKAGES)? {
+        let asked = folder.ends_with(WHOLE) || name.starts_with(FOR_GUESTS);
+        if ELSEWHERE.contains(&name.as_str()) || !asked {
             continue;
         }
         let ignored = list(&file, &["--ignored"])?;
         let mut tests = list(&file, &[])?;
         tests.retain(|test| !ignored.contains(test) && format!("{name}::{test}").contains(filter));
         if !tests.is_empty() {
-            programs.push(Program { name, file, tests });
+            programs.push(Program { name, file, folder, tests });
         }
     }
     Ok(programs)
 }
 
-/// Builds the tests; returns the program of that name.
+/// Builds the engine's tests; returns the program of that name.
 pub(super) fn program_of(name: &str) -> Result<PathBuf> {
-    let found = built()?.into_iter().find(|(program, _)| program == name);
-    found.map(|(_, file)| file).with_context(|| format!("the engine has no test program {name}"))
+    let found = built(&[ENGINE])?.into_iter().find(|program| program.name == name);
+    found.map(|program| program.file).with_context(|| format!("the engine has no test program {name}"))
 }
 
-/// Builds the engine's test programs; returns their names and files.
-fn built() -> Result<Vec<(String, PathBuf)>> {
+/// A test program that Cargo built.
+struct Built {
+    name: String,
+    file: PathBuf,
+    folder: PathBuf,
+}
+
+/// Builds the test programs of these packages.
+fn built(packages: &[&str]) -> Result<Vec<Built>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
         target: Option<Target>,
+        manifest_path: Option<PathBuf>,
     }
     #[derive(Deserialize)]
     struct Target {
@@ -251,7 +273,8 @@ fn built() -> Result<Vec<(String, PathBuf)>> {
     }
     let output = command::run(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["test", "--no-run", "--quiet", "--package", "tierce-engine", "--message-format=json"])
+            .args(["test", "--no-run", "--quiet", "--message-format=json"])
+            .args(packages.iter().flat_map(|package| ["--package", package]))
             .arg("--manifest-path")
             .arg(workspace().join("Cargo.toml")),
     )?;
@@ -259,8 +282,10 @@ fn built() -> Result<Vec<(String, PathBuf)>> {
     for line in output.lines() {
         let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
         let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
+        let Some(folder) = message.manifest_path.as_deref().and_then(Path::parent) else { continue };
         if target.kind == ["test"] {
-            programs.push((target.name, file));
+            let name = target.name;
+            programs.push(Built { name, file, folder: folder.to_owned() });
         }
     }
     Ok(programs)

@@ -1,6 +1,7 @@
-//! Which mode, which root: command line, then environment, then the user's configuration file.
+//! Which mode, which root, which pools: command line, then environment, then the user's configuration file, then the host's.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,6 +12,10 @@ use crate::args::Global;
 
 /// Where root's volumes lie.
 pub(crate) const SYSTEM_ROOT: &str = "/var/lib/tierce";
+/// The configuration of the host: services that systemd starts have no home.
+const SYSTEM_FILE: &str = "/etc/tierce/config.toml";
+/// The pool of images below the root, which is always there.
+pub(crate) const LOCAL_POOL: &str = "local";
 
 /// Where commands act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -32,7 +37,34 @@ pub(crate) enum Config {
     Host {
         /// Root folder of its volumes, absolute.
         root: PathBuf,
+        /// What volumes with a size may lie on besides images below the root.
+        pools: Vec<Pool>,
     },
+}
+
+/// A pool that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pool {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it is made of.
+    pub(crate) place: PoolPlace,
+}
+
+/// What a pool is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PoolPlace {
+    /// Logical volumes: of a thin pool, or thick ones of the group itself.
+    VolumeGroup {
+        /// The group's name.
+        group: String,
+        /// The thin pool's name in it.
+        thin_pool: Option<String>,
+        /// Where the group lies, if it is on other devices than whole disks and partitions.
+        devices: Vec<PathBuf>,
+    },
+    /// Images in a folder, which must be there.
+    Directory(PathBuf),
 }
 
 /// Why the configuration can't be used.
@@ -47,7 +79,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file makes no sense.
-    #[error("{}: {reason}; known are mode = \"host\" or \"cluster\", and root = \"/a/folder\"", path.display())]
+    #[error("{}: {reason}; known are mode = \"host\" or \"cluster\", root = \"/a/folder\" and tables [pools.NAME]", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -64,15 +96,65 @@ pub enum ConfigError {
 struct File {
     mode: Option<Mode>,
     root: Option<PathBuf>,
+    pools: BTreeMap<String, PoolTable>,
+}
+
+/// A pool as the file has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct PoolTable {
+    volume_group: Option<String>,
+    thin_pool: Option<String>,
+    devices: Vec<PathBuf>,
+    directory: Option<PathBuf>,
+}
+
+impl PoolTable {
+    fn read(self, name: &str) -> Result<Pool, String> {
+        let wrong = |reason: &str| Err(format!("pools.{name}: {reason}"));
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) || name.starts_with('-') {
+            return wrong("a pool's name has 1 to 63 lower-case letters, digits and '-', the first no '-'");
+        }
+        if name == LOCAL_POOL {
+            return wrong("this is the name of the images below the root: choose another");
+        }
+        let place = match (self.volume_group, self.directory) {
+            (Some(group), None) => {
+                PoolPlace::VolumeGroup { group, thin_pool: self.thin_pool, devices: self.devices }
+            }
+            (None, Some(_)) if self.thin_pool.is_some() || !self.devices.is_empty() => {
+                return wrong("thin-pool and devices go with volume-group, not with directory");
+            }
+            (None, Some(folder)) if !folder.is_absolute() => {
+                return wrong("write the directory's full path, beginning with /");
+            }
+            (None, Some(folder)) => PoolPlace::Directory(folder),
+            (Some(_), Some(_)) | (None, None) => {
+                return wrong("say either volume-group = \"NAME\" or directory = \"/a/folder\"");
+            }
+        };
+        Ok(Pool { name: name.to_owned(), place })
+    }
+}
+
+impl File {
+    /// What this file leaves open comes from the other.
+    fn or(mut self, other: Self) -> Self {
+        let mut pools = other.pools;
+        pools.append(&mut self.pools);
+        Self { mode: self.mode.or(other.mode), root: self.root.or(other.root), pools }
+    }
 }
 
 impl Config {
-    /// Reads what the command line leaves open from the environment and the file.
+    /// Reads what the command line leaves open from the environment and the files.
     pub(crate) fn load(global: &Global) -> Result<Self, ConfigError> {
-        let file = match user_folder("XDG_CONFIG_HOME", ".config") {
+        let user = match user_folder("XDG_CONFIG_HOME", ".config") {
             Some(folder) => read(&folder.join("tierce/config.toml"))?,
             None => File::default(),
         };
+        let file = user.or(read(Path::new(SYSTEM_FILE))?);
         let mode = if global.host { Mode::Host } else { file.mode.unwrap_or_default() };
         if mode == Mode::Cluster {
             return Ok(Self::Cluster);
@@ -84,7 +166,8 @@ impl Config {
         };
         let root =
             std::path::absolute(&root).map_err(|source| ConfigError::Read { path: root.clone(), source })?;
-        Ok(Self::Host { root })
+        let pool = |(name, table): (String, PoolTable)| table.read(&name).expect("checked when it was read");
+        Ok(Self::Host { root, pools: file.pools.into_iter().map(pool).collect() })
     }
 }
 
@@ -105,10 +188,14 @@ fn read(path: &Path) -> Result<File, ConfigError> {
 }
 
 fn parse(text: &str) -> Result<File, String> {
-    toml::from_str(text).map_err(|error| {
+    let file: File = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         format!("line {line}: {}", error.message().replace('\n', " "))
-    })
+    })?;
+    for (name, table) in &file.pools {
+        table.clone().read(name)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -126,5 +213,44 @@ mod tests {
             let message = parse(text).unwrap_err();
             assert!(message.starts_with(line), "{message}");
         }
+    }
+
+    #[test]
+    fn a_pool_is_a_volume_group_or_a_folder() {
+        let text = "[pools.fast]\nvolume-group = \"vg0\"\nthin-pool = \"thin\"\n[pools.big]\ndirectory = \"/srv/big\"\n";
+        let file = parse(text).unwrap();
+        let places: Vec<_> =
+            file.pools.into_iter().map(|(name, table)| table.read(&name).unwrap().place).collect();
+        let group = PoolPlace::VolumeGroup {
+            group: "vg0".to_owned(),
+            thin_pool: Some("thin".to_owned()),
+            devices: Vec::new(),
+        };
+        assert_eq!(places, [PoolPlace::Directory("/srv/big".into()), group]);
+        for (text, words) in [
+            ("[pools.a]", "either volume-group"),
+            ("[pools.a]\nvolume-group = \"v\"\ndirectory = \"/d\"", "either volume-group"),
+            ("[pools.a]\ndirectory = \"d\"", "full path"),
+            ("[pools.a]\ndirectory = \"/d\"\nthin-pool = \"t\"", "go with volume-group"),
+            ("[pools.local]\ndirectory = \"/d\"", "choose another"),
+            ("[pools.A]\ndirectory = \"/d\"", "lower-case"),
+            ("[pools.a]\nsize = 1", "line 2: unknown field"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(words), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_users_file_comes_before_the_hosts() {
+        let user = parse("root = \"/u\"\n[pools.a]\ndirectory = \"/user\"").unwrap();
+        let host = parse(
+            "mode = \"host\"\nroot = \"/h\"\n[pools.a]\ndirectory = \"/host\"\n[pools.b]\ndirectory = \"/b\"",
+        )
+        .unwrap();
+        let both = user.or(host);
+        assert_eq!((both.mode, both.root), (Some(Mode::Host), Some("/u".into())));
+        let folder = |name: &str| both.pools[name].directory.clone();
+        assert_eq!((folder("a"), folder("b")), (Some("/user".into()), Some("/b".into())));
     }
 }

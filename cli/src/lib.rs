@@ -6,6 +6,7 @@
 pub mod args;
 pub mod cluster;
 mod config;
+mod conflicts;
 mod failure;
 pub mod host;
 mod kubectl;
@@ -57,7 +58,7 @@ fn dispatch(cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Re
     let config = Config::load(&cli.global)?;
     scope::check(command, matches, &config)?;
     match config {
-        Config::Host { root } => host::run(cli.command, &root, cli.global.output),
+        Config::Host { root, pools } => host::run(cli.command, &root, pools, cli.global.output),
         Config::Cluster => cluster::run(cli.command, &cli.global.connection, cli.global.output),
     }
 }

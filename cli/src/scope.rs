@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn each_side_refuses_the_options_of_the_other() {
-        let host = || Config::Host { root: "/r".into() };
+        let host = || Config::Host { root: "/r".into(), pools: Vec::new() };
         for (line, config, option) in [
             ("tierce --host volume create a --tier hdd", host(), Some("--tier")),
             ("tierce --host volume rm a --timeout 3s", host(), Some("--timeout")),

@@ -1,51 +1,30 @@
-//! What a person at a terminal sees, through a pseudo-terminal of `script`.
+//! What a person at a terminal sees.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
+mod terminals;
 mod world;
 
-use std::{
-    fs,
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::fs;
 
-use world::World;
-
-/// What a command shows on a terminal where these keys are typed. `None`: there is no `script`.
-fn shown(world: &World, line: &str, typed: &str) -> Option<String> {
-    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: a pseudo-terminal needs script (Debian: bsdutils)");
-        return None;
-    }
-    let mut child = world
-        .command("script")
-        .args(["--quiet", "--return", "--command", line, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut keys = child.stdin.take().unwrap();
-    keys.write_all(typed.as_bytes()).unwrap();
-    // The terminal stays until the command ends.
-    let output = child.wait_with_output().unwrap();
-    drop(keys);
-    assert!(output.status.success(), "{output:?}");
-    Some(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
-}
+use terminals::Terminal;
+use world::{World, is_root};
 
 #[test]
 fn prune_asks_and_only_a_yes_removes() {
     let world = World::new();
     world.ok(&["volume", "create", "old-data"]);
-    let Some(kept) = shown(&world, "tierce --host volume prune", "perhaps\n") else { return };
-    assert!(
-        kept.contains("Are you sure you want to continue? [y/N] ") && !kept.contains("Deleted"),
-        "{kept}"
-    );
+    let prune = |answer: &str| {
+        let mut terminal = Terminal::start(&world, "tierce --host volume prune")?;
+        terminal.answer("Are you sure you want to continue? [y/N] ", answer);
+        let (shown, status) = terminal.end();
+        assert_eq!(status, 0, "{shown}");
+        Some(shown)
+    };
+    let Some(kept) = prune("perhaps") else { return };
+    assert!(!kept.contains("Deleted"), "{kept}");
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "old-data\n");
-    let gone = shown(&world, "tierce --host volume prune", "yes\n").unwrap();
+    let gone = prune("yes").unwrap();
     assert!(gone.contains("Deleted Volumes:\nold-data\n\nTotal reclaimed space: 0B"), "{gone}");
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
 }
@@ -55,8 +34,29 @@ fn a_copy_shows_how_far_it_is_on_a_terminal_alone() {
     let world = World::new();
     world.ok(&["volume", "create", "a"]);
     fs::write(world.path("large"), vec![1; 40_000_000]).unwrap();
-    let Some(bar) = shown(&world, "tierce --host volume cp large a:", "") else { return };
-    assert!(bar.contains("copied") && bar.contains('%') && bar.contains("40"), "{bar:?}");
+    let Some(terminal) = Terminal::start(&world, "tierce --host volume cp large a:") else { return };
+    let (bar, status) = terminal.end();
+    assert!(status == 0 && bar.contains("copied") && bar.contains('%') && bar.contains("40"), "{bar:?}");
     let plain = world.tierce(&["volume", "cp", "large", "a:again"]);
     assert!(plain.status.success() && plain.stdout.is_empty() && plain.stderr.is_empty(), "{plain:?}");
+}
+
+#[test]
+fn a_new_passphrase_is_asked_for_twice_and_not_shown() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    let world = World::new();
+    let line = "tierce --host volume create a --size 64Mi --encrypt";
+    let Some(mut terminal) = Terminal::start(&world, line) else { return };
+    terminal.answer("New passphrase of volume 'a': ", "correct horse");
+    terminal.answer("The same again: ", "correct house");
+    let (shown, status) = terminal.end();
+    assert!(status == 1 && shown.contains("The two passphrases differ: nothing was changed"), "{shown}");
+    assert!(!shown.contains("correct"), "{shown}");
+    let mut terminal = Terminal::start(&world, line).unwrap();
+    terminal.answer("New passphrase of volume 'a': ", "short");
+    let (shown, status) = terminal.end();
+    assert!(status == 2 && shown.contains("8 to 512 bytes"), "{shown}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
 }

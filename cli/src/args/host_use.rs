@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::NewVolume;
 
@@ -18,6 +18,33 @@ pub struct Mount {
     /// Where the key of an encrypted volume is from now on
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     pub key_file: Option<PathBuf>,
+    /// File whose first line is the passphrase, '-' for standard input. It is read this once
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "key_file"])]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Give an encrypted volume another key or passphrase; it may be in use meanwhile
+    #[command(
+        after_help = "Examples:\n  tierce --host volume key change secret\n  tierce --host volume key change secret --key-file /root/new.key"
+    )]
+    Change(KeyChange),
+}
+
+/// `volume key change`.
+#[derive(Debug, Args)]
+pub struct KeyChange {
+    /// Full name
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// File with the new key, 64 hexadecimal digits. Default: a passphrase, which is asked for
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// File whose first line is the new passphrase, '-' for standard input. It is read this once
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    pub passphrase_file: Option<PathBuf>,
 }
 
 /// `volume cp`.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 
-pub use host_use::{Attach, Copy, Detach, Import, Mount};
+pub use host_use::{Attach, Copy, Detach, Import, KeyChange, KeyCommand, Mount};
 pub use snapshot::{OneSnapshot, Restore, SnapshotCommand, SnapshotCreate};
 pub use stack::{StackCommand, StackFile, StackManifests, StackRemove};
 pub use system::{DiskUsage, SystemCommand, SystemPrune};
@@ -94,6 +94,7 @@ pub enum Output {
 }
 
 /// The commands.
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Volumes

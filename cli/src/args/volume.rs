@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::{Attach, Copy, Detach, Import, Mount, ON_A_CLUSTER, Restore, SnapshotCommand, WITH_HOST};
+use super::{
+    Attach, Copy, Detach, Import, KeyCommand, Mount, ON_A_CLUSTER, Restore, SnapshotCommand, WITH_HOST,
+};
 
 /// What can be done with volumes.
 #[derive(Debug, Subcommand)]
@@ -47,6 +49,9 @@ pub enum VolumeCommand {
     /// Mount volumes with a size at their places, as after a reboot (host)
     #[command(after_help = "Example:\n  tierce --host volume mount --all")]
     Mount(Mount),
+    /// Keys of encrypted volumes (host)
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Copy files between volumes and local paths (host)
     #[command(
         after_help = "Examples:\n  tierce --host volume cp ./site mydata:/www\n  tierce --host volume cp mydata: backup:"
@@ -95,12 +100,18 @@ pub struct NewVolume {
     /// A label; may be given again
     #[arg(long = "label", short, value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Encrypt what lies on the disk (LUKS2). Host: needs --size and --key-file
+    /// Encrypt what lies on the disk (LUKS2). Host: needs --size, and asks for a passphrase where there is no --key-file
     #[arg(long)]
     pub encrypt: bool,
     /// File with the key of --encrypt, 64 hexadecimal digits. It is read whenever the volume is mounted
     #[arg(long, value_name = "FILE", requires = "encrypt", help_heading = WITH_HOST)]
     pub key_file: Option<PathBuf>,
+    /// File whose first line is the passphrase of --encrypt, '-' for standard input. It is read this once
+    #[arg(long, value_name = "FILE", requires = "encrypt", conflicts_with = "key_file", help_heading = WITH_HOST)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Pool of the configuration that it lies in, as a volume group. Default: local, images below the root
+    #[arg(long, value_name = "NAME", help_heading = WITH_HOST)]
+    pub pool: Option<String>,
     /// The stack it belongs to: its full name is then `<stack>_<name>`
     #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
     pub stack: Option<String>,

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     args::{CloneVolume, Create, CreateOnCluster, NewVolume, Waiting},
+    conflicts::Differs,
     failure::Failure,
     labels, output, sizes,
 };
@@ -209,7 +210,7 @@ fn same(existing: &Volume, wanted: &Volume) -> Result<(), Error> {
         ("deletion policy", format!("{:?}", has.deletion_policy), format!("{:?}", asks.deletion_policy)),
     ];
     let differs = |parameter, existing, requested| {
-        Err(Error::Differs { what: "Volume", name: wanted.name_any(), parameter, existing, requested })
+        Err(Differs { what: "Volume", name: wanted.name_any(), parameter, existing, requested }.into())
     };
     if let Some((parameter, existing, requested)) = rows.into_iter().find(|(_, has, asks)| has != asks) {
         return differs(parameter, existing, requested);

@@ -3,7 +3,11 @@
 use std::{error::Error as StdError, time::Duration};
 
 use super::access::Tried;
-use crate::{labels::LabelError, sizes};
+use crate::{
+    conflicts::{Differs, InUse},
+    labels::LabelError,
+    sizes,
+};
 
 /// Why a command on a cluster did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -98,29 +102,11 @@ pub enum Error {
         snapshot: String,
     },
     /// The name is taken by a volume with other parameters.
-    #[error("{what} '{name}' exists with other {parameter}: {existing}, asked for {requested}")]
-    Differs {
-        /// Volume or snapshot.
-        what: &'static str,
-        /// Its name.
-        name: String,
-        /// Which parameter differs.
-        parameter: &'static str,
-        /// What it is.
-        existing: String,
-        /// What was asked for.
-        requested: String,
-    },
+    #[error(transparent)]
+    Differs(#[from] Differs),
     /// A pod uses the volume.
-    #[error("Volume '{name}' is in use by: {by}. {advice}")]
-    InUse {
-        /// The name.
-        name: String,
-        /// The pods, separated by commas.
-        by: String,
-        /// What the caller can do.
-        advice: &'static str,
-    },
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The state of the cluster does not allow it; the text says what to do.
     #[error("{0}")]
     Refused(String),

@@ -75,6 +75,7 @@ async fn volume(command: VolumeCommand, connection: &Connection, output: Output)
                 SnapshotCommand::Rm(arguments) => snapshots::remove(&cluster, &arguments).await,
             }
         }
+        VolumeCommand::Key(_) => Err(hosts("volume key")),
         VolumeCommand::Mount(_) => Err(hosts("volume mount")),
         VolumeCommand::Cp(_) => Err(hosts("volume cp")),
         VolumeCommand::Export(_) => Err(hosts("volume export")),

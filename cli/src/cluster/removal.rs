@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     args::{Prune, Remove, Waiting},
+    conflicts::InUse,
     failure::{self, Failure},
     output, sizes, terminal,
 };
@@ -41,11 +42,8 @@ async fn remove_one(cluster: &Cluster, name: &str, force: bool, waiting: &Waitin
     let volume = cluster.volume(name).await?;
     let pods = Users::ask(cluster, false).await?.pods(&volume);
     if !pods.is_empty() && !force {
-        return Err(Error::InUse {
-            name: name.to_owned(),
-            by: users::in_words(&pods),
-            advice: "End that first, or use --force: it then goes when the pod has ended.",
-        });
+        let advice = "End that first, or use --force: it then goes when the pod has ended.";
+        return Err(InUse { name: name.to_owned(), by: users::in_words(&pods), advice }.into());
     }
     delete(cluster, &volume).await?;
     if !pods.is_empty() {

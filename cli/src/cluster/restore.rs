@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     args::{OneSnapshot, Restore},
+    conflicts::InUse,
     failure::Failure,
     output,
 };
@@ -26,12 +27,8 @@ pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<()
     snapshots::of_volume(cluster, &volume, snapshot).await?;
     let pods = Users::ask(cluster, false).await?.pods(&volume);
     if !pods.is_empty() && !arguments.force {
-        return Err(Error::InUse {
-            name: name.clone(),
-            by: users::in_words(&pods),
-            advice: "End that first, or use --force: it is restored when the pod has ended.",
-        }
-        .into());
+        let advice = "End that first, or use --force: it is restored when the pod has ended.";
+        return Err(Error::from(InUse { name: name.clone(), by: users::in_words(&pods), advice }).into());
     }
     let order = order(cluster, name, snapshot).await?;
     if arguments.waiting.wait {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     args::{OneSnapshot, Output, SnapshotCreate},
+    conflicts::Differs,
     failure::Failure,
     output,
 };
@@ -88,13 +89,13 @@ pub(super) async fn create(cluster: &Cluster, arguments: &SnapshotCreate) -> Res
             let existing = cluster.find(&cluster.here::<VolumeSnapshot>(), snapshot).await?;
             let of = existing.and_then(|existing| existing.spec.source.persistent_volume_claim_name);
             if of.as_ref() != Some(name) {
-                return Err(Error::Differs {
+                return Err(Error::from(Differs {
                     what: "Snapshot",
                     name: snapshot.clone(),
                     parameter: "volume",
                     existing: of.unwrap_or_else(|| "none".to_owned()),
                     requested: name.clone(),
-                }
+                })
                 .into());
             }
         }

@@ -17,9 +17,8 @@ use rustix::{
 use super::{
     Error,
     attachments::Holder,
-    copies::{full_disk, is_full_disk},
     copy::meta,
-    error::Context,
+    error::{Context, full_disk, is_full_disk},
     fail,
     names::Name,
     volumes::{NewVolume, Volumes},

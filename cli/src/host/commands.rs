@@ -6,38 +6,41 @@ use super::{
     Error,
     census::Census,
     error::Context,
-    images::Shape,
-    keys,
+    keys::{self, Asking, Files},
     layout::Root,
+    listing,
     names::Name,
-    serve, space, stack,
+    serve,
+    shape::{Words, parse_size},
+    space, stack,
     users::{self, Users},
-    view::{DRIVER, SnapshotView, View},
-    volumes::{NewVolume, Volume, Volumes},
+    view::SnapshotView,
+    volumes::{NewVolume, Volumes},
 };
 use crate::{
     args::{
-        Attach, Command, Detach, Import, Label, List, Mount, Names, NewVolume as Wanted, Output, Prune,
-        Remove, Resize, Selection, SnapshotCommand, SystemCommand, VolumeCommand,
+        Attach, Command, Detach, Import, KeyChange, KeyCommand, Label, Mount, NewVolume as Wanted, Output,
+        Prune, Remove, Resize, Selection, SnapshotCommand, SystemCommand, VolumeCommand,
     },
+    config::Pool,
     failure::{self, Failure},
-    labels::{self, Filter},
-    output, sizes, terminal,
+    labels, output, sizes, terminal,
 };
 
 /// Runs a command on this host, whose volumes lie below `root`.
-pub fn run(command: Command, root: &Path, output: Output) -> Result<(), Failure> {
-    let volumes = Volumes::new(Root::new(root));
+pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Output) -> Result<(), Failure> {
+    let volumes = Volumes::new(Root::new(root), &pools, keys::asking(reads_passphrases(&command)));
     match command {
         Command::Volume(command) => match command {
             VolumeCommand::Create(arguments) => create(&volumes, &arguments.new),
-            VolumeCommand::Ls(arguments) => list(&volumes, &arguments, output),
-            VolumeCommand::Inspect(arguments) => inspect(&volumes, &arguments, output),
+            VolumeCommand::Ls(arguments) => listing::list(&volumes, &arguments, output),
+            VolumeCommand::Inspect(arguments) => listing::inspect(&volumes, &arguments, output),
             VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
             VolumeCommand::Prune(arguments) => prune(&volumes, &arguments),
             VolumeCommand::Label(arguments) => label(&volumes, &arguments),
             VolumeCommand::Resize(arguments) => resize(&volumes, &arguments),
             VolumeCommand::Mount(arguments) => mount(&volumes, &arguments),
+            VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments),
             VolumeCommand::Clone(arguments) => {
                 let to = Name::new(arguments.stack.as_deref(), &arguments.to)?;
                 volumes.clone_volume(&arguments.from, &to)?;
@@ -63,7 +66,7 @@ pub fn run(command: Command, root: &Path, output: Output) -> Result<(), Failure>
         Command::Version => Ok(output::lines([format!("Client: {}", env!("CARGO_PKG_VERSION"))])?),
         // Done before anything is looked at.
         Command::Completions(_) | Command::Man(_) => Ok(()),
-        Command::Serve(arguments) => Ok(serve::run(root, &arguments.socket)?),
+        Command::Serve(arguments) => Ok(serve::run(root, pools, &arguments.socket)?),
         Command::System(command) => match command {
             SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
@@ -82,51 +85,48 @@ pub fn run(command: Command, root: &Path, output: Output) -> Result<(), Failure>
     }
 }
 
+/// Whether standard input, where it is no terminal, is there for passphrases.
+fn reads_passphrases(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Volume(
+            VolumeCommand::Create(_)
+                | VolumeCommand::Import(_)
+                | VolumeCommand::Key(_)
+                | VolumeCommand::Mount(Mount { all: false, .. })
+        )
+    )
+}
+
 fn create(volumes: &Volumes, arguments: &Wanted) -> Result<(), Failure> {
-    let (name, new) = new_volume(arguments)?;
+    let (name, new) = new_volume(arguments, volumes.asking, false)?;
     volumes.create(&name, &new)?;
     Ok(output::lines([name.full()])?)
 }
 
-fn new_volume(arguments: &Wanted) -> Result<(Name, NewVolume), Error> {
+fn new_volume(arguments: &Wanted, asking: Asking, input_is_taken: bool) -> Result<(Name, NewVolume), Error> {
     let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
     let labels = labels::parse(&arguments.labels)?;
-    let filesystem = arguments.filesystem.as_deref();
-    let shape = match &arguments.size {
-        Some(text) => {
-            let filesystem = filesystem.unwrap_or("ext4").parse()?;
-            Some(Shape { size_bytes: size(text)?, filesystem, encrypted: arguments.encrypt })
-        }
-        None if filesystem.is_some() => {
-            return Err(Error::InvalidArgument(
-                "--filesystem needs --size: a volume without one is a plain folder".to_owned(),
-            ));
-        }
-        None if arguments.encrypt => {
-            return Err(Error::InvalidArgument(
-                "--encrypt needs --size: a volume without one is a plain folder".to_owned(),
-            ));
-        }
-        None => None,
+    let words = Words {
+        size: arguments.size.as_deref(),
+        filesystem: arguments.filesystem.as_deref(),
+        pool: arguments.pool.as_deref(),
+        encryption: arguments.encrypt.then_some("encrypt"),
     };
-    let key_file = match &arguments.key_file {
-        Some(path) => Some(keys::file(path)?),
-        None if arguments.encrypt => {
-            return Err(Error::InvalidArgument(
-                "--encrypt needs a key: say where it is with --key-file".to_owned(),
-            ));
-        }
-        None => None,
-    };
-    Ok((name, NewVolume { labels, shape, key_file, filling: None }))
-}
-
-fn size(text: &str) -> Result<u64, Error> {
-    sizes::parse(text).ok_or_else(|| Error::InvalidSize(text.escape_debug().take(40).collect()))
+    let shape = words.shape(|option| format!("--{option}"))?;
+    let files =
+        Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
+    if arguments.encrypt && input_is_taken && files.read_input(asking) {
+        return Err(Error::InvalidArgument(
+            "The archive comes from standard input, so the passphrase can't: give --passphrase-file FILE or --key-file FILE".to_owned(),
+        ));
+    }
+    let key = if arguments.encrypt { Some(files.new_key(&name.full(), asking)?) } else { None };
+    Ok((name, NewVolume { labels, shape, key, filling: None }))
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
-    let (name, new) = new_volume(&arguments.new)?;
+    let (name, new) = new_volume(&arguments.new, volumes.asking, arguments.file.is_none())?;
     match &arguments.file {
         Some(path) => {
             let file = File::open(path).doing(|| format!("open {}", path.display()))?;
@@ -170,101 +170,47 @@ fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Resu
 }
 
 fn resize(volumes: &Volumes, arguments: &Resize) -> Result<(), Failure> {
-    volumes.resize(&arguments.name, size(&arguments.size)?)?;
+    volumes.resize(&arguments.name, parse_size(&arguments.size)?)?;
     Ok(output::lines([&arguments.name])?)
 }
 
 fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
-    if let (Some(path), [name]) = (&arguments.key_file, arguments.names.as_slice()) {
-        volumes.mount_with_key(name, keys::file(path)?)?;
+    let files =
+        Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
+    if let Some(given) = files.named()? {
+        let [name] = arguments.names.as_slice() else {
+            return Err(Error::InvalidArgument("A key is of one volume: name one".to_owned()).into());
+        };
+        volumes.mount_with_key(name, &given)?;
         return Ok(output::lines([name])?);
-    } else if arguments.key_file.is_some() {
-        return Err(Error::InvalidArgument("--key-file is of one volume: name one".to_owned()).into());
     }
-    let names = if arguments.all {
-        let (all, _) = volumes.list()?;
-        all.into_iter().filter(|volume| volume.image.is_some()).map(|volume| volume.name.full()).collect()
-    } else {
-        arguments.names.clone()
-    };
-    each(&names, |name| volumes.mount_named(name).map(drop))
-}
-
-fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
-    let chosen = filtered(volumes, &arguments.filters)?;
-    let names = || chosen.iter().map(|volume| volume.name.full());
-    if arguments.quiet || output == Output::Name {
-        return Ok(output::lines(names())?);
+    if !arguments.all {
+        return each(&arguments.names, |name| volumes.mount_named(name).map(drop));
     }
-    if output == Output::Table {
-        let row = |driver: &str, name: &str| format!("{driver:<11}{name}");
-        let rows = names().map(|name| row(DRIVER, &name));
-        return Ok(output::lines(std::iter::once(row("DRIVER", "VOLUME NAME")).chain(rows))?);
+    let (all, unseen) = volumes.list()?;
+    for unseen in unseen {
+        eprintln!("Warning: {unseen}");
     }
-    let views = views(volumes, &chosen)?;
-    match output {
-        Output::Json => output::json(&views)?,
-        Output::Yaml => output::yaml(&views)?,
-        _ => {
-            let mut rows = vec![
-                vec!["DRIVER", "VOLUME NAME", "SIZE", "LIMIT", "CREATED", "IN USE BY", "MOUNTPOINT"]
-                    .into_iter()
-                    .map(str::to_owned)
-                    .collect(),
-            ];
-            rows.extend(views.into_iter().map(|view| {
-                let users = view.in_use_by.join(", ");
-                vec![
-                    view.driver.to_owned(),
-                    view.name,
-                    sizes::used(view.size),
-                    view.created_at,
-                    users,
-                    view.mountpoint,
-                ]
-            }));
-            output::columns(&rows)?;
-        }
-    }
-    Ok(())
-}
-
-/// The volumes that the filters accept; what can't be a volume is told as a warning.
-fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volume>, Failure> {
-    let filter = Filter::parse(filters).map_err(Error::from)?;
-    let (mut all, odd) = volumes.list()?;
-    for odd in odd {
-        eprintln!("Warning: {odd}");
-    }
-    let none = std::collections::BTreeMap::new();
-    all.retain(|volume| filter.accepts(volume.record.as_ref().map_or(&none, |record| &record.labels)));
-    Ok(all)
-}
-
-fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
-    let census = Census::take()?;
-    chosen.iter().map(|volume| View::of(volumes, volume, &census)).collect()
-}
-
-fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {
-    let (mut found, mut failed) = (Vec::new(), false);
-    for name in &arguments.names {
-        match volumes.get(name) {
-            Ok(volume) => found.push(volume),
+    let mut failed = false;
+    for name in all.into_iter().filter(|volume| volume.device.is_some()).map(|volume| volume.name.full()) {
+        match volumes.mount_named(&name) {
+            Ok(_) => output::lines([name])?,
+            // At a boot nobody is there to say its passphrase, and that is no failure.
+            Err(error @ Error::Locked { .. }) => eprintln!("Warning: {error}"),
             Err(error) => {
                 failed = true;
                 failure::tell(&error, false);
             }
         }
     }
-    let views = views(volumes, &found)?;
-    match output {
-        Output::Yaml => output::yaml(&views)?,
-        Output::Name => output::lines(views.iter().map(|view| &view.name))?,
-        Output::Table | Output::Wide | Output::Json if failed && views.is_empty() => {}
-        Output::Table | Output::Wide | Output::Json => output::json(&views)?,
-    }
     if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn change_key(volumes: &Volumes, arguments: &KeyChange) -> Result<(), Failure> {
+    let files =
+        Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
+    volumes.change_key(&arguments.name, || files.new_key(&arguments.name, volumes.asking))?;
+    Ok(output::lines([&arguments.name])?)
 }
 
 fn remove(volumes: &Volumes, arguments: &Remove) -> Result<(), Failure> {
@@ -292,7 +238,7 @@ fn each(names: &[String], act: impl Fn(&str) -> Result<(), Error>) -> Result<(),
 }
 
 fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
-    let chosen = filtered(volumes, &arguments.filters)?;
+    let chosen = listing::filtered(volumes, &arguments.filters)?;
     if !arguments.force {
         output::lines(["WARNING! This will remove all local volumes not used by at least one container."])?;
         if !terminal::confirmed("Are you sure you want to continue?")? {
@@ -310,7 +256,7 @@ fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
             let (bytes, _) = volumes.bytes_used(&volume)?;
             match volumes.remove(&volume.name.full(), false) {
                 // Somebody took it, or removed it, meanwhile.
-                Err(Error::InUse { .. } | Error::NotFound(_)) => return Ok(()),
+                Err(Error::InUse(_) | Error::NotFound(_)) => return Ok(()),
                 other => other?,
             }
             removed.push(volume.name.full());

@@ -1,4 +1,4 @@
-//! Clones, snapshots and restores. Images are the engine's to copy; plain folders are copied file by file, blocks shared where the
+//! Clones, snapshots and restores. Devices are the engine's to copy; plain folders are copied file by file, blocks shared where the
 //! filesystem can.
 //!
 //! A copy is made under a hidden name beside its place and appears by one rename; a killed one is removed by the next or by
@@ -16,18 +16,20 @@ use super::{
     Error,
     census::Census,
     copy::Copier,
-    error::Context,
-    fail,
-    images::{Images, Shape},
-    layout,
+    devices::Devices,
+    error::{Context, full_disk},
+    fail, layout,
     locks::Lock,
+    mounting::busy,
     names::{self, Name},
     record::Record,
-    removal, size,
+    removal,
+    shape::Shape,
+    size,
     users::Users,
-    volumes::{Volume, Volumes, busy},
+    volumes::{Volume, Volumes},
 };
-use crate::terminal::Progress;
+use crate::{conflicts::InUse, terminal::Progress};
 
 /// Folder of the snapshots of plain volumes.
 const SNAPSHOTS: &str = "snapshots";
@@ -64,27 +66,38 @@ impl Volumes {
         let mut record = Record::new(Timestamp::now());
         record.labels = source.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default();
         // A copy is opened by the key of its source.
-        record.key_file = source.record.as_ref().and_then(|record| record.key_file.clone());
+        record.key = source.record.as_ref().and_then(|record| record.key.clone());
+        record.next_key = source.record.as_ref().and_then(|record| record.next_key.clone());
+        record.pool = source.device.as_ref().map(|device| device.pool.clone());
+        record.asked_bytes = source.record.as_ref().and_then(|record| record.asked_bytes);
         record.save(&self.root, to)?;
         fail::point("clone: record written");
-        let (Some(image), Some(images), Some(filesystem)) =
-            (&source.image, self.images()?, source.filesystem())
+        let (Some(device), Some(devices), Some(filesystem)) =
+            (&source.device, self.devices()?, source.filesystem())
         else {
             let folder = self.open_data(&source)?;
             let stack = self.root.make_stack(to.stack())?;
             return self.copied(&folder, &stack, to.short(), &source);
         };
-        let shape = Shape { size_bytes: image.size_bytes, filesystem, encrypted: image.encrypted };
-        self.at_rest(&source, images, || images.create(to, shape, Some(image.id.clone())))?;
-        fail::point("clone: image made");
-        self.mount(&self.get(&full)?)
+        let (size_bytes, encrypted, pool) = (device.size_bytes, device.encrypted, device.pool.clone());
+        let shape = Shape { size_bytes, filesystem, encrypted, pool };
+        self.at_rest(&source, devices, || devices.create(to, &shape, Some(device.id.clone())))?;
+        fail::point("clone: device made");
+        match self.mount(&self.get(&full)?) {
+            // It is there, as any volume whose passphrase nobody said yet.
+            Err(error @ Error::Locked { .. }) => {
+                eprintln!("Warning: {error}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
-    /// Copies an image; one that can't be copied quickly enough while it is mounted, and that nothing uses, is unmounted meanwhile.
+    /// Copies a device; one that can't be copied quickly enough while it is mounted, and that nothing uses, is unmounted meanwhile.
     fn at_rest(
         &self,
         volume: &Volume,
-        images: &Images,
+        devices: &Devices,
         copy: impl Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
         match copy() {
@@ -95,12 +108,9 @@ impl Volumes {
         if !users.is_empty() {
             let (name, by) = (volume.name.full(), users.names().join(", "));
             let advice = "This disk can't share blocks, so it can't be copied meanwhile: stop that, or keep the root on XFS or btrfs.";
-            return Err(Error::InUse { name, by, advice });
+            return Err(InUse { name, by, advice }.into());
         }
-        images.unmount(&volume.name, &volume.path).map_err(|error| busy(error, volume))?;
-        let copied = copy();
-        self.mount(volume)?;
-        copied
+        self.while_unmounted(volume, devices, copy)
     }
 
     /// Copies a folder under a hidden name and lets it appear as `name`.
@@ -155,8 +165,8 @@ impl Volumes {
         if self.snapshots_of(&volume)?.iter().any(|existing| existing.name == snapshot) {
             return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{full}'") });
         }
-        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
-            return self.at_rest(&volume, images, || images.snapshot(&volume.name, snapshot));
+        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+            return self.at_rest(&volume, devices, || devices.snapshot(&volume.name, snapshot));
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;
@@ -175,13 +185,13 @@ impl Volumes {
     }
 
     fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>, Error> {
-        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
+        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
             let snapshot = |(name, info): (String, tierce_engine::SnapshotInfo)| Snapshot {
                 name,
                 taken_at: info.taken_at,
                 bytes: info.allocated_bytes,
             };
-            return Ok(images.snapshots(&volume.name).into_iter().map(snapshot).collect());
+            return Ok(devices.snapshots(&volume.name).into_iter().map(snapshot).collect());
         }
         let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(Vec::new()) };
         let path = self.root.path().join(snapshots_below(&volume.name));
@@ -208,8 +218,8 @@ impl Volumes {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         self.existing(&volume, snapshot)?;
-        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
-            return images.delete_snapshot(&volume.name, snapshot);
+        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+            return devices.delete_snapshot(&volume.name, snapshot);
         }
         let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
         let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
@@ -242,15 +252,15 @@ impl Volumes {
         let users = Users::of(&volume, &Census::take()?)?;
         if !users.is_empty() {
             let by = users.names().join(", ");
-            return Err(Error::InUse { name: full.to_owned(), by, advice: "Stop that before restoring." });
+            return Err(InUse { name: full.to_owned(), by, advice: "Stop that before restoring." }.into());
         }
-        if let (Some(_), Some(images)) = (&volume.image, self.images()?) {
-            images.unmount(&volume.name, &volume.path).map_err(|error| busy(error, &volume))?;
-            fail::point("restore: unmounted");
-            let safety = images.restore(&volume.name, snapshot)?;
-            fail::point("restore: restored");
-            self.mount(&self.get(full)?)?;
-            return Ok(safety);
+        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+            return self.while_unmounted(&volume, devices, || {
+                fail::point("restore: unmounted");
+                let safety = devices.restore(&volume.name, snapshot)?;
+                fail::point("restore: restored");
+                Ok(safety)
+            });
         }
         let safety = self.free_safety_name(&volume, snapshot)?;
         drop(lock);
@@ -351,19 +361,4 @@ impl Volumes {
 
 fn snapshots_below(name: &Name) -> String {
     format!("{SNAPSHOTS}/{}/{}", name.stack(), name.short())
-}
-
-/// A full disk is told with how much is missing.
-pub(super) fn full_disk(error: std::io::Error, missing: u64, doing: String) -> Error {
-    if is_full_disk(&error) {
-        return Error::DiskFull { doing, missing: crate::sizes::used(missing) };
-    }
-    Error::Io { doing, source: error }
-}
-
-/// Whether the disk, or a quota on it, is exhausted. The kind, as libraries wrap the error number.
-pub(super) fn is_full_disk(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

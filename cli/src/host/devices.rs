@@ -1,115 +1,123 @@
-//! Volumes with a size: images of the engine's directory pool below the root, each mounted at its volume's place.
+//! Volumes with a size: images and logical volumes of the engine's pools, each mounted at its volume's place.
 
 use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tierce_engine::{
-    Backend, Engine, Filesystem, Key, LinuxHost, Owner, PoolConfig, Provisioning, SnapshotInfo, SnapshotSpec,
-    StageRequest, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
+    Engine, Key, LinuxHost, Owner, PoolReport, SnapshotInfo, SnapshotSpec, StageRequest, VolumeId,
+    VolumeInfo, VolumeMode, VolumeSpec,
 };
 use tokio::runtime::Runtime;
 
-use super::{Error, error::Context, layout::Root, locks::Lock, names::Name};
-use crate::sizes;
+use super::{Error, error::Context, layout::Root, locks::Lock, names::Name, pools::Pools, shape::Shape};
+use crate::{config::LOCAL_POOL, sizes};
 
-/// The pool's name and tier.
-const POOL: &str = "local";
-/// Its folder below the root.
-const FOLDER: &str = "pools/local";
 /// Held while room is promised: the engine counts what its own process promises, and others may promise too. No volume has such a name.
 const ROOM: &str = ".room";
+/// Whose volumes these are: a volume group may hold those of a cluster's node too.
+const OURS: &str = "host";
 
-/// The images below one root.
-pub(super) struct Images {
+/// The devices of one root's volumes.
+pub(super) struct Devices {
     runtime: Runtime,
     engine: Engine,
     root: Root,
+    pools: Pools,
 }
 
-/// Every image with its volume's name, and what can't be trusted.
+/// Every device with its volume's name, and what can't be trusted or seen.
 type Listed = (Vec<(Name, VolumeInfo)>, Vec<String>);
 
-/// What a volume with a size shall be.
+/// What came of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) size_bytes: u64,
-    pub(super) filesystem: Filesystem,
-    pub(super) encrypted: bool,
+pub(super) enum Mounted {
+    Done,
+    /// It is encrypted, not open, and no key was given.
+    KeyNeeded,
+    KeyWrong,
 }
 
-impl Images {
-    /// The images below a root; `None`: there never was one.
-    pub(super) fn open(root: &Root) -> Result<Option<Self>, Error> {
-        if root.path().join(FOLDER).join("pool.json").exists() {
-            Self::start(root, false).map(Some)
-        } else {
-            Ok(None)
+impl Devices {
+    /// The pools that may hold volumes, opened; `None`: there is none.
+    pub(super) fn open(root: &Root, pools: &Pools) -> Result<Option<Self>, Error> {
+        let settings = pools.settings(None)?;
+        if settings.is_empty() {
+            return Ok(None);
         }
+        let devices = Self::start(root, pools)?;
+        devices.runtime.block_on(devices.engine.set_pools(settings));
+        Ok(Some(devices))
     }
 
-    /// The same, and the pool is made where it is missing. Needs root.
-    pub(super) fn make(root: &Root) -> Result<Self, Error> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Error::NeedsRoot { what: "A volume with a size".to_owned() });
-        }
-        Self::start(root, true)
-    }
-
-    fn start(root: &Root, make: bool) -> Result<Self, Error> {
+    /// Devices without pools.
+    pub(super) fn start(root: &Root, pools: &Pools) -> Result<Self, Error> {
         // Programs such as mkfs are awaited while a call blocks, so one more thread drives them.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .doing(|| "start the engine".to_owned())?;
-        let backend = Backend::Directory {
-            path: root.path().join(FOLDER),
-            provisioning: Provisioning::Thin,
-            create_path: make,
-        };
-        let config = PoolConfig {
-            name: POOL.to_owned(),
-            tier: POOL.to_owned(),
-            backend,
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            // A limit is a promise: all volumes together never promise more than the disk has.
-            overcommit: 1.0,
-            expected_id: None,
-        };
         let engine = Engine::new(Arc::new(LinuxHost::new()));
-        runtime.block_on(engine.set_pools(vec![config]));
-        Ok(Self { runtime, engine, root: root.clone() })
+        Ok(Self { runtime, engine, root: root.clone(), pools: pools.clone() })
     }
 
-    /// Every image with its volume's name, and what can't be trusted.
+    /// Opens a pool that a volume shall be made in, and makes it where that is due.
+    pub(super) fn ensure(&self, pool: &str) -> Result<(), Error> {
+        let _room = Lock::acquire(&self.root, ROOM)?;
+        self.runtime.block_on(async {
+            self.engine.set_pools(self.pools.settings(Some(pool))?).await;
+            // No volume has that id: what is asked is whether the pool can be read.
+            self.engine.get_in(pool, &hashed("h", "")).await?;
+            match self.engine.pool_ids().await.into_iter().find(|(name, _)| name == pool) {
+                Some((name, id)) => self.pools.remember(&name, id),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Every device with its volume's name, and what can't be trusted or seen.
     pub(super) fn list(&self) -> Result<Listed, Error> {
         let inventory = self.runtime.block_on(self.engine.list());
-        if let Some(pool) = inventory.unread.first() {
+        if inventory.unread.iter().any(|pool| pool == LOCAL_POOL) {
             return Err(Error::InvalidArgument(format!(
-                "Pool '{pool}' below {} can't be listed",
+                "Pool '{LOCAL_POOL}' below {} can't be listed",
                 self.root.path().display()
             )));
         }
         let named = |info: VolumeInfo| {
-            let owner = info.owner.as_ref()?;
+            let owner = info.owner.as_ref().filter(|owner| owner.uid == OURS)?;
             Some((Name::new(Some(&owner.namespace), &owner.name).ok()?, info))
         };
-        let broken = inventory
+        let mut odd: Vec<String> = inventory
             .broken
             .into_iter()
-            .map(|broken| format!("{}: {}", broken.file.display(), broken.reason));
-        Ok((inventory.volumes.into_iter().filter_map(named).collect(), broken.collect()))
+            .map(|broken| format!("{}: {}: it is left alone", broken.file.display(), broken.reason))
+            .collect();
+        for report in self.further() {
+            if let Err(error) = report.result {
+                odd.push(format!("the volumes of {error} (they are not shown)"));
+            }
+        }
+        Ok((inventory.volumes.into_iter().filter_map(named).collect(), odd))
     }
 
-    /// A volume's image; `None`: it has none.
+    /// How the configured pools are.
+    pub(super) fn further(&self) -> Vec<PoolReport> {
+        if self.pools.names().next().is_none() {
+            return Vec::new();
+        }
+        let reports = self.runtime.block_on(self.engine.reports());
+        reports.into_iter().filter(|report| report.name != LOCAL_POOL).collect()
+    }
+
+    /// A volume's device; `None`: it has none.
     pub(super) fn get(&self, name: &Name) -> Result<Option<VolumeInfo>, Error> {
         Ok(self.runtime.block_on(self.engine.get(&id(name)))?)
     }
 
-    /// Makes a volume's image, with the content of another volume's or of a snapshot where `source` is given.
-    pub(super) fn create(&self, name: &Name, shape: Shape, source: Option<VolumeId>) -> Result<(), Error> {
+    /// Makes a volume's device, with the content of another volume's or of a snapshot where `source` is given.
+    pub(super) fn create(&self, name: &Name, shape: &Shape, source: Option<VolumeId>) -> Result<(), Error> {
         let spec = VolumeSpec {
             id: id(name),
             size_bytes: shape.size_bytes,
@@ -122,31 +130,24 @@ impl Images {
             encrypted: shape.encrypted,
         };
         let _room = Lock::acquire(&self.root, ROOM)?;
-        let made = self.runtime.block_on(self.engine.create(POOL, &spec));
+        let made = self.runtime.block_on(self.engine.create(&shape.pool, &spec));
         made.map(drop).map_err(|error| no_room(error, &name.full()))
     }
 
-    /// Mounts a volume at its place, unless it is. `key` is asked only where the volume is encrypted and not open yet.
+    /// Mounts a volume at its place, unless it is. An encrypted one is opened with `key`; `next` becomes its key then.
     pub(super) fn mount(
         &self,
         name: &Name,
         at: &Path,
-        key: impl FnOnce() -> Result<Key, Error>,
-    ) -> Result<(), Error> {
-        let stage = |key| {
-            let request = StageRequest { key, ..StageRequest::default() };
-            self.runtime.block_on(self.engine.stage(&id(name), at, &request))
-        };
-        let staged = match stage(None) {
-            Err(tierce_engine::Error::KeyMissing { .. }) => stage(Some(key()?)),
-            other => other,
-        };
-        match staged {
-            Err(tierce_engine::Error::WrongKey { .. }) => Err(Error::Refused(format!(
-                "Volume '{}' does not open with the key in its key file: bring back the one that it was made with",
-                name.full()
-            ))),
-            other => Ok(other.map(drop)?),
+        key: Option<&Key>,
+        next: Option<&Key>,
+    ) -> Result<Mounted, Error> {
+        let request = StageRequest { key: key.cloned(), next_key: next.cloned(), ..StageRequest::default() };
+        match self.runtime.block_on(self.engine.stage(&id(name), at, &request)) {
+            Ok(_) => Ok(Mounted::Done),
+            Err(tierce_engine::Error::KeyMissing { .. }) => Ok(Mounted::KeyNeeded),
+            Err(tierce_engine::Error::WrongKey { .. }) => Ok(Mounted::KeyWrong),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -171,13 +172,20 @@ impl Images {
         }
     }
 
-    /// Deletes a volume's image.
+    /// Deletes a volume's device.
     pub(super) fn delete(&self, name: &Name) -> Result<(), Error> {
         self.runtime.block_on(self.engine.delete(&id(name), false))?;
+        self.begin_to_free();
         Ok(())
     }
 
-    /// Bytes in use: of the mounted filesystem, else those that the image takes.
+    /// Sees that the engine's freeing of space in the background has begun: the end of this process waits for what has, and drops the rest.
+    fn begin_to_free(&self) {
+        // Tasks that block are begun in the order in which they came.
+        let _ = self.runtime.block_on(self.runtime.spawn_blocking(|| ()));
+    }
+
+    /// Bytes in use: of the mounted filesystem, else those that the device takes.
     pub(super) fn bytes_used(&self, info: &VolumeInfo, at: &Path) -> Result<u64, Error> {
         match self.runtime.block_on(self.engine.stats(&info.id, at)) {
             Ok(stats) => Ok(stats.used_bytes),
@@ -221,6 +229,7 @@ impl Images {
     pub(super) fn delete_snapshot(&self, name: &Name, snapshot: &str) -> Result<(), Error> {
         let snapshot = self.snapshot_named(name, snapshot)?;
         self.runtime.block_on(self.engine.delete_snapshot(&snapshot))?;
+        self.begin_to_free();
         Ok(())
     }
 
@@ -233,6 +242,7 @@ impl Images {
             format!("before-{}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), &volume.as_str()[1..9]);
         let kept: VolumeId = safety.parse()?;
         self.runtime.block_on(self.engine.restore(&volume, &from, &kept))?;
+        self.begin_to_free();
         Ok(safety)
     }
 
@@ -262,7 +272,7 @@ fn hashed(prefix: &str, text: &str) -> VolumeId {
 }
 
 fn owner(namespace: &str, name: &str) -> Owner {
-    Owner { namespace: namespace.to_owned(), name: name.to_owned(), uid: "host".to_owned() }
+    Owner { namespace: namespace.to_owned(), name: name.to_owned(), uid: OURS.to_owned() }
 }
 
 fn no_room(error: tierce_engine::Error, name: &str) -> Error {

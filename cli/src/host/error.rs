@@ -3,7 +3,11 @@
 use std::{io, path::PathBuf};
 
 use super::names::NameError;
-use crate::{labels::LabelError, sizes};
+use crate::{
+    conflicts::{Differs, InUse},
+    labels::LabelError,
+    sizes,
+};
 
 /// Why a command on this host did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -61,27 +65,11 @@ pub enum Error {
         second: PathBuf,
     },
     /// The name is taken by a volume with other parameters.
-    #[error("Volume '{name}' exists with other {what}: {existing}, asked for {requested}")]
-    Differs {
-        /// The full name.
-        name: String,
-        /// Which parameter differs.
-        what: &'static str,
-        /// What it is.
-        existing: String,
-        /// What was asked for.
-        requested: String,
-    },
+    #[error(transparent)]
+    Differs(#[from] Differs),
     /// Something uses the volume.
-    #[error("Volume '{name}' is in use by: {by}. {advice}")]
-    InUse {
-        /// The full name.
-        name: String,
-        /// Who, separated by commas.
-        by: String,
-        /// What the caller can do.
-        advice: &'static str,
-    },
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The volume's record can't be trusted.
     #[error("The record of volume '{name}', {}, can't be trusted ({reason}): its data is left alone; move the record away to start anew without labels", path.display())]
     BrokenRecord {
@@ -111,6 +99,34 @@ pub enum Error {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// An encrypted volume's passphrase is needed, and nobody can be asked for it.
+    #[error(
+        "Volume '{name}' is locked, and there is nobody to ask for its passphrase: run tierce --host volume mount {name} at a terminal, or with --passphrase-file"
+    )]
+    Locked {
+        /// The full name.
+        name: String,
+    },
+    /// No pool has that name.
+    #[error(
+        "Pool '{pool}' is not known; known are {known}: tables [pools.NAME] in the configuration (/etc/tierce/config.toml) add more"
+    )]
+    UnknownPool {
+        /// The name asked for.
+        pool: String,
+        /// Those that are known.
+        known: String,
+    },
+    /// A volume's device lies where nobody can look.
+    #[error(
+        "Volume '{name}' lies in pool '{pool}', which is not open: that takes root, and its table [pools.{pool}] in the configuration (/etc/tierce/config.toml)"
+    )]
+    PoolNotOpen {
+        /// The full name.
+        name: String,
+        /// The pool.
+        pool: String,
     },
     /// What only root can do.
     #[error("{what} needs root (plain volumes without a size do not): run it with sudo")]
@@ -155,4 +171,19 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { doing: what(), source: source.into() })
     }
+}
+
+/// A full disk is told with how much is missing.
+pub(super) fn full_disk(error: std::io::Error, missing: u64, doing: String) -> Error {
+    if is_full_disk(&error) {
+        return Error::DiskFull { doing, missing: sizes::used(missing) };
+    }
+    Error::Io { doing, source: error }
+}
+
+/// Whether the disk, or a quota on it, is exhausted. The kind, as libraries wrap the error number.
+pub(super) fn is_full_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

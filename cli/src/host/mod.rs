@@ -5,6 +5,7 @@
 //! <root>/volumes/<stack>/<name>           the same of a stack; its full name is <stack>_<name>
 //! <root>/state/records/<stack>/<name>.json  its labels and who holds it; a folder without one is a volume too
 //! <root>/pools/local/                     the images of volumes with a size, each mounted at its volume's folder
+//! <root>/state/pools.json                 the ids of the pools that the configuration adds
 //! <root>/snapshots/<stack>/<name>/<snapshot>/  snapshots of plain volumes
 //! <root>/state/locks/<full name>          held while a command changes it
 //! ```
@@ -16,16 +17,23 @@ mod commands;
 mod compose;
 mod copies;
 mod copy;
+mod devices;
 mod error;
 mod fail;
-mod images;
 mod keys;
 mod layout;
+mod listing;
 mod locks;
+mod making;
+mod mounting;
 mod names;
+mod pools;
 mod record;
+mod rekeying;
 mod removal;
+mod removing;
 mod serve;
+mod shape;
 mod size;
 mod space;
 mod stack;
@@ -34,6 +42,6 @@ mod users;
 mod view;
 mod volumes;
 
-pub use commands::run;
+pub(crate) use commands::run;
 pub use error::Error;
 pub(crate) use stack::manifests;

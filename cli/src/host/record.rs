@@ -10,6 +10,7 @@ use super::{
     Error,
     attachments::{Attachment, Holder},
     error::Context,
+    keys::KeySource,
     layout::{self, RECORDS, Root},
     names::Name,
 };
@@ -26,9 +27,18 @@ pub(super) struct Record {
     pub(super) labels: BTreeMap<String, String>,
     /// Who uses it, dead holders included until somebody looks.
     pub(super) attachments: Vec<Attachment>,
-    /// Where the key of an encrypted volume is.
+    /// The pool that its device lies in; none of a plain folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) key_file: Option<PathBuf>,
+    pub(super) pool: Option<String>,
+    /// The size that was asked for: a pool may have made more of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked_bytes: Option<u64>,
+    /// Where the key of an encrypted volume comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<KeySource>,
+    /// The same of the key that it is about to get: while this is there, either may open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next_key: Option<KeySource>,
     /// Who fills it for the first time. While this is there the volume is not whole; when that process has ended, it never gets so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filling: Option<Holder>,
@@ -41,7 +51,10 @@ impl Record {
             created_at,
             labels: BTreeMap::new(),
             attachments: Vec::new(),
-            key_file: None,
+            pool: None,
+            asked_bytes: None,
+            key: None,
+            next_key: None,
             filling: None,
         }
     }

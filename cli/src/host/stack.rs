@@ -3,13 +3,13 @@
 use super::{
     Error,
     compose::{self, Access, Plan, Source},
-    images::Shape,
+    shape::Words,
     volumes::{NewVolume, Volumes},
 };
 use crate::{
     args::{StackCommand, StackFile, StackManifests},
     failure::{self, Failure},
-    labels, output, sizes,
+    labels, output,
 };
 
 pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
@@ -77,15 +77,14 @@ fn create(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
             }
             continue;
         };
-        let filesystem = volume.options.get("filesystem").map_or("ext4", String::as_str);
-        let shape = match volume.options.get("size").and_then(|size| sizes::parse(size)) {
-            Some(size_bytes) => Some(Shape {
-                size_bytes,
-                filesystem: filesystem.parse().map_err(Error::from)?,
-                encrypted: false,
-            }),
-            None => None,
+        let option = |name: &str| volume.options.get(name).map(String::as_str);
+        let words = Words {
+            size: option("size"),
+            filesystem: option("filesystem"),
+            pool: option("pool"),
+            encryption: None,
         };
+        let shape = words.shape(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
         volumes.create(
             name,
             &NewVolume {

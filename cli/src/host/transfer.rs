@@ -14,9 +14,8 @@ use rustix::{
 use super::{
     Error,
     attachments::{Attachment, Holder},
-    copies::full_disk,
     copy::Copier,
-    error::Context,
+    error::{Context, full_disk},
     names, size,
     volumes::Volumes,
 };

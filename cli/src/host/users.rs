@@ -14,6 +14,7 @@ use super::{
     record::Record,
     volumes::{Volume, Volumes},
 };
+use crate::conflicts::{Differs, InUse};
 
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,29 +80,37 @@ impl Volumes {
             && existing.read_only != attachment.read_only
         {
             let access = |read_only| if read_only { "read-only" } else { "read-write" }.to_owned();
-            return Err(Error::Differs {
+            return Err(Differs {
+                what: "Volume",
                 name: full.to_owned(),
-                what: "access for this consumer",
+                parameter: "access for this consumer",
                 existing: access(existing.read_only),
                 requested: access(attachment.read_only),
-            });
+            }
+            .into());
         }
         record.attachments.retain(|other| !same(&other));
         record.attachments.push(attachment.clone());
         record.save(&self.root, &volume.name)?;
         fail::point("attach: noted");
-        self.mount(&volume)?;
-        if let Some(path) = &attachment.path
-            && !census.shows(&volume.real_path()?, path)
-        {
-            let shown = folder::show(&volume.path, path, attachment.read_only);
-            if shown.is_err() {
-                record.attachments.pop();
-                record.save(&self.root, &volume.name)?;
+        let shown = self.mount(&volume).and_then(|()| match &attachment.path {
+            Some(path) if !census.shows(&volume.real_path()?, path) => {
+                Ok(folder::show(&volume.path, path, attachment.read_only)?)
             }
-            shown?;
+            _ => Ok(()),
+        });
+        if shown.is_err() {
+            self.take_back(&volume, |attachments| attachments.retain(|other| !same(&other)))?;
         }
-        Ok(())
+        shown
+    }
+
+    /// Takes a use back that came to nothing.
+    fn take_back(&self, volume: &Volume, change: impl FnOnce(&mut Vec<Attachment>)) -> Result<(), Error> {
+        // What was noted of the volume's key meanwhile must stay.
+        let Some(mut record) = Record::load(&self.root, &volume.name)? else { return Ok(()) };
+        change(&mut record.attachments);
+        record.save(&self.root, &volume.name)
     }
 
     /// Undoes all uses by a consumer; one that does not use it is detached already.
@@ -128,11 +137,16 @@ impl Volumes {
         } else {
             let short: String = id.chars().take(12).collect();
             let consumer = format!("{}{short}", census::CONTAINER);
+            let holder = holder.clone();
             record.attachments.push(Attachment { consumer, holder, path: None, read_only: false, count: 1 });
         }
         record.save(&self.root, &volume.name)?;
         fail::point("container: noted");
-        self.mount(&volume)?;
+        if let Err(error) = self.mount(&volume) {
+            // Whoever could not mount it will not unmount it.
+            self.take_back(&volume, |attachments| give_back(attachments, &holder))?;
+            return Err(error);
+        }
         Ok(volume.path)
     }
 
@@ -142,10 +156,7 @@ impl Volumes {
         let volume = self.get(full)?;
         let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
         let holder = Holder::container(id)?;
-        for attachment in record.attachments.iter_mut().filter(|attachment| attachment.holder == holder) {
-            attachment.count = attachment.count.saturating_sub(1);
-        }
-        record.attachments.retain(|attachment| attachment.count > 0);
+        give_back(&mut record.attachments, &holder);
         record.save(&self.root, &volume.name)
     }
 
@@ -170,6 +181,14 @@ impl Volumes {
     }
 }
 
+/// Undoes one of a container's uses.
+fn give_back(attachments: &mut Vec<Attachment>, container: &Holder) {
+    for attachment in attachments.iter_mut().filter(|attachment| attachment.holder == *container) {
+        attachment.count = attachment.count.saturating_sub(1);
+    }
+    attachments.retain(|attachment| attachment.count > 0);
+}
+
 /// Takes away what an attachment shows; a mount there that is not ours stays.
 pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error> {
     let Some(path) = &attachment.path else { return Ok(()) };
@@ -182,7 +201,7 @@ pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error
         users.push(format!("open files below {}", path.display()));
     }
     let (name, by) = (volume.name.full(), users.join(", "));
-    Err(Error::InUse { name, by, advice: "End that first, then try again." })
+    Err(InUse { name, by, advice: "End that first, then try again." }.into())
 }
 
 /// What `attach` notes.

@@ -30,6 +30,9 @@ pub(super) struct View {
     pub(super) limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) filesystem: Option<&'static str>,
+    /// What it lies on, of a volume with a size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pool: Option<String>,
     /// Of a volume with a size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) encrypted: Option<bool>,
@@ -53,9 +56,10 @@ impl View {
             mountpoint: volume.path.display().to_string(),
             scope: DRIVER,
             size,
-            limit: volume.image.as_ref().map(|image| image.size_bytes),
+            limit: volume.device.as_ref().map(|device| device.size_bytes),
             filesystem: volume.filesystem().map(tierce_engine::Filesystem::name),
-            encrypted: volume.image.as_ref().map(|image| image.encrypted),
+            pool: volume.device.as_ref().map(|device| device.pool.clone()),
+            encrypted: volume.device.as_ref().map(|device| device.encrypted),
             created_at: volume.created_at()?.to_string(),
             labels: volume.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default(),
             in_use_by: Users::of(volume, census)?.names(),

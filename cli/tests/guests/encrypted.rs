@@ -1,38 +1,24 @@
-//! Encrypted volumes on one host. Needs a kernel with dm-crypt, as a guest of the disk lab; skipped by name elsewhere.
+//! Encrypted volumes with their keys in files.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+use std::fs;
 
-mod crashes;
-mod sessions;
-mod world;
-
-use std::{fs, process::Command};
-
-use crashes::{killed_everywhere, nothing_half_made};
-use world::{World, is_root};
-
-/// Whether this kernel can encrypt; else the test is skipped by name.
-fn can_encrypt() -> bool {
-    let targets =
-        Command::new("dmsetup").arg("targets").output().map(|output| output.stdout).unwrap_or_default();
-    let can = is_root() && String::from_utf8_lossy(&targets).contains("crypt");
-    if !can {
-        println!("skipped: encrypted volumes need root and a kernel with dm-crypt");
-    }
-    can
-}
+use super::{can_encrypt, plugin::Plugin, write_key};
+use crate::{
+    crashes::{killed_everywhere, nothing_half_made},
+    sessions,
+    world::World,
+};
 
 fn with_key() -> World {
     let world = World::new();
-    fs::write(world.path("key"), "00ff".repeat(16)).unwrap();
-    rustix::fs::chmod(world.path("key"), rustix::fs::Mode::RUSR).unwrap();
+    write_key(&world, "key", "41");
     world
 }
 
 #[test]
 fn lab_an_encrypted_volume_lives_and_moves_with_its_key_alone() {
     if can_encrypt() {
-        sessions::check_in(&with_key(), "encrypted.txt", include_str!("transcripts/encrypted.txt"));
+        sessions::check_in(&with_key(), "encrypted.txt", include_str!("../transcripts/encrypted.txt"));
     }
 }
 
@@ -41,7 +27,7 @@ fn lab_a_killed_creation_or_removal_of_an_encrypted_volume_heals() {
     if !can_encrypt() {
         return;
     }
-    let key = |world: &World| fs::write(world.path("key"), "00ff".repeat(16)).unwrap();
+    let key = |world: &World| write_key(world, "key", "41");
     let create = ["volume", "create", "a", "--size", "64Mi", "--encrypt", "--key-file", "key"];
     killed_everywhere(&key, &create, &|world| {
         fs::write(world.volume("a").join("file"), "x").unwrap();
@@ -56,4 +42,77 @@ fn lab_a_killed_creation_or_removal_of_an_encrypted_volume_heals() {
         assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
         nothing_half_made(world);
     });
+}
+
+#[test]
+fn lab_a_key_that_was_being_changed_when_the_command_was_killed_opens_or_the_new_one_does() {
+    if !can_encrypt() {
+        return;
+    }
+    let prepare = |world: &World| {
+        write_key(world, "key", "41");
+        write_key(world, "next", "42");
+        world.ok(&["volume", "create", "a", "--size", "64Mi", "--encrypt", "--key-file", "key"]);
+        fs::write(world.volume("a").join("file"), "kept").unwrap();
+        assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
+    };
+    let change = ["volume", "key", "change", "a", "--key-file", "next"];
+    let points = killed_everywhere(&prepare, &change, &|world| {
+        // What the first key opened is the second one's alone now.
+        assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
+        let old = world.fails(1, &["volume", "mount", "a", "--key-file", "key"]);
+        assert!(old.contains("does not open with the key in"), "{old}");
+        world.ok(&["volume", "mount", "a"]);
+        assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "kept");
+        nothing_half_made(world);
+    });
+    assert!(points >= 3, "{points}");
+    // Nobody tries again: then the volume opens all the same, and either key file may be gone.
+    for (point, gone) in [("key: noted", "next"), ("key: changed", "key")] {
+        let world = World::new();
+        prepare(&world);
+        let killed = world.host(&change).env("TIERCE_FAIL_AT", point).status().unwrap();
+        assert!(!killed.success());
+        let _ = world.command("umount").arg(world.volume("a")).status().unwrap();
+        fs::remove_file(world.path(gone)).unwrap();
+        world.ok(&["volume", "mount", "a"]);
+        assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "kept");
+        let record = fs::read_to_string(world.root().join("state/records/local/a.json")).unwrap();
+        assert!(!record.contains("next_key"), "{record}");
+    }
+}
+
+#[test]
+fn lab_a_container_gets_an_encrypted_volume_with_its_key_file_alone() {
+    if !can_encrypt() {
+        return;
+    }
+    let world = with_key();
+    let plugin = Plugin::start(&world);
+    let key = world.path("key").display().to_string();
+    plugin.done("Create", &format!(r#"{{"Name": "a", "Opts": {{"size": "64Mi", "key-file": "{key}"}}}}"#));
+    fs::write(world.volume("a").join("file"), "kept").unwrap();
+    // A reboot.
+    assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
+    let use_it = |name: &str| format!(r#"{{"Name": "{name}", "ID": "0123456789abcdef"}}"#);
+    assert!(plugin.call("Mount", &use_it("a")).contains("volumes/local/a"));
+    assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "kept");
+    plugin.done("Unmount", &use_it("a"));
+    assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
+    fs::rename(world.path("key"), world.path("elsewhere")).unwrap();
+    let refused = plugin.call("Mount", &use_it("a"));
+    assert!(refused.contains("its key file") && refused.contains("bring it back there"), "{refused}");
+    // One with a passphrase is told, and asks nobody.
+    fs::write(world.path("words"), "correct horse").unwrap();
+    rustix::fs::chmod(world.path("words"), rustix::fs::Mode::RUSR).unwrap();
+    world.ok(&["volume", "create", "b", "--size", "64Mi", "--encrypt", "--passphrase-file", "words"]);
+    assert!(plugin.call("Mount", &use_it("b")).contains("volumes/local/b"), "it is open");
+    plugin.done("Unmount", &use_it("b"));
+    assert!(world.command("umount").arg(world.volume("b")).status().unwrap().success());
+    let locked = plugin.call("Mount", &use_it("b"));
+    assert!(locked.contains("is locked") && locked.contains("volume mount b"), "{locked}");
+    // Who was refused uses nothing.
+    for name in ["a", "b"] {
+        plugin.done("Remove", &format!(r#"{{"Name": "{name}"}}"#));
+    }
 }

@@ -36,7 +36,7 @@ pub(in super::super) struct NamedVolume {
     pub(in super::super) full: String,
     /// Its place; `None`: it is external, so only its full name is known.
     pub(in super::super) name: Option<Name>,
-    /// `size`, `filesystem`, `tier`.
+    /// `size`, `filesystem`, `tier` (of a cluster), `pool` (of a host).
     pub(in super::super) options: BTreeMap<String, String>,
     pub(in super::super) labels: Vec<String>,
 }
@@ -145,8 +145,8 @@ fn named(
     }
     let mut options = BTreeMap::new();
     for (key, value) in &volume.driver_opts {
-        if !["size", "filesystem", "tier"].contains(&key.as_str()) {
-            return Err(format!("driver option '{key}' is not known: size, filesystem and tier are"));
+        if !["size", "filesystem", "tier", "pool"].contains(&key.as_str()) {
+            return Err(format!("driver option '{key}' is not known: size, filesystem, tier and pool are"));
         }
         options.insert(key.clone(), interpolate(&value.text(), environment)?);
     }

@@ -6,13 +6,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
-    Error,
-    images::Shape,
-    keys,
+    Error, keys,
     names::Name,
+    shape::Words,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::{labels, sizes};
+use crate::labels;
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -64,7 +63,7 @@ pub(super) fn answer(volumes: &Volumes, call: &str, body: &[u8]) -> Result<Value
             let options = request.opts.unwrap_or_default();
             // Compose asks for each volume by its full name before it uses it; one that is there, of whatever stack, is meant.
             if !options.is_empty() || volumes.find(name)?.is_none() {
-                let (name, new) = new_volume(name, options)?;
+                let (name, new) = new_volume(name, &options)?;
                 volumes.create(&name, &new)?;
             }
             json!({"Err": ""})
@@ -110,59 +109,54 @@ fn shown(volume: &Volume) -> Value {
     json!({"Name": volume.name.full(), "Mountpoint": volume.path})
 }
 
-fn new_volume(name: &str, options: BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
-    let (mut size, mut filesystem, mut stack, mut key_file, mut labelled) =
-        (None, None, None, None, Vec::new());
-    for (key, value) in options {
-        match key.as_str() {
-            "size" => size = Some(sizes::parse(&value).ok_or(Error::InvalidSize(value))?),
-            "filesystem" => filesystem = Some(value.parse()?),
-            "stack" => stack = Some(value),
-            "key-file" => key_file = Some(keys::file(Path::new(&value))?),
-            other => match other.strip_prefix("label.") {
-                Some(label) => labelled.push(format!("{label}={value}")),
-                None => {
-                    return Err(Error::InvalidArgument(format!(
-                        "Option '{other}' is not known: size, filesystem, key-file, stack and label.KEY are"
-                    )));
-                }
-            },
+fn new_volume(name: &str, options: &BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
+    let (mut labelled, mut key) = (Vec::new(), None);
+    for (option, value) in options {
+        match (option.as_str(), option.strip_prefix("label.")) {
+            (_, Some(label)) => labelled.push(format!("{label}={value}")),
+            ("size" | "filesystem" | "pool" | "stack", _) => {}
+            ("key-file", _) => key = Some(keys::file(Path::new(value))?),
+            ("passphrase" | "passphrase-file", _) => {
+                return Err(Error::InvalidArgument(format!(
+                    "Option '{option}' is not known: nobody can be asked for a passphrase when a container starts; use 'key-file', or make the volume with tierce --host volume create"
+                )));
+            }
+            _ => {
+                return Err(Error::InvalidArgument(format!(
+                    "Option '{option}' is not known: size, filesystem, pool, key-file, stack and label.KEY are"
+                )));
+            }
         }
     }
-    let shape = match (size, filesystem) {
-        (Some(size_bytes), filesystem) => Some(Shape {
-            size_bytes,
-            filesystem: filesystem.unwrap_or(tierce_engine::Filesystem::Ext4),
-            encrypted: key_file.is_some(),
-        }),
-        (None, _) if key_file.is_some() => {
-            return Err(Error::InvalidArgument(
-                "Option 'key-file' needs 'size': a plain folder is not encrypted".to_owned(),
-            ));
-        }
-        (None, None) => None,
-        (None, Some(_)) => {
-            return Err(Error::InvalidArgument(
-                "Option 'filesystem' needs 'size': a plain folder has none".to_owned(),
-            ));
-        }
+    let option = |name: &str| options.get(name).map(String::as_str);
+    let words = Words {
+        size: option("size"),
+        filesystem: option("filesystem"),
+        pool: option("pool"),
+        encryption: key.is_some().then_some("key-file"),
     };
-    Ok((
-        Name::new(stack.as_deref(), name)?,
-        NewVolume { labels: labels::parse(&labelled)?, shape, key_file, filling: None },
-    ))
+    let shape = words.shape(|option| format!("Option '{option}'"))?;
+    let name = Name::new(option("stack"), name)?;
+    Ok((name, NewVolume { labels: labels::parse(&labelled)?, shape, key, filling: None }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::layout::Root, *};
+    use super::{
+        super::super::{keys::Asking, layout::Root},
+        *,
+    };
 
     #[test]
     fn mounts_are_counted_by_container_and_a_used_volume_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         // Each call as a process of its own would make it.
         let call = |call: &str, body: Value| {
-            answer(&Volumes::new(Root::new(folder.path())), call, body.to_string().as_bytes())
+            answer(
+                &Volumes::new(Root::new(folder.path()), &[], Asking::Never),
+                call,
+                body.to_string().as_bytes(),
+            )
         };
         let failed = |result: Result<Value, Refusal>| match result {
             Err(Refusal::Failed(message)) => message,
@@ -188,12 +182,18 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(Root::new(folder.path()));
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
         for (call, body) in [
             ("VolumeDriver.Create", json!({"Name": "../x"})),
             ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"colour": "blue"}})),
             ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"size": "10GB"}})),
             ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"filesystem": "xfs"}})),
+            ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"pool": "fast"}})),
+            ("VolumeDriver.Create", json!({"Name": "a", "Opts": {"size": "1Gi", "pool": "fast"}})),
+            (
+                "VolumeDriver.Create",
+                json!({"Name": "a", "Opts": {"size": "1Gi", "passphrase": "correct horse"}}),
+            ),
             ("VolumeDriver.Mount", json!({"Name": "a", "ID": ""})),
             ("VolumeDriver.Mount", json!({"Name": 7})),
         ] {

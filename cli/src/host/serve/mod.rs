@@ -7,7 +7,7 @@
 mod calls;
 mod socket;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Router,
@@ -18,19 +18,20 @@ use axum::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Error, error::Context, layout::Root, volumes::Volumes};
+use super::{Error, error::Context, keys::Asking, layout::Root, volumes::Volumes};
+use crate::config::Pool;
 
 /// What Docker's plugin protocol wants as the type of every answer.
 const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) fn run(root: &Path, path: &Path) -> Result<(), Error> {
+pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .doing(|| "start the plugin".to_owned())?;
-    let root = Root::new(root);
+    let place = Place { root: Root::new(root), pools: pools.into() };
     runtime.block_on(async {
         let listener = socket::listen(path)?;
         let mut terminated = signal(SignalKind::terminate()).doing(|| "listen for signals".to_owned())?;
@@ -40,7 +41,7 @@ pub(super) fn run(root: &Path, path: &Path) -> Result<(), Error> {
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
-        let router = Router::new().fallback(answer).with_state(root);
+        let router = Router::new().fallback(answer).with_state(place);
         eprintln!("Serving volumes at {}", path.display());
         axum::serve(listener, router)
             .with_graceful_shutdown(stop)
@@ -49,11 +50,19 @@ pub(super) fn run(root: &Path, path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Where the volumes are.
+#[derive(Clone)]
+struct Place {
+    root: Root,
+    pools: Arc<[Pool]>,
+}
+
 /// One call. Its body is read as JSON whatever its content type says: Docker and Podman send none.
-async fn answer(State(root): State<Root>, uri: Uri, body: Bytes) -> Response {
+async fn answer(State(place): State<Place>, uri: Uri, body: Bytes) -> Response {
     let call = uri.path().trim_start_matches('/').to_owned();
     // The engine blocks, and has a runtime of its own.
-    let done = tokio::task::spawn_blocking(move || calls::answer(&Volumes::new(root), &call, &body)).await;
+    let volumes = move || Volumes::new(place.root, &place.pools, Asking::Never);
+    let done = tokio::task::spawn_blocking(move || calls::answer(&volumes(), &call, &body)).await;
     let (status, json) = match done {
         Ok(Ok(json)) => (StatusCode::OK, json),
         Ok(Err(calls::Refusal::Unknown(call))) => {

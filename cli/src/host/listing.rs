@@ -1,0 +1,91 @@
+//! `volume ls` and `volume inspect`: the volumes of this host, as results show them.
+
+use super::{
+    Error,
+    census::Census,
+    view::{DRIVER, View},
+    volumes::{Volume, Volumes},
+};
+use crate::{
+    args::{List, Names, Output},
+    failure::{self, Failure},
+    labels::Filter,
+    output, sizes,
+};
+
+pub(super) fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
+    let chosen = filtered(volumes, &arguments.filters)?;
+    let names = || chosen.iter().map(|volume| volume.name.full());
+    if arguments.quiet || output == Output::Name {
+        return Ok(output::lines(names())?);
+    }
+    if output == Output::Table {
+        let row = |driver: &str, name: &str| format!("{driver:<11}{name}");
+        let rows = names().map(|name| row(DRIVER, &name));
+        return Ok(output::lines(std::iter::once(row("DRIVER", "VOLUME NAME")).chain(rows))?);
+    }
+    let views = views(volumes, &chosen)?;
+    match output {
+        Output::Json => output::json(&views)?,
+        Output::Yaml => output::yaml(&views)?,
+        _ => {
+            let mut rows = vec![
+                vec!["DRIVER", "VOLUME NAME", "SIZE", "LIMIT", "CREATED", "IN USE BY", "MOUNTPOINT"]
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            ];
+            rows.extend(views.into_iter().map(|view| {
+                let users = view.in_use_by.join(", ");
+                vec![
+                    view.driver.to_owned(),
+                    view.name,
+                    sizes::used(view.size),
+                    view.created_at,
+                    users,
+                    view.mountpoint,
+                ]
+            }));
+            output::columns(&rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// The volumes that the filters accept; what can't be a volume is told as a warning.
+pub(super) fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volume>, Failure> {
+    let filter = Filter::parse(filters).map_err(Error::from)?;
+    let (mut all, odd) = volumes.list()?;
+    for odd in odd {
+        eprintln!("Warning: {odd}");
+    }
+    let none = std::collections::BTreeMap::new();
+    all.retain(|volume| filter.accepts(volume.record.as_ref().map_or(&none, |record| &record.labels)));
+    Ok(all)
+}
+
+fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
+    let census = Census::take()?;
+    chosen.iter().map(|volume| View::of(volumes, volume, &census)).collect()
+}
+
+pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {
+    let (mut found, mut failed) = (Vec::new(), false);
+    for name in &arguments.names {
+        match volumes.get(name) {
+            Ok(volume) => found.push(volume),
+            Err(error) => {
+                failed = true;
+                failure::tell(&error, false);
+            }
+        }
+    }
+    let views = views(volumes, &found)?;
+    match output {
+        Output::Yaml => output::yaml(&views)?,
+        Output::Name => output::lines(views.iter().map(|view| &view.name))?,
+        Output::Table | Output::Wide | Output::Json if failed && views.is_empty() => {}
+        Output::Table | Output::Wide | Output::Json => output::json(&views)?,
+    }
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}

@@ -111,9 +111,19 @@ impl Devices {
         reports.into_iter().filter(|report| report.name != LOCAL_POOL).collect()
     }
 
-    /// A volume's device; `None`: it has none.
-    pub(super) fn get(&self, name: &Name) -> Result<Option<VolumeInfo>, Error> {
-        Ok(self.runtime.block_on(self.engine.get(&id(name)))?)
+    /// A volume's device, looked for in that pool alone where one is given; `None`: it has none.
+    pub(super) fn get(&self, name: &Name, pool: Option<&str>) -> Result<Option<VolumeInfo>, Error> {
+        let found = self.runtime.block_on(async {
+            match pool {
+                Some(pool) => self.engine.get_in(pool, &id(name)).await,
+                None => self.engine.get(&id(name)).await,
+            }
+        });
+        match found {
+            // Nothing was ever made there.
+            Err(tierce_engine::Error::UnknownPool { .. }) => Ok(None),
+            other => Ok(other?),
+        }
     }
 
     /// Makes a volume's device, with the content of another volume's or of a snapshot where `source` is given.
@@ -175,14 +185,13 @@ impl Devices {
     /// Deletes a volume's device.
     pub(super) fn delete(&self, name: &Name) -> Result<(), Error> {
         self.runtime.block_on(self.engine.delete(&id(name), false))?;
-        self.begin_to_free();
+        self.free();
         Ok(())
     }
 
-    /// Sees that the engine's freeing of space in the background has begun: the end of this process waits for what has, and drops the rest.
-    fn begin_to_free(&self) {
-        // Tasks that block are begun in the order in which they came.
-        let _ = self.runtime.block_on(self.runtime.spawn_blocking(|| ()));
+    /// Frees what was deleted, before this process ends: the engine's background would end with it.
+    fn free(&self) {
+        self.runtime.block_on(self.engine.sweep());
     }
 
     /// Bytes in use: of the mounted filesystem, else those that the device takes.
@@ -229,7 +238,7 @@ impl Devices {
     pub(super) fn delete_snapshot(&self, name: &Name, snapshot: &str) -> Result<(), Error> {
         let snapshot = self.snapshot_named(name, snapshot)?;
         self.runtime.block_on(self.engine.delete_snapshot(&snapshot))?;
-        self.begin_to_free();
+        self.free();
         Ok(())
     }
 
@@ -242,7 +251,7 @@ impl Devices {
             format!("before-{}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), &volume.as_str()[1..9]);
         let kept: VolumeId = safety.parse()?;
         self.runtime.block_on(self.engine.restore(&volume, &from, &kept))?;
-        self.begin_to_free();
+        self.free();
         Ok(safety)
     }
 

@@ -124,17 +124,17 @@ impl Volumes {
     /// A volume's device. One whose record says that it has a device is not taken for gone while a pool can't be asked. One without a record is:
     /// a record is there before the device, and a disk that is away must not stop whoever has nothing on it.
     pub(super) fn device(&self, name: &Name, record: Option<&Record>) -> Result<Option<VolumeInfo>, Error> {
-        let found = match self.devices()? {
-            Some(devices) => devices.get(name),
-            None => Ok(None),
-        };
         let pool = record.and_then(|record| record.pool.as_deref());
-        match (found, pool) {
-            (Err(Error::Engine(tierce_engine::Error::PoolUnavailable(_))), None) => Ok(None),
-            (Ok(None), Some(pool)) if pool != LOCAL_POOL && !self.pools.are_set(pool) => {
-                Err(Error::PoolNotOpen { name: name.full(), pool: pool.to_owned() })
-            }
-            (found, _) => found,
+        if let Some(pool) = pool
+            && pool != LOCAL_POOL
+            && !self.pools.are_set(pool)
+        {
+            return Err(Error::PoolNotOpen { name: name.full(), pool: pool.to_owned() });
+        }
+        let Some(devices) = self.devices()? else { return Ok(None) };
+        match devices.get(name, pool) {
+            Err(Error::Engine(tierce_engine::Error::PoolUnavailable(_))) if pool.is_none() => Ok(None),
+            other => other,
         }
     }
 

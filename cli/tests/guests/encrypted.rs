@@ -66,7 +66,7 @@ fn lab_a_key_that_was_being_changed_when_the_command_was_killed_opens_or_the_new
         assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "kept");
         nothing_half_made(world);
     });
-    assert!(points >= 3, "{points}");
+    assert!(points >= 2, "{points}");
     // Nobody tries again: then the volume opens all the same, and either key file may be gone.
     for (point, gone) in [("key: noted", "next"), ("key: changed", "key")] {
         let world = World::new();

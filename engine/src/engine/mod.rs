@@ -218,6 +218,11 @@ impl Engine {
         }
     }
 
+    /// Frees what deleted volumes still take, and waits for that. Only a caller that ends soon needs it: the background goes on by itself.
+    pub async fn sweep(&self) {
+        self.run(Core::sweep).await;
+    }
+
     /// Mounts a volume's filesystem at the staging path, after making or growing the filesystem where that is due; attaches the device of a
     /// raw block volume.
     ///

@@ -19,7 +19,6 @@ macro_rules! encrypted_behaviours {
             a_volume_is_encrypted_or_not_for_life
             an_encrypted_volume_grows_while_it_is_mounted
             a_key_rotates_at_a_stage_and_while_mounted
-            a_passphrase_opens_and_is_changed_and_nothing_kept_tells_it
             an_encrypted_volume_comes_down_while_its_pool_is_away
             snapshots_and_clones_open_with_the_key_of_their_moment
             a_restore_in_place_keeps_the_key_in_force

@@ -20,7 +20,7 @@ use std::{ffi::OsString, fs, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 
-use args::{Cli, Command, Man};
+use args::{Cli, Command, Man, SystemCommand};
 use config::Config;
 use failure::Failure;
 
@@ -46,7 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
+fn dispatch(mut cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
     match &cli.command {
         Command::Completions(arguments) => {
             clap_complete::generate(arguments.shell, &mut Cli::command(), "tierce", &mut std::io::stdout());
@@ -54,6 +54,10 @@ fn dispatch(cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Re
         }
         Command::Man(arguments) => return manual(arguments),
         _ => {}
+    }
+    // As Docker's `system df -v`.
+    if let Command::System(SystemCommand::Df(arguments)) = &mut cli.command {
+        arguments.details |= cli.global.verbose;
     }
     let config = Config::load(&cli.global)?;
     scope::check(command, matches, &config)?;

@@ -16,7 +16,7 @@ pub enum SystemCommand {
 /// `system df`.
 #[derive(Debug, Args)]
 pub struct DiskUsage {
-    /// Each volume too
+    /// Each volume too; so does -v
     #[arg(long)]
     pub details: bool,
 }

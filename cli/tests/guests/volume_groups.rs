@@ -38,8 +38,12 @@ fn prepare(world: &World, disk: &str) {
     ));
     fs::create_dir_all(world.path("disk")).unwrap();
     fs::create_dir_all(world.path("home/.config/tierce")).unwrap();
+    // Loop devices are looked at only where they are named.
+    let named =
+        if disk.starts_with("/dev/loop") { format!("devices = [\"{disk}\"]\n") } else { String::new() };
     let config = format!(
-        "[pools.fast]\nvolume-group = \"{GROUP}\"\nthin-pool = \"thin\"\n[pools.bulk]\nvolume-group = \"{GROUP}\"\n[pools.big]\ndirectory = \"{}\"\n",
+        "[pools.fast]\nvolume-group = \"{GROUP}\"\nthin-pool = \"thin\"\n{named}[pools.bulk]\nvolume-group = \"{GROUP}\"\n{named}\
+         [pools.big]\ndirectory = \"{}\"\n",
         world.path("disk").display()
     );
     fs::write(world.path("home/.config/tierce/config.toml"), config).unwrap();
@@ -109,6 +113,10 @@ fn lab_a_killed_command_on_a_volume_of_a_group_heals() {
             assert_eq!(logical_volumes(), "");
             nothing_half_made(world);
         });
+        if pool == "bulk" {
+            // What follows is the engine's, which has tests of its own over thick volumes.
+            continue;
+        }
         killed_everywhere(&made, &["volume", "resize", "a", "40Mi"], &|world| {
             assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "old");
             let size = rustix::fs::statvfs(world.volume("a")).unwrap();

@@ -15,14 +15,22 @@ pub(crate) struct Said {
 
 impl Said {
     pub(crate) fn open(file: &Path) -> Self {
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut text = fs::read_to_string(file).unwrap_or_default();
+        // The cut came while the last line was on its way; nobody was told of it, and the next line is none of it.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            text.truncate(whole);
+            let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+            file.set_len(whole.try_into().unwrap()).unwrap();
+        }
         Self { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect() }
     }
 
     /// Says something. It is the host's when this returns: the guest's kernel writes the file out as it is closed.
     pub(crate) fn say(&self, line: &str) {
         let mut file = fs::OpenOptions::new().append(true).create(true).open(&self.file).unwrap();
-        writeln!(file, "{line}").unwrap();
+        // By one call, since writers speak beside it.
+        file.write_all(format!("{line}\n").as_bytes()).unwrap();
         drop(file);
         println!("said: {line}");
     }

@@ -200,5 +200,5 @@ expect "$only_keys" "the controller changes another Secret" secret patch tierce-
 expect "$only_keys" "the controller deletes another Secret" secret delete tierce-check
 expect "cannot create" "the controller makes a key in another namespace" \
     as controller create secret generic tierce-key-check --from-literal=key=x --namespace default
-expect "cannot list" "the controller lists Secrets" as controller get secrets --namespace "$namespace"
+expect "cannot list" "the controller lists Secrets of another namespace" as controller get secrets --namespace default
 exit "$failed"

@@ -45,7 +45,7 @@ pub(super) struct Aims {
 pub(super) const IMAGES: Aims =
     Aims { prefix: "", claim: 400.0, at_once: &[(100, 10.0), (200, 20.0)], pod: 1.3 };
 
-/// A thin pool on a node that is a guest. A user-mode kernel starts processes many times slower than the machine.
+/// A thin pool on a node that is a guest.
 pub(super) const THIN_ON_GUEST: Aims =
     Aims { prefix: "LVM thin on a guest node: ", claim: 600.0, at_once: &[(100, 20.0)], pod: 1.5 };
 

@@ -72,6 +72,12 @@ impl Program {
         let tests = if self.name == FAULTS { 1 } else { TESTS_OF_A_GUEST };
         self.tests.chunks(tests).map(piece).collect()
     }
+
+    /// What it is started with: one test at a time, each with its output.
+    fn arguments(&self) -> Vec<&str> {
+        let tests = self.tests.iter().map(String::as_str);
+        ["--test-threads=1", "--show-output", "--exact"].into_iter().chain(tests).collect()
+    }
 }
 
 /// What came of a test program.
@@ -164,9 +170,7 @@ fn run_one(program: Program, run: fn(&Program) -> Result<String>) -> (String, Re
 
 fn run_here(program: &Program) -> Result<String> {
     let here = Here::new("lab-here", DISKS.split(' ').count(), DISK)?;
-    let mut arguments = vec!["--test-threads=1", "--show-output", "--exact"];
-    arguments.extend(program.tests.iter().map(String::as_str));
-    let (status, output) = here.run(&program.file, &arguments, &program.folder)?;
+    let (status, output) = here.run(&program.file, &program.arguments(), &program.folder)?;
     ensure!(status == 0, "exit status {status}\n{output}");
     Ok(output)
 }
@@ -180,16 +184,16 @@ fn run_in_guest(program: &Program) -> Result<String> {
     hardware.visible.extend(built.filter(|folder| is_hidden(folder)).map(Path::to_owned));
     let mut guest = Guest::new(hardware, &[DISK, DISK, DISK, SCRATCH_SIZE])?;
     guest.power_on()?;
-    let tests: Vec<String> = program.tests.iter().map(|test| quoted(test)).collect();
+    let arguments: Vec<String> = program.arguments().into_iter().map(quoted).collect();
     let script = format!(
         "{}export TIERCE_LAB_DISKS={} TMPDIR=/mnt\n\
          mkfs.ext4 -q {SCRATCH} && mount {SCRATCH} /mnt && cd {} || exit\n\
-         exec {} --test-threads=1 --show-output --exact {}\n",
+         exec {} {}\n",
         environment(guest.folder()),
         quoted(DISKS),
         quoted(&program.folder.to_string_lossy()),
         quoted(&program.file.to_string_lossy()),
-        tests.join(" ")
+        arguments.join(" ")
     );
     let mut output = Vec::new();
     let result = guest.run_to(&script, limit(), &mut output);

@@ -110,7 +110,10 @@ mod tests {
         time::Instant,
     };
 
-    use rustix::fs::{Mode, OFlags};
+    use rustix::{
+        fs::{Mode, OFlags},
+        mount::UnmountFlags,
+    };
 
     use super::*;
 
@@ -151,7 +154,12 @@ mod tests {
     impl Drop for Mounted {
         fn drop(&mut self) {
             let _ = thaw(open(&self.at()));
-            run("umount", &[self.at().to_str().unwrap()]);
+            // The helper of a killed process holds the filesystem until it has ended, a moment after its thaw.
+            let start = Instant::now();
+            while rustix::mount::unmount(self.at(), UnmountFlags::empty()) == Err(rustix::io::Errno::BUSY) {
+                assert!(start.elapsed() < Duration::from_secs(10), "{} stays busy", self.at().display());
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 

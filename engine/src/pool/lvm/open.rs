@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{LvmPool, call, call::Lvm, make, report::Report, thin_pool, view::View, watch};
+use super::{LvmPool, call, call::Lvm, make, report::Report, thin_pool, volume_group::view_of, watch};
 use crate::{
     CommandError, LvmKind, PoolError, Runner,
     mount::table::DeviceNumber,
@@ -122,12 +122,7 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         config: config.clone(),
         id,
         group: group.clone(),
-        view: Mutex::new(View::of(
-            &report,
-            id,
-            thin_name.as_deref(),
-            thin_name.as_deref().and_then(|pool| thin_pool::transaction(group, pool)),
-        )),
+        view: Mutex::new(view_of(&report, id, thin_name.as_deref())),
         thin_pool: thin_name,
         extends,
         lvm: lvm.over(&paths),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     call::{self, Lvm},
     names::{self, group_of},
+    report::Report,
     thin_pool,
     view::{Entry, View},
     watch::Watch,
@@ -40,6 +41,12 @@ pub(crate) struct LvmPool {
     pub(super) watch: OnceLock<Watch>,
 }
 
+/// What a report says, beside what the kernel says of the thin pool after it.
+pub(super) fn view_of(report: &Report, id: Uuid, thin_pool: Option<&str>) -> View {
+    let kernel = thin_pool.and_then(|pool| thin_pool::transaction(&report.group().name, pool));
+    View::of(report, id, thin_pool, kernel)
+}
+
 impl LvmPool {
     /// Why the pool can't be used.
     pub(super) fn error(&self, trouble: Trouble) -> PoolError {
@@ -63,9 +70,7 @@ impl LvmPool {
     /// Asks LVM anew. Only in our turn.
     pub(super) fn renew(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
         let report = self.lvm.report(&self.group)?;
-        let thin_pool = self.thin_pool.as_deref();
-        let kernel = thin_pool.and_then(|pool| thin_pool::transaction(&self.group, pool));
-        *self.view() = View::of(&report, self.id, thin_pool, kernel);
+        *self.view() = view_of(&report, self.id, self.thin_pool.as_deref());
         Ok(())
     }
 

@@ -114,13 +114,16 @@ impl LvmPool {
     pub(super) fn extend(&self, turn: &MutexGuard<'_, ()>) -> bool {
         let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return false };
         let Ok(Some(level)) = self.level() else { return false };
-        if level.growth(u64::MAX >> 1, 1) == Growth::default() {
+        let is_due = |level: &Fill| level.growth(u64::MAX >> 1, 1) != Growth::default();
+        if !is_due(&level) {
             return false;
         }
         if let Err(error) = self.renew(turn) {
             tracing::warn!(pool = self.config.name, %error, "can't look for space to extend the thin pool");
             return false;
         }
+        // LVM may have kept us waiting because somebody else extended it.
+        let Some(level) = self.level().ok().flatten().filter(is_due) else { return false };
         let (free, extent) = {
             let view = self.view();
             (view.group_free, view.extent)

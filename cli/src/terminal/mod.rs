@@ -1,13 +1,15 @@
 //! Talking with a person.
 
+mod secret;
+
 use std::{
     cell::Cell,
     io::{self, BufRead, IsTerminal, Write},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::termios::{self, LocalModes, OptionalActions};
-use zeroize::Zeroizing;
+
+pub(crate) use secret::secret;
 
 /// Asks a question on standard output; only `y` and `yes` are a yes.
 pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
@@ -17,22 +19,6 @@ pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Asks for a secret on the terminal, which does not show what is typed. The answer has its line's end.
-pub(crate) fn secret(question: &str) -> io::Result<Zeroizing<String>> {
-    let terminal = io::stdin();
-    let before = termios::tcgetattr(&terminal)?;
-    let mut hidden = before.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    // Before the question is there: an answer to it is neither shown nor thrown away.
-    termios::tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let mut answer = Zeroizing::new(String::new());
-    eprint!("{question}");
-    let read = terminal.lock().read_line(&mut answer);
-    termios::tcsetattr(&terminal, OptionalActions::Now, &before)?;
-    eprintln!();
-    read.map(|_| answer)
 }
 
 /// How far something came, on standard error and only where that is a terminal.

@@ -58,13 +58,22 @@ pub(crate) enum PoolPlace {
     VolumeGroup {
         /// The group's name.
         group: String,
-        /// The thin pool's name in it.
-        thin_pool: Option<String>,
+        /// The thin pool in it; none: volumes are thick.
+        thin_pool: Option<ThinPool>,
         /// Where the group lies, if it is on other devices than whole disks and partitions.
         devices: Vec<PathBuf>,
     },
     /// Images in a folder, which must be there.
     Directory(PathBuf),
+}
+
+/// A thin pool that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ThinPool {
+    /// Its name in the group.
+    pub(crate) name: String,
+    /// Whether it grows from the group's free space while somebody of ours watches it.
+    pub(crate) extend: bool,
 }
 
 /// Why the configuration can't be used.
@@ -105,6 +114,7 @@ struct File {
 struct PoolTable {
     volume_group: Option<String>,
     thin_pool: Option<String>,
+    extend: Option<bool>,
     devices: Vec<PathBuf>,
     directory: Option<PathBuf>,
 }
@@ -119,11 +129,14 @@ impl PoolTable {
         if name == LOCAL_POOL {
             return wrong("this is the name of the images below the root: choose another");
         }
+        if self.extend.is_some() && self.thin_pool.is_none() {
+            return wrong("extend goes with thin-pool");
+        }
+        let extend = self.extend.unwrap_or(true);
+        let thin_pool = self.thin_pool.map(|name| ThinPool { name, extend });
         let place = match (self.volume_group, self.directory) {
-            (Some(group), None) => {
-                PoolPlace::VolumeGroup { group, thin_pool: self.thin_pool, devices: self.devices }
-            }
-            (None, Some(_)) if self.thin_pool.is_some() || !self.devices.is_empty() => {
+            (Some(group), None) => PoolPlace::VolumeGroup { group, thin_pool, devices: self.devices },
+            (None, Some(_)) if thin_pool.is_some() || !self.devices.is_empty() => {
                 return wrong("thin-pool and devices go with volume-group, not with directory");
             }
             (None, Some(folder)) if !folder.is_absolute() => {
@@ -223,7 +236,7 @@ mod tests {
             file.pools.into_iter().map(|(name, table)| table.read(&name).unwrap().place).collect();
         let group = PoolPlace::VolumeGroup {
             group: "vg0".to_owned(),
-            thin_pool: Some("thin".to_owned()),
+            thin_pool: Some(ThinPool { name: "thin".to_owned(), extend: true }),
             devices: Vec::new(),
         };
         assert_eq!(places, [PoolPlace::Directory("/srv/big".into()), group]);
@@ -232,6 +245,7 @@ mod tests {
             ("[pools.a]\nvolume-group = \"v\"\ndirectory = \"/d\"", "either volume-group"),
             ("[pools.a]\ndirectory = \"d\"", "full path"),
             ("[pools.a]\ndirectory = \"/d\"\nthin-pool = \"t\"", "go with volume-group"),
+            ("[pools.a]\nvolume-group = \"v\"\nextend = false", "goes with thin-pool"),
             ("[pools.local]\ndirectory = \"/d\"", "choose another"),
             ("[pools.A]\ndirectory = \"/d\"", "lower-case"),
             ("[pools.a]\nsize = 1", "line 2: unknown field"),

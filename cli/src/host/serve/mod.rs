@@ -2,10 +2,11 @@
 //! (<https://docs.docker.com/engine/extend/plugins_volume/>).
 //!
 //! It keeps nothing in memory: each call finds volumes and their users on the disk, so it may be killed and started again under running
-//! containers.
+//! containers. While it runs it also watches thin pools.
 
 mod calls;
 mod socket;
+mod watching;
 
 use std::{path::Path, sync::Arc};
 
@@ -16,9 +17,12 @@ use axum::{
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 
-use super::{Error, error::Context, keys::Asking, layout::Root, volumes::Volumes};
+use super::{Error, error::Context, keys::Asking, layout::Root, pools::Pools, volumes::Volumes};
 use crate::config::Pool;
 
 /// What Docker's plugin protocol wants as the type of every answer.
@@ -31,7 +35,12 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
         .enable_all()
         .build()
         .doing(|| "start the plugin".to_owned())?;
-    let place = Place { root: Root::new(root), pools: pools.into() };
+    let root = Root::new(root);
+    let watched = Pools::new(&root, &pools);
+    let place = Place { root, pools: pools.into(), looks: Arc::default() };
+    // The journal adds the time.
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
+    log.with_ansi(false).with_max_level(tracing::Level::INFO).init();
     runtime.block_on(async {
         let listener = socket::listen(path)?;
         let mut terminated = signal(SignalKind::terminate()).doing(|| "listen for signals".to_owned())?;
@@ -41,6 +50,12 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
+        let looks = Arc::clone(&place.looks);
+        tokio::spawn(async move {
+            if let Err(error) = watching::watch(watched, looks).await {
+                tracing::warn!("thin pools are not watched: {}", calls::in_words(&error));
+            }
+        });
         let router = Router::new().fallback(answer).with_state(place);
         eprintln!("Serving volumes at {}", path.display());
         axum::serve(listener, router)
@@ -55,14 +70,18 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
 struct Place {
     root: Root,
     pools: Arc<[Pool]>,
+    /// Lets thin pools be looked at again that could not be watched.
+    looks: Arc<Notify>,
 }
 
 /// One call. Its body is read as JSON whatever its content type says: Docker and Podman send none.
 async fn answer(State(place): State<Place>, uri: Uri, body: Bytes) -> Response {
     let call = uri.path().trim_start_matches('/').to_owned();
     // The engine blocks, and has a runtime of its own.
+    let looks = Arc::clone(&place.looks);
     let volumes = move || Volumes::new(place.root, &place.pools, Asking::Never);
     let done = tokio::task::spawn_blocking(move || calls::answer(&volumes(), &call, &body)).await;
+    looks.notify_one();
     let (status, json) = match done {
         Ok(Ok(json)) => (StatusCode::OK, json),
         Ok(Err(calls::Refusal::Unknown(call))) => {

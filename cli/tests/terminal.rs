@@ -7,6 +7,7 @@ mod world;
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
 use terminals::Terminal;
 use world::{World, is_root};
 
@@ -58,5 +59,35 @@ fn a_new_passphrase_is_asked_for_twice_and_not_shown() {
     terminal.answer("New passphrase of volume 'a': ", "short");
     let (shown, status) = terminal.end();
     assert!(status == 2 && shown.contains("8 to 512 bytes"), "{shown}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn a_signal_at_the_question_for_a_passphrase_ends_the_command_and_the_terminal_shows_again() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    let world = World::new();
+    for (signal, status) in
+        [(None, 130), (Some(Signal::TERM), 143), (Some(Signal::INT), 130), (Some(Signal::QUIT), 131)]
+    {
+        // The shell lives on to tell.
+        let line = "trap : INT; ulimit -c 0
+            sh -c 'echo process $$.; exec tierce --host volume create a --size 64Mi --encrypt'
+            echo status $?.; stty -a";
+        let Some(mut terminal) = Terminal::start(&world, line) else { return };
+        let shown = terminal.wait_for("New passphrase of volume 'a': ");
+        let pid = shown.split_once("process ").unwrap().1.split_once('.').unwrap().0;
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+        match signal {
+            Some(signal) => kill_process(pid, signal).unwrap(),
+            // As a person does it.
+            None => terminal.types(b"\x03"),
+        }
+        let (shown, _) = terminal.end();
+        assert!(shown.contains(&format!("status {status}.")), "{signal:?}: {shown}");
+        let modes: Vec<&str> = shown.split_whitespace().collect();
+        assert!(modes.contains(&"echo") && !modes.contains(&"-echo"), "{signal:?}: {shown}");
+    }
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
 }

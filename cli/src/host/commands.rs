@@ -6,7 +6,7 @@ use super::{
     Error,
     census::Census,
     error::Context,
-    keys::{self, Asking, Files},
+    keys::{self, Files},
     layout::Root,
     listing,
     names::Name,
@@ -99,12 +99,17 @@ fn reads_passphrases(command: &Command) -> bool {
 }
 
 fn create(volumes: &Volumes, arguments: &Wanted) -> Result<(), Failure> {
-    let (name, new) = new_volume(arguments, volumes.asking, false)?;
+    let (name, new) = new_volume(volumes, arguments, false)?;
     volumes.create(&name, &new)?;
     Ok(output::lines([name.full()])?)
 }
 
-fn new_volume(arguments: &Wanted, asking: Asking, input_is_taken: bool) -> Result<(Name, NewVolume), Error> {
+fn new_volume(
+    volumes: &Volumes,
+    arguments: &Wanted,
+    input_is_taken: bool,
+) -> Result<(Name, NewVolume), Error> {
+    let asking = volumes.asking;
     let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
     let labels = labels::parse(&arguments.labels)?;
     let words = Words {
@@ -114,6 +119,8 @@ fn new_volume(arguments: &Wanted, asking: Asking, input_is_taken: bool) -> Resul
         encryption: arguments.encrypt.then_some("encrypt"),
     };
     let shape = words.shape(|option| format!("--{option}"))?;
+    // Nobody types a passphrase for what can't be made.
+    shape.iter().try_for_each(|shape| volumes.check_pool(&shape.pool))?;
     let files =
         Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
     if arguments.encrypt && input_is_taken && files.read_input(asking) {
@@ -126,7 +133,7 @@ fn new_volume(arguments: &Wanted, asking: Asking, input_is_taken: bool) -> Resul
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
-    let (name, new) = new_volume(&arguments.new, volumes.asking, arguments.file.is_none())?;
+    let (name, new) = new_volume(volumes, &arguments.new, arguments.file.is_none())?;
     match &arguments.file {
         Some(path) => {
             let file = File::open(path).doing(|| format!("open {}", path.display()))?;

@@ -72,9 +72,7 @@ impl Volumes {
         record.asked_bytes = source.record.as_ref().and_then(|record| record.asked_bytes);
         record.save(&self.root, to)?;
         fail::point("clone: record written");
-        let (Some(device), Some(devices), Some(filesystem)) =
-            (&source.device, self.devices()?, source.filesystem())
-        else {
+        let Some(((device, devices), filesystem)) = self.device_of(&source).zip(source.filesystem()) else {
             let folder = self.open_data(&source)?;
             let stack = self.root.make_stack(to.stack())?;
             return self.copied(&folder, &stack, to.short(), &source);
@@ -165,8 +163,9 @@ impl Volumes {
         if self.snapshots_of(&volume)?.iter().any(|existing| existing.name == snapshot) {
             return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{full}'") });
         }
-        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
-            return self.at_rest(&volume, devices, || devices.snapshot(&volume.name, snapshot));
+        if let Some((device, devices)) = self.device_of(&volume) {
+            let taken = || devices.snapshot(&volume.name, &device.pool, snapshot);
+            return self.at_rest(&volume, devices, taken);
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;
@@ -185,7 +184,7 @@ impl Volumes {
     }
 
     fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>, Error> {
-        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+        if let Some((_, devices)) = self.device_of(volume) {
             let snapshot = |(name, info): (String, tierce_engine::SnapshotInfo)| Snapshot {
                 name,
                 taken_at: info.taken_at,
@@ -218,7 +217,7 @@ impl Volumes {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         self.existing(&volume, snapshot)?;
-        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+        if let Some((_, devices)) = self.device_of(&volume) {
             return devices.delete_snapshot(&volume.name, snapshot);
         }
         let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
@@ -254,10 +253,10 @@ impl Volumes {
             let by = users.names().join(", ");
             return Err(InUse { name: full.to_owned(), by, advice: "Stop that before restoring." }.into());
         }
-        if let (Some(_), Some(devices)) = (&volume.device, self.devices()?) {
+        if let Some((device, devices)) = self.device_of(&volume) {
             return self.while_unmounted(&volume, devices, || {
                 fail::point("restore: unmounted");
-                let safety = devices.restore(&volume.name, snapshot)?;
+                let safety = devices.restore(&volume.name, &device.pool, snapshot)?;
                 fail::point("restore: restored");
                 Ok(safety)
             });

@@ -1,6 +1,6 @@
 //! Volumes with a size: images and logical volumes of the engine's pools, each mounted at its volume's place.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -10,7 +10,15 @@ use tierce_engine::{
 };
 use tokio::runtime::Runtime;
 
-use super::{Error, error::Context, layout::Root, locks::Lock, names::Name, pools::Pools, shape::Shape};
+use super::{
+    Error,
+    error::Context,
+    layout::Root,
+    locks::Lock,
+    names::Name,
+    pools::{Need, Pools},
+    shape::Shape,
+};
 use crate::{config::LOCAL_POOL, sizes};
 
 /// Held while room is promised: the engine counts what its own process promises, and others may promise too. No volume has such a name.
@@ -24,10 +32,20 @@ pub(super) struct Devices {
     engine: Engine,
     root: Root,
     pools: Pools,
+    /// The pools that were needed so far.
+    needed: RefCell<BTreeSet<String>>,
 }
 
-/// Every device with its volume's name, and what can't be trusted or seen.
-type Listed = (Vec<(Name, VolumeInfo)>, Vec<String>);
+/// What lies in the open pools.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Every device with its volume's name.
+    pub(super) volumes: Vec<(Name, VolumeInfo)>,
+    /// The pools that can't be read, and why.
+    pub(super) unread: Vec<(String, String)>,
+    /// What can't be trusted.
+    pub(super) broken: Vec<String>,
+}
 
 /// What came of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +57,6 @@ pub(super) enum Mounted {
 }
 
 impl Devices {
-    /// The pools that may hold volumes, opened; `None`: there is none.
-    pub(super) fn open(root: &Root, pools: &Pools) -> Result<Option<Self>, Error> {
-        let settings = pools.settings(None)?;
-        if settings.is_empty() {
-            return Ok(None);
-        }
-        let devices = Self::start(root, pools)?;
-        devices.runtime.block_on(devices.engine.set_pools(settings));
-        Ok(Some(devices))
-    }
-
     /// Devices without pools.
     pub(super) fn start(root: &Root, pools: &Pools) -> Result<Self, Error> {
         // Programs such as mkfs are awaited while a call blocks, so one more thread drives them.
@@ -59,14 +66,33 @@ impl Devices {
             .build()
             .doing(|| "start the engine".to_owned())?;
         let engine = Engine::new(Arc::new(LinuxHost::new()));
-        Ok(Self { runtime, engine, root: root.clone(), pools: pools.clone() })
+        let needed = RefCell::default();
+        Ok(Self { runtime, engine, root: root.clone(), pools: pools.clone(), needed })
+    }
+
+    /// Opens the pools that are needed now; those that were needed before stay open.
+    pub(super) fn open(&self, need: Need<'_>) -> Result<(), Error> {
+        let names = self.pools.needed(need);
+        if names.is_subset(&self.needed.borrow()) {
+            return Ok(());
+        }
+        self.open_these(names, None)
+    }
+
+    fn open_these(&self, names: BTreeSet<String>, wanted: Option<&str>) -> Result<(), Error> {
+        let mut all = self.needed.borrow().clone();
+        all.extend(names);
+        let settings = self.pools.settings(&all, wanted)?;
+        self.runtime.block_on(self.engine.set_pools(settings));
+        self.needed.replace(all);
+        Ok(())
     }
 
     /// Opens a pool that a volume shall be made in, and makes it where that is due.
     pub(super) fn ensure(&self, pool: &str) -> Result<(), Error> {
         let _room = Lock::acquire(&self.root, ROOM)?;
+        self.open_these(self.pools.needed(Need::Room(pool)), Some(pool))?;
         self.runtime.block_on(async {
-            self.engine.set_pools(self.pools.settings(Some(pool))?).await;
             // No volume has that id: what is asked is whether the pool can be read.
             self.engine.get_in(pool, &hashed("h", "")).await?;
             match self.engine.pool_ids().await.into_iter().find(|(name, _)| name == pool) {
@@ -76,54 +102,56 @@ impl Devices {
         })
     }
 
-    /// Every device with its volume's name, and what can't be trusted or seen.
-    pub(super) fn list(&self) -> Result<Listed, Error> {
+    /// Held while room of a pool is promised: what others promised since the pool was opened is counted.
+    fn room(&self, pool: &str) -> Result<Lock, Error> {
+        let room = Lock::acquire(&self.root, ROOM)?;
+        self.open(Need::Room(pool))?;
+        self.runtime.block_on(self.engine.list());
+        Ok(room)
+    }
+
+    /// What lies in the open pools.
+    pub(super) fn list(&self) -> Listed {
         let inventory = self.runtime.block_on(self.engine.list());
-        if inventory.unread.iter().any(|pool| pool == LOCAL_POOL) {
-            return Err(Error::InvalidArgument(format!(
-                "Pool '{LOCAL_POOL}' below {} can't be listed",
-                self.root.path().display()
-            )));
-        }
         let named = |info: VolumeInfo| {
             let owner = info.owner.as_ref().filter(|owner| owner.uid == OURS)?;
             Some((Name::new(Some(&owner.namespace), &owner.name).ok()?, info))
         };
-        let mut odd: Vec<String> = inventory
-            .broken
-            .into_iter()
-            .map(|broken| format!("{}: {}: it is left alone", broken.file.display(), broken.reason))
-            .collect();
-        for report in self.further() {
-            if let Err(error) = report.result {
-                odd.push(format!("the volumes of {error} (they are not shown)"));
+        let broken = inventory.broken.into_iter();
+        let mut listed = Listed {
+            volumes: inventory.volumes.into_iter().filter_map(named).collect(),
+            unread: Vec::new(),
+            broken: broken
+                .map(|broken| format!("{}: {}: it is left alone", broken.file.display(), broken.reason))
+                .collect(),
+        };
+        for report in self.runtime.block_on(self.engine.reports()) {
+            match report.result {
+                Err(error) => listed.unread.push((report.name, error.to_string())),
+                Ok(_) if inventory.unread.contains(&report.name) => {
+                    let reason = format!("pool {}: its volumes can't be listed", report.name);
+                    listed.unread.push((report.name, reason));
+                }
+                Ok(_) => {}
             }
         }
-        Ok((inventory.volumes.into_iter().filter_map(named).collect(), odd))
+        listed
     }
 
     /// How the configured pools are.
     pub(super) fn further(&self) -> Vec<PoolReport> {
-        if self.pools.names().next().is_none() {
-            return Vec::new();
-        }
         let reports = self.runtime.block_on(self.engine.reports());
         reports.into_iter().filter(|report| report.name != LOCAL_POOL).collect()
     }
 
-    /// A volume's device, looked for in that pool alone where one is given; `None`: it has none.
-    pub(super) fn get(&self, name: &Name, pool: Option<&str>) -> Result<Option<VolumeInfo>, Error> {
-        let found = self.runtime.block_on(async {
-            match pool {
-                Some(pool) => self.engine.get_in(pool, &id(name)).await,
-                None => self.engine.get(&id(name)).await,
-            }
-        });
-        match found {
-            // Nothing was ever made there.
-            Err(tierce_engine::Error::UnknownPool { .. }) => Ok(None),
-            other => Ok(other?),
-        }
+    /// A volume's device, looked for in that pool alone; `None`: it has none there.
+    pub(super) fn get_in(&self, name: &Name, pool: &str) -> Result<Option<VolumeInfo>, Error> {
+        Ok(self.runtime.block_on(self.engine.get_in(pool, &id(name)))?)
+    }
+
+    /// A volume's device, looked for in every open pool; `None`: it has none.
+    pub(super) fn get(&self, name: &Name) -> Result<Option<VolumeInfo>, Error> {
+        Ok(self.runtime.block_on(self.engine.get(&id(name)))?)
     }
 
     /// Makes a volume's device, with the content of another volume's or of a snapshot where `source` is given.
@@ -139,7 +167,7 @@ impl Devices {
             may_convert: false,
             encrypted: shape.encrypted,
         };
-        let _room = Lock::acquire(&self.root, ROOM)?;
+        let _room = self.room(&shape.pool)?;
         let made = self.runtime.block_on(self.engine.create(&shape.pool, &spec));
         made.map(drop).map_err(|error| no_room(error, &name.full()))
     }
@@ -168,8 +196,8 @@ impl Devices {
     }
 
     /// Makes it larger. `true`: its filesystem grew too, `false`: the filesystem grows at the next mount.
-    pub(super) fn grow(&self, name: &Name, size_bytes: u64, at: &Path) -> Result<bool, Error> {
-        let room = Lock::acquire(&self.root, ROOM)?;
+    pub(super) fn grow(&self, name: &Name, pool: &str, size_bytes: u64, at: &Path) -> Result<bool, Error> {
+        let room = self.room(pool)?;
         let grown = self.runtime.block_on(self.engine.grow(&id(name), size_bytes));
         grown.map_err(|error| no_room(error, &name.full()))?;
         drop(room);
@@ -204,13 +232,13 @@ impl Devices {
     }
 
     /// Takes a snapshot of a volume.
-    pub(super) fn snapshot(&self, name: &Name, snapshot: &str) -> Result<(), Error> {
+    pub(super) fn snapshot(&self, name: &Name, pool: &str, snapshot: &str) -> Result<(), Error> {
         let spec = SnapshotSpec {
             id: snapshot_id(name, snapshot),
             source: id(name),
             owner: Some(owner(&name.full(), snapshot)),
         };
-        let _room = Lock::acquire(&self.root, ROOM)?;
+        let _room = self.room(pool)?;
         let taken = self.runtime.block_on(self.engine.snapshot(&spec));
         taken.map(drop).map_err(|error| no_room(error, &name.full()))
     }
@@ -243,14 +271,17 @@ impl Devices {
     }
 
     /// Gives a volume the content of its snapshot back. What it had before is kept as a further snapshot, whose name is returned.
-    pub(super) fn restore(&self, name: &Name, snapshot: &str) -> Result<String, Error> {
+    pub(super) fn restore(&self, name: &Name, pool: &str, snapshot: &str) -> Result<String, Error> {
         let from = self.snapshot_named(name, snapshot)?;
         let volume = id(name);
         // The engine takes the same safety snapshot for the same restore; two restores within a second are one.
         let safety =
             format!("before-{}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), &volume.as_str()[1..9]);
         let kept: VolumeId = safety.parse()?;
-        self.runtime.block_on(self.engine.restore(&volume, &from, &kept))?;
+        let room = self.room(pool)?;
+        let restored = self.runtime.block_on(self.engine.restore(&volume, &from, &kept));
+        restored.map_err(|error| no_room(error, &name.full()))?;
+        drop(room);
         self.free();
         Ok(safety)
     }

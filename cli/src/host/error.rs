@@ -128,6 +128,18 @@ pub enum Error {
         /// The pool.
         pool: String,
     },
+    /// A volume's device lies in a pool, and there is none at its place.
+    #[error(
+        "Volume '{name}' lies in pool '{pool}', and {} holds no pool: is its disk mounted?", place.display()
+    )]
+    PoolMissing {
+        /// The full name.
+        name: String,
+        /// The pool.
+        pool: String,
+        /// Where it should be.
+        place: PathBuf,
+    },
     /// What only root can do.
     #[error("{what} needs root (plain volumes without a size do not): run it with sudo")]
     NeedsRoot {

@@ -38,8 +38,8 @@ impl Volumes {
     }
 
     /// The devices, where the volume has one; its place is made if it is missing.
-    fn with_place(&self, volume: &Volume) -> Result<Option<&Devices>, Error> {
-        let (Some(_), Some(devices)) = (&volume.device, self.devices()?) else { return Ok(None) };
+    fn with_place<'a>(&'a self, volume: &'a Volume) -> Result<Option<&'a Devices>, Error> {
+        let Some((_, devices)) = self.device_of(volume) else { return Ok(None) };
         if !self.root.has_data(&volume.name)? {
             self.make_place(&volume.name)?;
         }
@@ -145,13 +145,13 @@ impl Volumes {
     pub(super) fn resize(&self, full: &str, size_bytes: u64) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        let (Some(_), Some(devices)) = (&volume.device, self.devices()?) else {
+        let Some((device, devices)) = self.device_of(&volume) else {
             return Err(Error::Refused(format!(
                 "Volume '{full}' has no size to change: it is a plain folder; make one with --size and copy the data (tierce --host volume cp)"
             )));
         };
         self.mount(&volume)?;
-        let grown = devices.grow(&volume.name, size_bytes, &volume.path)?;
+        let grown = devices.grow(&volume.name, &device.pool, size_bytes, &volume.path)?;
         fail::point("resize: device grown");
         let mut record = Record::load(&self.root, &volume.name)?.map_or_else(|| Self::record(&volume), Ok)?;
         record.asked_bytes = Some(size_bytes);

@@ -1,6 +1,9 @@
 //! The pools of this host, as the engine is told of them: images below the root, and what the configuration names.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use tierce_engine::{Backend, LvmKind, PoolConfig, Provisioning, ThinPool, Uuid};
 
@@ -17,6 +20,17 @@ const IDS: &str = "pools.json";
 /// There when the kernel has a device mapper.
 const DEVICE_MAPPER: &str = "/sys/class/misc/device-mapper";
 
+/// What pools are needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need<'a> {
+    /// A volume that lies there.
+    Volume(&'a str),
+    /// Room there for something new: folders may share their disk, so what was promised in the others counts too.
+    Room(&'a str),
+    /// Whatever may be there.
+    All,
+}
+
 /// The pools of this host.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
@@ -29,21 +43,27 @@ impl Pools {
         Self { root: root.clone(), configured: configured.to_vec() }
     }
 
-    /// The names of those that the configuration adds.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.configured.iter().map(|pool| pool.name.as_str())
+    /// Whether we know where that pool is, and may look there.
+    pub(super) fn can_be_opened(&self, name: &str) -> bool {
+        let configured = self.configured.iter().any(|pool| pool.name == name);
+        name == LOCAL_POOL || configured && rustix::process::geteuid().is_root()
     }
 
-    /// Whether the configuration names that pool, and we may open it.
-    pub(super) fn are_set(&self, name: &str) -> bool {
-        self.names().any(|known| known == name) && rustix::process::geteuid().is_root()
+    /// Where a pool is, for messages.
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        match self.configured.iter().find(|pool| pool.name == name).map(|pool| &pool.place) {
+            Some(PoolPlace::Directory(path)) => path.clone(),
+            Some(PoolPlace::VolumeGroup { group, .. }) => Path::new("/dev").join(group),
+            None => self.root.path().join(LOCAL_FOLDER),
+        }
     }
 
     /// Whether a volume may be made in that pool, as far as that is known before the pool is opened.
     pub(super) fn check(&self, name: &str) -> Result<(), Error> {
         let pool = self.configured.iter().find(|pool| pool.name == name);
         if pool.is_none() && name != LOCAL_POOL {
-            let known = self.names().chain([LOCAL_POOL]).collect::<Vec<_>>().join(", ");
+            let names = self.configured.iter().map(|pool| pool.name.as_str());
+            let known = names.chain([LOCAL_POOL]).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownPool { pool: name.to_owned(), known });
         }
         if !rustix::process::geteuid().is_root() {
@@ -59,37 +79,53 @@ impl Pools {
         Ok(())
     }
 
-    /// What the engine shall open: every pool that may hold volumes, and `wanted`, which may be made.
+    /// The names of those that are needed.
+    pub(super) fn needed(&self, need: Need<'_>) -> BTreeSet<String> {
+        let configured = self
+            .configured
+            .iter()
+            .map(|pool| (pool.name.as_str(), matches!(pool.place, PoolPlace::Directory(_))));
+        let all: Vec<(&str, bool)> = configured.chain([(LOCAL_POOL, true)]).collect();
+        let is_needed = |(name, is_folder): (&str, bool)| match need {
+            Need::Volume(needed) => name == needed,
+            Need::Room(needed) => name == needed || is_folder && all.contains(&(needed, true)),
+            Need::All => true,
+        };
+        all.iter().filter(|pool| is_needed(**pool)).map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    /// What the engine shall open: those of these names that may hold volumes, and `wanted`, which may be made.
     ///
-    /// A folder of images that was never used, and is not asked for, is left out: the engine would make a pool of it. Pools that are
+    /// A folder of images that was never used, and is not wanted, is left out: the engine would make a pool of it. Pools that are
     /// configured are root's.
-    pub(super) fn settings(&self, wanted: Option<&str>) -> Result<Vec<PoolConfig>, Error> {
+    pub(super) fn settings(
+        &self,
+        names: &BTreeSet<String>,
+        wanted: Option<&str>,
+    ) -> Result<Vec<PoolConfig>, Error> {
         let mut settings = Vec::new();
         let folder = self.root.path().join(LOCAL_FOLDER);
-        let there = folder.join(MARK).exists();
-        if there || wanted == Some(LOCAL_POOL) {
+        let there = is_marked(&folder);
+        if names.contains(LOCAL_POOL) && (there || wanted == Some(LOCAL_POOL)) {
             let backend =
                 Backend::Directory { path: folder, provisioning: Provisioning::Thin, create_path: !there };
             settings.push(setting(LOCAL_POOL, backend, None));
         }
-        if self.configured.is_empty() || !rustix::process::geteuid().is_root() {
+        let mut configured = self.configured.iter().filter(|pool| names.contains(&pool.name)).peekable();
+        if configured.peek().is_none() || !rustix::process::geteuid().is_root() {
             return Ok(settings);
         }
         let ids = self.ids()?;
-        for Pool { name, place } in &self.configured {
+        for Pool { name, place } in configured {
             let known = ids.get(name).copied();
             let backend = match place {
-                PoolPlace::VolumeGroup { group, thin_pool, devices } => Backend::Lvm {
-                    volume_group: group.clone(),
-                    kind: thin_pool.as_ref().map_or(LvmKind::Thick, |thin_pool| {
-                        // Nobody of ours stays to watch it; LVM's own daemon can.
-                        let (size_bytes, chunk_bytes, extend) = (None, None, false);
-                        LvmKind::Thin(ThinPool { name: thin_pool.clone(), size_bytes, chunk_bytes, extend })
-                    }),
-                    devices: devices.clone(),
-                },
+                // Only who stays watches a thin pool, and extends it.
+                PoolPlace::VolumeGroup { group, thin_pool, devices } => {
+                    let thin_pool = thin_pool.as_ref().map(|pool| (pool.name.as_str(), false));
+                    volume_group(group, thin_pool, devices)
+                }
                 PoolPlace::Directory(path) => {
-                    if known.is_none() && wanted != Some(name) && !path.join(MARK).exists() {
+                    if known.is_none() && wanted != Some(name) && !is_marked(path) {
                         continue;
                     }
                     // Never made: the folder is on a disk, and a disk that is not mounted must show.
@@ -103,6 +139,35 @@ impl Pools {
             settings.push(setting(name, backend, known));
         }
         Ok(settings)
+    }
+
+    /// Whether there are thin pools that shall grow when they fill up.
+    pub(super) fn has_thin_pools(&self) -> bool {
+        self.growing().next().is_some() && rustix::process::geteuid().is_root()
+    }
+
+    /// The thin pools that shall grow when they fill up, as the engine watches them: those that have volumes, since of others nothing may be
+    /// made here.
+    pub(super) fn thin_pools(&self) -> Result<Vec<PoolConfig>, Error> {
+        let ids = self.ids()?;
+        let known = |name: &String| ids.get(name).copied();
+        let setting = |(name, backend): (&String, Backend)| Some(setting(name, backend, Some(known(name)?)));
+        Ok(self.growing().filter_map(setting).collect())
+    }
+
+    fn growing(&self) -> impl Iterator<Item = (&String, Backend)> {
+        self.configured.iter().filter_map(|Pool { name, place }| match place {
+            PoolPlace::VolumeGroup { group, thin_pool: Some(pool), devices } if pool.extend => {
+                Some((name, volume_group(group, Some((&pool.name, true)), devices)))
+            }
+            _ => None,
+        })
+    }
+
+    /// The folder of what is remembered of pools; it is made where it is missing.
+    pub(super) fn state_folder(&self) -> Result<PathBuf, Error> {
+        self.root.make_folder(STATE)?;
+        Ok(self.root.path().join(STATE))
     }
 
     /// The pools' own ids, so that another disk under an old name is noticed. A pool is known from its first volume on.
@@ -132,6 +197,19 @@ impl Pools {
     }
 }
 
+/// `thin_pool`: its name, and whether it is watched and extended.
+fn volume_group(group: &str, thin_pool: Option<(&str, bool)>, devices: &[PathBuf]) -> Backend {
+    let kind = thin_pool.map_or(LvmKind::Thick, |(name, extend)| {
+        LvmKind::Thin(ThinPool { name: name.to_owned(), size_bytes: None, chunk_bytes: None, extend })
+    });
+    Backend::Lvm { volume_group: group.to_owned(), kind, devices: devices.to_vec() }
+}
+
+/// Whether the engine made a pool of that folder. One that can't be looked at may well be one, and the engine says what is wrong with it.
+fn is_marked(folder: &Path) -> bool {
+    folder.join(MARK).try_exists().unwrap_or(true)
+}
+
 fn setting(name: &str, backend: Backend, expected_id: Option<Uuid>) -> PoolConfig {
     PoolConfig {
         name: name.to_owned(),
@@ -157,16 +235,55 @@ mod tests {
         let pools = Pools::new(&root, &[pool]);
         let message = pools.check("fast").unwrap_err().to_string();
         assert!(message.contains("'fast'") && message.contains("big, local"), "{message}");
-        assert!(pools.settings(None).unwrap().is_empty(), "never used, and not asked for");
+        let all = pools.needed(Need::All);
+        assert!(pools.settings(&all, None).unwrap().is_empty(), "never used, and not asked for");
         let id = Uuid::from_u128(7);
         for _ in 0..2 {
             pools.remember("big", id).unwrap();
         }
         assert_eq!(pools.ids().unwrap(), BTreeMap::from([("big".to_owned(), id)]));
         if rustix::process::geteuid().is_root() {
-            let settings = pools.settings(None).unwrap();
+            let settings = pools.settings(&all, None).unwrap();
             assert_eq!(settings.iter().map(|pool| pool.expected_id).collect::<Vec<_>>(), [Some(id)]);
         }
+    }
+
+    #[test]
+    fn a_volume_needs_its_own_pool_and_room_those_that_may_share_its_disk() {
+        let folder = |name: &str| Pool { name: name.to_owned(), place: PoolPlace::Directory("/d".into()) };
+        let place = PoolPlace::VolumeGroup { group: "vg0".to_owned(), thin_pool: None, devices: Vec::new() };
+        let group = Pool { name: "fast".to_owned(), place };
+        let pools = Pools::new(&Root::new(Path::new("/r")), &[folder("big"), group, folder("old")]);
+        for (need, expected) in [
+            (Need::Volume("fast"), "fast"),
+            (Need::Volume("local"), "local"),
+            (Need::Volume("gone"), ""),
+            (Need::Room("fast"), "fast"),
+            (Need::Room("local"), "big local old"),
+            (Need::Room("big"), "big local old"),
+            (Need::All, "big fast local old"),
+        ] {
+            let names: Vec<String> = pools.needed(need).into_iter().collect();
+            assert_eq!(names.join(" "), expected, "{need:?}");
+        }
+    }
+
+    #[test]
+    fn a_thin_pool_is_watched_from_its_first_volume_on_unless_it_shall_not_grow() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = |name: &str, extend| {
+            let thin_pool = Some(crate::config::ThinPool { name: "thin".to_owned(), extend });
+            let place = PoolPlace::VolumeGroup { group: "vg0".to_owned(), thin_pool, devices: Vec::new() };
+            Pool { name: name.to_owned(), place }
+        };
+        let pools = Pools::new(&Root::new(folder.path()), &[pool("fast", true), pool("fixed", false)]);
+        assert!(pools.thin_pools().unwrap().is_empty());
+        for (name, id) in [("fast", 1), ("fixed", 2)] {
+            pools.remember(name, Uuid::from_u128(id)).unwrap();
+        }
+        let watched: Vec<_> =
+            pools.thin_pools().unwrap().into_iter().map(|pool| (pool.name, pool.expected_id)).collect();
+        assert_eq!(watched, [("fast".to_owned(), Some(Uuid::from_u128(1)))]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Volumes {
     ) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        let (true, Some(devices)) = (is_encrypted(&volume), self.devices()?) else {
+        let Some((_, devices)) = self.device_of(&volume).filter(|_| is_encrypted(&volume)) else {
             return Err(Error::Refused(format!(
                 "Volume '{full}' is not encrypted, and has no key to change: make an encrypted one and copy the data (tierce --host volume cp)"
             )));

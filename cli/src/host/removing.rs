@@ -48,9 +48,9 @@ impl Volumes {
                 users::hide(&volume, attachment)?;
             }
         }
-        match (&volume.device, self.devices()?) {
-            (Some(_), Some(devices)) => self.remove_device(&volume, devices)?,
-            _ => self.remove_folder(&volume)?,
+        match self.device_of(&volume) {
+            Some((_, devices)) => self.remove_device(&volume, devices)?,
+            None => self.remove_folder(&volume)?,
         }
         self.remove_empty_stack(volume.name.stack())
     }
@@ -131,7 +131,7 @@ impl Volumes {
         self.clean_copies()?;
         self.remove_half_made()?;
         self.remove_lone_records()?;
-        self.devices()?.map_or(Ok(()), Devices::clean)
+        self.all_devices()?.map_or(Ok(()), Devices::clean)
     }
 
     /// Removes volumes whose import was interrupted.

@@ -72,7 +72,7 @@ pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> 
     let views =
         found.iter().map(|volume| View::of(volumes, volume, &census)).collect::<Result<Vec<_>, _>>()?;
     let pools: Vec<PoolSpace> =
-        volumes.devices()?.map(Devices::further).unwrap_or_default().into_iter().map(PoolSpace::of).collect();
+        volumes.devices().map(Devices::further).unwrap_or_default().into_iter().map(PoolSpace::of).collect();
     let is_further = |view: &View| pools.iter().any(|pool| view.pool.as_ref() == Some(&pool.name));
     let (further, local): (Vec<&View>, Vec<&View>) = views.iter().partition(|view| is_further(view));
     let mut usage = vec![used("Local Volumes".to_owned(), &local)];

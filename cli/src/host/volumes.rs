@@ -14,7 +14,7 @@ use super::{
     layout::{self, Root},
     locks::Lock,
     names::Name,
-    pools::Pools,
+    pools::{Need, Pools},
     record::Record,
     shape::Shape,
     size,
@@ -98,20 +98,44 @@ impl Volumes {
         Self { pools: Pools::new(&root, pools), root, asking, devices: OnceCell::new() }
     }
 
-    /// The devices of volumes with a size; `None`: no volume has a size.
-    pub(super) fn devices(&self) -> Result<Option<&Devices>, Error> {
-        if self.devices.get().is_none()
-            && let Some(devices) = Devices::open(&self.root, &self.pools)?
-        {
-            return Ok(Some(self.devices.get_or_init(|| devices)));
-        }
-        Ok(self.devices.get())
+    /// The devices of volumes with a size; `None`: nobody needed one yet.
+    pub(super) fn devices(&self) -> Option<&Devices> {
+        self.devices.get()
     }
 
-    /// The same, and that pool is open, so that a volume can be made in it. Needs root.
+    /// A volume's device, and who can do something with it; `None`: it is a plain folder.
+    pub(super) fn device_of<'a>(&'a self, volume: &'a Volume) -> Option<(&'a VolumeInfo, &'a Devices)> {
+        volume.device.as_ref().zip(self.devices())
+    }
+
+    /// The devices, with the pools open that are needed; `None`: nothing was ever made there.
+    fn opened(&self, need: Need<'_>) -> Result<Option<&Devices>, Error> {
+        if self.devices.get().is_none() {
+            if self.pools.settings(&self.pools.needed(need), None)?.is_empty() {
+                return Ok(None);
+            }
+            let none = Devices::start(&self.root, &self.pools)?;
+            self.devices.get_or_init(|| none);
+        }
+        let devices = self.devices.get();
+        devices.map_or(Ok(()), |devices| devices.open(need))?;
+        Ok(devices)
+    }
+
+    /// Every pool that may hold volumes, opened; `None`: there is none.
+    pub(super) fn all_devices(&self) -> Result<Option<&Devices>, Error> {
+        self.opened(Need::All)
+    }
+
+    /// Whether a volume may be made in that pool, as far as that is known before the pool is opened.
+    pub(super) fn check_pool(&self, pool: &str) -> Result<(), Error> {
+        self.pools.check(pool)
+    }
+
+    /// The devices, with that pool open so that a volume can be made in it. Needs root.
     pub(super) fn devices_with(&self, pool: &str) -> Result<&Devices, Error> {
-        self.pools.check(pool)?;
-        let devices = if let Some(devices) = self.devices()? {
+        self.check_pool(pool)?;
+        let devices = if let Some(devices) = self.devices() {
             devices
         } else {
             let none = Devices::start(&self.root, &self.pools)?;
@@ -121,24 +145,51 @@ impl Volumes {
         Ok(devices)
     }
 
-    /// A volume's device. One whose record says that it has a device is not taken for gone while a pool can't be asked. One without a record is:
-    /// a record is there before the device, and a disk that is away must not stop whoever has nothing on it.
+    /// A volume's device. Its record says which pool is asked for it, and that one must answer: "not there" is said by a pool that was read.
+    ///
+    /// Of a volume without a record every pool is asked. One that is away does not stop that: a record is there before the device, and a disk
+    /// that is away must not stop whoever has nothing on it.
     pub(super) fn device(&self, name: &Name, record: Option<&Record>) -> Result<Option<VolumeInfo>, Error> {
-        let pool = record.and_then(|record| record.pool.as_deref());
-        if let Some(pool) = pool
-            && pool != LOCAL_POOL
-            && !self.pools.are_set(pool)
-        {
-            return Err(Error::PoolNotOpen { name: name.full(), pool: pool.to_owned() });
-        }
-        let Some(devices) = self.devices()? else { return Ok(None) };
-        match devices.get(name, pool) {
-            Err(Error::Engine(tierce_engine::Error::PoolUnavailable(_))) if pool.is_none() => Ok(None),
+        let unavailable = |error: &Error| {
+            use tierce_engine::Error::{PoolUnavailable, UnknownPool};
+            matches!(error, Error::Engine(PoolUnavailable(_) | UnknownPool { .. }))
+        };
+        let found = match record {
+            Some(Record { pool: Some(pool), .. }) => return self.device_in(pool, name),
+            // A plain folder, or an image whose record was written before there were other pools.
+            Some(Record { pool: None, .. }) => match self.opened(Need::Volume(LOCAL_POOL))? {
+                Some(devices) => devices.get_in(name, LOCAL_POOL),
+                None => return Ok(None),
+            },
+            None => match self.all_devices()? {
+                Some(devices) => devices.get(name),
+                None => return Ok(None),
+            },
+        };
+        match found {
+            Err(error) if unavailable(&error) => Ok(None),
             other => other,
         }
     }
 
-    /// All volumes by full name, and what lies among them and is none.
+    fn device_in(&self, pool: &str, name: &Name) -> Result<Option<VolumeInfo>, Error> {
+        if !self.pools.can_be_opened(pool) {
+            return Err(Error::PoolNotOpen { name: name.full(), pool: pool.to_owned() });
+        }
+        let found = match self.opened(Need::Volume(pool))? {
+            Some(devices) => devices.get_in(name, pool),
+            None => Err(tierce_engine::Error::UnknownPool { pool: pool.to_owned() }.into()),
+        };
+        found.map_err(|error| match error {
+            // What is there now was never made a pool.
+            Error::Engine(tierce_engine::Error::UnknownPool { pool }) => {
+                Error::PoolMissing { name: name.full(), place: self.pools.place(&pool), pool }
+            }
+            other => other,
+        })
+    }
+
+    /// All volumes by full name; what lies among them and is none; and pools that can't be read, whose volumes are not among them.
     pub(super) fn list(&self) -> Result<(Vec<Volume>, Vec<String>), Error> {
         let (names, odd) = self.root.scan()?;
         let mut odd: Vec<String> = odd
@@ -147,16 +198,25 @@ impl Volumes {
             .collect();
         let mut found: BTreeMap<Name, Option<VolumeInfo>> =
             names.into_iter().map(|name| (name, None)).collect();
-        if let Some(devices) = self.devices()? {
-            let (devices, unseen) = devices.list()?;
-            found.extend(devices.into_iter().map(|(name, info)| (name, Some(info))));
-            odd.extend(unseen);
-        }
-        let volume = |(name, device)| {
+        let listed = self.all_devices()?.map(Devices::list).unwrap_or_default();
+        found.extend(listed.volumes.into_iter().map(|(name, info)| (name, Some(info))));
+        odd.extend(listed.broken);
+        odd.extend(listed.unread.iter().map(|(_, why)| format!("the volumes of {why} (they are not shown)")));
+        let unread: Vec<String> = listed.unread.into_iter().map(|(pool, _)| pool).collect();
+        let mut volumes = Vec::new();
+        for (name, device) in found {
             let record = Record::load(&self.root, &name)?;
-            Ok(Volume { path: self.root.data_path(&name), name, record, device })
-        };
-        let mut volumes = found.into_iter().map(volume).collect::<Result<Vec<_>, Error>>()?;
+            match record.as_ref().and_then(|record| record.pool.as_ref()).filter(|_| device.is_none()) {
+                Some(pool) if unread.contains(pool) => continue,
+                Some(pool) if !self.pools.can_be_opened(pool) => {
+                    let error = Error::PoolNotOpen { name: name.full(), pool: pool.clone() };
+                    odd.push(format!("{error} (it is not shown)"));
+                    continue;
+                }
+                _ => {}
+            }
+            volumes.push(Volume { path: self.root.data_path(&name), name, record, device });
+        }
         volumes.sort_by_key(|volume| volume.name.full());
         for volume in &volumes {
             if volume.is_half_made()? {
@@ -175,25 +235,37 @@ impl Volumes {
     }
 
     pub(super) fn find(&self, full: &str) -> Result<Option<Volume>, Error> {
+        let readings = Name::readings(full)?;
         let mut found: Option<Volume> = None;
-        for name in Name::readings(full)? {
-            let record = Record::load(&self.root, &name);
-            let device = self.device(&name, record.as_ref().ok().and_then(Option::as_ref))?;
-            if device.is_none() && !self.root.has_data(&name)? {
-                continue;
+        let is_known = |name: &Name| {
+            Ok(!matches!(Record::load(&self.root, name), Ok(None)) || self.root.has_data(name)?)
+        };
+        let known = readings.iter().map(is_known).collect::<Result<Vec<bool>, Error>>()?;
+        // Those that the root knows of come first: for the others every pool has to be asked.
+        for asked in [true, false] {
+            let readings = readings.iter().zip(&known).filter(|(_, known)| **known == asked);
+            for (name, _) in readings {
+                let record = Record::load(&self.root, name);
+                let device = self.device(name, record.as_ref().ok().and_then(Option::as_ref))?;
+                if device.is_none() && !self.root.has_data(name)? {
+                    continue;
+                }
+                let path = self.root.data_path(name);
+                if let Some(first) = found {
+                    return Err(Error::Ambiguous { name: full.to_owned(), first: first.path, second: path });
+                }
+                found = Some(Volume { name: name.clone(), path, record: record?, device });
             }
-            let path = self.root.data_path(&name);
-            if let Some(first) = found {
-                return Err(Error::Ambiguous { name: full.to_owned(), first: first.path, second: path });
+            if found.is_some() {
+                break;
             }
-            found = Some(Volume { name, path, record: record?, device });
         }
         Ok(found)
     }
 
     /// Bytes that its files take; `false`: some could not be read.
     pub(super) fn bytes_used(&self, volume: &Volume) -> Result<(u64, bool), Error> {
-        if let (Some(info), Some(devices)) = (&volume.device, self.devices()?) {
+        if let Some((info, devices)) = self.device_of(volume) {
             return Ok((devices.bytes_used(info, &volume.path)?, true));
         }
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
@@ -227,9 +299,11 @@ impl Volumes {
     }
 
     pub(super) fn record(volume: &Volume) -> Result<Record, Error> {
-        match &volume.record {
-            Some(record) => Ok(record.clone()),
-            None => Ok(Record::new(volume.created_at()?)),
+        if let Some(record) = &volume.record {
+            return Ok(record.clone());
         }
+        let mut record = Record::new(volume.created_at()?);
+        record.pool = volume.device.as_ref().map(|device| device.pool.clone());
+        Ok(record)
     }
 }

@@ -54,17 +54,28 @@ impl Terminal {
 
     /// Waits for a question and types an answer to it.
     pub(crate) fn answer(&mut self, question: &str, answer: &str) {
+        self.wait_for(question);
+        self.types(format!("{answer}\n").as_bytes());
+    }
+
+    /// Waits until that is shown. Returns what was shown since the last answer.
+    pub(crate) fn wait_for(&mut self, text: &str) -> &str {
         let end = Instant::now() + PATIENCE;
-        while !self.text[self.answered..].contains(question) {
+        while !self.text[self.answered..].contains(text) {
             let left = end.saturating_duration_since(Instant::now());
             let Ok(bytes) = self.shows.recv_timeout(left) else {
                 let _ = self.child.kill();
-                unreachable!("{question:?} does not come: {:?}", self.text);
+                unreachable!("{text:?} does not come: {:?}", self.text);
             };
             self.text.push_str(&String::from_utf8_lossy(&bytes));
         }
+        &self.text[self.answered..]
+    }
+
+    /// Types keys.
+    pub(crate) fn types(&mut self, keys: &[u8]) {
         self.answered = self.text.len();
-        writeln!(self.keys, "{answer}").unwrap();
+        self.keys.write_all(keys).unwrap();
     }
 
     /// Waits for the command's end; everything that was shown, and the exit status.

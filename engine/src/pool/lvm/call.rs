@@ -12,7 +12,10 @@ use crate::{
     CommandError, CommandOutput, Program, Runner,
     command::Input,
     lasting::lasting,
-    pool::lvm::report::{self, Report},
+    pool::lvm::{
+        report::{self, Report},
+        settings,
+    },
 };
 
 /// End of patience for a report, and for a change: a large thin pool's metadata is checked when it is activated.
@@ -21,11 +24,6 @@ const CHANGE_LIMIT: Duration = Duration::from_mins(30);
 
 /// LVM's exit code for "could not do it"; what it could not do is told by its words.
 const FAILED: i32 = 5;
-
-/// An empty `LVM_SYSTEM_DIR` lets LVM read no configuration file at all.
-const WITHOUT_UDEV: &[(&str, &str)] =
-    &[("LVM_SYSTEM_DIR", ""), ("LVM_SUPPRESS_FD_WARNINGS", "1"), ("DM_DISABLE_UDEV", "1")];
-const WITH_UDEV: &[(&str, &str)] = &[("LVM_SYSTEM_DIR", ""), ("LVM_SUPPRESS_FD_WARNINGS", "1")];
 
 /// From which fill level on, in percent, the kernel tells of a thin pool: LVM gives it that mark when it activates the pool.
 pub(crate) const EXTEND_FROM_PERCENT: u64 = 70;
@@ -124,7 +122,7 @@ impl Lvm {
             input: Input::default(),
             good: &[0],
             limit,
-            environment: if self.udev { WITH_UDEV } else { WITHOUT_UDEV },
+            environment: settings::environment(self.udev),
             // LVM suspends devices while it works.
             outlives_us: true,
         }
@@ -176,7 +174,7 @@ fn config(devices: &[PathBuf], udev: bool) -> String {
         "devices {{ use_devicesfile=0 obtain_device_list_from_udev=0 external_device_info_source=\"none\" hints=\"none\" \
          scan_lvs=0 global_filter=[{filter}] }} \
          activation {{ udev_sync={udev} udev_rules={udev} verify_udev_operations=0 monitoring=0 \
-         thin_pool_autoextend_threshold={EXTEND_FROM_PERCENT} reserved_memory=0 reserved_stack=0 }} \
+         thin_pool_autoextend_threshold={EXTEND_FROM_PERCENT} }} \
          backup {{ backup=0 archive=0 }} \
          global {{ use_lvmpolld=0 use_lvmlockd=0 notify_dbus=0 thin_check_options=[\"-q\",\"--clear-needs-check-flag\"] }} \
          log {{ syslog=0 }}",

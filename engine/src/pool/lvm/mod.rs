@@ -21,6 +21,7 @@ mod pool;
 mod release;
 mod report;
 mod room;
+mod settings;
 mod tags;
 mod thin_pool;
 mod view;

@@ -43,11 +43,11 @@ use std::fmt;
         .message("mountOptions have no meaning with volumeMode Block: leave them out"),
     validation = Rule::new("!has(self.filesystem) || self.filesystem != 'xfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('300Mi')) >= 0")
         .message("an xfs volume has at least 300Mi: ask for more, or use ext4"),
-    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('128Mi')) >= 0")
-        .message("a btrfs volume has at least 128Mi: ask for more, or use ext4")
+    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('256Mi')) >= 0")
+        .message("a btrfs volume has at least 256Mi: ask for more, or use ext4")
 )]
 pub struct VolumeSpec {
-    /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 16Mi (xfs 300Mi, btrfs 128Mi), at most 1Pi.
+    /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 16Mi (xfs 300Mi, btrfs 256Mi), at most 1Pi.
     /// It can grow, also while pods use the volume, and never shrinks.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
@@ -392,7 +392,7 @@ mod tests {
         );
         assert!(
             refused(&json!({"size": "64Mi", "tier": "hdd", "filesystem": "btrfs"}))
-                .contains("at least 128Mi")
+                .contains("at least 256Mi")
         );
         let raw = json!({"size": "1Gi", "tier": "hdd", "volumeMode": "Block", "filesystem": "xfs"});
         assert!(refused(&raw).contains("no meaning with volumeMode Block"));

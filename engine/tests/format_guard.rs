@@ -59,7 +59,7 @@ fn bug_01_a_missing_image_is_never_made_anew() {
 fn bug_01_an_image_that_was_cut_off_is_never_formatted_or_mended() {
     let Some(world) = World::real() else { return };
     for (name, mode) in [("pvc-1", EXT4), ("pvc-2", BTRFS)] {
-        let id = used_volume(&world, name, mode, 128 * MIB);
+        let id = used_volume(&world, name, mode, 256 * MIB);
         let image = OpenOptions::new().write(true).open(world.image(name)).unwrap();
         image.set_len(64 * MIB).unwrap();
         let error = world.stage(&id, false).unwrap_err();

@@ -91,7 +91,7 @@ fn bug_10_a_staging_path_that_lost_its_mount_is_not_published() {
     let Some(world) = World::real() else { return };
     let target = world.path("target");
     for (name, mode) in [("pvc-1", EXT4), ("pvc-2", BTRFS)] {
-        let id = world.create(name, mode, 128 * MIB);
+        let id = world.create(name, mode, 256 * MIB);
         world.stage(&id, false).unwrap();
         rustix::mount::unmount(world.staging(&id), UnmountFlags::empty()).unwrap();
         let error = world.publish(&id, &target, false).unwrap_err();

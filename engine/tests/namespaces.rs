@@ -32,7 +32,7 @@ fn mounts_reach_the_host_outlive_the_container_and_leave_no_trace() {
     for (mode, block) in [(EXT4, false), (BTRFS, false), (BLOCK, true)] {
         let target = folder.join("target");
         in_a_container(&folder, |world| {
-            let id = world.create("pvc-1", mode, 128 * MIB);
+            let id = world.create("pvc-1", mode, 256 * MIB);
             world.stage(&id, block).unwrap();
             world.publish(&id, &target, block).unwrap();
             if !block {

@@ -89,7 +89,7 @@ fn a_volume_lives_on_pools_of_every_filesystem() {
 fn a_thick_volume_keeps_its_blocks_and_gets_back_those_that_were_discarded() {
     for mode in [EXT4, BTRFS] {
         let Some((world, _below)) = world_on("xfs", Provisioning::Thick) else { return };
-        let id = world.create("pvc-1", mode, 200 * MIB);
+        let id = world.create("pvc-1", mode, 256 * MIB);
         let allocated = || fs::metadata(world.image("pvc-1")).unwrap().blocks() * 512;
         let staging = world.staging(&id);
         world.stage(&id, false).unwrap();

@@ -18,7 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn a_snapshot_becomes_a_new_larger_volume(bed: &Bed<'_>) -> Result<()> {
-    for (filesystem, size) in [("ext4", "64Mi"), ("xfs", "300Mi"), ("btrfs", "200Mi")] {
+    for (filesystem, size) in [("ext4", "64Mi"), ("xfs", "300Mi"), ("btrfs", "256Mi")] {
         let name = format!("data-{filesystem}");
         start(bed, &name, &json!({"size": size, "tier": "standard-ssd", "filesystem": filesystem}))?;
         take(bed, &format!("{name}-monday"), &name)?;

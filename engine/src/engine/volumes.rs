@@ -49,6 +49,19 @@ fn whole(size_bytes: u64) -> Result<u64, Error> {
     })
 }
 
+/// An error for a size that the volume's filesystem can't have.
+fn large_enough(mode: VolumeMode, size_bytes: u64) -> Result<(), Error> {
+    match mode {
+        VolumeMode::Filesystem(filesystem) if size_bytes < filesystem.min_volume_bytes() => {
+            Err(Error::InvalidArgument(format!(
+                "{filesystem} needs a volume of at least {} MiB, not {size_bytes} bytes",
+                filesystem.min_volume_bytes() >> 20
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a volume of that size takes of its pool, in bytes.
 pub(super) fn on_device(pool: &dyn Pool, size_bytes: u64, encrypted: bool) -> u64 {
     (size_bytes + overhead_bytes(encrypted)).next_multiple_of(pool.grain_bytes())
@@ -59,14 +72,8 @@ impl Core {
         let size_bytes = whole(spec.size_bytes)?;
         if let VolumeMode::Filesystem(filesystem) = spec.mode {
             options::check(filesystem, &spec.mount_options)?;
-            let smallest = filesystem.min_volume_bytes();
-            if size_bytes < smallest {
-                return Err(Error::InvalidArgument(format!(
-                    "{filesystem} needs a volume of at least {} MiB, not {size_bytes} bytes",
-                    smallest >> 20
-                )));
-            }
         }
+        large_enough(spec.mode, size_bytes)?;
         if spec.source.as_ref() == Some(&spec.id) {
             return Err(Error::InvalidArgument(format!("volume {} can't be made from itself", spec.id)));
         }
@@ -162,6 +169,7 @@ impl Core {
             found.pool.resize(&found.record)?;
             return Ok(Change::Unchanged(found.info()));
         }
+        large_enough(found.record.mode, requested)?;
         found.record.set_size(size_bytes, requested);
         self.with_room(found.pool.as_ref(), existing, size_bytes, || {
             found.pool.resize(&found.record)?;

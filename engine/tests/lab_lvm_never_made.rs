@@ -7,15 +7,14 @@ mod world;
 
 use std::{
     fs,
-    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tierce_engine::VolumeId;
 use world::lvm::{TestGroup, group};
-use world::{EXT4, MIB, World, lvm, run, spec};
+use world::{EXT4, MIB, World, lvm, run, spec, text};
 
 /// How often a command is killed, each time a little later.
 const ROUNDS: u64 = 10;
@@ -77,54 +76,43 @@ fn whoever_repeats_a_call_whose_command_was_killed_gets_a_volume_that_is_there()
     println!("{killed} of {ROUNDS} calls had their command killed");
 }
 
-/// Makes a volume with the tags of another one, and kills LVM until it has written it down and not made it.
+/// Makes a volume with the tags of another one, and turns back what the kernel did for it: LVM writes the volume down, with a message to
+/// send, then sends that message to the kernel, then strikes it out. A crash after the first of the three leaves exactly this.
 fn never_made(group: &TestGroup, like: &str, name: &str) {
-    let tags = group.lvm("lvs", &["--noheadings", "-o", "lv_tags", &format!("{}/{like}", group.name)]);
-    let transaction = |what: &str| -> Option<u64> {
-        let volume = format!("{}/{what}", group.name);
-        let output = group.try_lvm("lvs", &["--noheadings", "-o", "transaction_id", &volume]);
-        String::from_utf8(output.stdout).unwrap().trim().parse().ok()
+    let ask = |field: &str, volume: &str| {
+        let text = group.lvm("lvs", &["--noheadings", "-o", field, &format!("{}/{volume}", group.name)]);
+        text.trim().to_owned()
     };
-    let kernel = || -> u64 {
-        let device = format!("{}-thin-tpool", group.name.replace('-', "--"));
-        let status = run("dmsetup", &["status", &device]).stdout;
-        String::from_utf8(status).unwrap().split(' ').nth(3).unwrap().parse().unwrap()
-    };
-    let ends = Instant::now() + Duration::from_mins(6);
-    for round in 0.. {
-        assert!(Instant::now() < ends, "LVM was never killed between the two");
-        let mut arguments =
-            vec!["-qq", "-y", "-ky", "-K", "-an", "-V", "64m", "--thinpool", "thin", "-n", name];
-        for tag in tags.trim().split(',') {
-            arguments.extend(["--addtag", tag]);
-        }
-        arguments.push(&group.name);
-        let mut child = Command::new("lvcreate")
-            .args([
-                "--config",
-                "activation { udev_sync=0 udev_rules=0 monitoring=0 } backup { backup=0 archive=0 }",
-            ])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        thread::sleep(Duration::from_millis(30 + round * 7 % 90));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let names =
-            run("dmsetup", &["info", "-c", "--noheadings", "-o", "name,suspended", "--separator", " "]);
-        for line in String::from_utf8(names.stdout).unwrap().lines() {
-            if let Some(device) = line.strip_suffix(" Suspended") {
-                run("dmsetup", &["resume", device]);
-            }
-        }
-        match (transaction(name), kernel()) {
-            (Some(at), kernel) if at == kernel && transaction("thin") == Some(kernel + 1) => return,
-            (Some(_), _) => drop(group.lvm("lvremove", &["-qq", "-f", &format!("{}/{name}", group.name)])),
-            (None, _) => {}
-        }
+    let tags = ask("lv_tags", like);
+    let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-an", "-V", "64m", "--thinpool", "thin", "-n", name];
+    for tag in tags.split(',') {
+        arguments.extend(["--addtag", tag]);
     }
+    arguments.push(&group.name);
+    group.lvm("lvcreate", &arguments);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("metadata");
+    group.lvm("vgcfgbackup", &["-qq", "-f", text(&file), &group.name]);
+    let made = fs::read_to_string(&file).unwrap();
+    let pool = "type = \"thin-pool\"\n";
+    assert_eq!(made.matches(pool).count(), 1, "{made}");
+    let message = format!("{pool}message1 {{\ncreate = \"{name}\"\n}}\n");
+    fs::write(&file, made.replace(pool, &message)).unwrap();
+
+    let after: u64 = ask("transaction_id", "thin").parse().unwrap();
+    let device = format!("{}-thin-tpool", group.name.replace('-', "--"));
+    let tell = |message: &str| drop(run("dmsetup", &["message", &device, "0", message]));
+    tell(&format!("delete {}", ask("thin_id", name)));
+    tell(&format!("set_transaction_id {after} {}", after - 1));
+    group.lvm("vgcfgrestore", &["-qq", "-y", "--force", "-f", text(&file), &group.name]);
+    assert!(group.volumes().contains(&name.to_owned()), "{name} is in the group");
+    let status = String::from_utf8(run("dmsetup", &["status", &device]).stdout).unwrap();
+    assert_eq!(
+        status.split(' ').nth(3).unwrap().parse(),
+        Ok(after - 1),
+        "the kernel has no {name}: {status}"
+    );
 }
 
 #[test]

@@ -93,7 +93,13 @@ impl Here {
     }
 
     /// Runs a test program to its end; its output with both streams in order.
-    pub(super) fn run(&self, program: &Path, arguments: &[&str], beside: &Path) -> Result<(u8, String)> {
+    pub(super) fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, PathBuf)],
+        beside: &Path,
+    ) -> Result<(u8, String)> {
         let (mut reader, writer) = std::io::pipe()?;
         let disks: Vec<_> = self.disks.iter().map(|disk| disk.to_string_lossy()).collect();
         // Mounts of its own, and an end with the harness.
@@ -107,6 +113,7 @@ impl Here {
             .env("TIERCE_LAB_FOLDER", self.folder.path())
             .env("TIERCE_LAB_DISKS", disks.join(" "))
             .env("TMPDIR", self.temporary())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);

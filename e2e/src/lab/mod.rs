@@ -1,6 +1,7 @@
 //! The disk lab: user-mode Linux guests with real device-mapper, LVM, dm-crypt and disks that can be pulled. A guest
 //! is one process of the host. It needs neither root nor anything of the host's kernel, and killing it is a power cut.
 
+mod fsx;
 mod guest;
 mod here;
 mod launch;

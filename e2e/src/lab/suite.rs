@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::fsx;
 use super::guest::{Guest, Hardware};
 use super::here::{self, Here};
 use super::launch;
@@ -32,13 +33,15 @@ const ENGINE: &str = "tierce-engine";
 const WHOLE: &str = "engine";
 /// The name that tests for guests begin with. They skip themselves everywhere else.
 const FOR_GUESTS: &str = "lab_";
-/// Each of their tests takes seconds.
-const SLOWEST: &str = "lab_lvm_";
-/// A boot takes a second, which so many of the slowest tests are worth.
+/// Those whose tests take longest, in this order.
+const SLOWEST: [&str; 3] = ["lab_volumes", FAULTS, "lab_lvm_"];
+/// A boot takes two seconds, which so many tests are worth.
 const TESTS_OF_A_GUEST: usize = 6;
 /// Each of its tests tries as many faults as fit into a minute; so many times as many by this variable.
 const FAULTS: &str = "lab_lvm_faults";
 const FAULT_TIMES: &str = "TIERCE_FAULT_TIMES";
+/// The tests that load volumes with `fsx`.
+const LOADED: &str = "lab_fsx";
 /// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
 const ELSEWHERE: [&str; 4] = ["sim", "model", "encryption", "faults"];
 
@@ -69,7 +72,7 @@ impl Program {
             folder: self.folder.clone(),
             tests: tests.into(),
         };
-        let tests = if self.name == FAULTS { 1 } else { TESTS_OF_A_GUEST };
+        let tests = if SLOWEST[..2].contains(&self.name.as_str()) { 1 } else { TESTS_OF_A_GUEST };
         self.tests.chunks(tests).map(piece).collect()
     }
 
@@ -77,6 +80,11 @@ impl Program {
     fn arguments(&self) -> Vec<&str> {
         let tests = self.tests.iter().map(String::as_str);
         ["--test-threads=1", "--show-output", "--exact"].into_iter().chain(tests).collect()
+    }
+
+    /// What its environment says besides.
+    fn variables(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        if self.name == LOADED { Ok(vec![(fsx::VARIABLE, fsx::ensure()?)]) } else { Ok(Vec::new()) }
     }
 }
 
@@ -104,8 +112,10 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
     ensure!(!programs.is_empty(), "no test has `{filter}` in its name");
     println!("{} test programs are built after {:.1} s", programs.len(), started.elapsed().as_secs_f64());
     // What takes longest comes first.
-    programs
-        .sort_by_key(|program| (!program.name.starts_with(SLOWEST), !program.name.starts_with(FOR_GUESTS)));
+    programs.sort_by_key(|program| {
+        let place = SLOWEST.iter().position(|start| program.name.starts_with(start));
+        (place.unwrap_or(SLOWEST.len()), !program.name.starts_with(FOR_GUESTS))
+    });
     let pieces = programs.into_iter().flat_map(Program::pieces);
     let reports = match kernel {
         Kernel::Guests => side_by_side(pieces, |program| run_one(program, run_in_guest)),
@@ -170,7 +180,8 @@ fn run_one(program: Program, run: fn(&Program) -> Result<String>) -> (String, Re
 
 fn run_here(program: &Program) -> Result<String> {
     let here = Here::new("lab-here", DISKS.split(' ').count(), DISK)?;
-    let (status, output) = here.run(&program.file, &program.arguments(), &program.folder)?;
+    let (status, output) =
+        here.run(&program.file, &program.arguments(), &program.variables()?, &program.folder)?;
     ensure!(status == 0, "exit status {status}\n{output}");
     Ok(output)
 }
@@ -185,11 +196,14 @@ fn run_in_guest(program: &Program) -> Result<String> {
     let mut guest = Guest::new(hardware, &[DISK, DISK, DISK, SCRATCH_SIZE])?;
     guest.power_on()?;
     let arguments: Vec<String> = program.arguments().into_iter().map(quoted).collect();
+    let exported =
+        |(name, value): &(&str, PathBuf)| format!("export {name}={}\n", quoted(&value.to_string_lossy()));
     let script = format!(
-        "{}export TIERCE_LAB_DISKS={} TMPDIR=/mnt\n\
+        "{}{}export TIERCE_LAB_DISKS={} TMPDIR=/mnt\n\
          mkfs.ext4 -q {SCRATCH} && mount {SCRATCH} /mnt && cd {} || exit\n\
          exec {} {}\n",
         environment(guest.folder()),
+        program.variables()?.iter().map(exported).collect::<String>(),
         quoted(DISKS),
         quoted(&program.folder.to_string_lossy()),
         quoted(&program.file.to_string_lossy()),

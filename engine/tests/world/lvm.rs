@@ -73,6 +73,11 @@ pub fn in_lab() -> bool {
 impl TestGroup {
     /// Blank devices and a name: the engine makes the group.
     pub fn new(kind: LvmKind) -> Option<Self> {
+        Self::of_devices(kind, DEVICE_BYTES)
+    }
+
+    /// The same with two devices of so many bytes.
+    pub fn of_devices(kind: LvmKind, bytes: u64) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !in_lab() {
             return None;
@@ -85,8 +90,8 @@ impl TestGroup {
             devices: Vec::new(),
             files: Some(files),
         };
-        group.add_device(DEVICE_BYTES);
-        group.add_device(DEVICE_BYTES);
+        group.add_device(bytes);
+        group.add_device(bytes);
         Some(group)
     }
 

@@ -211,7 +211,13 @@ impl LvmPool {
 
     fn finish_swap(&self, turn: &MutexGuard<'_, ()>, name: &str, id: &str) -> Result<(), Error> {
         let new = format!("v-{id}");
-        self.change(turn, "lvrename", &["-qq", &self.group, name, &new])?;
+        if let Err(error) = self.change(turn, "lvrename", &["-qq", &self.group, name, &new]) {
+            // Another process that opened the pool just now found it unfinished and has done it.
+            let names = self.view().names.clone();
+            if names.iter().any(|left| left == name) || !names.contains(&new) {
+                return Err(error.into());
+            }
+        }
         Ok(self.change(turn, "lvchange", &["-qq", "--deltag", tags::SWAP, &self.full(&new)])?)
     }
 

@@ -159,17 +159,21 @@ impl Volumes {
     pub(super) fn snapshot(&self, full: &str, snapshot: &str) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
         let _lock = Lock::acquire(&self.root, full)?;
-        let volume = self.get(full)?;
-        if self.snapshots_of(&volume)?.iter().any(|existing| existing.name == snapshot) {
-            return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{full}'") });
+        self.take_snapshot(&self.get(full)?, snapshot)
+    }
+
+    /// The same under the volume's lock.
+    fn take_snapshot(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
+        if self.snapshots_of(volume)?.iter().any(|existing| existing.name == snapshot) {
+            return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{}'", volume.name) });
         }
-        if let Some((device, devices)) = self.device_of(&volume) {
+        if let Some((device, devices)) = self.device_of(volume) {
             let taken = || devices.snapshot(&volume.name, &device.pool, snapshot);
-            return self.at_rest(&volume, devices, taken);
+            return self.at_rest(volume, devices, taken);
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;
-        self.copied(&self.open_data(&volume)?, &within, snapshot, &volume)
+        self.copied(&self.open_data(volume)?, &within, snapshot, volume)
     }
 
     /// Copies of users' files are for those who may read the originals: the folder itself lets nobody pass.
@@ -245,7 +249,8 @@ impl Volumes {
     /// A crash leaves the volume as it was or as it shall be, never in between.
     pub(super) fn restore(&self, full: &str, snapshot: &str) -> Result<String, Error> {
         names::check("Snapshot", snapshot)?;
-        let lock = Lock::acquire(&self.root, full)?;
+        // Held to the end: nobody begins to use it meanwhile.
+        let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         self.existing(&volume, snapshot)?;
         let users = Users::of(&volume, &Census::take()?)?;
@@ -262,10 +267,8 @@ impl Volumes {
             });
         }
         let safety = self.free_safety_name(&volume, snapshot)?;
-        drop(lock);
-        self.snapshot(full, &safety)?;
+        self.take_snapshot(&volume, &safety)?;
         fail::point("restore: safety taken");
-        let _lock = Lock::acquire(&self.root, full)?;
         let doing = || format!("restore snapshot '{snapshot}' of volume '{full}'");
         let from = self.root.folder(&format!("{}/{snapshot}", snapshots_below(&volume.name)))?;
         let from = from.ok_or_else(|| Error::SnapshotNotFound {

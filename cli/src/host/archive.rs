@@ -104,7 +104,17 @@ fn unpack(from: impl Read, to: &Path) -> Result<(), (io::Error, u64)> {
             // Only an archive read to its end says how much is missing.
             Some((_, missing)) => *missing = missing.saturating_add(entry.size()),
             None => match entry.unpack_in(to) {
-                Ok(_) => fail::point("import: file unpacked"),
+                Ok(true) => fail::point("import: file unpacked"),
+                // The library leaves it out and says no more.
+                Ok(false) => {
+                    let name = String::from_utf8_lossy(&entry.path_bytes()).escape_debug().to_string();
+                    return Err(fine(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!(
+                            "the archive's entry '{name}' leads out of the volume; pack it anew with tar -C FOLDER ."
+                        ),
+                    )));
+                }
                 Err(error) if is_full_disk(&error) => short = Some((error, entry.size())),
                 Err(error) => return Err(fine(error)),
             },

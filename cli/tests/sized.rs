@@ -111,3 +111,21 @@ fn a_killed_restore_of_a_volume_with_a_size_is_completed_by_the_next() {
         assert!(world.ok(&["volume", "snapshot", "list", "a"]).contains("before-2"));
     });
 }
+
+#[test]
+fn a_kernel_that_can_not_encrypt_says_so_before_anything_is_made() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    if ["/sys/class/misc/device-mapper", "/dev/mapper/control"].iter().any(|place| fs::exists(place).unwrap())
+    {
+        return println!("skipped: this kernel has a device mapper");
+    }
+    let world = World::new();
+    fs::write(world.path("key"), "00ff".repeat(16)).unwrap();
+    rustix::fs::chmod(world.path("key"), rustix::fs::Mode::RUSR).unwrap();
+    let create = ["volume", "create", "a", "--size", "64Mi", "--encrypt", "--key-file", "key"];
+    let refused = world.fails(1, &create);
+    assert!(refused.contains("modprobe dm_mod") && refused.contains("leave --encrypt out"), "{refused}");
+    assert!(world.files().is_empty(), "{:?}", world.files());
+}

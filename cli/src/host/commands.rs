@@ -1,6 +1,6 @@
 //! The commands on one host: arguments in, results out.
 
-use std::{fs::File, path::Path};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 use super::{
     Error,
@@ -63,7 +63,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
         Command::Events(_) => Err(Failure::usage(
             "events are kept by clusters alone: leave --host out, or see who uses a volume with tierce --host volume inspect",
         )),
-        Command::Version => Ok(output::lines([format!("Client: {}", env!("CARGO_PKG_VERSION"))])?),
+        Command::Version => Ok(version(output)?),
         // Done before anything is looked at.
         Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Serve(arguments) => Ok(serve::run(root, pools, &arguments.socket)?),
@@ -82,6 +82,18 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
                 Ok(())
             }
         },
+    }
+}
+
+fn version(output: Output) -> std::io::Result<()> {
+    const CLIENT: &str = env!("CARGO_PKG_VERSION");
+    // As of a cluster, which has more to tell.
+    let report = BTreeMap::from([("client", CLIENT)]);
+    match output {
+        Output::Json => output::json(&report),
+        Output::Yaml => output::yaml(&report),
+        Output::Name => output::lines([CLIENT]),
+        Output::Table | Output::Wide => output::lines([format!("Client: {CLIENT}")]),
     }
 }
 

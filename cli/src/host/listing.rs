@@ -41,6 +41,7 @@ pub(super) fn list(volumes: &Volumes, arguments: &List, output: Output) -> Resul
                     view.driver.to_owned(),
                     view.name,
                     sizes::used(view.size),
+                    view.limit.map(sizes::limit).unwrap_or_default(),
                     view.created_at,
                     users,
                     view.mountpoint,

@@ -15,6 +15,7 @@ use super::{
     fail,
     locks::Lock,
     names::Name,
+    pools,
     record::Record,
     volumes::{NewVolume, Volume, Volumes},
 };
@@ -28,6 +29,9 @@ impl Volumes {
     /// 3. Of a device: its place, and its mount there. A crash before leaves it unmounted; the next use mounts it.
     pub(super) fn create(&self, name: &Name, new: &NewVolume) -> Result<(), Error> {
         let full = name.full();
+        if new.shape.as_ref().is_some_and(|shape| shape.encrypted) {
+            pools::check_encryption(&full)?;
+        }
         // Whoever may not make it shall not leave a record.
         let devices = match &new.shape {
             Some(shape) => Some(self.devices_with(&shape.pool)?),

@@ -17,8 +17,8 @@ const MARK: &str = "pool.json";
 /// What is remembered of pools: the folder, and the file in it.
 const STATE: &str = "state";
 const IDS: &str = "pools.json";
-/// There when the kernel has a device mapper.
-const DEVICE_MAPPER: &str = "/sys/class/misc/device-mapper";
+/// Either is there when the kernel has a device mapper, or loads it when it is needed.
+const DEVICE_MAPPER: [&str; 2] = ["/sys/class/misc/device-mapper", "/dev/mapper/control"];
 
 /// What pools are needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Pools {
             return Err(Error::NeedsRoot { what: "A volume with a size".to_owned() });
         }
         if let Some(Pool { place: PoolPlace::VolumeGroup { group, .. }, .. }) = pool
-            && !Path::new(DEVICE_MAPPER).exists()
+            && !has_device_mapper()
         {
             return Err(Error::Refused(format!(
                 "Pool '{name}' lies in volume group {group}, and this kernel has no device mapper: modprobe dm_mod, or leave --pool out"
@@ -195,6 +195,20 @@ impl Pools {
         bytes.push(b'\n');
         layout::write_file(&self.root.make_folder(STATE)?, IDS, &bytes).doing(doing)
     }
+}
+
+fn has_device_mapper() -> bool {
+    DEVICE_MAPPER.iter().any(|place| Path::new(place).exists())
+}
+
+/// Whether this kernel can encrypt, as far as that is known before it is tried.
+pub(super) fn check_encryption(volume: &str) -> Result<(), Error> {
+    if has_device_mapper() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "Volume '{volume}' can't be encrypted: this kernel has no device mapper: modprobe dm_mod dm_crypt, or leave --encrypt out"
+    )))
 }
 
 /// `thin_pool`: its name, and whether it is watched and extended.

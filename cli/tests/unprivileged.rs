@@ -71,4 +71,12 @@ fn what_needs_root_says_so_and_what_works_without() {
     assert_eq!(refused.status.code(), Some(1));
     let message = String::from_utf8_lossy(&refused.stderr);
     assert!(message.contains("needs root") && message.contains("without a size do not"), "{message}");
+    // A folder of root's.
+    fs::create_dir(world.path("plugins")).unwrap();
+    let socket = world.path("plugins/tierce.sock");
+    if rustix::process::geteuid().is_root() {
+        let refused = as_user(&world, &["serve", "--socket", socket.to_str().unwrap()]);
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert!(message.contains("run it with sudo") && message.contains("--socket"), "{message}");
+    }
 }

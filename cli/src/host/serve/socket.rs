@@ -17,7 +17,7 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
         return UnixListener::from_std(handed_over).doing(doing);
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).doing(doing)?;
+        fs::create_dir_all(folder).map_err(|error| refused(error, path))?;
     }
     match UnixStream::connect(path) {
         Ok(_) => {
@@ -30,11 +30,21 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, Error> {
             fs::remove_file(path).doing(doing)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).doing(doing),
+        Err(error) => return Err(refused(error, path)),
     }
-    let listener = UnixListener::bind(path).doing(doing)?;
+    let listener = UnixListener::bind(path).map_err(|error| refused(error, path))?;
     // Whoever may speak to it may read every volume.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(path, mode).doing(doing)?;
     Ok(listener)
+}
+
+fn refused(error: io::Error, path: &Path) -> Error {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::Refused(format!(
+            "You may not listen on {}: run it with sudo, or choose a place of your own with --socket",
+            path.display()
+        ));
+    }
+    Error::Io { doing: format!("listen on {}", path.display()), source: error }
 }

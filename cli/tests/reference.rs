@@ -73,3 +73,22 @@ fn every_command_has_a_manual_page() {
         assert!(text.contains(".SH SYNOPSIS") && text.contains("Example"), "{}", page.display());
     });
 }
+
+#[test]
+fn the_completions_of_each_shell_are_understood_by_it_and_name_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tierce"))
+            .args(["completions", shell])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("snapshot") && text.contains("key-file"), "{shell}");
+        let file = folder.path().join(shell);
+        fs::write(&file, text).unwrap();
+        match std::process::Command::new(shell).arg(check).arg(&file).output() {
+            Ok(read) => assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {read:?}"),
+            Err(_) => println!("skipped: {shell} is missing, so its completions are not read by it"),
+        }
+    }
+}

@@ -53,8 +53,9 @@ test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in gues
 	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab_lvm_faults
 
 .PHONY: test-lab
-test-lab: ## The engine and the host's volumes on kernels of user-mode Linux guests: device-mapper, LVM, encryption, power cuts
+test-lab: ## The engine and the host's volumes on kernels of user-mode Linux guests: device-mapper, LVM, encryption; 52 power cuts
 	@$(E2E) lab suite
+	@$(E2E) lab power-cuts
 
 .PHONY: test-sanity
 test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, and as root over images
@@ -65,7 +66,6 @@ test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: o
 test-sanity-lvm: ## csi-sanity in guests of the disk lab: over LVM thin, LVM thick, and thin with LUKS
 	@$(E2E) sanity --over lvm
 
-# Not part of `make test-lab` until 52 of them were seen to pass in one run.
 .PHONY: test-power
 test-power: ## 200 power cuts in the middle of the engine's operations, over LVM and LUKS
 	@$(E2E) lab power-cuts --cuts 200

@@ -37,7 +37,10 @@ fn main() {
                 many_at_once();
             }
             "encryption" => encryption(),
-            "writes" => writes(),
+            "writes" => {
+                writes();
+                writes_while_copied();
+            }
             other => panic!("no section {other:?}: images, commands, encryption, writes"),
         }
     }
@@ -266,6 +269,38 @@ fn writes() {
     for id in [&locked, &plain] {
         world.unstage(id).unwrap();
     }
+}
+
+/// 4K random writes to a thick volume that was written before, while a snapshot of it is made, which is a full copy; against those without.
+fn writes_while_copied() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let id = world.create("pvc", BLOCK, 1024 * MIB);
+    world.stage(&id, true).unwrap();
+    let device = world.group.as_ref().unwrap().node("v-pvc");
+    fio(&device, &["--rw=write", "--bs=1m"]);
+    let random =
+        || fio(&device, &["--rw=randwrite", "--bs=4k", "--iodepth=4", "--time_based", "--runtime=1"]);
+    let (mut copied, mut length): ([Vec<f64>; 2], Vec<f64>) = Default::default();
+    for _ in 0..PAIRS {
+        let (during, milliseconds) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (random(), Instant::now()));
+            let started = Instant::now();
+            let snapshot = world.snapshot("snap", &id).unwrap();
+            let ended = Instant::now();
+            let (during, written) = writer.join().unwrap();
+            assert!(ended > written, "the copy was over before the writes");
+            world.run(world.engine.delete_snapshot(&snapshot)).unwrap();
+            (during, (ended - started).as_secs_f64() * 1000.0)
+        });
+        // What was deleted is zeroed in the background.
+        world.run(world.engine.sweep());
+        copied[0].push(during);
+        copied[1].push(random());
+        length.push(milliseconds);
+    }
+    say("writes during a copy", &copied);
+    say("whole copy of 1 GiB", &[length, Vec::new()]);
+    world.unstage(&id).unwrap();
 }
 
 /// Operations a second, past the page cache.

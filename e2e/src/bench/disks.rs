@@ -63,6 +63,17 @@ fn read(line: Line) -> Result<Vec<Figure>> {
                 &other,
             )]
         }
+        "writes during a copy" => {
+            vec![share(
+                "4K random writes to a thick volume while a snapshot of it is made, of those before",
+                &ours,
+                &other,
+            )]
+        }
+        "whole copy of 1 GiB" => {
+            let copy = Figure::new("LVM thick: snapshot of 1 GiB in use", ours.median(), Unit::Milliseconds);
+            vec![copy.note(p99(&ours))]
+        }
         "memory to open" => {
             vec![Figure::new("LUKS: memory that opening takes", ours.max(), Unit::Mebibytes).at_most(16.0)]
         }
@@ -169,7 +180,14 @@ mod tests {
     #[test]
     fn every_line_of_the_program_becomes_a_figure() {
         let program = include_str!("../../../engine/benches/disks.rs");
-        for what in ["writes encrypted", "writes after a snapshot", "memory to open", "stage encrypted"] {
+        for what in [
+            "writes encrypted",
+            "writes after a snapshot",
+            "writes during a copy",
+            "whole copy of 1 GiB",
+            "memory to open",
+            "stage encrypted",
+        ] {
             assert!(program.contains(&format!("\"{what}\"")), "{what}");
             assert!(figures(&format!(r#"{{"what":"{what}","ours":[1.0],"other":[2.0]}}"#)).is_ok(), "{what}");
         }

@@ -1,8 +1,8 @@
 //! The few settings that LVM takes from its configuration file alone.
 //!
 //! LVM reserves memory for the time while it suspends devices, 8 MiB that it touches page by page, before it reads `--config`. Where a page
-//! costs much (in a virtual machine) that is half of a command's time. Nothing of ours swaps to our volumes, so a file says that none is
-//! needed. It lies in a filesystem in memory that is mounted nowhere and ends with this process.
+//! costs much that is a good part of a command's time: 0.1 of 0.27 s of an `lvcreate` in a user-mode Linux guest. Nothing swaps to our volumes,
+//! so a file says that none is needed. It lies in a filesystem in memory that is mounted nowhere and ends with this process.
 
 use std::{
     fs::{self, File},

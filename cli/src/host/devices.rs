@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{config::LOCAL_POOL, sizes};
 
-/// Held while room is promised: the engine counts what its own process promises, and others may promise too. No volume has such a name.
+/// Held while room is promised, since the engine counts what its own process promises, and others may promise too; and while anything is
+/// made that a clean-up by another process would take for remains. No volume has such a name.
 const ROOM: &str = ".room";
 /// Whose volumes these are: a volume group may hold those of a cluster's node too.
 const OURS: &str = "host";
@@ -181,6 +182,8 @@ impl Devices {
         next: Option<&Key>,
     ) -> Result<Mounted, Error> {
         let request = StageRequest { key: key.cloned(), next_key: next.cloned(), ..StageRequest::default() };
+        // A restore that was cut off is carried to its end first, and what that makes is nothing to clean up.
+        let _room = Lock::acquire(&self.root, ROOM)?;
         match self.runtime.block_on(self.engine.stage(&id(name), at, &request)) {
             Ok(_) => Ok(Mounted::Done),
             Err(tierce_engine::Error::KeyMissing { .. }) => Ok(Mounted::KeyNeeded),

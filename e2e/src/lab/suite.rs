@@ -26,12 +26,9 @@ const DISK: u64 = 4 << 30;
 /// Where temporary folders lie: a guest's own `/tmp` has the size of half its memory.
 const SCRATCH: &str = "/dev/ubdd";
 const SCRATCH_SIZE: u64 = 8 << 30;
-/// The packages with such tests.
-const PACKAGES: [&str; 2] = [ENGINE, "tierce"];
-const ENGINE: &str = "tierce-engine";
 /// The folder of the package whose other tests run in guests too: they find there what the host may lack.
-const WHOLE: &str = "engine";
-/// The name that tests for guests begin with. They skip themselves everywhere else.
+const ENGINE: &str = "engine";
+/// The name that tests for guests begin with, of whatever package. They skip themselves everywhere else.
 const FOR_GUESTS: &str = "lab_";
 /// Those whose tests take longest, in this order.
 const SLOWEST: [&str; 3] = ["lab_volumes", FAULTS, "lab_lvm_"];
@@ -248,8 +245,8 @@ fn show(program: &Program, report: &Report) {
 /// Builds the tests; returns the programs with tests to run.
 fn programs(filter: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    for Built { name, file, folder } in built(&PACKAGES)? {
-        let asked = folder.ends_with(WHOLE) || name.starts_with(FOR_GUESTS);
+    for Built { name, file, folder } in built()? {
+        let asked = folder.ends_with(ENGINE) || name.starts_with(FOR_GUESTS);
         if ELSEWHERE.contains(&name.as_str()) || !asked {
             continue;
         }
@@ -265,7 +262,7 @@ fn programs(filter: &str) -> Result<Vec<Program>> {
 
 /// Builds the engine's tests; returns the program of that name.
 pub(super) fn program_of(name: &str) -> Result<PathBuf> {
-    let found = built(&[ENGINE])?.into_iter().find(|program| program.name == name);
+    let found = built()?.into_iter().find(|program| program.name == name && program.folder.ends_with(ENGINE));
     found.map(|program| program.file).with_context(|| format!("the engine has no test program {name}"))
 }
 
@@ -276,8 +273,8 @@ struct Built {
     folder: PathBuf,
 }
 
-/// Builds the test programs of these packages.
-fn built(packages: &[&str]) -> Result<Vec<Built>> {
+/// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.
+fn built() -> Result<Vec<Built>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
@@ -291,8 +288,7 @@ fn built(packages: &[&str]) -> Result<Vec<Built>> {
     }
     let output = command::run(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["test", "--no-run", "--quiet", "--message-format=json"])
-            .args(packages.iter().flat_map(|package| ["--package", package]))
+            .args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json"])
             .arg("--manifest-path")
             .arg(workspace().join("Cargo.toml")),
     )?;

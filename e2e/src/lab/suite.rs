@@ -184,6 +184,8 @@ fn run_here(program: &Program) -> Result<String> {
 }
 
 fn run_in_guest(program: &Program) -> Result<String> {
+    // Before there is a guest: it may have to be built.
+    let variables = program.variables()?;
     let mut hardware = Hardware::named(&program.name.replace('_', "-"));
     hardware.memory_mib = 1024;
     hardware.visible = surroundings()?;
@@ -200,7 +202,7 @@ fn run_in_guest(program: &Program) -> Result<String> {
          mkfs.ext4 -q {SCRATCH} && mount {SCRATCH} /mnt && cd {} || exit\n\
          exec {} {}\n",
         environment(guest.folder()),
-        program.variables()?.iter().map(exported).collect::<String>(),
+        variables.iter().map(exported).collect::<String>(),
         quoted(DISKS),
         quoted(&program.folder.to_string_lossy()),
         quoted(&program.file.to_string_lossy()),

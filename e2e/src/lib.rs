@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cache;
+pub mod cargo;
 pub mod cluster;
 pub mod command;
 pub mod demo;
@@ -10,6 +11,7 @@ pub mod images;
 pub mod install;
 pub mod lab;
 pub mod leftovers;
+pub mod parallel;
 pub mod sanity;
 pub mod suite;
 pub mod tools;

@@ -2,16 +2,16 @@
 //! and encryption, each beside the bare commands in the same place.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::figures::{Figure, Samples, Unit};
-use crate::command;
-use crate::images::ours::{Profile, workspace};
+use crate::images::ours::Profile;
 use crate::lab::{self, Guest, Hardware};
+use crate::{cargo, command};
 
 const LIMIT: Duration = Duration::from_mins(15);
 /// The guest's disk for temporary files, among them the disks of the volume group.
@@ -155,22 +155,12 @@ fn in_guest(program: &Path) -> Result<String> {
 }
 
 fn program(profile: Profile) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
-    cargo.args(["--package", "tierce-engine", "--bench", "disks"]);
+    let mut arguments = vec!["build", "--package", "tierce-engine", "--bench", "disks"];
     if profile == Profile::Release {
-        cargo.arg("--release");
+        arguments.push("--release");
     }
-    let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
-    ensure!(output.status.success(), "`{}` failed", command::shown(&cargo));
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
-        .context("cargo built no program disks")
+    let found = cargo::build(&arguments)?.into_iter().find(|program| program.kind == "bench");
+    found.map(|program| program.file).context("cargo built no program disks")
 }
 
 #[cfg(test)]

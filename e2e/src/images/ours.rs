@@ -1,13 +1,12 @@
 //! Our own images, built from their Containerfiles with buildah: no daemon and no registry.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Context as _, Result};
 
 use super::{archive, base};
-use crate::{cache, command, tools};
+use crate::{cache, cargo, command, tools};
 
 /// Which programs go into the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,32 +63,19 @@ pub fn program(profile: Profile, name: &str) -> Result<PathBuf> {
 
 /// Builds the programs of these packages and returns their paths, in this order.
 fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    let mut arguments = vec!["build"];
     if profile == Profile::Release {
-        command.arg("--release");
+        arguments.push("--release");
     }
     for name in names {
-        command.args(["--package", name]);
+        arguments.extend(["--package", name]);
     }
-    let output = command.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
-    ensure!(output.status.success(), "`{}` failed", command::shown(&command));
-    let found: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
-        .collect();
-    names
-        .iter()
-        .map(|name| {
-            let program = found.iter().find(|path| path.file_name().is_some_and(|file| file == *name));
-            program.cloned().with_context(|| format!("cargo built no program {name}"))
-        })
-        .collect()
+    let built = cargo::build(&arguments)?;
+    let program = |name: &&str| {
+        let found = built.iter().find(|program| program.name == **name);
+        found.map(|program| program.file.clone()).with_context(|| format!("cargo built no program {name}"))
+    };
+    names.iter().map(program).collect()
 }
 
 /// The root of the checkout.

@@ -1,11 +1,10 @@
 //! The file system exerciser `fsx`, with which tests of the lab load a volume: each read is compared with what was written.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{cache, command};
+use crate::{cache, cargo, command};
 
 const VERSION: &str = "0.3.2";
 /// Under which tests are told where it is.
@@ -16,9 +15,8 @@ pub(super) fn ensure() -> Result<PathBuf> {
     let place = cache::folder()?.join(format!("fsx-{VERSION}"));
     cache::once(&place, |temporary| {
         eprintln!("building fsx");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         command::run(
-            Command::new(cargo)
+            cargo::cargo()
                 .args(["install", "--quiet", "--locked", "--version", VERSION, "fsx", "--root"])
                 .arg(temporary)
                 // Nothing of it belongs into this project's target folder.

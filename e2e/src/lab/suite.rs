@@ -1,13 +1,10 @@
 //! `lab suite`: the tests of the engine and of the command that need a kernel of their own, each test program in fresh guests.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
 
 use super::fsx;
 use super::guest::{Guest, Hardware};
@@ -15,8 +12,8 @@ use super::here::{self, Here};
 use super::launch;
 use super::libtest::{self, Ending};
 use super::run::{environment, is_hidden, quoted, surroundings};
-use crate::command;
-use crate::images::ours::workspace;
+use crate::cargo::{self, Built};
+use crate::{command, parallel};
 
 /// How long a test program may take.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -142,28 +139,12 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
 }
 
 /// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.
-/// The results come in the order in which they are ready.
 pub(crate) fn side_by_side<W: Send, R: Send>(
     pieces: impl IntoIterator<Item = W>,
     work: impl Fn(W) -> R + Sync,
 ) -> Vec<R> {
-    let parallel = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
-    let waiting = Mutex::new(pieces.into_iter().collect::<VecDeque<_>>());
-    let results = Mutex::new(Vec::new());
-    let one_after_the_other = || {
-        loop {
-            let next = waiting.lock().expect("no thread panics with the lock").pop_front();
-            let Some(piece) = next else { return };
-            let result = work(piece);
-            results.lock().expect("no thread panics with the lock").push(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..parallel {
-            scope.spawn(one_after_the_other);
-        }
-    });
-    results.into_inner().expect("no thread panics with the lock")
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
+    parallel::side_by_side(processors, pieces, work)
 }
 
 fn run_one(program: Program, run: fn(&Program) -> Result<String>) -> (String, Report) {
@@ -247,7 +228,7 @@ fn show(program: &Program, report: &Report) {
 /// Builds the tests; returns the programs with tests to run.
 fn programs(filter: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    for Built { name, file, folder } in built()? {
+    for Built { name, file, folder, .. } in built()? {
         let asked = folder.ends_with(ENGINE) || name.starts_with(FOR_GUESTS);
         if ELSEWHERE.contains(&name.as_str()) || !asked {
             continue;
@@ -268,42 +249,10 @@ pub(super) fn program_of(name: &str) -> Result<PathBuf> {
     found.map(|program| program.file).with_context(|| format!("the engine has no test program {name}"))
 }
 
-/// A test program that Cargo built.
-struct Built {
-    name: String,
-    file: PathBuf,
-    folder: PathBuf,
-}
-
 /// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.
 fn built() -> Result<Vec<Built>> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-        target: Option<Target>,
-        manifest_path: Option<PathBuf>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-        kind: Vec<String>,
-    }
-    let output = command::run(
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json"])
-            .arg("--manifest-path")
-            .arg(workspace().join("Cargo.toml")),
-    )?;
-    let mut programs = Vec::new();
-    for line in output.lines() {
-        let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
-        let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
-        let Some(folder) = message.manifest_path.as_deref().and_then(Path::parent) else { continue };
-        if target.kind == ["test"] {
-            let name = target.name;
-            programs.push(Built { name, file, folder: folder.to_owned() });
-        }
-    }
+    let mut programs = cargo::build(&["test", "--workspace", "--no-run"])?;
+    programs.retain(|program| program.kind == "test");
     Ok(programs)
 }
 

@@ -1,0 +1,66 @@
+//! What Cargo builds for the harness.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::command;
+use crate::images::ours::workspace;
+
+/// Of what Cargo tells a program of its own package, the names begin so.
+const OWN_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
+/// A program that Cargo built.
+pub struct Built {
+    /// Its name.
+    pub name: String,
+    /// What it is: `bin`, `test`, `bench`.
+    pub kind: String,
+    /// The program.
+    pub file: PathBuf,
+    /// The folder of its package.
+    pub folder: PathBuf,
+}
+
+/// Cargo, as somebody would start it by hand: what `cargo run` told this process of its own package is taken away. Build scripts
+/// that look at it (ring's) would run anew each time, and all that lies above them would be built again.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if OWN_PACKAGE.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Builds in the workspace with these arguments; returns every program that is then there, an old one too.
+pub fn build(arguments: &[&str]) -> Result<Vec<Built>> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+        target: Option<Target>,
+        manifest_path: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let mut cargo = cargo();
+    cargo.current_dir(workspace()).args(arguments);
+    cargo.args(["--quiet", "--message-format=json-render-diagnostics"]);
+    let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "`{}` failed", command::shown(&cargo));
+    let mut all = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
+        let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
+        let Some(folder) = message.manifest_path.as_deref().and_then(Path::parent) else { continue };
+        let kind = target.kind.into_iter().next().unwrap_or_default();
+        all.push(Built { name: target.name, kind, file, folder: folder.to_owned() });
+    }
+    Ok(all)
+}

@@ -12,7 +12,8 @@ if [ -z "$lab" ]; then
   mount -t tmpfs -o mode=755 tmpfs /mnt
   mkdir /mnt/{upper,work}
   read -r release </proc/sys/kernel/osrelease
-  insmod "/usr/lib/uml/modules/$release/kernel/fs/overlayfs/overlay.ko"
+  read -r modules <"$lab/kernel"
+  insmod "$modules/$release/kernel/fs/overlayfs/overlay.ko"
   links=()
   {
     echo overlay /mnt/overlay overlay X-mount.mkdir,nosuid,lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work
@@ -35,7 +36,7 @@ if [ -z "$lab" ]; then
     echo run /mnt/root/run tmpfs X-mount.mkdir,mode=755
     echo tmp /mnt/root/tmp tmpfs X-mount.mkdir
     echo mnt /mnt/root/mnt tmpfs X-mount.mkdir
-    echo /usr/lib/uml/modules /mnt/root/usr/lib/modules none X-mount.mkdir,bind
+    echo "${modules// /\\040} /mnt/root/usr/lib/modules none X-mount.mkdir,bind"
     # What a job must see and would not, below /tmp for instance; and what it may write.
     for list in visible shared; do
       [ "$list" = visible ] && lower=/mnt/overlay || lower=

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::guest::Hardware;
+use super::kernel::Kernel;
 use crate::command;
 
 const INIT: &str = include_str!("guest-init.sh");
@@ -62,6 +63,7 @@ pub(super) fn write(folder: &Path, hardware: &Hardware, mark: &str) -> Result<()
         ("visible", lines(&hardware.visible)),
         ("shared", lines(&hardware.shared)),
         ("modules", hardware.modules.join(" ")),
+        ("kernel", Kernel::choose().modules.to_string_lossy().into_owned()),
         ("name", hardware.name.clone()),
         ("mark", mark.to_owned()),
     ] {
@@ -86,7 +88,8 @@ pub(super) fn command(folder: &Path, hardware: &Hardware, disks: &[PathBuf], pro
     command.args(["--pid", "--fork", "--kill-child"]);
     // Not the kernel itself: a panic ends it by a signal of its own, which a namespace's first process would not get.
     command.args(["sh", "-c", r#""$@"; exit $?"#, "sh", "taskset", "--cpu-list", &processor.to_string()]);
-    command.args(["linux.uml", &format!("mem={}M", hardware.memory_mib)]);
+    // What older kernels don't know goes into the environment of their init.
+    command.args(Kernel::choose().words()).arg(format!("mem={}M", hardware.memory_mib)).arg("seccomp=auto");
     command.args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"]);
     command.arg(format!("init={}", folder.join("init.sh").display()));
     command.arg(format!("uml_dir={}/", folder.join("uml").display()));

@@ -4,6 +4,7 @@
 mod fsx;
 mod guest;
 mod here;
+mod kernel;
 mod launch;
 mod libtest;
 mod power_cuts;

@@ -124,7 +124,8 @@ impl PoolBoard {
         synced.wait_for(|synced| *synced).await.expect("self holds a sender");
     }
 
-    /// The known pools that hold volumes, or may. Looks at the disks only when it matters.
+    /// The known pools that hold volumes, or may. Looks at the disks only when it matters. One that this node never opened holds
+    /// nothing of it: a path with a typo in it, for instance.
     async fn holding(&self, known: &Pools, wanted: &Wanted) -> Vec<String> {
         let matters = known.iter().any(|(name, pool)| {
             wanted.selected.get(name).is_none_or(|spec| choice::elsewhere(spec, &pool.spec))
@@ -132,12 +133,14 @@ impl PoolBoard {
         if !matters {
             return Vec::new();
         }
+        let opened: Vec<String> = self.engine.pool_ids().await.into_iter().map(|(name, _)| name).collect();
         let inventory = self.engine.list().await;
         let snapshots = inventory.snapshots.into_iter().map(|snapshot| snapshot.pool);
         let on_disk = inventory.volumes.into_iter().map(|volume| volume.pool).chain(snapshots);
         let broken = inventory.broken.into_iter().map(|record| record.pool);
         let unreadable =
             self.engine.reports().await.into_iter().filter(|r| r.result.is_err()).map(|r| r.name);
-        on_disk.chain(broken).chain(inventory.unread).chain(unreadable).collect()
+        let may_hold = inventory.unread.into_iter().chain(unreadable).filter(|name| opened.contains(name));
+        on_disk.chain(broken).chain(may_hold).collect()
     }
 }

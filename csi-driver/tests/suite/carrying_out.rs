@@ -285,6 +285,31 @@ async fn a_bad_pool_is_reported_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_never_opened_is_forgotten_with_its_object() {
+    let machine = Machine::new();
+    let (api, plugin) = with_pool(&machine).await;
+    let mut typo = pool("q", &machine.pool_path("typo"));
+    typo["spec"]["directory"]["createPath"] = json!(false);
+    api.put(POOLS, typo);
+    let pools = |storage: Option<&Value>| storage?.pointer("/status/pools")?.as_array().map(Vec::len);
+    api.until(STORAGES, "n1", |storage| pools(storage) == Some(2)).await;
+    api.delete(POOLS, "q");
+    api.until(STORAGES, "n1", |storage| pools(storage) == Some(1)).await;
+    // What is nowhere is gone: that pool could not hold it.
+    let mut vanished = node_volume("pvc-1", GIB);
+    vanished["status"] = json!({ "capacityBytes": GIB, "used": true });
+    api.put(VOLUMES, vanished);
+    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("Failed")).await;
+    api.delete(VOLUMES, "pvc-1");
+    api.until(VOLUMES, "pvc-1", |volume| volume.is_none()).await;
+    // Made again where it was meant to be, it is no other pool than before.
+    api.put(POOLS, pool("q", &machine.pool_path("q")));
+    let storage = api.until(STORAGES, "n1", |storage| pools(storage) == Some(2)).await.unwrap();
+    assert_eq!(storage["status"]["pools"][1]["state"], json!("Ready"), "{storage}");
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_node_and_its_storage_go_together() {
     let machine = Machine::new();
     let api = FakeApi::start().await;

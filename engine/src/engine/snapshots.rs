@@ -44,8 +44,8 @@ impl Core {
     pub(super) fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
         let Some(found) = self.find_entry(id)? else { return Ok(Change::Unchanged(())) };
         let Some(role) = &found.record.role else { return Err(found.wrong_kind()) };
-        // Only a volume's own snapshots take part in its restore.
-        if let Some(volume) = self.find_entry(&role.volume)?
+        // Only a volume's own snapshots take part in its restore, and they lie in its pool.
+        if let Some(volume) = self.load_in(&found.pool.config().name, &role.volume)?
             && let Some(restore) = volume.record.restoring()
             && [&restore.snapshot, &restore.safety].contains(&id)
         {

@@ -105,6 +105,9 @@ enum Task {
     /// The first process of a cluster.
     #[command(hide = true)]
     RunCluster { state: PathBuf },
+    /// The process that removes a cluster when its harness is gone.
+    #[command(hide = true)]
+    SweepCluster { name: String },
     /// The first process of a node.
     #[command(hide = true)]
     RunNode { state: PathBuf, name: String },
@@ -298,6 +301,7 @@ fn run(task: Task) -> Result<()> {
         Task::Lab(task) => run_lab_task(task),
         Task::Cluster(task) => run_cluster_task(task),
         Task::RunCluster { state } => cluster::run_cluster(&state),
+        Task::SweepCluster { name } => cluster::sweep(&name),
         Task::RunNode { state, name } => cluster::run_node(&state, &name),
         Task::RunGuest { state, name } => cluster::run_guest(&state, &name),
         Task::RunNodeInGuest { state, name } => cluster::run_node_in_guest(&state, &name),

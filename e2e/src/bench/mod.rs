@@ -151,7 +151,9 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     eprintln!("starting a cluster");
-    let cluster = Cluster::up(CLUSTER, size, archives, tools, Lifetime::WithUs)?;
+    let kept = std::env::var_os("TIERCE_KEEP").is_some();
+    let lifetime = if kept { Lifetime::UntilDown } else { Lifetime::WithUs };
+    let cluster = Cluster::up(CLUSTER, size, archives, tools, lifetime)?;
     let names: Vec<String> = stages.iter().copied().map(Stage::name).collect();
     let measure = || -> Result<String> {
         let tiers = (size.guests > 0).then(thin_tier);
@@ -165,7 +167,6 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
         command::run(&mut inside)
     };
     let printed = measure();
-    let kept = std::env::var_os("TIERCE_KEEP").is_some();
     if !kept {
         crate::cluster::down(CLUSTER)?;
     }

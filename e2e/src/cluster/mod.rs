@@ -17,7 +17,7 @@ mod system_disk;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -47,6 +47,17 @@ pub enum Lifetime {
 pub struct Cluster {
     state: State,
     spec: Spec,
+    /// Ends it and removes what it leaves, when this process is gone.
+    broom: Option<Child>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(broom) = &mut self.broom {
+            drop(broom.stdin.take());
+            broom.wait().ok();
+        }
+    }
 }
 
 impl Cluster {
@@ -75,11 +86,16 @@ impl Cluster {
         std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
         secrets::make(&state, size)?;
         std::fs::copy(std::env::current_exe()?, state.program())?;
-        let cluster = Self { state, spec };
+        let broom = (lifetime == Lifetime::WithUs).then(|| broom(name)).transpose()?;
+        let cluster = Self { state, spec, broom };
         cluster.launch(lifetime)?;
         if let Err(error) = cluster.wait_until_ready() {
             let log = command::tail(&cluster.state.log("supervisor"), 10);
-            bail!("{error:#}\n{log}\nlogs: {}", cluster.state.path().join("logs").display());
+            let logs = match lifetime {
+                Lifetime::UntilDown => format!("logs: {}", cluster.state.path().join("logs").display()),
+                Lifetime::WithUs => "its logs go with it; `cluster up` keeps them".to_owned(),
+            };
+            bail!("{error:#}\n{log}\n{logs}");
         }
         Ok(cluster)
     }
@@ -91,7 +107,7 @@ impl Cluster {
             bail!("no cluster {name} is running; start one with `tierce-e2e cluster up --name {name}`");
         }
         let spec = state.spec()?;
-        Ok(Self { state, spec })
+        Ok(Self { state, spec, broom: None })
     }
 
     /// The cluster's folder and files.
@@ -252,6 +268,23 @@ impl Cluster {
         // Pods are refused until their namespace has its service account.
         retry(&|| self.kubectl("get serviceaccount default").map(drop))
     }
+}
+
+/// A process that waits for the end of this one, however that comes, and removes the cluster then.
+fn broom(name: &str) -> Result<Child> {
+    Command::new("/proc/self/exe")
+        .args(["sweep-cluster", name])
+        .stdin(Stdio::piped())
+        // Ctrl-C in the terminal must not end it.
+        .process_group(0)
+        .spawn()
+        .context("can't start a second process of this program")
+}
+
+/// Waits until nobody holds the other end of standard input, then removes what is left of the cluster.
+pub fn sweep(name: &str) -> Result<()> {
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
+    down(name)
 }
 
 /// Ends a cluster: its processes, then what the kernel would keep, then its files.

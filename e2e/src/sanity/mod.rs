@@ -49,7 +49,7 @@ pub enum Over {
 /// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim.
 pub fn run(over: Over) -> Result<()> {
     let (runs, in_guests) = choose(over)?;
-    let programs = programs(Profile::Dev)?;
+    let programs = programs(Profile::Release)?;
     let mut folder = Folder::new("sanity")?;
     let one = |storage| {
         let report = one(&folder.path().join(name(storage)), storage, programs.clone())?;

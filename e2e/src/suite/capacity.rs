@@ -8,7 +8,7 @@ use super::bed::{Bed, Pod, volume};
 use super::{Test, tests};
 
 pub(super) fn tests() -> Vec<Test> {
-    tests![a_full_pool_sends_the_pod_to_the_other_node_or_says_how_much_would_fit].into()
+    tests![a_full_pool_sends_the_pod_to_the_other_node_or_says_how_much_would_fit].map(Test::alone).into()
 }
 
 const PATH: &str = "/var/lib/tierce/small";

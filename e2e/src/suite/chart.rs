@@ -11,6 +11,7 @@ use crate::install::NAMESPACE;
 
 pub(super) fn tests() -> Vec<Test> {
     tests![helm_test_passes, an_upgrade_disturbs_no_running_pod, an_uninstall_keeps_volumes_and_definitions]
+        .map(Test::alone)
         .into()
 }
 

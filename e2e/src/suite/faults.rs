@@ -19,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
         bug_26_a_claim_deleted_while_being_made_leaves_nothing,
         bug_34_a_lost_node_is_reported_and_let_go,
     ]
+    .map(Test::alone)
     .into()
 }
 

@@ -14,7 +14,7 @@ use super::{Test, tests};
 const BOOT: Duration = Duration::from_mins(5);
 
 pub(super) fn tests() -> Vec<Test> {
-    tests![a_node_that_lost_its_power_comes_back_with_every_synced_line].into()
+    tests![a_node_that_lost_its_power_comes_back_with_every_synced_line].map(Test::alone).into()
 }
 
 /// What the chart is installed with: image files, a thin pool and thick volumes, each group on a disk of its own.

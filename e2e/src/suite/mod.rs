@@ -1,4 +1,4 @@
-//! The tests on real clusters of two nodes, one after the other, each in a namespace of its own.
+//! The tests on real clusters of two nodes, each in a namespace of its own: a few at a time, and those that disturb others alone.
 
 mod bad_input;
 pub mod bed;
@@ -23,6 +23,7 @@ use crate::cluster::audit::Mark;
 use crate::cluster::{self, Cluster, Lifetime, Size};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
+use crate::parallel::side_by_side;
 use crate::{images, install, tools};
 
 /// Which nodes the tests run on.
@@ -48,6 +49,14 @@ impl Nodes {
         if cluster.spec().size.guests > 0 { Self::Guests } else { Self::Ordinary }
     }
 
+    /// How many tests run at a time: they wait for others most of the time, but a guest has one processor.
+    fn tests_at_a_time(self) -> usize {
+        match self {
+            Self::Ordinary => 4,
+            Self::Guests => 2,
+        }
+    }
+
     fn size(self) -> Size {
         match self {
             Self::Ordinary => Size::ordinary(2),
@@ -60,12 +69,21 @@ impl Nodes {
 pub struct Test {
     name: &'static str,
     run: fn(&Bed<'_>) -> Result<()>,
+    /// It disturbs others, or looks at all that there is.
+    alone: bool,
+}
+
+impl Test {
+    /// The same, with no other test beside it.
+    fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
 }
 
 /// Lists functions as tests under their own names.
 macro_rules! tests {
     ($($function:path),* $(,)?) => {
-        [$($crate::suite::Test { name: stringify!($function), run: $function }),*]
+        [$($crate::suite::Test { name: stringify!($function), run: $function, alone: false }),*]
     };
 }
 use tests;
@@ -138,38 +156,72 @@ fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
 }
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for test in all(Nodes::of(cluster)).into_iter().filter(|test| test.name.contains(filter)) {
-        let started = Instant::now();
-        let result = run_one(cluster, ours, audit, &test);
-        let seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                passed += 1;
-                println!("ok       {} ({seconds:.1} s)", test.name);
-            }
-            Err(error) if error.downcast_ref::<Skip>().is_some() => {
-                skipped += 1;
-                println!("skipped  {}: {error:#}", test.name);
-            }
-            Err(error) => {
-                println!("FAILED   {} ({seconds:.1} s): {error:#}", test.name);
-                failed.push(test.name);
-            }
-        }
+    let nodes = Nodes::of(cluster);
+    let bed = |test: &Test| Bed { cluster, images: ours, audit, namespace: namespace(test.name) };
+    let (alone, together): (Vec<Test>, Vec<Test>) =
+        all(nodes).into_iter().filter(|test| test.name.contains(filter)).partition(|test| test.alone);
+    let mut endings = Vec::new();
+    if !together.is_empty() {
+        endings = side_by_side(nodes.tests_at_a_time(), together, |test| {
+            told(test.name, || run_one(&bed(&test), &test))
+        });
+        let all = Bed { cluster, images: ours, audit, namespace: "default".into() };
+        endings.push(told("they_left_nothing_behind", || all.until_nothing_is_left()));
     }
-    println!("{passed} passed, {} failed, {skipped} skipped", failed.len());
+    for test in alone {
+        endings.push(told(test.name, || {
+            let bed = bed(&test);
+            run_one(&bed, &test)?;
+            bed.until_nothing_is_left()
+        }));
+    }
+    let count = |wanted: Ending| endings.iter().filter(|(_, ending)| *ending == wanted).count();
+    let failed: Vec<_> =
+        endings.iter().filter(|(_, ending)| *ending == Ending::Failed).map(|(name, _)| *name).collect();
+    println!("{} passed, {} failed, {} skipped", count(Ending::Passed), failed.len(), count(Ending::Skipped));
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
 }
 
-fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Result<()> {
-    let namespace = test.name.rsplit("::").next().unwrap_or(test.name).replace('_', "-");
-    let namespace = namespace[..namespace.len().min(60)].trim_end_matches('-').to_owned();
-    let bed = Bed { cluster, images, audit, namespace };
-    let name = bed.namespace.clone();
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// Runs a test and prints what came of it.
+fn told(name: &'static str, run: impl FnOnce() -> Result<()>) -> (&'static str, Ending) {
+    let started = Instant::now();
+    let result = run();
+    let seconds = started.elapsed().as_secs_f64();
+    let ending = match result {
+        Ok(()) => {
+            println!("ok       {name} ({seconds:.1} s)");
+            Ending::Passed
+        }
+        Err(error) if error.downcast_ref::<Skip>().is_some() => {
+            println!("skipped  {name}: {error:#}");
+            Ending::Skipped
+        }
+        Err(error) => {
+            println!("FAILED   {name} ({seconds:.1} s): {error:#}");
+            Ending::Failed
+        }
+    };
+    (name, ending)
+}
+
+/// The namespace of a test of that name.
+fn namespace(test: &str) -> String {
+    let name = test.rsplit("::").next().unwrap_or(test).replace('_', "-");
+    name[..name.len().min(60)].trim_end_matches('-').to_owned()
+}
+
+fn run_one(bed: &Bed<'_>, test: &Test) -> Result<()> {
+    let (cluster, name) = (bed.cluster, &bed.namespace);
     // What a test before left is removed, so that one failure does not make the next.
     let timeout = bed.patience().as_secs();
     cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout={timeout}s"))?;
@@ -177,7 +229,7 @@ fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Resul
     bed.until("the service account", || {
         Ok(!bed.get("serviceaccount/default", ".metadata.name")?.is_empty())
     })?;
-    let result = (test.run)(&bed);
+    let result = (test.run)(bed);
     if let Err(error) = result {
         // One failure does not make the next.
         for node in cluster.nodes().filter(|node| cluster.state().off_switch(*node).exists()) {
@@ -189,6 +241,5 @@ fn run_one(cluster: &Cluster, images: &Ours, audit: &Mark, test: &Test) -> Resul
     // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
     let timeout = format!("--timeout={}s", bed.patience().as_secs());
     bed.kubectl(&["delete", "pods,volumerestores,volumes,pvc,volumesnapshots", "--all", &timeout])?;
-    cluster.kubectl(&format!("delete namespace {name} --wait=false"))?;
-    bed.until_nothing_is_left()
+    cluster.kubectl(&format!("delete namespace {name} --wait=false")).map(drop)
 }

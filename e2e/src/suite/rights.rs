@@ -10,7 +10,9 @@ use crate::images::ours::workspace;
 use crate::install::NAMESPACE;
 
 pub(super) fn tests() -> Vec<Test> {
-    tests![a_nodes_token_writes_its_own_node_alone, nothing_that_tierce_asked_for_was_forbidden].into()
+    tests![a_nodes_token_writes_its_own_node_alone, nothing_that_tierce_asked_for_was_forbidden]
+        .map(Test::alone)
+        .into()
 }
 
 /// The one client that tries what it may not, with tokens of ours.

@@ -84,6 +84,7 @@ fn a_restore_that_is_deleted_at_once_is_done_or_was_never_there(bed: &Bed<'_>) -
     start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
     take(bed, "monday", "data")?;
     bed.delete("pod/data")?;
+    let on_its_node = format!("nodevolume/{}", bed.get("volume/data", ".status.volumeName")?);
     for round in 0..3_u32 {
         let writer = format!("tuesday-{round}");
         bed.start(Pod::named(&writer).mounts("data").runs("echo tuesday > /data/note && sync"))?;
@@ -95,8 +96,9 @@ fn a_restore_that_is_deleted_at_once_is_done_or_was_never_there(bed: &Bed<'_>) -
         let expected = if kept.is_empty() { "tuesday" } else { "monday" };
         let found = note(bed, &format!("reader-{round}"))?;
         ensure!(found == expected, "{name}: {found}, and what was before is kept as {kept:?}");
-        let ids = bed.kubectl(&["get", "nodevolumes", "--output=jsonpath={.items[*].spec.restore.uid}"])?;
-        ensure!(ids.is_empty(), "an order is left: {ids}");
+        ensure!(!bed.get(&on_its_node, ".metadata.name")?.is_empty(), "there is no {on_its_node}");
+        let order = bed.get(&on_its_node, ".spec.restore.uid")?;
+        ensure!(order.is_empty(), "an order is left: {order}");
     }
     Ok(())
 }
@@ -104,6 +106,9 @@ fn a_restore_that_is_deleted_at_once_is_done_or_was_never_there(bed: &Bed<'_>) -
 fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {
     start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
     take(bed, "last", "data")?;
+    let content = bed.get("volumesnapshot/last", ".status.boundVolumeSnapshotContentName")?;
+    let on_its_node = bed.get(&format!("volumesnapshotcontent/{content}"), ".status.snapshotHandle")?;
+    ensure!(!on_its_node.is_empty(), "the snapshot has no handle");
     bed.delete("pod/data")?;
     bed.delete("volume/data")?;
     bed.apply(volume(
@@ -115,7 +120,7 @@ fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {
     // The copy is whole: what it was made from may go.
     bed.delete("volumesnapshot/last")?;
     bed.until("the snapshot to go from the node", || {
-        Ok(bed.kubectl(&["get", "nodesnapshots", "--output=name"])?.is_empty())
+        Ok(bed.get(&format!("nodesnapshot/{on_its_node}"), ".metadata.name")?.is_empty())
     })?;
     ensure!(bed.exec("again", "cat /again/note")? == "monday", "the copy lost its content");
     Ok(())

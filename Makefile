@@ -58,13 +58,8 @@ test-lab: ## The engine and the host's volumes on kernels of user-mode Linux gue
 	@$(E2E) lab power-cuts
 
 .PHONY: test-sanity
-test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, and as root over images
+test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, LVM in guests, and as root images
 	@$(E2E) sanity
-
-# Not part of `make test`: kube-apiserver in a guest makes it take minutes.
-.PHONY: test-sanity-lvm
-test-sanity-lvm: ## csi-sanity in guests of the disk lab: over LVM thin, LVM thick, and thin with LUKS
-	@$(E2E) sanity --over lvm
 
 .PHONY: test-power
 test-power: ## 200 power cuts in the middle of the engine's operations, over LVM and LUKS

@@ -27,13 +27,8 @@ impl Pool for LvmPool {
                 return Err(self.error(PoolErrorKind::MissingDevices.because(reason)));
             }
         }
-        if self.level().is_err() {
-            // With its first volume a thin pool gets another device, and is gone for a moment. Taken for gone it would be opened
-            // anew, without the volume that is being made: so look again when LVM is done.
-            let _turn = self.turn();
-            self.level()?;
-        }
-        Ok(())
+        // Taken for gone it would be opened anew, without the volume that is being made.
+        self.level().map(drop)
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {

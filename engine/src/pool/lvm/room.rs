@@ -16,17 +16,30 @@ use crate::{
 };
 
 impl LvmPool {
-    /// The thin pool's fill level; `None`: the pool is thick.
+    /// The thin pool's fill level; `None`: the pool is thick. Never in our turn: with its first volume a thin pool gets another
+    /// device, and is gone for a moment. So whoever does not find it looks again when LVM is done.
     pub(super) fn level(&self) -> Result<Option<Fill>, PoolError> {
+        self.level_now().or_else(|_| {
+            let _turn = self.turn();
+            self.level_now()
+        })
+    }
+
+    /// The same as it is just now, for whoever has the turn or can do without an answer.
+    fn level_now(&self) -> Result<Option<Fill>, PoolError> {
         let Some(pool) = &self.thin_pool else { return Ok(None) };
         thin_pool::level(&self.group, pool).map(Some).map_err(|trouble| self.error(trouble))
     }
 
     /// What there is below all volumes.
     pub(super) fn space(&self) -> Result<Disk, PoolError> {
+        self.space_at(self.level()?)
+    }
+
+    fn space_at(&self, level: Option<Fill>) -> Result<Disk, PoolError> {
         let trash = self.trash();
         let id = disk_id(self.id);
-        if let Some((pool, level)) = self.thin_pool.as_deref().zip(self.level()?) {
+        if let Some((pool, level)) = self.thin_pool.as_deref().zip(level) {
             thin_pool::healthy(&self.group, pool, &level).map_err(|trouble| self.error(trouble))?;
             let (capacity, used) = (level.capacity(), level.used());
             let free = capacity.saturating_sub(used);
@@ -86,7 +99,7 @@ impl LvmPool {
     }
 
     pub(super) fn out_of_space(&self, requested: u64) -> Error {
-        let largest = match self.space() {
+        let largest = match self.level_now().and_then(|level| self.space_at(level)) {
             Ok(disk) if !disk.closed => disk.free,
             _ => 0,
         };
@@ -95,7 +108,7 @@ impl LvmPool {
 
     /// Why LVM makes nothing more in the thin pool, though it is not full.
     pub(super) fn closed_by_lvm(&self, requested: u64) -> Error {
-        let level = self.thin_pool.as_deref().zip(self.level().ok().flatten());
+        let level = self.thin_pool.as_deref().zip(self.level_now().ok().flatten());
         match level {
             Some((pool, level)) if level.lacks_metadata(Growth::default()) => {
                 self.error(thin_pool::crowded(&self.group, pool, &level)).into()
@@ -113,7 +126,7 @@ impl LvmPool {
     /// The same in our turn. Whether it was extended.
     pub(super) fn extend(&self, turn: &MutexGuard<'_, ()>) -> bool {
         let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return false };
-        let Ok(Some(level)) = self.level() else { return false };
+        let Ok(Some(level)) = self.level_now() else { return false };
         let is_due = |level: &Fill| level.growth(u64::MAX >> 1, 1) != Growth::default();
         if !is_due(&level) {
             return false;
@@ -123,7 +136,7 @@ impl LvmPool {
             return false;
         }
         // LVM may have kept us waiting because somebody else extended it.
-        let Some(level) = self.level().ok().flatten().filter(is_due) else { return false };
+        let Some(level) = self.level_now().ok().flatten().filter(is_due) else { return false };
         let (free, extent) = {
             let view = self.view();
             (view.group_free, view.extent)

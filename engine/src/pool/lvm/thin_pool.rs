@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     CommandError,
-    kernel::device_mapper::{self, Target},
+    kernel::device_mapper,
     pool::trouble::{PoolErrorKind as Kind, Trouble},
 };
 
@@ -69,34 +69,17 @@ fn not_activated(full: &str, words: &str) -> Trouble {
     ))
 }
 
-/// A device's name says nothing for long: LVM renames a thin pool's when its first volume comes and when its last goes. Somebody
-/// who looks under one name and then under the other may miss it twice, but hardly so many times.
-const LOOKS: usize = 4;
-
 /// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of its own.
 fn device_name(group: &str, pool: &str) -> Result<Option<String>, Trouble> {
-    device_name_with(group, pool, device_mapper::table)
-}
-
-fn device_name_with(
-    group: &str,
-    pool: &str,
-    table: impl Fn(&str) -> io::Result<Option<Target>>,
-) -> Result<Option<String>, Trouble> {
     let plain = names::device(group, pool);
-    let names = [format!("{plain}-tpool"), plain];
-    for name in names.iter().cycle().take(LOOKS) {
-        let target = table(name)
+    for name in [format!("{plain}-tpool"), plain] {
+        let target = device_mapper::table(&name)
             .map_err(|error| Kind::Failed.because(format!("can't ask device-mapper for {name}: {error}")))?;
-        if target.is_some_and(|target| is_thin_pool(&target)) {
-            return Ok(Some(name.clone()));
+        if target.is_some_and(|target| target.kind == "thin-pool") {
+            return Ok(Some(name));
         }
     }
     Ok(None)
-}
-
-fn is_thin_pool(target: &Target) -> bool {
-    target.kind == "thin-pool"
 }
 
 /// The thin pool's fill level as the kernel has it.
@@ -104,24 +87,18 @@ pub(super) fn level(group: &str, pool: &str) -> Result<Fill, Trouble> {
     let asked = |error: io::Error| {
         Kind::Failed.because(format!("can't ask device-mapper for thin pool {group}/{pool}: {error}"))
     };
-    for _ in 0..LOOKS {
-        let name = device_name(group, pool)?.ok_or_else(|| {
-            Kind::ThinPoolFailed.because(format!(
-                "thin pool {group}/{pool} is not active: lvchange -ay {group}/{pool} says why"
-            ))
-        })?;
-        let status = device_mapper::status(&name).map_err(asked)?.filter(is_thin_pool);
-        let table = device_mapper::table(&name).map_err(asked)?.filter(is_thin_pool);
-        // Else it was renamed meanwhile.
-        if let Some((status, table)) = status.zip(table) {
-            let read = fill::pool_status(&status.text).zip(fill::chunk_bytes(&table.text));
-            return read.map(|(status, chunk)| Fill { status, chunk }).ok_or_else(|| {
-                Kind::Failed
-                    .because(format!("the kernel's answer about thin pool {group}/{pool} makes no sense"))
-            });
-        }
-    }
-    Err(Kind::Failed.because(format!("thin pool {group}/{pool} changes all the time: try again")))
+    let name = device_name(group, pool)?.ok_or_else(|| {
+        Kind::ThinPoolFailed
+            .because(format!("thin pool {group}/{pool} is not active: lvchange -ay {group}/{pool} says why"))
+    })?;
+    let status = device_mapper::status(&name).map_err(asked)?;
+    let table = device_mapper::table(&name).map_err(asked)?;
+    let read = status.zip(table).and_then(|(status, table)| {
+        Some(Fill { status: fill::pool_status(&status.text)?, chunk: fill::chunk_bytes(&table.text)? })
+    });
+    read.ok_or_else(|| {
+        Kind::Failed.because(format!("the kernel's answer about thin pool {group}/{pool} makes no sense"))
+    })
 }
 
 /// The last transaction that the kernel has seen of a thin pool; `None`: it does not say.
@@ -191,27 +168,6 @@ mod tests {
 
     fn of(status: &str) -> Fill {
         Fill { status: fill::pool_status(status).unwrap(), chunk: 65_536 }
-    }
-
-    #[test]
-    fn a_thin_pool_is_found_while_lvm_renames_its_device() {
-        let target = |kind: &str| Target { kind: kind.to_owned(), text: String::new() };
-        for renamed_at in 0..4 {
-            for used_before in [false, true] {
-                let looks = std::cell::Cell::new(0);
-                let found = device_name_with("vg", "pool", |name| {
-                    let used = used_before != (looks.get() >= renamed_at);
-                    looks.set(looks.get() + 1);
-                    Ok(match (name, used) {
-                        ("vg-pool-tpool", true) | ("vg-pool", false) => Some(target("thin-pool")),
-                        ("vg-pool", true) => Some(target("linear")),
-                        _ => None,
-                    })
-                });
-                assert!(found.unwrap().is_some(), "used before: {used_before}, renamed at look {renamed_at}");
-            }
-        }
-        assert_eq!(device_name_with("vg", "pool", |_| Ok(None)), Ok(None));
     }
 
     #[test]

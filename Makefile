@@ -42,7 +42,7 @@ test: setup test-unit test-lab test-sanity test-cluster test-guests ## Every lay
 
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
-	cargo test --workspace
+	@$(E2E) unit
 
 .PHONY: test-crash
 test-crash: ## The long run of faults at every side effect: 12,000 over the simulator, and as root 960 over images

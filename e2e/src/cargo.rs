@@ -1,5 +1,6 @@
 //! What Cargo builds for the harness.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,16 +25,26 @@ pub struct Built {
     pub folder: PathBuf,
 }
 
-/// Cargo, as somebody would start it by hand: what `cargo run` told this process of its own package is taken away. Build scripts
-/// that look at it (ring's) would run anew each time, and all that lies above them would be built again.
+/// Cargo, as somebody would start it by hand.
 pub fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(program());
+    forget_own_package(&mut cargo);
+    cargo
+}
+
+/// The Cargo that started this program, else the one on the PATH.
+pub fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Takes away what `cargo run` told this process of its own package. Build scripts that look at it (ring's) would run anew each time,
+/// and all that lies above them would be built again.
+pub fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if OWN_PACKAGE.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
-            cargo.env_remove(name);
+            command.env_remove(name);
         }
     }
-    cargo
 }
 
 /// Builds in the workspace with these arguments; returns every program that is then there, an old one too.

@@ -13,9 +13,18 @@ use anyhow::{Context as _, Result};
 const PREFIX: &str = "tierce-";
 
 /// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. What
-/// dies in the same moment may still write into the folder, and the node plugin makes unused targets immutable.
-const BROOM: &str = r#"read -r word; [ "$word" = keep ] || rm -rf -- "$1" 2>/dev/null ||
-{ sleep 1; chattr -R -f -i "$1"; rm -rf -- "$1"; }"#;
+/// dies in the same moment may still write into the folder or attach a loop device, and the node plugin makes unused targets
+/// immutable.
+const BROOM: &str = r#"
+free() {
+  losetup --list --noheadings --output NAME,BACK-FILE 2>/dev/null | while read -r name file; do
+    case $file in "$1"/*) losetup --detach "$name" ;; esac
+  done
+}
+read -r word || sleep 1
+[ "$word" = keep ] && exit
+[ "$word" = end ] || free "$1"
+rm -rf -- "$1" 2>/dev/null || { sleep 1; chattr -R -f -i "$1"; rm -rf -- "$1"; }"#;
 
 /// A folder that ends with this, or with the process if it is killed.
 pub struct Folder {
@@ -56,13 +65,19 @@ impl Folder {
 
     /// Leaves it behind, for a look.
     pub fn keep(&mut self) -> Result<()> {
-        self.broom.stdin.as_mut().context("the broom's standard input is piped")?.write_all(b"keep\n")?;
+        self.tell(b"keep\n")
+    }
+
+    fn tell(&mut self, word: &[u8]) -> Result<()> {
+        self.broom.stdin.as_mut().context("the broom's standard input is piped")?.write_all(word)?;
         Ok(())
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // The first word counts.
+        self.tell(b"end\n").ok();
         drop(self.broom.stdin.take());
         self.broom.wait().ok();
     }
@@ -71,6 +86,15 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_goes_with_a_harness_that_is_killed() {
+        let mut folder = Folder::new("test").unwrap();
+        // As the kernel closes it at the process's end.
+        drop(folder.broom.stdin.take());
+        folder.broom.wait().unwrap();
+        assert!(!folder.path().exists());
+    }
 
     #[test]
     fn it_goes_unless_it_is_kept() {

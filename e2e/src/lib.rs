@@ -15,3 +15,4 @@ pub mod parallel;
 pub mod sanity;
 pub mod suite;
 pub mod tools;
+pub mod unit;

@@ -66,7 +66,8 @@ pub fn build(arguments: &[&str]) -> Result<Vec<Built>> {
     let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "`{}` failed", command::shown(&cargo));
     let mut all = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
+    // Compilers and macros may print there too.
+    for line in String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with('{')) {
         let message: Message = serde_json::from_str(line).context("can't read a message of cargo")?;
         let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
         let Some(folder) = message.manifest_path.as_deref().and_then(Path::parent) else { continue };

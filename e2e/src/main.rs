@@ -51,7 +51,7 @@ enum Task {
         #[command(flatten)]
         build: Build,
     },
-    /// The tests that Cargo runs, of which nothing stays when this is killed
+    /// The tests that Cargo runs; as root nothing of them stays when this is killed.
     Unit,
     /// csi-sanity against the real programs, with only etcd and kube-apiserver between them.
     Sanity {

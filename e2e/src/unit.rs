@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 
 use crate::cargo;
 use crate::folder::Folder;
+use crate::images::ours::workspace;
 
-/// Runs them. Their temporary files lie in one folder, and as root they have processes and mounts of their own: those end with this
-/// process, and the folder goes with the loop devices over its files.
+/// Runs them. Their temporary files lie in one folder, which goes with this process. As root they have processes and mounts of their
+/// own, which end with it too; what an ordinary user's tests started ends by itself.
 pub fn run() -> Result<()> {
     let folder = Folder::new("unit")?;
     let mut tests = if rustix::process::geteuid().is_root() {
@@ -29,8 +30,12 @@ pub fn run() -> Result<()> {
         Command::new(cargo::program())
     };
     cargo::forget_own_package(&mut tests);
-    let status =
-        tests.args(["test", "--workspace"]).env("TMPDIR", folder.path()).stdin(Stdio::null()).status()?;
+    let status = tests
+        .current_dir(workspace())
+        .args(["test", "--workspace"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .status()?;
     ensure!(status.success(), "the tests that Cargo runs failed, see above");
     Ok(())
 }

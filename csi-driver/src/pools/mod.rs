@@ -140,7 +140,9 @@ impl PoolBoard {
         let broken = inventory.broken.into_iter().map(|record| record.pool);
         let unreadable =
             self.engine.reports().await.into_iter().filter(|r| r.result.is_err()).map(|r| r.name);
-        let may_hold = inventory.unread.into_iter().chain(unreadable).filter(|name| opened.contains(name));
+        let was_open =
+            |name: &String| opened.contains(name) || known.get(name).is_some_and(|pool| pool.id.is_some());
+        let may_hold = inventory.unread.into_iter().chain(unreadable).filter(was_open);
         on_disk.chain(broken).chain(may_hold).collect()
     }
 }

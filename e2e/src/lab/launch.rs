@@ -43,6 +43,8 @@ pub fn ensure_possible() -> Result<()> {
     if !packages.is_empty() {
         bail!("missing on this machine: {}; run e2e/setup.sh", packages.join(", "));
     }
+    // Where a guest is started later there may be no network to fetch it.
+    Kernel::choose();
     Ok(())
 }
 

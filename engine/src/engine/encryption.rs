@@ -10,7 +10,7 @@ use std::{path::Path, thread, time::Duration};
 
 use uuid::Uuid;
 
-use super::{core::Core, finding::Located};
+use super::{core::Core, finding::Located, staging::ensure_unchanged};
 use crate::{
     Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
     crypt::mapper::{self, Mapper, Standing},
@@ -143,6 +143,7 @@ impl Core {
                 if let Some(mapper) = self.host.crypt().mapper(&id)? {
                     self.remove_stale(&id, &mapper)?;
                 }
+                ensure_unchanged(pool, record)?;
                 self.release(pool, record)?;
                 pool.wipe(record)?;
                 let below = pool.attach(record)?;

@@ -120,7 +120,11 @@ impl Core {
 
     pub(super) fn list(&self) -> Inventory {
         let mut inventory = Inventory::default();
-        for pool in self.pools() {
+        let slots = self.slots();
+        inventory
+            .unread
+            .extend(slots.iter().filter(|slot| slot.opened.is_err()).map(|slot| slot.config.name.clone()));
+        for pool in slots.into_iter().filter_map(|slot| slot.opened.ok()) {
             let name = &pool.config().name;
             let scanned = match pool.scan() {
                 Ok(scanned) => scanned,

@@ -45,8 +45,9 @@ impl Core {
         let Some(found) = self.find_entry(id)? else { return Ok(Change::Unchanged(())) };
         let Some(role) = &found.record.role else { return Err(found.wrong_kind()) };
         // Only a volume's own snapshots take part in its restore, and they lie in its pool.
-        if let Some(volume) = self.load_in(&found.pool.config().name, &role.volume)?
-            && let Some(restore) = volume.record.restoring()
+        let volume = found.pool.load(&role.volume)?.transpose();
+        if let Some(volume) = volume.map_err(|broken| broken.into_error(&role.volume))?
+            && let Some(restore) = volume.restoring()
             && [&restore.snapshot, &restore.safety].contains(&id)
         {
             let by = format!("the restore of volume {}, which is under way", role.volume);

@@ -196,6 +196,7 @@ impl Core {
             Verdict::Format => pool.is_zeroed(),
             Verdict::FormatAgain => {
                 drop(device);
+                ensure_unchanged(pool.as_ref(), &record)?;
                 self.release(pool.as_ref(), &record)?;
                 let zeroed = pool.wipe(&record)?;
                 device = pool.attach(&record)?;
@@ -343,6 +344,17 @@ pub(super) fn is_whole(mount: &Mount, number: table::DeviceNumber) -> bool {
 
 pub(super) fn foreign(place: &Place, found: &str) -> Error {
     Error::ForeignTarget { path: place.path().to_owned(), found: found.to_owned() }
+}
+
+/// Refuses to wipe what another process may have made a volume of since we looked: it knows of no lock of ours.
+pub(super) fn ensure_unchanged(pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+    match pool.load_anew(&record.id)? {
+        Some(Ok(now)) if now == *record => Ok(()),
+        _ => Err(Error::InUse {
+            id: record.id.clone(),
+            by: "another process, which has changed it just now (try again)".to_owned(),
+        }),
+    }
 }
 
 /// The mode can't change, so a caller that expects another one is mistaken.

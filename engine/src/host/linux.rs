@@ -38,7 +38,7 @@ use crate::{
         Attached, Backend, Device, PAUSE_LIMIT, Pool, PoolConfig,
         directory::DirectoryPool,
         loops::{self, Loop},
-        lvm::{self, LvmPool},
+        lvm::{self, AllNotes, LvmPool},
     },
 };
 
@@ -50,6 +50,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 pub struct LinuxHost {
     runner: Arc<dyn Runner>,
     crypt: LinuxCrypt,
+    groups: AllNotes,
 }
 
 impl LinuxHost {
@@ -60,7 +61,7 @@ impl LinuxHost {
 
     /// The real host with another way to start programs, for tests that count them.
     pub fn with_runner(runner: Arc<dyn Runner>) -> Self {
-        Self { crypt: LinuxCrypt::new(Arc::clone(&runner)), runner }
+        Self { crypt: LinuxCrypt::new(Arc::clone(&runner)), runner, groups: AllNotes::default() }
     }
 }
 
@@ -76,7 +77,7 @@ impl Operations for LinuxHost {
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
         Ok(match &config.backend {
             Backend::Directory { .. } => Arc::new(DirectoryPool::open(config, known)?),
-            Backend::Lvm { .. } => LvmPool::open(config, known, Arc::clone(&self.runner))?,
+            Backend::Lvm { .. } => LvmPool::open(config, known, Arc::clone(&self.runner), &self.groups)?,
         })
     }
 

@@ -116,6 +116,10 @@ pub(crate) trait Pool: Send + Sync {
     fn held(&self, id: &VolumeId) -> bool;
     /// One volume's record.
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error>;
+    /// The same as its disk has it now, whatever is remembered of it.
+    fn load_anew(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.load(id)
+    }
     /// Replaces a record.
     fn save(&self, record: &Record) -> Result<(), Error>;
     /// Bytes that a volume's image takes.

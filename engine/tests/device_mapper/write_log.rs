@@ -4,7 +4,6 @@
 //! superblock in the first sector, then for each request one sector of header and, unless it is a discard, its data.
 
 use std::fs::{File, OpenOptions};
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,6 @@ use rustix::fs::FallocateFlags;
 use super::Mapped;
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
-const SECTOR: u64 = 512;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
@@ -110,32 +108,6 @@ impl WriteLog {
             .collect()
     }
 
-    /// Writes to a disk what of these entries a cache that was lost may have written out: some of them, in any order, some only in
-    /// part. Sectors are whole. Returns how many were lost or torn.
-    pub fn write_some(&self, entries: Range<usize>, target: &Path, seed: u64) -> usize {
-        let target = OpenOptions::new().write(true).open(target).unwrap();
-        let mut chance = Chance(seed);
-        let mut entries: Vec<&Entry> =
-            self.entries[entries].iter().filter(|entry| entry.length > 0 && entry.flags & FUA == 0).collect();
-        let mut lost = 0;
-        while !entries.is_empty() {
-            let entry = entries.swap_remove(chance.below(entries.len() as u64));
-            let whole = usize::try_from(entry.length).unwrap();
-            let length = match chance.below(4) {
-                0 => 0,
-                1 => chance.below(entry.length / SECTOR + 1) * usize::try_from(SECTOR).unwrap(),
-                _ => whole,
-            };
-            lost += usize::from(length < whole);
-            // A discard that was lost leaves what was there.
-            if entry.flags & DISCARD == 0 {
-                target.write_all_at(&read(&self.file, entry.data, length), entry.offset).unwrap();
-            }
-        }
-        target.sync_all().unwrap();
-        lost
-    }
-
     /// The last mark among the first `count` entries.
     pub fn last_mark(&self, count: usize) -> Option<&str> {
         self.entries[..count].iter().rev().find_map(|entry| entry.mark.as_deref())
@@ -172,19 +144,6 @@ impl<'a> Replay<'a> {
         }
         self.target.sync_all().unwrap();
         self.done = count;
-    }
-}
-
-/// Numbers that look random and are the same each time: Steele, Lea and Flood, "Fast splittable pseudorandom number generators".
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % end).unwrap()
     }
 }
 

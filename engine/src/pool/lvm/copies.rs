@@ -34,11 +34,20 @@ impl LvmPool {
         }
         let name = names::unfinished(&record.id);
         self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
-        let turn = self.turn();
         let size = format!("{}b", record.size_bytes);
-        self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)])
-            .map_err(|error| self.refused(error, record.size_bytes))?;
-        self.appear(&turn, &name, record)
+        let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)]);
+        self.kept_if(larger.map_err(|error| self.refused(error, record.size_bytes)), &name)?;
+        self.appear(&self.turn(), &name, record)
+    }
+
+    /// Passes a result on. Where it is an error, the unfinished LV goes: each further try would take as much room again.
+    fn kept_if<T>(&self, result: Result<T, Error>, name: &str) -> Result<T, Error> {
+        if result.is_err()
+            && let Err(problem) = self.remove_one_unfinished(name)
+        {
+            tracing::warn!(volume = self.full(name), error = %problem, "can't remove a copy that failed");
+        }
+        result
     }
 
     /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
@@ -141,13 +150,24 @@ impl LvmPool {
         let name = names::unfinished(&record.id);
         // Without the tag that says it is whole, and without the record, as long as it is not.
         self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)])?;
-        let (state, _) = self.activate(&name)?;
-        let doing = || format!("copy to {}", self.full(&name));
+        self.kept_if(self.fill_with(&name, record, content, tags), &name)?;
+        Ok(name)
+    }
+
+    fn fill_with(
+        &self,
+        name: &str,
+        record: &Record,
+        content: &Content,
+        tags: &[String],
+    ) -> Result<(), Error> {
+        let (state, _) = self.activate(name)?;
+        let doing = || format!("copy to {}", self.full(name));
         if let Some(from) = &content.file {
             let node = state.mapped.node();
             let target = File::options().write(true).open(&node).doing(doing)?;
             if self.thin_pool.is_none() {
-                wipe::all(&node, self.bytes(&name, state.mapped.number)?).doing(doing)?;
+                wipe::all(&node, self.bytes(name, state.mapped.number)?).doing(doing)?;
             }
             images::copy_data(from, content.bytes, &target, None).and_then(|_| target.sync_all()).map_err(
                 |error| {
@@ -159,14 +179,13 @@ impl LvmPool {
                 },
             )?;
         }
-        let full = self.full(&name);
+        let full = self.full(name);
         let mut arguments = vec!["-qq"];
         for tag in tags {
             arguments.extend(["--addtag", tag]);
         }
         arguments.push(&full);
-        self.change(&self.turn(), "lvchange", &arguments)?;
-        Ok(name)
+        Ok(self.change(&self.turn(), "lvchange", &arguments)?)
     }
 
     /// Gives an unfinished LV its volume's name.
@@ -188,9 +207,10 @@ impl LvmPool {
             let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
             self.snap(&names::volume(&snapshot.id), &name, &first, volume)?;
             if !whole {
-                let (turn, size, full) = (self.turn(), format!("{}b", volume.size_bytes), self.full(&name));
-                self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &full])
-                    .map_err(|error| self.refused(error, volume.size_bytes))?;
+                let (size, full) = (format!("{}b", volume.size_bytes), self.full(&name));
+                let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &full]);
+                self.kept_if(larger.map_err(|error| self.refused(error, volume.size_bytes)), &name)?;
+                let turn = self.turn();
                 let mut arguments = vec!["-qq"];
                 for tag in &tags {
                     arguments.extend(["--addtag", tag]);

@@ -72,7 +72,11 @@ impl LvmPool {
             self.refresh(&name)?;
         }
         if entry.raw {
-            self.zero_ends(&name)?;
+            // Zeros over what another process has made of it since would destroy it.
+            self.renew(&self.turn())?;
+            if self.entry(&record.id)?.raw {
+                self.zero_ends(&name)?;
+            }
         }
         let device = self.device_of(&name, &state, fresh)?;
         if device.bytes < record.size_bytes {

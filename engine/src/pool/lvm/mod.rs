@@ -31,4 +31,4 @@ mod watch;
 mod wipe;
 
 pub(crate) use devices::{attached, marked};
-pub(crate) use volume_group::LvmPool;
+pub(crate) use volume_group::{AllNotes, LvmPool};

@@ -4,13 +4,21 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{LvmPool, call, call::Lvm, make, report::Report, thin_pool, volume_group::view_of, watch};
+use super::{
+    LvmPool, call,
+    call::Lvm,
+    make,
+    report::Report,
+    thin_pool,
+    volume_group::{AllNotes, view_of},
+    watch,
+};
 use crate::{
     CommandError, LvmKind, PoolError, Runner,
     mount::table::DeviceNumber,
@@ -24,13 +32,15 @@ use crate::{
 const GROUP_BYTES: usize = 6;
 
 impl LvmPool {
-    /// Opens the pool. `known`: its own id, where it was open before: another one is then refused, and nothing is made.
+    /// Opens the pool. `known`: its own id, where it was open before: another one is then refused, and nothing is made. `notes`: of all
+    /// pools that this host has open.
     pub(crate) fn open(
         config: &PoolConfig,
         known: Option<Uuid>,
         runner: Arc<dyn Runner>,
+        notes: &AllNotes,
     ) -> Result<Arc<Self>, PoolError> {
-        let opened = open(config, known, runner).map_err(|trouble| trouble.of(config))?;
+        let opened = open(config, known, runner, notes).map_err(|trouble| trouble.of(config))?;
         let pool = Arc::new(opened);
         let failed = |reason: String| pool.error(Kind::Failed.because(reason));
         pool.finish_swaps().map_err(|error| failed(format!("can't end an interrupted restore: {error}")))?;
@@ -44,7 +54,12 @@ impl LvmPool {
     }
 }
 
-fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Result<LvmPool, Trouble> {
+fn open(
+    config: &PoolConfig,
+    known: Option<Uuid>,
+    runner: Arc<dyn Runner>,
+    notes: &AllNotes,
+) -> Result<LvmPool, Trouble> {
     let Backend::Lvm { volume_group: group, kind, devices } = &config.backend else {
         unreachable!("the host opens each kind of pool with its own code");
     };
@@ -118,17 +133,23 @@ fn open(config: &PoolConfig, known: Option<Uuid>, runner: Arc<dyn Runner>) -> Re
         LvmKind::Thin(pool) => (Some(pool.name.clone()), pool.extend),
         LvmKind::Thick => (None, false),
     };
+    let notes = notes.of(id);
+    // Calls through the pool as it was opened before may have changed the group since the report.
+    let others = Arc::strong_count(&notes) > 1;
+    notes.begin(|| {
+        let again = if others { Some(look(&lvm, group)?) } else { None };
+        Ok(view_of(again.as_ref().unwrap_or(&report), id, thin_name.as_deref()))
+    })?;
     Ok(LvmPool {
         config: config.clone(),
         id,
         group: group.clone(),
-        view: Mutex::new(view_of(&report, id, thin_name.as_deref())),
+        notes,
         thin_pool: thin_name,
         extends,
         lvm: lvm.over(&paths),
         devices,
         sector_bytes,
-        turn: Mutex::default(),
         watch: OnceLock::new(),
     })
 }

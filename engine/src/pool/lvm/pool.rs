@@ -77,6 +77,11 @@ impl Pool for LvmPool {
         Ok(known())
     }
 
+    fn load_anew(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.renew(&self.turn())?;
+        self.load(id)
+    }
+
     fn save(&self, record: &Record) -> Result<(), Error> {
         self.save_record(record)
     }

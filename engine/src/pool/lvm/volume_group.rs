@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use uuid::Uuid;
@@ -35,10 +35,45 @@ pub(crate) struct LvmPool {
     /// The group's devices and their numbers.
     pub(super) devices: Vec<(PathBuf, DeviceNumber)>,
     pub(super) sector_bytes: u32,
-    /// Held while LVM works on the group and its result is noted. LVM's own lock would order the commands, but not our notes.
-    pub(super) turn: Mutex<()>,
-    pub(super) view: Mutex<View>,
+    pub(super) notes: Arc<Notes>,
     pub(super) watch: OnceLock<Watch>,
+}
+
+/// What is known of a group, and whose turn it is to change it. A pool that is opened again with another configuration has the same as
+/// the one before, in which calls may still run: else each would act on what the other has changed since.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Held while LVM works on the group and its result is noted. LVM's own lock would order the commands, but not our notes.
+    turn: Mutex<()>,
+    view: Mutex<View>,
+}
+
+/// The notes of the pools that a host has open, by the pools' own ids.
+#[derive(Default)]
+pub(crate) struct AllNotes(Mutex<Vec<(Uuid, Weak<Notes>)>>);
+
+impl AllNotes {
+    /// Those of that pool, new ones where it is not open.
+    pub(super) fn of(&self, id: Uuid) -> Arc<Notes> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, notes)| notes.strong_count() > 0);
+        if let Some(known) = all.iter().find(|(of, _)| *of == id).and_then(|(_, notes)| notes.upgrade()) {
+            return known;
+        }
+        let notes = Arc::<Notes>::default();
+        all.push((id, Arc::downgrade(&notes)));
+        notes
+    }
+}
+
+impl Notes {
+    /// Notes what LVM reports now: asked in our turn, so that nobody who has the group open changes it meanwhile.
+    pub(super) fn begin(&self, report: impl FnOnce() -> Result<View, Trouble>) -> Result<(), Trouble> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = report()?;
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+        Ok(())
+    }
 }
 
 /// What a report says, beside what the kernel says of the thin pool after it.
@@ -54,12 +89,12 @@ impl LvmPool {
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         // Each change of it is one assignment; a panic elsewhere leaves it usable.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The argument by which LVM knows a logical volume.

@@ -114,6 +114,10 @@ impl LvmPool {
         if !self.view().volumes.contains_key(id) {
             return Ok(false);
         }
+        // What an exchange of its content that failed left would take its name.
+        for left in self.swaps_of(id) {
+            self.remove_one_unfinished(&left)?;
+        }
         let (name, new) = (names::volume(id), names::deleted(id));
         let turn = self.turn();
         self.change(&turn, "lvrename", &["-qq", &self.group, &name, &new])?;

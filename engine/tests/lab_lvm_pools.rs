@@ -343,6 +343,23 @@ fn a_thin_pool_that_fills_up_grows_by_itself() {
 }
 
 #[test]
+fn a_thin_pool_that_could_not_grow_does_so_when_its_group_gets_space() {
+    let Some(world) = World::lvm(thin_pool(256, true)) else { return };
+    let group = group(&world);
+    group.lvm("lvcreate", &["-qq", "-y", "-l", "100%FREE", "-n", "theirs", &group.name]);
+    let id = world.create("pvc-1", BLOCK, 240 * MIB);
+    world.stage(&id, true).unwrap();
+    let before = usage(&world).capacity_bytes;
+    fill(&world, &id, 190).unwrap();
+    eventually(&world, "the warning", || usage(&world).thin.unwrap().data > 7000);
+    assert_eq!(usage(&world).capacity_bytes, before);
+    group.lvm("lvremove", &["-qq", "-f", &format!("{}/theirs", group.name)]);
+    eventually(&world, "the growth", || usage(&world).capacity_bytes > before);
+    world.unstage(&id).unwrap();
+    assert!(world.delete(&id).unwrap());
+}
+
+#[test]
 fn bug_13_a_new_volume_shows_nothing_of_a_deleted_one() {
     for kind in [LvmKind::Thick, lvm::thin()] {
         let Some(world) = World::lvm(kind) else { return };

@@ -50,7 +50,10 @@ impl Core {
     /// The pool as it is now: closed if it went away, opened if it came back.
     fn refreshed(&self, slot: Slot) -> Slot {
         let opened = match &slot.opened {
-            Ok(pool) if pool.check().is_ok() => return slot,
+            Ok(pool) if pool.check().is_ok() => {
+                pool.tend();
+                return slot;
+            }
             _ => self.host.open_pool(&slot.config, slot.known),
         };
         if let Err(error) = &opened

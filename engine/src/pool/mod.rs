@@ -95,6 +95,8 @@ pub(crate) trait Pool: Send + Sync {
     fn id(&self) -> Uuid;
     /// Whether it can be used now.
     fn check(&self) -> Result<(), PoolError>;
+    /// What is due in it by itself: looked for whenever the pools are looked at.
+    fn tend(&self) {}
     /// The disk below it.
     fn disk(&self) -> Result<Disk, PoolError>;
     /// What it promised and holds.

@@ -31,6 +31,15 @@ impl Pool for LvmPool {
         self.level().map(drop)
     }
 
+    fn tend(&self) {
+        // The group may have got space since the kernel told that the pool fills up.
+        if let Some(watch) = self.watch.get()
+            && self.is_due()
+        {
+            watch.nudge();
+        }
+    }
+
     fn disk(&self) -> Result<Disk, PoolError> {
         self.space()
     }

@@ -123,12 +123,15 @@ impl LvmPool {
         self.extend(&turn);
     }
 
-    /// The same in our turn. Whether it was extended.
+    /// Whether the thin pool is to be extended, where that is possible.
+    pub(super) fn is_due(&self) -> bool {
+        self.level_now().ok().flatten().is_some_and(|level| is_due(&level))
+    }
+
+    /// Extends it in our turn. Whether it was extended.
     pub(super) fn extend(&self, turn: &MutexGuard<'_, ()>) -> bool {
         let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return false };
-        let Ok(Some(level)) = self.level_now() else { return false };
-        let is_due = |level: &Fill| level.growth(u64::MAX >> 1, 1) != Growth::default();
-        if !is_due(&level) {
+        if !self.is_due() {
             return false;
         }
         if let Err(error) = self.renew(turn) {
@@ -172,4 +175,9 @@ impl LvmPool {
         }
         extended
     }
+}
+
+/// Whether a thin pool that is so full would grow, had its group the space.
+fn is_due(level: &Fill) -> bool {
+    level.growth(u64::MAX >> 1, 1) != Growth::default()
 }

@@ -1,25 +1,44 @@
-//! Watching a thin pool: the kernel tells when it fills up, so nobody has to ask again and again.
+//! Watching a thin pool: the kernel tells when it fills up, so nobody has to ask again and again. It tells once: where the pool could not
+//! grow then, whoever looks at it later nudges.
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::pipe::PipeFlags;
 
 use super::LvmPool;
 use crate::kernel::device_mapper;
 
+/// The least time between two nudges: a group without space is not asked each second.
+const NUDGE_PAUSE: Duration = Duration::from_secs(10);
+
 /// A thread that watches until this is dropped.
 pub(crate) struct Watch {
-    /// Its closing ends the thread.
-    _open: OwnedFd,
+    /// Its closing ends the thread, a byte lets it look at the pool.
+    open: OwnedFd,
+    nudged: Mutex<Option<Instant>>,
+}
+
+impl Watch {
+    /// Lets the thread look whether the pool can grow now. Returns at once.
+    pub(super) fn nudge(&self) {
+        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
+        if nudged.is_none_or(|last| last.elapsed() >= NUDGE_PAUSE) {
+            *nudged = Some(Instant::now());
+            // Full of nudges it need not hear of one more.
+            let _ = rustix::io::write(&self.open, &[0]);
+        }
+    }
 }
 
 /// Starts to watch a pool.
 pub(crate) fn start(pool: &Arc<LvmPool>) -> std::io::Result<Watch> {
-    let (ended, open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (ended, open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let control = device_mapper::control()?;
     let pool = Arc::downgrade(pool);
     thread::Builder::new().name("tierce-lvm-events".to_owned()).spawn(move || {
@@ -27,7 +46,7 @@ pub(crate) fn start(pool: &Arc<LvmPool>) -> std::io::Result<Watch> {
             tracing::error!(%error, "a thin pool is no longer watched; it is extended when its volumes change");
         }
     })?;
-    Ok(Watch { _open: open })
+    Ok(Watch { open, nudged: Mutex::default() })
 }
 
 fn watch(pool: &Weak<LvmPool>, control: &OwnedFd, ended: &OwnedFd) -> rustix::io::Result<()> {
@@ -43,7 +62,8 @@ fn watch(pool: &Weak<LvmPool>, control: &OwnedFd, ended: &OwnedFd) -> rustix::io
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error),
         }
-        if !fds[1].revents().is_empty() {
+        // A nudge is a reason to look; the end of the pipe reads as nothing.
+        if !fds[1].revents().is_empty() && rustix::io::read(ended, &mut [0_u8; 64])? == 0 {
             return Ok(());
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     Passed,
     Failed,
     /// It said that it can't run where it was, and passed.

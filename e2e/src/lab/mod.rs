@@ -15,6 +15,7 @@ mod suite;
 
 pub use self::guest::{Guest, Hardware, Outcome, Said};
 pub use self::launch::{ensure_possible, missing};
+pub(crate) use self::libtest::Ending;
 pub use self::power_cuts::run as run_power_cuts;
 pub use self::run::{Job, is_hidden, quoted, run};
 pub(crate) use self::run::{environment, surroundings};

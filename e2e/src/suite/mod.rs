@@ -22,6 +22,7 @@ use self::bed::{Bed, Skip};
 use crate::cluster::audit::Mark;
 use crate::cluster::{self, Cluster, Lifetime, Size};
 use crate::images::ours::{self, Ours, Profile};
+use crate::lab::Ending;
 use crate::leftovers::Machine;
 use crate::parallel::side_by_side;
 use crate::{images, install, tools};
@@ -183,13 +184,6 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    Passed,
-    Failed,
-    Skipped,
 }
 
 /// Runs a test and prints what came of it.

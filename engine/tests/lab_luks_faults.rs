@@ -46,7 +46,11 @@ fn assert_precious(world: &World, id: &VolumeId, key: [u8; 32]) {
 fn stranger(world: &World, name: &str) -> String {
     let path = world.path(name);
     File::create(&path).unwrap().set_len(32 * MIB).unwrap();
-    let output = run("losetup", &["--find", "--show", text(&path)]);
+    losetup(&path)
+}
+
+fn losetup(path: &Path) -> String {
+    let output = run("losetup", &["--find", "--show", text(path)]);
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -112,6 +116,39 @@ fn bug_03_a_mapper_that_is_not_ours_is_refused_and_left_alone() {
     assert_eq!(fs::metadata(world.path("elsewhere")).unwrap().blocks(), 0, "nothing was written there");
     run("dmsetup", &["remove", "tierce-crypt-pvc-1"]);
     assert_precious(&world, &id, KEY);
+}
+
+/// The kernel takes a mapper's name away a moment before the mapper lets go of the device below: a stage in between waits.
+#[test]
+fn lab_a_stage_waits_for_what_still_lies_on_the_device_and_names_it() {
+    let Some(world) = World::lab() else { return };
+    let id = used_volume(&world, "pvc-1");
+    let image = world.image(id.as_str());
+    let device = losetup(&image);
+    let table = format!("0 2048 linear {device} 0");
+    run("dmsetup", &["create", "still-there", "--table", &table]);
+    // In use, so that is done when its last user goes.
+    run("losetup", &["-d", &device]);
+    let error = stage(&world, &id, false, Some(KEY), None).unwrap_err();
+    assert!(
+        matches!(&error, Error::InUse { by, .. } if by.contains(&format!(" over {device}"))),
+        "{error:?}"
+    );
+    let going = thread::spawn(|| {
+        thread::sleep(Duration::from_millis(300));
+        run("dmsetup", &["remove", "still-there"]);
+    });
+    stage(&world, &id, false, Some(KEY), None).unwrap();
+    assert_eq!(fs::read(world.staging(&id).join("precious")).unwrap(), b"precious");
+    going.join().unwrap();
+    world.unstage(&id).unwrap();
+    world.assert_clean();
+    // And so it is where nobody but the kernel is slow.
+    for _ in 0..20 {
+        stage(&world, &id, false, Some(KEY), None).unwrap();
+        run("umount", &[text(&world.staging(&id))]);
+    }
+    world.assert_clean();
 }
 
 #[test]

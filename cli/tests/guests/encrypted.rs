@@ -95,7 +95,8 @@ fn lab_a_container_gets_an_encrypted_volume_with_its_key_file_alone() {
     // A reboot.
     assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
     let use_it = |name: &str| format!(r#"{{"Name": "{name}", "ID": "0123456789abcdef"}}"#);
-    assert!(plugin.call("Mount", &use_it("a")).contains("volumes/local/a"));
+    let mounted = plugin.call("Mount", &use_it("a"));
+    assert!(mounted.contains("volumes/local/a"), "{mounted}");
     assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "kept");
     plugin.done("Unmount", &use_it("a"));
     assert!(world.command("umount").arg(world.volume("a")).status().unwrap().success());
@@ -106,7 +107,8 @@ fn lab_a_container_gets_an_encrypted_volume_with_its_key_file_alone() {
     fs::write(world.path("words"), "correct horse").unwrap();
     rustix::fs::chmod(world.path("words"), rustix::fs::Mode::RUSR).unwrap();
     world.ok(&["volume", "create", "b", "--size", "64Mi", "--encrypt", "--passphrase-file", "words"]);
-    assert!(plugin.call("Mount", &use_it("b")).contains("volumes/local/b"), "it is open");
+    let still_open = plugin.call("Mount", &use_it("b"));
+    assert!(still_open.contains("volumes/local/b"), "{still_open}");
     plugin.done("Unmount", &use_it("b"));
     assert!(world.command("umount").arg(world.volume("b")).status().unwrap().success());
     let locked = plugin.call("Mount", &use_it("b"));

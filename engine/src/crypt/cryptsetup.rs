@@ -17,7 +17,7 @@ use rustix::{fs::Access, io::Errno};
 use uuid::Uuid;
 
 use super::{
-    Crypt, HEADER_BYTES, Key, SECTOR_BYTES,
+    Crypt, HEADER_BYTES, Key, Opened, SECTOR_BYTES,
     header::{self, Header},
     mapper::{self, Mapper},
 };
@@ -27,6 +27,7 @@ use crate::{
     error::Context,
     kernel::{self, device_mapper},
     lasting::lasting,
+    mount::table::DeviceNumber,
     pool::{Content, Device},
 };
 
@@ -35,6 +36,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// cryptsetup's exit code for "no key available with this passphrase".
 const WRONG_KEY: i32 = 2;
+/// And for "device already exists or device is busy".
+const BUSY: i32 = 5;
 
 /// Encrypted devices through `cryptsetup`.
 pub(crate) struct LinuxCrypt {
@@ -182,7 +185,7 @@ impl Crypt for LinuxCrypt {
         Ok(found)
     }
 
-    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<bool, Error> {
+    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<Opened, Error> {
         let name = mapper::name(id);
         let attempt = |queues_needed: bool| {
             // The key goes into the mapping itself, not into the kernel's keyring: so growth needs no key, and containers no keyring.
@@ -195,9 +198,12 @@ impl Crypt for LinuxCrypt {
             }
             arguments.extend([node(below)?, &name]);
             let input = Input::of(&[key.bytes()]);
-            Ok::<_, Error>(
-                self.change(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY])?.code == 0,
-            )
+            let ended = self.change(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY, BUSY])?;
+            Ok::<_, Error>(match ended.code {
+                WRONG_KEY => Opened::WrongKey,
+                BUSY => Opened::Busy,
+                _ => Opened::Done,
+            })
         };
         let queues_needed = self.queues_needed.load(Ordering::Relaxed);
         match attempt(queues_needed) {
@@ -264,12 +270,14 @@ impl Crypt for LinuxCrypt {
     }
 
     fn users(&self, mapper: &Mapper) -> String {
-        let holders = device_mapper::holders(mapper.number).unwrap_or_default();
-        if holders.is_empty() {
+        lying_on(mapper.number, &mapper.node).unwrap_or_else(|| {
             format!("{} processes that have {} open", mapper.open_count, mapper.node.display())
-        } else {
-            format!("{} over {}", holders.join(", "), mapper.node.display())
-        }
+        })
+    }
+
+    fn holders(&self, below: &Device) -> String {
+        lying_on(below.number, &below.node)
+            .unwrap_or_else(|| format!("a process that holds {} for itself", below.node.display()))
     }
 
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {
@@ -307,6 +315,12 @@ impl Crypt for LinuxCrypt {
         self.change(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
         Ok(())
     }
+}
+
+/// The devices that lie on a device, for messages.
+fn lying_on(number: DeviceNumber, node: &Path) -> Option<String> {
+    let holders = device_mapper::holders(number).unwrap_or_default();
+    (!holders.is_empty()).then(|| format!("{} over {}", holders.join(", "), node.display()))
 }
 
 /// Removes the node that cryptsetup makes by the mapper's name where there is no udevd: when the kernel removes the mapper by itself, nobody

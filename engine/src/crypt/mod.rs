@@ -33,6 +33,15 @@ pub(crate) const SECTOR_BYTES: u32 = 4096;
 /// How many key slots the header has room for.
 pub(crate) const SLOTS: u32 = 3;
 
+/// What became of the opening of an encrypted device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Done,
+    WrongKey,
+    /// Something lies on the pool's device: the kernel takes a mapper's name away a moment before the mapper itself.
+    Busy,
+}
+
 /// What the engine asks of a host about encrypted devices. `below`: the pool's device.
 pub(crate) trait Crypt: Send + Sync {
     /// What the beginning of a device shows. A read error is an error.
@@ -48,8 +57,8 @@ pub(crate) trait Crypt: Send + Sync {
     fn mapper(&self, id: &VolumeId) -> Result<Option<Mapper>, Error>;
     /// All devices whose names are those of mappers, with the volumes' ids.
     fn mappers(&self) -> Result<Vec<(VolumeId, Mapper)>, Error>;
-    /// Makes the mapper; `false`: the key does not open it. `discards`: whether freed blocks are passed on to the pool.
-    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<bool, Error>;
+    /// Makes the mapper. `discards`: whether freed blocks are passed on to the pool.
+    fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<Opened, Error>;
     /// The mapper as a device, held open; `None`: it is gone meanwhile.
     fn device(&self, mapper: &Mapper) -> Result<Option<Device>, Error>;
     /// Makes the mapper as large as the pool's device allows. Needs no key.
@@ -60,6 +69,8 @@ pub(crate) trait Crypt: Send + Sync {
     fn close(&self, mapper: &Mapper) -> Result<bool, Error>;
     /// Who uses a mapper, for messages.
     fn users(&self, mapper: &Mapper) -> String;
+    /// Who lies on the pool's device, for messages.
+    fn holders(&self, below: &Device) -> String;
 
     /// The key slots in use, in order.
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error>;

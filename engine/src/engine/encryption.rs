@@ -13,7 +13,10 @@ use uuid::Uuid;
 use super::{core::Core, finding::Located, staging::ensure_unchanged};
 use crate::{
     Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
-    crypt::mapper::{self, Mapper, Standing},
+    crypt::{
+        Opened,
+        mapper::{self, Mapper, Standing},
+    },
     filesystem::guard::{self, Verdict},
     mount::table,
     pool::{
@@ -244,23 +247,17 @@ impl Core {
     ) -> Result<(Device, &'a Key), Error> {
         let (id, crypt) = (&record.id, self.host.crypt());
         let discards = pool.config().backend.passes_discards();
-        let wrong = || Error::WrongKey {
-            id: id.clone(),
-            expected: record.encryption.as_ref().and_then(|known| known.key.clone()).unwrap_or_default(),
-        };
         let mut opened: Option<&Key> = None;
         let mut fresh = false;
+        let mut by = format!("something that keeps changing {}", mapper::name(id));
         for _ in 0..MAPPER_ATTEMPTS {
             let Some(mapper) = crypt.mapper(id)? else {
-                opened = None;
-                for key in keys {
-                    if crypt.open(id, below, key, discards)? {
-                        opened = Some(key);
-                        break;
-                    }
-                }
                 fresh = true;
-                opened.ok_or_else(wrong)?;
+                opened = self.open_with_one_of(record, below, keys, discards)?;
+                if opened.is_none() {
+                    by = crypt.holders(below);
+                    thread::sleep(MAPPER_PAUSE);
+                }
                 continue;
             };
             match mapper::judge(&mapper, header, below.number) {
@@ -276,7 +273,7 @@ impl Core {
                     // It is open already: the key must be right all the same.
                     let key = match opened {
                         Some(key) => key,
-                        None => self.first_that_opens(below, keys)?.ok_or_else(wrong)?,
+                        None => self.first_that_opens(below, keys)?.ok_or_else(|| wrong_key(record))?,
                     };
                     if let Some(device) = self.resized(&mapper, below)? {
                         if matches!(record.mode, VolumeMode::Filesystem(_)) && !mapper.deferred {
@@ -289,8 +286,25 @@ impl Core {
             }
             thread::sleep(MAPPER_PAUSE);
         }
-        let by = format!("something that keeps changing {}", mapper::name(id));
         Err(Error::InUse { id: id.clone(), by })
+    }
+
+    /// Makes the mapper with the first of the keys that opens it; `None`: something lies on the device still.
+    fn open_with_one_of<'a>(
+        &self,
+        record: &Record,
+        below: &Device,
+        keys: &[&'a Key],
+        discards: bool,
+    ) -> Result<Option<&'a Key>, Error> {
+        for key in keys {
+            match self.host.crypt().open(&record.id, below, key, discards)? {
+                Opened::Done => return Ok(Some(key)),
+                Opened::Busy => return Ok(None),
+                Opened::WrongKey => {}
+            }
+        }
+        Err(wrong_key(record))
     }
 
     fn first_that_opens<'a>(&self, below: &Device, keys: &[&'a Key]) -> Result<Option<&'a Key>, Error> {
@@ -364,4 +378,9 @@ impl Core {
         pool.detach(&record.id)?;
         Ok(())
     }
+}
+
+fn wrong_key(record: &Record) -> Error {
+    let in_force = record.encryption.as_ref().and_then(|known| known.key.clone());
+    Error::WrongKey { id: record.id.clone(), expected: in_force.unwrap_or_default() }
 }

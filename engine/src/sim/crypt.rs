@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Error, Key, VolumeId,
     crypt::{
-        Crypt, HEADER_BYTES,
+        Crypt, HEADER_BYTES, Opened,
         header::Header,
         mapper::{self, Mapper},
     },
@@ -125,17 +125,17 @@ impl Crypt for SimCrypt {
         }))
     }
 
-    fn open(&self, id: &VolumeId, below: &Device, key: &Key, _: bool) -> Result<bool, Error> {
-        let Some((_, header)) = self.header_of(below) else { return Ok(false) };
+    fn open(&self, id: &VolumeId, below: &Device, key: &Key, _: bool) -> Result<Opened, Error> {
+        let Some((_, header)) = self.header_of(below) else { return Ok(Opened::WrongKey) };
         if !header.slots.values().any(|slot| *slot == hash(key)) {
-            return Ok(false);
+            return Ok(Opened::WrongKey);
         }
         self.state.change("open", |tables| {
             tables
                 .mappers
                 .insert(id.clone(), super::state::SimMapper { header: header.uuid, deferred: false });
         })?;
-        Ok(true)
+        Ok(Opened::Done)
     }
 
     fn device(&self, mapper: &Mapper) -> Result<Option<Device>, Error> {
@@ -174,6 +174,10 @@ impl Crypt for SimCrypt {
 
     fn users(&self, mapper: &Mapper) -> String {
         format!("a mount of {}", mapper.node.display())
+    }
+
+    fn holders(&self, below: &Device) -> String {
+        format!("a device over {}", below.node.display())
     }
 
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {

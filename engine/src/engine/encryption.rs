@@ -339,18 +339,11 @@ impl Core {
     }
 
     /// Gives a volume the LUKS2 header that its content of before had, from the snapshot that keeps it.
-    pub(super) fn put_back_header(
-        &self,
-        pool: &dyn Pool,
-        record: &Record,
-        kept: &VolumeId,
-    ) -> Result<(), Error> {
-        let from = self
-            .find_entry(kept)?
-            .ok_or_else(|| Error::SourceNotFound { id: record.id.clone(), from: kept.clone() })?;
-        let content = from.pool.content(&from.record)?;
+    pub(super) fn put_back_header(&self, record: &Record, kept: &Located) -> Result<(), Error> {
+        let pool = kept.pool.as_ref();
+        let content = pool.content(&kept.record)?;
         let below = pool.attach(record)?;
-        self.host.crypt().put_back_header(kept, &content, &below)?;
+        self.host.crypt().put_back_header(&kept.record.id, &content, &below)?;
         drop(below);
         self.release(pool, record)
     }

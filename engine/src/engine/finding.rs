@@ -112,10 +112,7 @@ impl Core {
 
     /// A volume or snapshot, looked for in that pool alone.
     pub(super) fn load_in(&self, pool: &str, id: &VolumeId) -> Result<Option<Located>, Error> {
-        let pool = self.pool(pool)?;
-        let Some(record) = pool.load(id)? else { return Ok(None) };
-        let record = record.map_err(|broken| broken.into_error(id))?;
-        Ok(Some(Located { pool, record }))
+        Located::load(&self.pool(pool)?, id)
     }
 
     pub(super) fn list(&self) -> Inventory {
@@ -158,6 +155,17 @@ impl Core {
 }
 
 impl Located {
+    /// Another volume or snapshot of the same pool: what else a restore needs lies there, and no other pool is asked, which may be away.
+    pub(super) fn beside(&self, id: &VolumeId) -> Result<Option<Self>, Error> {
+        Self::load(&self.pool, id)
+    }
+
+    fn load(pool: &Arc<dyn Pool>, id: &VolumeId) -> Result<Option<Self>, Error> {
+        let Some(record) = pool.load(id)? else { return Ok(None) };
+        let record = record.map_err(|broken| broken.into_error(id))?;
+        Ok(Some(Self { pool: Arc::clone(pool), record }))
+    }
+
     /// It, if it is a volume.
     pub(super) fn volume(self) -> Result<Self, Error> {
         if self.record.role.is_some() { Err(self.wrong_kind()) } else { Ok(self) }

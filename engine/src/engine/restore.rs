@@ -49,7 +49,7 @@ impl Core {
             None => {
                 // One of another id comes to its end first.
                 found = self.settled(found)?;
-                if let Some(kept) = self.find_entry(safety)? {
+                if let Some(kept) = found.beside(safety)? {
                     return kept_before(&kept, id);
                 }
                 self.check_restore(&found, snapshot)?;
@@ -68,7 +68,7 @@ impl Core {
         let found = self.find(id)?;
         let same = found.record.restore.as_ref().filter(|restore| restore.safety == *safety);
         let begun = same.is_some_and(|restore| !restore.done);
-        let Some(kept) = self.find_entry(safety)? else {
+        let Some(kept) = found.beside(safety)? else {
             if begun {
                 found.pool.save(&Record { restore: None, ..found.record.clone() })?;
             }
@@ -84,9 +84,13 @@ impl Core {
     /// Whether the volume can take that snapshot's content.
     fn check_restore(&self, volume: &Located, snapshot: &VolumeId) -> Result<(), Error> {
         let id = &volume.record.id;
-        let source = self
-            .find_entry(snapshot)?
-            .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: snapshot.clone() })?;
+        // Only one beside the volume can be restored; the others are looked for to say why not.
+        let source = match volume.beside(snapshot)? {
+            Some(source) => source,
+            None => self
+                .find_entry(snapshot)?
+                .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: snapshot.clone() })?,
+        };
         let mismatch = |field, existing: &str, requested: &str| {
             Err(Error::SourceMismatch {
                 id: id.clone(),
@@ -117,20 +121,20 @@ impl Core {
         let Some(restore) = found.record.restoring().cloned() else { return Ok(found) };
         let id = found.record.id.clone();
         self.check_unused(found.pool.as_ref(), &found.record)?;
-        if let Some(kept) = self.find_entry(&restore.safety)? {
+        if let Some(kept) = found.beside(&restore.safety)? {
             kept_before(&kept, &id)?;
         } else {
             let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record));
             // A safety whose making failed may be there all the same: the restore is then under way, and putting the record back would make
             // the repeated call take it for done.
-            if kept.is_err() && matches!(self.find_entry(&restore.safety), Ok(None)) {
+            if kept.is_err() && matches!(found.beside(&restore.safety), Ok(None)) {
                 // Nothing has happened yet, and a volume that can be used is better than one that waits for room.
                 found.pool.save(&Record { restore: None, ..found.record.clone() })?;
             }
             kept?;
         }
-        let source = self
-            .find_entry(&restore.snapshot)?
+        let source = found
+            .beside(&restore.snapshot)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.snapshot.clone() })?;
         let mut record = Record {
             // What is on the disk comes from the snapshot, what was said about the volume stays.
@@ -147,7 +151,10 @@ impl Core {
             record.encryption.clone_from(&found.record.encryption);
             record.restore = Some(restore.clone());
             found.pool.roll_back(&record, &source.record)?;
-            self.put_back_header(found.pool.as_ref(), &record, &restore.safety)?;
+            let kept = found
+                .beside(&restore.safety)?
+                .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.safety.clone() })?;
+            self.put_back_header(&record, &kept)?;
             record.restore = Some(Restore { done: true, ..restore });
             found.pool.save(&record)?;
         } else {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use super::core::{Core, Slot};
@@ -28,7 +28,9 @@ impl Core {
     fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {
         let disk = pool.disk()?;
         let promised = pool.promised();
-        let room = self.room(pool, &disk, *self.pending().get(&disk.id).unwrap_or(&0));
+        let sharing = self.sharing(&disk);
+        let pending = self.pending().get(&disk.id).copied().unwrap_or(0);
+        let room = room(pool, &disk, &sharing, pending);
         Ok(PoolUsage {
             capacity_bytes: disk.capacity,
             available_bytes: room.available,
@@ -42,20 +44,14 @@ impl Core {
         })
     }
 
-    fn room(&self, pool: &dyn Pool, disk: &Disk, pending: u64) -> Room {
-        let mut shared = Shared { pending, ..Shared::default() };
-        for other in self.pools() {
-            let Ok(others_disk) = other.disk() else { continue };
-            if others_disk.id == disk.id {
-                let promised = other.promised();
-                shared.promised = shared.promised.saturating_add(promised.bytes);
-                shared.allocated = shared.allocated.saturating_add(promised.allocated);
-                shared.trash = shared.trash.saturating_add(others_disk.trash);
-            }
-        }
-        let Room { available, largest } = space::room(pool.config(), disk, &shared);
-        let whole = |bytes: u64| bytes / pool.grain_bytes() * pool.grain_bytes();
-        Room { available: whole(available), largest: whole(largest) }
+    /// The pools of a disk, with the bytes of each that wait to be freed. Others that don't answer hold up whoever asks: so never with what
+    /// is pending held.
+    fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
+        let same = |pool: Arc<dyn Pool>| {
+            let theirs = pool.disk().ok().filter(|theirs| theirs.id == disk.id)?;
+            Some((pool, theirs.trash))
+        };
+        self.pools().into_iter().filter_map(same).collect()
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
@@ -71,9 +67,11 @@ impl Core {
     ) -> Result<Reservation<'_>, Error> {
         let disk = pool.disk()?;
         let more = requested.saturating_sub(existing);
+        let sharing = self.sharing(&disk);
+        // What another made since is counted by its pool before it stops pending.
         let mut pending = self.pending();
         let set_aside = pending.entry(disk.id).or_default();
-        let room = self.room(pool, &disk, *set_aside);
+        let room = room(pool, &disk, &sharing, *set_aside);
         if more > room.available || requested > room.largest.saturating_add(existing) {
             // No sum of bytes tells of that.
             if let Some(warning) =
@@ -88,6 +86,20 @@ impl Core {
         *set_aside += more;
         Ok(Reservation { core: self, disk: disk.id, bytes: more })
     }
+}
+
+/// What a pool has for new volumes, beside what others of its disk hold and what is pending.
+fn room(pool: &dyn Pool, disk: &Disk, sharing: &[(Arc<dyn Pool>, u64)], pending: u64) -> Room {
+    let mut shared = Shared { pending, ..Shared::default() };
+    for (other, trash) in sharing {
+        let promised = other.promised();
+        shared.promised = shared.promised.saturating_add(promised.bytes);
+        shared.allocated = shared.allocated.saturating_add(promised.allocated);
+        shared.trash = shared.trash.saturating_add(*trash);
+    }
+    let Room { available, largest } = space::room(pool.config(), disk, &shared);
+    let whole = |bytes: u64| bytes / pool.grain_bytes() * pool.grain_bytes();
+    Room { available: whole(available), largest: whole(largest) }
 }
 
 /// Bytes set aside until the volume counts by itself.

@@ -41,7 +41,7 @@ pub(super) fn ready(lvm: &Lvm, report: &Report, pool: &str) -> Result<String, Tr
     };
     if device_name(group, pool)?.is_none() {
         lvm.change("lvchange", &["-qq", "-ay", "-K", &full])
-            .map_err(|error| not_activated(&full, &call::words(&error)))?;
+            .map_err(|error| not_activated(group, pool, &call::words(&error)))?;
     }
     let now = level(group, pool)?;
     healthy(group, pool, &now)?;
@@ -57,16 +57,29 @@ pub(super) fn ready(lvm: &Lvm, report: &Report, pool: &str) -> Result<String, Tr
     Ok(volume.uuid.clone())
 }
 
-fn not_activated(full: &str, words: &str) -> Trouble {
-    if words.contains("transaction_id") || words.contains("transaction id") {
+fn not_activated(group: &str, pool: &str, words: &str) -> Trouble {
+    let full = format!("{group}/{pool}");
+    if let Some((seen, expected)) = transactions(words) {
+        // A repair of the pool's metadata does not touch the number.
         return Kind::TransactionMismatch.because(format!(
-            "can't activate thin pool {full}: {words}. LVM and the pool disagree about what was made last; with its users stopped: \
-             lvconvert --repair {full}"
+            "can't activate thin pool {full}: it has seen transaction {seen}, and the group's metadata expects {expected}. Where volumes are \
+             missing from lvs, put newer metadata of the group back (vgcfgrestore). Else, with its users stopped: vgcfgbackup -f FILE \
+             {group}; in FILE let the transaction_id of {pool} be {seen}; vgcfgrestore --force -f FILE {group}"
         ));
     }
     Kind::ThinPoolFailed.because(format!(
         "can't activate thin pool {full}: {words}. If its metadata is damaged, with its users stopped: lvconvert --repair {full}"
     ))
+}
+
+/// The transaction that the kernel has seen of a thin pool, and the one that LVM expects, where LVM refuses the pool for that.
+fn transactions(words: &str) -> Option<(u64, u64)> {
+    let number = |before: &str| {
+        let digits = words.split_once(before)?.1;
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        digits[..end].parse().ok()
+    };
+    number("transaction_id is ").zip(number("while expected "))
 }
 
 /// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of its own.
@@ -212,9 +225,12 @@ mod tests {
         ] {
             assert!(warned.reason.contains(words), "{warned:?}");
         }
-        let ahead = not_activated("vg/pool", "transaction_id is 2, while expected 3");
+        let words = "Thin pool vg-pool-tpool (253:2) transaction_id is 2, while expected 77.";
+        let ahead = not_activated("vg", "pool", words);
         assert_eq!(ahead.kind, Kind::TransactionMismatch);
-        assert!(ahead.reason.contains("disagree"));
-        assert_eq!(not_activated("vg/pool", "Check of pool failed").kind, Kind::ThinPoolFailed);
+        for words in ["has seen transaction 2", "expects 77", "let the transaction_id of pool be 2"] {
+            assert!(ahead.reason.contains(words), "{ahead:?}");
+        }
+        assert_eq!(not_activated("vg", "pool", "Check of pool vg/pool failed").kind, Kind::ThinPoolFailed);
     }
 }

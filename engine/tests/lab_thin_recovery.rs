@@ -13,7 +13,7 @@ use std::{
 };
 
 use tierce_engine::{Error, PoolErrorKind, PoolUsage, VolumeId};
-use world::lvm::{TestGroup, eventually, group, thin_pool};
+use world::lvm::{eventually, group, thin_pool, with_little_metadata};
 use world::{BLOCK, EXT4, MIB, World, lvm, run, spec, text};
 
 fn usage(world: &World) -> PoolUsage {
@@ -103,19 +103,6 @@ fn a_further_disk_gives_the_pool_room() {
     assert!(world.delete(&id).unwrap());
 }
 
-/// A group whose thin pool has the least metadata that LVM makes.
-fn with_little_metadata() -> Option<World> {
-    let mut world = World::lab()?;
-    let group = TestGroup::new(thin_pool(3500, false))?;
-    let devices: Vec<&str> = group.devices.iter().map(|device| text(device)).collect();
-    group.lvm("vgcreate", &[&["-qq", "-y", &group.name], devices.as_slice()].concat());
-    let size = ["-L", "3500m", "--chunksize", "64k", "--poolmetadatasize", "2m", "-n", "thin"];
-    group.lvm("lvcreate", &[&["-qq", "-y", "--type", "thin-pool"], size.as_slice(), &[&group.name]].concat());
-    (world.group, world.overcommit) = (Some(group), 10.0);
-    world.set_pool();
-    Some(world)
-}
-
 /// The mappings of 8 MiB lie in one block of metadata: changing one of them in a volume that shares it takes a new block.
 fn change_each_block(device: &Path, mib: u64) -> std::io::Result<()> {
     let content = random(4096);
@@ -125,7 +112,7 @@ fn change_each_block(device: &Path, mib: u64) -> std::io::Result<()> {
 #[test]
 fn bug_06_full_metadata_stops_creations_early_and_comes_back_with_space() {
     const VOLUME: u64 = 64;
-    let Some(mut world) = with_little_metadata() else { return };
+    let Some(mut world) = with_little_metadata(false) else { return };
     let name = group(&world).name.clone();
     let id = world.create("pvc-1", BLOCK, VOLUME * MIB);
     world.stage(&id, true).unwrap();
@@ -232,13 +219,15 @@ fn bug_06_damaged_metadata_is_refused_and_mended_by_lvconvert() {
     world.forget();
     group(&world).lvm("vgchange", &["-qq", "-an", &name]);
 
-    // Where the metadata lies: `<device>:<first extent>-<last>`, in extents of 4 MiB after the first MiB.
+    // Where the metadata lies: `<device>:<first extent>-<last>`, in extents of 4 MiB.
     let layout = ["--noheadings", "-a", "-o", "lv_name,seg_pe_ranges", &name];
     let lines = group(&world).lvm("lvs", &layout);
     let line = lines.lines().find(|line| line.contains("[thin_tmeta]")).unwrap();
     let (device, extents) = line.split_whitespace().nth(1).unwrap().split_once(':').unwrap();
     let first: u64 = extents.split('-').next().unwrap().parse().unwrap();
-    let start = MIB + first * 4 * MIB;
+    let extents = ["--noheadings", "--units", "b", "--nosuffix", "-o", "pe_start", device];
+    let extents: u64 = group(&world).lvm("pvs", &extents).trim().parse().unwrap();
+    let start = extents + first * 4 * MIB;
     let mut metadata = vec![0; 4 << 20];
     File::open(device).unwrap().read_exact_at(&mut metadata, start).unwrap();
     let block = mendable_block(world.folder.path(), &metadata);

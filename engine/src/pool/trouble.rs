@@ -77,7 +77,7 @@ pub enum PoolErrorKind {
     NeedsCheck,
     /// The thin pool has no room for its metadata.
     MetadataFull,
-    /// The thin pool's metadata is so full that nothing more is made in the pool. Its volumes go on.
+    /// The metadata of the thin pool, or of the volume group, is so full that nothing more is made in the pool. Its volumes go on.
     MetadataNearlyFull,
     /// The thin pool's metadata can't be written.
     MetadataReadOnly,

@@ -41,6 +41,20 @@ pub fn group(world: &World) -> &TestGroup {
     world.group.as_ref().unwrap()
 }
 
+/// A group whose thin pool has the least metadata that LVM makes, and of which more may be promised than there is. `extend`: it may grow.
+pub fn with_little_metadata(extend: bool) -> Option<World> {
+    let mut world = World::lab()?;
+    let group = TestGroup::new(thin_pool(3500, extend))?;
+    let devices: Vec<&str> = group.devices.iter().map(|device| text(device)).collect();
+    // An extent is the least that anything has.
+    group.lvm("vgcreate", &[&["-qq", "-y", "-s", "1m", &group.name], devices.as_slice()].concat());
+    let size = ["-L", "3500m", "--chunksize", "64k", "--poolmetadatasize", "2m", "-n", "thin"];
+    group.lvm("lvcreate", &[&["-qq", "-y", "--type", "thin-pool"], size.as_slice(), &[&group.name]].concat());
+    (world.group, world.overcommit) = (Some(group), 10.0);
+    world.set_pool();
+    Some(world)
+}
+
 /// Opens the world's pool with another configuration.
 pub fn reopen(world: &mut World, backend: Backend, known: Option<Uuid>) {
     world.forget();

@@ -149,6 +149,11 @@ pub(crate) fn no_space(error: &CommandError) -> bool {
     said(error, &["insufficient free space", "Insufficient free space", "Insufficient suitable"])
 }
 
+/// Whether LVM's description of the group would no longer fit into its metadata area.
+pub(crate) fn metadata_full(error: &CommandError) -> bool {
+    said(error, &["exceeds maximum metadata size", "metadata too large for"])
+}
+
 /// Whether nothing more is made in the thin pool, since its data or its metadata has reached [`EXTEND_FROM_PERCENT`]. LVM does not say in
 /// this sentence which of the two.
 pub(crate) fn over_threshold(error: &CommandError) -> bool {

@@ -17,6 +17,9 @@ use crate::{
 const POOL_PERCENT: u64 = 90;
 const CHUNK_UNIT: u64 = 64 << 10;
 const LARGEST_CHUNK: u64 = 1 << 30;
+/// Room for the group's metadata on each device: half of it can be filled. LVM's own 1 MiB ends at some hundred volumes, since each carries
+/// its record, and it can't be made larger later.
+const METADATA_SIZE: &str = "8m";
 
 /// Makes the group from these devices.
 pub(super) fn group(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), Trouble> {
@@ -24,7 +27,7 @@ pub(super) fn group(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), T
     for device in devices {
         check_blank(lvm, device)?;
     }
-    let mut arguments = vec!["-qq", group];
+    let mut arguments = vec!["-qq", "--metadatasize", METADATA_SIZE, group];
     let paths: Vec<String> = devices.iter().map(|device| device.display().to_string()).collect();
     arguments.extend(paths.iter().map(String::as_str));
     // Without -y: LVM too asks before it overwrites what it knows, and nobody answers.

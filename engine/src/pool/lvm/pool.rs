@@ -41,6 +41,12 @@ impl Pool for LvmPool {
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {
+        // Between two looks at the group what is made counts by a guess, which must refuse nothing by itself.
+        if self.view().lacks_metadata()
+            && let Err(error) = self.renew(&self.turn())
+        {
+            tracing::warn!(pool = self.config.name, %error, "can't look how full the group's metadata area is");
+        }
         self.space()
     }
 

@@ -10,7 +10,7 @@ use serde::{
 
 /// The columns that are asked for, per part of the report. `-o` lists must match the structs below.
 pub(crate) const COLUMNS: [(&str, &str); 5] = [
-    ("vg", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"),
+    ("vg", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_mda_free"),
     ("pv", "pv_name,pv_uuid,pv_missing"),
     ("lv", "lv_name,lv_uuid,lv_attr,lv_size,lv_tags,lv_layout,pool_lv"),
     // Can't be left out; one column keeps it short.
@@ -55,6 +55,9 @@ pub(crate) struct Group {
     pub(crate) extent: u64,
     #[serde(rename = "vg_missing_pv_count", deserialize_with = "number")]
     pub(crate) missing_devices: u64,
+    /// How much LVM's description of the group can still grow.
+    #[serde(rename = "vg_mda_free", deserialize_with = "number")]
+    pub(crate) metadata_free: u64,
 }
 
 /// A device of the group.

@@ -10,7 +10,7 @@ use super::{
     thin_pool,
 };
 use crate::{
-    Error, PoolError,
+    Error, PoolError, PoolErrorKind,
     kernel::device_mapper,
     pool::{Promised, space::Disk},
 };
@@ -43,14 +43,19 @@ impl LvmPool {
             thin_pool::healthy(&self.group, pool, &level).map_err(|trouble| self.error(trouble))?;
             let (capacity, used) = (level.capacity(), level.used());
             let free = capacity.saturating_sub(used);
-            return Ok(Disk { id, capacity, free, trash, closed: level.is_closed(self.growth(&level)) });
+            let closed = level.is_closed(self.growth(&level)) || self.view().lacks_metadata();
+            return Ok(Disk { id, capacity, free, trash, closed });
         }
         let view = self.view();
-        Ok(Disk { id, capacity: view.group_size, free: view.group_free, trash, closed: false })
+        let closed = view.lacks_metadata();
+        Ok(Disk { id, capacity: view.group_size, free: view.group_free, trash, closed })
     }
 
     /// What needs somebody though the pool can be used.
     pub(super) fn needs_somebody(&self) -> Option<PoolError> {
+        if self.view().lacks_metadata() {
+            return Some(self.group_crowded());
+        }
         let (pool, level) = self.thin_pool.as_deref().zip(self.level().ok()?)?;
         let growth = self.growth(&level);
         thin_pool::warning(&self.group, pool, &level, growth).map(|trouble| self.error(trouble))
@@ -115,6 +120,16 @@ impl LvmPool {
             }
             _ => Error::OutOfSpace { pool: self.config.name.clone(), requested, largest: 0 },
         }
+    }
+
+    /// That nothing more is made in the group for want of its own metadata.
+    pub(super) fn group_crowded(&self) -> PoolError {
+        let (group, free) = (&self.group, self.view().metadata_free >> 10);
+        self.error(PoolErrorKind::MetadataNearlyFull.because(format!(
+            "LVM's description of volume group {group} nearly fills its metadata area ({free} KiB are left), so no volume or snapshot is \
+             made in it; what there is goes on. Delete volumes or snapshots: the area can't grow. A group for more is made with vgcreate \
+             --metadatasize, or by Tierce"
+        )))
     }
 
     /// Extends the thin pool where it is due and the group has the space.

@@ -21,6 +21,11 @@ use crate::{
     },
 };
 
+/// Bytes of the group's metadata area that are kept for what there is: each use and each growth of a volume changes its record.
+const METADATA_RESERVE: u64 = 64 << 10;
+/// More than LVM writes of a volume without its tags, in bytes.
+const BARE_VOLUME_TEXT: u64 = 800;
+
 /// One volume.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -40,6 +45,8 @@ pub(crate) struct View {
     pub(crate) group_size: u64,
     pub(crate) group_free: u64,
     pub(crate) extent: u64,
+    /// How much LVM's description of the group can still grow.
+    pub(crate) metadata_free: u64,
     pub(crate) volumes: BTreeMap<VolumeId, Entry>,
     /// LVs of deleted volumes, and whether they were ever used.
     pub(crate) deleted: BTreeMap<String, Deleted>,
@@ -81,6 +88,7 @@ impl View {
             group_size: group.size,
             group_free: group.free,
             extent: group.extent,
+            metadata_free: group.metadata_free,
             ..Self::default()
         };
         for volume in &report.volumes {
@@ -129,6 +137,9 @@ impl View {
     pub(crate) fn made(&mut self, record: Record, size: u64, tags: Vec<String>, takes: u64) {
         let raw = tags.iter().any(|tag| tag == tags::RAW);
         self.names.push(names::volume(&record.id));
+        let text: usize = tags.iter().map(String::len).sum();
+        let text = u64::try_from(text).expect("tags fit").saturating_add(BARE_VOLUME_TEXT);
+        self.metadata_free = self.metadata_free.saturating_sub(text);
         self.volumes.insert(record.id.clone(), Entry { size, record: Ok(record), tags, raw });
         self.group_free = self.group_free.saturating_sub(takes);
     }
@@ -142,6 +153,11 @@ impl View {
             self.names.retain(|name| *name != before);
             self.names.push(name.to_owned());
         }
+    }
+
+    /// Whether the group's metadata area is so full that nothing more is made.
+    pub(crate) fn lacks_metadata(&self) -> bool {
+        self.metadata_free < METADATA_RESERVE
     }
 
     /// What is promised. `allocated`: bytes that all volumes take.

@@ -167,7 +167,9 @@ impl LvmPool {
 
     /// A command's refusal, which may be for want of space.
     pub(super) fn refused(&self, error: CommandError, requested: u64) -> Error {
-        if call::over_threshold(&error) {
+        if call::metadata_full(&error) {
+            self.group_crowded().into()
+        } else if call::over_threshold(&error) {
             self.closed_by_lvm(requested)
         } else if call::no_space(&error) {
             self.out_of_space(requested)

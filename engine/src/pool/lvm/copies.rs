@@ -33,21 +33,30 @@ impl LvmPool {
             return Ok(());
         }
         let name = names::unfinished(&record.id);
-        self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
+        let made = self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record));
+        self.kept_if(made, &name)?;
         let size = format!("{}b", record.size_bytes);
         let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)]);
         self.kept_if(larger.map_err(|error| self.refused(error, record.size_bytes)), &name)?;
-        self.appear(&self.turn(), &name, record)
+        self.appear(&name, record)
     }
 
-    /// Passes a result on. Where it is an error, the unfinished LV goes: each further try would take as much room again.
+    /// Passes a result on. Where it is an error, the unfinished LV goes, if it is there: each further try would take as much room again. Never
+    /// in our turn.
     fn kept_if<T>(&self, result: Result<T, Error>, name: &str) -> Result<T, Error> {
         if result.is_err()
-            && let Err(problem) = self.remove_one_unfinished(name)
+            && let Err(problem) = self.remove_if_unfinished(name)
         {
             tracing::warn!(volume = self.full(name), error = %problem, "can't remove a copy that failed");
         }
         result
+    }
+
+    /// A command that failed may have done its work all the same, so LVM is asked.
+    fn remove_if_unfinished(&self, name: &str) -> Result<(), Error> {
+        self.renew(&self.turn())?;
+        let there = self.view().unfinished.contains_key(name);
+        if there { self.remove_one_unfinished(name) } else { Ok(()) }
     }
 
     /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
@@ -96,7 +105,7 @@ impl LvmPool {
         // As large as the source can ever need, so that it never overflows.
         let cow = names::unfinished(&record.id);
         let (full, pool) = (self.full(&from), tags::of_pool(self.id));
-        self.held_still(&from, source, pause, &mut || {
+        let made = self.held_still(&from, source, pause, &mut || {
             let arguments = [
                 "-qq",
                 "-y",
@@ -113,11 +122,12 @@ impl LvmPool {
                 &full,
             ];
             self.make(&self.turn(), &arguments, record.size_bytes.saturating_mul(2))
-        })?;
+        });
+        self.kept_if(made, &cow)?;
         let copied = self
             .open_volume(&cow)
             .and_then(|file| self.fill_new(record, &Content { file: Some(file), bytes: source.size_bytes }));
-        let removed = self.remove_cow(&cow);
+        let removed = self.remove_cow(&cow).or_else(|_| self.remove_if_unfinished(&cow));
         copied?;
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
@@ -142,14 +152,15 @@ impl LvmPool {
     /// Makes a volume with that content.
     pub(super) fn fill_new(&self, record: &Record, content: &Content) -> Result<(), Error> {
         let name = self.made_with(record, content, &tags::of(self.id, record))?;
-        self.appear(&self.turn(), &name, record)
+        self.appear(&name, record)
     }
 
     /// Makes an unfinished LV with that content and these tags.
     fn made_with(&self, record: &Record, content: &Content, tags: &[String]) -> Result<String, Error> {
         let name = names::unfinished(&record.id);
         // Without the tag that says it is whole, and without the record, as long as it is not.
-        self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)])?;
+        let made = self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)]);
+        self.kept_if(made, &name)?;
         self.kept_if(self.fill_with(&name, record, content, tags), &name)?;
         Ok(name)
     }
@@ -189,9 +200,11 @@ impl LvmPool {
     }
 
     /// Gives an unfinished LV its volume's name.
-    fn appear(&self, turn: &MutexGuard<'_, ()>, name: &str, record: &Record) -> Result<(), Error> {
-        self.change(turn, "lvrename", &["-qq", &self.group, name, &names::volume(&record.id)])?;
-        Ok(self.renew(turn)?)
+    fn appear(&self, name: &str, record: &Record) -> Result<(), Error> {
+        let new = names::volume(&record.id);
+        let renamed = self.change(&self.turn(), "lvrename", &["-qq", &self.group, name, &new]);
+        self.kept_if(renamed.map_err(Error::from), name)?;
+        Ok(self.renew(&self.turn())?)
     }
 
     pub(super) fn swap(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
@@ -205,18 +218,19 @@ impl LvmPool {
             let name = names::unfinished(&volume.id);
             let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
             let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
-            self.snap(&names::volume(&snapshot.id), &name, &first, volume)?;
+            let made = self.snap(&names::volume(&snapshot.id), &name, &first, volume);
+            self.kept_if(made, &name)?;
             if !whole {
                 let (size, full) = (format!("{}b", volume.size_bytes), self.full(&name));
                 let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &full]);
                 self.kept_if(larger.map_err(|error| self.refused(error, volume.size_bytes)), &name)?;
-                let turn = self.turn();
                 let mut arguments = vec!["-qq"];
                 for tag in &tags {
                     arguments.extend(["--addtag", tag]);
                 }
                 arguments.push(&full);
-                self.change(&turn, "lvchange", &arguments)?;
+                let tagged = self.change(&self.turn(), "lvchange", &arguments);
+                self.kept_if(tagged.map_err(Error::from), &name)?;
             }
             name
         } else {

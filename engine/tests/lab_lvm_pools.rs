@@ -359,6 +359,23 @@ fn a_thin_pool_that_could_not_grow_does_so_when_its_group_gets_space() {
     assert!(world.delete(&id).unwrap());
 }
 
+/// As docs/thin-pools.md has it: first the pool is told of the disk, then its group gets it. Nobody restarts anything.
+#[test]
+fn a_pool_goes_on_when_its_group_gets_a_further_disk() {
+    for kind in [lvm::thin(), LvmKind::Thick] {
+        let Some(mut world) = World::lvm(kind) else { return };
+        let id = world.create("pvc-1", BLOCK, 16 * MIB);
+        let name = group(&world).name.clone();
+        let disk = world.group.as_mut().unwrap().add_device(lvm::DEVICE_BYTES);
+        world.set_pool();
+        group(&world).lvm("vgextend", &["-qq", "-y", &name, text(&disk)]);
+        world.create("pvc-2", BLOCK, 16 * MIB);
+        world.snapshot("snap-1", &id).unwrap();
+        world.run(world.engine.grow(&id, 32 * MIB)).unwrap();
+        assert!(world.delete(&id).unwrap());
+    }
+}
+
 #[test]
 fn bug_13_a_new_volume_shows_nothing_of_a_deleted_one() {
     for kind in [LvmKind::Thick, lvm::thin()] {

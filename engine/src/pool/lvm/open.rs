@@ -67,8 +67,8 @@ fn open(
     if let LvmKind::Thin(pool) = kind {
         check_name("thin pool", &pool.name)?;
     }
-    let devices = real(devices)?;
-    let lvm = Lvm::new(runner, &devices);
+    let named = real(devices)?;
+    let lvm = Lvm::new(runner, &named);
     let mut report = match lvm.report(group) {
         Ok(report) => report,
         Err(error) if call::no_such_group(&error) => {
@@ -77,12 +77,12 @@ fn open(
                     "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name)"
                 )));
             }
-            if devices.is_empty() {
+            if named.is_empty() {
                 return Err(Kind::NoSuchVolumeGroup.because(format!(
                     "there is no volume group {group}: make it (vgcreate {group} DEVICE…), or name the devices to make it from"
                 )));
             }
-            make::group(&lvm, group, &devices)?;
+            make::group(&lvm, group, &named)?;
             look(&lvm, group)?
         }
         Err(error) => return Err(not_looked_at(group, &error)),
@@ -92,7 +92,7 @@ fn open(
         && !report.volumes.iter().any(|volume| volume.name == pool.name)
         && known.is_none()
     {
-        make::thin_pool(&lvm, &report, pool, !devices.is_empty())?;
+        make::thin_pool(&lvm, &report, pool, !named.is_empty())?;
         report = look(&lvm, group)?;
     }
     let thin_pool = match kind {
@@ -147,7 +147,8 @@ fn open(
         notes,
         thin_pool: thin_name,
         extends,
-        lvm: lvm.over(&paths),
+        // Of those that were named one may become the group's later.
+        lvm: if named.is_empty() { lvm.over(&paths) } else { lvm },
         devices,
         sector_bytes,
         watch: OnceLock::new(),

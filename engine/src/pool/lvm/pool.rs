@@ -27,6 +27,12 @@ impl Pool for LvmPool {
                 return Err(self.error(PoolErrorKind::MissingDevices.because(reason)));
             }
         }
+        // One that the group got since is not looked at before the pool is opened anew; what is missing then is named.
+        if self.view().lacks_devices {
+            let reason =
+                format!("volume group {} has devices that were not there when it was opened", self.group);
+            return Err(self.error(PoolErrorKind::MissingDevices.because(reason)));
+        }
         // Taken for gone it would be opened anew, without the volume that is being made.
         self.level().map(drop)
     }

@@ -47,6 +47,8 @@ pub(crate) struct View {
     pub(crate) extent: u64,
     /// How much LVM's description of the group can still grow.
     pub(crate) metadata_free: u64,
+    /// Whether the group has devices that LVM does not see.
+    pub(crate) lacks_devices: bool,
     pub(crate) volumes: BTreeMap<VolumeId, Entry>,
     /// LVs of deleted volumes, and whether they were ever used.
     pub(crate) deleted: BTreeMap<String, Deleted>,
@@ -89,6 +91,7 @@ impl View {
             group_free: group.free,
             extent: group.extent,
             metadata_free: group.metadata_free,
+            lacks_devices: group.missing_devices > 0,
             ..Self::default()
         };
         for volume in &report.volumes {

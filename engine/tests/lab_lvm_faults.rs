@@ -5,6 +5,8 @@
 
 #[path = "faults/cycles.rs"]
 mod cycles;
+#[path = "faults/leftovers.rs"]
+mod leftovers;
 #[path = "faults/life.rs"]
 mod life;
 #[path = "model/state.rs"]
@@ -12,6 +14,7 @@ mod state;
 mod world;
 
 use cycles::{Kind, cycles, each_error};
+use leftovers::{deleted_after_each_error_of_a_restore, each_error_in_a_copy};
 use life::Life;
 use tierce_engine::LvmKind;
 use world::{World, lvm};
@@ -60,4 +63,21 @@ fn bug_26_every_fault_over_encrypted_thick_volumes_ends_as_if_it_had_not_been() 
 #[test]
 fn an_error_anywhere_in_a_restore_leaves_it_to_be_repeated() {
     each_error(&THIN, &Life::of_a_restore(), &[false], 4);
+}
+
+#[test]
+fn an_error_anywhere_in_a_copy_of_a_thin_volume_leaves_all_of_it_or_nothing() {
+    each_error_in_a_copy(&THIN);
+}
+
+#[test]
+fn an_error_anywhere_in_a_copy_of_a_thick_volume_leaves_all_of_it_or_nothing() {
+    each_error_in_a_copy(&THICK);
+}
+
+#[test]
+fn a_volume_that_is_deleted_after_a_restore_that_failed_does_not_come_back() {
+    for kind in [THIN, THICK] {
+        deleted_after_each_error_of_a_restore(&kind);
+    }
 }

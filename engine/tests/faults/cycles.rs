@@ -23,6 +23,7 @@ use fail::FailScenario;
 use tierce_engine::{Host, LinuxHost, LvmKind};
 
 use crate::{
+    leftovers,
     life::{Call, Dice, Life, call},
     world::{BLOCK, MIB, World, lvm, spec},
 };
@@ -168,7 +169,9 @@ fn with(world: &mut World, life: &Life, seed: u64, fault: Fault, at: usize) {
 fn with_error(world: &mut World, life: &Life, at: usize, restarts: bool) {
     fail::cfg(POINT, &format!("{at}*off->1*return")).unwrap();
     for next in &life.calls {
+        let before = leftovers::there(world);
         let Err(error) = world.run(call(world, next)) else { continue };
+        leftovers::assert_none(world, next, &before, &error);
         if restarts {
             recover(world);
         }

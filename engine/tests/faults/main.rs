@@ -5,6 +5,7 @@
 
 mod called_off;
 mod cycles;
+mod leftovers;
 mod life;
 #[path = "../model/state.rs"]
 mod state;

@@ -14,12 +14,15 @@ const PREFIX: &str = "tierce-";
 
 /// Waits for the end of the harness, which holds the other end of its standard input, and cleans up after it. What
 /// dies in the same moment may still write into the folder or attach a loop device, and the node plugin makes unused targets
-/// immutable.
+/// immutable. A loop device's file is known by its path, as long as that was seen from here, or by its disk and inode.
 const BROOM: &str = r#"
 free() {
-  losetup --list --noheadings --output NAME,BACK-FILE 2>/dev/null | while read -r name file; do
-    case $file in "$1"/*) losetup --detach "$name" ;; esac
-  done
+  losetup --list --noheadings --raw --output NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE 2>/dev/null |
+    while read -r name inode disk file; do
+      case $file in "$1"/*) losetup --detach "$name"; continue ;; esac
+      find "$1" -type f -inum "$inode" -exec stat --format %Hd:%Ld {} + 2>/dev/null | grep -qFx "$disk" &&
+        losetup --detach "$name"
+    done
 }
 read -r word || sleep 1
 [ "$word" = keep ] && exit

@@ -168,7 +168,7 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
     };
     let printed = measure();
     if !kept {
-        crate::cluster::down(CLUSTER)?;
+        cluster.end()?;
     }
     printed
 }

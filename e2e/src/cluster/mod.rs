@@ -13,8 +13,10 @@ mod node_config;
 pub mod secrets;
 mod supervisor;
 mod system_disk;
+mod turn;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +31,7 @@ pub use self::layout::{Node, Size, Spec, State};
 pub use self::node::{run as run_node, run_in_guest as run_node_in_guest};
 pub use self::node_config::PAUSE_IMAGE;
 pub use self::supervisor::run as run_cluster;
+use self::turn::Turn;
 use crate::{command, lab};
 
 /// Set inside a cluster's namespaces to the cluster's name.
@@ -75,6 +78,7 @@ impl Cluster {
             lab::ensure_possible()?;
         }
         let state = State::of(name)?;
+        let turn = Turn::take(name)?;
         if find_process(&state.supervisor_line()).is_some() {
             bail!("cluster {name} is running; end it with `tierce-e2e cluster down --name {name}`");
         }
@@ -86,7 +90,10 @@ impl Cluster {
         std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
         secrets::make(&state, size)?;
         std::fs::copy(std::env::current_exe()?, state.program())?;
-        let broom = (lifetime == Lifetime::WithUs).then(|| broom(name)).transpose()?;
+        let broom = match lifetime {
+            Lifetime::WithUs => Some(broom(name, turn)?),
+            Lifetime::UntilDown => None,
+        };
         let cluster = Self { state, spec, broom };
         cluster.launch(lifetime)?;
         if let Err(error) = cluster.wait_until_ready() {
@@ -98,6 +105,11 @@ impl Cluster {
             bail!("{error:#}\n{log}\n{logs}");
         }
         Ok(cluster)
+    }
+
+    /// Ends it and removes what it leaves.
+    pub fn end(self) -> Result<()> {
+        remove(&self.state, &self.spec.name)
     }
 
     /// The running cluster of that name.
@@ -270,11 +282,12 @@ impl Cluster {
     }
 }
 
-/// A process that waits for the end of this one, however that comes, and removes the cluster then.
-fn broom(name: &str) -> Result<Child> {
+/// A process that waits for the end of this one, however that comes, and removes the cluster then. Until that is done the name is taken.
+fn broom(name: &str, turn: Turn) -> Result<Child> {
     Command::new("/proc/self/exe")
         .args(["sweep-cluster", name])
         .stdin(Stdio::piped())
+        .stdout(Stdio::from(OwnedFd::from(turn)))
         // Ctrl-C in the terminal must not end it.
         .process_group(0)
         .spawn()
@@ -284,11 +297,12 @@ fn broom(name: &str) -> Result<Child> {
 /// Waits until nobody holds the other end of standard input, then removes what is left of the cluster.
 pub fn sweep(name: &str) -> Result<()> {
     std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
-    down(name)
+    remove(&State::of(name)?, name)
 }
 
 /// Ends a cluster: its processes, then what the kernel would keep, then its files.
 pub fn down(name: &str) -> Result<()> {
+    let _turn = Turn::take(name)?;
     remove(&State::of(name)?, name)
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::cluster::{Cluster, Lifetime, Size};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
-use crate::{cluster, command, images, tools};
+use crate::{command, images, tools};
 
 /// The cluster's name: a demo does not meet a cluster that somebody plays with.
 const NAME: &str = "demo";
@@ -45,7 +45,7 @@ pub(super) fn on_a_cluster(
         tell(&format!("\nThe story stops here: {error:#}"));
         tell(&cluster.diagnosis());
     }
-    cluster::down(NAME)?;
+    cluster.end()?;
     result?;
     machine.ensure_as_before()?;
     story.step("the cluster has ended; no process, mount, loop device, interface or cgroup of it is left");

@@ -1,15 +1,14 @@
-//! Wrong input is answered in words that say what to do.
+//! Wrong input that the API server takes is answered in words that say what to do.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::bed::{Bed, Pod, claim, volume};
+use super::snapshots::{note, restore, start};
 use super::{Test, tests};
 
 pub(super) fn tests() -> Vec<Test> {
     tests![
-        a_size_that_is_none_is_refused_with_unit_and_bounds,
-        what_is_immutable_says_what_to_do_instead,
         bug_22_mount_options_come_from_a_list,
         an_unknown_tier_names_the_tiers_that_exist,
         a_tier_without_a_pool_on_any_node_says_so,
@@ -19,38 +18,6 @@ pub(super) fn tests() -> Vec<Test> {
         a_record_edited_by_hand_is_left_alone_and_the_others_go_on,
     ]
     .into()
-}
-
-fn a_size_that_is_none_is_refused_with_unit_and_bounds(bed: &Bed<'_>) -> Result<()> {
-    for size in ["0", "-1Gi", "10Gb", "2Pi", "1048577Gi"] {
-        let message = bed.refused(volume("data", &json!({"size": size, "tier": "hdd"})))?;
-        bed.says(&message, &["size is a quantity of bytes from 16Mi to 1Pi", "for example 10Gi"])?;
-    }
-    Ok(())
-}
-
-fn what_is_immutable_says_what_to_do_instead(bed: &Bed<'_>) -> Result<()> {
-    bed.apply(volume("data", &json!({"size": "1Gi", "tier": "hdd", "filesystem": "ext4"})))?;
-    let rows: [(&str, Value, &str); 5] = [
-        ("size", json!("512Mi"), "a volume can't shrink: make a new, smaller Volume and copy the data"),
-        ("tier", json!("standard-ssd"), "tier is immutable: make a new Volume in the other tier"),
-        ("filesystem", json!("xfs"), "filesystem is immutable: make a new Volume with the other filesystem"),
-        ("volumeMode", json!("Block"), "volumeMode is immutable: make a new Volume with the other mode"),
-        (
-            "accessMode",
-            json!("ReadWriteOncePod"),
-            "accessMode is immutable: make a new Volume with the other mode",
-        ),
-    ];
-    for (field, value, words) in rows {
-        let mut change = json!({"spec": {}});
-        change["spec"][field] = value;
-        match bed.patch("volume/data", &change) {
-            Ok(()) => anyhow::bail!("{field} was changed"),
-            Err(error) => bed.says(&format!("{error:#}"), &[words])?,
-        }
-    }
-    Ok(())
 }
 
 fn bug_22_mount_options_come_from_a_list(bed: &Bed<'_>) -> Result<()> {
@@ -107,7 +74,7 @@ fn a_snapshot_of_another_driver_is_no_source(bed: &Bed<'_>) -> Result<()> {
         },
     }))?;
     let result = asks_for_theirs(bed, &content);
-    bed.kubectl(&["delete", "volumesnapshot/theirs", "pvc/claim", "volume/data", "--ignore-not-found"])?;
+    bed.kubectl(&["delete", "volumesnapshot/theirs", "pvc/claim", "volume/copy", "--ignore-not-found"])?;
     // Its driver would take this off.
     let object = format!("volumesnapshotcontent/{content}");
     bed.kubectl(&["delete", &object, "--wait=false"])?;
@@ -118,19 +85,30 @@ fn a_snapshot_of_another_driver_is_no_source(bed: &Bed<'_>) -> Result<()> {
 }
 
 fn asks_for_theirs(bed: &Bed<'_>, content: &str) -> Result<()> {
+    start(bed, "data", &json!({"size": "64Mi", "tier": "standard-ssd"}))?;
+    bed.delete("pod/data")?;
     bed.apply(json!({
         "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "theirs"},
         "spec": {"source": {"volumeSnapshotContentName": content}},
     }))?;
     bed.wait("volumesnapshot/theirs", "jsonpath={.status.boundVolumeSnapshotContentName}")?;
     let source = json!({"snapshot": "theirs"});
-    bed.apply(volume("data", &json!({"size": "100Mi", "tier": "standard-ssd", "source": source})))?;
-    let message = bed.wait_reason("volume/data", "NoSource")?;
+    bed.apply(volume("copy", &json!({"size": "100Mi", "tier": "standard-ssd", "source": source})))?;
+    let message = bed.wait_reason("volume/copy", "NoSource")?;
     bed.says(
         &message,
         &["VolumeSnapshot \"theirs\" is not there, not taken yet, or not of a volume of Tierce"],
     )?;
-    ensure!(bed.get("pvc/data", ".metadata.name")?.is_empty(), "a claim was made for it");
+    ensure!(bed.get("pvc/copy", ".metadata.name")?.is_empty(), "a claim was made for it");
+
+    restore(bed, "back", "theirs")?;
+    let message = bed.wait_reason("volumerestore/back", "NoSuchSnapshot")?;
+    bed.says(&message, &["there is no VolumeSnapshot \"theirs\" of a volume of Tierce in this namespace"])?;
+    let on_its_node = format!("nodevolume/{}", bed.get("volume/data", ".status.volumeName")?);
+    ensure!(bed.get(&on_its_node, ".spec.restore.uid")?.is_empty(), "the node was told to restore it");
+    ensure!(note(bed, "reader")? == "monday", "the volume has another content");
+    let before = bed.get("volumesnapshot/back-before", ".metadata.name")?;
+    ensure!(before.is_empty(), "a snapshot was made, as before a restore");
 
     let mut claim = claim("claim", "tierce-standard-ssd-immediate", "100Mi");
     claim["spec"]["dataSource"] =

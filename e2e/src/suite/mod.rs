@@ -1,5 +1,6 @@
 //! The tests on real clusters of two nodes, each in a namespace of its own: a few at a time, and those that disturb others alone.
 
+mod bad_groups;
 mod bad_input;
 pub mod bed;
 mod capacity;
@@ -10,6 +11,7 @@ mod growth;
 mod guest_nodes;
 mod keys;
 mod persistence;
+mod refused;
 mod rights;
 mod snapshots;
 mod volume_groups;
@@ -20,7 +22,7 @@ use anyhow::{Result, bail};
 
 use self::bed::{Bed, Skip};
 use crate::cluster::audit::Mark;
-use crate::cluster::{self, Cluster, Lifetime, Size};
+use crate::cluster::{Cluster, Lifetime, Size};
 use crate::images::ours::{self, Ours, Profile};
 use crate::lab::Ending;
 use crate::leftovers::Machine;
@@ -93,6 +95,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     let mut all = Vec::new();
     if nodes == Nodes::Guests {
         all.extend(volume_groups::tests());
+        all.extend(bad_groups::tests());
         all.extend(keys::tests());
         all.extend(guest_nodes::tests());
         all.extend(rights::tests());
@@ -102,6 +105,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     all.extend(growth::tests());
     all.extend(snapshots::tests());
     all.extend(command::tests());
+    all.extend(refused::tests());
     all.extend(bad_input::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());
@@ -135,7 +139,7 @@ pub fn run(nodes: Nodes, profile: Profile, filter: &str, keep: bool) -> Result<(
     if result.is_err() {
         println!("{}", cluster.diagnosis());
     }
-    cluster::down(name)?;
+    cluster.end()?;
     result?;
     machine.ensure_as_before()
 }

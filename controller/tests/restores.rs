@@ -144,6 +144,54 @@ async fn a_restore_with_bad_input_touches_nothing() {
     assert!(nodes.iter().all(|node| node.disk.lock().unwrap().restores.is_empty()));
 }
 
+#[tokio::test]
+async fn a_snapshot_that_was_made_anew_is_never_mistaken_for_the_one_of_its_name_that_was_kept() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    let bind_to = |driver: &str, handle: Option<&str>| {
+        api.put(
+            "volumesnapshotcontents",
+            json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": "anew"},
+                "spec": {"driver": driver, "source": {"volumeHandle": id}, "deletionPolicy": "Delete",
+                    "volumeSnapshotRef": {"namespace": "ada", "name": "monday", "uid": "2"}},
+                "status": {"snapshotHandle": handle, "readyToUse": handle.is_some()}}),
+        );
+    };
+    let show = |status: &Value| {
+        api.put(
+            "volumesnapshots",
+            json!({"metadata": {"name": "monday", "namespace": "ada", "uid": "2"},
+                "spec": {"source": {"persistentVolumeClaimName": "data"}}, "status": status}),
+        );
+    };
+    let untouched = || {
+        assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["restore"].is_null(), "it was ordered");
+        assert!(nodes.iter().all(|node| node.disk.lock().unwrap().restores.is_empty()));
+    };
+    // Not bound yet, bound to one of another driver, and to one that is not taken yet.
+    show(&json!({}));
+    restore(&api, "back", "data", "monday");
+    let message = restore_says(&api, "back", "NoSuchSnapshot").await;
+    assert!(message.contains("does not speak, or not yet, of snapshot-9"), "{message}");
+    untouched();
+    bind_to("other.example.org", Some("snapshot-9"));
+    show(&json!({"boundVolumeSnapshotContentName": "anew"}));
+    tokio::time::sleep(GRACE * 3).await;
+    untouched();
+    bind_to(names::DRIVER, None);
+    tokio::time::sleep(GRACE * 3).await;
+    untouched();
+    // The new one is there.
+    take(&replica, "snapshot-10", &id, Some(("ada", "monday"))).await.unwrap();
+    bind_to(names::DRIVER, Some("snapshot-10"));
+    restore_says(&api, "back", "Restored").await;
+    let done: Vec<_> = nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect();
+    assert!(
+        format!("{done:?}").contains("snapshot-10") && !format!("{done:?}").contains("snapshot-9"),
+        "{done:?}"
+    );
+}
+
 /// The same, encrypted.
 async fn encrypted_with_snapshot(api: &FakeApi, replica: &Replica) -> String {
     volume(api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));

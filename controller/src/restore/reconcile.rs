@@ -13,7 +13,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tierce_crds::conditions::{self, Verdict};
+use tierce_crds::conditions::{self, Verdict, restore as reason};
 use tierce_crds::{
     ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
 };
@@ -60,6 +60,13 @@ impl RestoreReconciler {
                 // The watch will show it.
                 return Ok(Next::Failed);
             }
+            if let Action::Order(snapshot) = action
+                && self.is_another(key, observed, snapshot).await?
+            {
+                self.say(key, observed, &another(observed, snapshot)).await?;
+                // Nobody watches VolumeSnapshots for us.
+                return Ok(Next::Failed);
+            }
             self.act(key, observed, action).await?;
         }
         if let Some(said) = plan.said {
@@ -74,6 +81,33 @@ impl RestoreReconciler {
         let volumes: Api<NodeVolume> = Api::all(self.client.clone());
         let order = volumes.get_opt(&device.id).await?.and_then(|found| found.spec.restore);
         Ok(order.is_some_and(|order| Some(&order.uid) == observed.restore.metadata.uid.as_ref()))
+    }
+
+    /// Whether the VolumeSnapshot of that name is another one than the snapshot that was taken under that name: it may have been made anew,
+    /// and the old one kept. One that is gone leaves no doubt.
+    async fn is_another(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+        snapshot: &str,
+    ) -> Result<bool, kube::Error> {
+        let snapshots: Api<DynamicObject> = Api::namespaced_with(
+            self.client.clone(),
+            &key.namespace,
+            &resource("VolumeSnapshot", "volumesnapshots"),
+        );
+        let Some(found) = snapshots.get_opt(&observed.restore.spec.snapshot).await? else { return Ok(false) };
+        let Some(name) = text(&found, "/status/boundVolumeSnapshotContentName")
+            .or_else(|| text(&found, "/spec/source/volumeSnapshotContentName"))
+        else {
+            return Ok(true);
+        };
+        let contents: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
+        let Some(content) = contents.get_opt(name).await? else { return Ok(true) };
+        let handle = text(&content, "/status/snapshotHandle")
+            .or_else(|| text(&content, "/spec/source/snapshotHandle"));
+        Ok(text(&content, "/spec/driver") != Some(names::DRIVER) || handle != Some(snapshot))
     }
 
     async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
@@ -249,6 +283,20 @@ fn before_content(device: &Device, name: &str, id: &str, namespace: &str, snapsh
             "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": snapshot, "namespace": namespace,
         },
     }}))
+}
+
+/// What is said of a restore that would bring another content than its VolumeSnapshot has.
+fn another(observed: &Observed, snapshot: &str) -> Said {
+    let message = format!(
+        "VolumeSnapshot {:?} does not speak, or not yet, of {snapshot}, which was taken under that name: it goes on when the VolumeSnapshot is \
+         ready to use; one of another driver can't be restored",
+        observed.restore.spec.snapshot
+    );
+    Said { ready: Verdict::no(reason::NO_SUCH_SNAPSHOT, message), progress: Progress::Stalled }
+}
+
+fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
+    object.data.pointer(path).and_then(Value::as_str)
 }
 
 fn resource(kind: &str, plural: &str) -> ApiResource {

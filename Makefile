@@ -49,7 +49,7 @@ test-crash: ## The long run of faults at every side effect: 12,000 over the simu
 	TIERCE_FAULT_TIMES=20 cargo test --package tierce-engine --test faults -- --nocapture
 
 .PHONY: test-crash-lvm
-test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in guests: 360 (an hour and more)
+test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in guests: 384 (half an hour)
 	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab_lvm_faults
 
 .PHONY: test-lab

@@ -178,7 +178,12 @@ impl TestGroup {
     /// Names and open counts of the active volumes.
     pub fn open_counts(&self) -> Vec<(String, u32)> {
         let start = format!("{}-", self.name.replace('-', "--"));
-        let output = run("dmsetup", &["info", "-c", "--noheadings", "-o", "name,open", "--separator", " "]);
+        let list = ["info", "-c", "--noheadings", "-o", "name,open", "--separator", " "];
+        // It fails where a device goes between its list and its look.
+        let output = (0..20)
+            .map(|_| Command::new("dmsetup").args(list).output().unwrap())
+            .find(|output| output.status.success())
+            .expect("dmsetup lists the devices");
         let lines = String::from_utf8(output.stdout).unwrap();
         let pairs = lines.lines().filter_map(|line| line.split_once(' '));
         let ours = pairs.filter_map(|(name, open)| Some((name.strip_prefix(&start)?.to_owned(), open)));

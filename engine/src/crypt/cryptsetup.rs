@@ -275,9 +275,8 @@ impl Crypt for LinuxCrypt {
         })
     }
 
-    fn holders(&self, below: &Device) -> String {
+    fn holders(&self, below: &Device) -> Option<String> {
         lying_on(below.number, &below.node)
-            .unwrap_or_else(|| format!("a process that holds {} for itself", below.node.display()))
     }
 
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {

@@ -69,8 +69,8 @@ pub(crate) trait Crypt: Send + Sync {
     fn close(&self, mapper: &Mapper) -> Result<bool, Error>;
     /// Who uses a mapper, for messages.
     fn users(&self, mapper: &Mapper) -> String;
-    /// Who lies on the pool's device, for messages.
-    fn holders(&self, below: &Device) -> String;
+    /// What lies on the pool's device, in words; `None`: nothing.
+    fn holders(&self, below: &Device) -> Option<String>;
 
     /// The key slots in use, in order.
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error>;

@@ -252,10 +252,16 @@ impl Core {
         let mut by = format!("something that keeps changing {}", mapper::name(id));
         for _ in 0..MAPPER_ATTEMPTS {
             let Some(mapper) = crypt.mapper(id)? else {
+                // Asked first: cryptsetup would find out only after it has stretched a passphrase, each time anew.
+                if let Some(holders) = crypt.holders(below) {
+                    by = holders;
+                    thread::sleep(MAPPER_PAUSE);
+                    continue;
+                }
                 fresh = true;
                 opened = self.open_with_one_of(record, below, keys, discards)?;
                 if opened.is_none() {
-                    by = crypt.holders(below);
+                    by = format!("a process that holds {} for itself", below.node.display());
                     thread::sleep(MAPPER_PAUSE);
                 }
                 continue;

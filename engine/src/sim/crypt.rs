@@ -176,8 +176,8 @@ impl Crypt for SimCrypt {
         format!("a mount of {}", mapper.node.display())
     }
 
-    fn holders(&self, below: &Device) -> String {
-        format!("a device over {}", below.node.display())
+    fn holders(&self, _: &Device) -> Option<String> {
+        None
     }
 
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {

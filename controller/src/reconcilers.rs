@@ -2,17 +2,21 @@
 
 use crate::config::Serve;
 use crate::events::Events;
-use crate::index::{Index, Queues};
+use crate::index::{
+    Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic, Volumes,
+};
 use crate::keys::Keys;
 use crate::lease::Candidate;
 use crate::lost_node::LostNodes;
 use crate::metrics::Metrics;
 use crate::pool::PoolReconciler;
+use crate::queue::{Next, Queue};
 use crate::restore::RestoreReconciler;
 use crate::rotation::KeyRotation;
 use crate::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
 use crate::volume::VolumeReconciler;
 use kube::Client;
+use std::future::Future;
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_runtime::readiness::Readiness;
@@ -77,8 +81,7 @@ async fn reconcile(
 ) {
     metrics.leading(true);
     let events = Events::new(client.clone(), &config.identity);
-    let queues = Arc::new(Queues::default());
-    index.listen(&queues);
+    let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
     let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
@@ -95,38 +98,60 @@ async fn reconcile(
         Arc::new(UnclaimedKeys::new(client.clone(), Arc::clone(&index), keys, grace * KEY_GRACES));
     let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
     tokio::join!(
-        queues.volumes.run(PARALLEL, shutdown.clone(), |key| {
-            let (volumes, metrics) = (Arc::clone(&volumes), metrics.clone());
-            async move { metrics.count("volume", volumes.reconcile(&key).await) }
+        desk.looks::<Volumes, _>("volume", PARALLEL, move |key| {
+            let volumes = Arc::clone(&volumes);
+            async move { volumes.reconcile(&key).await }
         }),
-        queues.pools.run(2, shutdown.clone(), |name| {
-            let (pools, metrics) = (Arc::clone(&pools), metrics.clone());
-            async move { metrics.count("pool", pools.reconcile(&name).await) }
+        desk.looks::<Pools, _>("pool", 2, move |name| {
+            let pools = Arc::clone(&pools);
+            async move { pools.reconcile(&name).await }
         }),
-        queues.rotations.run(2, shutdown.clone(), |key| {
-            let (rotation, metrics) = (Arc::clone(&rotation), metrics.clone());
-            async move { metrics.count("rotation", rotation.look(&key).await) }
+        desk.looks::<Rotations, _>("rotation", 2, move |key| {
+            let rotation = Arc::clone(&rotation);
+            async move { rotation.look(&key).await }
         }),
-        queues.restores.run(2, shutdown.clone(), |key| {
-            let (restores, metrics) = (Arc::clone(&restores), metrics.clone());
-            async move { metrics.count("restore", restores.reconcile(&key).await) }
+        desk.looks::<Restores, _>("restore", 2, move |key| {
+            let restores = Arc::clone(&restores);
+            async move { restores.reconcile(&key).await }
         }),
-        queues.devices.run(4, shutdown.clone(), |id| {
-            let (reaper, metrics) = (Arc::clone(&reaper), metrics.clone());
-            async move { metrics.count("reaper", reaper.look(&id).await) }
+        desk.looks::<Devices, _>("reaper", 4, move |id| {
+            let reaper = Arc::clone(&reaper);
+            async move { reaper.look(&id).await }
         }),
-        queues.snapshots.run(1, shutdown.clone(), |id| {
-            let (snapshots, metrics) = (Arc::clone(&snapshots), metrics.clone());
-            async move { metrics.count("unclaimed_snapshot", snapshots.look(&id).await) }
+        desk.looks::<Snapshots, _>("unclaimed_snapshot", 1, move |id| {
+            let snapshots = Arc::clone(&snapshots);
+            async move { snapshots.look(&id).await }
         }),
-        queues.keys.run(1, shutdown.clone(), |id| {
-            let (unclaimed_keys, metrics) = (Arc::clone(&unclaimed_keys), metrics.clone());
-            async move { metrics.count("unclaimed_key", unclaimed_keys.look(&id).await) }
+        desk.looks::<KeySecrets, _>("unclaimed_key", 1, move |id| {
+            let unclaimed_keys = Arc::clone(&unclaimed_keys);
+            async move { unclaimed_keys.look(&id).await }
         }),
-        queues.nodes.run(2, shutdown.clone(), |node| {
-            let (lost_nodes, metrics) = (Arc::clone(&lost_nodes), metrics.clone());
-            async move { metrics.count("lost_node", lost_nodes.look(&node).await) }
+        desk.looks::<Nodes, _>("lost_node", 2, move |node| {
+            let lost_nodes = Arc::clone(&lost_nodes);
+            async move { lost_nodes.look(&node).await }
         }),
     );
     metrics.leading(false);
+}
+
+/// Where reconcilers work.
+struct Desk {
+    index: Arc<Index>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+}
+
+impl Desk {
+    /// Looks at what the topic tells of until the shutdown, at so many at once.
+    async fn looks<T: Topic, F>(&self, name: &'static str, parallel: usize, look: impl Fn(T::Key) -> F)
+    where
+        F: Future<Output = Next> + Send + 'static,
+    {
+        let queue = Queue::default();
+        let work = queue.run(parallel, self.shutdown.clone(), |key| {
+            let (look, metrics) = (look(key), self.metrics.clone());
+            async move { metrics.count(name, look.await) }
+        });
+        tokio::join!(self.index.listen::<T>(&queue), work);
+    }
 }

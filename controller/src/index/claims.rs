@@ -1,8 +1,9 @@
 //! PersistentVolumeClaims and PersistentVolumes: what is remembered of each, and whom its changes concern. They are read through types
 //! that have the fields which decisions need only; serde skips the rest.
 
+use super::topics::{Affects, News};
 use super::tracked::Change;
-use super::{Device, Namespaced, State, Table, Tracked, Wakes};
+use super::{Device, Namespaced, State, Table, Tracked};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -186,15 +187,12 @@ impl Tracked for ClaimObject {
         &mut state.claims
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, old, new } = *change;
-        if state.volumes.exists(key) {
-            wakes.volumes.insert(key.clone());
-        }
-        // A claim that is gone, or was made anew under its name, may leave an orphan.
-        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.uid != old.uid)) {
-            wakes.devices.insert(old.device_id());
-        }
+    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Claim(change)
     }
 }
 
@@ -210,30 +208,33 @@ impl Tracked for PersistentVolumeObject {
         &mut state.persistent_volumes
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        let claims = old.into_iter().chain(new).filter_map(|pv| pv.claim.as_ref());
-        wakes.volumes.extend(claims.filter(|claim| state.volumes.exists(*claim)).cloned());
-        if old.map(|old| &old.handle) == new.map(|new| &new.handle) {
-            return;
-        }
-        if let Some(old) = old {
-            if let Some(names) = state.volumes_of_handle.get_mut(&old.handle) {
-                names.remove(key);
-                if names.is_empty() {
-                    state.volumes_of_handle.remove(&old.handle);
-                }
-            }
-            wakes.devices.insert(old.handle.clone());
-        }
-        if let Some(new) = new {
-            state.volumes_of_handle.entry(new.handle.clone()).or_default().insert(key.clone());
-            wakes.devices.insert(new.handle.clone());
-        }
+        let handle = |pv: &Arc<PersistentVolume>| pv.handle.clone();
+        state.volumes_of_handle.change(key, old.map(handle), new.map(handle));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::PersistentVolume(change)
     }
 }
 
 impl State {
+    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
+    pub fn has_persistent_volume(&self, id: &str) -> bool {
+        self.volumes_of_handle.has(id)
+    }
+
+    /// Names of the claims that may have the `NodeVolume` behind them: the one that it was made for, and those of its PersistentVolumes.
+    pub(super) fn claims_of(&self, device: &Device) -> Vec<Namespaced> {
+        let made_for = device.claim.as_ref().map(|claim| Namespaced::new(&claim.namespace, &claim.name));
+        let names = self.volumes_of_handle.of(&device.id);
+        let bound = names.filter_map(|name| self.persistent_volumes.get(name)?.claim.clone());
+        let bound: Vec<_> = bound.filter(|claim| Some(claim) != made_for.as_ref()).collect();
+        made_for.into_iter().chain(bound).collect()
+    }
+
     /// The `NodeVolume` behind the claim of this name.
     pub fn device_of(&self, claim: &Namespaced) -> Option<&Arc<Device>> {
         let found = self.claims.get(claim)?;
@@ -248,11 +249,13 @@ impl State {
     /// The namespaces whose users may read the volume of this id: those of the claims that its PersistentVolumes are bound
     /// to, else that of the claim it was made for. A retained volume may have come to another namespace.
     pub fn namespace_of(&self, id: &str) -> Option<String> {
-        let names = self.volumes_of_handle.get(id).into_iter().flatten();
-        let mut bound = names
-            .filter_map(|name| self.persistent_volumes.get(name))
-            .filter_map(|pv| pv.claim.as_ref().map(|claim| claim.namespace.clone()));
-        bound.next().or_else(|| {
+        let bound = self.volumes_of_handle.of(id).filter_map(|name| {
+            let claim = self.persistent_volumes.get(name)?.claim.as_ref()?;
+            Some((name, claim.namespace.clone()))
+        });
+        // By name, so that the answer is always the same.
+        let first = bound.min_by(|(one, _), (other, _)| one.cmp(other));
+        first.map(|(_, namespace)| namespace).or_else(|| {
             self.devices.get(id).and_then(|device| device.claim.as_ref()).map(|claim| claim.namespace.clone())
         })
     }

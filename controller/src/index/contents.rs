@@ -1,10 +1,12 @@
 //! `VolumeSnapshotContents` of our driver: which snapshots they speak of. Their kind may be absent from the cluster; until it was listed,
 //! nothing is known.
 
+use super::topics::{Affects, News};
 use super::tracked::Change;
-use super::{Snapshot, State, Table, Tracked, Wakes};
+use super::{Snapshot, State, Table, Tracked};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tierce_crds::names;
 
 /// What is read of one.
@@ -45,7 +47,7 @@ struct SnapshotReference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// CSI snapshot ids, and the UID of the VolumeSnapshot: before the snapshot is taken that is all that ties them.
-    speaks_of: Vec<String>,
+    pub(super) speaks_of: Vec<String>,
 }
 
 impl Content {
@@ -76,25 +78,18 @@ impl Tracked for ContentObject {
         &mut state.contents
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, old, new } = *change;
-        for word in old.into_iter().flat_map(|old| &old.speaks_of) {
-            if let Some(contents) = state.contents_of.get_mut(word) {
-                contents.remove(key);
-                if contents.is_empty() {
-                    state.contents_of.remove(word);
-                }
-            }
-        }
-        for word in new.into_iter().flat_map(|new| &new.speaks_of) {
-            state.contents_of.entry(word.clone()).or_default().insert(key.clone());
-        }
-        // A handle is the name of its NodeSnapshot.
-        wakes.snapshots.extend(old.into_iter().chain(new).flat_map(|content| content.speaks_of.clone()));
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let words = |content: Option<&Arc<Content>>| content.map(|c| c.speaks_of.clone()).unwrap_or_default();
+        state.contents_of.change(change.key, words(change.old), words(change.new));
+        Affects::Nothing
     }
 
-    fn listed(state: &State, wakes: &mut Wakes) {
-        wakes.snapshots.extend(state.snapshots.iter().map(|(id, _)| id.clone()));
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Content(change)
+    }
+
+    fn listed() -> Option<News<'static>> {
+        Some(News::ContentsListed)
     }
 }
 
@@ -102,7 +97,7 @@ impl State {
     /// Whether a VolumeSnapshotContent speaks of it; `None` while they are not known.
     pub fn is_spoken_of(&self, snapshot: &Snapshot) -> Option<bool> {
         let uid = snapshot.snapshot.as_ref().map(|its| &its.uid);
-        let known = |word: &String| self.contents_of.contains_key(word);
+        let known = |word: &String| self.contents_of.has(word);
         // One that can't be read may speak of anything.
         (self.contents.is_whole() && self.contents.unreadable() == 0)
             .then(|| known(&snapshot.id) || uid.is_some_and(known))

@@ -1,8 +1,8 @@
 //! NodeVolumes: what is remembered of each, and whom its changes concern.
 
+use super::topics::{Affects, News, Topic, Wakes};
 use super::tracked::Change;
-use super::volumes::rotates;
-use super::{Namespaced, Placed, State, Table, Tracked, Wakes};
+use super::{PersistentVolume, Placed, State, Table, Tracked};
 use std::ops::Deref;
 use std::sync::Arc;
 use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, names};
@@ -121,41 +121,71 @@ impl Tracked for NodeVolume {
         &mut state.devices
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        wakes.devices.insert(key.clone());
+        let node = |device: &Arc<Device>| device.node.clone();
+        state.devices_of_node.change(key, old.map(node), new.map(node));
+        state.devices_of_order.change(key, words(old), words(new));
         let share = |device: &Arc<Device>| (device.promise(), device.pending());
-        wakes.space |= old.map(share) != new.map(share);
         if let Some(old) = old {
             state.promises.take_back(old);
-            if let Some(on_node) = state.devices_of_node.get_mut(&old.node) {
-                on_node.remove(key);
-                if on_node.is_empty() {
-                    state.devices_of_node.remove(&old.node);
-                }
-            }
         }
         if let Some(new) = new {
             state.promises.give(new);
-            state.devices_of_node.entry(new.node.clone()).or_default().insert(key.clone());
         }
-        wakes.keys.extend(new.is_none().then(|| key.clone()));
-        if let Some(new) = new.filter(|new| !state.has_node(&new.node)) {
-            wakes.nodes.insert(new.node.clone());
-        }
-        for device in old.into_iter().chain(new) {
-            if let Some(claim) = &device.claim {
-                let claim = Namespaced::new(&claim.namespace, &claim.name);
-                state.wake_restores(&claim, wakes);
-                state.wake_copies(&claim.namespace, wakes);
-                if state.volumes.get(&claim).is_some_and(|volume| rotates(volume)) {
-                    wakes.rotations.insert(claim.clone());
-                }
-                if state.volumes.exists(&claim) {
-                    wakes.volumes.insert(claim);
-                }
+        if old.map(share) == new.map(share) { Affects::Nothing } else { Affects::Room }
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Device(change)
+    }
+}
+
+/// What finds it by its order.
+fn words(device: Option<&Arc<Device>>) -> impl Iterator<Item = String> + use<'_> {
+    let order = device.and_then(|device| device.restore.as_ref());
+    order.into_iter().flat_map(|order| [order.uid.clone(), order.safety.clone()])
+}
+
+/// NodeVolumes that may be orphans, by id.
+#[derive(Debug)]
+pub struct Devices;
+
+impl Topic for Devices {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        state.devices.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn hear(_: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::Device(change) => wakes.now(change.key.clone()),
+            // A claim that is gone, or was made anew under its name, may leave an orphan.
+            News::Claim(Change { old: Some(old), new, .. }) if new.is_none_or(|new| new.uid != old.uid) => {
+                wakes.now(old.device_id());
             }
+            News::PersistentVolume(change) if handle(change.old) != handle(change.new) => {
+                wakes.all(change.both().map(|pv| pv.handle.clone()));
+            }
+            _ => {}
         }
+    }
+}
+
+fn handle(pv: Option<&Arc<PersistentVolume>>) -> Option<&str> {
+    pv.map(|pv| pv.handle.as_str())
+}
+
+impl State {
+    /// NodeVolumes of a node.
+    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices_of_node.of(node).filter_map(|id| self.devices.get(id))
+    }
+
+    /// The `NodeVolume` that is told to undergo the restore of this UID, or to keep what it had under this id.
+    pub fn device_with_order(&self, word: &str) -> Option<&Arc<Device>> {
+        self.devices_of_order.of(word).find_map(|id| self.devices.get(id))
     }
 }
 

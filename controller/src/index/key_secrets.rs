@@ -1,7 +1,9 @@
 //! The Secrets with keys, without what is in them: whether each goes with an object.
 
+use super::topics::{Affects, News, Topic, Wakes};
 use super::tracked::Change;
-use super::{State, Table, Tracked, Wakes};
+use super::{State, Table, Tracked};
+use crate::restore::before_id;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
@@ -46,14 +48,52 @@ impl Tracked for SecretObject {
         &mut state.key_secrets
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Some(id) = names::of_key_secret(change.key) else { return };
-        if change.new.is_some_and(|secret| !secret.owned) {
-            state.untied_keys.insert(id.to_owned());
-        } else {
-            state.untied_keys.remove(id);
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        if let Some(id) = names::of_key_secret(change.key) {
+            if change.new.is_some_and(|secret| !secret.owned) {
+                state.untied_keys.insert(id.to_owned());
+            } else {
+                state.untied_keys.remove(id);
+            }
         }
-        wakes.keys.insert(id.to_owned());
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::KeySecret(change)
+    }
+}
+
+/// Keys that may be orphans, by the id of their volume or snapshot.
+#[derive(Debug)]
+pub struct KeySecrets;
+
+impl Topic for KeySecrets {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        state.untied_keys.iter().cloned().collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::KeySecret(change) => {
+                if let Some(id) = names::of_key_secret(change.key) {
+                    wakes.now(id.to_owned());
+                }
+            }
+            News::Device(Change { key, old, new: None }) => {
+                wakes.now(key.clone());
+                wakes.all(old.and_then(|device| device.restore.as_ref()).map(|order| order.safety.clone()));
+            }
+            News::Snapshot(Change { key, new: None, .. }) => wakes.now(key.clone()),
+            News::Restore(Change { old: Some(old), new: None, .. }) => {
+                wakes.all(old.metadata.uid.as_deref().map(before_id));
+            }
+            // A node may have said that it has nothing of theirs.
+            News::Report(_) => wakes.all(state.untied_keys.iter().cloned()),
+            _ => {}
+        }
     }
 }
 
@@ -61,11 +101,6 @@ impl State {
     /// The Secret with the key of this volume or snapshot.
     pub fn key_secret(&self, id: &str) -> Option<&Arc<KeySecret>> {
         self.key_secrets.get(&names::key_secret(id))
-    }
-
-    /// Keys that go with no object are looked at again: few, so that it costs little.
-    pub(super) fn wake_untied_keys(&self, wakes: &mut Wakes) {
-        wakes.keys.extend(self.untied_keys.iter().cloned());
     }
 
     /// Whether all nodes that report could look at all their disks, and found nothing of this id that no object speaks of.

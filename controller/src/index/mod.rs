@@ -10,60 +10,41 @@ mod key_secrets;
 mod nodes;
 mod on_node;
 mod pods;
+mod relation;
 mod restores;
 mod room;
 mod snapshots;
 mod table;
+mod topics;
 mod tracked;
 mod volumes;
+#[cfg(test)]
+mod wakes_tests;
 
 pub use claims::{Claim, ClaimPhase, PersistentVolume, PersistentVolumeObject};
 pub use contents::{Content, ContentObject};
-pub use devices::Device;
+pub use devices::{Device, Devices};
 pub use feed::watch_everything;
-pub use key_secrets::{KeySecret, SecretObject};
-pub use nodes::{Node, NodeObject};
+pub use key_secrets::{KeySecret, KeySecrets, SecretObject};
+pub use nodes::{Node, NodeObject, Nodes, Pools};
 pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
 pub use pods::Pod;
-pub use snapshots::Snapshot;
+pub use restores::Restores;
+pub use snapshots::{Snapshot, Snapshots};
 pub use table::Table;
+pub use topics::{Affects, News, Topic, Wakes};
 pub use tracked::{Change, Key, Namespaced, Tracked};
+pub use volumes::{Rotations, Volumes};
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
-use crate::queue::Queue;
+use relation::Relation;
 use room::Room;
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tierce_crds::{NodeStorage, StoragePool, Volume, VolumeRestore};
 use tokio::sync::watch;
-
-/// A change of free space concerns every Volume that waits for some; so many changes are looked at together.
-const SPACE_SETTLES: Duration = Duration::from_secs(1);
-/// A pool's status adds up what many volumes change; so many changes are written together.
-const POOL_SETTLES: Duration = Duration::from_secs(2);
-
-/// The queues of the reconcilers.
-#[derive(Debug, Default)]
-pub struct Queues {
-    /// Volumes, by namespace and name.
-    pub volumes: Queue<Namespaced>,
-    /// NodeVolumes that may be orphans, by id.
-    pub devices: Queue<String>,
-    /// NodeSnapshots that may be orphans, by id.
-    pub snapshots: Queue<String>,
-    /// Keys that may be orphans, by the id of their volume or snapshot.
-    pub keys: Queue<String>,
-    /// Nodes that may be lost, by name.
-    pub nodes: Queue<String>,
-    /// StoragePools, by name.
-    pub pools: Queue<String>,
-    /// VolumeRestores, by namespace and name.
-    pub restores: Queue<Namespaced>,
-    /// Volumes whose key is to change, by namespace and name.
-    pub rotations: Queue<Namespaced>,
-}
+use topics::{Awaited, Listens, Telling};
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
 #[derive(Debug, Default)]
@@ -92,24 +73,35 @@ pub struct State {
     pub nodes: Table<String, Node>,
     /// Pods that hold claims.
     pub pods: Table<Namespaced, Pod>,
-    pods_of_claim: HashMap<Namespaced, BTreeSet<String>>,
-    devices_of_node: HashMap<String, HashSet<String>>,
+    /// Names of the pods that use a claim.
+    pods_of_claim: Relation<Namespaced, String>,
+    /// Ids of the NodeVolumes on a node.
+    devices_of_node: Relation<String, String>,
+    /// Ids of the NodeVolumes with an order of this restore, by its UID, or with this safety.
+    devices_of_order: Relation<String, String>,
+    /// Ids of the NodeSnapshots on a node.
+    snapshots_of_node: Relation<String, String>,
+    /// Ids of the NodeSnapshots that were taken for the VolumeSnapshot of this name.
+    snapshots_named: Relation<Namespaced, String>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
-    volumes_of_handle: HashMap<String, BTreeSet<String>>,
+    volumes_of_handle: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
-    contents_of: HashMap<String, BTreeSet<String>>,
+    contents_of: Relation<String, String>,
     /// Volumes and snapshots whose keys go with no object.
     untied_keys: HashSet<String>,
     /// Volumes that a change of room may concern.
     room: Room,
-    /// Volumes not made yet that start with something that may come.
-    copies: HashSet<Namespaced>,
-    /// Restores that are not over: few, so that it costs little to look whom a change concerns.
-    open_restores: HashSet<Namespaced>,
+    /// Volumes not made yet, by what they start with.
+    copies: Relation<Awaited, Namespaced>,
+    /// Restores that are not over, by what they wait for.
+    open_restores: Relation<Awaited, Namespaced>,
+    /// VolumeRestores by their UID.
+    restores_of_uid: Relation<String, Namespaced>,
     promises: Promises,
     reservations: Reservations,
     /// What follows from reports, promises, reservations and nodes; empty once one of them has changed.
     offers: OnceCell<Arc<[Offer]>>,
+    listeners: Vec<Arc<dyn Listens>>,
 }
 
 /// The facts and those who wait for them.
@@ -117,24 +109,6 @@ pub struct State {
 pub struct Index {
     state: Mutex<State>,
     waiters: Mutex<HashMap<String, watch::Sender<()>>>,
-    listeners: OnceLock<Arc<Queues>>,
-}
-
-/// Whom a change concerns; collected under the lock, woken after it.
-#[derive(Debug, Default)]
-pub struct Wakes {
-    volumes: HashSet<Namespaced>,
-    devices: HashSet<String>,
-    snapshots: HashSet<String>,
-    restores: HashSet<Namespaced>,
-    rotations: HashSet<Namespaced>,
-    keys: HashSet<String>,
-    nodes: HashSet<String>,
-    pools: HashSet<String>,
-    /// Room may have come or gone somewhere.
-    space: bool,
-    /// Tiers may have come or gone.
-    tiers: bool,
 }
 
 impl Index {
@@ -152,90 +126,20 @@ impl Index {
         Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
     }
 
-    /// From now on changes wake the reconcilers of these queues; every known object is put in first.
-    pub fn listen(&self, queues: &Arc<Queues>) {
-        let all = {
-            let state = self.lock();
-            let _ = self.listeners.set(Arc::clone(queues));
-            Wakes {
-                volumes: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
-                devices: state.devices.iter().map(|(key, _)| key.clone()).collect(),
-                snapshots: state.snapshots.iter().map(|(key, _)| key.clone()).collect(),
-                keys: state.untied_keys.clone(),
-                nodes: state
-                    .devices_of_node
-                    .keys()
-                    .chain(state.reports.iter().map(|(key, _)| key))
-                    .chain(state.snapshots.iter().map(|(_, snapshot)| &snapshot.node))
-                    .cloned()
-                    .collect(),
-                pools: state.pools.iter().map(|(key, _)| key.clone()).collect(),
-                restores: state.restores.iter().map(|(key, _)| key.clone()).collect(),
-                // Which of them have something to do costs a look in memory.
-                rotations: state.volumes.iter().map(|(key, _)| key.clone()).collect(),
-                ..Wakes::default()
-            }
-        };
-        self.wake(all);
-    }
-
     /// Changes facts under the lock, then wakes whom it concerns.
-    fn change(&self, change: impl FnOnce(&mut State, &mut Wakes)) {
-        let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        change(&mut state, &mut wakes);
-        if wakes.space || wakes.tiers {
-            state.offers.take();
-        }
-        let waiting = match self.listeners.get() {
-            Some(_) if wakes.tiers => state.room.all(),
-            Some(_) if wakes.space => {
-                let offers = state.offers();
-                state.room.concerned(&offers)
-            }
-            _ => Vec::new(),
+    fn change(&self, change: impl FnOnce(&mut Telling<'_>)) {
+        let (deliveries, followed) = {
+            let mut state = self.lock();
+            let mut telling = Telling::new(&mut state);
+            change(&mut telling);
+            telling.done()
         };
-        drop(state);
-        if let Some(queues) = self.listeners.get() {
-            for key in waiting {
-                queues.volumes.add_after(key, SPACE_SETTLES);
-            }
+        for deliver in deliveries {
+            deliver();
         }
-        self.wake(wakes);
-    }
-
-    fn wake(&self, wakes: Wakes) {
-        {
-            let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-            // Volumes and snapshots share their ids.
-            for waiter in wakes.devices.iter().chain(&wakes.snapshots).filter_map(|id| waiters.get(id)) {
-                waiter.send_replace(());
-            }
-        }
-        let Some(queues) = self.listeners.get() else { return };
-        for key in wakes.volumes {
-            queues.volumes.add(key);
-        }
-        for key in wakes.devices {
-            queues.devices.add(key);
-        }
-        for key in wakes.snapshots {
-            queues.snapshots.add(key);
-        }
-        for key in wakes.keys {
-            queues.keys.add(key);
-        }
-        for key in wakes.restores {
-            queues.restores.add(key);
-        }
-        for key in wakes.rotations {
-            queues.rotations.add(key);
-        }
-        for key in wakes.nodes {
-            queues.nodes.add(key);
-        }
-        for key in wakes.pools {
-            queues.pools.add_after(key, POOL_SETTLES);
+        let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        for waiter in followed.iter().filter_map(|id| waiters.get(id)) {
+            waiter.send_replace(());
         }
     }
 
@@ -245,24 +149,9 @@ impl Index {
 }
 
 impl State {
-    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
-    pub fn has_persistent_volume(&self, id: &str) -> bool {
-        self.volumes_of_handle.contains_key(id)
-    }
-
-    /// Pods on nodes that use the claim, by name.
-    pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
-        self.pods_of_claim.get(claim).map(|pods| pods.iter().cloned().collect()).unwrap_or_default()
-    }
-
     /// Tiers that StoragePools name, sorted.
     pub fn tiers(&self) -> BTreeSet<String> {
         self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect()
-    }
-
-    /// NodeVolumes of a node.
-    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = &Arc<Device>> {
-        self.devices_of_node.get(node).into_iter().flatten().filter_map(|id| self.devices.get(id))
     }
 
     /// Whether a node of this name is in the cluster.

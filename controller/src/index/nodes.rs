@@ -1,12 +1,14 @@
 //! Nodes, what they report of their pools, and StoragePools: what is remembered of each, and whom its changes concern.
 
+use super::topics::{Affects, News, Topic, Wakes};
 use super::tracked::Change;
-use super::{Namespaced, State, Table, Tracked, Wakes};
+use super::{State, Table, Tracked};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 use tierce_crds::{NodeStorage, StoragePool};
 
 /// A node, as it is read.
@@ -61,19 +63,18 @@ impl Tracked for NodeObject {
         &mut state.nodes
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, old, new } = *change;
-        wakes.pools.extend(state.pools.iter().map(|(name, _)| name.clone()));
-        if old.is_some() != new.is_some() {
-            wakes.nodes.insert(key.clone());
-        }
-        if old.map(|node| node.works) != new.map(|node| node.works) {
-            wakes.space = true;
-            for device in state.devices_on(key) {
-                let claim = device.claim.as_ref().map(|c| Namespaced::new(&c.namespace, &c.name));
-                wakes.volumes.extend(claim.filter(|claim| state.volumes.exists(claim)));
-            }
-        }
+    fn connect(_: &mut State, change: &Change<'_, Self>) -> Affects {
+        if change.works_as_before() { Affects::Nothing } else { Affects::Room }
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Node(change)
+    }
+}
+
+impl Change<'_, NodeObject> {
+    pub(super) fn works_as_before(&self) -> bool {
+        self.old.map(|node| node.works) == self.new.map(|node| node.works)
     }
 }
 
@@ -90,19 +91,12 @@ impl Tracked for NodeStorage {
         &mut state.reports
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, old, new } = *change;
-        wakes.space = true;
-        state.wake_untied_keys(wakes);
-        if new.is_some() && !state.has_node(key) {
-            wakes.nodes.insert(key.clone());
-        }
-        let reported = old.into_iter().chain(new).filter_map(|report| report.status.as_ref());
-        wakes.pools.extend(reported.flat_map(|status| &status.pools).map(|pool| pool.name.clone()));
-        // A node that comes or goes counts for every pool that selects it.
-        if old.is_none() || new.is_none() {
-            wakes.pools.extend(state.pools.iter().map(|(name, _)| name.clone()));
-        }
+    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+        Affects::Room
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Report(change)
     }
 }
 
@@ -120,8 +114,71 @@ impl Tracked for StoragePool {
         &mut state.pools
     }
 
-    fn connect(_: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        wakes.pools.insert(change.key.clone());
-        wakes.tiers = true;
+    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+        Affects::Tiers
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Pool(change)
+    }
+}
+
+/// Nodes that may be lost, by name.
+#[derive(Debug)]
+pub struct Nodes;
+
+impl Topic for Nodes {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        let with_volumes = state.devices_of_node.words().chain(state.snapshots_of_node.words());
+        let all: HashSet<_> = with_volumes.chain(state.reports.iter().map(|(node, _)| node)).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        let node = match *news {
+            News::Node(change) if change.old.is_some() != change.new.is_some() => {
+                wakes.now(change.key.clone());
+                return;
+            }
+            News::Device(Change { new: Some(new), .. }) => &new.node,
+            News::Snapshot(Change { new: Some(new), .. }) => &new.node,
+            News::Report(Change { key, new: Some(_), .. }) => key,
+            _ => return,
+        };
+        if !state.has_node(node) {
+            wakes.now(node.clone());
+        }
+    }
+}
+
+/// StoragePools, by name. Their status adds up what many volumes change.
+#[derive(Debug)]
+pub struct Pools;
+
+impl Topic for Pools {
+    type Key = String;
+    const SETTLES: Duration = Duration::from_secs(2);
+    const FIRST_LOOK: Duration = Self::SETTLES;
+
+    fn all(state: &State) -> Vec<String> {
+        state.pools.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::Pool(change) => wakes.soon([change.key.clone()]),
+            News::Node(_) => wakes.soon(Self::all(state)),
+            // A node that comes or goes counts for every pool that selects it.
+            News::Report(change) if change.old.is_none() || change.new.is_none() => {
+                wakes.soon(Self::all(state));
+            }
+            News::Report(change) => {
+                let reported = change.both().filter_map(|report| report.status.as_ref());
+                wakes.soon(reported.flat_map(|status| &status.pools).map(|pool| pool.name.clone()));
+            }
+            _ => {}
+        }
     }
 }

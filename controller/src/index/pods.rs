@@ -1,11 +1,13 @@
 //! Pods that hold claims: what is remembered of each, and whom its changes concern.
 
+use super::topics::{Affects, News};
 use super::tracked::Change;
-use super::{Namespaced, State, Table, Tracked, Wakes};
+use super::{Namespaced, State, Table, Tracked};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// A pod, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -79,27 +81,29 @@ impl Tracked for PodObject {
         &mut state.pods
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, old, new } = *change;
-        for claim in old.into_iter().flat_map(|pod| &pod.claims) {
-            let claim = Namespaced::new(&key.namespace, claim);
-            if let Some(pods) = state.pods_of_claim.get_mut(&claim) {
-                pods.remove(&key.name);
-                if pods.is_empty() {
-                    state.pods_of_claim.remove(&claim);
-                }
-            }
-            state.wake_restores(&claim, wakes);
-            // Only a Volume that is to go waits for its pods, and a restore.
-            if state.volumes.get(&claim).is_some_and(|volume| volume.metadata.deletion_timestamp.is_some()) {
-                wakes.volumes.insert(claim);
-            }
-        }
-        for claim in new.into_iter().flat_map(|pod| &pod.claims) {
-            let claim = Namespaced::new(&key.namespace, claim);
-            state.wake_restores(&claim, wakes);
-            state.pods_of_claim.entry(claim).or_default().insert(key.name.clone());
-        }
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let claims = |pod: Option<&Arc<Pod>>| claims_of(change.key, pod);
+        state.pods_of_claim.change(&change.key.name, claims(change.old), claims(change.new));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Pod(change)
+    }
+}
+
+/// The claims that the pod of this key uses.
+pub(super) fn claims_of(key: &Namespaced, pod: Option<&Arc<Pod>>) -> Vec<Namespaced> {
+    let names = pod.into_iter().flat_map(|pod| &pod.claims);
+    names.map(|name| Namespaced::new(&key.namespace, name)).collect()
+}
+
+impl State {
+    /// Pods on nodes that use the claim, by name.
+    pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
+        let mut pods: Vec<_> = self.pods_of_claim.of(claim).cloned().collect();
+        pods.sort_unstable();
+        pods
     }
 }
 

@@ -1,8 +1,9 @@
 //! NodeSnapshots: what is remembered of each, and whom its changes concern.
 
 use super::devices::bytes;
+use super::topics::{Affects, News, Topic, Wakes};
 use super::tracked::Change;
-use super::{Namespaced, Placed, State, Table, Tracked, Wakes};
+use super::{Namespaced, Placed, State, Table, Tracked};
 use k8s_openapi::jiff::Timestamp;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -63,6 +64,11 @@ impl Snapshot {
         self.size.is_some() && self.word.as_ref().is_some_and(|word| word.ready)
     }
 
+    /// Name of the VolumeSnapshot.
+    pub(super) fn name(&self) -> Option<Namespaced> {
+        self.snapshot.as_ref().map(|snapshot| Namespaced::new(&snapshot.namespace, &snapshot.name))
+    }
+
     /// The namespace whose users may read it.
     pub fn namespace(&self) -> Option<&str> {
         self.snapshot.as_ref().map(|snapshot| snapshot.namespace.as_str())
@@ -81,18 +87,38 @@ impl Tracked for NodeSnapshot {
         &mut state.snapshots
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        wakes.snapshots.insert(key.clone());
-        wakes.keys.extend(new.is_none().then(|| key.clone()));
-        if let Some(new) = new.filter(|new| !state.has_node(&new.node)) {
-            wakes.nodes.insert(new.node.clone());
-        }
-        for snapshot in old.into_iter().chain(new).filter_map(|snapshot| snapshot.snapshot.as_ref()) {
-            let restores =
-                state.open_restores.iter().filter(|restore| restore.namespace == snapshot.namespace);
-            wakes.restores.extend(restores.cloned());
-            state.wake_copies(&snapshot.namespace, wakes);
+        let node = |snapshot: &Arc<Snapshot>| snapshot.node.clone();
+        state.snapshots_of_node.change(key, old.map(node), new.map(node));
+        let name = |snapshot: &Arc<Snapshot>| snapshot.name();
+        state.snapshots_named.change(key, old.and_then(name), new.and_then(name));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Snapshot(change)
+    }
+}
+
+/// NodeSnapshots that may be orphans, by id.
+#[derive(Debug)]
+pub struct Snapshots;
+
+impl Topic for Snapshots {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        state.snapshots.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::Snapshot(change) => wakes.now(change.key.clone()),
+            // A handle is the name of its NodeSnapshot.
+            News::Content(change) => wakes.all(change.both().flat_map(|content| content.speaks_of.clone())),
+            News::ContentsListed => wakes.all(Self::all(state)),
+            _ => {}
         }
     }
 }
@@ -100,20 +126,13 @@ impl Tracked for NodeSnapshot {
 impl State {
     /// Snapshots on a node.
     pub fn snapshots_on(&self, node: &str) -> impl Iterator<Item = &Arc<Snapshot>> {
-        self.snapshots.iter().map(|(_, snapshot)| snapshot).filter(move |snapshot| snapshot.node == node)
+        self.snapshots_of_node.of(node).filter_map(|id| self.snapshots.get(id))
     }
 
     /// The snapshot that was taken for the VolumeSnapshot of this name: the newest, if one of that name was deleted before.
     pub fn snapshot_of(&self, key: &Namespaced) -> Option<&Arc<Snapshot>> {
-        let of_it = |snapshot: &&Arc<Snapshot>| {
-            let its = snapshot.snapshot.as_ref();
-            snapshot.deleting_since.is_none()
-                && its.is_some_and(|its| its.namespace == key.namespace && its.name == key.name)
-        };
-        self.snapshots
-            .iter()
-            .map(|(_, snapshot)| snapshot)
-            .filter(of_it)
-            .max_by_key(|snapshot| snapshot.created)
+        let named = self.snapshots_named.of(key).filter_map(|id| self.snapshots.get(id));
+        let living = named.filter(|snapshot| snapshot.deleting_since.is_none());
+        living.max_by_key(|snapshot| snapshot.created)
     }
 }

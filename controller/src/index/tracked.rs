@@ -1,7 +1,8 @@
 //! What it takes to watch a kind: what identifies its objects, what is kept of each, and whom its changes concern. Each kind has it in
 //! the file of its own name.
 
-use super::{Index, State, Table, Wakes};
+use super::topics::{Affects, News, Telling};
+use super::{Index, State, Table};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use std::fmt;
@@ -41,10 +42,14 @@ pub trait Tracked: Sized {
     fn facts(self) -> Option<Self::Facts>;
     /// Where it is kept.
     fn table(state: &mut State) -> &mut Table<Self::Key, Self::Facts>;
-    /// Keeps the connections, and says whom the change concerns.
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes);
-    /// All of them were listed.
-    fn listed(_: &State, _: &mut Wakes) {}
+    /// Keeps the connections; says what the change means for room.
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects;
+    /// What is told of a change, once the connections say so.
+    fn news(change: Change<'_, Self>) -> News<'_>;
+    /// What is told when all of them were listed.
+    fn listed() -> Option<News<'static>> {
+        None
+    }
 }
 
 /// What identifies an object of a kind.
@@ -75,19 +80,36 @@ pub struct Change<'a, T: Tracked> {
     pub new: Option<&'a Arc<T::Facts>>,
 }
 
+impl<T: Tracked> Clone for Change<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Tracked> Copy for Change<'_, T> {}
+
+impl<'a, T: Tracked> Change<'a, T> {
+    /// What was known, and what is.
+    pub(super) fn both(self) -> impl Iterator<Item = &'a Arc<T::Facts>> {
+        self.old.into_iter().chain(self.new)
+    }
+}
+
 impl Index {
     /// The watch of a kind starts anew.
     pub fn begin<T: Tracked>(&self) {
-        self.change(|state, _| T::table(state).begin());
+        self.change(|telling| T::table(telling.state).begin());
     }
 
     /// The watch of a kind has listed everything.
     pub fn end<T: Tracked>(&self) {
-        self.change(|state, wakes| {
-            for key in T::table(state).end() {
-                remove::<T>(state, &key, wakes);
+        self.change(|telling| {
+            for key in T::table(telling.state).end() {
+                telling.remove::<T>(&key);
             }
-            T::listed(state, wakes);
+            if let Some(news) = T::listed() {
+                telling.tell(&news);
+            }
         });
     }
 
@@ -95,15 +117,12 @@ impl Index {
     pub fn put<T: Tracked + Resource>(&self, object: T) {
         let key = T::Key::of(object.meta());
         let facts = object.facts();
-        self.change(|state, wakes| match facts {
-            None => {
-                remove::<T>(state, &key, wakes);
-            }
+        self.change(|telling| match facts {
+            None => telling.remove::<T>(&key),
             Some(facts) => {
-                let Ok(old) = T::table(state).put(key.clone(), facts) else { return };
-                let new = T::table(state).get(&key).cloned();
-                let change = Change { key: &key, old: old.as_ref(), new: new.as_ref() };
-                T::connect(state, &change, wakes);
+                let Ok(old) = T::table(telling.state).put(key.clone(), facts) else { return };
+                let new = T::table(telling.state).get(&key).cloned();
+                telling.connect::<T>(Change { key: &key, old: old.as_ref(), new: new.as_ref() });
             }
         });
     }
@@ -111,21 +130,31 @@ impl Index {
     /// An object exists and can't be read. Whether that is news.
     pub fn put_unreadable<T: Tracked>(&self, meta: &ObjectMeta) -> bool {
         let mut news = false;
-        self.change(|state, wakes| {
-            news = T::table(state).put_unreadable(T::Key::of(meta));
-            // A reservation for it counts no more.
-            wakes.space |= news;
+        self.change(|telling| {
+            news = T::table(telling.state).put_unreadable(T::Key::of(meta));
+            if news {
+                // A reservation for it counts no more.
+                telling.affects = telling.affects.max(Affects::Room);
+            }
         });
         news
     }
 
     /// An object is gone.
     pub fn remove<T: Tracked>(&self, meta: &ObjectMeta) {
-        self.change(|state, wakes| remove::<T>(state, &T::Key::of(meta), wakes));
+        self.change(|telling| telling.remove::<T>(&T::Key::of(meta)));
     }
 }
 
-fn remove<T: Tracked>(state: &mut State, key: &T::Key, wakes: &mut Wakes) {
-    let old = T::table(state).remove(key);
-    T::connect(state, &Change { key, old: old.as_ref(), new: None }, wakes);
+impl Telling<'_> {
+    fn connect<T: Tracked>(&mut self, change: Change<'_, T>) {
+        let affects = T::connect(self.state, &change);
+        self.affects = self.affects.max(affects);
+        self.tell(&T::news(change));
+    }
+
+    fn remove<T: Tracked>(&mut self, key: &T::Key) {
+        let old = T::table(self.state).remove(key);
+        self.connect::<T>(Change { key, old: old.as_ref(), new: None });
+    }
 }

@@ -1,8 +1,11 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
+use super::pods::claims_of;
 use super::room::Wish;
+use super::topics::{Affects, Awaited, News, Topic, Wakes};
 use super::tracked::Change;
-use super::{Namespaced, State, Table, Tracked, Wakes};
+use super::{Namespaced, State, Table, Tracked};
+use std::sync::Arc;
 use tierce_crds::{Volume, conditions, names, parse_bytes};
 
 impl Tracked for Volume {
@@ -22,24 +25,29 @@ impl Tracked for Volume {
         &mut state.volumes
     }
 
-    fn connect(state: &mut State, change: &Change<'_, Self>, wakes: &mut Wakes) {
-        let Change { key, new, .. } = *change;
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let Change { key, old, new } = *change;
         state.room.wants(key, new.map_or(Wish::Nothing, |volume| wish(volume)));
-        if new.is_some_and(|volume| volume.spec.source.is_some() && matches!(wish(volume), Wish::Place(..))) {
-            state.copies.insert(key.clone());
-        } else {
-            state.copies.remove(key);
-        }
-        state.wake_restores(key, wakes);
-        if new.is_some_and(|volume| rotates(volume)) {
-            wakes.rotations.insert(key.clone());
-        }
-        wakes.volumes.insert(key.clone());
+        state.copies.change(key, awaited(key, old), awaited(key, new));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Volume(change)
     }
 }
 
+/// What it is to start with, until it is made.
+fn awaited(key: &Namespaced, volume: Option<&Arc<Volume>>) -> Option<Awaited> {
+    let volume = volume.filter(|volume| matches!(wish(volume), Wish::Place(..)))?;
+    let source = volume.spec.source.as_ref()?;
+    let of = |name: &String| Namespaced::new(&key.namespace, name);
+    let snapshot = source.snapshot.as_ref().map(|name| Awaited::Snapshot(of(name)));
+    snapshot.or_else(|| source.volume.as_ref().map(|name| Awaited::Volume(of(name))))
+}
+
 /// Whether somebody asked for a new key.
-pub(super) fn rotates(volume: &Volume) -> bool {
+fn rotates(volume: &Volume) -> bool {
     volume.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::ANNOTATION_ROTATE_KEY))
 }
 
@@ -58,9 +66,93 @@ fn wish(volume: &Volume) -> Wish {
     }
 }
 
-impl State {
-    /// Volumes of the namespace that wait for what they start with are looked at again.
-    pub(super) fn wake_copies(&self, namespace: &str, wakes: &mut Wakes) {
-        wakes.volumes.extend(self.copies.iter().filter(|key| key.namespace == namespace).cloned());
+/// Volumes, by namespace and name.
+#[derive(Debug)]
+pub struct Volumes;
+
+impl Topic for Volumes {
+    type Key = Namespaced;
+
+    fn all(state: &State) -> Vec<Namespaced> {
+        state.volumes.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        let (claims, awaited) = match *news {
+            News::Volume(change) => {
+                wakes.now(change.key.clone());
+                return;
+            }
+            News::Claim(change) => (vec![change.key.clone()], None),
+            News::PersistentVolume(change) => {
+                (change.both().filter_map(|pv| pv.claim.clone()).collect(), None)
+            }
+            News::Device(change) => {
+                let claims: Vec<_> = change.both().flat_map(|device| state.claims_of(device)).collect();
+                let awaited = claims.iter().cloned().map(Awaited::Volume).collect();
+                (claims, Some(awaited))
+            }
+            News::Snapshot(change) => {
+                let names = change.both().filter_map(|snapshot| snapshot.name());
+                (Vec::new(), Some(names.map(Awaited::Snapshot).collect()))
+            }
+            News::Node(change) if !change.works_as_before() => {
+                let devices = state.devices_on(change.key);
+                (devices.flat_map(|device| state.claims_of(device)).collect(), None)
+            }
+            // Only one that is to go waits for its pods.
+            News::Pod(change) => {
+                let mut claims = claims_of(change.key, change.old);
+                claims.retain(|claim| state.volumes.get(claim).is_some_and(|volume| is_leaving(volume)));
+                (claims, None)
+            }
+            News::Room => {
+                let offers = state.offers();
+                wakes.soon(state.room.concerned(&offers));
+                return;
+            }
+            News::Tiers => {
+                wakes.soon(state.room.all());
+                return;
+            }
+            _ => return,
+        };
+        for claim in claims.into_iter().filter(|claim| state.volumes.exists(claim)) {
+            wakes.now(claim);
+        }
+        let awaited: Vec<Awaited> = awaited.unwrap_or_default();
+        for awaited in &awaited {
+            wakes.all(state.copies.of(awaited).cloned());
+        }
+    }
+}
+
+fn is_leaving(volume: &Volume) -> bool {
+    volume.metadata.deletion_timestamp.is_some()
+}
+
+/// Volumes whose key is to change, by namespace and name.
+#[derive(Debug)]
+pub struct Rotations;
+
+impl Topic for Rotations {
+    type Key = Namespaced;
+
+    fn all(state: &State) -> Vec<Namespaced> {
+        let rotating = state.volumes.iter().filter(|(_, volume)| rotates(volume));
+        rotating.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        match *news {
+            News::Volume(Change { key, new: Some(new), .. }) if rotates(new) => wakes.now(key.clone()),
+            News::Device(change) => {
+                let claims = change.both().flat_map(|device| state.claims_of(device));
+                let rotating =
+                    claims.filter(|claim| state.volumes.get(claim).is_some_and(|volume| rotates(volume)));
+                wakes.all(rotating);
+            }
+            _ => {}
+        }
     }
 }

@@ -35,8 +35,10 @@ impl Observed {
             |device: &&Arc<Device>| device.restore.as_ref().is_some_and(|order| Some(&order.uid) == its);
         let by_claim = state.device_of(&volume).filter(|_| own);
         // The Volume may be gone meanwhile, and its device retained: the order still has to come to its end.
-        let by_order =
-            || state.devices.iter().map(|(_, device)| device).find(ordered).filter(|_| guarded(&restore));
+        let by_order = || {
+            let uid = its.filter(|_| guarded(&restore))?;
+            state.device_with_order(uid).filter(ordered)
+        };
         let device = by_claim.filter(ordered).or_else(by_order).or(by_claim).cloned();
         let snapshot = Namespaced::new(&key.namespace, &restore.spec.snapshot);
         Some(Self {

@@ -118,20 +118,11 @@ impl UnclaimedKeys {
 
 /// Whether anything may have this id, as far as the watches tell.
 fn may_be_needed(state: &State, id: &str) -> bool {
-    let by_order = || {
-        let mut orders = state.devices.iter().filter_map(|(_, device)| device.restore.as_ref());
-        orders.any(|order| order.safety == id)
-    };
-    let by_restore = || {
-        let its = crate::restore::of_before(id);
-        let mut restores = state.restores.iter().map(|(_, restore)| restore.metadata.uid.as_deref());
-        its.is_some() && restores.any(|uid| uid == its)
-    };
     state.devices.exists(id)
         || state.snapshots.exists(id)
         || state.has_persistent_volume(id)
-        || by_order()
-        || by_restore()
+        || state.device_with_order(id).is_some()
+        || crate::restore::of_before(id).is_some_and(|uid| state.has_restore(uid))
         || !state.is_on_no_disk(id)
 }
 

@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::command;
-use crate::images::ours::workspace;
+use crate::{command, tools};
 
 /// Of what Cargo tells a program of its own package, the names begin so.
 const OWN_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
@@ -23,6 +22,11 @@ pub struct Built {
     pub file: PathBuf,
     /// The folder of its package.
     pub folder: PathBuf,
+}
+
+/// The root of the checkout.
+pub fn workspace() -> &'static Path {
+    tools::source().parent().expect("this crate lies in a workspace")
 }
 
 /// Cargo, as somebody would start it by hand.

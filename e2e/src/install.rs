@@ -3,9 +3,10 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::cargo::workspace;
 use crate::cluster::Cluster;
 use crate::command;
-use crate::images::ours::{Ours, workspace};
+use crate::images::ours::Ours;
 
 /// The namespace that the chart is installed in.
 pub const NAMESPACE: &str = "tierce-system";

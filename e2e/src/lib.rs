@@ -13,6 +13,8 @@ pub mod lab;
 pub mod leftovers;
 pub mod parallel;
 pub mod sanity;
+pub mod stages;
 pub mod suite;
+pub mod token;
 pub mod tools;
 pub mod unit;

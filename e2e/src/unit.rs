@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 
 use crate::cargo;
+use crate::cargo::workspace;
 use crate::folder::Folder;
-use crate::images::ours::workspace;
 
 /// Runs them. Their temporary files lie in one folder, which goes with this process. As root they have processes and mounts of their
 /// own, which end with it too; what an ordinary user's tests started ends by itself.

@@ -20,11 +20,12 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use self::figures::{Figure, Table};
-use crate::cluster::{Cluster, Lifetime, Size};
+use crate::cluster::{Cluster, Lifetime, Size, State};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
 use crate::leftovers::Machine;
-use crate::sanity::confine::{self, Order};
+use crate::sanity::confine;
+use crate::sanity::order::Order;
 use crate::sanity::stand::{Stand, Storage};
 use crate::{command, images, install, sanity, tools};
 
@@ -87,8 +88,9 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
     );
     let chosen: Vec<Stage> =
         Stage::value_variants().iter().copied().filter(|one| only.is_empty() || only.contains(one)).collect();
-    let before = Machine::look()?;
     let folder = Folder::new("bench")?;
+    let own = [folder.path().to_owned(), State::of(CLUSTER)?.path().to_owned()];
+    let before = Machine::look(&own)?;
     let started = Instant::now();
     let mut measured = Vec::new();
     for place in [
@@ -125,7 +127,7 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
     println!("\n{}", Table(&measured));
     eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
     // What the benchmark itself leaves is an error above; others may have begun something on this machine meanwhile.
-    for new in Machine::look()?.new_since(&before) {
+    for new in Machine::look(&own)?.new_since(&before) {
         eprintln!("new on this machine: {new}");
     }
     Ok(())

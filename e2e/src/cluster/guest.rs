@@ -18,8 +18,6 @@ const MEMORY_MIB: u32 = 2048;
 /// Disks for Tierce, as they come from the factory: `/dev/ubda`, `/dev/ubdb`.
 const DISKS: [&str; 2] = ["a.img", "b.img"];
 const DISK: u64 = 16 << 30;
-/// Where `/var/lib` and `/var/log` lie.
-pub(super) const SYSTEM_DISK: &str = "/dev/ubdc";
 /// A start that waits for nothing.
 const START_LIMIT: Duration = Duration::from_mins(1);
 

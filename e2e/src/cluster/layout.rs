@@ -12,6 +12,12 @@ pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// The control plane's own address on the bridge of all nodes.
 pub const CONTROL_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// Where `/var/lib` and `/var/log` lie.
+pub(super) const SYSTEM_DISK: &str = "/dev/ubdc";
+/// Where containerd keeps its images on a node's disk.
+pub(super) const CONTAINERD_ROOT: &str = "var-lib/containerd";
+/// Stands on a node's disk once they are loaded.
+pub(super) const IMAGES_LOADED: &str = "images-loaded";
 
 /// What a cluster is made of; written to its state folder for the processes that run it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,14 +10,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::host::Host;
 use super::init::{Init, Service};
-use super::layout::{CONTROL_ADDRESS, Node, Spec, State};
-use super::{cleanup, guest, node_config};
+use super::layout::{CONTROL_ADDRESS, IMAGES_LOADED, Node, SYSTEM_DISK, Spec, State};
+use super::{cleanup, node_config};
 use crate::command::{self, sh};
-
-/// Where containerd keeps its images on a node's disk.
-pub(super) const CONTAINERD_ROOT: &str = "var-lib/containerd";
-/// Stands on a node's disk once they are loaded.
-pub(super) const IMAGES_LOADED: &str = "images-loaded";
 
 /// Runs as PID 1 in the node's own mount, network, host name and process namespaces; returns only on errors.
 pub fn run(state: &Path, name: &str) -> Result<()> {
@@ -36,7 +31,7 @@ pub fn run_in_guest(state: &Path, name: &str) -> Result<()> {
     // The tmpfs of a boot; the kubelet's own mounts come after it.
     let disk = Path::new("/mnt/system");
     std::fs::create_dir_all(disk)?;
-    command::run(Command::new("mount").arg(guest::SYSTEM_DISK).arg(disk))?;
+    command::run(Command::new("mount").arg(SYSTEM_DISK).arg(disk))?;
     sh(&format!("ip address add {}/24 dev vec0", node.address()))?;
     sh("ip link set vec0 up")?;
     sh(&format!("ip route add default via {CONTROL_ADDRESS}"))?;

@@ -1,12 +1,14 @@
 //! A certificate authority, the API server's certificate, the service accounts' key, tokens and kubeconfigs.
 
 use std::fs::{File, Permissions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use crate::token::token;
 
 use super::layout::{CONTROL_ADDRESS, SERVICE_ADDRESS, Size, State};
 
@@ -56,13 +58,6 @@ pub fn certificates(folder: &Path, address: &str) -> Result<String> {
     Ok(certificate)
 }
 
-/// 128 random bits in hexadecimal.
-pub fn token() -> Result<String> {
-    let mut bytes = [0_u8; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(crate::cache::hex(&bytes))
-}
-
 /// A kubeconfig in JSON, which is YAML too.
 pub fn kubeconfig(server: &str, authority: &str, token: &str) -> String {
     serde_json::json!({
@@ -84,14 +79,4 @@ fn write(file: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("can't write {}", file.display()))?;
     open.set_permissions(Permissions::from_mode(0o600))?;
     Ok(open.write_all(text.as_bytes())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_differ() {
-        assert_ne!(token().unwrap(), token().unwrap());
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::host::Host;
-use super::node;
+use super::layout::{CONTAINERD_ROOT, IMAGES_LOADED};
 use crate::{cache, command};
 
 /// Room for images and pods; it takes no more than is written.
@@ -53,7 +53,7 @@ pub(super) fn make_disk(disk: &Path, template: Option<&Path>) -> Result<()> {
 fn make(disk: &Path, images: &[PathBuf]) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("tierce-images-").tempdir_in("/var/tmp")?;
     let tree = scratch.path().join("disk");
-    let root = tree.join(node::CONTAINERD_ROOT);
+    let root = tree.join(CONTAINERD_ROOT);
     std::fs::create_dir_all(&root)?;
     let containerd = Containerd::start(scratch.path(), &root)?;
     for image in images {
@@ -61,7 +61,7 @@ fn make(disk: &Path, images: &[PathBuf]) -> Result<()> {
             .ctr(&["--namespace=k8s.io", "images", "import", "--snapshotter", SNAPSHOTTER], Some(image))?;
     }
     containerd.end()?;
-    std::fs::File::create(tree.join(node::IMAGES_LOADED))?;
+    std::fs::File::create(tree.join(IMAGES_LOADED))?;
     make_filesystem(disk, Some(&tree))
 }
 

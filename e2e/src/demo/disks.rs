@@ -5,8 +5,9 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::story::{Story, VOLUME, checksum, show, start_pod, tell, wait};
+use crate::cargo::workspace;
 use crate::cluster::{Cluster, Node, Size};
-use crate::images::ours::{Ours, Profile, workspace};
+use crate::images::ours::{Ours, Profile};
 use crate::{command, install};
 
 const NODE: Node = Node(1);

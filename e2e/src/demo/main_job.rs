@@ -5,8 +5,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::story::{Story, VOLUME, checksum, show, start_pod, tell, wait};
+use crate::cargo::workspace;
 use crate::cluster::{Cluster, Node, Size, cleanup};
-use crate::images::ours::{self, Profile, workspace};
+use crate::images::ours::{self, Profile};
 use crate::{command, install};
 
 /// Plays the whole story on a cluster of its own. Fails where reality differs from it.

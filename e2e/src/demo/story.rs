@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::{Cluster, Lifetime, Size};
+use crate::cluster::{Cluster, Lifetime, Size, State};
 use crate::images::ours::{self, Ours, Profile};
 use crate::leftovers::Machine;
 use crate::{command, images, tools};
@@ -31,7 +31,7 @@ pub(super) fn on_a_cluster(
     size: Size,
     play: impl FnOnce(&Cluster, &Ours, &Story) -> Result<()>,
 ) -> Result<()> {
-    let machine = Machine::look()?;
+    let machine = Machine::look(&[State::of(NAME)?.path().to_owned()])?;
     let story = Story(Instant::now());
     tell("Tierce on a real Kubernetes: etcd, API server, scheduler, kubelet, containerd, Helm");
     let tools = tools::ensure(None)?;

@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{archive, base};
-use crate::{cache, cargo, command, tools};
+use crate::cargo::workspace;
+use crate::{cache, cargo, command};
 
 /// Which programs go into the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +77,6 @@ fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
         found.map(|program| program.file.clone()).with_context(|| format!("cargo built no program {name}"))
     };
     names.iter().map(program).collect()
-}
-
-/// The root of the checkout.
-pub fn workspace() -> &'static Path {
-    tools::source().parent().expect("this crate lies in a workspace")
 }
 
 fn build(

@@ -13,54 +13,18 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use rustix::process::Pid;
 
+use super::hardware::Hardware;
 use super::launch;
 use super::processors::Processor;
 use super::serial::{Line, Piece};
-use crate::cluster::secrets;
 use crate::command;
 use crate::folder::Folder;
+use crate::token::token;
 
 /// A boot takes a second; a machine that is busy with other things may need many times that.
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// From the command to power off to the end of the process.
 const OFF_LIMIT: Duration = Duration::from_mins(1);
-/// What nearly every suite needs, in one go: each `modprobe` takes 20 to 150 ms, and the kernel starts one per name.
-const MODULES: [&str; 5] = ["loop", "dm-thin-pool", "dm-snapshot", "dm-crypt", "dm-mirror"];
-
-/// What a guest is made of, besides its disks.
-#[derive(Clone, Debug)]
-pub struct Hardware {
-    /// Its host name, 1 to 20 of a-z, 0-9 and `-`.
-    pub name: String,
-    /// Its memory. 256 is enough for LVM and LUKS.
-    pub memory_mib: u32,
-    /// The processor that it runs on; `None`: one that no other guest has.
-    pub processor: Option<usize>,
-    /// Folders of the host that its jobs must see and would not: those below `/tmp`, `/run` and `/mnt`.
-    pub visible: Vec<PathBuf>,
-    /// Folders of the host that it may write into.
-    pub shared: Vec<PathBuf>,
-    /// Kernel modules to load at boot.
-    pub modules: Vec<String>,
-    /// More arguments of its kernel.
-    pub arguments: Vec<String>,
-}
-
-impl Hardware {
-    /// 512 MiB, any processor, device-mapper.
-    pub fn named(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            memory_mib: 512,
-            processor: None,
-            visible: Vec::new(),
-            shared: Vec::new(),
-            modules: MODULES.map(str::to_owned).into(),
-            arguments: Vec::new(),
-        }
-    }
-}
-
 /// What a running job says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -154,7 +118,7 @@ impl Guest {
     /// Boots it and waits until it takes jobs.
     pub fn power_on(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "guest {} is running", self.hardware.name);
-        let mark = secrets::token()?;
+        let mark = token()?;
         launch::write(&self.path, &self.hardware, &mark)?;
         let mut command = launch::command(&self.path, &self.hardware, &self.disks, self.processor.number);
         command

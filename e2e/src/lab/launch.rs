@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::guest::Hardware;
+use super::hardware::Hardware;
 use super::kernel::Kernel;
 use crate::command;
 

@@ -3,6 +3,7 @@
 
 mod fsx;
 mod guest;
+mod hardware;
 mod here;
 mod kernel;
 mod launch;
@@ -13,7 +14,8 @@ mod run;
 mod serial;
 mod suite;
 
-pub use self::guest::{Guest, Hardware, Outcome, Said};
+pub use self::guest::{Guest, Outcome, Said};
+pub use self::hardware::Hardware;
 pub use self::launch::{ensure_possible, missing};
 pub(crate) use self::libtest::Ending;
 pub use self::power_cuts::run as run_power_cuts;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::guest::{Guest, Hardware, Said};
+use super::guest::{Guest, Said};
+use super::hardware::Hardware;
 use super::launch;
 use super::run::{environment, is_hidden, quoted, surroundings};
 use super::suite::{program_of, side_by_side};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::guest::{Guest, Hardware};
-use crate::images::ours::workspace;
+use super::guest::Guest;
+use super::hardware::Hardware;
+use crate::cargo::workspace;
 
 /// Variables of the caller that the command gets too, by the start of their name.
 const PASSED_ON: [&str; 4] = ["TIERCE_", "RUST_", "CARGO_TARGET_DIR", "PROPTEST_"];

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::fsx;
-use super::guest::{Guest, Hardware};
+use super::guest::Guest;
+use super::hardware::Hardware;
 use super::here::{self, Here};
 use super::launch;
 use super::libtest::{self, Ending};

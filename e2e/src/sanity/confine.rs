@@ -7,42 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use super::in_guest;
-use super::stand::{Programs, Storage};
+use super::order::{Ending, Order};
+use super::stand::{Programs, Storage, TOOLS};
 use crate::cluster::cleanup;
 
 /// `nobody` and its group on every Linux.
 const NOBODY: u32 = 65_534;
-
-/// What a confined process is told: the contents of `run.json` in its folder.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Order {
-    /// What lies below the volumes.
-    pub(crate) storage: Storage,
-    /// What to start.
-    pub(crate) programs: Programs,
-}
-
-impl Order {
-    /// What the folder of a run says.
-    pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let file = folder.join("run.json");
-        let text = std::fs::read(&file).with_context(|| format!("can't read {}", file.display()))?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-}
-
-/// How a confined process ended.
-pub(crate) struct Ending {
-    /// Whether it said that all went well.
-    pub(crate) success: bool,
-    /// What it printed.
-    pub(crate) printed: String,
-    /// Loop devices that it left attached; they are detached now.
-    pub(crate) stray_loops: usize,
-}
 
 /// Runs `task` of this program in a process of its own; `folder` is the run's own. Ctrl-C and SIGTERM end it.
 pub(crate) fn run(folder: &Path, order: Order, task: &[&str]) -> Result<Ending> {
@@ -103,7 +75,7 @@ fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
                 Ok(to)
             };
             program = copy(&program)?;
-            for tool in super::TOOLS {
+            for tool in TOOLS {
                 copy(&order.programs.tools.join(tool))?;
             }
             order.programs = Programs {

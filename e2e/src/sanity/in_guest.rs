@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::confine::{Ending, Order};
-use super::name;
+use super::order::{Ending, Order};
 use crate::lab::{self, Guest, Hardware, is_hidden, quoted};
 
 /// The pool's disk, and one for what the programs write: a guest's own `/tmp` has the size of half its memory.
@@ -20,7 +19,7 @@ const LIMIT: Duration = Duration::from_mins(50);
 pub(super) fn run(folder: &Path, order: &Order, task: &[&str]) -> Result<Ending> {
     std::fs::create_dir_all(folder.join("logs"))?;
     let program = std::env::current_exe()?;
-    let mut hardware = Hardware::named(&format!("sanity-{}", name(order.storage)));
+    let mut hardware = Hardware::named(&format!("sanity-{}", order.storage.name()));
     hardware.memory_mib = MEMORY_MIB;
     hardware.visible = lab::surroundings()?;
     let programs = &order.programs;

@@ -3,6 +3,7 @@
 
 pub(crate) mod confine;
 mod in_guest;
+pub(crate) mod order;
 mod run;
 mod specs;
 pub mod stand;
@@ -15,15 +16,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
+use self::order::Order;
 pub use self::run::main as run_confined;
 use self::specs::{Count, Outcome};
-use self::stand::{Programs, Storage};
+use self::stand::{Programs, Storage, TOOLS};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
 use crate::{command, lab, tools};
 
-/// The programs of a stand that come from Go modules.
-const TOOLS: [&str; 3] = ["etcd", "kube-apiserver", "csi-sanity"];
 /// What volumes of images need on the machine.
 const FILESYSTEM_TOOLS: [&str; 2] = ["mkfs.ext4", "e2fsck"];
 
@@ -51,8 +51,8 @@ pub fn run(over: Over) -> Result<()> {
     let (runs, in_guests) = choose(over)?;
     let programs = programs(Profile::Release)?;
     let mut folder = Folder::new("sanity")?;
-    let one = |storage| {
-        let report = one(&folder.path().join(name(storage)), storage, programs.clone())?;
+    let one = |storage: Storage| {
+        let report = one(&folder.path().join(storage.name()), storage, programs.clone())?;
         print!("{}", report.text);
         Ok(report)
     };
@@ -137,16 +137,6 @@ fn why_not_directory() -> Option<String> {
     (!missing.is_empty()).then(|| format!("missing: {}; run e2e/setup.sh", missing.join(", ")))
 }
 
-fn name(storage: Storage) -> &'static str {
-    match storage {
-        Storage::Simulator => "sim",
-        Storage::Directory => "directory",
-        Storage::LvmThin => "lvm-thin",
-        Storage::LvmThick => "lvm-thick",
-        Storage::LvmThinEncrypted => "lvm-luks",
-    }
-}
-
 /// What came of one storage.
 struct Report {
     /// For people.
@@ -157,12 +147,12 @@ struct Report {
 
 fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
     let started = Instant::now();
-    let ending = confine::run(folder, confine::Order { storage, programs }, &["run-sanity"])?;
+    let ending = confine::run(folder, Order { storage, programs }, &["run-sanity"])?;
     let mut report = Report { text: String::new(), count: Count::default(), problems: Vec::new() };
     if ending.stray_loops > 0 {
         report.problems.push(format!(
             "{}: {} loop devices were left behind",
-            name(storage),
+            storage.name(),
             ending.stray_loops
         ));
     }
@@ -178,7 +168,7 @@ fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
         }
     }
     if !ending.success {
-        report.problems.push(format!("{}: the run broke off, see above", name(storage)));
+        report.problems.push(format!("{}: the run broke off, see above", storage.name()));
     }
     writeln!(report.text, "      skipped because not claimed: what csi-sanity says")?;
     for ((why, said), specs) in skips {
@@ -201,15 +191,15 @@ fn title(storage: Storage) -> &'static str {
 
 fn judge(folder: &Path, storage: Storage, access_type: &str, outcome: &Outcome, problems: &mut Vec<String>) {
     for failure in &outcome.failures {
-        problems.push(format!("FAILED {}, {access_type}: {failure}", name(storage)));
+        problems.push(format!("FAILED {}, {access_type}: {failure}", storage.name()));
     }
     for left in std::fs::read_to_string(run::leftovers(folder, access_type)).unwrap_or_default().lines() {
-        problems.push(format!("{}, {access_type}: left behind: {left}", name(storage)));
+        problems.push(format!("{}, {access_type}: left behind: {left}", storage.name()));
     }
     if outcome.count.passed == 0 {
         problems.push(format!(
             "{}, {access_type}: no spec passed\n{}",
-            name(storage),
+            storage.name(),
             command::tail(&run::printed(folder, access_type), 30)
         ));
     }

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::ListParams;
 use tierce_crds::{NodeSnapshot, NodeVolume};
 
-use super::confine::Order;
+use super::order::Order;
 use super::stand::{GROUP, Stand, Storage, THIN_POOL, TIER, dying_with_us};
 use crate::cluster::cleanup;
 use crate::command;

@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 use crate::cluster::control_plane::{ApiServer, etcd};
 use crate::cluster::secrets;
 use crate::command;
+use crate::token::token;
 
 /// The name of the stand's only node.
 pub const NODE: &str = "node-1";
@@ -48,6 +49,8 @@ pub struct Programs {
     pub plugin: PathBuf,
 }
 
+/// The programs of a stand that come from Go modules.
+pub(super) const TOOLS: [&str; 3] = ["etcd", "kube-apiserver", "csi-sanity"];
 /// What lies below the volumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Storage {
@@ -67,6 +70,17 @@ impl Storage {
     /// Whether it needs a kernel of its own, with device-mapper and an empty disk.
     pub fn is_lvm(self) -> bool {
         matches!(self, Self::LvmThin | Self::LvmThick | Self::LvmThinEncrypted)
+    }
+
+    /// Its name in messages and folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Simulator => "sim",
+            Self::Directory => "directory",
+            Self::LvmThin => "lvm-thin",
+            Self::LvmThick => "lvm-thick",
+            Self::LvmThinEncrypted => "lvm-luks",
+        }
     }
 
     /// What `StoragePool.spec` says beside the tier.
@@ -358,9 +372,9 @@ fn make_secrets(folder: &Path, port: u16) -> Result<()> {
     let authority = secrets::certificates(folder, &LOOPBACK.to_string())?;
     let mut tokens = String::new();
     for user in ["admin", "tierce-controller", "tierce-csi"] {
-        let token = secrets::token()?;
-        tokens.extend([&token, ",", user, ",", user, ",\"system:masters\"\n"]);
-        let text = secrets::kubeconfig(&format!("https://{LOOPBACK}:{port}"), &authority, &token);
+        let secret = token()?;
+        tokens.extend([&secret, ",", user, ",", user, ",\"system:masters\"\n"]);
+        let text = secrets::kubeconfig(&format!("https://{LOOPBACK}:{port}"), &authority, &secret);
         std::fs::write(folder.join(format!("{user}.kubeconfig")), text)?;
     }
     Ok(std::fs::write(folder.join("tokens.csv"), tokens)?)

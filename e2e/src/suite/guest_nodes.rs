@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::bed::{Bed, Pod, claim, volume};
 use super::faults::WRITER;
@@ -20,20 +20,6 @@ pub(super) fn tests() -> Vec<Test> {
     ]
     .map(Test::alone)
     .into()
-}
-
-/// What the chart is installed with: image files, a thin pool and thick volumes, each group on a disk of its own.
-pub(super) fn tiers() -> Value {
-    let pool = |name: &str, backend: &str, what: Value| json!({"name": name, "pools": [{"name": name, backend: what}]});
-    json!([
-        pool("image", "directory", json!({"path": "/var/lib/tierce/pools/image", "createPath": true})),
-        pool(
-            "thin",
-            "lvm",
-            json!({"volumeGroup": "thin", "thin": {"pool": "pool"}, "devices": ["/dev/ubda"]})
-        ),
-        pool("thick", "lvm", json!({"volumeGroup": "thick", "thick": {}, "devices": ["/dev/ubdb"]})),
-    ])
 }
 
 fn a_node_that_lost_its_power_comes_back_with_every_synced_line(bed: &Bed<'_>) -> Result<()> {

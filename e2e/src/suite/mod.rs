@@ -10,10 +10,12 @@ mod faults;
 mod growth;
 mod guest_nodes;
 mod keys;
+mod nodes;
 mod persistence;
 mod refused;
 mod rights;
 mod snapshots;
+mod test;
 mod volume_groups;
 
 use std::time::Instant;
@@ -21,75 +23,16 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use self::bed::{Bed, Skip};
+pub use self::nodes::Nodes;
+pub(crate) use self::nodes::install_with;
+pub(crate) use self::test::{Test, tests};
 use crate::cluster::audit::Mark;
-use crate::cluster::{Cluster, Lifetime, Size};
+use crate::cluster::{Cluster, Lifetime, State};
 use crate::images::ours::{self, Ours, Profile};
 use crate::lab::Ending;
 use crate::leftovers::Machine;
 use crate::parallel::side_by_side;
-use crate::{images, install, tools};
-
-/// Which nodes the tests run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nodes {
-    /// Two on this machine's kernel.
-    Ordinary,
-    /// Two on kernels of their own, for what asks for device-mapper or a power cut.
-    Guests,
-}
-
-impl Nodes {
-    /// The cluster's name.
-    fn cluster(self) -> &'static str {
-        match self {
-            Self::Ordinary => "suite",
-            Self::Guests => "guests",
-        }
-    }
-
-    /// Those of a running cluster.
-    fn of(cluster: &Cluster) -> Self {
-        if cluster.spec().size.guests > 0 { Self::Guests } else { Self::Ordinary }
-    }
-
-    /// How many tests run at a time: they wait for others most of the time, but a guest has one processor.
-    fn tests_at_a_time(self) -> usize {
-        match self {
-            Self::Ordinary => 4,
-            Self::Guests => 2,
-        }
-    }
-
-    fn size(self) -> Size {
-        match self {
-            Self::Ordinary => Size::ordinary(2),
-            Self::Guests => Size { ordinary: 0, guests: 2 },
-        }
-    }
-}
-
-/// A test: its name says the behaviour.
-pub struct Test {
-    name: &'static str,
-    run: fn(&Bed<'_>) -> Result<()>,
-    /// It disturbs others, or looks at all that there is.
-    alone: bool,
-}
-
-impl Test {
-    /// The same, with no other test beside it.
-    fn alone(self) -> Self {
-        Self { alone: true, ..self }
-    }
-}
-
-/// Lists functions as tests under their own names.
-macro_rules! tests {
-    ($($function:path),* $(,)?) => {
-        [$($crate::suite::Test { name: stringify!($function), run: $function, alone: false }),*]
-    };
-}
-use tests;
+use crate::{images, tools};
 
 fn all(nodes: Nodes) -> Vec<Test> {
     let mut all = Vec::new();
@@ -118,7 +61,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
 /// Starts a cluster of two such nodes, installs Tierce, runs every test whose name contains `filter`, ends the cluster.
 pub fn run(nodes: Nodes, profile: Profile, filter: &str, keep: bool) -> Result<()> {
     let name = nodes.cluster();
-    let machine = Machine::look()?;
+    let machine = Machine::look(&[State::of(name)?.path().to_owned()])?;
     let started = Instant::now();
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
@@ -149,15 +92,6 @@ pub fn run_on_running(name: &str, profile: Profile, filter: &str) -> Result<()> 
     let cluster = Cluster::find(name)?;
     let from_now = Mark::now(&cluster.state().audit_log())?;
     run_on(&cluster, &ours::ensure(profile)?, &from_now, filter)
-}
-
-/// Short graces, so that the tests of what happens after them are short.
-fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
-    let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
-    let tiers = (Nodes::of(cluster) == Nodes::Guests).then(guest_nodes::tiers);
-    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())?;
-    // A group that is made from a disk takes its time in a guest, and a pool that opens late is reported within a minute.
-    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s").map(drop)
 }
 
 fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<()> {

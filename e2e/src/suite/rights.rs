@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 
 use super::bed::Bed;
 use super::{Test, tests};
+use crate::cargo::workspace;
 use crate::cluster::audit::Entry;
 use crate::command;
-use crate::images::ours::workspace;
 use crate::install::NAMESPACE;
 
 pub(super) fn tests() -> Vec<Test> {

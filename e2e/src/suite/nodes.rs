@@ -1,0 +1,70 @@
+//! Which nodes a suite has, and how Tierce is installed on them.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Size};
+use crate::images::ours::Ours;
+use crate::install;
+
+/// Which nodes the tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// Two on this machine's kernel.
+    Ordinary,
+    /// Two on kernels of their own, for what asks for device-mapper or a power cut.
+    Guests,
+}
+
+impl Nodes {
+    /// The cluster's name.
+    pub(super) fn cluster(self) -> &'static str {
+        match self {
+            Self::Ordinary => "suite",
+            Self::Guests => "guests",
+        }
+    }
+
+    /// Those of a running cluster.
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        if cluster.spec().size.guests > 0 { Self::Guests } else { Self::Ordinary }
+    }
+
+    /// How many tests run at a time: they wait for others most of the time, but a guest has one processor.
+    pub(super) fn tests_at_a_time(self) -> usize {
+        match self {
+            Self::Ordinary => 4,
+            Self::Guests => 2,
+        }
+    }
+
+    pub(super) fn size(self) -> Size {
+        match self {
+            Self::Ordinary => Size::ordinary(2),
+            Self::Guests => Size { ordinary: 0, guests: 2 },
+        }
+    }
+}
+
+/// What the chart is installed with: image files, a thin pool and thick volumes, each group on a disk of its own.
+fn tiers() -> Value {
+    let pool = |name: &str, backend: &str, what: Value| json!({"name": name, "pools": [{"name": name, backend: what}]});
+    json!([
+        pool("image", "directory", json!({"path": "/var/lib/tierce/pools/image", "createPath": true})),
+        pool(
+            "thin",
+            "lvm",
+            json!({"volumeGroup": "thin", "thin": {"pool": "pool"}, "devices": ["/dev/ubda"]})
+        ),
+        pool("thick", "lvm", json!({"volumeGroup": "thick", "thick": {}, "devices": ["/dev/ubdb"]})),
+    ])
+}
+
+/// Short graces, so that the tests of what happens after them are short.
+pub(crate) fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
+    let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
+    let tiers = (Nodes::of(cluster) == Nodes::Guests).then(tiers);
+    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())?;
+    // A group that is made from a disk takes its time in a guest, and a pool that opens late is reported within a minute.
+    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s").map(drop)
+}

@@ -3,14 +3,22 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
+# The layers of `make test`, in this order.
+LAYERS := test-unit test-lab test-sanity test-cluster test-guests
 
 .PHONY: help
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# The harness itself, with Cargo saying how far it is: on a new machine that takes minutes.
+.PHONY: harness
+harness:
+	@cargo build --package tierce-e2e
+
 .PHONY: setup
 setup: ## Install the Debian packages and build the cluster tools (as root; else it says what to run)
 	@e2e/setup.sh
+	@$(MAKE) --no-print-directory harness
 	@$(E2E) tools
 
 # Said before the set-up, which takes minutes and which the program's own check comes after.
@@ -38,7 +46,8 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
 .PHONY: test
-test: setup test-unit test-lab test-sanity test-cluster test-guests ## Every layer that this machine can run; each skipped one is named
+test: ## Every layer that this machine can run; each skipped one is named; ends with a table of seconds
+	@e2e/stages.sh --table setup $(LAYERS)
 
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
@@ -64,6 +73,10 @@ test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: o
 .PHONY: test-power
 test-power: ## 200 power cuts in the middle of the engine's operations, over LVM and LUKS
 	@$(E2E) lab power-cuts --cuts 200
+
+.PHONY: test-long
+test-long: ## The three long runs, with the counts that each must reach: faults at every side effect, over LVM too, and power cuts (two hours)
+	@e2e/stages.sh --table setup test-crash test-crash-lvm test-power
 
 .PHONY: test-cluster
 test-cluster: ## The suite on a real Kubernetes with two nodes (root)

@@ -1,6 +1,5 @@
 //! The one place that starts programs: their output goes into the error when they fail.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -63,22 +62,6 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Runs with all output appended to a log file; a failure shows the log's last lines. For long builds.
-pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
-    let mut file = File::options().create(true).append(true).open(log)?;
-    writeln!(file, "+ {}", shown(command))?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .status()
-        .with_context(|| format!("can't start `{}`", shown(command)))?;
-    if !status.success() {
-        bail!("`{}` failed ({status}); the end of {}:\n{}", shown(command), log.display(), tail(log, 30));
-    }
-    Ok(())
 }
 
 /// The last lines of a text file; empty when it can't be read.

@@ -80,11 +80,11 @@ test-long: ## The three long runs, with the counts that each must reach: faults 
 
 .PHONY: test-cluster
 test-cluster: ## The suite on a real Kubernetes with two nodes (root)
-	@$(E2E) suite
+	@$(E2E) suite --dev
 
 .PHONY: test-guests
 test-guests: ## The suite on two nodes with kernels of their own: volume groups, encryption, keys, a power cut (root)
-	@$(E2E) suite --guests
+	@$(E2E) suite --guests --dev
 
 .PHONY: bench
 bench: root setup ## Measure, and print one table

@@ -66,7 +66,8 @@ pub fn build(arguments: &[&str]) -> Result<Vec<Built>> {
     }
     let mut cargo = cargo();
     cargo.current_dir(workspace()).args(arguments);
-    cargo.args(["--quiet", "--message-format=json-render-diagnostics"]);
+    // Cargo says itself how far it is: a build that is silent for minutes looks like one that hangs.
+    cargo.arg("--message-format=json-render-diagnostics");
     let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "`{}` failed", command::shown(&cargo));
     let mut all = Vec::new();

@@ -1,5 +1,6 @@
 //! `lab suite`: the tests of the engine and of the command that need a kernel of their own, each test program in fresh guests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::launch;
 use super::libtest::{self, Ending};
 use super::run::{environment, is_hidden, quoted, surroundings};
 use crate::cargo::{self, Built};
-use crate::{command, parallel};
+use crate::{command, parallel, stages};
 
 /// How long a test program may take.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -106,6 +107,8 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
     let mut programs = programs(filter)?;
     ensure!(!programs.is_empty(), "no test has `{filter}` in its name");
     println!("{} test programs are built after {:.1} s", programs.len(), started.elapsed().as_secs_f64());
+    stages::note("disk lab: its programs", started.elapsed());
+    let begun = Instant::now();
     // What takes longest comes first.
     programs.sort_by_key(|program| {
         let place = SLOWEST.iter().position(|start| program.name.starts_with(start));
@@ -116,6 +119,10 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
         Kernel::Guests => side_by_side(pieces, |program| run_one(program, run_in_guest)),
         Kernel::Here => pieces.map(|program| run_one(program, run_here)).collect(),
     };
+    for (name, seconds) in slowest(&reports) {
+        stages::note(&format!("disk lab: {name} (of one processor)"), Duration::from_secs_f64(seconds));
+    }
+    stages::note("disk lab: all tests", begun.elapsed());
     let of = |ending: Ending| {
         let all = reports.iter().flat_map(|(program, report)| {
             report.endings.iter().map(move |(test, ending)| (format!("{program}::{test}"), *ending))
@@ -137,6 +144,19 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The test programs that took longest, with the seconds of all their pieces together.
+fn slowest(reports: &[(String, Report)]) -> Vec<(String, f64)> {
+    let mut programs: BTreeMap<&str, f64> = BTreeMap::new();
+    for (name, report) in reports {
+        *programs.entry(name).or_default() += report.seconds;
+    }
+    let mut programs: Vec<_> =
+        programs.into_iter().map(|(name, seconds)| (name.to_owned(), seconds)).collect();
+    programs.sort_by(|one, other| other.1.total_cmp(&one.1));
+    programs.truncate(5);
+    programs
 }
 
 /// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.

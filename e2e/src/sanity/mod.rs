@@ -22,7 +22,7 @@ use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage, TOOLS};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
-use crate::{command, lab, tools};
+use crate::{command, lab, stages, tools};
 
 /// What volumes of images need on the machine.
 const FILESYSTEM_TOOLS: [&str; 2] = ["mkfs.ext4", "e2fsck"];
@@ -48,8 +48,11 @@ pub enum Over {
 
 /// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim.
 pub fn run(over: Over) -> Result<()> {
+    let started = Instant::now();
     let (runs, in_guests) = choose(over)?;
-    let programs = programs(Profile::Release)?;
+    // The programs of the other layers: another profile would build everything once more.
+    let programs = programs(Profile::Dev)?;
+    stages::note("csi-sanity: programs", started.elapsed());
     let mut folder = Folder::new("sanity")?;
     let one = |storage: Storage| {
         let report = one(&folder.path().join(storage.name()), storage, programs.clone())?;
@@ -175,6 +178,7 @@ fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
         writeln!(report.text, "{specs:>4}  {why}: {said}")?;
     }
     writeln!(report.text, "      ({:.0} s)", started.elapsed().as_secs_f64())?;
+    stages::note(&format!("csi-sanity {}", title(storage)), started.elapsed());
     Ok(report)
 }
 

@@ -32,7 +32,7 @@ use crate::images::ours::{self, Ours, Profile};
 use crate::lab::Ending;
 use crate::leftovers::Machine;
 use crate::parallel::side_by_side;
-use crate::{images, tools};
+use crate::{images, stages, tools};
 
 fn all(nodes: Nodes) -> Vec<Test> {
     let mut all = Vec::new();
@@ -68,10 +68,12 @@ pub fn run(nodes: Nodes, profile: Profile, filter: &str, keep: bool) -> Result<(
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     let lifetime = if keep { Lifetime::UntilDown } else { Lifetime::WithUs };
+    stages::note("programs and images", started.elapsed());
     let cluster = Cluster::up(name, nodes.size(), archives, tools, lifetime)?;
     println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
     let result = install_with(&cluster, &ours, &[]).and_then(|()| {
         println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
+        stages::note("with the cluster up and Tierce installed", started.elapsed());
         let whole_log = Mark::begin(&cluster.state().audit_log());
         run_on(&cluster, &ours, &whole_log, filter)
     });
@@ -99,6 +101,7 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
     let bed = |test: &Test| Bed { cluster, images: ours, audit, namespace: namespace(test.name) };
     let (alone, together): (Vec<Test>, Vec<Test>) =
         all(nodes).into_iter().filter(|test| test.name.contains(filter)).partition(|test| test.alone);
+    let begun = Instant::now();
     let mut endings = Vec::new();
     if !together.is_empty() {
         endings = side_by_side(nodes.tests_at_a_time(), together, |test| {
@@ -107,6 +110,8 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
         let all = Bed { cluster, images: ours, audit, namespace: "default".into() };
         endings.push(told("they_left_nothing_behind", || all.until_nothing_is_left()));
     }
+    stages::note("tests that run side by side", begun.elapsed());
+    let begun = Instant::now();
     for test in alone {
         endings.push(told(test.name, || {
             let bed = bed(&test);
@@ -114,6 +119,7 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
             bed.until_nothing_is_left()
         }));
     }
+    stages::note("tests that run alone", begun.elapsed());
     let count = |wanted: Ending| endings.iter().filter(|(_, ending)| *ending == wanted).count();
     let failed: Vec<_> =
         endings.iter().filter(|(_, ending)| *ending == Ending::Failed).map(|(name, _)| *name).collect();

@@ -46,7 +46,8 @@ impl Store {
             .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
     }
 
-    /// Adds a volume: its folder is made aside with its record, `fill` adds the rest, and one rename makes it appear.
+    /// Adds a volume: its folder is made aside, `fill` puts the content into it, the record follows, and one rename makes the volume appear. A crash
+    /// before the rename leaves a folder in `new`, which the recovery removes.
     pub(crate) fn insert(
         &self,
         record: &Record,

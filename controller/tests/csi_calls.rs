@@ -478,3 +478,22 @@ async fn bug_09_one_volume_is_never_on_two_nodes() {
     assert_eq!(status.code(), Code::AlreadyExists);
     assert_eq!(second.holds().len(), 1);
 }
+
+#[tokio::test]
+async fn without_a_scheduler_no_volume_goes_where_pods_stay_away() {
+    let api = FakeApi::new();
+    tier(&api, "ssd");
+    let _nodes = [FakeNode::start(&api, "cp", "ssd", 90 * GI), FakeNode::start(&api, "n1", "ssd", 10 * GI)];
+    let taint = json!({"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"});
+    api.put("nodes", json!({"metadata": {"name": "cp"}, "spec": {"taints": [taint]}}));
+    let replica = Replica::serving(&api).await;
+    let made = within(replica.create(request("pvc-1", "ssd", GI))).await.unwrap().volume.unwrap();
+    assert_eq!(made.accessible_topology, on("n1").requisite);
+    let refused = within(replica.create(request("pvc-2", "ssd", 20 * GI))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("node cp is left out because of its taint"), "{}", refused.message());
+    let tolerated =
+        CreateVolumeRequest { accessibility_requirements: Some(on("cp")), ..request("pvc-3", "ssd", GI) };
+    let made = within(replica.create(tolerated)).await.unwrap().volume.unwrap();
+    assert_eq!(made.accessible_topology, on("cp").requisite, "the pod's own node");
+}

@@ -200,6 +200,13 @@ pub struct StoragePoolStatus {
 }
 
 fn yes() -> bool {
+impl StoragePoolSpec {
+    /// Whether a node with these labels offers the pool, if it runs the node plugin.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
     true
 }
 

@@ -235,6 +235,13 @@ pub enum Phase {
     Deleting,
 }
 
+impl VolumeSpec {
+    /// Whether a pod or its source decides the node, rather than the controller.
+    pub const fn goes_where_it_is_told(&self) -> bool {
+        matches!(self.binding, Binding::OnFirstUse) || self.source.is_some()
+    }
+}
+
 impl AccessMode {
     /// As in a PersistentVolumeClaim.
     pub const fn as_str(self) -> &'static str {

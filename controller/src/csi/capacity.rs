@@ -39,7 +39,7 @@ mod tests {
     use tierce_proto::csi::Topology;
 
     fn offer(node: &str, tier: &str, free: u64, working: bool) -> Offer {
-        Offer { node: node.into(), pool: format!("{node}-{tier}"), tier: tier.into(), free, working }
+        Offer { node: node.into(), pool: format!("{node}-{tier}"), tier: tier.into(), free, working, closed: None }
     }
 
     /// Of each class of the chart the scheduler must hear how much room it has, or it never picks a node.

@@ -178,6 +178,8 @@ impl Wanted {
         }
         if device.mode != self.shape.mode {
             return differs(
+            // The nodes are those of the pod, of the source, or of the class: each of them was chosen.
+            closed: self.allowed.is_some(),
                 "volume mode",
                 device.mode.as_str().to_owned(),
                 self.shape.mode.as_str().to_owned(),

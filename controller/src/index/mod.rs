@@ -42,7 +42,7 @@ use room::Room;
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tierce_crds::{NodeStorage, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeStorage, PoolStatus, StoragePool, Volume, VolumeRestore};
 use tokio::sync::watch;
 use topics::{Awaited, Listens, Telling};
 
@@ -177,13 +177,20 @@ impl State {
     fn all_offers(&self) -> Arc<[Offer]> {
         let reserved = self.reservations.sums(|id| self.devices.exists(id));
         let mut offers = Vec::new();
-        for (node, report) in self.reports.iter().filter(|(node, _)| self.has_node(node)) {
-            for pool in report.status.iter().flat_map(|status| &status.pools) {
+        for (node, report) in self.reports.iter() {
+            let Some(facts) = self.nodes.get(node) else { continue };
+            // What a node says of itself is not enough: a pool is one that an administrator gave to that node, with that tier.
+            let given = |pool: &&PoolStatus| {
+                let known = self.pools.get(&pool.name);
+                known.is_some_and(|known| known.spec.tier == pool.tier && known.spec.selects(&facts.labels))
+            };
+            for pool in report.status.iter().flat_map(|status| &status.pools).filter(given) {
                 let promise = self.promises.of(node, &pool.name);
                 let more = reserved.get(&(node.clone(), pool.name.clone())).copied().unwrap_or(0);
                 let offer = Offer::of(node, pool, promise, more);
                 // The last report of a node that is down says "Ready" for ever.
-                offers.push(Offer { working: offer.working && self.node_works(node), ..offer });
+                let working = offer.working && facts.works;
+                offers.push(Offer { working, closed: facts.closed.clone(), ..offer });
             }
         }
         offers.into()

@@ -24,15 +24,22 @@ pub struct NodeObject {
 struct NodeObjectSpec {
     #[serde(default)]
     taints: Vec<Taint>,
+    #[serde(default)]
+    unschedulable: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Taint {
     key: String,
+    #[serde(default)]
+    effect: String,
 }
 
 /// What Kubernetes puts on a node that it does not hear of, or that cannot run pods.
 const NOT_WORKING: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
+/// Effects of a taint that no pod gets past without a toleration.
+const REPELLING: [&str; 2] = ["NoSchedule", "NoExecute"];
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +48,20 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Whether Kubernetes hears of it and finds it ready.
     pub works: bool,
+    /// Why pods stay away from it unless they say otherwise: it is cordoned, or has a taint.
+    pub closed: Option<String>,
 }
 
 impl Node {
     /// The facts of this object.
     pub fn of(object: NodeObject) -> Self {
-        let works = !object.spec.taints.iter().any(|taint| NOT_WORKING.contains(&taint.key.as_str()));
-        Self { labels: object.metadata.labels.unwrap_or_default(), works }
+        let NodeObjectSpec { taints, unschedulable } = object.spec;
+        let works = !taints.iter().any(|taint| NOT_WORKING.contains(&taint.key.as_str()));
+        let repels = taints.iter().find(|taint| REPELLING.contains(&taint.effect.as_str()));
+        // A cordon is a taint as well, a moment later.
+        let cordoned = unschedulable.then(|| "cordon".to_owned());
+        let closed = cordoned.or_else(|| repels.map(|taint| format!("taint {}:{}", taint.key, taint.effect)));
+        Self { labels: object.metadata.labels.unwrap_or_default(), works, closed }
     }
 }
 
@@ -63,8 +77,9 @@ impl Tracked for NodeObject {
         &mut state.nodes
     }
 
-    fn connect(_: &mut State, change: &Change<'_, Self>) -> Affects {
-        if change.works_as_before() { Affects::Nothing } else { Affects::Room }
+    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+        // Its labels, its taints and whether it works decide what it offers.
+        Affects::Room
     }
 
     fn news(change: Change<'_, Self>) -> News<'_> {
@@ -180,5 +195,77 @@ impl Topic for Pools {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Index;
+    use serde_json::{Value, json};
+
+    fn node(labels: &Value, spec: &Value) -> NodeObject {
+        serde_json::from_value(json!({"metadata": {"name": "n1", "labels": labels}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn a_node_that_pods_stay_away_from_says_why() {
+        let taint = |key: &str, effect: &str| json!({"taints": [{"key": key, "effect": effect}]});
+        for (spec, works, closed) in [
+            (json!({}), true, None),
+            (json!({"unschedulable": true}), true, Some("cordon")),
+            (taint("a", "NoSchedule"), true, Some("taint a:NoSchedule")),
+            (taint("a", "NoExecute"), true, Some("taint a:NoExecute")),
+            (taint("a", "PreferNoSchedule"), true, None),
+            (
+                taint("node.kubernetes.io/disk-pressure", "NoSchedule"),
+                true,
+                Some("taint node.kubernetes.io/disk-pressure:NoSchedule"),
+            ),
+            (
+                taint("node.kubernetes.io/not-ready", "NoExecute"),
+                false,
+                Some("taint node.kubernetes.io/not-ready:NoExecute"),
+            ),
+        ] {
+            let facts = Node::of(node(&json!({}), &spec));
+            assert_eq!((facts.works, facts.closed.as_deref()), (works, closed), "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_node_offers_only_pools_that_somebody_gave_to_it() {
+        let index = Index::default();
+        for (name, tier, selector) in
+            [("here", "hdd", json!({})), ("trusted", "secret", json!({"zone": "trusted"}))]
+        {
+            let pool: StoragePool = serde_json::from_value(json!({
+                "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name},
+                "spec": {"tier": tier, "nodeSelector": selector, "directory": {"path": "/p/q"}}
+            }))
+            .unwrap();
+            index.put(pool);
+        }
+        index.put(node(&json!({}), &json!({})));
+        let reports = [("here", "hdd"), ("here", "secret"), ("trusted", "secret"), ("forged", "hdd")];
+        let pools: Vec<_> = reports
+            .map(|(name, tier)| {
+                json!({"name": name, "tier": tier, "state": "Ready", "capacityBytes": 100, "usedBytes": 0,
+                    "promisedBytes": 0, "maxVolumeBytes": i64::MAX, "volumes": 0})
+            })
+            .into();
+        let report: NodeStorage = serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
+            "spec": {"nodeName": "n1"}, "status": {"pools": pools}
+        }))
+        .unwrap();
+        index.put(report);
+        let offered = || {
+            let offers = index.read(State::offers);
+            offers.iter().map(|offer| format!("{} {}", offer.pool, offer.tier)).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(), ["here hdd"]);
+        index.put(node(&json!({"zone": "trusted"}), &json!({})));
+        assert_eq!(offered(), ["here hdd", "trusted secret"], "its labels say so now");
     }
 }

@@ -9,21 +9,30 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 /// The Volumes whose status depends on room.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// Those that have no place yet, by tier and size.
-    placeless: BTreeMap<String, BTreeSet<(u64, Namespaced)>>,
+    /// Those that have no place yet, by market and size.
+    placeless: BTreeMap<Market, BTreeSet<(u64, Namespaced)>>,
     /// Where in `placeless` each is.
-    places: HashMap<Namespaced, (String, u64)>,
+    places: HashMap<Namespaced, (Market, u64)>,
     /// Those that have a place and are not as they should be; they may want to grow there.
     unsettled: HashSet<Namespaced>,
-    /// The largest volume that each tier would take at the last look.
-    largest: BTreeMap<String, u64>,
+    /// The largest volume that each market would take at the last look.
+    largest: BTreeMap<Market, u64>,
+}
+
+/// The pools that a Volume may go to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Market {
+    /// Those of this tier,
+    pub(super) tier: String,
+    /// also on nodes that pods stay away from; see [`Request::closed`](crate::placement::Request::closed).
+    pub(super) closed: bool,
 }
 
 /// What a Volume wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// A place in a tier for so many bytes.
-    Place(String, u64),
+    /// A place in a market for so many bytes.
+    Place(Market, u64),
     /// To be mended or to grow where it is.
     Mend,
     /// Nothing.
@@ -33,19 +42,19 @@ pub(super) enum Wish {
 impl Room {
     /// From now on the Volume wants this.
     pub(super) fn wants(&mut self, key: &Namespaced, wish: Wish) {
-        if let Some((tier, size)) = self.places.remove(key)
-            && let Some(others) = self.placeless.get_mut(&tier)
+        if let Some((market, size)) = self.places.remove(key)
+            && let Some(others) = self.placeless.get_mut(&market)
         {
             others.remove(&(size, key.clone()));
             if others.is_empty() {
-                self.placeless.remove(&tier);
+                self.placeless.remove(&market);
             }
         }
         self.unsettled.remove(key);
         match wish {
-            Wish::Place(tier, size) => {
-                self.placeless.entry(tier.clone()).or_default().insert((size, key.clone()));
-                self.places.insert(key.clone(), (tier, size));
+            Wish::Place(market, size) => {
+                self.placeless.entry(market.clone()).or_default().insert((size, key.clone()));
+                self.places.insert(key.clone(), (market, size));
             }
             Wish::Mend => {
                 self.unsettled.insert(key.clone());
@@ -61,18 +70,17 @@ impl Room {
 
     /// Those whom the difference between these offers and the last ones concerns.
     pub(super) fn concerned(&mut self, offers: &[Offer]) -> Vec<Namespaced> {
-        let mut largest: BTreeMap<String, u64> = BTreeMap::new();
+        let mut largest: BTreeMap<Market, u64> = BTreeMap::new();
         for offer in offers.iter().filter(|offer| offer.working) {
-            match largest.get_mut(&offer.tier) {
-                Some(most) => *most = offer.free.max(*most),
-                None => {
-                    largest.insert(offer.tier.clone(), offer.free);
-                }
+            let markets = if offer.closed.is_some() { &[true][..] } else { &[true, false] };
+            for &closed in markets {
+                let most = largest.entry(Market { tier: offer.tier.clone(), closed }).or_default();
+                *most = offer.free.max(*most);
             }
         }
         let mut concerned: Vec<_> = self.unsettled.iter().cloned().collect();
-        for (tier, waiting) in &self.placeless {
-            let (before, now) = (self.largest.get(tier).copied(), largest.get(tier).copied());
+        for (market, waiting) in &self.placeless {
+            let (before, now) = (self.largest.get(market).copied(), largest.get(market).copied());
             let (from, to) = match (before, now) {
                 (before, now) if before == now => continue,
                 (Some(before), Some(now)) => {
@@ -103,7 +111,11 @@ mod tests {
     }
 
     fn offer(node: &str, tier: &str, free: u64, working: bool) -> Offer {
-        Offer { node: node.into(), pool: tier.into(), tier: tier.into(), free, working }
+        Offer { node: node.into(), pool: tier.into(), tier: tier.into(), free, working, closed: None }
+    }
+
+    fn place(tier: &str, size: u64) -> Wish {
+        Wish::Place(Market { tier: tier.into(), closed: false }, size)
     }
 
     fn names(keys: Vec<Namespaced>) -> Vec<String> {
@@ -121,7 +133,7 @@ mod tests {
             ("large", "ssd", 50 * GI),
             ("other", "hdd", 5 * GI),
         ] {
-            room.wants(&key(name), Wish::Place(tier.into(), size));
+            room.wants(&key(name), place(tier, size));
         }
         room.wants(&key("grows"), Wish::Mend);
         room.wants(&key("fine"), Wish::Nothing);
@@ -151,10 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn room_on_a_node_that_pods_stay_away_from_concerns_those_who_may_go_there() {
+        let mut room = Room::default();
+        room.wants(&key("placed by us"), place("ssd", 5 * GI));
+        let by_its_pod = Market { tier: "ssd".into(), closed: true };
+        room.wants(&key("placed by its pod"), Wish::Place(by_its_pod, 5 * GI));
+        let tainted = |free| Offer { closed: Some("cordon".into()), ..offer("a", "ssd", free, true) };
+        let open = |free| offer("b", "ssd", free, true);
+        room.concerned(&[tainted(GI), open(GI)]);
+        assert_eq!(names(room.concerned(&[tainted(90 * GI), open(GI)])), ["placed by its pod"]);
+        assert_eq!(names(room.concerned(&[tainted(90 * GI), open(10 * GI)])), ["placed by us"]);
+    }
+
+    #[test]
     fn a_wish_replaces_the_one_before() {
         let mut room = Room::default();
-        room.wants(&key("a"), Wish::Place("ssd".into(), GI));
-        room.wants(&key("a"), Wish::Place("ssd".into(), 2 * GI));
+        room.wants(&key("a"), place("ssd", GI));
+        room.wants(&key("a"), place("ssd", 2 * GI));
         assert_eq!(room.all().len(), 1);
         room.wants(&key("a"), Wish::Mend);
         assert_eq!(names(room.all()), ["a"]);

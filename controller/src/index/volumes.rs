@@ -1,7 +1,7 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
 use super::pods::claims_of;
-use super::room::Wish;
+use super::room::{Market, Wish};
 use super::topics::{Affects, Awaited, News, Topic, Wakes};
 use super::tracked::Change;
 use super::{Namespaced, State, Table, Tracked};
@@ -62,7 +62,8 @@ fn wish(volume: &Volume) -> Wish {
         Wish::Mend
     } else {
         let size = parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
-        Wish::Place(volume.spec.tier.clone(), size)
+        let market = Market { tier: volume.spec.tier.clone(), closed: volume.spec.goes_where_it_is_told() };
+        Wish::Place(market, size)
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Request {
     pub preferred: Vec<String>,
     /// Pool to try first on its node, if it is of the tier: what the volume starts with lies there.
     pub beside: Option<String>,
+    /// Whether a node counts that is cordoned or tainted. Where a scheduler chooses, it knows what the pod tolerates; where
+    /// nobody does, the pods that come later would wait for ever beside their volume.
+    pub closed: bool,
 }
 
 /// Where it goes.
@@ -48,7 +51,7 @@ pub enum Refusal {
         tiers: BTreeSet<String>,
     },
     /// The tier exists, but nowhere where the volume may go.
-    #[error("tier {tier:?} has no working pool on {}: `kubectl get nodestorages -o yaml` says why; {}", Nodes(.allowed.as_ref()), Tiers(.tiers))]
+    #[error("tier {tier:?} has no working pool on {}{}: `kubectl get nodestorages -o yaml` says why; {}", Nodes(.allowed.as_ref()), Closed(.closed.as_ref()), Tiers(.tiers))]
     NoPool {
         /// What was asked.
         tier: String,
@@ -56,9 +59,11 @@ pub enum Refusal {
         tiers: BTreeSet<String>,
         /// Where it may go.
         allowed: Option<BTreeSet<String>>,
+        /// A node that has a working pool, and why it was left out.
+        closed: Option<(String, String)>,
     },
     /// No pool has the room.
-    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}", Nodes(.allowed.as_ref()), format_bytes(*.size), roughly(*.largest))]
+    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}{}", Nodes(.allowed.as_ref()), format_bytes(*.size), roughly(*.largest), Closed(.closed.as_ref()))]
     OutOfSpace {
         /// Tier.
         tier: String,
@@ -68,6 +73,8 @@ pub enum Refusal {
         largest: u64,
         /// Where it may go.
         allowed: Option<BTreeSet<String>>,
+        /// A node that has the room, and why it was left out.
+        closed: Option<(String, String)>,
     },
 }
 
@@ -100,6 +107,20 @@ impl fmt::Display for Nodes<'_> {
     }
 }
 
+/// A node that would do if pods went there, in words.
+struct Closed<'a>(Option<&'a (String, String)>);
+
+impl fmt::Display for Closed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((node, why)) = self.0 else { return Ok(()) };
+        write!(
+            f,
+            " (node {node} is left out because of its {why}: with binding OnFirstUse a pod that tolerates it brings \
+             the volume there)"
+        )
+    }
+}
+
 /// The best place: the first preferred node with room, else the node with the most room.
 pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> Result<Place, Refusal> {
     if !tiers.contains(&request.tier) {
@@ -113,10 +134,16 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
         let apart = request.beside.as_ref().is_some_and(|pool| *pool != offer.pool);
         (rank(&offer.node), apart, std::cmp::Reverse(offer.free), offer.node.clone(), offer.pool.clone())
     };
-    let candidates: Vec<_> = offers.iter().filter(fitting).collect();
+    let (candidates, closed): (Vec<_>, Vec<_>) =
+        offers.iter().filter(fitting).partition(|offer| request.closed || offer.closed.is_none());
+    // By name, for the same reason.
+    let left_out = |least: u64| {
+        let fits = closed.iter().filter(|offer| offer.free >= least);
+        fits.filter_map(|offer| Some((offer.node.clone(), offer.closed.clone()?))).min()
+    };
     let Some(largest) = candidates.iter().map(|offer| offer.free).max() else {
         let (tier, tiers) = (request.tier.clone(), tiers.clone());
-        return Err(Refusal::NoPool { tier, tiers, allowed: request.allowed.clone() });
+        return Err(Refusal::NoPool { tier, tiers, allowed: request.allowed.clone(), closed: left_out(0) });
     };
     let best = candidates.into_iter().filter(|offer| offer.free >= request.size).min_by_key(order);
     best.map(|offer| Place { node: offer.node.clone(), pool: offer.pool.clone() }).ok_or_else(|| {
@@ -125,6 +152,7 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
             size: request.size,
             largest,
             allowed: request.allowed.clone(),
+            closed: left_out(request.size),
         }
     })
 }
@@ -134,11 +162,18 @@ mod tests {
     use super::*;
 
     fn offer(node: &str, tier: &str, free: u64) -> Offer {
-        Offer { node: node.into(), pool: format!("{tier}-pool"), tier: tier.into(), free, working: true }
+        Offer {
+            node: node.into(),
+            pool: format!("{tier}-pool"),
+            tier: tier.into(),
+            free,
+            working: true,
+            closed: None,
+        }
     }
 
     fn asking(tier: &str, size: u64) -> Request {
-        Request { tier: tier.into(), size, allowed: None, preferred: Vec::new(), beside: None }
+        Request { tier: tier.into(), size, allowed: None, preferred: Vec::new(), beside: None, closed: false }
     }
 
     fn tiers() -> BTreeSet<String> {
@@ -175,6 +210,30 @@ mod tests {
             let request = Request { beside: Some("beside".into()), ..asking("ssd", size) };
             assert_eq!(choose(&request, &offers, &tiers()).unwrap().pool, expected);
         }
+    }
+
+    #[test]
+    fn nothing_goes_to_a_node_that_pods_stay_away_from_unless_somebody_chose_it() {
+        let taint = "taint node-role.kubernetes.io/control-plane:NoSchedule";
+        let empty = Offer { closed: Some(taint.into()), ..offer("a", "ssd", 90 << 30) };
+        let drained = Offer { closed: Some("cordon".into()), ..offer("c", "ssd", 80 << 30) };
+        let offers = [empty.clone(), offer("b", "ssd", 10 << 30), drained];
+        assert_eq!(choose(&asking("ssd", 1 << 30), &offers, &tiers()).unwrap().node, "b");
+        let chosen = Request { closed: true, ..asking("ssd", 1 << 30) };
+        assert_eq!(choose(&chosen, &offers, &tiers()).unwrap().node, "a", "whoever chose knows the pod");
+        let refused = choose(&asking("ssd", 20 << 30), &offers, &tiers()).unwrap_err().to_string();
+        let left_out = "(node a is left out because of its taint node-role.kubernetes.io/control-plane:NoSchedule: with \
+             binding OnFirstUse a pod that tolerates it brings the volume there)";
+        assert_eq!(
+            refused,
+            format!(
+                "no pool of tier \"ssd\" on any node has room for 20Gi: the largest volume that would fit is 10Gi {left_out}"
+            )
+        );
+        let refused = choose(&asking("ssd", 1), &[empty], &tiers()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("has no working pool on any node {left_out}: ")), "{refused}");
+        let hopeless = choose(&asking("ssd", 100 << 30), &offers, &tiers()).unwrap_err().to_string();
+        assert!(hopeless.ends_with("that would fit is 10Gi"), "a node without the room is not spoken of");
     }
 
     #[test]

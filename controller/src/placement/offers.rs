@@ -20,6 +20,8 @@ pub struct Offer {
     pub free: u64,
     /// Whether volumes can be made at all.
     pub working: bool,
+    /// Why pods stay away from the node unless they tolerate it; see [`Node::closed`](crate::index::Node::closed).
+    pub closed: Option<String>,
 }
 
 /// Bytes promised to the `NodeVolume`s of one pool on one node.
@@ -45,6 +47,7 @@ impl Offer {
             tier: report.tier.clone(),
             free: reported.saturating_sub(uncounted).saturating_sub(reserved),
             working: report.state == PoolState::Ready,
+            closed: None,
         }
     }
 }

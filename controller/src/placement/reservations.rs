@@ -110,7 +110,7 @@ mod tests {
                 match step {
                     Step::Reserve(size) => {
                         let id = format!("v{n:03}");
-                        let request = Request { tier: "t".into(), size, allowed: None, preferred: vec![], beside: None };
+                        let request = Request { tier: "t".into(), size, allowed: None, preferred: vec![], beside: None, closed: false };
                         match index.reserve(&id, &request) {
                             Ok((place, reservation)) => {
                                 all.insert(id, (place.node, size, Some(reservation), false, false));

@@ -142,6 +142,7 @@ impl Observed {
             allowed: there.map(|start| [start.node.clone()].into()),
             preferred: Vec::new(),
             beside: there.map(|start| start.pool.clone()),
+            closed: volume.spec.goes_where_it_is_told(),
         };
         Some(Self {
             claim,

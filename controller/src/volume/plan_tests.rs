@@ -140,7 +140,7 @@ fn no_tier() -> Refusal {
 }
 
 fn full() -> Refusal {
-    Refusal::OutOfSpace { tier: "ssd".into(), size: GI, largest: 1 << 20, allowed: None }
+    Refusal::OutOfSpace { tier: "ssd".into(), size: GI, largest: 1 << 20, allowed: None, closed: None }
 }
 
 #[allow(clippy::too_many_lines, reason = "one table")]

@@ -11,6 +11,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// It goes on only after somebody acts (kstatus); absent when it does not hold.
 pub const STALLED: &str = "Stalled";
 
+/// It works, and not everywhere; only of a StoragePool.
+pub const DEGRADED: &str = "Degraded";
+
 /// A new key was asked for and is in force; only while the annotation is there.
 pub const KEY_ROTATION: &str = "KeyRotation";
 
@@ -126,14 +129,16 @@ pub mod restore {
     pub const FAILED: &str = "Failed";
 }
 
-/// Reasons of a StoragePool's `Ready` condition and of a pool's state on a node.
+/// Reasons of a StoragePool's `Ready` and `Degraded` conditions and of a pool's state on a node.
 pub mod pool {
-    /// Every selected node offers the pool.
+    /// At least one selected node offers the pool.
     pub const AVAILABLE: &str = "Available";
     /// No node is selected, or none has reported yet.
     pub const NO_NODE: &str = "NoNode";
-    /// At least one node can't offer it; the message names them.
-    pub const DEGRADED: &str = "Degraded";
+    /// No selected node offers it; the message says why.
+    pub const UNAVAILABLE: &str = "Unavailable";
+    /// Of [`super::DEGRADED`]: at least one selected node can't offer it, or needs somebody; the message names them.
+    pub const NOT_EVERYWHERE: &str = "NotEverywhere";
     /// The path is missing.
     pub const PATH_MISSING: &str = "PathMissing";
     /// The path can't be written.

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Promised", type_ = "string", json_path = ".status.promised"),
     printcolumn(name = "Used", type_ = "string", json_path = ".status.used"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Degraded", type_ = "string", json_path = ".status.conditions[?(@.type==\"Degraded\")].status"),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.directory.path", priority = 1),
     printcolumn(name = "Group", type_ = "string", json_path = ".spec.lvm.volumeGroup", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -193,13 +194,12 @@ pub struct StoragePoolStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: every selected node offers the pool.
+    /// `Ready`: at least one selected node offers the pool, or no node is selected. `Degraded`: not every selected node does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-fn yes() -> bool {
 impl StoragePoolSpec {
     /// Whether a node with these labels offers the pool, if it runs the node plugin.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
@@ -207,6 +207,7 @@ impl StoragePoolSpec {
     }
 }
 
+fn yes() -> bool {
     true
 }
 

@@ -12,14 +12,14 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tierce_crds::{StoragePool, StoragePoolStatus, conditions, names};
+use tierce_crds::{StoragePool, StoragePoolStatus, names};
 use tokio::time::Instant;
 use tracing::warn;
 
 pub use status::{NodeView, Report, status};
 
-/// Figures alone are not written more often than this.
-const FIGURES: Duration = Duration::from_secs(10);
+/// Figures alone are not written more often than this: each write goes to the plugin of every node.
+const FIGURES: Duration = Duration::from_mins(1);
 
 /// Reconciles `StoragePool`s.
 pub struct PoolReconciler {
@@ -57,7 +57,7 @@ impl PoolReconciler {
         if new == old {
             return Next::Event;
         }
-        if ready(&old) == ready(&new) && old.nodes == new.nodes {
+        if old.conditions == new.conditions && old.nodes == new.nodes {
             let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
             let rest = written.map_or(Duration::ZERO, |at| FIGURES.saturating_sub(at.elapsed()));
             if !rest.is_zero() {
@@ -87,8 +87,4 @@ impl PoolReconciler {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
         Ok(())
     }
-}
-
-fn ready(status: &StoragePoolStatus) -> Option<(String, String)> {
-    conditions::find(&status.conditions, conditions::READY).map(|c| (c.reason.clone(), c.message.clone()))
 }

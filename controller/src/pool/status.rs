@@ -36,7 +36,7 @@ pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> Storage
     let wanted = &pool.spec.node_selector;
     let selected: Vec<_> = nodes
         .iter()
-        .filter(|node| wanted.iter().all(|(key, value)| node.labels.get(key) == Some(value)))
+        .filter(|node| pool.spec.selects(&node.labels))
         // Without a selector: every node that runs the node plugin.
         .filter(|node| !wanted.is_empty() || !matches!(node.report, Report::None))
         .collect();
@@ -54,27 +54,47 @@ pub fn status(pool: &StoragePool, nodes: &[NodeView], now: Timestamp) -> Storage
     };
     let old = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let generation = pool.metadata.generation;
-    let verdict = verdict(&selected, well);
+    let condition = |type_, verdict| conditions::next(old, type_, &verdict, generation, now);
     StoragePoolStatus {
         nodes: Some(format!("{working}/{}", selected.len())),
         capacity: sum(|report| report.capacity_bytes),
         promised: sum(|report| report.promised_bytes),
         used: sum(|report| report.used_bytes),
         observed_generation: generation,
-        conditions: vec![conditions::next(old, conditions::READY, &verdict, generation, now)],
+        conditions: vec![
+            condition(conditions::READY, ready(pool, &selected, working, well)),
+            condition(conditions::DEGRADED, degraded(&selected, well)),
+        ],
     }
 }
 
-fn verdict(selected: &[&NodeView], well: bool) -> Verdict {
+/// Whether it can be used. One sick node of a thousand does not take that away: whoever waits for `Ready` would undo an upgrade
+/// because of it.
+fn ready(pool: &StoragePool, selected: &[&NodeView], working: usize, well: bool) -> Verdict {
+    match (selected.len(), working) {
+        (0, _) if pool.spec.node_selector.is_empty() => {
+            Verdict::no(reason::NO_NODE, "no node runs the node plugin yet: look at the DaemonSet")
+        }
+        (0, _) => Verdict::yes(reason::NO_NODE, "spec.nodeSelector selects no node, so nothing is offered"),
+        (_, 0) => Verdict::no(reason::UNAVAILABLE, troubles(selected)),
+        _ if well => Verdict::yes(reason::AVAILABLE, "every selected node offers it"),
+        (all, _) => Verdict::yes(reason::AVAILABLE, format!("{working} of {all} selected nodes offer it")),
+    }
+}
+
+/// Whether somebody has to look after a node.
+fn degraded(selected: &[&NodeView], well: bool) -> Verdict {
     if selected.is_empty() {
-        return Verdict::no(
-            reason::NO_NODE,
-            "no node is selected, or none of them runs the node plugin yet: check spec.nodeSelector and the DaemonSet",
-        );
+        Verdict::no(reason::NO_NODE, "no node is selected, or none has reported yet")
+    } else if well {
+        Verdict::no(reason::AVAILABLE, "every selected node offers it")
+    } else {
+        Verdict::yes(reason::NOT_EVERYWHERE, troubles(selected))
     }
-    if well {
-        return Verdict::yes(reason::AVAILABLE, "every selected node offers it");
-    }
+}
+
+/// What is wrong on the nodes.
+fn troubles(selected: &[&NodeView]) -> String {
     let mut troubles: Vec<_> = selected.iter().filter_map(|node| trouble(node)).collect();
     troubles.sort();
     let more = troubles.len().saturating_sub(NAMED);
@@ -83,7 +103,7 @@ fn verdict(selected: &[&NodeView], well: bool) -> Verdict {
     if more > 0 {
         message = format!("{message}; and {more} more");
     }
-    Verdict::no(reason::DEGRADED, message)
+    message
 }
 
 /// What is wrong on a node, if something is.
@@ -136,14 +156,19 @@ mod tests {
         NodeView { name: name.into(), labels: [("disk".to_owned(), label.to_owned())].into(), report }
     }
 
-    fn said(pool: &StoragePool, nodes: &[NodeView]) -> (String, String, String) {
+    fn said(pool: &StoragePool, nodes: &[NodeView], type_: &str) -> (String, String, String) {
         let status = status(pool, nodes, Timestamp::UNIX_EPOCH);
-        let ready = status.conditions[0].clone();
-        (status.nodes.unwrap(), ready.reason, ready.message)
+        let said = conditions::find(&status.conditions, type_).unwrap();
+        (format!("{} {}", status.nodes.unwrap(), said.status), said.reason.clone(), said.message.clone())
+    }
+
+    fn ready_says(pool: &StoragePool, nodes: &[NodeView]) -> (String, String) {
+        let (counted, why, _) = said(pool, nodes, conditions::READY);
+        (counted, why)
     }
 
     #[test]
-    fn a_pool_is_ready_when_every_selected_node_offers_it() {
+    fn what_the_nodes_report_is_added_up() {
         let all = pool(&[]);
         let ready = || report(PoolState::Ready);
         let nodes =
@@ -153,6 +178,33 @@ mod tests {
         assert_eq!((sums.capacity.as_deref(), sums.promised.as_deref()), (Some("6Gi"), Some("2Gi")));
         assert_eq!((sums.used.as_deref(), sums.observed_generation), (Some("2Mi"), Some(3)));
         assert!(conditions::holds(&sums.conditions, conditions::READY));
+        assert!(!conditions::holds(&sums.conditions, conditions::DEGRADED));
+    }
+
+    #[test]
+    fn a_pool_is_ready_while_one_node_offers_it_and_degraded_while_another_does_not() {
+        let sick = || node("sick", "ssd", report(PoolState::Unavailable));
+        let well = || node("well", "ssd", report(PoolState::Ready));
+        let ssd = pool(&[("disk", "ssd")]);
+        let said_of = |nodes: &[NodeView]| {
+            let conditions = status(&ssd, nodes, Timestamp::UNIX_EPOCH).conditions;
+            [conditions::READY, conditions::DEGRADED].map(|type_| conditions::holds(&conditions, type_))
+        };
+        for (nodes, expected) in [
+            (vec![well(), well(), sick()], [true, true]),
+            (vec![well(), node("young", "ssd", Report::None)], [true, true]),
+            (vec![sick(), sick()], [false, true]),
+            (vec![well()], [true, false]),
+            (vec![], [true, false]),
+        ] {
+            assert_eq!(said_of(&nodes), expected, "{nodes:?}");
+        }
+        let none = ready_says(&pool(&[]), &[node("control-plane", "x", Report::None)]);
+        assert_eq!(
+            none,
+            ("0/0 False".to_owned(), reason::NO_NODE.to_owned()),
+            "its plugins are still to come"
+        );
     }
 
     #[test]
@@ -164,8 +216,8 @@ mod tests {
             node("d", "ssd", Report::None),
             node("e", "hdd", Report::None),
         ];
-        let (counted, why, message) = said(&pool(&[("disk", "ssd")]), &nodes);
-        assert_eq!((counted.as_str(), why.as_str()), ("1/4", reason::DEGRADED));
+        let (counted, why, message) = said(&pool(&[("disk", "ssd")]), &nodes, conditions::DEGRADED);
+        assert_eq!((counted.as_str(), why.as_str()), ("1/4 True", reason::NOT_EVERYWHERE));
         assert_eq!(
             message,
             "b: PathMissing: /x: no such directory (os error 2); c: its node plugin does not know the pool yet; \
@@ -174,15 +226,17 @@ mod tests {
         let Report::Of(ready) = report(PoolState::Ready) else { panic!("it is a report") };
         let full =
             PoolStatus { reason: Some(reason::OUT_OF_DATA.into()), message: Some("full".into()), ..ready };
-        let (counted, why, message) = said(&pool(&[]), &[node("a", "ssd", Report::Of(full))]);
+        let (counted, why, message) =
+            said(&pool(&[]), &[node("a", "ssd", Report::Of(full))], conditions::DEGRADED);
         assert_eq!(
             (counted.as_str(), why.as_str(), message.as_str()),
-            ("1/1", reason::DEGRADED, "a: OutOfData: full")
+            ("1/1 True", reason::NOT_EVERYWHERE, "a: OutOfData: full")
         );
-        let (counted, why, _) = said(&pool(&[("disk", "nvme")]), &nodes);
-        assert_eq!((counted.as_str(), why.as_str()), ("0/0", reason::NO_NODE));
+        let none = ready_says(&pool(&[("disk", "nvme")]), &nodes);
+        assert_eq!((none.0.as_str(), none.1.as_str()), ("0/0 True", reason::NO_NODE));
         let many: Vec<_> = (0..20).map(|n| node(&format!("n{n:02}"), "ssd", Report::None)).collect();
-        let (_, _, message) = said(&pool(&[("disk", "ssd")]), &many);
+        let (_, why, message) = said(&pool(&[("disk", "ssd")]), &many, conditions::READY);
+        assert_eq!(why, reason::UNAVAILABLE);
         assert!(message.starts_with("n00: no report") && message.ends_with("; and 15 more"), "{message}");
     }
 }

@@ -161,6 +161,7 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
         let tiers = (size.guests > 0).then(thin_tier);
         install::install_tiers(&cluster, &ours, &[], tiers.as_ref())?;
         cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s")?;
+        cluster.kubectl("wait storagepools --all --for=condition=Degraded=False --timeout=180s")?;
         eprintln!("measuring: {}", names.join(", "));
         let mut inside = cluster.command(&cluster.state().program().display().to_string())?;
         inside

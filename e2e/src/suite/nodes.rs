@@ -66,5 +66,6 @@ pub(crate) fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> R
     let tiers = (Nodes::of(cluster) == Nodes::Guests).then(tiers);
     install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())?;
     // A group that is made from a disk takes its time in a guest, and a pool that opens late is reported within a minute.
-    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s").map(drop)
+    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s")?;
+    cluster.kubectl("wait storagepools --all --for=condition=Degraded=False --timeout=180s").map(drop)
 }

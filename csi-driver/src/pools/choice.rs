@@ -38,17 +38,12 @@ pub enum Offer {
 }
 
 /// The `StoragePools` as the API server has them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// Those that select this node.
     pub selected: BTreeMap<String, StoragePoolSpec>,
     /// Those that can't be read: what was known of them stays in force.
     pub unreadable: BTreeSet<String>,
-}
-
-/// Whether a node with these labels offers the pool.
-pub fn selects(spec: &StoragePoolSpec, labels: &BTreeMap<String, String>) -> bool {
-    spec.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The pools to serve from now on. `holds` tells whether volumes lie in a known pool, or may.
@@ -199,7 +194,7 @@ mod tests {
             (&[("disk", "hdd")][..], false),
             (&[("disk", "nvme"), ("rack", "1")][..], false),
         ] {
-            assert_eq!(selects(&spec("/p", selector), &labels), expected, "{selector:?}");
+            assert_eq!(spec("/p", selector).selects(&labels), expected, "{selector:?}");
         }
     }
 

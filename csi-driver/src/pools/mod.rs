@@ -4,7 +4,7 @@ mod choice;
 mod state_file;
 mod watch;
 
-pub use choice::{Known, Offer, Pools, Wanted, choose, configs, selects};
+pub use choice::{Known, Offer, Pools, Wanted, choose, configs};
 pub use state_file::StateFileError;
 pub use watch::{NodeFacts, run};
 pub(crate) use watch::{streaming, strip};
@@ -111,6 +111,11 @@ impl PoolBoard {
     /// The pools in force.
     pub fn known(&self) -> Pools {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a pool is kept only because volumes lie in it, or may.
+    pub fn keeps_some(&self) -> bool {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().any(|pool| !pool.offered)
     }
 
     /// Whether the API server has told us the pools.

@@ -1,6 +1,7 @@
 //! Follows the `StoragePools` and the labels of our own Node.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
@@ -9,10 +10,23 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tierce_crds::StoragePool;
+use tokio_stream::wrappers::IntervalStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{PoolBoard, Wanted, selects};
+use super::{PoolBoard, Wanted};
+
+/// How often it is looked whether a pool that is kept because of its volumes is empty now.
+const LOOKS: Duration = Duration::from_mins(1);
+
+/// Why the pools may have to be looked at.
+#[derive(Debug, Clone, Copy)]
+enum Tick {
+    /// A StoragePool or our Node changed.
+    Event,
+    /// Time has passed.
+    Look,
+}
 
 /// What we know of our own Node. Cheap to clone.
 #[derive(Clone)]
@@ -67,15 +81,24 @@ async fn follow(
     changed: impl Fn() + Send + Sync,
     shutdown: CancellationToken,
 ) {
-    let mut ticks = std::pin::pin!(stream::select(pool_ticks, node_ticks).take_until(shutdown.cancelled()));
-    let mut node = None;
-    while ticks.next().await.is_some() {
+    let looks = IntervalStream::new(tokio::time::interval(LOOKS)).map(|_| Tick::Look);
+    let events = stream::select(pool_ticks, node_ticks).map(|()| Tick::Event);
+    let mut ticks = std::pin::pin!(stream::select(events, looks).take_until(shutdown.cancelled()));
+    let (mut node, mut last) = (None, None);
+    while let Some(tick) = ticks.next().await {
         let ready = |state: Option<_>| state.is_some_and(|result: Result<(), _>| result.is_ok());
         if !ready(now(pools.wait_until_ready())) || !ready(now(facts.store.wait_until_ready())) {
             continue;
         }
+        let wanted = wanted(&pools, &facts.labels());
         let first = !board.is_synced();
-        let moved = board.apply(wanted(&pools, &facts.labels())).await;
+        let news = last.as_ref() != Some(&wanted);
+        let moved = if first || matters(tick, news, board.keeps_some()) {
+            last = Some(wanted.clone());
+            board.apply(wanted).await
+        } else {
+            false
+        };
         // A Node that was made again took the NodeStorage of the old one with it.
         let replaced = std::mem::replace(&mut node, facts.uid()) != node;
         if moved || first || replaced {
@@ -84,12 +107,21 @@ async fn follow(
     }
 }
 
+/// Whether the pools are looked at, which asks all disks where a pool is kept because volumes lie in it. The status of a StoragePool
+/// changes all the time, and so does that of our Node: neither says anything about which pools there should be.
+fn matters(tick: Tick, news: bool, keeps_some: bool) -> bool {
+    match tick {
+        Tick::Event => news,
+        Tick::Look => news || keeps_some,
+    }
+}
+
 fn wanted(pools: &Store<DeserializeGuard<StoragePool>>, labels: &BTreeMap<String, String>) -> Wanted {
     let mut wanted = Wanted::default();
     for pool in pools.state() {
         let name = pool.name_any();
         match &pool.0 {
-            Ok(pool) if selects(&pool.spec, labels) => {
+            Ok(pool) if pool.spec.selects(labels) => {
                 wanted.selected.insert(name, pool.spec.clone());
             }
             Ok(_) => {}
@@ -135,4 +167,43 @@ pub(crate) fn streaming() -> watcher::Config {
 /// The larger half of most objects, of no use to us.
 pub(crate) fn strip(object: &mut impl Resource) {
     object.meta_mut().managed_fields = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pool(name: &str, tier: &str, promised: &str) -> DeserializeGuard<StoragePool> {
+        serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name},
+            "spec": {"tier": tier, "directory": {"path": "/p/q"}}, "status": {"promised": promised}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_status_of_a_pool_is_no_news() {
+        let (pools, mut writer) = reflector::store();
+        let mut show = |pool| {
+            writer.apply_watcher_event(&watcher::Event::Apply(pool));
+            wanted(&pools, &BTreeMap::new())
+        };
+        let before = show(pool("a", "hdd", "1Gi"));
+        assert_eq!(before.selected.len(), 1);
+        assert_eq!(show(pool("a", "hdd", "2Gi")), before, "figures alone");
+        assert_ne!(show(pool("b", "hdd", "0")), before, "another pool");
+        let (event, look) = (Tick::Event, Tick::Look);
+        for (tick, news, keeps_some, expected) in [
+            (event, true, false, true),
+            (event, false, false, false),
+            (event, false, true, false),
+            (look, false, false, false),
+            (look, false, true, true),
+            (look, true, false, true),
+        ] {
+            assert_eq!(matters(tick, news, keeps_some), expected, "{tick:?} {news} {keeps_some}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The controller of Tierce: the CSI Controller service for the upstream sidecars, and the reconcilers of Volumes,
 //! StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
 
+pub mod class;
 pub mod config;
 pub mod crds;
 pub mod csi;

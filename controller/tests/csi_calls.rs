@@ -497,3 +497,38 @@ async fn without_a_scheduler_no_volume_goes_where_pods_stay_away() {
     let made = within(replica.create(tolerated)).await.unwrap().volume.unwrap();
     assert_eq!(made.accessible_topology, on("cp").requisite, "the pod's own node");
 }
+
+#[tokio::test]
+async fn a_class_that_makes_something_else_than_its_volume_asks_for_makes_nothing() {
+    let api = FakeApi::new();
+    tier(&api, "ssd");
+    tier(&api, "hdd");
+    let node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
+    let replica = Replica::serving(&api).await;
+    let asks = |name: &str, spec: serde_json::Value, class: &str| {
+        support::volume(&api, name, &spec);
+        let volume = api.get("volumes", "ada", name).unwrap();
+        let mut claimed = claim(&api, name, "1Gi");
+        claimed["spec"]["storageClassName"] = json!(class);
+        claimed["metadata"]["ownerReferences"] = json!([{"apiVersion": "storage.tierce.dev/v1alpha1",
+            "kind": "Volume", "name": name, "uid": volume["metadata"]["uid"], "controller": true}]);
+        api.put("persistentvolumeclaims", claimed.clone());
+        request_for(&claimed, "ssd")
+    };
+    let secret = json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}});
+    let secret_by_default = json!({"size": "1Gi", "tier": "ssd"});
+    let other = json!({"size": "1Gi", "tier": "hdd"});
+    for (name, spec, class, words) in [
+        ("asked", secret, "tierce-ssd-encrypted", "asks for encryption on, and its StorageClass says off"),
+        ("by-default", secret_by_default, "tierce-ssd-encrypted", "asks for encryption on"),
+        ("elsewhere", other, "tierce-hdd", "asks for tier hdd, and its StorageClass says ssd"),
+    ] {
+        // As if the class lacked its parameter: external-provisioner hands on what stands there.
+        let refused = within(replica.create(asks(name, spec, class))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{name}");
+        assert!(refused.message().contains(words), "{name}: {}", refused.message());
+    }
+    assert!(node.holds().is_empty() && api.all("nodevolumes").is_empty());
+    let plain = asks("plain", json!({"size": "1Gi", "tier": "ssd"}), "tierce-ssd");
+    within(replica.create(plain)).await.unwrap();
+}

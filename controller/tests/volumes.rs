@@ -646,3 +646,39 @@ async fn bug_26_a_crash_at_any_await_of_create_leaves_no_orphan() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_class_that_is_missing_or_wrong_is_told_and_heals_when_it_comes() {
+    let api = FakeApi::new();
+    support::pool(&api, "ssd");
+    let _node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
+    let replica = Replica::reconciling(&api, GRACE).await;
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
+    volume(&api, "secret", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    let (status, message) = says(&api, "data", "NoStorageClass").await;
+    assert_eq!(status, "False");
+    assert!(message.starts_with("StorageClass tierce-ssd is not there"), "{message}");
+    says(&api, "secret", "NoStorageClass").await;
+    support::class(&api, "tierce-ssd", &json!({"tier": "ssd"}));
+    says(&api, "data", "WaitingForFirstUse").await;
+    support::class(&api, "tierce-ssd-encrypted", &json!({"tier": "ssd"}));
+    let told = until("the slip is named", || {
+        ready(&api, "secret").filter(|(_, _, message)| message.contains("not encrypted"))
+    });
+    assert_eq!(told.await.1, "NoStorageClass");
+    provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
+    says(&api, "data", "Provisioned").await;
+}
+
+#[tokio::test]
+async fn a_volume_whose_class_retains_it_says_that_its_data_stays() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd"}));
+    let id = provision(&replica, &claim_of(&api, "data").await, "ssd").await.unwrap();
+    says(&api, "data", "Provisioned").await;
+    let mut kept = api.get("persistentvolumes", "", &id).unwrap();
+    kept["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
+    api.put("persistentvolumes", kept);
+    until("it says so", || ready(&api, "data").filter(|(_, _, message)| message.contains("stays when")))
+        .await;
+}

@@ -37,6 +37,8 @@ pub mod volume {
     pub const NO_SUCH_TIER: &str = "NoSuchTier";
     /// The tier exists, but no node offers a working pool of it.
     pub const NO_POOL: &str = "NoPool";
+    /// The StorageClass that the Volume is made through is not there, or makes something else.
+    pub const NO_STORAGE_CLASS: &str = "NoStorageClass";
     /// No pool of the tier has room for the size.
     pub const OUT_OF_SPACE: &str = "OutOfSpace";
     /// A PersistentVolumeClaim of the same name exists that does not belong to this Volume.

@@ -12,7 +12,7 @@ const STEP: u64 = 1 << 20;
 /// For a client that states no size.
 const DEFAULT_SIZE: u64 = 1 << 30;
 /// As in `Volume.spec.size`.
-const MAX_SIZE: u64 = 1 << 50;
+pub(super) const MAX_SIZE: u64 = 1 << 50;
 /// CSI: "string fields … 128 bytes".
 const MAX_NAME: usize = 128;
 
@@ -58,6 +58,19 @@ pub enum ArgumentError {
         "filesystem {0} is asked for, but also {1}: leave csi.storage.k8s.io/fstype out of the StorageClass"
     )]
     TwoFilesystems(String, String),
+    /// The class makes something else than its name says.
+    #[error(
+        "the Volume asks for {what} {asked}, and its StorageClass says {class}: delete the class, which no volume minds, and \
+         apply it anew as the chart has it"
+    )]
+    OtherClass {
+        /// What differs.
+        what: &'static str,
+        /// What the Volume says.
+        asked: String,
+        /// What the class says.
+        class: String,
+    },
     /// A filesystem that Tierce does not make.
     #[error("filesystem {0:?} is not one of ext4, xfs, btrfs")]
     Filesystem(String),

@@ -1,15 +1,33 @@
 //! `GetCapacity`: the same numbers as placement, so that the scheduler picks nodes where CreateVolume will say yes.
 
-use super::arguments::{self, Shape};
+use super::arguments::{self, MAX_SIZE, Shape};
 use super::parameters::Parameters;
 use crate::placement::Offer;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use tierce_proto::csi::{GetCapacityRequest, GetCapacityResponse};
 
 /// What the tier of the parameters offers in the topology; without a tier, all tiers. What can't be made has no room.
-pub(super) fn capacity(offers: &[Offer], request: &GetCapacityRequest) -> GetCapacityResponse {
+///
+/// A class with a slip in it has all the room: the scheduler then picks a node, CreateVolume is called and its error names the
+/// slip on the claim. Without room nobody would hear more than that there is none.
+pub(super) fn capacity(
+    offers: &[Offer],
+    tiers: &BTreeSet<String>,
+    request: &GetCapacityRequest,
+) -> GetCapacityResponse {
     let possible = request.volume_capabilities.is_empty() || Shape::of(&request.volume_capabilities).is_ok();
-    let parameters = Parameters::parse(&own(&request.parameters)).ok().filter(|_| possible);
+    // Unlike with CreateVolume, external-provisioner hands on all that the class says.
+    let parameters = Parameters::of_class(&request.parameters);
+    let unknown = |p: &Parameters| p.tier.as_ref().is_some_and(|tier| !tiers.contains(tier));
+    if possible && parameters.as_ref().map_or(true, unknown) {
+        let all = i64::try_from(MAX_SIZE).unwrap_or(i64::MAX);
+        return GetCapacityResponse {
+            available_capacity: all,
+            maximum_volume_size: Some(all),
+            minimum_volume_size: None,
+        };
+    }
+    let parameters = parameters.ok().filter(|_| possible);
     let node = request.accessible_topology.as_ref().map(arguments::node);
     let fitting = |offer: &&Offer| {
         let tier_fits = |p: &Parameters| p.tier.as_ref().is_none_or(|tier| *tier == offer.tier);
@@ -25,13 +43,6 @@ pub(super) fn capacity(offers: &[Offer], request: &GetCapacityRequest) -> GetCap
     }
 }
 
-/// What is for the driver. Unlike with CreateVolume, external-provisioner leaves in what is for itself and the kubelet: the
-/// filesystem, and where the keys are.
-fn own(parameters: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let ours = parameters.iter().filter(|(name, _)| !name.starts_with("csi.storage.k8s.io/"));
-    ours.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,7 +50,18 @@ mod tests {
     use tierce_proto::csi::Topology;
 
     fn offer(node: &str, tier: &str, free: u64, working: bool) -> Offer {
-        Offer { node: node.into(), pool: format!("{node}-{tier}"), tier: tier.into(), free, working, closed: None }
+        Offer {
+            node: node.into(),
+            pool: format!("{node}-{tier}"),
+            tier: tier.into(),
+            free,
+            working,
+            closed: None,
+        }
+    }
+
+    fn tiers() -> BTreeSet<String> {
+        ["hdd".to_owned(), "ssd".to_owned()].into()
     }
 
     /// Of each class of the chart the scheduler must hear how much room it has, or it never picks a node.
@@ -56,7 +78,7 @@ mod tests {
             parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             ..GetCapacityRequest::default()
         };
-        assert_eq!(capacity(&[offer("a", "hdd", 10, true)], &request).available_capacity, 10);
+        assert_eq!(capacity(&[offer("a", "hdd", 10, true)], &tiers(), &request).available_capacity, 10);
     }
 
     #[test]
@@ -74,7 +96,7 @@ mod tests {
             (Some("hdd"), Some(topology("c")), 0, 0),
             (Some("hdd"), Some(topology("elsewhere")), 0, 0),
             (Some("hdd"), Some(Topology::default()), 0, 0),
-            (Some("nvme"), None, 0, 0),
+            (Some("ssd"), Some(topology("b")), 0, 0),
         ] {
             let parameters =
                 tier.map(|tier: &str| ("tier".to_owned(), tier.to_owned())).into_iter().collect();
@@ -83,17 +105,28 @@ mod tests {
                 accessible_topology: place,
                 ..GetCapacityRequest::default()
             };
-            let answer = capacity(&offers, &request);
+            let answer = capacity(&offers, &tiers(), &request);
             assert_eq!(
                 (answer.available_capacity, answer.maximum_volume_size),
                 (available, Some(largest)),
                 "{request:?}"
             );
         }
-        let typing_error = GetCapacityRequest {
-            parameters: [("teir".into(), "hdd".into())].into(),
-            ..GetCapacityRequest::default()
-        };
-        assert_eq!(capacity(&offers, &typing_error).available_capacity, 0);
+    }
+
+    #[test]
+    fn a_class_with_a_slip_lets_the_pod_come_so_that_create_volume_can_name_it() {
+        let full = [offer("a", "hdd", 0, true)];
+        for (parameter, value) in [("teir", "hdd"), ("fsType", "xfs"), ("tier", "hhd"), ("encrypted", "yes")]
+        {
+            let slip = GetCapacityRequest {
+                parameters: [(parameter.to_owned(), value.to_owned())].into(),
+                accessible_topology: Some(topology("a")),
+                ..GetCapacityRequest::default()
+            };
+            let answer = capacity(&full, &tiers(), &slip);
+            assert_eq!(answer.maximum_volume_size, Some(1 << 50), "{parameter}: {value}");
+            assert_eq!(answer.available_capacity, 1 << 50, "{parameter}: {value}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 //! it. So a crash at any point leaves either nothing, or an object that a retry finds or the reaper takes.
 
 use super::arguments::{self, ArgumentError, Shape, Size};
+use super::claim::Asked;
 use super::create_error::CreateError;
 use super::parameters::Parameters;
 use super::source::{self, Origin};
 use super::{ControllerService, id};
+use crate::class;
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,14 +90,27 @@ impl Wanted {
         })
     }
 
-    /// A Volume's own words about filesystem and mount options win over its class.
+    /// A Volume's own words about filesystem and mount options win over its class. A class that makes something else than the Volume
+    /// asks for is refused: plaintext where encryption was asked for would be noticed by nobody.
     async fn hear_the_volume(&mut self, service: &ControllerService) -> Result<(), CreateError> {
         let Some(claim) = &self.claim else { return Ok(()) };
         let found = service.volume_of(claim).await;
-        let Some(volume) = found.map_err(|source| CreateError::Api { what: "read the Volume", source })?
+        let Some(Asked { volume, class }) =
+            found.map_err(|source| CreateError::Api { what: "read the Volume", source })?
         else {
             return Ok(());
         };
+        if volume.spec.tier != self.tier {
+            let (asked, class) = (volume.spec.tier.clone(), self.tier.clone());
+            return Err(ArgumentError::OtherClass { what: "tier", asked, class }.into());
+        }
+        let encrypted = volume.spec.encryption.as_ref().map(|encryption| encryption.enabled);
+        // One that does not say has the class that its tier's default led to.
+        let encrypted = encrypted.or_else(|| class::encrypts(&volume, class.as_deref()?));
+        if let Some(asked) = encrypted.filter(|asked| *asked != self.encrypted) {
+            let (asked, class) = (on_or_off(asked), on_or_off(self.encrypted));
+            return Err(ArgumentError::OtherClass { what: "encryption", asked, class }.into());
+        }
         match (volume.spec.filesystem, self.shape.filesystem) {
             (Some(volumes), Some(class)) if volumes != class => {
                 return Err(ArgumentError::TwoFilesystems(volumes.to_string(), class.to_string()).into());
@@ -163,6 +178,8 @@ impl Wanted {
             allowed: self.allowed.clone(),
             preferred: self.preferred.clone(),
             beside: self.beside.clone(),
+            // The nodes are those of the pod, of the source, or of the class: each of them was chosen.
+            closed: self.allowed.is_some(),
         }
     }
 
@@ -178,16 +195,13 @@ impl Wanted {
         }
         if device.mode != self.shape.mode {
             return differs(
-            // The nodes are those of the pod, of the source, or of the class: each of them was chosen.
-            closed: self.allowed.is_some(),
                 "volume mode",
                 device.mode.as_str().to_owned(),
                 self.shape.mode.as_str().to_owned(),
             );
         }
         if device.encrypted != self.encrypted {
-            let words = |encrypted| if encrypted { "on" } else { "off" }.to_owned();
-            return differs("encryption", words(device.encrypted), words(self.encrypted));
+            return differs("encryption", on_or_off(device.encrypted), on_or_off(self.encrypted));
         }
         if device.source != self.source {
             let name = |source: &Option<NodeSource>| {
@@ -209,6 +223,10 @@ impl Wanted {
     fn allows(&self, node: &str) -> bool {
         self.allowed.as_ref().is_none_or(|nodes| nodes.contains(node))
     }
+}
+
+fn on_or_off(encrypted: bool) -> String {
+    if encrypted { "on" } else { "off" }.to_owned()
 }
 
 async fn make(

@@ -25,6 +25,7 @@ pub use create_error::CreateError;
 pub use delete::DeleteError;
 pub use expand::ExpandError;
 pub use list::ListError;
+pub(crate) use parameters::Parameters;
 pub use snapshot::SnapshotError;
 pub use source::SourceError;
 pub use validate::ValidateError;
@@ -156,8 +157,8 @@ impl Controller for ControllerService {
         &self,
         request: Request<GetCapacityRequest>,
     ) -> Result<Response<GetCapacityResponse>, Status> {
-        let offers = self.index.read(crate::index::State::offers);
-        Ok(Response::new(capacity::capacity(&offers, request.get_ref())))
+        let (offers, tiers) = self.index.read(|state| (state.offers(), state.tiers()));
+        Ok(Response::new(capacity::capacity(&offers, &tiers, request.get_ref())))
     }
 
     async fn controller_get_capabilities(

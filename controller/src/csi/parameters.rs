@@ -7,9 +7,9 @@ use tierce_crds::ClaimReference;
 /// What a StorageClass says, with what external-provisioner adds under `--extra-create-metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     /// Tier. See [`tierce_crds::names::PARAMETER_TIER`].
-    pub(super) tier: Option<String>,
+    pub(crate) tier: Option<String>,
     /// Whether it is encrypted. See [`tierce_crds::names::PARAMETER_ENCRYPTED`].
     pub(super) encrypted: Option<Choice>,
     /// Name of the claim.
@@ -33,7 +33,7 @@ pub(super) enum Choice {
 
 impl Parameters {
     /// Whether the volume is encrypted.
-    pub(super) fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.encrypted == Some(Choice::True)
     }
 
@@ -41,6 +41,13 @@ impl Parameters {
     pub(super) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
         let object = map.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         serde_json::from_value(serde_json::Value::Object(object))
+    }
+
+    /// Reads them as they stand in a class: with what external-provisioner and the kubelet take for themselves, the filesystem and
+    /// where the keys are, which does not reach CreateVolume.
+    pub(crate) fn of_class(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
+        let ours = map.iter().filter(|(name, _)| !name.starts_with("csi.storage.k8s.io/"));
+        Self::parse(&ours.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// The claim that a volume of this CSI name is for: external-provisioner makes the name from the claim's UID.

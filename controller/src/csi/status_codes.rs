@@ -22,6 +22,7 @@ fn argument(error: &ArgumentError) -> Code {
         | ArgumentError::AccessMode(_)
         | ArgumentError::TwoModes
         | ArgumentError::TwoFilesystems(..)
+        | ArgumentError::OtherClass { .. }
         | ArgumentError::Filesystem(_)
         | ArgumentError::Unsupported(_) => Code::InvalidArgument,
         ArgumentError::OutOfRange { .. } => Code::OutOfRange,

@@ -28,6 +28,7 @@ pub struct ClaimObject {
 #[serde(rename_all = "camelCase")]
 struct ClaimObjectSpec {
     volume_name: Option<String>,
+    storage_class_name: Option<String>,
     #[serde(default)]
     resources: ClaimObjectResources,
 }
@@ -54,6 +55,8 @@ pub struct Claim {
     pub owner: Option<String>,
     /// Where it stands.
     pub phase: ClaimPhase,
+    /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
+    pub class: Option<String>,
     /// The bound `PersistentVolume`.
     pub volume_name: Option<String>,
     /// Bytes asked for.
@@ -77,15 +80,18 @@ impl Claim {
     /// The facts of this object.
     pub fn of(object: &ClaimObject) -> Self {
         let request = object.spec.resources.requests.get("storage");
+        let phase = match object.status.phase.as_deref() {
+            Some("Bound") => ClaimPhase::Bound,
+            Some("Lost") => ClaimPhase::Lost,
+            _ => ClaimPhase::Pending,
+        };
+        let class = object.spec.storage_class_name.clone();
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
             owner: Self::owner(&object.metadata),
-            phase: match object.status.phase.as_deref() {
-                Some("Bound") => ClaimPhase::Bound,
-                Some("Lost") => ClaimPhase::Lost,
-                _ => ClaimPhase::Pending,
-            },
+            phase,
+            class: class.filter(|_| phase == ClaimPhase::Pending),
             volume_name: object.spec.volume_name.clone(),
             requested: request.and_then(|q| parse_bytes(&q.0).ok()).unwrap_or(0),
             deleting: object.metadata.deletion_timestamp.is_some(),

@@ -2,7 +2,7 @@
 
 use super::claims::{ClaimObject, PersistentVolumeObject};
 use super::pods::PodObject;
-use super::{ContentObject, Index, NodeObject, SecretObject, Tracked};
+use super::{ClassObject, ContentObject, Index, NodeObject, SecretObject, Tracked};
 use crate::words::in_words;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
@@ -55,6 +55,11 @@ pub fn watch_everything(
         )),
         Box::pin(feed(plain::<PodObject>(client, pods), index, Some(readiness.part("watch of Pods")))),
         Box::pin(feed(nodes, index, Some(readiness.part("watch of Nodes")))),
+        Box::pin(feed(
+            guarded::<ClassObject>(client),
+            index,
+            Some(readiness.part("watch of StorageClasses")),
+        )),
         Box::pin(feed(guarded::<ContentObject>(client), index, None)),
         Box::pin(feed(keys(client, namespace), index, None)),
     ];

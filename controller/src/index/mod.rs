@@ -3,6 +3,7 @@
 //! is woken by its name; reconcilers are woken by the keys that a change concerns.
 
 mod claims;
+mod classes;
 mod contents;
 mod devices;
 mod feed;
@@ -21,7 +22,8 @@ mod volumes;
 #[cfg(test)]
 mod wakes_tests;
 
-pub use claims::{Claim, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use claims::{Claim, ClaimObject, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use classes::{Class, ClassObject};
 pub use contents::{Content, ContentObject};
 pub use devices::{Device, Devices};
 pub use feed::watch_everything;
@@ -69,6 +71,8 @@ pub struct State {
     pub reports: Table<String, NodeStorage>,
     /// StoragePools.
     pub pools: Table<String, StoragePool>,
+    /// StorageClasses of any driver.
+    pub classes: Table<String, Class>,
     /// Nodes.
     pub nodes: Table<String, Node>,
     /// Pods that hold claims.

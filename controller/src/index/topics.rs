@@ -4,7 +4,7 @@
 use super::claims::{ClaimObject, PersistentVolumeObject};
 use super::pods::PodObject;
 use super::tracked::Change;
-use super::{ContentObject, Index, Namespaced, NodeObject, SecretObject, State};
+use super::{ClassObject, ContentObject, Index, Namespaced, NodeObject, SecretObject, State};
 use crate::queue::{self, Queue};
 use std::collections::HashSet;
 use std::fmt;
@@ -40,6 +40,8 @@ pub enum News<'a> {
     Report(Change<'a, NodeStorage>),
     /// Of a `StoragePool`.
     Pool(Change<'a, StoragePool>),
+    /// Of a StorageClass.
+    Class(Change<'a, ClassObject>),
     /// Of a node.
     Node(Change<'a, NodeObject>),
     /// Of a pod that holds claims.
@@ -48,7 +50,7 @@ pub enum News<'a> {
     ContentsListed,
     /// Room may have come or gone somewhere.
     Room,
-    /// Tiers may have come or gone.
+    /// Tiers, or the classes that lead to them, may have come or gone.
     Tiers,
 }
 

@@ -1,12 +1,13 @@
 //! The claim of a Volume.
 
+use crate::class;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
-use tierce_crds::{Binding, Volume, names};
+use tierce_crds::{Volume, names};
 
 /// A claim of the Volume's name that the Volume controls.
 pub(super) fn claim(volume: &Volume, encrypted: bool) -> PersistentVolumeClaim {
@@ -24,8 +25,6 @@ pub(super) fn claim(volume: &Volume, encrypted: bool) -> PersistentVolumeClaim {
         (names::LABEL_VOLUME_UID.to_owned(), meta.uid.clone().unwrap_or_default()),
     ];
     let source = volume.spec.source.as_ref();
-    // The node of a copy is that of its source, so there is no scheduler to wait for, and none that picks another.
-    let binding = if source.is_some() { Binding::Immediate } else { volume.spec.binding };
     let data_source = source.map(|source| match &source.snapshot {
         Some(snapshot) => TypedLocalObjectReference {
             api_group: Some(names::SNAPSHOT_GROUP.to_owned()),
@@ -52,7 +51,7 @@ pub(super) fn claim(volume: &Volume, encrypted: bool) -> PersistentVolumeClaim {
                 requests: Some([("storage".to_owned(), Quantity(volume.spec.size.clone()))].into()),
                 limits: None,
             }),
-            storage_class_name: Some(names::storage_class(&volume.spec.tier, encrypted, binding)),
+            storage_class_name: Some(class::name(volume, encrypted)),
             data_source,
             volume_mode: Some(volume.spec.volume_mode.as_str().to_owned()),
             ..PersistentVolumeClaimSpec::default()

@@ -1,6 +1,7 @@
 //! Everything that a decision about one Volume rests on, at one moment.
 
-use crate::index::{Claim, Device, Namespaced, PersistentVolume, State};
+use crate::class;
+use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, State};
 use crate::placement::{self, Place, Refusal, Request};
 use std::sync::Arc;
 use tierce_crds::{Filesystem, Source, Volume, VolumeMode, parse_bytes};
@@ -29,6 +30,8 @@ pub struct Observed {
     pub room: u64,
     /// Whether a new volume of it is encrypted.
     pub encrypted: bool,
+    /// What is wrong with the StorageClass that is to make it.
+    pub class_trouble: Option<String>,
     /// What it is to start with, or why that can't be.
     pub start: Option<Result<Start, String>>,
 }
@@ -144,7 +147,19 @@ impl Observed {
             beside: there.map(|start| start.pool.clone()),
             closed: volume.spec.goes_where_it_is_told(),
         };
+        let encrypted = there.map_or_else(|| wants_encryption(state, &volume), |start| start.encrypted);
+        let class_trouble = match own {
+            Some(claim) if claim.phase != ClaimPhase::Pending => None,
+            // A claim keeps the class that it was made with, also when the tier's default has changed since.
+            own => {
+                let chosen = own.and_then(|claim| claim.class.clone());
+                let chosen = chosen.unwrap_or_else(|| class::name(&volume, encrypted));
+                let encrypted = class::encrypts(&volume, &chosen).unwrap_or(encrypted);
+                class::trouble(state, &chosen, &volume.spec.tier, encrypted)
+            }
+        };
         Some(Self {
+            class_trouble,
             claim,
             persistent_volume,
             node_works: device.as_ref().is_none_or(|device| state.node_works(&device.node)),
@@ -153,7 +168,7 @@ impl Observed {
             pods: state.pods_of(key),
             place: placement::choose(&request, &offers, &state.tiers()),
             room: room.unwrap_or(0),
-            encrypted: there.map_or_else(|| wants_encryption(state, &volume), |start| start.encrypted),
+            encrypted,
             start,
             volume,
         })

@@ -5,6 +5,7 @@
 //! otherwise wait for ever.
 
 use super::Observed;
+use crate::class;
 use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::Refusal;
 use crate::roughly::roughly;
@@ -148,10 +149,20 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
             actions.retain(|action| *action != Action::AddFinalizer);
             refused(refusal)
         }
-        place => {
+        _ => {
             actions.push(Action::CreateClaim);
-            place.as_ref().map_or_else(refused, |_| waiting(o))
+            not_made(o)
         }
+    }
+}
+
+/// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
+fn not_made(o: &Observed) -> Said {
+    match (&o.place, &o.class_trouble) {
+        (Err(refusal @ (Refusal::NoSuchTier { .. } | Refusal::NoPool { .. })), _) => refused(refusal),
+        (_, Some(trouble)) => Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone()),
+        (Err(refusal @ Refusal::OutOfSpace { .. }), None) => refused(refusal),
+        (Ok(_), None) => waiting(o),
     }
 }
 
@@ -187,8 +198,7 @@ fn no_source(o: &Observed) -> Option<String> {
 
 /// There is room, and nothing is made yet.
 fn waiting(o: &Observed) -> Said {
-    let binding = if o.volume.spec.source.is_some() { Binding::Immediate } else { o.volume.spec.binding };
-    match binding {
+    match class::binding(&o.volume) {
         Binding::OnFirstUse => Said::settled(
             Phase::Pending,
             reason::WAITING_FOR_FIRST_USE,
@@ -223,7 +233,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
-        (ClaimPhase::Pending, ..) => o.place.as_ref().map_or_else(refused, |_| waiting(o)),
+        (ClaimPhase::Pending, ..) => not_made(o),
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
@@ -296,10 +306,21 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
             Said::stalled(Phase::Failed, reason::FAILED, message)
         }
         _ => {
-            let message = format!("{} on node {node}, pool {}", format_bytes(has), device.pool);
+            let stays = if outlives(o) { STAYS } else { "" };
+            let message = format!("{} on node {node}, pool {}{stays}", format_bytes(has), device.pool);
             Said::settled(Phase::Ready, reason::PROVISIONED, message)
         }
     }
+}
+
+/// Beside where the data is.
+const STAYS: &str = "; its PersistentVolume, and so the data, stays when the Volume is deleted, whatever spec.deletionPolicy says: its \
+     StorageClass, or somebody since, has it retained";
+
+/// Whether the data stays against the Volume's word.
+fn outlives(o: &Observed) -> bool {
+    let kept = o.persistent_volume.as_ref().is_some_and(|(_, pv)| pv.retain && pv.retained_from.is_none());
+    kept && o.volume.spec.deletion_policy == DeletionPolicy::Delete
 }
 
 /// The `PersistentVolume` follows `deletionPolicy`. One that somebody else made stay (a StorageClass, an administrator)

@@ -26,6 +26,7 @@ fn given() -> Given {
         place: Ok(Place { node: "n1".into(), pool: "p".into() }),
         room: 100 * GI,
         encrypted: false,
+        class_trouble: None,
         start: None,
     })
 }
@@ -72,6 +73,7 @@ impl Given {
             resource_version: Some("7".into()),
             owner: owner.map(Into::into),
             phase,
+            class: None,
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
             requested: GI,
             deleting: false,

@@ -16,6 +16,7 @@ use tierce_controller::csi::ControllerService;
 use tierce_controller::index::{Index, watch_everything};
 use tierce_controller::metrics::Metrics;
 use tierce_controller::reconcilers;
+use tierce_crds::{Binding, names};
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::volume_capability::{AccessMode, AccessType, MountVolume};
@@ -121,8 +122,28 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("never: {what}")
 }
 
-/// A tier with one pool of its name.
+/// A tier with one pool of its name, and its classes.
 pub fn tier(api: &FakeApi, name: &str) {
+    pool(api, name);
+    for binding in [Binding::OnFirstUse, Binding::Immediate] {
+        class(api, &names::storage_class(name, false, binding), &json!({"tier": name}));
+        let key = "csi.storage.k8s.io/node-stage-secret-name";
+        let encrypted = json!({"tier": name, "encrypted": "true", key: "tierce-key-${pv.name}"});
+        class(api, &names::storage_class(name, true, binding), &encrypted);
+    }
+}
+
+/// A StorageClass of ours.
+pub fn class(api: &FakeApi, name: &str, parameters: &Value) {
+    api.put(
+        "storageclasses",
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": names::DRIVER, "parameters": parameters}),
+    );
+}
+
+/// A tier with one pool of its name, to which no class leads.
+pub fn pool(api: &FakeApi, name: &str) {
     api.put(
         "storagepools",
         json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name, "generation": 1},

@@ -45,6 +45,10 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	cargo test --quiet --package tierce-crds --test generated
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
+.PHONY: package
+package: ## The chart as one file in target/, for `helm push` to a registry of yours
+	@$(E2E) tools helm && "$$($(E2E) tools --print-dir)/helm" package charts/tierce --destination target
+
 .PHONY: test
 test: ## Every layer that this machine can run; each skipped one is named; ends with a table of seconds
 	@e2e/stages.sh --table setup $(LAYERS)

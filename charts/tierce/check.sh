@@ -16,7 +16,8 @@ wrong() {
 }
 
 render() { # helm arguments
-    "$helm" template tierce "$chart" --namespace tierce-system --kube-version 1.37.1 --include-crds "$@"
+    "$helm" template tierce "$chart" --namespace tierce-system --kube-version 1.37.1 \
+        --api-versions admissionregistration.k8s.io/v1/MutatingAdmissionPolicy --include-crds "$@"
 }
 
 # renders "what" "line that must be there|line…" helm arguments: lines are compared without their indentation.
@@ -55,7 +56,13 @@ renders "defaults" "image: ghcr.io/tierce-storage/tierce-csi:0.1.0|replicas: 2|p
 render >"$scratch/first"
 render >"$scratch/second"
 cmp -s "$scratch/first" "$scratch/second" || wrong "two renderings differ: Argo CD and Flux would never settle"
-renders "the oldest Kubernetes" "kind: ValidatingAdmissionPolicy|!kind: MutatingAdmissionPolicy" --kube-version 1.33.0
+# Without a cluster and without a word about it, as in a pipeline: what every cluster takes, and nothing else.
+"$helm" template tierce "$chart" --namespace tierce-system >"$scratch/plain" 2>&1 || wrong "plain: $(cat "$scratch/plain")"
+grep -qx 'kind: ValidatingAdmissionPolicy' "$scratch/plain" || wrong "plain: no ValidatingAdmissionPolicy"
+! grep -qx 'kind: MutatingAdmissionPolicy' "$scratch/plain" || wrong "plain: Kubernetes 1.33 would refuse a MutatingAdmissionPolicy"
+classes=$(awk '/^kind: /{kind=$2} kind=="StorageClass"&&/^provisioner/{n++} END{print n}' "$scratch/first")
+kept=$(awk '/^---/{kind=""} /^kind: /{kind=$2} kind=="StorageClass"&&/resource-policy: keep/{n++} END{print n}' "$scratch/first")
+[[ $classes == 12 && $kept == "$classes" ]] || wrong "$kept of $classes StorageClasses are kept: volumes without their class don't grow"
 
 cat >"$scratch/full.yaml" <<'END'
 tiers:
@@ -91,6 +98,28 @@ renders "snapshots" "name: tierce-snapshotter|name: csi-snapshotter|image: regis
     --set snapshots.enabled=true
 renders "a snapshot controller of our own" "name: snapshot-controller|name: volumesnapshots.snapshot.storage.k8s.io" \
     --set snapshots.enabled=true --set snapshot-controller.enabled=true
+renders "a closed cluster" "name: pull|disks: fast|value: infra|kubernetes.io/os: linux|path: /healthz/leader-election|imagePullPolicy: Always" \
+    --set snapshots.enabled=true --set snapshot-controller.enabled=true --set 'snapshot-controller.imagePullSecrets[0].name=pull' \
+    --set snapshot-controller.nodeSelector.disks=fast --set snapshot-controller.imagePullPolicy=Always \
+    --set-json 'snapshot-controller.tolerations=[{"key":"role","value":"infra"}]'
+every_pod=$(grep -c '^ *serviceAccountName:' "$scratch/out" || true) linux=$(grep -c 'kubernetes.io/os: linux' "$scratch/out" || true)
+# The two pods of the test have no account.
+[[ $((every_pod + 2)) == "$linux" ]] || wrong "of $((every_pod + 2)) pods $linux are for nodes with Linux"
+rights() { # helm arguments: how many rules let those who edit a namespace write something
+    render "$@" | grep -c 'verbs: \[create, update, patch, delete, deletecollection\]' || true
+}
+[[ $(rights) == 1 && $(rights --set snapshots.enabled=true) == 2 ]] || wrong "the right to snapshots does not follow snapshots.enabled"
+[[ $(rights --set snapshots.enabled=true --set rbac.aggregateSnapshots=false) == 1 ]] || wrong "the right to snapshots can't be kept back"
+renders "network policies" "kind: NetworkPolicy|name: snapshot-controller|port: provisioner|kubernetes.io/metadata.name: monitoring" \
+    --set networkPolicy.enabled=true --set snapshot-controller.enabled=true \
+    --set-json 'networkPolicy.metricsFrom=[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}]'
+renders "nobody reads the metrics" "kind: NetworkPolicy|ingress: []" --set networkPolicy.enabled=true
+renders "a Prometheus operator" "kind: PodMonitor|port: snapshotter|interval: 15s|release: prometheus" \
+    --set podMonitor.enabled=true --set podMonitor.interval=15s --set podMonitor.labels.release=prometheus --set snapshots.enabled=true
+renders "neither unless asked for" "!kind: PodMonitor|!kind: NetworkPolicy|whenUnsatisfiable: ScheduleAnyway|values: [virtual-kubelet]"
+renders "a large cluster" "kube-api-capacity-qps=100|kube-api-capacity-burst=200|capacity-threads=10|name: tierce-a-immediate|!name: tierce-a-encrypted" \
+    --set sidecars.provisioner.capacity.qps=100 --set sidecars.provisioner.capacity.burst=200 --set sidecars.provisioner.capacity.threads=10 \
+    --set-json 'tiers=[{"name":"a","encryptedClasses":false,"pools":[]}]'
 renders "no snapshots" "!name: csi-snapshotter|!kind: VolumeSnapshotClass|!name: tierce-snapshotter"
 
 tier() { # name, path, more fields of the pool
@@ -110,6 +139,8 @@ refuses "two tiers of one name" 'would share the StorageClass tierce-a' --set-js
 refuses "two tiers with one class" 'would share the StorageClass tierce-a-immediate' --set-json 'tiers=[{"name":"a","pools":[]},{"name":"a-immediate","pools":[]}]'
 refuses "two pools of one name" 'pool names are unique' \
     --set-json 'tiers=[{"name":"a","pools":[{"name":"p","directory":{"path":"/mnt/a/b"}}]},{"name":"b","pools":[{"name":"p","directory":{"path":"/mnt/a/c"}}]}]'
+refuses "encryption without its classes" 'encrypted volumes need those classes' \
+    --set-json 'tiers=[{"name":"a","encryptedClasses":false,"pools":[{"name":"p","encryptByDefault":true,"directory":{"path":"/mnt/a/b"}}]}]'
 refuses "two default tiers" 'only one tier can be the cluster' --set-json 'tiers=[{"name":"a","default":true,"pools":[]},{"name":"b","default":true,"pools":[]}]'
 refuses "a relative kubelet folder" "/kubeletDir" --set kubeletDir=var/lib/kubelet
 refuses "a grace without a unit" "/controller/nodeLostGrace" --set-string controller.nodeLostGrace=300

@@ -26,6 +26,14 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .image.registry }}/{{ .image.repository }}:{{ .image.tag }}
 {{- end }}
 
+{{/*
+Labels of the nodes that pods may run on: all of ours are programs for Linux, and a cluster may have other nodes. Takes the labels
+asked for.
+*/}}
+{{- define "tierce.nodeSelector" -}}
+{{- merge (deepCopy .) (dict "kubernetes.io/os" "linux") | toYaml -}}
+{{- end }}
+
 {{/* Security of a pod under the restricted Pod Security Standard. */}}
 {{- define "tierce.restrictedPod" -}}
 runAsNonRoot: true

@@ -13,7 +13,11 @@ Refuses tiers that the schema can't judge: names given twice, and names that wou
     {{- end -}}
     {{- $_ := set $classes . $tier -}}
   {{- end -}}
+  {{- $noKeys := eq (toString .encryptedClasses) "false" -}}
   {{- range .pools -}}
+    {{- if and $noKeys .encryptByDefault -}}
+      {{- fail (printf "tiers: pool %q has encryptByDefault, and its tier %q has encryptedClasses: false: encrypted volumes need those classes" .name $tier) -}}
+    {{- end -}}
     {{- if hasKey $pools .name -}}
       {{- fail (printf "tiers: the pool name %q is used by tier %q and tier %q: pool names are unique in the cluster" .name (get $pools .name) $tier) -}}
     {{- end -}}

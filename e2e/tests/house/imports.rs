@@ -4,6 +4,7 @@
 //! (`#[cfg(test)]`) don't count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ type Edges = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
 const STILL_OPEN: [&str; 4] = ["cli", "controller", "csi-driver", "engine"];
 
 fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in a workspace")
 }
 
 fn for_tests_only(attributes: &[Attribute]) -> bool {
@@ -83,7 +84,9 @@ impl Reader<'_> {
         match tree {
             UseTree::Path(path) => self.imported(&path.tree, &with(&path.ident.to_string()), handed_on),
             UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.imported(tree, before, handed_on))
+                for tree in &group.items {
+                    self.imported(tree, before, handed_on);
+                }
             }
             UseTree::Name(name) if name.ident == "self" => {
                 self.bound(before.last().cloned().unwrap_or_default(), before, handed_on);
@@ -139,10 +142,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             return;
         };
         let module = self.modules.entry(path.clone()).or_default();
-        module.file = self.file.to_owned();
+        self.file.clone_into(&mut module.file);
         let outer = std::mem::replace(&mut self.here, path);
         let outer_children = std::mem::replace(&mut self.children, declared(items));
-        items.iter().for_each(|item| self.visit_item(item));
+        for item in items {
+            self.visit_item(item);
+        }
         self.here = outer;
         self.children = outer_children;
     }
@@ -171,12 +176,14 @@ fn declared(items: &[syn::Item]) -> BTreeSet<String> {
 
 /// Reads a module's file and those of the modules declared in it.
 fn read(path: &[String], file: &Path, modules: &mut Modules) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    modules.entry(path.to_vec()).or_default().file = file.to_owned();
+    let text = fs::read_to_string(file).expect("a module's file can be read");
+    let parsed = syn::parse_file(&text).expect("what compiles can be parsed");
+    file.clone_into(&mut modules.entry(path.to_vec()).or_default().file);
     let children = declared(&parsed.items);
     let mut reader = Reader { here: path.to_vec(), file, modules, elsewhere: Vec::new(), children };
-    parsed.items.iter().for_each(|item| reader.visit_item(item));
+    for item in &parsed.items {
+        reader.visit_item(item);
+    }
     for (child, declared_in) in reader.elsewhere {
         let name = child.last().expect("a module has a name");
         let stem = declared_in.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -282,12 +289,13 @@ fn short(file: &Path) -> String {
 }
 
 /// A circle as a person can open it: each of its imports.
-fn told(circle: &BTreeSet<PathBuf>, edges: &Edges) -> String {
-    let mut text = String::new();
+fn told(of: &str, circle: &BTreeSet<PathBuf>, edges: &Edges) -> String {
+    let mut text = format!("circle of {} {of}:\n", circle.len());
     for (from, targets) in edges.iter().filter(|(from, _)| circle.contains(*from)) {
         for (to, names) in targets.iter().filter(|(to, _)| circle.contains(*to)) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            text += &format!("  {} -> {}: {}\n", short(from), short(to), names.join(", "));
+            writeln!(text, "  {} -> {}: {}", short(from), short(to), names.join(", "))
+                .expect("a String takes everything");
         }
     }
     text
@@ -307,11 +315,11 @@ fn no_files_import_each_other_in_a_circle() {
                 read += edges.len();
                 let before = found.len();
                 for circle in circles(&edges) {
-                    found += &format!("circle of {} files:\n{}", circle.len(), told(&circle, &edges));
+                    found.push_str(&told("files", &circle, &edges));
                 }
                 let between = between_rooms(&edges, &source);
                 for circle in circles(&between) {
-                    found += &format!("circle of {} rooms:\n{}", circle.len(), told(&circle, &between));
+                    found.push_str(&told("rooms", &circle, &between));
                 }
                 if is_open && root.ends_with("lib.rs") {
                     assert!(found.len() > before, "{} has no circle any more", folder.display());

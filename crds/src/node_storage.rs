@@ -65,8 +65,17 @@ pub struct PoolStatus {
     /// What is wrong, with its path, and what mends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Tells what the pools of this node lie on apart, and nothing more: pools with equal values share one filesystem, thin pool or volume
+    /// group, so that their capacity and free space count once. Absent while the pool is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub disk: Option<String>,
     /// Size of the filesystem below, less the reserve.
     pub capacity_bytes: i64,
+    /// Bytes of the filesystem, thin pool or volume group below that nothing takes now, the reserve among them. Absent while the pool is not
+    /// ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<i64>,
     /// What volumes take now.
     pub used_bytes: i64,
     /// What volumes may take at most: the sum of their sizes.

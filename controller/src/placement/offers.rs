@@ -100,6 +100,8 @@ mod tests {
             state: PoolState::Ready,
             reason: None,
             message: None,
+            disk: None,
+            free_bytes: None,
             capacity_bytes: 100,
             used_bytes: 0,
             promised_bytes: promised,

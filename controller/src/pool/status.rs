@@ -142,6 +142,8 @@ mod tests {
             state,
             reason: (state == PoolState::Unavailable).then(|| reason::PATH_MISSING.into()),
             message: (state == PoolState::Unavailable).then(|| "/x: no such directory (os error 2)".into()),
+            disk: None,
+            free_bytes: None,
             capacity_bytes: 3 << 30,
             used_bytes: 1 << 20,
             promised_bytes: 1 << 30,

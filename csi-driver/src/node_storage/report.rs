@@ -58,7 +58,9 @@ fn pool_status(name: &str, pool: &Known, reports: &[PoolReport]) -> Option<PoolS
         state: PoolState::Unavailable,
         reason: Some(reason.to_owned()),
         message: Some(message),
+        disk: None,
         capacity_bytes: 0,
+        free_bytes: None,
         used_bytes: 0,
         promised_bytes: 0,
         max_volume_bytes: 0,
@@ -91,6 +93,8 @@ fn ready(name: &str, pool: &Known, usage: &PoolUsage) -> PoolStatus {
         state: PoolState::Ready,
         reason: None,
         message: None,
+        disk: Some(format!("{:016x}", usage.disk)),
+        free_bytes: Some(signed(usage.free_bytes)),
         capacity_bytes: signed((usage.capacity_bytes / 100).saturating_mul(kept)),
         used_bytes: signed(usage.used_bytes),
         promised_bytes: signed(usage.promised_bytes),
@@ -135,13 +139,19 @@ fn why(kind: PoolErrorKind) -> &'static str {
 /// Whether somebody would want to know: everything but a few used bytes more or less (1 % of the pool).
 pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
     let same_but_for_bytes = |(old, new): (&PoolStatus, &PoolStatus)| {
-        let coarse =
-            PoolStatus { used_bytes: old.used_bytes, max_volume_bytes: old.max_volume_bytes, ..new.clone() };
+        let coarse = PoolStatus {
+            used_bytes: old.used_bytes,
+            // Absent before or now is no small change.
+            free_bytes: new.free_bytes.and(old.free_bytes),
+            max_volume_bytes: old.max_volume_bytes,
+            ..new.clone()
+        };
         let small = |before: i64, now: i64| {
             before.abs_diff(now).saturating_mul(100) < new.capacity_bytes.unsigned_abs().max(1)
         };
         coarse == *old
             && small(old.used_bytes, new.used_bytes)
+            && small(old.free_bytes.unwrap_or(0), new.free_bytes.unwrap_or(0))
             && small(old.max_volume_bytes, new.max_volume_bytes)
             // Whether anything fits at all is never a small change.
             && (old.max_volume_bytes == 0) == (new.max_volume_bytes == 0)
@@ -240,7 +250,19 @@ mod tests {
         assert_eq!((bad.state, bad.reason.as_deref()), (PoolState::Unavailable, Some(reason::PATH_MISSING)));
         assert_eq!(bad.message.as_deref(), Some("pool bad: /p: no such directory (ENOENT)"));
         assert_eq!((good.state, good.capacity_bytes, good.max_volume_bytes), (PoolState::Ready, 90_000, 3));
+        assert_eq!((&bad.disk, bad.free_bytes), (&None, None));
         assert_eq!(moved.message.as_deref(), Some("its volumes lie in /old"));
+    }
+
+    #[test]
+    fn pools_on_one_disk_say_the_same_of_it_and_what_is_free() {
+        let pools: Pools = ["a", "b", "c"].map(|name| (name.to_owned(), known(true, None))).into();
+        let on = |disk| Ok(PoolUsage { disk, free_bytes: 70_000, ..usage(1, 2, 3) });
+        let reports = [report("a", on(1)), report("b", on(1)), report("c", on(2))];
+        let status = status(&pools, &reports, &Leftovers::default());
+        let [a, b, c] = status.pools.as_slice() else { panic!("{status:?}") };
+        assert!(a.disk.is_some() && a.disk == b.disk && a.disk != c.disk, "{status:?}");
+        assert_eq!(a.free_bytes, Some(70_000));
     }
 
     #[test]
@@ -312,6 +334,9 @@ mod tests {
             ("one percent less room", usage(10_000, 50_000, 39_100), true),
             ("a volume of one byte", usage(10_000, 50_001, 40_000), true),
             ("full", usage(10_000, 50_000, 0), true),
+            ("others fill the disk", PoolUsage { free_bytes: 1_000, ..usage(10_000, 50_000, 40_000) }, true),
+            ("others write a bit", PoolUsage { free_bytes: 100, ..usage(10_000, 50_000, 40_000) }, false),
+            ("it is another disk", PoolUsage { disk: 1, ..usage(10_000, 50_000, 40_000) }, true),
         ] {
             assert_eq!(worth_writing(&old, &with(usage)), expected, "{what}");
         }

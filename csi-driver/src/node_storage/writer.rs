@@ -162,6 +162,8 @@ mod tests {
                 state: PoolState::Ready,
                 reason: None,
                 message: None,
+                disk: None,
+                free_bytes: None,
                 capacity_bytes: 1 << 40,
                 used_bytes: 0,
                 promised_bytes: volumes,

@@ -32,7 +32,9 @@ impl Core {
         let pending = self.pending().get(&disk.id).copied().unwrap_or(0);
         let room = room(pool, &disk, &sharing, pending);
         Ok(PoolUsage {
+            disk: disk.id,
             capacity_bytes: disk.capacity,
+            free_bytes: disk.free,
             available_bytes: room.available,
             used_bytes: promised.allocated,
             promised_bytes: promised.bytes,

@@ -157,8 +157,12 @@ pub struct PoolReport {
 /// A pool's fill level. Pools on one filesystem share its free space, and each counts what the others promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolUsage {
+    /// Tells what pools lie on apart: those with equal ids share capacity and free space.
+    pub disk: u64,
     /// Size of the filesystem below, in bytes.
     pub capacity_bytes: u64,
+    /// Bytes of it that nothing takes.
+    pub free_bytes: u64,
     /// Bytes that the pool would still promise, over any number of volumes.
     pub available_bytes: u64,
     /// Bytes that the pool's volumes really take.

@@ -150,6 +150,9 @@ pub fn pools_on_one_disk_share_its_space(world: &mut World) {
         let reports = world.run(world.engine.reports());
         reports.into_iter().map(|report| report.result.unwrap().available_bytes).collect()
     };
+    let usage = |at: usize| world.run(world.engine.reports()).remove(at).result.unwrap();
+    assert_eq!(usage(0).disk, usage(1).disk);
+    assert!(usage(0).free_bytes > 0 && usage(0).free_bytes <= usage(0).capacity_bytes);
     let before = available(world);
     let size = before[0] / 2;
     world.run(world.engine.create("pool", &spec("pvc-1", BLOCK, size))).unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::args::Global;
+use crate::{args::Global, failure::Failure};
 
 /// Where root's volumes lie.
 pub(crate) const SYSTEM_ROOT: &str = "/var/lib/tierce";
@@ -98,6 +98,12 @@ pub enum ConfigError {
     /// Neither root nor a home folder.
     #[error("there is no HOME and no XDG_DATA_HOME to keep volumes in: name a folder with --root")]
     NoHome,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Command { error: error.into(), usage: true }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,8 +1,8 @@
 //! What a command ends with when it does not succeed.
 
-use std::{error::Error as _, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
-use crate::{cluster, config::ConfigError, host};
+use crate::terminal;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -10,15 +10,14 @@ pub enum Failure {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
-    /// The user's configuration can't be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Something on this host refused or failed.
-    #[error(transparent)]
-    Host(#[from] host::Error),
-    /// Something on the cluster, or on the way to it, refused or failed.
-    #[error(transparent)]
-    Cluster(#[from] cluster::Error),
+    /// What the command was to do was refused, or failed.
+    #[error("{error}")]
+    Command {
+        /// Why, with its causes.
+        error: Box<dyn Error + Send + Sync>,
+        /// Whether the arguments are wrong, whatever the state of the host or the cluster.
+        usage: bool,
+    },
     /// The manual could not be written.
     #[error("can't write manual pages into {}", folder.display())]
     Manual {
@@ -47,6 +46,7 @@ impl Failure {
             Self::Told => {}
             // Whoever reads our output had enough.
             Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Self::Command { error, .. } => tell(error.as_ref(), verbose),
             other => tell(other, verbose),
         }
         ExitCode::from(self.status())
@@ -54,46 +54,45 @@ impl Failure {
 
     fn status(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) => 2,
-            Self::Host(error) if error.is_usage() => 2,
-            Self::Cluster(error) if error.is_usage() => 2,
-            Self::Host(_) | Self::Cluster(_) | Self::Manual { .. } | Self::Output(_) | Self::Told => 1,
+            Self::Usage(_) | Self::Command { usage: true, .. } => 2,
+            Self::Command { usage: false, .. } | Self::Manual { .. } | Self::Output(_) | Self::Told => 1,
         }
     }
 }
 
 /// Writes one error to standard error: one line, or with its causes below it.
-pub(crate) fn tell(error: &dyn std::error::Error, verbose: bool) {
-    let mut causes = Vec::new();
+pub(crate) fn tell(error: &dyn Error, verbose: bool) {
+    if verbose {
+        terminal::note(&format!("Error: {error}"));
+        for cause in causes(error) {
+            terminal::note(&format!("  caused by: {cause}"));
+        }
+    } else {
+        terminal::note(&format!("Error: {}", in_words(error)));
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn in_words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error) {
+        text.push_str(": ");
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// The causes, without those that the error above them says already: a transparent variant repeats its inner error.
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();
-        // A transparent variant repeats its inner error.
-        if text != error.to_string() && causes.last() != Some(&text) {
+        let said = causes.last().cloned().unwrap_or_else(|| error.to_string());
+        if !said.ends_with(&text) {
             causes.push(text);
         }
         source = cause.source();
     }
-    if verbose {
-        eprintln!("Error: {error}");
-        for cause in causes {
-            eprintln!("  caused by: {cause}");
-        }
-        return;
-    }
-    let mut line = error.to_string();
-    for cause in causes {
-        line.push_str(": ");
-        line.push_str(&cause);
-    }
-    eprintln!("Error: {}", line.replace('\n', " "));
-}
-
-impl host::Error {
-    /// Whether the arguments are wrong whatever the state of the host.
-    pub(crate) fn is_usage(&self) -> bool {
-        matches!(self, Self::Compose(_) | Self::Label(_))
-            || matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
-                && self.source().is_none()
-    }
+    causes
 }

@@ -27,12 +27,11 @@ pub(crate) fn complete(arguments: Vec<OsString>) -> ExitCode {
     let folder = std::env::current_dir().ok();
     let found = clap_complete::engine::complete(&mut Cli::command(), arguments, last, folder.as_deref());
     let Ok(candidates) = found else { return ExitCode::FAILURE };
-    let lines = candidates.iter().filter(|candidate| !candidate.is_hide_set()).map(|candidate| {
-        let value = candidate.get_value().to_string_lossy();
-        // Cobra shows what stands after a tab beside the candidate.
-        candidate.get_help().map_or_else(|| value.to_string(), |help| format!("{value}\t{help}"))
+    let candidates = candidates.iter().filter(|candidate| !candidate.is_hide_set()).map(|candidate| {
+        let value = candidate.get_value().to_string_lossy().into_owned();
+        (value, candidate.get_help().map(ToString::to_string))
     });
-    match output::lines(lines.chain([":4".to_owned()])) {
+    match output::candidates(candidates.chain([(":4".to_owned(), None)])) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -3,6 +3,8 @@
 //! [`args`] is the command line, [`host`] what it does on one host, [`cluster`] on a cluster. Standard output carries results,
 //! standard error everything else.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod args;
 pub mod cluster;
 mod config;
@@ -92,6 +94,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: "));
     let first = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     let advice = tip.map_or_else(|| "add --help to see how".to_owned(), |tip| tip.trim().to_owned());
-    eprintln!("Error: {first} ({advice})");
+    terminal::note(&format!("Error: {first} ({advice})"));
     ExitCode::from(2)
 }

@@ -53,7 +53,7 @@ fn furnished() -> Cluster {
         &json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
             "spec": {"nodeName": "n1"}, "status": {"pools": [
                 {"name": "hdd", "tier": "hdd", "state": "Ready", "capacityBytes": 107_374_182_400_i64,
-                 "usedBytes": 310_378_496, "promisedBytes": 2_147_483_648_i64, "maxVolumeBytes": 105_226_698_752_i64, "volumes": 2},
+                 "usedBytes": 310_378_496, "disk": "d1", "freeBytes": 64_424_509_440_i64, "promisedBytes": 2_147_483_648_i64, "maxVolumeBytes": 105_226_698_752_i64, "volumes": 2},
                 {"name": "ssd", "tier": "ssd", "state": "Unavailable", "reason": "PathMissing", "message": "/srv/ssd is not there",
                  "capacityBytes": 0, "usedBytes": 0, "promisedBytes": 0, "maxVolumeBytes": 0, "volumes": 0}]}}),
     );
@@ -116,7 +116,7 @@ fn waiting_ends_when_the_volume_is_there_and_tells_what_it_waits_for() {
                 ("False", "WaitingForFirstUse", "ready to use: it is made on the node of the first pod")
             }
             "full" => ("False", "OutOfSpace", "no pool of tier hdd has room: at most 9Gi would fit"),
-            "lost" => ("False", "NoSuchTier", "no tier is named nvme: the tiers are hdd, ssd"),
+            "lost" => ("False", "NameConflict", "a PersistentVolumeClaim \"lost\" exists"),
             _ => return None,
         };
         let conditions = [condition(status, reason, message)];
@@ -126,10 +126,139 @@ fn waiting_ends_when_the_volume_is_there_and_tells_what_it_waits_for() {
     assert_eq!(cluster.ok(&create("quick", "hdd")), "quick\n");
     let lazy = cluster.tierce(&create("lazy", "hdd"));
     assert!(lazy.status.success() && String::from_utf8_lossy(&lazy.stderr).contains("first pod"), "{lazy:?}");
-    let hopeless = cluster.fails(1, &create("lost", "nvme"));
-    assert!(hopeless.contains("the tiers are hdd, ssd"), "{hopeless}");
+    let hopeless = cluster.fails(1, &create("lost", "hdd"));
+    assert!(hopeless.contains("exists; the Volume stays as it is"), "{hopeless}");
     let full = cluster.fails(1, &[&create("full", "hdd")[..], &["--timeout", "1s"]].concat());
     assert!(full.contains("waited 1s for volume 'full' to be ready: no pool of tier hdd has room"), "{full}");
+}
+
+#[test]
+fn a_tier_that_does_not_exist_is_refused_with_those_that_do_and_nothing_is_left() {
+    let cluster = furnished();
+    let refused = cluster.fails(1, &["volume", "create", "new", "--size", "1Gi", "--tier", "nvme"]);
+    assert!(refused.contains("no tier is named 'nvme': the tiers are hdd, ssd"), "{refused}");
+    assert!(cluster.api.get("volumes", NAMESPACE, "new").is_none());
+}
+
+#[test]
+fn without_a_wait_what_fails_at_once_is_an_error_and_what_goes_on_is_said() {
+    let cluster = furnished();
+    cluster.controls::<Volume>("volumes", |volume| {
+        let name = volume.metadata.name.as_deref()?;
+        let (phase, condition) = match name {
+            _ if volume.status.is_some() => return None,
+            "lazy" => {
+                ("Pending", condition("True", "WaitingForFirstUse", "ready to use: made with the first pod"))
+            }
+            "full" => (
+                "Failed",
+                condition("False", "OutOfSpace", "no pool of tier hdd has room: at most 9Gi would fit"),
+            ),
+            _ => return None,
+        };
+        Some(json!({"status": {"phase": phase, "observedGeneration": 1, "conditions": [condition]}}))
+    });
+    let create = |name| cluster.tierce(&["volume", "create", name, "--size", "10Gi", "--tier", "hdd"]);
+    let full = create("full");
+    let words = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(full.status.code() == Some(1) && full.stdout.is_empty(), "{full:?}");
+    assert!(words.contains("at most 9Gi would fit") && words.contains("tierce volume rm full"), "{words}");
+    for (name, word) in [("lazy", "made with the first pod"), ("slow", "--wait waits for it")] {
+        let made = create(name);
+        assert_eq!(String::from_utf8_lossy(&made.stdout), format!("{name}\n"), "{made:?}");
+        assert!(String::from_utf8_lossy(&made.stderr).contains(word), "{name}: {made:?}");
+    }
+}
+
+#[test]
+fn what_is_told_to_go_and_is_not_gone_is_not_called_removed() {
+    let cluster = furnished();
+    let held = json!({"metadata": {"finalizers": ["storage.tierce.dev/volume"], "labels": {"team": "blue"}}});
+    cluster.holds("volumes", &volume(NAMESPACE, "held", &held));
+    let told = cluster.tierce(&["volume", "prune", "--filter", "label=team=blue", "--force"]);
+    let shown = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.success() && !shown.contains("Deleted"), "{told:?}");
+    assert!(
+        shown.contains("not gone yet:\nheld\n") && shown.contains("Total reclaimed space: 0B"),
+        "{shown}"
+    );
+    let told = cluster.tierce(&["volume", "rm", "held"]);
+    assert!(told.status.success(), "{told:?}");
+    assert!(
+        String::from_utf8_lossy(&told.stderr).contains("'held' is told to go, and is not gone yet"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn prune_leaves_what_something_else_would_miss_and_names_it() {
+    let cluster = furnished();
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "1"}]);
+    cluster.holds("volumes", &volume(NAMESPACE, "owned", &json!({"metadata": {"ownerReferences": owner}})));
+    let labels = json!({"app.kubernetes.io/instance": "shop"});
+    cluster.holds("volumes", &volume(NAMESPACE, "released", &json!({"metadata": {"labels": labels}})));
+    let pruned = cluster.tierce(&["volume", "prune", "--all", "--force"]);
+    let words = String::from_utf8_lossy(&pruned.stderr).into_owned();
+    assert!(words.contains("'owned' stays, as it is owned by StatefulSet 'db'"), "{words}");
+    assert!(words.contains("'released' stays, as it is part of"), "{words}");
+    assert_eq!(cluster.ok(&["volume", "ls", "-q"]), "data\nowned\nreleased\n");
+}
+
+#[test]
+fn what_pools_share_counts_once_and_is_said() {
+    let cluster = furnished();
+    let pool = |name: &str, disk: &str, gib: i64, free: i64| {
+        json!({"name": name, "tier": name, "state": "Ready", "disk": disk, "capacityBytes": gib << 30,
+            "freeBytes": free << 30, "usedBytes": 1 << 30, "promisedBytes": 2_i64 << 30, "maxVolumeBytes": 10_i64 << 30, "volumes": 1})
+    };
+    cluster.holds(
+        "nodestorages",
+        &json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
+            "spec": {"nodeName": "n1"}, "status": {"pools": [
+                pool("hdd", "a", 100, 60), pool("nvme", "a", 100, 60), pool("ssd", "b", 50, 40)]}}),
+    );
+    let shown = cluster.ok(&["system", "df"]);
+    let all: Vec<&str> =
+        shown.lines().find(|line| line.starts_with("all ")).unwrap().split_whitespace().collect();
+    assert_eq!(all[3..], ["3", "150Gi", "6144Mi", "3072Mi", "100Gi", "10Gi", "3/3", "Ready"], "{shown}");
+    let line = "Pools hdd, nvme of node n1 share one disk: 60Gi of it are free, for all of them together";
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    let report: serde_json::Value =
+        serde_json::from_str(&cluster.ok(&["system", "df", "-o", "json"])).unwrap();
+    assert_eq!(report["shared"][0]["pools"], json!(["hdd", "nvme"]), "{report}");
+}
+
+#[test]
+fn words_of_the_cluster_never_reach_a_terminal_raw() {
+    const ODD: &str = "\u{1b}]0;owned\u{7}\rall is well\u{9b}2J\u{7f}";
+    let cluster = furnished();
+    cluster.holds(
+        "events",
+        &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": NAMESPACE},
+            "involvedObject": {"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "data", "namespace": NAMESPACE},
+            "type": "Warning", "reason": ODD, "message": format!("one\n{ODD}\ntwo")}),
+    );
+    let status =
+        json!({"status": {"phase": "Failed", "conditions": [condition("False", "NameConflict", ODD)]}});
+    cluster.holds("volumes", &volume(NAMESPACE, "odd", &status));
+    for line in [
+        "events",
+        "events -o json",
+        "events -o yaml",
+        "volume inspect data",
+        "volume inspect odd",
+        "volume inspect data -o json",
+        "volume inspect data -o yaml",
+        "volume create odd --size 1Gi --tier hdd",
+        "volume ls -o wide",
+        "volume ls -o yaml",
+    ] {
+        let output = cluster.tierce(&line.split(' ').collect::<Vec<_>>());
+        for text in [output.stdout, output.stderr] {
+            let text = String::from_utf8(text).unwrap();
+            assert!(!text.chars().any(|c| c != '\n' && c.is_control()), "{line}: {text:?}");
+        }
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_hundred_creations_and_removals_of_the_same_names_at_once_leave_whole_volume
     for name in NAMES {
         world.ok(&["volume", "create", name, "--label", "k=v"]);
     }
-    world.ok(&["volume", "prune", "--force"]);
+    world.ok(&["volume", "prune", "--all", "--force"]);
     let left: Vec<String> = world.files().into_iter().filter(|file| file.matches('/').count() > 1).collect();
     assert!(left.is_empty(), "{left:?}");
 }

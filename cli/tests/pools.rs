@@ -191,5 +191,5 @@ fn many_that_make_volumes_at_once_never_promise_more_than_the_disk_has() {
         creations.into_iter().map(|creation| creation.join().unwrap()).filter(|made| *made).count()
     });
     assert_eq!(made, 2);
-    world.ok(&["volume", "prune", "--force"]);
+    world.ok(&["volume", "prune", "--all", "--force"]);
 }

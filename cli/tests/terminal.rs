@@ -16,18 +16,54 @@ fn prune_asks_and_only_a_yes_removes() {
     let world = World::new();
     world.ok(&["volume", "create", "old-data"]);
     let prune = |answer: &str| {
-        let mut terminal = Terminal::start(&world, "tierce --host volume prune")?;
+        let mut terminal = Terminal::start(&world, "tierce --host volume prune --all")?;
         terminal.answer("Are you sure you want to continue? [y/N] ", answer);
         let (shown, status) = terminal.end();
         assert_eq!(status, 0, "{shown}");
         Some(shown)
     };
     let Some(kept) = prune("perhaps") else { return };
-    assert!(!kept.contains("Deleted"), "{kept}");
+    assert!(kept.contains("old-data") && !kept.contains("Deleted"), "{kept}");
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "old-data\n");
     let gone = prune("yes").unwrap();
     assert!(gone.contains("Deleted Volumes:\nold-data\n\nTotal reclaimed space: 0B"), "{gone}");
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn names_and_words_from_files_never_reach_a_terminal_raw() {
+    const ODD: &str = "a\u{1b}]0;owned\u{7}\u{9b}2J\r";
+    let world = World::new();
+    world.ok(&["volume", "create", "a", "--label", "team=blue"]);
+    fs::create_dir(world.root().join("volumes/local").join(ODD)).unwrap();
+    let record = world.root().join("state/records/local/a.json");
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("blue", "\\u001b[2J\u{9b}2J\u{7f}")).unwrap();
+    fs::write(
+        world.path("compose.yaml"),
+        format!("services:\n  a: {{volumes: ['./{}:/a']}}\n", ODD.replace('\r', "")),
+    )
+    .unwrap();
+    let missing = format!("{ODD}/nosuch");
+    for arguments in [
+        &["volume", "ls"][..],
+        &["volume", "ls", "-o", "wide"],
+        &["volume", "inspect", "a"],
+        &["volume", "inspect", "a", "-o", "yaml"],
+        &["volume", "inspect", ODD],
+        &["volume", "cp", &missing, "a:"],
+        &["volume", "create", "a", "--label", "team=red"],
+        &["volume", "import", "b", "--file", &missing],
+        &["stack", "plan", "-f", "compose.yaml"],
+        &["--verbose", "volume", "import", "b", "--file", &missing],
+        &[ODD],
+    ] {
+        let output = world.tierce(arguments);
+        for text in [output.stdout, output.stderr] {
+            let text = String::from_utf8(text).unwrap();
+            assert!(!text.chars().any(|c| c != '\n' && c.is_control()), "{arguments:?}: {text:?}");
+        }
+    }
 }
 
 #[test]

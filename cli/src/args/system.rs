@@ -9,7 +9,7 @@ pub enum SystemCommand {
     #[command(after_help = "Examples:\n  tierce system df\n  tierce --host system df --details")]
     Df(DiskUsage),
     /// Clean up what interrupted commands left; with --volumes also unused volumes (host)
-    #[command(after_help = "Example:\n  tierce --host system prune --volumes --force")]
+    #[command(after_help = "Example:\n  tierce --host system prune --volumes --all")]
     Prune(SystemPrune),
 }
 
@@ -24,9 +24,12 @@ pub struct DiskUsage {
 /// `system prune`.
 #[derive(Debug, Args)]
 pub struct SystemPrune {
-    /// Unused volumes too
+    /// Unused volumes too: those without a name of their own, as Docker makes them
     #[arg(long)]
     pub volumes: bool,
+    /// With --volumes: those with a name too
+    #[arg(long, short, requires = "volumes")]
+    pub all: bool,
     /// Don't ask
     #[arg(long, short)]
     pub force: bool,

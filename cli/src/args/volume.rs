@@ -28,8 +28,10 @@ pub enum VolumeCommand {
     /// Remove volumes with their data
     #[command(visible_alias = "remove", after_help = "Example:\n  tierce volume rm mydata old-data")]
     Rm(Remove),
-    /// Remove all volumes that nothing uses
-    #[command(after_help = "Example:\n  tierce volume prune --filter label=team=blue")]
+    /// Remove volumes that nothing uses, once they were shown: those chosen by label, or --all
+    #[command(
+        after_help = "Examples:\n  tierce volume prune --filter label=team=blue\n  tierce volume prune --all --dry-run"
+    )]
     Prune(Prune),
     /// Set and remove labels
     #[command(after_help = "Example:\n  tierce volume label mydata team=blue old-")]
@@ -218,6 +220,12 @@ pub struct Remove {
 /// `volume prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
+    /// All of them, whatever their labels. Without it and a filter only those without a name of their own, as Docker makes them
+    #[arg(long, short)]
+    pub all: bool,
+    /// Only show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
     /// Don't ask
     #[arg(long, short)]
     pub force: bool,

@@ -31,11 +31,14 @@ pub struct Tried {
 
 impl fmt::Display for Tried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kubeconfig)?;
-        if let Some(context) = &self.context {
-            write!(f, ", context {context}")?;
-        }
-        write!(f, ", server {}", self.server)
+        write!(f, "{}, {}", self.kubeconfig, self.context_and_server())
+    }
+}
+
+impl Tried {
+    fn context_and_server(&self) -> String {
+        let context = self.context.as_ref().map(|context| format!("context {context}, "));
+        format!("{}server {}", context.unwrap_or_default(), self.server)
     }
 }
 
@@ -74,6 +77,11 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         if everywhere { Api::all(self.client.clone()) } else { self.here() }
+    }
+
+    /// Which cluster it is, for questions.
+    pub(super) fn context_and_server(&self) -> String {
+        self.tried.context_and_server()
     }
 
     /// Where a listing looked, for messages.

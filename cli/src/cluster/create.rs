@@ -7,8 +7,8 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use tierce_crds::{
-    AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Source, StoragePool, Volume, VolumeMode,
-    VolumeSpec, conditions::volume as reason, format_bytes, parse_bytes,
+    AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Phase, Source, StoragePool, Volume,
+    VolumeMode, VolumeSpec, conditions::volume as reason, format_bytes, parse_bytes,
 };
 
 use super::{
@@ -16,13 +16,13 @@ use super::{
     access::Cluster,
     names,
     snapshots::VolumeSnapshot,
-    wait::{self, State},
+    wait::{self, Outcome, Patience, State},
 };
 use crate::{
     args::{CloneVolume, Create, CreateOnCluster, NewVolume, Waiting},
     conflicts::Differs,
     failure::Failure,
-    labels, output, sizes,
+    labels, output, sizes, terminal,
 };
 
 /// Who made an object, as `kubectl get --show-managed-fields` shows it.
@@ -51,21 +51,43 @@ async fn make(cluster: &Cluster, wanted: Volume, waiting: &Waiting) -> Result<()
         }
         Err(error) => return Err(cluster.failed(&format!("create volume '{name}'"), error).into()),
     }
-    if waiting.wait {
-        let word = wait::until(
-            cluster,
-            cluster.here::<Volume>(),
-            &name,
-            &format!("volume '{name}' to be ready"),
-            waiting,
-            usable,
-        )
-        .await?;
-        if let Some(word) = word {
-            eprintln!("Volume '{name}' is {word}");
-        }
+    let look = if waiting.wait { usable } else { usable_without_waiting };
+    let what = format!("volume '{name}' to be ready");
+    let api = cluster.here::<Volume>();
+    let outcome = wait::follow(cluster, api, &name, &what, Patience::of(waiting), look).await;
+    match outcome.map_err(|error| left_behind(error, &name))? {
+        Outcome::Done(None) => {}
+        Outcome::Done(Some(word)) => terminal::note(&format!("Volume '{name}' is {word}")),
+        Outcome::UnderWay(last) => terminal::note(&format!(
+            "Volume '{name}' is asked for, and not ready yet: {last}; --wait waits for it, tierce volume inspect {name} says how far it is"
+        )),
     }
     Ok(output::lines([name])?)
+}
+
+/// A volume that can't be made stays as an object, which would be in the way of the next try.
+fn left_behind(error: Error, name: &str) -> Error {
+    match error {
+        Error::Hopeless { what, why } => {
+            let why =
+                format!("{why}; the Volume stays as it is until then: tierce volume rm {name} removes it");
+            Error::Hopeless { what, why }
+        }
+        other => other,
+    }
+}
+
+/// The same for who does not wait: what failed is said, though it goes on by itself once somebody mends that.
+fn usable_without_waiting(volume: Option<&Volume>) -> State {
+    let failed = volume.filter(|volume| {
+        volume.status.as_ref().and_then(|status| status.phase) == Some(Phase::Failed)
+            // A snapshot that is being taken is a moment's matter.
+            && !matches!(wait::ready(volume), None | Some((_, reason::NO_SOURCE, _)))
+    });
+    match (usable(volume), failed) {
+        (State::Waiting(word), Some(_)) => State::Hopeless(word),
+        (state, _) => state,
+    }
 }
 
 /// Whether a pod can be started with the Volume now.
@@ -94,9 +116,10 @@ async fn wanted(cluster: &Cluster, new: &NewVolume, options: &CreateOnCluster) -
             "a volume on a cluster has a size: add --size 10Gi, or what it needs".to_owned(),
         )
     })?;
-    let tier = match options.tier.clone().or(start.tier) {
-        Some(tier) => tier,
-        None => only_tier(cluster).await?,
+    let tier = match (&options.tier, start.tier) {
+        (Some(asked), _) => known_tier(cluster, asked).await?,
+        (None, Some(tier)) => tier,
+        (None, None) => only_tier(cluster).await?,
     };
     let spec = VolumeSpec {
         size,
@@ -152,17 +175,35 @@ async fn start(cluster: &Cluster, options: &CreateOnCluster) -> Result<Start, Er
     })
 }
 
-/// The tier, where there is no choice.
-async fn only_tier(cluster: &Cluster) -> Result<String, Error> {
+/// The names of all tiers, sorted.
+pub(super) async fn tiers(cluster: &Cluster) -> Result<Vec<String>, Error> {
     let pools = Api::<StoragePool>::all(cluster.client.clone()).list(&ListParams::default()).await;
     let pools = pools.map_err(|error| cluster.failed("find out which tiers there are", error))?;
     let tiers: BTreeSet<String> = pools.items.into_iter().map(|pool| pool.spec.tier).collect();
-    let all: Vec<String> = tiers.into_iter().collect();
-    match all.as_slice() {
+    Ok(tiers.into_iter().collect())
+}
+
+/// The tier asked for, before anything is made of one that does not exist. Who may not see the pools learns it from the Volume.
+async fn known_tier(cluster: &Cluster, asked: &str) -> Result<String, Error> {
+    match tiers(cluster).await {
+        Ok(all) if all.is_empty() => Err(no_tier()),
+        Ok(all) if !all.iter().any(|tier| tier == asked) => {
+            Err(Error::Refused(format!("no tier is named '{asked}': the tiers are {}", all.join(", "))))
+        }
+        Ok(_) | Err(Error::RefusedByServer { .. }) => Ok(asked.to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_tier() -> Error {
+    Error::Refused("this cluster has no tier yet: its administrator makes StoragePools".to_owned())
+}
+
+/// The tier, where there is no choice.
+async fn only_tier(cluster: &Cluster) -> Result<String, Error> {
+    match tiers(cluster).await?.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Error::Refused(
-            "this cluster has no tier yet: its administrator makes StoragePools".to_owned(),
-        )),
+        [] => Err(no_tier()),
         several => Err(Error::InvalidArgument(format!(
             "say which tier of disk with --tier: there are {}",
             several.join(", ")

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, time::Duration};
 use super::access::Tried;
 use crate::{
     conflicts::{Differs, InUse},
+    failure::Failure,
     labels::LabelError,
     sizes,
 };
@@ -152,10 +153,16 @@ pub enum Error {
 
 impl Error {
     /// Whether the arguments are wrong whatever the state of the cluster.
-    pub(crate) fn is_usage(&self) -> bool {
+    fn is_usage(&self) -> bool {
         matches!(
             self,
             Self::InvalidName { .. } | Self::InvalidSize(_) | Self::InvalidArgument(_) | Self::Label(_)
         )
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Command { usage: error.is_usage(), error: error.into() }
     }
 }

@@ -10,7 +10,7 @@ use super::{Error, access::Cluster, list::since, names};
 use crate::{
     args::{self, Output},
     failure::Failure,
-    output,
+    output, terminal,
 };
 
 pub(super) async fn show(cluster: &Cluster, arguments: &args::Events, output: Output) -> Result<(), Failure> {
@@ -28,10 +28,10 @@ pub(super) async fn show(cluster: &Cluster, arguments: &args::Events, output: Ou
         Output::Yaml => output::yaml(&found)?,
         Output::Name => output::lines(found.iter().map(|event| format!("event/{}", event.name_any())))?,
         Output::Table | Output::Wide if found.is_empty() => {
-            eprintln!(
+            terminal::note(&format!(
                 "No events of volumes in {} (a cluster forgets them after an hour)",
                 cluster.place(everywhere)
-            );
+            ));
         }
         Output::Table | Output::Wide => {
             let mut head = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"].map(str::to_owned).to_vec();

@@ -13,7 +13,7 @@ use crate::{
     args::{List, Output, Selection},
     failure::Failure,
     labels::Filter,
-    output,
+    output, terminal,
 };
 
 pub(super) async fn list(cluster: &Cluster, arguments: &List, output: Output) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(super) async fn list(cluster: &Cluster, arguments: &List, output: Output) ->
         Output::Table | Output::Wide => {}
     }
     if found.is_empty() {
-        eprintln!("No volumes in {}", cluster.place(everywhere));
+        terminal::note(&format!("No volumes in {}", cluster.place(everywhere)));
         return Ok(());
     }
     let users = match output {

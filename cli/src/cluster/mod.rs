@@ -9,6 +9,7 @@ mod labels;
 mod list;
 mod names;
 mod page;
+mod prune;
 mod removal;
 mod resize;
 mod restore;
@@ -62,7 +63,7 @@ async fn volume(command: VolumeCommand, connection: &Connection, output: Output)
         VolumeCommand::Ls(arguments) => list::list(&open().await?, &arguments, output).await,
         VolumeCommand::Inspect(arguments) => inspect::inspect(&open().await?, &arguments, output).await,
         VolumeCommand::Rm(arguments) => removal::remove(&open().await?, &arguments).await,
-        VolumeCommand::Prune(arguments) => removal::prune(&open().await?, &arguments).await,
+        VolumeCommand::Prune(arguments) => prune::prune(&open().await?, &arguments).await,
         VolumeCommand::Label(arguments) => labels::label(&open().await?, &arguments).await,
         VolumeCommand::Resize(arguments) => resize::resize(&open().await?, &arguments).await,
         VolumeCommand::Clone(arguments) => create::clone_volume(&open().await?, &arguments).await,

@@ -1,30 +1,36 @@
-//! `volume rm` and `volume prune`.
+//! `volume rm`.
 
 use kube::{
     ResourceExt,
     api::{DeleteParams, Preconditions},
 };
-use tierce_crds::{DeletionPolicy, Volume, parse_bytes};
+use tierce_crds::{DeletionPolicy, Volume};
 
 use super::{
     Error,
-    access::Cluster,
-    list::{chosen, shown_name},
+    access::{self, Cluster},
     users::{self, Users},
-    wait::{self, State},
+    wait::{self, Outcome, Patience},
 };
 use crate::{
-    args::{Prune, Remove, Waiting},
+    args::Remove,
     conflicts::InUse,
     failure::{self, Failure},
-    output, sizes, terminal,
+    output, terminal,
 };
 
 pub(super) async fn remove(cluster: &Cluster, arguments: &Remove) -> Result<(), Failure> {
-    let mut failures = Vec::new();
+    let (mut going, mut failures) = (Vec::new(), Vec::new());
     for name in &arguments.names {
-        match remove_one(cluster, name, arguments.force, &arguments.waiting).await {
-            Ok(()) => output::lines([name])?,
+        match tell_to_go(cluster, name, arguments.force).await {
+            Ok(told) => going.push(told),
+            Err(error) => failures.push(error),
+        }
+    }
+    let patience = Patience::of(&arguments.waiting);
+    for (volume, pods) in &going {
+        match see_off(cluster, volume, pods, patience).await {
+            Ok(()) => output::lines([volume.name_any()])?,
             Err(error) => failures.push(error),
         }
     }
@@ -38,7 +44,8 @@ pub(super) async fn remove(cluster: &Cluster, arguments: &Remove) -> Result<(), 
     if failures.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
-async fn remove_one(cluster: &Cluster, name: &str, force: bool, waiting: &Waiting) -> Result<(), Error> {
+/// Deletes a Volume, and returns it with the pods that still use it.
+async fn tell_to_go(cluster: &Cluster, name: &str, force: bool) -> Result<(Volume, Vec<String>), Error> {
     let volume = cluster.volume(name).await?;
     let pods = Users::ask(cluster, false).await?.pods(&volume);
     if !pods.is_empty() && !force {
@@ -46,80 +53,67 @@ async fn remove_one(cluster: &Cluster, name: &str, force: bool, waiting: &Waitin
         return Err(InUse { name: name.to_owned(), by: users::in_words(&pods), advice }.into());
     }
     delete(cluster, &volume).await?;
+    Ok((volume, pods))
+}
+
+/// Says what becomes of a Volume that was deleted.
+async fn see_off(
+    cluster: &Cluster,
+    volume: &Volume,
+    pods: &[String],
+    patience: Patience,
+) -> Result<(), Error> {
+    let name = volume.name_any();
     if !pods.is_empty() {
-        eprintln!("Volume '{name}' is told to go, and waits until it is free: {} it", uses(&pods));
+        let use_it = if pods.len() == 1 { "uses it" } else { "use it" };
+        terminal::note(&format!(
+            "Volume '{name}' is told to go, and waits until it is free: {} {use_it}",
+            users::in_words(pods)
+        ));
     }
-    if volume.spec.deletion_policy == DeletionPolicy::Retain {
-        let node = volume.status.as_ref().and_then(|status| status.node.clone());
-        if let Some(node) = node {
-            eprintln!(
-                "The data of volume '{name}' stays on node {node} (deletionPolicy Retain): tierce events {name} says where"
-            );
-        }
+    let node = volume.status.as_ref().and_then(|status| status.node.clone());
+    if let (DeletionPolicy::Retain, Some(node)) = (volume.spec.deletion_policy, node) {
+        terminal::note(&format!(
+            "The data of volume '{name}' stays on node {node} (deletionPolicy Retain): tierce events {name} says where"
+        ));
     }
-    if waiting.wait {
-        let gone = |left: Option<&Volume>| match left {
-            Some(left) if left.uid() == volume.uid() => State::Waiting(
-                wait::ready(left).map_or("it is being deleted", |(_, _, message)| message).to_owned(),
-            ),
-            _ => State::Done(None),
-        };
-        let what = format!("volume '{name}' to be gone");
-        wait::until(cluster, cluster.here::<Volume>(), name, &what, waiting, gone).await?;
+    // A pod does not end within a moment.
+    if !pods.is_empty() && matches!(patience, Patience::Glance { .. }) {
+        return Ok(());
+    }
+    if let Outcome::UnderWay(last) = gone(cluster, volume, patience).await? {
+        terminal::note(&format!(
+            "Volume '{name}' is told to go, and is not gone yet: {last}; --wait waits for it"
+        ));
     }
     Ok(())
 }
 
-fn uses(pods: &[String]) -> String {
-    format!("{} {}", users::in_words(pods), if pods.len() == 1 { "uses" } else { "use" })
+/// Looks whether a Volume that was deleted is gone.
+pub(super) async fn gone(cluster: &Cluster, volume: &Volume, patience: Patience) -> Result<Outcome, Error> {
+    let name = volume.name_any();
+    let what = format!("volume '{name}' to be gone");
+    let volumes = kube::Api::namespaced(
+        cluster.client.clone(),
+        volume.metadata.namespace.as_deref().unwrap_or_default(),
+    );
+    let look = |left: Option<&Volume>| {
+        wait::gone(left, volume.metadata.uid.as_deref(), |left| {
+            wait::ready(left).map_or("it is being deleted", |(_, _, message)| message).to_owned()
+        })
+    };
+    wait::follow(cluster, volumes, &name, &what, patience, look).await
 }
 
 /// Deletes this very object: another of its name that somebody made meanwhile stays.
-async fn delete(cluster: &Cluster, volume: &Volume) -> Result<(), Error> {
+pub(super) async fn delete(cluster: &Cluster, volume: &Volume) -> Result<(), Error> {
     let (name, namespace) = (volume.name_any(), volume.namespace().unwrap_or_default());
     let only_this = Preconditions { uid: volume.uid(), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
     let volumes = kube::Api::<Volume>::namespaced(cluster.client.clone(), &namespace);
     match volumes.delete(&name, &parameters).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if super::access::is_absence(&status) => Ok(()),
+        Err(kube::Error::Api(status)) if access::is_absence(&status) => Ok(()),
         Err(error) => Err(cluster.failed(&format!("remove volume '{name}'"), error)),
     }
-}
-
-pub(super) async fn prune(cluster: &Cluster, arguments: &Prune) -> Result<(), Failure> {
-    let everywhere = arguments.selection.all_namespaces;
-    if !arguments.force {
-        let place = if everywhere { "all namespaces".to_owned() } else { cluster.place(false) };
-        output::lines([format!(
-            "WARNING! This will remove all volumes of {place} not used by at least one pod."
-        )])?;
-        if !terminal::confirmed("Are you sure you want to continue?")? {
-            return Ok(());
-        }
-        output::lines([""])?;
-    }
-    let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
-    let found = chosen(cluster, &arguments.selection, &arguments.filters).await?;
-    let users = Users::ask(cluster, everywhere).await?;
-    for volume in found {
-        if volume.metadata.deletion_timestamp.is_some() || !users.pods(&volume).is_empty() {
-            continue;
-        }
-        if let Err(error) = delete(cluster, &volume).await {
-            failed = true;
-            failure::tell(&error, false);
-            continue;
-        }
-        if volume.spec.deletion_policy == DeletionPolicy::Delete {
-            let used = volume.status.as_ref().and_then(|status| status.used.as_deref());
-            reclaimed = reclaimed.saturating_add(used.and_then(|used| parse_bytes(used).ok()).unwrap_or(0));
-        }
-        removed.push(shown_name(&volume, everywhere));
-    }
-    if !removed.is_empty() {
-        output::lines(["Deleted Volumes:".to_owned()].into_iter().chain(removed).chain([String::new()]))?;
-    }
-    output::lines([format!("Total reclaimed space: {}", sizes::used(reclaimed))])?;
-    if failed { Err(Failure::Told) } else { Ok(()) }
 }

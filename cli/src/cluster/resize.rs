@@ -8,9 +8,9 @@ use super::{
     Error,
     access::Cluster,
     create::{self, MANAGER},
-    wait::{self, State},
+    wait::{self, Outcome, Patience, State},
 };
-use crate::{args::Resize, failure::Failure, output};
+use crate::{args::Resize, failure::Failure, output, terminal};
 
 pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), Failure> {
     let name = &arguments.name;
@@ -34,12 +34,12 @@ pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), 
         let changed = cluster.here::<Volume>().patch(name, &by_us, &Patch::Merge(&change)).await;
         changed.map_err(|error| cluster.failed(&format!("resize volume '{name}'"), error))?;
     }
-    if arguments.waiting.wait {
-        let what = format!("volume '{name}' to have {}", format_bytes(asked));
-        wait::until(cluster, cluster.here::<Volume>(), name, &what, &arguments.waiting, |volume| {
-            grown(volume, asked)
-        })
-        .await?;
+    let what = format!("volume '{name}' to have {}", format_bytes(asked));
+    let patience = Patience::of(&arguments.waiting);
+    let api = cluster.here::<Volume>();
+    let outcome = wait::follow(cluster, api, name, &what, patience, |volume| grown(volume, asked)).await?;
+    if let Outcome::UnderWay(last) = outcome {
+        terminal::note(&format!("Volume '{name}' is to grow, and has not yet: {last}; --wait waits for it"));
     }
     Ok(output::lines([name])?)
 }

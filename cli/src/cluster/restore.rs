@@ -12,13 +12,13 @@ use super::{
     create::MANAGER,
     snapshots,
     users::{self, Users},
-    wait::{self, State},
+    wait::{self, Outcome, Patience, State},
 };
 use crate::{
     args::{OneSnapshot, Restore},
     conflicts::InUse,
     failure::Failure,
-    output,
+    output, terminal,
 };
 
 pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<(), Failure> {
@@ -31,15 +31,17 @@ pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<()
         return Err(Error::from(InUse { name: name.clone(), by: users::in_words(&pods), advice }).into());
     }
     let order = order(cluster, name, snapshot).await?;
-    if arguments.waiting.wait {
-        let what = format!("volume '{name}' to be restored");
-        let api = cluster.here::<VolumeRestore>();
-        let before = wait::until(cluster, api, &order, &what, &arguments.waiting, restored).await?;
-        if let Some(before) = before {
-            eprintln!("What volume '{name}' had before is kept as its snapshot {before}");
+    let what = format!("volume '{name}' to be restored");
+    let api = cluster.here::<VolumeRestore>();
+    let patience = Patience::of(&arguments.waiting);
+    match wait::follow(cluster, api, &order, &what, patience, restored).await? {
+        Outcome::Done(None) => {}
+        Outcome::Done(Some(before)) => {
+            terminal::note(&format!("What volume '{name}' had before is kept as its snapshot {before}"));
         }
-    } else {
-        eprintln!("Ordered as VolumeRestore '{order}', which tells how far it is; --wait waits for it");
+        Outcome::UnderWay(last) => terminal::note(&format!(
+            "Ordered as VolumeRestore '{order}', which tells how far it is: {last}; --wait waits for it"
+        )),
     }
     Ok(output::lines([name])?)
 }

@@ -13,13 +13,13 @@ use super::{
     access::{self, Cluster},
     create::MANAGER,
     names,
-    wait::{self, State},
+    wait::{self, Outcome, Patience, State},
 };
 use crate::{
     args::{OneSnapshot, Output, SnapshotCreate},
     conflicts::Differs,
     failure::Failure,
-    output,
+    output, terminal,
 };
 
 /// `snapshot.storage.k8s.io/v1`, as far as it is used here.
@@ -105,10 +105,13 @@ pub(super) async fn create(cluster: &Cluster, arguments: &SnapshotCreate) -> Res
                 .into());
         }
     }
-    if arguments.waiting.wait {
-        let what = format!("snapshot '{snapshot}' to be ready");
-        let api = cluster.here::<VolumeSnapshot>();
-        wait::until(cluster, api, snapshot, &what, &arguments.waiting, taken).await?;
+    let what = format!("snapshot '{snapshot}' to be ready");
+    let api = cluster.here::<VolumeSnapshot>();
+    let patience = Patience::of(&arguments.waiting);
+    if let Outcome::UnderWay(last) = wait::follow(cluster, api, snapshot, &what, patience, taken).await? {
+        terminal::note(&format!(
+            "Snapshot '{snapshot}' is asked for, and not ready yet: {last}; --wait waits for it"
+        ));
     }
     Ok(output::lines([snapshot])?)
 }
@@ -164,7 +167,9 @@ pub(super) async fn list(cluster: &Cluster, name: &str, output: Output) -> Resul
                 |one: &VolumeSnapshot| format!("volumesnapshot.{}/{}", known::SNAPSHOT_GROUP, one.name_any());
             output::lines(found.iter().map(full))?;
         }
-        Output::Table | Output::Wide if found.is_empty() => eprintln!("Volume '{name}' has no snapshots"),
+        Output::Table | Output::Wide if found.is_empty() => {
+            terminal::note(&format!("Volume '{name}' has no snapshots"))
+        }
         Output::Table | Output::Wide => {
             let mut rows = vec![["SNAPSHOT", "READY", "TAKEN", "SIZE"].map(str::to_owned).to_vec()];
             rows.extend(found.iter().map(row));
@@ -206,6 +211,15 @@ pub(super) async fn remove(cluster: &Cluster, arguments: &OneSnapshot) -> Result
         Ok(_) => {}
         Err(kube::Error::Api(status)) if access::is_absence(&status) => {}
         Err(error) => return Err(cluster.failed(&format!("remove snapshot '{snapshot}'"), error).into()),
+    }
+    let what = format!("snapshot '{snapshot}' to be gone");
+    let gone = |left: Option<&VolumeSnapshot>| {
+        wait::gone(left, found.metadata.uid.as_deref(), |_| "it is being deleted".to_owned())
+    };
+    let api = cluster.here::<VolumeSnapshot>();
+    let outcome = wait::follow(cluster, api, snapshot, &what, Patience::moment(), gone).await?;
+    if let Outcome::UnderWay(last) = outcome {
+        terminal::note(&format!("Snapshot '{snapshot}' is told to go, and is not gone yet: {last}"));
     }
     Ok(output::lines([snapshot])?)
 }

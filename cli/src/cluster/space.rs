@@ -1,4 +1,4 @@
-//! `system df`: space per tier, pool and node.
+//! `system df`: space per tier, pool and node. What pools share counts once.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,15 @@ struct Usage {
     state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<u64>,
+    /// What it lies on: pools of one node with equal values share it. `None`: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk: Option<String>,
     capacity: u64,
     promised: u64,
     used: u64,
+    /// What nothing takes of what it lies on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<u64>,
     /// The largest volume that would be accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     largest: Option<u64>,
@@ -38,8 +44,23 @@ struct Usage {
 #[serde(rename_all = "camelCase")]
 struct Report {
     usage: Vec<Usage>,
+    /// Where several pools lie on one disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared: Vec<Shared>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<Vec<VolumeUsage>>,
+}
+
+/// One disk of a node below several pools. Bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shared {
+    node: String,
+    disk: String,
+    pools: Vec<String>,
+    capacity: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<u64>,
 }
 
 /// One Volume of the namespace.
@@ -59,7 +80,7 @@ pub(super) async fn show(cluster: &Cluster, arguments: &DiskUsage, output: Outpu
         Err(Error::RefusedByServer { .. }) => by_pool(cluster).await?,
         other => other?,
     };
-    let mut report = Report { usage, volumes: None };
+    let mut report = Report { shared: shared(&usage), usage, volumes: None };
     if arguments.details {
         let users = Users::ask(cluster, false).await?;
         let volumes = chosen(cluster, &Selection::default(), &[]).await?;
@@ -108,7 +129,9 @@ async fn by_node(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
                 node: Some(name.clone()),
                 state,
                 volumes: Some(bytes(pool.volumes)),
+                disk: pool.disk,
                 capacity: bytes(pool.capacity_bytes),
+                free: pool.free_bytes.map(bytes),
                 promised: bytes(pool.promised_bytes),
                 used: bytes(pool.used_bytes),
                 largest: Some(bytes(pool.max_volume_bytes)),
@@ -140,7 +163,9 @@ async fn by_pool(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
                 node: None,
                 state,
                 volumes: None,
+                disk: None,
                 capacity: bytes(status.capacity),
+                free: None,
                 promised: bytes(status.promised),
                 used: bytes(status.used),
                 largest: None,
@@ -151,8 +176,47 @@ async fn by_pool(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
     Ok(found)
 }
 
+/// The disks below several pools.
+fn shared(usage: &[Usage]) -> Vec<Shared> {
+    let mut disks: BTreeMap<(&str, &str), Vec<&Usage>> = BTreeMap::new();
+    for usage in usage {
+        if let (Some(node), Some(disk)) = (&usage.node, &usage.disk) {
+            disks.entry((node, disk)).or_default().push(usage);
+        }
+    }
+    let several = disks.into_iter().filter(|(_, pools)| pools.len() > 1);
+    several
+        .map(|((node, disk), pools)| Shared {
+            node: node.to_owned(),
+            disk: disk.to_owned(),
+            pools: pools.iter().map(|usage| usage.pool.clone()).collect(),
+            // Each pool keeps a reserve of its own.
+            capacity: pools.iter().map(|usage| usage.capacity).max().unwrap_or(0),
+            free: pools.iter().filter_map(|usage| usage.free).max(),
+        })
+        .collect()
+}
+
+/// Capacity and free space of several pools together, each disk counted once. `None`: it can't be told.
+fn together(usages: &[&Usage]) -> (Option<u64>, Option<u64>) {
+    // Pools of all nodes together may share their disks, and nobody says which.
+    if usages.iter().any(|usage| usage.node.is_none()) {
+        return (None, None);
+    }
+    let mut disks: BTreeMap<(&Option<String>, Option<&str>, &str), (u64, Option<u64>)> = BTreeMap::new();
+    for usage in usages {
+        // One that does not say what it lies on is taken for one that lies alone.
+        let alone = if usage.disk.is_none() { usage.pool.as_str() } else { "" };
+        let disk = disks.entry((&usage.node, usage.disk.as_deref(), alone)).or_insert((0, usage.free));
+        disk.0 = disk.0.max(usage.capacity);
+        disk.1 = disk.1.max(usage.free);
+    }
+    let free = disks.values().filter(|(capacity, _)| *capacity > 0).map(|(_, free)| *free).sum();
+    (Some(disks.values().map(|(capacity, _)| capacity).sum()), free)
+}
+
 fn table(report: &Report) -> std::io::Result<()> {
-    let text = |cells: [&str; 9]| cells.map(str::to_owned).to_vec();
+    let text = |cells: [&str; 10]| cells.map(str::to_owned).to_vec();
     let mut rows = vec![text([
         "TIER",
         "POOL",
@@ -161,6 +225,7 @@ fn table(report: &Report) -> std::io::Result<()> {
         "CAPACITY",
         "PROMISED",
         "USED",
+        "FREE",
         "LARGEST NEW",
         "STATE",
     ])];
@@ -168,10 +233,29 @@ fn table(report: &Report) -> std::io::Result<()> {
     for usage in &report.usage {
         tiers.entry(&usage.tier).or_default().push(usage);
     }
-    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    for (tier, usages) in tiers {
-        for usage in &usages {
-            rows.push(text([
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let number = |number: Option<u64>| or_none(number.map(|number| number.to_string()));
+    let bytes = |bytes: Option<u64>| or_none(bytes.map(sizes::roughly));
+    let sum = |tier: &str, usages: &[&Usage]| {
+        let (capacity, free) = together(usages);
+        let volumes = usages.iter().map(|usage| usage.volumes).sum::<Option<u64>>();
+        let working = usages.iter().filter(|usage| usage.state == "Ready").count();
+        text([
+            tier,
+            "all",
+            "all",
+            &number(volumes),
+            &bytes(capacity),
+            &sizes::roughly(usages.iter().map(|usage| usage.promised).sum()),
+            &sizes::roughly(usages.iter().map(|usage| usage.used).sum()),
+            &bytes(free),
+            &bytes(usages.iter().filter_map(|usage| usage.largest).max()),
+            &format!("{working}/{} Ready", usages.len()),
+        ])
+    };
+    for (tier, usages) in &tiers {
+        rows.extend(usages.iter().map(|usage| {
+            text([
                 tier,
                 &usage.pool,
                 usage.node.as_deref().unwrap_or("all"),
@@ -179,30 +263,32 @@ fn table(report: &Report) -> std::io::Result<()> {
                 &sizes::roughly(usage.capacity),
                 &sizes::roughly(usage.promised),
                 &sizes::roughly(usage.used),
-                &usage.largest.map_or_else(|| "-".to_owned(), sizes::roughly),
+                &bytes(usage.free),
+                &bytes(usage.largest),
                 &usage.state,
-            ]));
-        }
+            ])
+        }));
         if usages.len() > 1 {
-            let sum =
-                |field: fn(&Usage) -> u64| sizes::roughly(usages.iter().map(|usage| field(usage)).sum());
-            let volumes = usages.iter().map(|usage| usage.volumes).sum::<Option<u64>>();
-            let largest = usages.iter().filter_map(|usage| usage.largest).max();
-            let working = usages.iter().filter(|usage| usage.state == "Ready").count();
-            rows.push(text([
-                tier,
-                "all",
-                "all",
-                &number(volumes),
-                &sum(|usage| usage.capacity),
-                &sum(|usage| usage.promised),
-                &sum(|usage| usage.used),
-                &largest.map_or_else(|| "-".to_owned(), sizes::roughly),
-                &format!("{working}/{} Ready", usages.len()),
-            ]));
+            rows.push(sum(tier, usages));
         }
     }
+    if tiers.len() > 1 {
+        rows.push(sum("all", &report.usage.iter().collect::<Vec<_>>()));
+    }
     output::columns(&rows)?;
+    output::lines(report.shared.iter().map(|shared| {
+        format!(
+            "Pools {} of node {} share one disk: {} of it are free, for all of them together",
+            shared.pools.join(", "),
+            shared.node,
+            bytes(shared.free)
+        )
+    }))?;
+    if report.usage.len() > 1 && report.usage.iter().any(|usage| usage.node.is_none()) {
+        output::lines([
+            "Pools may share their disks, which only those may see who may read nodestorages: capacities are not added up",
+        ])?;
+    }
     let Some(volumes) = &report.volumes else { return Ok(()) };
     output::lines([""])?;
     let mut rows = vec![["VOLUME NAME", "TIER", "SIZE", "USED", "IN USE BY"].map(str::to_owned).to_vec()];

@@ -1,6 +1,6 @@
 //! Waiting on a watch until an object is as it should be.
 
-use std::{fmt::Debug, pin::pin};
+use std::{fmt::Debug, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use kube::{
@@ -12,9 +12,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tierce_crds::{Volume, conditions};
+use tokio::time::Instant;
 
 use super::{Error, access::Cluster};
-use crate::{args::Waiting, terminal::Spinner};
+use crate::{args::Waiting, failure, terminal::Spinner};
 
 /// How far an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,28 +28,86 @@ pub(super) enum State {
     Hopeless(String),
 }
 
-/// Waits until `look` says that the object of that name is as it should be. `None`: it is not there (any more).
-pub(super) async fn until<K>(
+/// How long a command looks at what becomes of its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// Until it is done; an error if it is not by then.
+    UntilDone { deadline: Instant, after: Duration },
+    /// A moment, for what the cluster says at once.
+    Glance { deadline: Instant },
+}
+
+const MOMENT: Duration = Duration::from_secs(1);
+
+impl Patience {
+    pub(super) fn of(waiting: &Waiting) -> Self {
+        if waiting.wait {
+            let after = waiting.timeout;
+            return Self::UntilDone { deadline: Instant::now() + after, after };
+        }
+        Self::moment()
+    }
+
+    pub(super) fn moment() -> Self {
+        Self::Glance { deadline: Instant::now() + MOMENT }
+    }
+}
+
+/// How far a request is when nobody looks at it any longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Done; with a word for the person.
+    Done(Option<String>),
+    /// It goes on by itself; what the cluster said last.
+    UnderWay(String),
+}
+
+/// Looks at what becomes of a request. What a glance can't see is no failure: the request itself was accepted.
+pub(super) async fn follow<K>(
     cluster: &Cluster,
     api: Api<K>,
     name: &str,
     what: &str,
-    waiting: &Waiting,
+    patience: Patience,
+    look: impl Fn(Option<&K>) -> State,
+) -> Result<Outcome, Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    match (until(cluster, api, name, what, patience, look).await, patience) {
+        (Ok(word), _) => Ok(Outcome::Done(word)),
+        (Err(Error::Timeout { last, .. }), Patience::Glance { .. }) => Ok(Outcome::UnderWay(last)),
+        (Err(error @ Error::Hopeless { .. }), _) | (Err(error), Patience::UntilDone { .. }) => Err(error),
+        (Err(error), Patience::Glance { .. }) => Ok(Outcome::UnderWay(failure::in_words(&error))),
+    }
+}
+
+/// Waits until `look` says that the object of that name is as it should be. `None`: it is not there (any more).
+async fn until<K>(
+    cluster: &Cluster,
+    api: Api<K>,
+    name: &str,
+    what: &str,
+    patience: Patience,
     look: impl Fn(Option<&K>) -> State,
 ) -> Result<Option<String>, Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let spinner = Spinner::new(what);
+    let (deadline, after) = match patience {
+        Patience::UntilDone { deadline, after } => (deadline, after),
+        Patience::Glance { deadline } => (deadline, MOMENT),
+    };
+    let spinner = matches!(patience, Patience::UntilDone { .. }).then(|| Spinner::new(what));
     let mut last = "the cluster has not said anything yet".to_owned();
-    let mut deadline = pin!(tokio::time::sleep(waiting.timeout));
+    let mut deadline = pin!(tokio::time::sleep_until(deadline));
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut stream = pin!(watcher(api, config).default_backoff());
     let mut seen = false;
     loop {
         let event = tokio::select! {
             () = &mut deadline => {
-                return Err(Error::Timeout { what: what.to_owned(), after: waiting.timeout, last });
+                return Err(Error::Timeout { what: what.to_owned(), after, last });
             }
             event = stream.next() => event,
         };
@@ -74,7 +133,9 @@ where
             State::Done(word) => return Ok(word),
             State::Hopeless(why) => return Err(Error::Hopeless { what: what.to_owned(), why }),
             State::Waiting(word) => {
-                spinner.says(&word);
+                if let Some(spinner) = &spinner {
+                    spinner.says(&word);
+                }
                 last = word;
             }
         }
@@ -91,6 +152,14 @@ fn lasting(error: watcher::Error) -> Result<kube::Error, String> {
             Ok(kube::Error::Api(status))
         }
         other => Err(other.to_string()),
+    }
+}
+
+/// Whether that very object is gone: one that somebody made anew under its name is another.
+pub(super) fn gone<K: Resource>(left: Option<&K>, uid: Option<&str>, last: impl Fn(&K) -> String) -> State {
+    match left {
+        Some(left) if left.meta().uid.as_deref() == uid => State::Waiting(last(left)),
+        _ => State::Done(None),
     }
 }
 

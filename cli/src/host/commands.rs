@@ -4,16 +4,14 @@ use std::{collections::BTreeMap, fs::File, path::Path};
 
 use super::{
     Error,
-    census::Census,
     error::Context,
     keys::{self, Files},
     layout::Root,
     listing,
     names::Name,
-    serve,
+    prune, serve,
     shape::{Words, parse_size},
-    space, stack,
-    users::{self, Users},
+    space, stack, users,
     view::SnapshotView,
     volumes::{NewVolume, Volumes},
 };
@@ -36,7 +34,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Ls(arguments) => listing::list(&volumes, &arguments, output),
             VolumeCommand::Inspect(arguments) => listing::inspect(&volumes, &arguments, output),
             VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
-            VolumeCommand::Prune(arguments) => prune(&volumes, &arguments),
+            VolumeCommand::Prune(arguments) => prune::prune(&volumes, &arguments),
             VolumeCommand::Label(arguments) => label(&volumes, &arguments),
             VolumeCommand::Resize(arguments) => resize(&volumes, &arguments),
             VolumeCommand::Mount(arguments) => mount(&volumes, &arguments),
@@ -53,7 +51,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Restore(arguments) => {
                 let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
                 let safety = volumes.restore(name, snapshot)?;
-                eprintln!("What volume '{name}' had before is kept as its snapshot {safety}");
+                terminal::note(&format!("What volume '{name}' had before is kept as its snapshot {safety}"));
                 Ok(output::lines([name])?)
             }
             VolumeCommand::Attach(arguments) => attach(&volumes, arguments),
@@ -72,12 +70,14 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             SystemCommand::Prune(arguments) => {
                 volumes.clean()?;
                 if arguments.volumes {
-                    let all = Prune {
+                    let unused = Prune {
+                        all: arguments.all,
+                        dry_run: false,
                         force: arguments.force,
                         filters: Vec::new(),
                         selection: Selection::default(),
                     };
-                    prune(&volumes, &all)?;
+                    prune::prune(&volumes, &unused)?;
                 }
                 Ok(())
             }
@@ -208,14 +208,14 @@ fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
     }
     let (all, unseen) = volumes.list()?;
     for unseen in unseen {
-        eprintln!("Warning: {unseen}");
+        terminal::note(&format!("Warning: {unseen}"));
     }
     let mut failed = false;
     for name in all.into_iter().filter(|volume| volume.device.is_some()).map(|volume| volume.name.full()) {
         match volumes.mount_named(&name) {
             Ok(_) => output::lines([name])?,
             // At a boot nobody is there to say its passphrase, and that is no failure.
-            Err(error @ Error::Locked { .. }) => eprintln!("Warning: {error}"),
+            Err(error @ Error::Locked { .. }) => terminal::note(&format!("Warning: {error}")),
             Err(error) => {
                 failed = true;
                 failure::tell(&error, false);
@@ -253,44 +253,6 @@ fn each(names: &[String], act: impl Fn(&str) -> Result<(), Error>) -> Result<(),
             }
         }
     }
-    if failed { Err(Failure::Told) } else { Ok(()) }
-}
-
-fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
-    let chosen = listing::filtered(volumes, &arguments.filters)?;
-    if !arguments.force {
-        output::lines(["WARNING! This will remove all local volumes not used by at least one container."])?;
-        if !terminal::confirmed("Are you sure you want to continue?")? {
-            return Ok(());
-        }
-        output::lines([""])?;
-    }
-    let census = Census::take()?;
-    let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
-    for volume in chosen {
-        let mut attempt = || -> Result<(), Error> {
-            if !Users::of(&volume, &census)?.is_empty() {
-                return Ok(());
-            }
-            let (bytes, _) = volumes.bytes_used(&volume)?;
-            match volumes.remove(&volume.name.full(), false) {
-                // Somebody took it, or removed it, meanwhile.
-                Err(Error::InUse(_) | Error::NotFound(_)) => return Ok(()),
-                other => other?,
-            }
-            removed.push(volume.name.full());
-            reclaimed = reclaimed.saturating_add(bytes);
-            Ok(())
-        };
-        if let Err(error) = attempt() {
-            failed = true;
-            failure::tell(&error, false);
-        }
-    }
-    if !removed.is_empty() {
-        output::lines(["Deleted Volumes:".to_owned()].into_iter().chain(removed).chain([String::new()]))?;
-    }
-    output::lines([format!("Total reclaimed space: {}", sizes::used(reclaimed))])?;
     if failed { Err(Failure::Told) } else { Ok(()) }
 }
 

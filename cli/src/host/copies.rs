@@ -29,7 +29,10 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::{conflicts::InUse, terminal::Progress};
+use crate::{
+    conflicts::InUse,
+    terminal::{self, Progress},
+};
 
 /// Folder of the snapshots of plain volumes.
 const SNAPSHOTS: &str = "snapshots";
@@ -84,7 +87,7 @@ impl Volumes {
         match self.mount(&self.get(&full)?) {
             // It is there, as any volume whose passphrase nobody said yet.
             Err(error @ Error::Locked { .. }) => {
-                eprintln!("Warning: {error}");
+                terminal::note(&format!("Warning: {error}"));
                 Ok(())
             }
             other => other,

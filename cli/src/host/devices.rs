@@ -19,7 +19,7 @@ use super::{
     pools::{Need, Pools},
     shape::Shape,
 };
-use crate::{config::LOCAL_POOL, sizes};
+use crate::{sizes, terminal};
 
 /// Held while room is promised, since the engine counts what its own process promises, and others may promise too; and while anything is
 /// made that a clean-up by another process would take for remains. No volume has such a name.
@@ -139,10 +139,9 @@ impl Devices {
         listed
     }
 
-    /// How the configured pools are.
-    pub(super) fn further(&self) -> Vec<PoolReport> {
-        let reports = self.runtime.block_on(self.engine.reports());
-        reports.into_iter().filter(|report| report.name != LOCAL_POOL).collect()
+    /// How the pools are, the images below the root among them.
+    pub(super) fn reports(&self) -> Vec<PoolReport> {
+        self.runtime.block_on(self.engine.reports())
     }
 
     /// A volume's device, looked for in that pool alone; `None`: it has none there.
@@ -293,7 +292,7 @@ impl Devices {
     pub(super) fn clean(&self) -> Result<(), Error> {
         let _room = Lock::acquire(&self.root, ROOM)?;
         for problem in self.runtime.block_on(self.engine.recover()).problems {
-            eprintln!("Warning: {problem}");
+            terminal::note(&format!("Warning: {problem}"));
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! What can go wrong on a host, in words that say what to do.
 
-use std::{io, path::PathBuf};
+use std::{error::Error as _, io, path::PathBuf};
 
 use super::names::NameError;
 use crate::{
     conflicts::{Differs, InUse},
+    failure::Failure,
     labels::LabelError,
     sizes,
 };
@@ -172,6 +173,21 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether the arguments are wrong whatever the state of the host.
+    fn is_usage(&self) -> bool {
+        matches!(self, Self::Compose(_) | Self::Label(_))
+            || matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
+                && self.source().is_none()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Command { usage: error.is_usage(), error: error.into() }
+    }
 }
 
 /// Adds what was tried to an error of the system.

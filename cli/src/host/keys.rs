@@ -204,7 +204,7 @@ pub(super) fn asking(reads_input: bool) -> Asking {
 
 fn warn_if_open(path: &Path) {
     if fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o077 != 0) {
-        eprintln!("Warning: others may read the key in {0}: chmod 600 {0}", path.display());
+        terminal::note(&format!("Warning: others may read the key in {0}: chmod 600 {0}", path.display()));
     }
 }
 

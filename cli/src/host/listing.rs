@@ -10,7 +10,7 @@ use crate::{
     args::{List, Names, Output},
     failure::{self, Failure},
     labels::Filter,
-    output, sizes,
+    output, sizes, terminal,
 };
 
 pub(super) fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
@@ -58,7 +58,7 @@ pub(super) fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volu
     let filter = Filter::parse(filters).map_err(Error::from)?;
     let (mut all, odd) = volumes.list()?;
     for odd in odd {
-        eprintln!("Warning: {odd}");
+        terminal::note(&format!("Warning: {odd}"));
     }
     let none = std::collections::BTreeMap::new();
     all.retain(|volume| filter.accepts(volume.record.as_ref().map_or(&none, |record| &record.labels)));

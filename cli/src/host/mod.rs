@@ -28,6 +28,7 @@ mod making;
 mod mounting;
 mod names;
 mod pools;
+mod prune;
 mod record;
 mod rekeying;
 mod removal;

@@ -11,7 +11,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::conflicts::InUse;
+use crate::{conflicts::InUse, terminal};
 
 impl Volumes {
     /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.
@@ -78,7 +78,9 @@ impl Volumes {
                         return Ok(GivenKey { source, key });
                     }
                     // Only a mistyped passphrase is worth another try.
-                    Err(error @ Error::Refused(_)) if attempt < attempts => eprintln!("{error}: again"),
+                    Err(error @ Error::Refused(_)) if attempt < attempts => {
+                        terminal::note(&format!("{error}: again"))
+                    }
                     Err(error) => last = error,
                 }
             }
@@ -162,9 +164,9 @@ impl Volumes {
                 Ok(())
             })?;
         } else if !grown {
-            eprintln!(
+            terminal::note(&format!(
                 "Warning: volume '{full}' is in use, and its filesystem can't grow meanwhile: it grows when it is mounted next"
-            );
+            ));
         }
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! `system df`: the space that volumes take.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tierce_engine::{PoolReport, PoolUsage};
 
 use super::{census::Census, devices::Devices, view::View, volumes::Volumes};
 use crate::{
     args::{DiskUsage, Output},
+    config::LOCAL_POOL,
     failure::Failure,
-    output, sizes,
+    output, sizes, terminal,
 };
 
 /// One kind of thing that takes space.
@@ -32,6 +35,8 @@ struct PoolSpace {
     promised: u64,
     /// Bytes that it has.
     capacity: u64,
+    /// Bytes of these that nothing takes.
+    free: u64,
     /// Why it can't be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
@@ -48,6 +53,7 @@ impl PoolSpace {
             available: usage.available_bytes,
             promised: usage.promised_bytes,
             capacity: usage.capacity_bytes,
+            free: usage.free_bytes,
             trouble: trouble.map(|error| error.reason),
         }
     }
@@ -61,18 +67,44 @@ struct Report {
     volumes: Option<Vec<View>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pools: Vec<PoolSpace>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_disks: Vec<SharedDisk>,
+}
+
+/// A disk below several pools. Bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SharedDisk {
+    pools: Vec<String>,
+    capacity: u64,
+    free: u64,
+}
+
+/// The disks below several pools.
+fn shared_disks(reports: &[PoolReport]) -> Vec<SharedDisk> {
+    let mut disks: BTreeMap<u64, SharedDisk> = BTreeMap::new();
+    for (name, usage) in
+        reports.iter().filter_map(|report| Some((&report.name, report.result.as_ref().ok()?)))
+    {
+        let (capacity, free) = (usage.capacity_bytes, usage.free_bytes);
+        let disk = disks.entry(usage.disk).or_insert(SharedDisk { pools: Vec::new(), capacity, free });
+        disk.pools.push(name.clone());
+    }
+    disks.into_values().filter(|disk| disk.pools.len() > 1).collect()
 }
 
 pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> Result<(), Failure> {
     let census = Census::take()?;
     let (found, unseen) = volumes.list()?;
     for unseen in unseen {
-        eprintln!("Warning: {unseen}");
+        terminal::note(&format!("Warning: {unseen}"));
     }
     let views =
         found.iter().map(|volume| View::of(volumes, volume, &census)).collect::<Result<Vec<_>, _>>()?;
-    let pools: Vec<PoolSpace> =
-        volumes.devices().map(Devices::further).unwrap_or_default().into_iter().map(PoolSpace::of).collect();
+    let reports = volumes.devices().map(Devices::reports).unwrap_or_default();
+    let shared_disks = shared_disks(&reports);
+    let further = reports.into_iter().filter(|report| report.name != LOCAL_POOL);
+    let pools: Vec<PoolSpace> = further.map(PoolSpace::of).collect();
     let is_further = |view: &View| pools.iter().any(|pool| view.pool.as_ref() == Some(&pool.name));
     let (further, local): (Vec<&View>, Vec<&View>) = views.iter().partition(|view| is_further(view));
     let mut usage = vec![used("Local Volumes".to_owned(), &local)];
@@ -81,7 +113,7 @@ pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> 
             further.iter().copied().filter(|view| view.pool.as_ref() == Some(&pool.name)).collect();
         usage.push(used(format!("Pool {}", pool.name), &own));
     }
-    let mut report = Report { usage, volumes: None, pools };
+    let mut report = Report { usage, volumes: None, pools, shared_disks };
     if arguments.details {
         report.volumes = Some(views);
     }
@@ -118,13 +150,22 @@ fn table(report: &Report) -> std::io::Result<()> {
     let Some(volumes) = &report.volumes else { return Ok(()) };
     output::lines([""])?;
     if !report.pools.is_empty() {
-        let mut rows = vec![row(&["POOL", "CAPACITY", "PROMISED", "AVAILABLE", "TROUBLE"])];
+        let mut rows = vec![row(&["POOL", "CAPACITY", "PROMISED", "FREE", "AVAILABLE", "TROUBLE"])];
         rows.extend(report.pools.iter().map(|pool| {
-            let [capacity, promised, available] =
-                [pool.capacity, pool.promised, pool.available].map(sizes::used);
-            row(&[&pool.name, &capacity, &promised, &available, pool.trouble.as_deref().unwrap_or_default()])
+            let [capacity, promised, free, available] =
+                [pool.capacity, pool.promised, pool.free, pool.available].map(sizes::used);
+            let trouble = pool.trouble.as_deref().unwrap_or_default();
+            row(&[&pool.name, &capacity, &promised, &free, &available, trouble])
         }));
         output::columns(&rows)?;
+        output::lines(report.shared_disks.iter().map(|disk| {
+            format!(
+                "Pools {} share one disk of {}: {} of it are free, for all of them together",
+                disk.pools.join(", "),
+                sizes::used(disk.capacity),
+                sizes::used(disk.free)
+            )
+        }))?;
         output::lines([""])?;
     }
     let mut rows = vec![row(&["VOLUME NAME", "SIZE", "IN USE BY"])];

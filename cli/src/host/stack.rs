@@ -9,7 +9,7 @@ use super::{
 use crate::{
     args::{StackCommand, StackFile, StackManifests},
     failure::{self, Failure},
-    labels, output,
+    labels, output, terminal,
 };
 
 pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
@@ -103,7 +103,10 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Fail
     for volume in plan.volumes.iter().filter(|volume| volume.name.is_some()) {
         if !with_volumes {
             if volumes.find(&volume.full)?.is_some() {
-                eprintln!("Volume '{}' is kept with its data: add --volumes to remove it", volume.full);
+                terminal::note(&format!(
+                    "Volume '{}' is kept with its data: add --volumes to remove it",
+                    volume.full
+                ));
             }
             continue;
         }

@@ -11,6 +11,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
+use crate::terminal;
 
 /// The driver that every listing names.
 pub(super) const DRIVER: &str = "local";
@@ -45,10 +46,10 @@ impl View {
     pub(super) fn of(volumes: &Volumes, volume: &Volume, census: &Census) -> Result<Self, Error> {
         let (size, whole) = volumes.bytes_used(volume)?;
         if !whole {
-            eprintln!(
+            terminal::note(&format!(
                 "Warning: some folders of volume '{}' can't be read: its size is at least what is shown",
                 volume.name
-            );
+            ));
         }
         Ok(Self {
             name: volume.name.full(),

@@ -11,10 +11,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub(crate) use secret::secret;
 
+use crate::output::shown;
+
+/// Tells a person something on standard error, in one line.
+#[allow(clippy::print_stderr, reason = "this is the place for it: what others say is made safe here")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{}", shown(text));
+}
+
 /// Asks a question on standard output; only `y` and `yes` are a yes.
 pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    write!(out, "{question} [y/N] ")?;
+    write!(out, "{} [y/N] ", shown(question))?;
     out.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
@@ -79,14 +87,14 @@ impl Spinner {
         {
             bar.set_style(style);
         }
-        bar.set_prefix(what.to_owned());
+        bar.set_prefix(shown(what).into_owned());
         bar.enable_steady_tick(std::time::Duration::from_millis(200));
         Self { bar }
     }
 
     /// The latest word.
     pub(crate) fn says(&self, word: &str) {
-        self.bar.set_message(word.replace('\n', " "));
+        self.bar.set_message(shown(word).into_owned());
     }
 }
 

@@ -14,6 +14,8 @@ use signal_hook::{
 };
 use zeroize::Zeroizing;
 
+use crate::output::shown;
+
 /// How the terminal was before it stopped to show what is typed; `None`: it shows it.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
@@ -22,7 +24,7 @@ pub(crate) fn secret(question: &str) -> io::Result<Zeroizing<String>> {
     watch_signals()?;
     let hidden = Hidden::start()?;
     let mut answer = Zeroizing::new(String::new());
-    eprint!("{question}");
+    ask(question);
     let read = io::stdin().lock().read_line(&mut answer);
     drop(hidden);
     read.map(|_| answer)
@@ -55,6 +57,12 @@ fn before() -> MutexGuard<'static, Option<Termios>> {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[allow(clippy::print_stderr, reason = "standard output is for results")]
+fn ask(question: &str) {
+    eprint!("{}", shown(question));
+}
+
+#[allow(clippy::print_stderr, reason = "the line's end was not shown")]
 fn show_again() {
     if let Some(shown) = before().take() {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &shown);

@@ -1,6 +1,6 @@
 //! The calls of the plugin protocol.
 
-use std::{collections::BTreeMap, error::Error as _, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::super::{
     shape::Words,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::labels;
+use crate::{failure, labels};
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -34,23 +34,8 @@ pub(super) enum Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::Failed(in_words(&error))
+        Self::Failed(failure::in_words(&error))
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn in_words(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Carries out one call.

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{Error, error::Context, keys::Asking, layout::Root, pools::Pools, volumes::Volumes};
-use crate::config::Pool;
+use crate::{config::Pool, failure, terminal};
 
 /// What Docker's plugin protocol wants as the type of every answer.
 const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
@@ -53,11 +53,11 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
         let looks = Arc::clone(&place.looks);
         tokio::spawn(async move {
             if let Err(error) = watching::watch(watched, looks).await {
-                tracing::warn!("thin pools are not watched: {}", calls::in_words(&error));
+                tracing::warn!("thin pools are not watched: {}", failure::in_words(&error));
             }
         });
         let router = Router::new().fallback(answer).with_state(place);
-        eprintln!("Serving volumes at {}", path.display());
+        terminal::note(&format!("Serving volumes at {}", path.display()));
         axum::serve(listener, router)
             .with_graceful_shutdown(stop)
             .await

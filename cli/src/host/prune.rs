@@ -1,0 +1,90 @@
+//! `volume prune`: removes what nothing uses, once it was shown.
+
+use super::{
+    Error,
+    census::Census,
+    listing,
+    users::Users,
+    volumes::{Volume, Volumes},
+};
+use crate::{
+    args::Prune,
+    failure::{self, Failure},
+    output, sizes, terminal,
+};
+
+pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
+    let (unused, named) = unused(volumes, arguments)?;
+    if named > 0 {
+        terminal::note(&format!(
+            "Volumes with a name are kept ({named} that nothing uses): --all takes them too, --filter those with a label"
+        ));
+    }
+    if arguments.dry_run {
+        return Ok(show(&unused)?);
+    }
+    if !arguments.force && !unused.is_empty() {
+        output::lines([format!(
+            "WARNING! This will remove {} below {}, which nothing uses, with {} data:",
+            if unused.len() == 1 { "1 volume".to_owned() } else { format!("{} volumes", unused.len()) },
+            volumes.root.path().display(),
+            if unused.len() == 1 { "its" } else { "their" },
+        )])?;
+        show(&unused)?;
+        if !terminal::confirmed("Are you sure you want to continue?")? {
+            return Ok(());
+        }
+        output::lines([""])?;
+    }
+    let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
+    for (volume, bytes) in unused {
+        let name = volume.name.full();
+        match volumes.remove(&name, false) {
+            Ok(()) => {
+                removed.push(name);
+                reclaimed = reclaimed.saturating_add(bytes);
+            }
+            // Somebody took it, or removed it, meanwhile.
+            Err(Error::InUse(_) | Error::NotFound(_)) => {}
+            Err(error) => {
+                failed = true;
+                failure::tell(&error, false);
+            }
+        }
+    }
+    if !removed.is_empty() {
+        output::lines(["Deleted Volumes:".to_owned()].into_iter().chain(removed).chain([String::new()]))?;
+    }
+    output::lines([format!("Total reclaimed space: {}", sizes::used(reclaimed))])?;
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn show(volumes: &[(Volume, u64)]) -> std::io::Result<()> {
+    let mut rows = vec![["VOLUME NAME", "SIZE"].map(str::to_owned).to_vec()];
+    rows.extend(volumes.iter().map(|(volume, bytes)| vec![volume.name.full(), sizes::used(*bytes)]));
+    output::columns(&rows)
+}
+
+/// The volumes that nothing uses, of those that are meant, with the bytes of each; how many others there are that have a name.
+fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, usize), Failure> {
+    let chosen = arguments.all || !arguments.filters.is_empty();
+    let census = Census::take()?;
+    let (mut unused, mut named) = (Vec::new(), 0);
+    for volume in listing::filtered(volumes, &arguments.filters)? {
+        if !Users::of(&volume, &census)?.is_empty() {
+            continue;
+        }
+        if chosen || is_anonymous(&volume.name.full()) {
+            let (bytes, _) = volumes.bytes_used(&volume)?;
+            unused.push((volume, bytes));
+        } else {
+            named += 1;
+        }
+    }
+    Ok((unused, named))
+}
+
+/// Whether Docker or Podman made up the name, for a volume that was asked for without one.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -186,6 +186,25 @@ async fn no_space_is_told_with_the_largest_size_and_heals_when_space_comes() {
 }
 
 #[tokio::test]
+async fn settled_volumes_are_not_looked_at_when_a_replica_begins_to_lead() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    for name in ["one", "two"] {
+        volume(&api, name, &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+        provision(&replica, &claim_of(&api, name).await, "ssd").await.unwrap();
+        says(&api, name, "Provisioned").await;
+    }
+    drop(replica);
+    let mut grows = api.get("volumes", "ada", "two").unwrap();
+    grows["spec"]["size"] = json!("2Gi");
+    grows["metadata"]["generation"] = json!(2);
+    api.put("volumes", grows);
+    let next = Replica::serving(&api).await;
+    let queue = tierce_controller::queue::Queue::default();
+    next.index.listen::<tierce_controller::index::Volumes>(&queue).await;
+    assert_eq!(queue.len(), 1, "the one that is to grow");
+}
+
+#[tokio::test]
 async fn a_claim_of_the_name_that_is_not_ours_is_left_as_it_is() {
     let (api, _node, replica) = cluster(10 * GI).await;
     let theirs = claim(&api, "data", "1Gi");

@@ -67,10 +67,9 @@ impl Wanted {
         let parameters = Parameters::parse(&request.parameters).map_err(ArgumentError::Parameters)?;
         let claim = parameters.claim(&request.name);
         let encrypted = parameters.is_encrypted();
-        let tier = parameters
-            .tier
-            .filter(|tier| !tier.is_empty())
-            .ok_or_else(|| ArgumentError::NoTier(service.index.read(crate::index::State::tiers)))?;
+        let tier = parameters.tier.filter(|tier| !tier.is_empty()).ok_or_else(|| {
+            ArgumentError::NoTier((*service.index.read(crate::index::State::tiers)).clone())
+        })?;
         let (allowed, preferred) = arguments::nodes(request.accessibility_requirements.as_ref());
         let id = id::from_name(&request.name);
         let mount_options = Vec::new();

@@ -105,6 +105,8 @@ pub struct State {
     reservations: Reservations,
     /// What follows from reports, promises, reservations and nodes; empty once one of them has changed.
     offers: OnceCell<Arc<[Offer]>>,
+    /// Tiers that StoragePools name; empty once one of them has changed.
+    tiers: OnceCell<Arc<BTreeSet<String>>>,
     listeners: Vec<Arc<dyn Listens>>,
 }
 
@@ -154,8 +156,9 @@ impl Index {
 
 impl State {
     /// Tiers that StoragePools name, sorted.
-    pub fn tiers(&self) -> BTreeSet<String> {
-        self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect()
+    pub fn tiers(&self) -> Arc<BTreeSet<String>> {
+        let all = || self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect();
+        Arc::clone(self.tiers.get_or_init(|| Arc::new(all())))
     }
 
     /// Whether a node of this name is in the cluster.

@@ -44,8 +44,11 @@ fn awaited(key: &Namespaced, restore: Option<&Arc<VolumeRestore>>) -> Vec<Awaite
 
 /// Whether nothing will be done about it any more.
 fn is_over(restore: &VolumeRestore) -> bool {
-    let ours = restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE);
-    !ours && (restore::is_over(restore) || restore.metadata.deletion_timestamp.is_some())
+    !is_ours(restore) && (restore::is_over(restore) || restore.metadata.deletion_timestamp.is_some())
+}
+
+fn is_ours(restore: &VolumeRestore) -> bool {
+    restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
 }
 
 /// VolumeRestores, by namespace and name.
@@ -60,7 +63,7 @@ impl Topic for Restores {
     }
 
     fn is_settled(state: &State, key: &Namespaced) -> bool {
-        state.restores.get(key).is_some_and(|restore| is_over(restore))
+        state.restores.get(key).is_some_and(|restore| restore::is_over(restore) && !is_ours(restore))
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {

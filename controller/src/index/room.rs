@@ -3,7 +3,7 @@
 
 use super::Namespaced;
 use crate::placement::Offer;
-use crate::roughly::roughly;
+use crate::roughly::coarse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The Volumes whose status depends on room.
@@ -85,7 +85,7 @@ impl Room {
                 (before, now) if before == now => continue,
                 (Some(before), Some(now)) => {
                     // Those larger than both are told the figure, if it reads differently now.
-                    let figure = roughly(before) != roughly(now);
+                    let figure = coarse(before) != coarse(now);
                     let to = if figure { u64::MAX } else { before.max(now) };
                     // A volume as large as the least of both fits still.
                     (before.min(now).saturating_add(1), to)
@@ -145,6 +145,7 @@ mod tests {
             ("middle fits no more", Some(4 * GI), vec!["large", "middle"]),
             ("just as large as middle", Some(5 * GI), vec!["large", "middle"]),
             ("the same", Some(5 * GI), vec![]),
+            ("more, and all still fit or not", Some(5 * GI + GI * 9 / 10), vec![]),
             ("room for all", Some(60 * GI), vec!["large"]),
             ("more than enough", Some(70 * GI), vec![]),
             ("the tier goes", None, vec!["large", "middle", "small"]),

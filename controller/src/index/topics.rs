@@ -214,7 +214,10 @@ impl<'a> Telling<'a> {
         let news = match self.affects {
             Affects::Nothing => None,
             Affects::Room => Some(News::Room),
-            Affects::Tiers => Some(News::Tiers),
+            Affects::Tiers => {
+                self.state.tiers.take();
+                Some(News::Tiers)
+            }
         };
         if let Some(news) = news {
             self.state.offers.take();

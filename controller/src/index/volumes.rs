@@ -5,6 +5,7 @@ use super::room::{Market, Wish};
 use super::topics::{Affects, Awaited, News, Topic, Wakes};
 use super::tracked::Change;
 use super::{Namespaced, State, Table, Tracked};
+use crate::volume;
 use std::sync::Arc;
 use tierce_crds::{Volume, conditions, names, parse_bytes};
 
@@ -76,6 +77,10 @@ impl Topic for Volumes {
 
     fn all(state: &State) -> Vec<Namespaced> {
         state.volumes.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn is_settled(state: &State, key: &Namespaced) -> bool {
+        volume::Observed::look(state, key).is_none_or(|observed| volume::is_settled(&observed))
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {

@@ -7,6 +7,7 @@ pub use offers::{Offer, Promise, Promises};
 pub use reservations::Reservations;
 
 use crate::roughly::roughly;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
@@ -130,10 +131,11 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
     let fitting = |offer: &&Offer| offer.working && offer.tier == request.tier && allowed(&offer.node);
     let rank = |node: &str| request.preferred.iter().position(|n| n == node).unwrap_or(usize::MAX);
     // By name in the end, so that the answer does not depend on the order of the offers.
-    let order = |offer: &&Offer| {
+    let order = |offer: &Offer| {
         let apart = request.beside.as_ref().is_some_and(|pool| *pool != offer.pool);
-        (rank(&offer.node), apart, std::cmp::Reverse(offer.free), offer.node.clone(), offer.pool.clone())
+        (rank(&offer.node), apart, Reverse(offer.free))
     };
+    let by_name = |offer: &Offer, other: &Offer| (&offer.node, &offer.pool).cmp(&(&other.node, &other.pool));
     let (candidates, closed): (Vec<_>, Vec<_>) =
         offers.iter().filter(fitting).partition(|offer| request.closed || offer.closed.is_none());
     // By name, for the same reason.
@@ -145,7 +147,8 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
         let (tier, tiers) = (request.tier.clone(), tiers.clone());
         return Err(Refusal::NoPool { tier, tiers, allowed: request.allowed.clone(), closed: left_out(0) });
     };
-    let best = candidates.into_iter().filter(|offer| offer.free >= request.size).min_by_key(order);
+    let fits = candidates.into_iter().filter(|offer| offer.free >= request.size);
+    let best = fits.min_by(|a, b| order(a).cmp(&order(b)).then_with(|| by_name(a, b)));
     best.map(|offer| Place { node: offer.node.clone(), pool: offer.pool.clone() }).ok_or_else(|| {
         Refusal::OutOfSpace {
             tier: request.tier.clone(),

@@ -11,3 +11,4 @@ mod status;
 pub use observed::{Observed, Start};
 pub use plan::{Action, Plan, Said, plan};
 pub use reconcile::{VolumeError, VolumeReconciler};
+pub(crate) use status::is_settled;

@@ -2,7 +2,8 @@
 
 use crate::class;
 use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, State};
-use crate::placement::{self, Place, Refusal, Request};
+use crate::placement::{self, Offer, Place, Refusal, Request};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tierce_crds::{Filesystem, Source, Volume, VolumeMode, parse_bytes};
 
@@ -24,10 +25,10 @@ pub struct Observed {
     pub node_works: bool,
     /// Pods on nodes that use the claim.
     pub pods: Vec<String>,
-    /// Where a new volume of its tier and size would go now.
-    pub place: Result<Place, Refusal>,
-    /// Bytes that the pool of `device` has left.
-    pub room: u64,
+    /// What each pool on each node can take.
+    pub offers: Arc<[Offer]>,
+    /// The tiers that there are.
+    pub tiers: Arc<BTreeSet<String>>,
     /// Whether a new volume of it is encrypted.
     pub encrypted: bool,
     /// What is wrong with the StorageClass that is to make it.
@@ -131,22 +132,9 @@ impl Observed {
             (None, None) => None,
         };
         let device = device.cloned();
-        let offers = state.offers();
-        let room = device.as_ref().and_then(|device| {
-            let its_pool = offers.iter().find(|offer| offer.node == device.node && offer.pool == device.pool);
-            its_pool.filter(|offer| offer.working).map(|offer| offer.free)
-        });
         let source = volume.spec.source.as_ref();
         let start = source.map(|source| Start::look(state, &key.namespace, source));
         let there = start.as_ref().and_then(|start| start.as_ref().ok());
-        let request = Request {
-            tier: volume.spec.tier.clone(),
-            size: parse_bytes(&volume.spec.size).unwrap_or(u64::MAX),
-            allowed: there.map(|start| [start.node.clone()].into()),
-            preferred: Vec::new(),
-            beside: there.map(|start| start.pool.clone()),
-            closed: volume.spec.goes_where_it_is_told(),
-        };
         let encrypted = there.map_or_else(|| wants_encryption(state, &volume), |start| start.encrypted);
         let class_trouble = match own {
             Some(claim) if claim.phase != ClaimPhase::Pending => None,
@@ -166,12 +154,34 @@ impl Observed {
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
             device,
             pods: state.pods_of(key),
-            place: placement::choose(&request, &offers, &state.tiers()),
-            room: room.unwrap_or(0),
+            offers: state.offers(),
+            tiers: state.tiers(),
             encrypted,
             start,
             volume,
         })
+    }
+
+    /// Where a new volume of its tier and size would go now. It takes a look at every pool, which one that has its place need not pay for.
+    pub fn place(&self) -> Result<Place, Refusal> {
+        let spec = &self.volume.spec;
+        let there = self.start.as_ref().and_then(|start| start.as_ref().ok());
+        let request = Request {
+            tier: spec.tier.clone(),
+            size: parse_bytes(&spec.size).unwrap_or(u64::MAX),
+            allowed: there.map(|start| [start.node.clone()].into()),
+            preferred: Vec::new(),
+            beside: there.map(|start| start.pool.clone()),
+            closed: spec.goes_where_it_is_told(),
+        };
+        placement::choose(&request, &self.offers, &self.tiers)
+    }
+
+    /// Bytes that the pool of `device` has left.
+    pub fn room(&self, device: &Device) -> u64 {
+        let mut offers = self.offers.iter().filter(|offer| offer.working);
+        let its_pool = offers.find(|offer| offer.node == device.node && offer.pool == device.pool);
+        its_pool.map_or(0, |offer| offer.free)
     }
 
     /// The claim, if this Volume controls it.

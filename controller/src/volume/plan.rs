@@ -7,8 +7,8 @@
 use super::Observed;
 use crate::class;
 use crate::index::{Claim, ClaimPhase, Device};
-use crate::placement::Refusal;
-use crate::roughly::roughly;
+use crate::placement::{Place, Refusal};
+use crate::roughly::{coarse, roughly};
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
 use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, names, parse_bytes};
 
@@ -144,21 +144,21 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
     }
-    match &o.place {
+    match o.place() {
         Err(refusal @ Refusal::NoSuchTier { .. }) => {
             actions.retain(|action| *action != Action::AddFinalizer);
             refused(refusal)
         }
-        _ => {
+        place => {
             actions.push(Action::CreateClaim);
-            not_made(o)
+            not_made(o, place)
         }
     }
 }
 
 /// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
-fn not_made(o: &Observed) -> Said {
-    match (&o.place, &o.class_trouble) {
+fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
+    match (place, &o.class_trouble) {
         (Err(refusal @ (Refusal::NoSuchTier { .. } | Refusal::NoPool { .. })), _) => refused(refusal),
         (_, Some(trouble)) => Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone()),
         (Err(refusal @ Refusal::OutOfSpace { .. }), None) => refused(refusal),
@@ -210,12 +210,16 @@ fn waiting(o: &Observed) -> Said {
     }
 }
 
-fn refused(refusal: &Refusal) -> Said {
-    let reason = match refusal {
+fn refused(mut refusal: Refusal) -> Said {
+    let reason = match &refusal {
         Refusal::NoSuchTier { .. } => reason::NO_SUCH_TIER,
         Refusal::NoPool { .. } => reason::NO_POOL,
         Refusal::OutOfSpace { .. } => reason::OUT_OF_SPACE,
     };
+    // Coarser than it is known: a figure that moves all the time would be written all the time.
+    if let Refusal::OutOfSpace { largest, .. } = &mut refusal {
+        *largest = coarse(*largest);
+    }
     Said::stalled(Phase::Failed, reason, refusal.to_string())
 }
 
@@ -233,7 +237,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
-        (ClaimPhase::Pending, ..) => not_made(o),
+        (ClaimPhase::Pending, ..) => not_made(o, o.place()),
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
@@ -290,7 +294,7 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
             );
             Said::stalled(Phase::Growing, reason::OUT_OF_SPACE, message)
         };
-        let fits = device.promise().saturating_add(o.room);
+        let fits = device.promise().saturating_add(o.room(device));
         return match trouble {
             Some(word) if word.reason == node_volume::OUT_OF_SPACE => no_room(device.largest.unwrap_or(has)),
             _ if size > fits => no_room(fits),

@@ -3,7 +3,7 @@
 use super::Observed;
 use super::plan::{Action, Progress, plan};
 use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume};
-use crate::placement::{Place, Refusal};
+use crate::placement::Offer;
 use serde_json::json;
 use std::sync::Arc;
 use tierce_crds::conditions::volume as reason;
@@ -23,12 +23,18 @@ fn given() -> Given {
         node_is_there: true,
         node_works: true,
         pods: Vec::new(),
-        place: Ok(Place { node: "n1".into(), pool: "p".into() }),
-        room: 100 * GI,
+        offers: offers(100 * GI),
+        tiers: Arc::new(["ssd".to_owned()].into()),
         encrypted: false,
         class_trouble: None,
         start: None,
     })
+}
+
+fn offers(free: u64) -> Arc<[Offer]> {
+    let offer =
+        Offer { node: "n1".into(), pool: "p".into(), tier: "ssd".into(), free, working: true, closed: None };
+    Arc::new([offer])
 }
 
 fn volume(spec: &serde_json::Value, finalizer: bool, deleting: bool) -> Volume {
@@ -126,23 +132,18 @@ impl Given {
         })
     }
 
-    fn refused(mut self, refusal: Refusal) -> Self {
-        self.0.place = Err(refusal);
-        self
+    fn no_tier(self) -> Self {
+        self.with(|o| o.tiers = Arc::new(["hdd".to_owned()].into()))
+    }
+
+    fn full(self) -> Self {
+        self.with(|o| o.offers = offers(1 << 20))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Observed)) -> Self {
         change(&mut self.0);
         self
     }
-}
-
-fn no_tier() -> Refusal {
-    Refusal::NoSuchTier { tier: "ssd".into(), tiers: ["hdd".into()].into() }
-}
-
-fn full() -> Refusal {
-    Refusal::OutOfSpace { tier: "ssd".into(), size: GI, largest: 1 << 20, allowed: None, closed: None }
 }
 
 #[allow(clippy::too_many_lines, reason = "one table")]
@@ -172,34 +173,13 @@ fn a_volume_that_is_to_stay() {
             reason::PROVISIONING,
             UnderWay,
         ),
-        (
-            "of no tier",
-            given().unseen().refused(no_tier()),
-            vec![],
-            Phase::Failed,
-            reason::NO_SUCH_TIER,
-            Stalled,
-        ),
-        (
-            "without room",
-            given().refused(full()),
-            vec![CreateClaim],
-            Phase::Failed,
-            reason::OUT_OF_SPACE,
-            Stalled,
-        ),
+        ("of no tier", given().unseen().no_tier(), vec![], Phase::Failed, reason::NO_SUCH_TIER, Stalled),
+        ("without room", given().full(), vec![CreateClaim], Phase::Failed, reason::OUT_OF_SPACE, Stalled),
         ("waiting", given().claimed(), vec![], Phase::Pending, reason::WAITING_FOR_FIRST_USE, Settled),
-        (
-            "waiting, full now",
-            given().claimed().refused(full()),
-            vec![],
-            Phase::Failed,
-            reason::OUT_OF_SPACE,
-            Stalled,
-        ),
+        ("waiting, full now", given().claimed().full(), vec![], Phase::Failed, reason::OUT_OF_SPACE, Stalled),
         (
             "being made, full by it",
-            given().claimed().device(GI, "Created").refused(full()),
+            given().claimed().device(GI, "Created").full(),
             vec![],
             Phase::Pending,
             reason::PROVISIONING,
@@ -232,7 +212,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "grows, no room",
-            given().volume(&larger).in_place().with(|o| o.room = GI),
+            given().volume(&larger).in_place().with(|o| o.offers = offers(GI)),
             vec![GrowClaim(3 * GI)],
             Phase::Growing,
             reason::OUT_OF_SPACE,

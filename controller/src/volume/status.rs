@@ -1,7 +1,7 @@
 //! The status of a Volume, from what there is and what is said about it.
 
 use super::Observed;
-use super::plan::{Progress, Said};
+use super::plan::{Progress, Said, plan};
 use crate::index::ClaimPhase;
 use crate::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
@@ -41,6 +41,16 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
         observed_generation: generation,
         conditions: all,
     }
+}
+
+/// Whether nothing is to be done, and nothing to be said.
+pub(crate) fn is_settled(o: &Observed) -> bool {
+    let plan = plan(o);
+    let said = |said: &Said| {
+        let old = o.volume.status.clone().unwrap_or_default();
+        next(o, said, o.own_claim().is_some(), Timestamp::now()) == old
+    };
+    plan.actions.is_empty() && plan.said.as_ref().is_none_or(said)
 }
 
 /// How far the new key is that somebody asked for.

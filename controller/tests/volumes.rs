@@ -204,6 +204,28 @@ async fn settled_volumes_are_not_looked_at_when_a_replica_begins_to_lead() {
     assert_eq!(queue.len(), 1, "the one that is to grow");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_swings_costs_each_volume_that_waits_one_write_a_minute_and_no_events() {
+    let (api, node, _replica) = cluster(10 * GI).await;
+    volume(&api, "data", &json!({"size": "5Gi", "tier": "ssd"}));
+    says(&api, "data", "WaitingForFirstUse").await;
+    claim_of(&api, "data").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    api.writes();
+    let events = api.all("events").len();
+    for swing in 0..20 {
+        node.resize(if swing % 2 == 0 { 3 * GI } else { 10 * GI });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let written =
+        |writes: Vec<String>| writes.iter().filter(|write| *write == "PATCH volumes/status").count();
+    assert_eq!(written(api.writes()), 1, "the first turn only");
+    node.resize(10 * GI);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(ready(&api, "data").unwrap().1, "WaitingForFirstUse", "what is so in the end is said");
+    assert_eq!(api.all("events").len(), events);
+}
+
 #[tokio::test]
 async fn a_claim_of_the_name_that_is_not_ours_is_left_as_it_is() {
     let (api, _node, replica) = cluster(10 * GI).await;

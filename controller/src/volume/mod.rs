@@ -6,6 +6,7 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod reconcile;
+mod room_words;
 mod status;
 
 pub use observed::{Observed, Start};

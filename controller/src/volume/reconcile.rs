@@ -1,6 +1,7 @@
 //! Carries out plans.
 
 use super::plan::{Action, Said, plan};
+use super::room_words::{Difference, RoomWords, difference};
 use super::{Observed, claim, status};
 use crate::events::Events;
 use crate::index::{Claim, Index, Namespaced};
@@ -51,6 +52,8 @@ struct Memory {
     passing_since: Option<Instant>,
     /// Resource version that our last write made. An older one in the index is not looked at: it would be written again.
     written: Option<u64>,
+    /// What was said about room.
+    room: RoomWords,
     /// When we made its claim, until the watch of claims shows one: it would be made again.
     claimed: Option<Instant>,
 }
@@ -243,6 +246,11 @@ impl VolumeReconciler {
             }
         }
         self.remember(key, |memory| memory.passing_since = None);
+        let differs = difference(&old, &new);
+        let rest = self.remember(key, |memory| memory.room.rest(differs, Instant::now()));
+        if !rest.is_zero() {
+            return Ok(Next::After(rest));
+        }
         let apply = json!({
             "apiVersion": Volume::api_version(&()), "kind": Volume::kind(&()),
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": observed.volume.metadata.uid},
@@ -251,11 +259,17 @@ impl VolumeReconciler {
         let volumes: Api<Volume> = Api::namespaced(self.client.clone(), &key.namespace);
         let parameters = PatchParams::apply(names::MANAGER_VOLUME).force();
         match volumes.patch_status(&key.name, &parameters, &Patch::Apply(&apply)).await {
-            Ok(written) => self.wrote(key, &written),
+            Ok(written) => {
+                self.wrote(key, &written);
+                self.remember(key, |memory| memory.room.say(differs, said.ready.reason, Instant::now()));
+            }
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Next::Event),
             Err(error) => return Err(error),
         }
-        self.tell(observed, &old, &new, said).await;
+        // A pool that is nearly full swings; what nobody made yet has nothing to tell of it.
+        if differs != Difference::Turn {
+            self.tell(observed, &old, &new, said).await;
+        }
         Ok(Next::Event)
     }
 
@@ -328,7 +342,8 @@ impl VolumeReconciler {
         let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(key.clone()).or_default();
         let result = change(memory);
-        if memory.passing_since.is_none() && memory.written.is_none() && memory.claimed.is_none() {
+        let nothing = memory.passing_since.is_none() && memory.written.is_none() && memory.claimed.is_none();
+        if nothing && memory.room.is_over(Instant::now()) {
             memories.remove(key);
         }
         result

@@ -185,25 +185,6 @@ async fn no_space_is_told_with_the_largest_size_and_heals_when_space_comes() {
     assert_eq!(claim_of(&api, "data").await["spec"]["storageClassName"], json!("tierce-ssd-immediate"));
 }
 
-#[tokio::test]
-async fn settled_volumes_are_not_looked_at_when_a_replica_begins_to_lead() {
-    let (api, _node, replica) = cluster(10 * GI).await;
-    for name in ["one", "two"] {
-        volume(&api, name, &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
-        provision(&replica, &claim_of(&api, name).await, "ssd").await.unwrap();
-        says(&api, name, "Provisioned").await;
-    }
-    drop(replica);
-    let mut grows = api.get("volumes", "ada", "two").unwrap();
-    grows["spec"]["size"] = json!("2Gi");
-    grows["metadata"]["generation"] = json!(2);
-    api.put("volumes", grows);
-    let next = Replica::serving(&api).await;
-    let queue = tierce_controller::queue::Queue::default();
-    next.index.listen::<tierce_controller::index::Volumes>(&queue).await;
-    assert_eq!(queue.len(), 1, "the one that is to grow");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_swings_costs_each_volume_that_waits_one_write_a_minute_and_no_events() {
     let (api, node, _replica) = cluster(10 * GI).await;
@@ -224,6 +205,25 @@ async fn a_pool_that_swings_costs_each_volume_that_waits_one_write_a_minute_and_
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(ready(&api, "data").unwrap().1, "WaitingForFirstUse", "what is so in the end is said");
     assert_eq!(api.all("events").len(), events);
+}
+
+#[tokio::test]
+async fn settled_volumes_are_not_looked_at_when_a_replica_begins_to_lead() {
+    let (api, _node, replica) = cluster(10 * GI).await;
+    for name in ["one", "two"] {
+        volume(&api, name, &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
+        provision(&replica, &claim_of(&api, name).await, "ssd").await.unwrap();
+        says(&api, name, "Provisioned").await;
+    }
+    drop(replica);
+    let mut grows = api.get("volumes", "ada", "two").unwrap();
+    grows["spec"]["size"] = json!("2Gi");
+    grows["metadata"]["generation"] = json!(2);
+    api.put("volumes", grows);
+    let next = Replica::serving(&api).await;
+    let queue = tierce_controller::queue::Queue::default();
+    next.index.listen::<tierce_controller::index::Volumes>(&queue).await;
+    assert_eq!(queue.len(), 1, "the one that is to grow");
 }
 
 #[tokio::test]
@@ -645,6 +645,42 @@ async fn a_persistent_volume_of_another_name_stands_for_its_volume() {
     let kept = api.get("persistentvolumes", "", "by-hand-fresh").unwrap();
     api.remove("persistentvolumes", "", "by-hand-fresh");
     gone(&api, "nodevolumes", "", kept["spec"]["csi"]["volumeHandle"].as_str().unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_last_word_on_an_orphan_is_asked_for_page_by_page() {
+    let (api, node, replica) = cluster(10 * GI).await;
+    for n in 0..1_200 {
+        api.put(
+            "persistentvolumes",
+            json!({"metadata": {"name": format!("other-{n:04}")},
+                "spec": {"csi": {"driver": names::DRIVER, "volumeHandle": format!("handle-{n}")}}}),
+        );
+    }
+    let known = |name: &str| replica.index.read(|state| state.persistent_volumes.get(name).is_some());
+    let mut ids = Vec::new();
+    for name in ["orphan", "kept"] {
+        ids.push(provision(&replica, &claim(&api, name, "1Gi"), "ssd").await.unwrap());
+    }
+    until("the index knows all", || (known("other-1199") && ids.iter().all(|id| known(id))).then_some(()))
+        .await;
+    let mut by_hand = api.get("persistentvolumes", "", &ids[1]).unwrap();
+    ids.iter().for_each(|id| api.remove("persistentvolumes", "", id));
+    until("the index forgets", || ids.iter().all(|id| !known(id)).then_some(())).await;
+    // The API server alone knows of it, on the last page.
+    api.silence("persistentvolumes", true);
+    by_hand["metadata"] = json!({"name": "zz-by-hand"});
+    api.put("persistentvolumes", by_hand);
+    api.remove("persistentvolumeclaims", "ada", "kept");
+    let pages = until("it is looked for", || {
+        let pages = api.listed("persistentvolumes");
+        (!pages.is_empty()).then_some(pages)
+    })
+    .await;
+    assert!(pages.iter().all(|page| *page <= 500), "{pages:?}");
+    api.remove("persistentvolumeclaims", "ada", "orphan");
+    gone(&api, "nodevolumes", "", &ids[0]).await;
+    assert_eq!(node.holds(), [ids[1].clone()]);
 }
 
 #[tokio::test]

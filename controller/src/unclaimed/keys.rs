@@ -7,13 +7,12 @@
 //! - No NodeVolume or NodeSnapshot of its id exists, no restore speaks of it, and no node reports anything of that id on its disks.
 //! - It is still in the version that was looked at: a call that goes on with it touches it first.
 
-use super::Memory;
+use super::{Memory, pages};
 use crate::index::{Index, KeySecret, State};
 use crate::keys::Keys;
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::ListParams;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,8 +110,11 @@ impl UnclaimedKeys {
         }
         let Some(uid) = crate::restore::of_before(id) else { return Ok(false) };
         let restores: Api<VolumeRestore> = Api::all(self.client.clone());
-        let all = restores.list_metadata(&ListParams::default()).await?;
-        Ok(all.items.iter().any(|restore| restore.metadata.uid.as_deref() == Some(uid)))
+        let list = |page| {
+            let restores = restores.clone();
+            async move { restores.list_metadata(&page).await }
+        };
+        pages::any(list, |restore| restore.metadata.uid.as_deref() == Some(uid)).await
     }
 }
 

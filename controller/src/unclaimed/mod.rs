@@ -3,6 +3,7 @@
 
 mod keys;
 mod memory;
+mod pages;
 mod snapshots;
 mod teller;
 mod volumes;

@@ -2,13 +2,12 @@
 //! `deletionPolicy: Retain`, so that the data stays. Which of the two nobody can know afterwards, so it is never deleted here: an Event and a
 //! metric name it, and the command that deletes it.
 
-use super::Teller;
+use super::{Teller, pages};
 use crate::events::Events;
 use crate::index::{Content, ContentObject, Index, Snapshot};
 use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::words::in_words;
-use kube::api::ListParams;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,9 +101,13 @@ impl UnclaimedSnapshots {
     /// A watch may be late; the last word is the API server's.
     async fn is_spoken_of_after_all(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
         let contents: Api<ContentObject> = Api::all(self.client.clone());
-        // There is no selector for the handle. Orphans are few, so that listing all for each is bearable.
-        let all = contents.list(&ListParams::default()).await?;
-        Ok(all.items.into_iter().filter_map(Content::of).any(|content| content.speaks_of(snapshot)))
+        let list = |page| {
+            let contents = contents.clone();
+            async move { contents.list(&page).await }
+        };
+        // There is no selector for the handle.
+        pages::any(list, |content| Content::of(content).is_some_and(|content| content.speaks_of(snapshot)))
+            .await
     }
 }
 

@@ -2,14 +2,14 @@
 //! forgot it. It is deleted after a grace, if it was never used; and the node refuses even that if its own record says
 //! otherwise. So no mistake here can cost data.
 
-use super::Teller;
+use super::{Teller, pages};
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
 use crate::metrics::Metrics;
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 use std::sync::Arc;
@@ -133,17 +133,24 @@ impl Reaper {
 
     /// A watch may be late; the last word is the API server's.
     async fn is_claimed_after_all(&self, device: &Device) -> Result<bool, kube::Error> {
-        let volumes: Api<PersistentVolumeObject> = Api::all(self.client.clone());
-        // There is no selector for the handle. Orphans are few, so that listing all for each is bearable.
-        let all = volumes.list(&ListParams::default()).await?;
-        let known = all.items.into_iter().filter_map(PersistentVolume::of);
-        if known.map(|pv| pv.handle).any(|handle| handle == device.id) {
-            return Ok(true);
-        }
         let Some(claim) = &device.claim else { return Ok(true) };
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &claim.namespace);
         let found = claims.get_metadata_opt(&claim.name).await?;
-        Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(claim.uid.as_str())))
+        if found.is_some_and(|found| found.metadata.uid.as_deref() == Some(claim.uid.as_str())) {
+            return Ok(true);
+        }
+        let volumes: Api<PersistentVolumeObject> = Api::all(self.client.clone());
+        let speaks_of_it =
+            |pv: PersistentVolumeObject| PersistentVolume::of(pv).is_some_and(|pv| pv.handle == device.id);
+        // The provisioner's has its name. One that an administrator wrote has any, and there is no selector for the handle.
+        if volumes.get_opt(&device.id).await?.is_some_and(speaks_of_it) {
+            return Ok(true);
+        }
+        let list = |page| {
+            let volumes = volumes.clone();
+            async move { volumes.list(&page).await }
+        };
+        pages::any(list, speaks_of_it).await
     }
 
     async fn tell(&self, device: &Device) {

@@ -33,6 +33,10 @@ struct State {
     slow: std::time::Duration,
     /// Method, plural and code of a write that is refused for good.
     forbidden: Option<(Method, String, u16)>,
+    /// Sizes of the lists that were answered.
+    listed: Vec<(String, usize)>,
+    /// Kinds whose watches break, and can't be had again.
+    broken: HashSet<String>,
 }
 
 /// A path of the API, taken apart.
@@ -113,6 +117,24 @@ impl FakeApi {
         }
     }
 
+    /// Watches of this kind end, and new ones are forbidden, until they may be had again.
+    pub fn break_watches(&self, plural: &str, broken: bool) {
+        let mut state = self.state.lock().unwrap();
+        if broken {
+            state.broken.insert(plural.to_owned());
+        } else {
+            state.broken.remove(plural);
+        }
+        drop(state);
+        self.version.send_modify(|_| {});
+    }
+
+    /// How many objects of this kind each list had that was answered since the last call.
+    pub fn listed(&self, plural: &str) -> Vec<usize> {
+        let listed = std::mem::take(&mut self.state.lock().unwrap().listed);
+        listed.into_iter().filter(|(kind, _)| kind == plural).map(|(_, count)| count).collect()
+    }
+
     /// Such writes are refused with this code, as by an admission rule or a quota.
     pub fn forbid(&self, forbidden: Option<(Method, &str, u16)>) {
         let forbidden = forbidden.map(|(method, plural, code)| (method, plural.to_owned(), code));
@@ -141,12 +163,20 @@ impl FakeApi {
         let query: HashMap<String, String> =
             form(parts.uri.query().unwrap_or_default()).into_iter().collect();
         let target = Target::of(parts.uri.path());
-        if parts.method == Method::GET && query.get("watch").is_some_and(|watch| watch == "true") {
+        let watches = query.get("watch").is_some_and(|watch| watch == "true");
+        let broken = self.state.lock().unwrap().broken.contains(&target.plural);
+        if parts.method == Method::GET && watches && !broken {
             return Response::new(StreamBody::new(self.watch(&target, &query)).boxed_unsync());
         }
         let content = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let answer = self.handle(&parts.method, &target, content, body);
+        let answer = if watches {
+            Err(Refused(403, "Forbidden", format!("{} can't be watched", target.plural)))
+        } else if parts.method == Method::GET && target.name.is_none() {
+            Ok(self.list(&target, &query))
+        } else {
+            self.handle(&parts.method, &target, content, body)
+        };
         let slow = self.state.lock().unwrap().slow;
         if parts.method != Method::GET && !slow.is_zero() {
             tokio::time::sleep(slow).await;
@@ -179,12 +209,7 @@ impl FakeApi {
             }
         }
         let Some(name) = target.name.clone() else {
-            if method == Method::POST {
-                return self.create(&mut state, plural, &namespace, body);
-            }
-            let items = state.matching(plural, target, None);
-            let metadata = json!({"resourceVersion": self.now().to_string()});
-            return Ok(json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}));
+            return self.create(&mut state, plural, &namespace, body);
         };
         let key = (namespace, name);
         let known = state.objects.get(plural).and_then(|objects| objects.get(&key)).cloned();
@@ -222,6 +247,19 @@ impl FakeApi {
             }
             _ => Err(Refused(405, "MethodNotAllowed", method.to_string())),
         }
+    }
+
+    /// In pages where a limit is asked for; the token is how many were there before.
+    fn list(&self, target: &Target, query: &HashMap<String, String>) -> Value {
+        let mut state = self.state.lock().unwrap();
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+        let from = number("continue").unwrap_or(0);
+        let all = state.matching(&target.plural, target, None);
+        let until = number("limit").map_or(all.len(), |limit| all.len().min(from + limit));
+        let token = (until < all.len()).then(|| until.to_string());
+        state.listed.push((target.plural.clone(), until - from));
+        json!({"kind": "List", "apiVersion": "v1", "items": all[from..until],
+            "metadata": {"resourceVersion": self.now().to_string(), "continue": token}})
     }
 
     fn create(
@@ -346,6 +384,9 @@ impl FakeApi {
                 loop {
                     let news: Vec<_> = {
                         let state = api.state.lock().unwrap();
+                        if state.broken.contains(&plural) {
+                            return None;
+                        }
                         changes.mark_unchanged();
                         let silent = state.silent.contains(&plural);
                         let start = state.events.partition_point(|(version, ..)| *version <= after);

@@ -115,6 +115,15 @@ impl Collector for Objects {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
         }
+        let mut family = gauge(
+            &mut encoder,
+            "tierce_watch_behind_seconds",
+            "For how long the watch of a kind has been broken",
+        )?;
+        for (kind, behind) in self.0.watches_behind() {
+            let seconds = i64::try_from(behind.as_secs()).unwrap_or(i64::MAX);
+            ConstGauge::new(seconds).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
         let mut family =
             gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
         for offer in free.iter() {

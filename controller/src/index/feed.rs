@@ -1,9 +1,11 @@
 //! One watch per kind, into the index.
 
 use super::claims::{ClaimObject, PersistentVolumeObject};
+use super::hearing::Ear;
 use super::pods::PodObject;
 use super::{ClassObject, ContentObject, Index, NodeObject, SecretObject, Tracked};
 use crate::words::in_words;
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::WatchStreamExt;
@@ -26,42 +28,22 @@ pub fn watch_everything(
 ) -> impl Future<Output = ()> + Send + use<> {
     // A pod that has ended holds no volume. One that ends leaves the watch as if deleted.
     let pods = config().fields("status.phase!=Succeeded,status.phase!=Failed");
-    let nodes = plain::<NodeObject>(client, config());
+    let on = |part| Feed { client: client.clone(), index: Arc::clone(index), ear: Ear::default(), part };
+    let needed = |name| on(Some(readiness.part(name)));
     let feeds = [
-        Box::pin(feed(guarded::<Volume>(client), index, Some(readiness.part("watch of Volumes"))))
-            as futures::future::BoxFuture<'static, ()>,
-        Box::pin(feed(guarded::<NodeVolume>(client), index, Some(readiness.part("watch of NodeVolumes")))),
-        Box::pin(feed(
-            guarded::<NodeSnapshot>(client),
-            index,
-            Some(readiness.part("watch of NodeSnapshots")),
-        )),
-        Box::pin(feed(
-            guarded::<VolumeRestore>(client),
-            index,
-            Some(readiness.part("watch of VolumeRestores")),
-        )),
-        Box::pin(feed(guarded::<NodeStorage>(client), index, Some(readiness.part("watch of NodeStorages")))),
-        Box::pin(feed(guarded::<StoragePool>(client), index, Some(readiness.part("watch of StoragePools")))),
-        Box::pin(feed(
-            plain::<ClaimObject>(client, config()),
-            index,
-            Some(readiness.part("watch of PersistentVolumeClaims")),
-        )),
-        Box::pin(feed(
-            plain::<PersistentVolumeObject>(client, config()),
-            index,
-            Some(readiness.part("watch of PersistentVolumes")),
-        )),
-        Box::pin(feed(plain::<PodObject>(client, pods), index, Some(readiness.part("watch of Pods")))),
-        Box::pin(feed(nodes, index, Some(readiness.part("watch of Nodes")))),
-        Box::pin(feed(
-            guarded::<ClassObject>(client),
-            index,
-            Some(readiness.part("watch of StorageClasses")),
-        )),
-        Box::pin(feed(guarded::<ContentObject>(client), index, None)),
-        Box::pin(feed(keys(client, namespace), index, None)),
+        needed("watch of Volumes").guarded::<Volume>(),
+        needed("watch of NodeVolumes").guarded::<NodeVolume>(),
+        needed("watch of NodeSnapshots").guarded::<NodeSnapshot>(),
+        needed("watch of VolumeRestores").guarded::<VolumeRestore>(),
+        needed("watch of NodeStorages").guarded::<NodeStorage>(),
+        needed("watch of StoragePools").guarded::<StoragePool>(),
+        needed("watch of PersistentVolumeClaims").plain::<ClaimObject>(config()),
+        needed("watch of PersistentVolumes").plain::<PersistentVolumeObject>(config()),
+        needed("watch of Pods").plain::<PodObject>(pods),
+        needed("watch of Nodes").plain::<NodeObject>(config()),
+        needed("watch of StorageClasses").guarded::<ClassObject>(),
+        on(None).guarded::<ContentObject>(),
+        on(None).keys(namespace),
     ];
     async move {
         futures::future::join_all(feeds).await;
@@ -76,34 +58,51 @@ fn config() -> Config {
 /// An object, or what could be read of it.
 type Arrival<T> = Result<T, Box<InvalidObject>>;
 
-/// A watch on which one bad object does not stop the others.
-fn guarded<T>(client: &Client) -> impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static
-where
-    T: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
-{
-    let api: Api<DeserializeGuard<T>> = Api::all(client.clone());
-    kube::runtime::watcher(api, config())
-        .map(|event| event.map(|event| map(event, |guard| guard.0.map_err(Box::new))))
+/// What a watch needs.
+struct Feed {
+    client: Client,
+    index: Arc<Index>,
+    ear: Ear,
+    /// Without it, the controller works without the kind: it may be absent from the cluster, or the right to read it.
+    part: Option<Part>,
 }
 
-fn plain<T>(
-    client: &Client,
-    config: Config,
-) -> impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static
-where
-    T: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
-{
-    kube::runtime::watcher(Api::<T>::all(client.clone()), config).map(|event| event.map(whole))
-}
+impl Feed {
+    /// A watch on which one bad object does not stop the others.
+    fn guarded<T>(self) -> BoxFuture<'static, ()>
+    where
+        T: Tracked + Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+    {
+        let api: Api<DeserializeGuard<T>> = Api::all(self.ear.on(&self.client));
+        let events = kube::runtime::watcher(api, config());
+        self.run(events.map(|event| event.map(|event| map(event, |guard| guard.0.map_err(Box::new)))))
+    }
 
-/// Without what is in them: nothing here needs to know.
-fn keys(
-    client: &Client,
-    namespace: &str,
-) -> impl Stream<Item = watcher::Result<Event<Arrival<SecretObject>>>> + Send + use<> {
-    let (label, us) = names::LABEL_MANAGED_BY;
-    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), namespace);
-    kube::runtime::watcher(secrets, config().labels(&format!("{label}={us}"))).map(|event| event.map(whole))
+    fn plain<T>(self, config: Config) -> BoxFuture<'static, ()>
+    where
+        T: Tracked + Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+    {
+        let api = Api::<T>::all(self.ear.on(&self.client));
+        self.run(kube::runtime::watcher(api, config).map(|event| event.map(whole)))
+    }
+
+    /// Without what is in them: nothing here needs to know.
+    fn keys(self, namespace: &str) -> BoxFuture<'static, ()> {
+        let (label, us) = names::LABEL_MANAGED_BY;
+        let secrets: Api<SecretObject> = Api::namespaced(self.ear.on(&self.client), namespace);
+        let only_ours = config().labels(&format!("{label}={us}"));
+        self.run(kube::runtime::watcher(secrets, only_ours).map(|event| event.map(whole)))
+    }
+
+    fn run<T>(
+        self,
+        stream: impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static,
+    ) -> BoxFuture<'static, ()>
+    where
+        T: Tracked + Resource<DynamicType = ()> + Send + 'static,
+    {
+        Box::pin(feed(stream, self.index, self.ear, self.part))
+    }
 }
 
 fn whole<T>(event: Event<T>) -> Event<Arrival<T>> {
@@ -120,42 +119,54 @@ fn map<A, B>(event: Event<A>, f: impl FnOnce(A) -> B) -> Event<B> {
     }
 }
 
-/// Without a part, the controller works without the kind: it may be absent from the cluster, or the right to read it.
-fn feed<T>(
+async fn feed<T>(
     stream: impl Stream<Item = watcher::Result<Event<Arrival<T>>>> + Send + 'static,
-    index: &Arc<Index>,
+    index: Arc<Index>,
+    ear: Ear,
     part: Option<Part>,
-) -> impl Future<Output = ()> + Send + 'static
-where
+) where
     T: Tracked + Resource<DynamicType = ()> + Send + 'static,
 {
-    let index = Arc::clone(index);
-    async move {
-        let mut stream = Box::pin(stream.default_backoff());
-        let mut listed = false;
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => {
-                    listed |= matches!(event, Event::InitDone);
-                    receive::<T>(&index, event);
-                    if let (true, Some(part)) = (listed, &part) {
-                        part.ready();
-                    }
+    let kind = T::kind(&());
+    let mut stream = Box::pin(stream.default_backoff());
+    let (mut listed, mut last_error) = (false, String::new());
+    loop {
+        let event = tokio::select! {
+            event = stream.next() => event,
+            silence = ear.silence() => {
+                let seconds = silence.as_secs();
+                warn!(%kind, "its watch has been broken for {seconds} s; until it comes back, what is decided rests on what was so before: {last_error}");
+                continue;
+            }
+        };
+        match event {
+            Some(Ok(event)) => {
+                if !listed && matches!(event, Event::InitDone) {
+                    listed = true;
+                    index.hears(&kind, &ear);
                 }
-                // What was listed stays good enough to answer with; the watch comes back by itself.
-                Err(error) if listed => {
-                    debug!(kind = %T::kind(&()), "watch interrupted: {}", in_words(&error));
-                }
-                Err(error) => {
-                    let words = in_words(&error);
-                    let Some(part) = &part else {
-                        debug!(kind = %T::kind(&()), "cannot watch it: {words}");
-                        continue;
-                    };
-                    warn!(kind = %T::kind(&()), "cannot watch yet: {words}");
-                    part.not_ready(words);
+                ear.heard();
+                receive::<T>(&index, event);
+                if let (true, Some(part)) = (listed, &part) {
+                    part.ready();
                 }
             }
+            // What was listed stays good enough to answer with; the watch comes back by itself.
+            Some(Err(error)) if listed => {
+                last_error = in_words(&error);
+                debug!(%kind, "watch interrupted: {last_error}");
+                ear.broke();
+            }
+            Some(Err(error)) => {
+                let words = in_words(&error);
+                let Some(part) = &part else {
+                    debug!(%kind, "cannot watch it: {words}");
+                    continue;
+                };
+                warn!(%kind, "cannot watch yet: {words}");
+                part.not_ready(words);
+            }
+            None => return,
         }
     }
 }

@@ -7,6 +7,7 @@ mod classes;
 mod contents;
 mod devices;
 mod feed;
+mod hearing;
 mod key_secrets;
 mod nodes;
 mod on_node;
@@ -39,10 +40,11 @@ pub use tracked::{Change, Key, Namespaced, Tracked};
 pub use volumes::{Rotations, Volumes};
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
+use hearing::Ear;
 use relation::Relation;
 use room::Room;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tierce_crds::{NodeStorage, PoolStatus, StoragePool, Volume, VolumeRestore};
 use tokio::sync::watch;
@@ -115,6 +117,8 @@ pub struct State {
 pub struct Index {
     state: Mutex<State>,
     waiters: Mutex<HashMap<String, watch::Sender<()>>>,
+    /// How the watches do, by kind.
+    ears: Mutex<BTreeMap<String, Ear>>,
 }
 
 impl Index {

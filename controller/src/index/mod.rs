@@ -31,7 +31,7 @@ pub use feed::watch_everything;
 pub use key_secrets::{KeySecret, KeySecrets, SecretObject};
 pub use nodes::{Node, NodeObject, Nodes, Pools};
 pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
-pub use pods::Pod;
+pub use pods::{Pod, PodObject};
 pub use restores::Restores;
 pub use snapshots::{Snapshot, Snapshots};
 pub use table::Table;

@@ -26,7 +26,7 @@ fn meta(name: &str, namespaced: bool) -> Value {
     meta
 }
 
-fn volume(index: &Index, name: &str, source: Value) {
+fn volume(index: &Index, name: &str, source: &Value) {
     put::<Volume>(
         index,
         json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "metadata": meta(name, true),
@@ -42,7 +42,7 @@ fn restore(index: &Index, name: &str, volume: &str, snapshot: &str) {
     );
 }
 
-fn device(index: &Index, id: &str, claim: &str, order: Value) {
+fn device(index: &Index, id: &str, claim: &str, order: &Value) {
     put::<NodeVolume>(
         index,
         json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": meta(id, false),
@@ -73,8 +73,8 @@ fn with_strangers() -> Index {
     let index = Index::default();
     for n in 0..STRANGERS {
         restore(&index, &format!("restore-{n}"), &format!("absent-{n}"), &format!("never-{n}"));
-        volume(&index, &format!("copy-{n}"), json!({"volume": format!("absent-{n}")}));
-        volume(&index, &format!("clone-{n}"), json!({"snapshot": format!("never-{n}")}));
+        volume(&index, &format!("copy-{n}"), &json!({"volume": format!("absent-{n}")}));
+        volume(&index, &format!("clone-{n}"), &json!({"snapshot": format!("never-{n}")}));
     }
     index
 }
@@ -93,8 +93,8 @@ fn an_event_wakes_no_restore_that_waits_for_something_else() {
     restore(&index, "mine", "data", "monday");
     for (what, change) in [
         ("a pod uses it", Box::new(|index: &Index| pod(index, "p", "data")) as Box<dyn FnOnce(&Index)>),
-        ("its device", Box::new(|index| device(index, "pvc-1", "data", Value::Null))),
-        ("its Volume", Box::new(|index| volume(index, "data", Value::Null))),
+        ("its device", Box::new(|index| device(index, "pvc-1", "data", &Value::Null))),
+        ("its Volume", Box::new(|index| volume(index, "data", &Value::Null))),
         ("its snapshot", Box::new(|index| snapshot(index, "snapshot-1", "monday"))),
         (
             "an order that it gave",
@@ -103,7 +103,7 @@ fn an_event_wakes_no_restore_that_waits_for_something_else() {
                     index,
                     "pvc-2",
                     "other",
-                    json!({"uid": "uid-mine", "snapshot": "s", "safety": "before-uid-mine"}),
+                    &json!({"uid": "uid-mine", "snapshot": "s", "safety": "before-uid-mine"}),
                 );
             }),
         ),
@@ -115,11 +115,11 @@ fn an_event_wakes_no_restore_that_waits_for_something_else() {
 #[test]
 fn an_event_wakes_no_copy_that_waits_for_something_else() {
     let index = with_strangers();
-    volume(&index, "mine", json!({"volume": "data"}));
-    volume(&index, "other", json!({"snapshot": "monday"}));
-    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "data", Value::Null)), 1);
+    volume(&index, "mine", &json!({"volume": "data"}));
+    volume(&index, "other", &json!({"snapshot": "monday"}));
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "data", &Value::Null)), 1);
     assert_eq!(woken::<Volumes>(&index, |index| snapshot(index, "snapshot-1", "monday")), 1);
-    volume(&index, "data", Value::Null);
+    volume(&index, "data", &Value::Null);
     let both = woken::<Volumes>(&index, |index| {
         index.remove::<NodeVolume>(&ObjectMeta { name: Some("pvc-1".into()), ..ObjectMeta::default() });
     });
@@ -143,13 +143,13 @@ fn a_restore_that_goes_on_wakes_no_other_of_its_volume_until_it_is_over() {
 #[test]
 fn a_retained_device_wakes_the_volume_that_has_it_now() {
     let index = Index::default();
-    volume(&index, "now", Value::Null);
+    volume(&index, "now", &Value::Null);
     put::<super::PersistentVolumeObject>(
         &index,
         json!({"metadata": {"name": "kept"}, "spec": {"csi": {"driver": names::DRIVER, "volumeHandle": "pvc-1"},
             "claimRef": {"namespace": "ada", "name": "now", "uid": "2"}}}),
     );
-    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "before", Value::Null)), 1);
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "before", &Value::Null)), 1);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object()
     for n in 0..STRANGERS {
         snapshot(&index, &format!("other-{n}"), &format!("never-{n}"));
         let order = json!({"uid": format!("r-{n}"), "snapshot": "s", "safety": format!("before-r-{n}")});
-        device(&index, &format!("pvc-{n}"), &format!("c-{n}"), order);
+        device(&index, &format!("pvc-{n}"), &format!("c-{n}"), &order);
     }
     snapshot(&index, "one", "monday");
     let found = |look: fn(&State) -> Option<String>| index.read(look);
@@ -169,7 +169,7 @@ fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object()
     assert_eq!(found(by_order).as_deref(), Some("pvc-7"));
     let by_safety = |state: &State| state.device_with_order("before-r-7").map(|device| device.id.clone());
     assert_eq!(found(by_safety).as_deref(), Some("pvc-7"));
-    device(&index, "pvc-7", "c-7", Value::Null);
+    device(&index, "pvc-7", "c-7", &Value::Null);
     assert_eq!(found(by_order), None);
     index.remove::<NodeSnapshot>(&ObjectMeta { name: Some("one".into()), ..ObjectMeta::default() });
     assert_eq!(found(named), None);
@@ -178,7 +178,7 @@ fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object()
 #[test]
 fn one_that_is_gone_is_looked_at_by_those_who_look_after_orphans() {
     let index = Index::default();
-    device(&index, "pvc-1", "data", json!({"uid": "r", "snapshot": "s", "safety": "before-r"}));
+    device(&index, "pvc-1", "data", &json!({"uid": "r", "snapshot": "s", "safety": "before-r"}));
     snapshot(&index, "one", "monday");
     let gone = |index: &Index| {
         index.remove::<NodeVolume>(&ObjectMeta { name: Some("pvc-1".into()), ..ObjectMeta::default() });
@@ -211,7 +211,7 @@ async fn a_few_are_looked_at_at_once_and_a_crowd_when_it_settles() {
     }
     let (index, queue) = (Index::default(), Queue::default());
     index.listen::<Crowd>(&queue).await;
-    volume(&index, "data", Value::Null);
+    volume(&index, "data", &Value::Null);
     pod(&index, "p", "data");
     let at_once = || due_now(&queue);
     assert_eq!(at_once().await, 3);

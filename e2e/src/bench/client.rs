@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use tierce_crds::names;
 use tierce_proto::csi::controller_client::ControllerClient;
 use tierce_proto::csi::node_client::NodeClient;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
@@ -43,11 +44,31 @@ impl Client {
 
     /// `CreateVolume`; returns the id and the time that it took in ms.
     pub(super) async fn create(&mut self, name: &str, bytes: i64) -> Result<(String, f64)> {
+        self.create_with(name, bytes, []).await
+    }
+
+    /// The same for a claim, as the provisioner says which.
+    pub(super) async fn create_for(&mut self, claim: (&str, &str), name: &str, bytes: i64) -> Result<String> {
+        let parameters = [
+            (names::PARAMETER_PVC_NAMESPACE, claim.0),
+            (names::PARAMETER_PVC_NAME, claim.1),
+            (names::PARAMETER_PV_NAME, name),
+        ];
+        self.create_with(name, bytes, parameters).await.map(|(id, _)| id)
+    }
+
+    async fn create_with<const N: usize>(
+        &mut self,
+        name: &str,
+        bytes: i64,
+        parameters: [(&str, &str); N],
+    ) -> Result<(String, f64)> {
+        let all = [("tier", TIER)].into_iter().chain(parameters);
         let request = CreateVolumeRequest {
             name: name.to_owned(),
             capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
             volume_capabilities: vec![capability()],
-            parameters: [("tier".into(), TIER.into())].into(),
+            parameters: all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             ..Default::default()
         };
         let started = Instant::now();

@@ -69,6 +69,8 @@ pub mod node_volume {
     pub const CONFLICT: &str = "Conflict";
     /// Its record on the disk is damaged; it is left alone.
     pub const BROKEN_RECORD: &str = "BrokenRecord";
+    /// A later version of the node plugin wrote its record, and this one can't do with it what that asks for; it is left alone.
+    pub const NEWER_RECORD: &str = "NewerRecord";
     /// It is to be deleted or restored, but still mounted or attached.
     pub const IN_USE: &str = "InUse";
     /// What it is to start with is not on this node, or can't be used.
@@ -93,6 +95,8 @@ pub mod node_snapshot {
     pub const CONFLICT: &str = "Conflict";
     /// Its record on the disk is damaged; it is left alone.
     pub const BROKEN_RECORD: &str = "BrokenRecord";
+    /// A later version of the node plugin wrote its record, and this one can't do with it what that asks for; it is left alone.
+    pub const NEWER_RECORD: &str = "NewerRecord";
     /// It is to be deleted, but a volume is being made from it or restored to it.
     pub const IN_USE: &str = "InUse";
     /// It ran out of its own space, or was taken and is gone: it can't be restored any more.
@@ -157,6 +161,8 @@ pub mod pool {
     pub const NOT_ANSWERING: &str = "NotAnswering";
     /// What is there is not what was there before: a disk is missing, or not mounted.
     pub const OTHER_DISK: &str = "OtherDisk";
+    /// A later version of the node plugin made the pool, in a form that this one does not know.
+    pub const NEWER_POOL: &str = "NewerPool";
     /// There is no volume group of that name.
     pub const NO_SUCH_VOLUME_GROUP: &str = "NoSuchVolumeGroup";
     /// Devices of the volume group, or devices that it shall be made from, are missing.

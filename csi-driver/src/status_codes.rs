@@ -87,6 +87,8 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         Error::BrokenRecord { .. } | Error::FormatRefused { .. } | Error::UnknownPool { .. } => {
             Code::FailedPrecondition
         }
+        // Nothing is wrong with the volume: the kubelet tries again, and a newer plugin goes on with it.
+        Error::NewerRecord { .. } => Code::Unavailable,
         // Somebody has to look at the volume's Secret. Final for this call, but the kubelet asks again with what the Secret says then.
         Error::KeyMissing { .. } | Error::WrongKey { .. } => Code::FailedPrecondition,
         // The kubelet (`pkg/volume/csi/expander.go`, `inUseError`) stops asking until the volume is mounted next, and
@@ -170,6 +172,7 @@ mod tests {
             (Rpc::Stats, not_staged(), Code::NotFound),
             (Rpc::Publish, foreign(), Code::FailedPrecondition),
             (Rpc::Stats, foreign(), Code::NotFound),
+            (Rpc::Stage, Error::NewerRecord { id: id(), reason: "needs".into() }, Code::Unavailable),
             (Rpc::Stage, Error::BrokenRecord { id: id(), reason: "cut".into() }, Code::FailedPrecondition),
             (Rpc::Stage, Error::FormatRefused { id: id(), reason: "data".into() }, Code::FailedPrecondition),
             (Rpc::Expand, offline, Code::FailedPrecondition),

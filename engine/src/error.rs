@@ -91,6 +91,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A later Tierce wrote the volume's record; nothing is wrong with the volume.
+    #[error("volume {id} is left alone: {reason}")]
+    NewerRecord {
+        /// The volume.
+        id: VolumeId,
+        /// Where the record lies, what it says that this program does not know, and what to do.
+        reason: String,
+    },
     /// The device does not look as the record says; making a filesystem could destroy data, so nothing was written.
     #[error("volume {id} was not formatted: {reason}")]
     FormatRefused {

@@ -6,7 +6,7 @@ use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
 use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
 
-use crate::node_volumes::{noticeable, signed};
+use crate::node_volumes::{NEWER, noticeable, signed};
 use crate::status_codes::in_words;
 
 /// How a reconcile ended: what is on the disk, and why that is not as it should be.
@@ -27,6 +27,7 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
         Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
         Error::BrokenRecord { .. } => reason::BROKEN_RECORD,
+        Error::NewerRecord { .. } => reason::NEWER_RECORD,
         Error::SnapshotInvalid { .. } => reason::LOST,
         Error::PoolUnavailable(trouble) if trouble.kind == PoolErrorKind::MetadataNearlyFull => {
             reason::OUT_OF_SPACE
@@ -34,7 +35,11 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::PoolUnavailable(_) | Error::UnknownPool { .. } => reason::POOL_UNAVAILABLE,
         _ => reason::FAILED,
     };
-    Verdict::no(reason, in_words(error))
+    let mut message = in_words(error);
+    if matches!(error, Error::NewerRecord { .. }) {
+        message.push_str(NEWER);
+    }
+    Verdict::no(reason, message)
 }
 
 /// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches.

@@ -117,6 +117,7 @@ fn why(kind: PoolErrorKind) -> &'static str {
         PoolErrorKind::PathNotWritable => reason::PATH_NOT_WRITABLE,
         PoolErrorKind::FilesystemFull => reason::FILESYSTEM_FULL,
         PoolErrorKind::OtherDisk => reason::OTHER_DISK,
+        PoolErrorKind::NewerPool => reason::NEWER_POOL,
         PoolErrorKind::NoSuchVolumeGroup => reason::NO_SUCH_VOLUME_GROUP,
         PoolErrorKind::MissingDevices => reason::MISSING_DEVICES,
         PoolErrorKind::DuplicateDevices => reason::DUPLICATE_DEVICES,

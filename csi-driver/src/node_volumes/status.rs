@@ -37,6 +37,7 @@ pub fn verdict(error: &Error) -> Verdict {
         Error::OutOfSpace { .. } => reason::OUT_OF_SPACE,
         Error::InUse { .. } | Error::CopyNeedsPause { .. } => reason::IN_USE,
         Error::BrokenRecord { .. } | Error::FormatRefused { .. } => reason::BROKEN_RECORD,
+        Error::NewerRecord { .. } => reason::NEWER_RECORD,
         Error::PoolUnavailable(trouble) if trouble.kind == PoolErrorKind::MetadataNearlyFull => {
             reason::OUT_OF_SPACE
         }
@@ -58,14 +59,19 @@ pub fn verdict(error: &Error) -> Verdict {
             message.push_str(tierce_crds::names::ANNOTATION_ONLY_IF_UNUSED);
         }
         Error::BrokenRecord { .. } => message.push_str(
-            "; bring the volume's folder back from a backup, or, if its data may go, remove that folder on this node: \
-             a deletion then ends by itself",
+            "; bring the record back from a backup, or, if the volume's data may go, remove the volume's folder or logical volume \
+             on this node: a deletion then ends by itself",
         ),
+        Error::NewerRecord { .. } => message.push_str(NEWER),
         Error::UnknownPool { .. } => message.push_str("; make a StoragePool of that name that selects this node"),
         _ => {}
     }
     Verdict::no(reason, message)
 }
+
+/// What to do about a record of a later Tierce.
+pub const NEWER: &str =
+    "; the volume is whole: update the node plugin to the version that was here before, or a later one";
 
 /// The largest size that an error offers instead.
 pub fn largest(error: &Error) -> Option<u64> {
@@ -224,9 +230,19 @@ mod tests {
     fn a_broken_record_and_an_unknown_pool_say_how_to_go_on() {
         let broken = Error::BrokenRecord { id: "pvc-1".parse().unwrap(), reason: "/p/x: cut off".into() };
         let message = verdict(&broken).message;
-        assert!(message.contains("/p/x") && message.contains("remove that folder on this node"), "{message}");
+        assert!(message.contains("/p/x") && message.contains("remove the volume's folder"), "{message}");
         let unknown = verdict(&Error::UnknownPool { pool: "ssd".into() });
         assert!(unknown.message.contains("make a StoragePool of that name"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_record_of_a_newer_plugin_is_no_damage_and_nothing_is_to_be_removed() {
+        let newer = Error::NewerRecord { id: "pvc-1".parse().unwrap(), reason: "/p/x: it needs 2".into() };
+        let verdict = verdict(&newer);
+        assert_eq!(verdict.reason, reason::NEWER_RECORD);
+        assert!(verdict.message.contains("/p/x: it needs 2"), "{verdict:?}");
+        assert!(verdict.message.contains("update the node plugin"), "{verdict:?}");
+        assert!(!verdict.message.contains("remove") && !verdict.message.contains("backup"), "{verdict:?}");
     }
 
     #[test]

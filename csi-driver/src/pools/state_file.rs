@@ -33,7 +33,9 @@ pub enum StateFileError {
         source: serde_json::Error,
     },
     /// A later Tierce wrote it.
-    #[error("{path:?} has version {version}, and this program knows {VERSION}")]
+    #[error(
+        "{path:?} was written by a newer Tierce (form {version}, this one reads {VERSION}): update the node plugin"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -42,6 +44,12 @@ pub enum StateFileError {
     },
 }
 
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// Unknown fields are not kept: what they say comes from the API server again.
 #[derive(Serialize, Deserialize)]
 struct Content {
     version: u32,
@@ -55,11 +63,13 @@ pub(super) fn read(path: &Path) -> Result<Pools, StateFileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pools::new()),
         Err(source) => return Err(StateFileError::Io { action: "read", path: path.to_owned(), source }),
     };
-    let content: Content = serde_json::from_slice(&text)
-        .map_err(|source| StateFileError::Malformed { path: path.to_owned(), source })?;
-    if content.version != VERSION {
-        return Err(StateFileError::Version { path: path.to_owned(), version: content.version });
+    let malformed = |source| StateFileError::Malformed { path: path.to_owned(), source };
+    // What a later form has in place of the pools can't be known.
+    let Version { version } = serde_json::from_slice(&text).map_err(malformed)?;
+    if version > VERSION {
+        return Err(StateFileError::Version { path: path.to_owned(), version });
     }
+    let content: Content = serde_json::from_slice(&text).map_err(malformed)?;
     Ok(content.pools)
 }
 
@@ -114,6 +124,23 @@ mod tests {
         write(&path, &pools()).unwrap();
         write(&path, &pools()).unwrap();
         assert_eq!(read(&path).unwrap(), pools());
+    }
+
+    #[test]
+    fn every_form_that_was_ever_written_is_read() {
+        for (name, pools, ids) in [
+            ("36055fc", 2, 0),
+            ("dfcf8e7", 1, 1),
+            ("65271b6", 2, 2),
+            ("8573390", 1, 1),
+            ("newer-field", 1, 1),
+        ] {
+            let read = read(Path::new(&format!("golden/pools/{name}.json"))).unwrap();
+            let known = read.values().filter(|pool| pool.id.is_some()).count();
+            assert_eq!((read.len(), known), (pools, ids), "{name}: {read:?}");
+        }
+        let newer = read(Path::new("golden/pools/newer-form.json")).unwrap_err();
+        assert!(newer.to_string().contains("update the node plugin"), "{newer}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     pool::{
         Pause, Pool,
         record::{Format, Origin, Record},
+        stored::Further,
     },
 };
 
@@ -70,6 +71,7 @@ impl Core {
                 uuid: Uuid::new_v4(),
             }),
             restore: None,
+            further: Further::new(),
             ..source.record.clone()
         };
         record.set_size(device_bytes, size_bytes);

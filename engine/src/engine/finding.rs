@@ -145,7 +145,7 @@ impl Core {
                         pool: name.clone(),
                         file: broken.file,
                         id: volume.id,
-                        reason: broken.reason,
+                        reason: broken.why.to_string(),
                     }),
                 }
             }

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use super::{core::Core, finding::Located};
 use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
-    pool::record::{Record, SnapshotOf},
+    pool::{
+        record::{Record, SnapshotOf},
+        stored::Further,
+    },
 };
 
 impl Core {
@@ -87,6 +90,7 @@ pub(super) fn snapshot_record(id: &VolumeId, source: &Record) -> Record {
         created_at: now,
         role: Some(SnapshotOf { volume: source.id.clone(), taken_at: now }),
         restore: None,
+        further: Further::new(),
         ..source.clone()
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         Pool,
         record::{Encryption, Format, Record, overhead_bytes},
         space::GRAIN,
+        stored::Further,
     },
 };
 
@@ -108,6 +109,7 @@ impl Core {
                 rotating: false,
             }),
             asked_bytes: None,
+            further: Further::new(),
         };
         record.set_size(device_bytes, size_bytes);
         self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;

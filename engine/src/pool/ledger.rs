@@ -133,7 +133,7 @@ impl Ledger {
             let record = match store.load(&id) {
                 Ok(None) => continue,
                 Ok(Some(record)) => record,
-                Err(error) => Err(Broken { file: store.path_of(&id, RECORD), reason: error.to_string() }),
+                Err(error) => Err(Broken::damaged(store.path_of(&id, RECORD), error.to_string())),
             };
             let size = image(&id, record.as_ref().ok());
             let record = record.and_then(|record| sound(store, record, size));
@@ -145,7 +145,7 @@ impl Ledger {
         }
         for name in others {
             let file = store.path().join("volumes").join(name);
-            let record = Err(Broken { file, reason: "the name is not a volume id".to_owned() });
+            let record = Err(Broken::damaged(file, "the name is not a volume id"));
             found.push(Scanned { id: None, allocated: 0, record });
         }
         Ok((found, known))
@@ -164,7 +164,7 @@ impl Ledger {
 
 /// A record is only as good as its image.
 fn sound(store: &Store, record: Record, size: Option<ImageSize>) -> Result<Record, Broken> {
-    let broken = |reason| Err(Broken { file: store.path_of(&record.id, IMAGE), reason });
+    let broken = |reason: String| Err(Broken::damaged(store.path_of(&record.id, IMAGE), reason));
     match size {
         None => broken("the image is missing".to_owned()),
         Some(size) if size.length < record.size_bytes => {

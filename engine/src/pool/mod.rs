@@ -9,6 +9,7 @@ pub(crate) mod lvm;
 pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod store;
+pub(crate) mod stored;
 pub(crate) mod trouble;
 
 use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};

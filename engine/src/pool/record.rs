@@ -4,13 +4,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::stored::Further;
 use crate::{Owner, SnapshotInfo, VolumeId, VolumeInfo, VolumeMode, crypt::HEADER_BYTES};
-
-/// The version this code writes, and the only one it reads.
-const VERSION: u32 = 1;
 
 /// How far the making of the filesystem came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +51,8 @@ impl Encryption {
     }
 }
 
-/// Everything the engine remembers of a volume.
+/// Everything the engine remembers of a volume. What a new field may be: `docs/decisions/2026-11-29-records-outlive-versions.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub(crate) id: VolumeId,
     /// Bytes of the pool's device; with encryption its header is part of them.
@@ -73,7 +69,7 @@ pub(crate) struct Record {
     pub(crate) owner: Option<Owner>,
     pub(crate) mount_options: Vec<String>,
     pub(crate) created_at: Timestamp,
-    // What follows came later. Left out where it is `None`, so that records written before keep their checksum.
+    // What follows came later. Left out where it is `None`, so that an older program reads a volume's record that needs none of it.
     /// `None`: a volume. A snapshot is never attached, staged or grown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<SnapshotOf>,
@@ -89,6 +85,9 @@ pub(crate) struct Record {
     /// Bytes that were asked for, where the pool made more of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked_bytes: Option<u64>,
+    /// What only a later Tierce understands.
+    #[serde(flatten)]
+    pub(crate) further: Further,
 }
 
 /// What makes a record a snapshot's.
@@ -205,70 +204,8 @@ pub(crate) fn overhead_bytes(encrypted: bool) -> u64 {
     if encrypted { HEADER_BYTES } else { 0 }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Envelope {
-    version: u32,
-    volume: Record,
-    /// SHA-256 of `volume` as compact JSON, in hex: a cut-off file or a hand that edits it must show.
-    sha256: String,
-}
-
-/// The file's bytes.
-pub(crate) fn encode(record: &Record) -> Vec<u8> {
-    let envelope = Envelope { version: VERSION, volume: record.clone(), sha256: checksum(record) };
-    let mut bytes = serde_json::to_vec_pretty(&envelope).expect("a record has only text keys");
-    bytes.push(b'\n');
-    bytes
-}
-
-/// The same in as few bytes as possible, for where space is short. [`decode`] reads both.
-pub(crate) fn encode_compact(record: &Record) -> Vec<u8> {
-    let envelope = Envelope { version: VERSION, volume: record.clone(), sha256: checksum(record) };
-    serde_json::to_vec(&envelope).expect("a record has only text keys")
-}
-
-/// Reads a file's bytes; `Err` says what is wrong with them.
-pub(crate) fn decode(id: &VolumeId, bytes: &[u8]) -> Result<Record, String> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let Version { version } =
-        serde_json::from_slice(bytes).map_err(|error| format!("not a record: {error}"))?;
-    if version != VERSION {
-        return Err(format!(
-            "written by another version of Tierce (format {version}, this one reads {VERSION})"
-        ));
-    }
-    let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|error| format!("not a record: {error}"))?;
-    if envelope.sha256 != checksum(&envelope.volume) {
-        return Err("its checksum does not match: it was edited or damaged".to_owned());
-    }
-    if envelope.volume.id != *id {
-        return Err(format!("it speaks of volume {}", envelope.volume.id));
-    }
-    Ok(envelope.volume)
-}
-
-fn checksum(record: &Record) -> String {
-    hex_sum(&serde_json::to_vec(record).expect("a record has only text keys"))
-}
-
-fn hex_sum(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String never fails");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::Filesystem;
 
@@ -290,6 +227,7 @@ mod tests {
             restore: None,
             encryption: None,
             asked_bytes: None,
+            further: Further::new(),
         }
     }
 
@@ -306,93 +244,5 @@ mod tests {
         record.encryption = Some(Encryption { header: Format::Never, key: None, rotating: false });
         record.set_size((64 << 20) + HEADER_BYTES, 64 << 20);
         assert_eq!((record.asked_bytes, record.asked()), (None, 64 << 20));
-    }
-
-    #[test]
-    fn a_record_written_before_there_were_snapshots_is_still_sound() {
-        let text = r#"{"version":1,"volume":{"id":"pvc-1","size_bytes":4096,"mode":"block","sector_bytes":512,"format":"never",
-            "used":false,"staged_at":null,"label":"","owner":null,"mount_options":[],"created_at":"1970-01-01T00:00:00Z"},
-            "sha256":"SUM"}"#;
-        let compact = r#"{"id":"pvc-1","size_bytes":4096,"mode":"block","sector_bytes":512,"format":"never","used":false,"staged_at":null,"label":"","owner":null,"mount_options":[],"created_at":"1970-01-01T00:00:00Z"}"#;
-        let text = text.replace("SUM", &hex_sum(compact.as_bytes()));
-        let read = decode(&"pvc-1".parse().unwrap(), text.as_bytes()).unwrap();
-        assert_eq!((read.role, read.origin, read.restore, read.encryption), (None, None, None, None));
-    }
-
-    #[test]
-    fn a_record_reads_back_what_was_written() {
-        let mut other = record();
-        other.mode = VolumeMode::Block;
-        other.format = Format::Never;
-        other.owner = None;
-        let mut copy = record();
-        copy.role = Some(SnapshotOf { volume: copy.id.clone(), taken_at: Timestamp::UNIX_EPOCH });
-        copy.origin = Some(Origin { id: copy.id.clone(), snapshot: true, uuid: Uuid::from_u128(2) });
-        copy.restore = Some(Restore { snapshot: copy.id.clone(), safety: copy.id.clone(), done: false });
-        let header = Format::Done { uuid: Uuid::from_u128(3) };
-        other.encryption = Some(Encryption { header, key: Some("f".to_owned()), rotating: true });
-        let given = Record { format: Format::Given, ..record() };
-        for record in [record(), other, copy, given] {
-            assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record);
-        }
-    }
-
-    #[test]
-    fn every_cut_and_every_changed_byte_is_noticed() {
-        let record = record();
-        let bytes = encode(&record);
-        for length in 0..bytes.len() - 1 {
-            assert!(
-                decode(&record.id, &bytes[..length]).is_err() || bytes[length..].trim_ascii().is_empty(),
-                "cut at {length}"
-            );
-        }
-        for at in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[at] ^= 1;
-            if let Ok(read) = decode(&record.id, &changed) {
-                assert_eq!(read, record, "byte {at} changes the meaning unnoticed");
-            }
-        }
-    }
-
-    #[test]
-    fn an_edit_by_hand_another_version_and_another_id_are_told_apart() {
-        let record = record();
-        let text = String::from_utf8(encode(&record)).unwrap();
-        let id = record.id.clone();
-        let edited = text.replace("1073741824", "2147483648");
-        assert!(decode(&id, edited.as_bytes()).unwrap_err().contains("checksum"));
-        let newer = text.replace("\"version\": 1", "\"version\": 2");
-        assert!(decode(&id, newer.as_bytes()).unwrap_err().contains("format 2"));
-        let other = decode(&"pvc-2".parse().unwrap(), text.as_bytes()).unwrap_err();
-        assert!(other.contains("pvc-1"), "{other}");
-        assert!(decode(&id, &[0; 4096]).unwrap_err().contains("not a record"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_record_round_trips_and_any_bytes_are_refused_without_a_panic(
-            size_bytes in any::<u64>(),
-            label in ".{0,40}",
-            staged_at in proptest::option::of(".{0,40}"),
-            options in proptest::collection::vec(".{0,10}", 0..4),
-            (format, used, block) in (0_u8..3, any::<bool>(), any::<bool>()),
-            noise in proptest::collection::vec(any::<u8>(), 0..300),
-        ) {
-            let uuid = Uuid::from_u64_pair(size_bytes, 1);
-            let mut record = record();
-            record.size_bytes = size_bytes;
-            record.label = label;
-            record.staged_at = staged_at;
-            record.mount_options = options;
-            record.used = used;
-            record.format = [Format::Never, Format::Started { uuid }, Format::Done { uuid }][usize::from(format)].clone();
-            if block {
-                record.mode = VolumeMode::Block;
-            }
-            prop_assert_eq!(decode(&record.id, &encode(&record)).unwrap(), record.clone());
-            prop_assert!(decode(&record.id, &noise).is_err());
-        }
     }
 }

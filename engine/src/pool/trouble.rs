@@ -55,6 +55,8 @@ pub enum PoolErrorKind {
     FilesystemFull,
     /// What is there is not what was there before: a disk is missing, or not mounted.
     OtherDisk,
+    /// A later Tierce made the pool, in a form that this one does not know.
+    NewerPool,
     /// There is no volume group of that name.
     NoSuchVolumeGroup,
     /// Devices of the volume group, or devices it shall be made from, are missing.

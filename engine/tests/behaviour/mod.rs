@@ -14,7 +14,10 @@ pub use records::*;
 pub use snapshots::*;
 pub use volumes::*;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use tierce_engine::{
     Backend, Change, Engine, Error, Filesystem, Owner, PublishRequest, SnapshotSpec, StageRequest, VolumeId,
@@ -28,6 +31,7 @@ macro_rules! behaviours {
     ($world:expr) => {
         behaviours! { everywhere $world }
         behaviours! { $world =>
+            a_record_of_a_newer_tierce_is_left_alone_and_told_from_a_broken_one
             a_broken_record_is_left_alone_and_the_others_go_on
             a_pool_that_is_missing_does_not_stop_the_others
             a_pool_that_opens_late_is_cleaned_up_then_and_only_once

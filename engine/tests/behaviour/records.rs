@@ -47,6 +47,59 @@ pub fn a_broken_record_is_left_alone_and_the_others_go_on(world: &mut World) {
     assert!(world.delete(&good).unwrap());
 }
 
+pub fn a_record_of_a_newer_tierce_is_left_alone_and_told_from_a_broken_one(world: &mut World) {
+    let (plain, needy) = (world.create("pvc-1", EXT4, 64 * MIB), world.create("pvc-2", EXT4, 64 * MIB));
+    let volumes = world.path("pool/volumes");
+    let record = |id: &VolumeId| volumes.join(id.as_str()).join("record.json");
+    let file = record(&plain);
+    say(&file, "shade", json!("deep"));
+    say(&record(&needy), "needs", json!(1000));
+    let before = fs::read(record(&needy)).unwrap();
+    world.restart();
+    for result in [
+        world.stage(&needy, false),
+        world.delete(&needy),
+        world.run(world.engine.grow(&needy, 128 * MIB)).map(|_| true),
+        world.run(world.engine.create("pool", &spec("pvc-2", EXT4, 64 * MIB))).map(|_| true),
+        world.run(world.engine.get(&needy)).map(|_| true),
+    ] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::NewerRecord { .. }), "{error:?}");
+        let words = error.to_string();
+        assert!(words.contains("it needs 1000") && words.contains("update Tierce on this node"), "{words}");
+        assert!(!words.contains("damaged"), "{words}");
+    }
+    let listed = world.run(world.engine.list());
+    assert_eq!((listed.volumes.len(), listed.broken.len()), (1, 1));
+    assert!(listed.broken[0].reason.contains("newer Tierce"), "{listed:?}");
+    assert_eq!(fs::read(record(&needy)).unwrap(), before);
+    // A field that we need not know lasts as long as the volume; a snapshot and a clone are without it.
+    world.stage(&plain, false).unwrap();
+    world.unstage(&plain).unwrap();
+    world.run(world.engine.grow(&plain, 128 * MIB)).unwrap();
+    assert!(said(&file, "used") == json!(true) && said(&file, "shade") == json!("deep"));
+    let snapshot = SnapshotSpec { id: "snap-1".parse().unwrap(), source: plain.clone(), owner: None };
+    world.run(world.engine.snapshot(&snapshot)).unwrap();
+    assert_eq!(said(&record(&snapshot.id), "shade"), Value::Null);
+}
+
+/// Adds a field to a record, as a later Tierce would.
+fn say(file: &Path, field: &str, value: Value) {
+    let mut whole: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    whole["volume"][field] = value;
+    let mut sum = String::new();
+    for byte in Sha256::digest(whole["volume"].to_string()) {
+        write!(sum, "{byte:02x}").unwrap();
+    }
+    whole["sha256"] = sum.into();
+    fs::write(file, serde_json::to_vec_pretty(&whole).unwrap()).unwrap();
+}
+
+fn said(file: &Path, field: &str) -> Value {
+    let whole: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    whole["volume"][field].clone()
+}
+
 pub fn what_a_crash_left_is_removed_and_nothing_else(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     for left in ["new/pvc-2.0123", "trash/pvc-3.4567"] {

@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use crate::{
     VolumeId,
-    pool::record::{self, Record},
+    pool::{
+        record::Record,
+        stored::{self, Unreadable},
+    },
 };
 
 /// Says that a thick volume's ends were not zeroed yet.
@@ -34,7 +37,7 @@ pub(crate) fn of_pool(pool: Uuid) -> String {
 
 /// The tags of a record, in order.
 pub(crate) fn of(pool: Uuid, record: &Record) -> Vec<String> {
-    let text = BASE64_URL_SAFE_NO_PAD.encode(record::encode_compact(record));
+    let text = BASE64_URL_SAFE_NO_PAD.encode(stored::encode_compact(record));
     let pieces = text.as_bytes().chunks(PIECE_BYTES).enumerate().map(|(number, piece)| {
         format!("{PIECE}{number}.{}", std::str::from_utf8(piece).expect("base64 is ASCII"))
     });
@@ -46,13 +49,28 @@ pub(crate) fn is_ours(tag: &str) -> bool {
     tag.starts_with("tierce.")
 }
 
+/// Whether it is written with a record, and goes when that is written anew. What a later Tierce put there stays.
+pub(crate) fn is_of_record(tag: &str) -> bool {
+    tag == RAW || tag == SWAP || tag.starts_with(POOL) || piece(tag).is_some()
+}
+
+/// What follows `tierce.r` of a piece of a record.
+fn piece(tag: &str) -> Option<&str> {
+    tag.strip_prefix(PIECE).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 /// Whether they mark a logical volume as ours.
 pub(crate) fn mark(tags: &[String]) -> bool {
     tags.iter().any(|tag| tag.starts_with(POOL))
 }
 
-/// Reads a record; `Err` says what is wrong with the tags.
-pub(crate) fn read(pool: Uuid, id: &VolumeId, tags: &[String]) -> Result<Record, String> {
+/// Reads a record.
+pub(crate) fn read(pool: Uuid, id: &VolumeId, tags: &[String]) -> Result<Record, Unreadable> {
+    stored::decode(id, &text(pool, tags).map_err(Unreadable::Damaged)?)
+}
+
+/// The bytes of a record; `Err` says what is wrong with the tags.
+fn text(pool: Uuid, tags: &[String]) -> Result<Vec<u8>, String> {
     match tags.iter().filter_map(|tag| tag.strip_prefix(POOL)).collect::<Vec<_>>()[..] {
         [one] if one == pool.simple().to_string() => {}
         [other] => return Err(format!("its tag says that it belongs to pool {other}")),
@@ -60,9 +78,7 @@ pub(crate) fn read(pool: Uuid, id: &VolumeId, tags: &[String]) -> Result<Record,
     }
     let mut pieces = Vec::new();
     for tag in tags {
-        if let Some(rest) =
-            tag.strip_prefix(PIECE).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        {
+        if let Some(rest) = piece(tag) {
             let (number, text) =
                 rest.split_once('.').ok_or_else(|| format!("the tag {tag:?} is no piece of a record"))?;
             let number: usize =
@@ -78,10 +94,9 @@ pub(crate) fn read(pool: Uuid, id: &VolumeId, tags: &[String]) -> Result<Record,
         return Err("a piece of the record is missing, or there twice".to_owned());
     }
     let text: String = pieces.into_iter().map(|(_, text)| text).collect();
-    let bytes = BASE64_URL_SAFE_NO_PAD
+    BASE64_URL_SAFE_NO_PAD
         .decode(text)
-        .map_err(|error| format!("the tags with the record are damaged: {error}"))?;
-    record::decode(id, &bytes)
+        .map_err(|error| format!("the tags with the record are damaged: {error}"))
 }
 
 #[cfg(test)]
@@ -121,6 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn every_form_that_was_ever_written_is_read_and_written_back_as_it_was() {
+        for name in ["227d300-one-piece", "227d300-pieces"] {
+            let text = std::fs::read_to_string(format!("golden/tags/{name}.txt")).unwrap();
+            let tags: Vec<String> = text.lines().map(str::to_owned).collect();
+            let id = "pvc-3f0c5d1e-8a55-4b5e-9a55-0d7c0f4a9b11".parse().unwrap();
+            assert_eq!(of(POOL_ID, &read(POOL_ID, &id, &tags).unwrap()), tags, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_of_a_later_tierce_is_none_of_a_record() {
+        let tags = of(POOL_ID, &sample("pvc-1"));
+        assert!(tags.iter().map(String::as_str).chain([RAW, SWAP]).all(is_of_record));
+        assert!(!is_of_record("tierce.reserved") && is_ours("tierce.reserved"));
+        let later = tags.iter().cloned().chain(["tierce.reserved=1".to_owned()]).collect::<Vec<_>>();
+        assert_eq!(read(POOL_ID, &"pvc-1".parse().unwrap(), &later).unwrap(), sample("pvc-1"));
+    }
+
+    #[test]
     fn every_damage_is_told() {
         let mut record = sample("pvc-1");
         record.label = "x".repeat(5000);
@@ -128,7 +162,7 @@ mod tests {
         let without =
             |at: usize| tags.iter().enumerate().filter(move |(n, _)| *n != at).map(|(_, t)| t.clone());
         let id = &record.id;
-        let failed = |tags: Vec<String>| read(POOL_ID, id, &tags).unwrap_err();
+        let failed = |tags: Vec<String>| read(POOL_ID, id, &tags).unwrap_err().to_string();
         assert!(failed(without(0).collect()).contains("which pool"));
         assert!(failed(tags[..1].to_vec()).contains("missing"));
         assert!(failed(without(2).collect()).contains("a piece of the record is missing"));
@@ -137,8 +171,8 @@ mod tests {
         assert!(failed(tags.iter().map(|tag| tag.replace(".r1.", ".r1")).collect()).contains("no piece"));
         let twice = tags.iter().cloned().chain(["tierce.r1.abc".to_owned()]).collect();
         assert!(failed(twice).contains("there twice"));
-        assert!(read(Uuid::from_u128(8), id, &tags).unwrap_err().contains("belongs to pool"));
-        assert!(read(POOL_ID, &"pvc-2".parse().unwrap(), &tags).unwrap_err().contains("pvc-1"));
+        assert!(read(Uuid::from_u128(8), id, &tags).unwrap_err().to_string().contains("belongs to pool"));
+        assert!(read(POOL_ID, &"pvc-2".parse().unwrap(), &tags).unwrap_err().to_string().contains("pvc-1"));
     }
 
     proptest! {

@@ -18,6 +18,7 @@ use crate::{
         },
         record::Record,
         store::Broken,
+        stored::Unreadable,
     },
 };
 
@@ -116,8 +117,8 @@ impl View {
             }
             Named::Volume(id) if ours || volume.tags.iter().any(|tag| tags::is_ours(tag)) => {
                 let record = tags::read(pool, &id, &volume.tags)
-                    .and_then(|record| sound(record, volume))
-                    .map_err(|reason| Broken { file: path(group, &volume.name), reason });
+                    .and_then(|record| sound(record, volume).map_err(Unreadable::Damaged))
+                    .map_err(|why| Broken { file: path(group, &volume.name), why });
                 let tags: Vec<String> =
                     volume.tags.iter().filter(|tag| tags::is_ours(tag)).cloned().collect();
                 let raw = tags.iter().any(|tag| tag == tags::RAW);

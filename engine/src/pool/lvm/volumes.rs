@@ -66,6 +66,8 @@ impl LvmPool {
                 tags.push(tags::RAW.to_owned());
             }
         }
+        let later = before.tags.iter().filter(|tag| !tags::is_of_record(tag)).cloned();
+        tags.extend(later);
         let mut arguments = vec!["-qq".to_owned()];
         for old in before.tags.iter().filter(|tag| !tags.contains(tag)) {
             arguments.extend(["--deltag".to_owned(), old.clone()]);

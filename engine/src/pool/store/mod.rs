@@ -30,6 +30,7 @@ use uuid::Uuid;
 pub(crate) use beneath::open_beneath;
 use beneath::{read_file, write_file};
 
+use super::stored::Unreadable;
 use crate::{Error, PoolError, PoolErrorKind, VolumeId, error::Context};
 
 /// Name of the record's file.
@@ -37,6 +38,8 @@ pub(crate) const RECORD: &str = "record.json";
 /// Name of the image's file.
 pub(crate) const IMAGE: &str = "data.img";
 const MARK: &str = "pool.json";
+/// The form of `pool.json` that this code writes. Fields beside its own don't matter to it: the file is never written again.
+const MARK_VERSION: u32 = 1;
 const FOLDER_MODE: Mode = Mode::RWXU;
 
 #[derive(Serialize, Deserialize)]
@@ -60,17 +63,25 @@ pub(crate) struct Store {
     durable: bool,
 }
 
-/// A volume that can't be trusted.
+/// A volume that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Broken {
     pub(crate) file: PathBuf,
-    pub(crate) reason: String,
+    pub(crate) why: Unreadable,
 }
 
 impl Broken {
+    /// What is damaged, or gone.
+    pub(crate) fn damaged(file: PathBuf, reason: impl Into<String>) -> Self {
+        Self { file, why: Unreadable::Damaged(reason.into()) }
+    }
+
     pub(crate) fn into_error(self, id: &VolumeId) -> Error {
-        let reason = format!("{}: {}", self.file.display(), self.reason);
-        Error::BrokenRecord { id: id.clone(), reason }
+        let (id, reason) = (id.clone(), format!("{}: {}", self.file.display(), self.why));
+        match self.why {
+            Unreadable::Damaged(_) => Error::BrokenRecord { id, reason },
+            Unreadable::Newer(_) => Error::NewerRecord { id, reason },
+        }
     }
 }
 
@@ -100,14 +111,20 @@ impl Store {
         }
         let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("can't open the directory", error.into()))?;
-        if let Some(known) = known {
-            let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
-            if found != Some(known) {
-                let reason = format!(
-                    "pool {known} was here, now it is not: is a disk not mounted? (Give an empty one another pool name)"
-                );
-                return Err(bad(PoolErrorKind::OtherDisk, reason, Some(Errno::STALE)));
-            }
+        let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
+        if let Seen::Newer(version) = found {
+            let reason = format!(
+                "pool.json was written by a newer Tierce (form {version}, this one reads {MARK_VERSION}): update Tierce on this node"
+            );
+            return Err(bad(PoolErrorKind::NewerPool, reason, None));
+        }
+        if let Some(known) = known
+            && found != Seen::Pool(known)
+        {
+            let reason = format!(
+                "pool {known} was here, now it is not: is a disk not mounted? (Give an empty one another pool name)"
+            );
+            return Err(bad(PoolErrorKind::OtherDisk, reason, Some(Errno::STALE)));
         }
         let folder = |name: &str| -> io::Result<OwnedFd> {
             match fs::mkdirat(&root, name, FOLDER_MODE) {
@@ -136,10 +153,12 @@ impl Store {
     }
 
     fn mark(&self) -> io::Result<Uuid> {
-        if let Some(id) = read_mark(&self.root)? {
-            return Ok(id);
+        match read_mark(&self.root)? {
+            Seen::Nothing => {}
+            Seen::Pool(id) => return Ok(id),
+            Seen::Newer(_) => return Err(io::Error::other("another Tierce has just made a pool here")),
         }
-        let mark = Mark { version: 1, id: Uuid::new_v4() };
+        let mark = Mark { version: MARK_VERSION, id: Uuid::new_v4() };
         self.write_file(&self.root, MARK, &serde_json::to_vec_pretty(&mark)?)?;
         Ok(mark.id)
     }
@@ -190,10 +209,27 @@ impl Store {
     }
 }
 
-fn read_mark(root: &OwnedFd) -> io::Result<Option<Uuid>> {
-    let Some(bytes) = read_file(root, MARK)? else { return Ok(None) };
+/// What `pool.json` says.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Pool(Uuid),
+    /// It has this form, which only a later Tierce knows.
+    Newer(u32),
+}
+
+fn read_mark(root: &OwnedFd) -> io::Result<Seen> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Some(bytes) = read_file(root, MARK)? else { return Ok(Seen::Nothing) };
+    let Version { version } = serde_json::from_slice(&bytes)?;
+    if version > MARK_VERSION {
+        return Ok(Seen::Newer(version));
+    }
     let mark: Mark = serde_json::from_slice(&bytes)?;
-    Ok(Some(mark.id))
+    Ok(Seen::Pool(mark.id))
 }
 
 #[cfg(test)]
@@ -203,7 +239,10 @@ mod tests {
     use super::{beneath::names, *};
     use crate::{
         VolumeMode,
-        pool::record::{self, Format, Record},
+        pool::{
+            record::{Format, Record},
+            stored,
+        },
     };
 
     fn record(id: &str) -> Record {
@@ -224,6 +263,7 @@ mod tests {
             restore: None,
             encryption: None,
             asked_bytes: None,
+            further: stored::Further::new(),
         }
     }
 
@@ -258,7 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let store = open(folder.path(), None).unwrap();
-        std::fs::write(elsewhere.path().join(RECORD), record::encode(&record("link"))).unwrap();
+        std::fs::write(elsewhere.path().join(RECORD), stored::encode(&record("link"))).unwrap();
         for within in ["volumes", "trash", "new"] {
             std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(within).join("link")).unwrap();
         }
@@ -281,5 +321,27 @@ mod tests {
         std::fs::write(folder.path().join(MARK), "{").unwrap();
         assert!(open(folder.path(), None).unwrap_err().reason.contains("pool.json"));
         assert!(open(Path::new("relative"), None).unwrap_err().reason.contains("not absolute"));
+    }
+
+    #[test]
+    fn the_mark_of_every_version_is_read_and_one_of_a_later_tierce_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join(MARK);
+        std::fs::copy("golden/pools/171e5bb.json", &mark).unwrap();
+        let id = open(folder.path(), None).unwrap().id;
+        assert_eq!(id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+        let text = std::fs::read_to_string(&mark).unwrap().replace("{\n", "{\n  \"shade\": 1,\n");
+        std::fs::write(&mark, &text).unwrap();
+        assert_eq!(open(folder.path(), Some(id)).unwrap().id, id);
+        assert_eq!(std::fs::read_to_string(&mark).unwrap(), text, "a field of a later Tierce was lost");
+
+        let newer = tempfile::tempdir().unwrap();
+        std::fs::copy("golden/newer/pool.json", newer.path().join(MARK)).unwrap();
+        for known in [None, Some(id)] {
+            let error = open(newer.path(), known).unwrap_err();
+            assert_eq!(error.kind, PoolErrorKind::NewerPool, "{error}");
+            assert!(error.reason.contains("form 2") && error.reason.contains("update Tierce"), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(newer.path()).unwrap().count(), 1, "it was not left alone");
     }
 }

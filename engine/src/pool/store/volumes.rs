@@ -17,10 +17,7 @@ use crate::{
     Error, VolumeId,
     error::Context,
     lasting::lasting,
-    pool::{
-        ledger::ImageSize,
-        record::{self, Record},
-    },
+    pool::{ledger::ImageSize, record::Record, stored},
 };
 
 impl Store {
@@ -28,12 +25,11 @@ impl Store {
     pub(crate) fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         let Some(folder) = self.folder(id)? else { return Ok(None) };
         let file = self.path_of(id, RECORD);
-        let broken = |reason: String| Some(Err(Broken { file: file.clone(), reason }));
+        let broken = |reason: String| Some(Err(Broken::damaged(file.clone(), reason)));
         Ok(match read_file(&folder, RECORD) {
-            Ok(Some(bytes)) => match record::decode(id, &bytes) {
-                Ok(record) => Some(Ok(record)),
-                Err(reason) => broken(reason),
-            },
+            Ok(Some(bytes)) => {
+                Some(stored::decode(id, &bytes).map_err(|why| Broken { file: file.clone(), why }))
+            }
             Ok(None) => broken("the record is missing".to_owned()),
             Err(error) => broken(format!("the record can't be read: {error}")),
         })
@@ -42,7 +38,7 @@ impl Store {
     /// Replaces a volume's record.
     pub(crate) fn save(&self, record: &Record) -> Result<(), Error> {
         let folder = self.folder(&record.id)?.ok_or_else(|| Error::NotFound { id: record.id.clone() })?;
-        self.write_file(&folder, RECORD, &record::encode(record))
+        self.write_file(&folder, RECORD, &stored::encode(record))
             .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
     }
 
@@ -108,7 +104,7 @@ impl Store {
         let doing = || format!("make {}", self.path.join("new").join(name).display());
         let folder = open_beneath(&self.new, name, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing)?;
         fill(&folder)?;
-        self.write_file(&folder, RECORD, &record::encode(record)).doing(doing)
+        self.write_file(&folder, RECORD, &stored::encode(record)).doing(doing)
     }
 
     /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.

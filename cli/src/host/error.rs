@@ -81,6 +81,16 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A later version wrote the volume's record; nothing is wrong with it.
+    #[error("The record of volume '{name}', {}, was written by a newer tierce ({reason}): update tierce on this host; the volume is left alone", path.display())]
+    NewerRecord {
+        /// The full name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What it says that this program does not know.
+        reason: String,
+    },
     /// A new volume's key is not there.
     #[error("can't read the key file {}: make a key with {make}", path.display())]
     NoKeyFile {

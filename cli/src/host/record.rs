@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use jiff::Timestamp;
 use rustix::fs::{self, AtFlags};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{
     Error,
@@ -15,12 +16,15 @@ use super::{
     names::Name,
 };
 
-/// The version this code writes, and the only one it reads.
+/// The form of the whole. What a later one means can't be known, so it is never read.
 const VERSION: u32 = 1;
+
+/// What this program understands of the form's fields. A record names a larger number in its field `needs` where it has a field that must
+/// not be ignored by those who don't know it.
+const UNDERSTOOD: u32 = 1;
 
 /// A volume's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Record {
     version: u32,
     pub(super) created_at: Timestamp,
@@ -42,6 +46,48 @@ pub(super) struct Record {
     /// Who fills it for the first time. While this is there the volume is not whole; when that process has ended, it never gets so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filling: Option<Holder>,
+    /// What only a later tierce understands: written back with the rest.
+    #[serde(flatten)]
+    further: Map<String, Value>,
+}
+
+/// Why a record can't be used.
+#[derive(Debug, PartialEq, Eq)]
+enum Unreadable {
+    /// It is not what was written.
+    Damaged(String),
+    /// It says what this program does not know.
+    Newer(String),
+}
+
+fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
+    #[derive(Deserialize)]
+    struct Form {
+        version: u32,
+        #[serde(default)]
+        needs: u32,
+    }
+    let damaged = |error: serde_json::Error| Unreadable::Damaged(error.to_string());
+    let Form { version, needs } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > VERSION {
+        return Err(Unreadable::Newer(format!("form {version}, this one reads {VERSION}")));
+    }
+    if needs > UNDERSTOOD {
+        return Err(Unreadable::Newer(format!("it needs {needs}, this one understands {UNDERSTOOD}")));
+    }
+    let mut record: Record = serde_json::from_slice(bytes).map_err(|error| {
+        let words = error.to_string();
+        // A field or a kind within what we know; the rest of the words lists what is known.
+        match words.split(',').next().filter(|words| words.starts_with("unknown ")) {
+            Some(words) => Unreadable::Newer(words.to_owned()),
+            None => Unreadable::Damaged(words),
+        }
+    })?;
+    // The name that it had before there were passphrases.
+    if let Some(Value::String(file)) = record.further.remove("key_file") {
+        record.key.get_or_insert(KeySource::File(file.into()));
+    }
+    Ok(record)
 }
 
 impl Record {
@@ -56,6 +102,7 @@ impl Record {
             key: None,
             next_key: None,
             filling: None,
+            further: Map::new(),
         }
     }
 
@@ -65,12 +112,10 @@ impl Record {
         let path = path(root, name);
         let bytes = layout::read_file(&folder, &file(name)).doing(|| format!("read {}", path.display()))?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let broken = |reason: String| Error::BrokenRecord { name: name.full(), path: path.clone(), reason };
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-        if record.version != VERSION {
-            return Err(broken(format!("format {}, this tierce reads {VERSION}", record.version)));
-        }
-        Ok(Some(record))
+        decode(&bytes).map(Some).map_err(|why| match why {
+            Unreadable::Damaged(reason) => Error::BrokenRecord { name: name.full(), path, reason },
+            Unreadable::Newer(reason) => Error::NewerRecord { name: name.full(), path, reason },
+        })
     }
 
     /// Replaces it. Only under the volume's lock.
@@ -102,4 +147,63 @@ fn file(name: &Name) -> String {
 
 fn path(root: &Root, name: &Name) -> PathBuf {
     root.path().join(RECORDS).join(name.stack()).join(file(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden(name: &str) -> Vec<u8> {
+        std::fs::read(format!("golden/{name}")).unwrap()
+    }
+
+    fn written(record: &Record) -> String {
+        serde_json::to_string_pretty(record).unwrap() + "\n"
+    }
+
+    #[test]
+    fn every_form_that_was_ever_written_is_read_and_written_back_byte_for_byte() {
+        for name in ["f715839", "537245d", "b3f53de", "36aa858-pool", "36aa858-passphrase"] {
+            let bytes = golden(&format!("records/{name}.json"));
+            let record = decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            assert_eq!(written(&record), String::from_utf8(bytes).unwrap(), "{name}");
+        }
+        let old = decode(&golden("records/013edeb-key-file.json")).unwrap();
+        assert_eq!(old.key, Some(KeySource::File("/root/key".into())));
+        assert_eq!(decode(written(&old).as_bytes()).unwrap(), old);
+    }
+
+    #[test]
+    fn a_field_of_a_later_tierce_is_kept_unless_it_must_be_understood() {
+        let bytes = golden("newer/field.json");
+        assert_eq!(written(&decode(&bytes).unwrap()), String::from_utf8(bytes).unwrap());
+        for (name, words) in
+            [("needs", "it needs 2, this one understands 1"), ("key", "unknown variant `tpm`")]
+        {
+            let error = decode(&golden(&format!("newer/{name}.json"))).unwrap_err();
+            assert_eq!(error, Unreadable::Newer(words.to_owned()), "{name}");
+        }
+        let form = decode(br#"{"version": 2}"#).unwrap_err();
+        assert!(matches!(form, Unreadable::Newer(_)), "{form:?}");
+    }
+
+    #[test]
+    fn what_is_cut_off_or_lacks_a_field_is_damaged() {
+        let bytes = golden("records/36aa858-pool.json");
+        for bytes in [&bytes[..bytes.len() / 2], b"", b"{}", br#"{"version": 1, "labels": {}}"#] {
+            let error = decode(bytes).unwrap_err();
+            assert!(matches!(error, Unreadable::Damaged(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_left_alone_in_words_that_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, name) = (Root::new(folder.path()), Name::new(Some("web"), "data").unwrap());
+        let records = root.make_folder(&format!("{RECORDS}/web")).unwrap();
+        layout::write_file(&records, "data.json", &golden("newer/needs.json")).unwrap();
+        let error = Record::load(&root, &name).unwrap_err().to_string();
+        assert!(error.contains("update tierce on this host") && error.contains("needs 2"), "{error}");
+        assert!(!error.contains("move"), "{error}");
+    }
 }

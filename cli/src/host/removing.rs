@@ -159,7 +159,8 @@ impl Volumes {
                     continue;
                 };
                 let _lock = Lock::acquire(&self.root, &name.full())?;
-                let record = Record::load(&self.root, &name).ok().flatten();
+                // What can't be read may say where its volume lies, and what opens it.
+                let Ok(record) = Record::load(&self.root, &name) else { continue };
                 // One that lies where we can't look may well be there.
                 if !self.root.has_data(&name)? && matches!(self.device(&name, record.as_ref()), Ok(None)) {
                     Record::remove(&self.root, &name)?;

@@ -205,7 +205,13 @@ impl Volumes {
         let unread: Vec<String> = listed.unread.into_iter().map(|(pool, _)| pool).collect();
         let mut volumes = Vec::new();
         for (name, device) in found {
-            let record = Record::load(&self.root, &name)?;
+            let record = match Record::load(&self.root, &name) {
+                Err(error @ (Error::BrokenRecord { .. } | Error::NewerRecord { .. })) => {
+                    odd.push(format!("{error} (it is not shown)"));
+                    continue;
+                }
+                record => record?,
+            };
             match record.as_ref().and_then(|record| record.pool.as_ref()).filter(|_| device.is_none()) {
                 Some(pool) if unread.contains(pool) => continue,
                 Some(pool) if !self.pools.can_be_opened(pool) => {

@@ -22,7 +22,7 @@ cleanup() {
         "$kubectl" delete pod "$name" --namespace "$namespace" --force || true
         "$kubectl" delete node "$name" || true
     done
-    "$kubectl" delete secret tierce-key-check tierce-check --namespace "$namespace" || true
+    "$kubectl" delete secret tierce-key-check tierce-key-check-token tierce-check --namespace "$namespace" || true
     "$kubectl" delete clusterrole,clusterrolebinding tierce-check || true
     rm -rf "$scratch"
 } >/dev/null 2>&1
@@ -198,6 +198,13 @@ expect ok "the controller deletes a key" secret delete tierce-key-check
 expect "$only_keys-2" "the controller makes another Secret" secret create generic tierce-check-2 --from-literal=key=x
 expect "$only_keys" "the controller changes another Secret" secret patch tierce-check --type=merge -p "$change"
 expect "$only_keys" "the controller deletes another Secret" secret delete tierce-check
+expect "the controller writes Secrets of type Opaque only, not kubernetes.io/service-account-token" \
+    "the controller makes itself a token of another account" as controller create --namespace "$namespace" -f - <<END
+apiVersion: v1
+kind: Secret
+metadata: {name: tierce-key-check-token, annotations: {kubernetes.io/service-account.name: default}}
+type: kubernetes.io/service-account-token
+END
 expect "cannot create" "the controller makes a key in another namespace" \
     as controller create secret generic tierce-key-check --from-literal=key=x --namespace default
 expect "cannot list" "the controller lists Secrets of another namespace" as controller get secrets --namespace default

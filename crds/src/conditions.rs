@@ -163,6 +163,8 @@ pub mod pool {
     pub const OTHER_DISK: &str = "OtherDisk";
     /// A later version of the node plugin made the pool, in a form that this one does not know.
     pub const NEWER_POOL: &str = "NewerPool";
+    /// The directory is no pool yet and has something in it; it was not touched.
+    pub const FOREIGN_CONTENT: &str = "ForeignContent";
     /// There is no volume group of that name.
     pub const NO_SUCH_VOLUME_GROUP: &str = "NoSuchVolumeGroup";
     /// Devices of the volume group, or devices that it shall be made from, are missing.

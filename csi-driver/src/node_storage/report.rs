@@ -118,6 +118,7 @@ fn why(kind: PoolErrorKind) -> &'static str {
         PoolErrorKind::FilesystemFull => reason::FILESYSTEM_FULL,
         PoolErrorKind::OtherDisk => reason::OTHER_DISK,
         PoolErrorKind::NewerPool => reason::NEWER_POOL,
+        PoolErrorKind::ForeignContent => reason::FOREIGN_CONTENT,
         PoolErrorKind::NoSuchVolumeGroup => reason::NO_SUCH_VOLUME_GROUP,
         PoolErrorKind::MissingDevices => reason::MISSING_DEVICES,
         PoolErrorKind::DuplicateDevices => reason::DUPLICATE_DEVICES,

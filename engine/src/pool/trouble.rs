@@ -57,6 +57,8 @@ pub enum PoolErrorKind {
     OtherDisk,
     /// A later Tierce made the pool, in a form that this one does not know.
     NewerPool,
+    /// The directory is no pool yet and has something in it, so it was not touched.
+    ForeignContent,
     /// There is no volume group of that name.
     NoSuchVolumeGroup,
     /// Devices of the volume group, or devices it shall be made from, are missing.

@@ -47,22 +47,28 @@ pub fn a_pool_that_is_missing_does_not_stop_the_others(world: &mut World) {
 pub fn a_pool_that_opens_late_is_cleaned_up_then_and_only_once(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     let (pool, away) = (world.path("pool"), world.path("away"));
-    fs::create_dir(pool.join("new/pvc-2.0123")).unwrap();
+    fs::create_dir(pool.join("new/pvc-2.0123456789abcdef0123456789abcdef")).unwrap();
     fs::rename(&pool, &away).unwrap();
     world.forget();
     world.run(world.engine.set_pools(vec![world.pool("pool")]));
     assert_eq!(world.run(world.engine.recover()).removed_unfinished, 0);
     fs::rename(&away, &pool).unwrap();
     assert!(world.run(world.engine.reports())[0].result.is_ok());
-    assert!(!pool.join("new/pvc-2.0123").exists(), "the pool's leftovers are still there");
+    assert!(
+        !pool.join("new/pvc-2.0123456789abcdef0123456789abcdef").exists(),
+        "the pool's leftovers are still there"
+    );
     assert!(world.run(world.engine.get(&id)).unwrap().is_some());
     // It goes and comes again while somebody makes a volume in it.
-    fs::create_dir(pool.join("new/pvc-3.4567")).unwrap();
+    fs::create_dir(pool.join("new/pvc-3.fedcba9876543210fedcba9876543210")).unwrap();
     fs::rename(&pool, &away).unwrap();
     assert!(world.run(world.engine.reports())[0].result.is_err());
     fs::rename(&away, &pool).unwrap();
     assert!(world.run(world.engine.reports())[0].result.is_ok());
-    assert!(pool.join("new/pvc-3.4567").exists(), "what may be under way was removed");
+    assert!(
+        pool.join("new/pvc-3.fedcba9876543210fedcba9876543210").exists(),
+        "what may be under way was removed"
+    );
 }
 
 pub fn a_pool_that_returns_is_asked_before_a_volume_counts_as_gone(world: &mut World) {

@@ -102,7 +102,8 @@ fn said(file: &Path, field: &str) -> Value {
 
 pub fn what_a_crash_left_is_removed_and_nothing_else(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
-    for left in ["new/pvc-2.0123", "trash/pvc-3.4567"] {
+    for left in ["new/pvc-2.0123456789abcdef0123456789abcdef", "trash/pvc-3.fedcba9876543210fedcba9876543210"]
+    {
         let folder = world.path("pool").join(left);
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("data.img"), b"x").unwrap();

@@ -37,7 +37,7 @@ pub(super) fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u
 
 /// Replaces a file so that a crash leaves the old or the new one, whole. `durable`: when this returns it is on the disk.
 pub(super) fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
-    let temporary = format!("{name}.tmp");
+    let temporary = temporary(name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     lasting("write a file aside", || {
         let fd = fs::openat(folder, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
@@ -47,6 +47,11 @@ pub(super) fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8], durable: bo
     })?;
     lasting("replace a file", || fs::renameat(folder, temporary.as_str(), folder, name))?;
     if durable { Ok(fs::fsync(folder)?) } else { Ok(()) }
+}
+
+/// What a file is called while it is written.
+pub(super) fn temporary(name: &str) -> String {
+    format!("{name}.tmp")
 }
 
 /// The names in a folder.

@@ -1,11 +1,11 @@
 //! The folder of a pool: one folder per volume with its record (and image) in it.
 //!
 //! ```text
-//! pool.json                     the pool's own id
+//! pool.json                     the pool's own id; written first, and only into a directory that has nothing else in it
 //! volumes/<id>/record.json      one volume
 //! volumes/<id>/data.img
-//! new/<id>.<n>/                 a volume being made; renamed into volumes/ when it is whole (or exchanged with the one that is there)
-//! trash/<id>.<n>/               a deleted volume whose blocks are still being freed
+//! new/<id>.<uuid>/              a volume being made; renamed into volumes/ when it is whole (or exchanged with the one that is there)
+//! trash/<id>.<uuid>/            a deleted volume whose blocks are still being freed
 //! ```
 //! A volume appears and disappears by one rename, so a crash leaves either all of it or none; what lies in `new` and `trash` was never
 //! promised to anybody, or no longer is. Everything is reached through descriptors beneath the pool's root.
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) use beneath::open_beneath;
-use beneath::{read_file, write_file};
+use beneath::{names, read_file, temporary, write_file};
 
 use super::stored::Unreadable;
 use crate::{Error, PoolError, PoolErrorKind, VolumeId, error::Context};
@@ -40,6 +40,8 @@ pub(crate) const IMAGE: &str = "data.img";
 const MARK: &str = "pool.json";
 /// The form of `pool.json` that this code writes. Fields beside its own don't matter to it: the file is never written again.
 const MARK_VERSION: u32 = 1;
+/// What mkfs.ext4 makes in each new filesystem.
+const LOST_AND_FOUND: &str = "lost+found";
 const FOLDER_MODE: Mode = Mode::RWXU;
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +128,20 @@ impl Store {
             );
             return Err(bad(PoolErrorKind::OtherDisk, reason, Some(Errno::STALE)));
         }
+        let not_writable = |error| failed("the directory is not writable", error);
+        let id = if let Seen::Pool(id) = found {
+            id
+        } else {
+            let others = foreign(&root).map_err(|error| failed("can't look at the directory", error))?;
+            if !others.is_empty() {
+                return Err(bad(PoolErrorKind::ForeignContent, in_use(path, &others), None));
+            }
+            // Before anything else is made here: with it the directory is ours, also after a crash in the middle of what follows.
+            let mark = Mark { version: MARK_VERSION, id: Uuid::new_v4() };
+            let bytes = serde_json::to_vec_pretty(&mark).map_err(|error| not_writable(error.into()))?;
+            write_file(&root, MARK, &bytes, durable).map_err(not_writable)?;
+            mark.id
+        };
         let folder = |name: &str| -> io::Result<OwnedFd> {
             match fs::mkdirat(&root, name, FOLDER_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -133,34 +149,13 @@ impl Store {
             }
             Ok(open_beneath(&root, name, OFlags::RDONLY | OFlags::DIRECTORY)?)
         };
-        let not_writable = |error| failed("the directory is not writable", error);
         let volumes = folder("volumes").map_err(not_writable)?;
         let new = folder("new").map_err(not_writable)?;
         let trash = folder("trash").map_err(not_writable)?;
-        let mut store = Self {
-            pool: pool.to_owned(),
-            path: path.to_owned(),
-            root,
-            volumes,
-            new,
-            trash,
-            id: Uuid::nil(),
-            durable,
-        };
-        store.id = store.mark().map_err(|error| failed("can't read or write pool.json", error))?;
+        let store =
+            Self { pool: pool.to_owned(), path: path.to_owned(), root, volumes, new, trash, id, durable };
         store.check()?;
         Ok(store)
-    }
-
-    fn mark(&self) -> io::Result<Uuid> {
-        match read_mark(&self.root)? {
-            Seen::Nothing => {}
-            Seen::Pool(id) => return Ok(id),
-            Seen::Newer(_) => return Err(io::Error::other("another Tierce has just made a pool here")),
-        }
-        let mark = Mark { version: MARK_VERSION, id: Uuid::new_v4() };
-        self.write_file(&self.root, MARK, &serde_json::to_vec_pretty(&mark)?)?;
-        Ok(mark.id)
     }
 
     /// Whether the folder is still the one we opened and can be written.
@@ -209,6 +204,27 @@ impl Store {
     }
 }
 
+/// What a directory has in it besides what a new filesystem has, and what a crash leaves while the mark is written.
+fn foreign(root: &OwnedFd) -> io::Result<Vec<String>> {
+    let ours = [LOST_AND_FOUND.to_owned(), temporary(MARK)];
+    let mut names = names(root)?;
+    names.retain(|name| !ours.contains(name));
+    names.sort();
+    Ok(names)
+}
+
+fn in_use(path: &Path, others: &[String]) -> String {
+    /// So many names are told.
+    const TOLD: usize = 3;
+    let told = others.iter().take(TOLD).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let more = if others.len() > TOLD { format!(" and {} more", others.len() - TOLD) } else { String::new() };
+    format!(
+        "the directory is no pool and not empty, so it was not touched: it has {told}{more} in it. Name an empty one, as a new directory \
+         {}",
+        path.join("tierce").display()
+    )
+}
+
 /// What `pool.json` says.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
@@ -236,7 +252,7 @@ fn read_mark(root: &OwnedFd) -> io::Result<Seen> {
 mod tests {
     use jiff::Timestamp;
 
-    use super::{beneath::names, *};
+    use super::*;
     use crate::{
         VolumeMode,
         pool::{
@@ -307,6 +323,70 @@ mod tests {
         let (swept, problems) = store.sweep_trash();
         assert_eq!((swept, problems.len()), (0, 1), "what is not a folder is left and told");
         assert!(elsewhere.path().join(RECORD).exists());
+    }
+
+    #[test]
+    fn a_directory_that_has_anything_in_it_is_refused_untouched() {
+        for file in
+            ["new/a/precious", "trash/b/precious", "volumes/x", "precious", ".hidden", "pool.json.bak"]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::create_dir_all(folder.path().join(LOST_AND_FOUND)).unwrap();
+            std::fs::write(&path, "precious").unwrap();
+            let before = names(&fs::open(folder.path(), OFlags::RDONLY, Mode::empty()).unwrap()).unwrap();
+            let error = open(folder.path(), None).unwrap_err();
+            assert_eq!(error.kind, PoolErrorKind::ForeignContent, "{error}");
+            let first = file.split('/').next().unwrap();
+            assert!(error.reason.contains(first) && error.reason.contains("Name an empty one"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+            assert_eq!(
+                names(&fs::open(folder.path(), OFlags::RDONLY, Mode::empty()).unwrap()).unwrap(),
+                before
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_filesystem_and_what_a_crash_leaves_while_a_pool_is_made_become_a_pool() {
+        let whole = tempfile::tempdir().unwrap();
+        let id = open(whole.path(), None).unwrap().id;
+        let mark = std::fs::read(whole.path().join(MARK)).unwrap();
+        for (left, content) in [(temporary(MARK), mark[..5].to_vec()), (MARK.to_owned(), mark)] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join(LOST_AND_FOUND)).unwrap();
+            std::fs::write(folder.path().join(&left), content).unwrap();
+            let store = open(folder.path(), None).unwrap();
+            assert_eq!(store.id == id, left == MARK, "the mark decides whose it is, as soon as it is whole");
+            store.insert(&record("one"), |_| Ok(())).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_pool_did_not_put_aside_is_told_and_never_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), None).unwrap();
+        store.insert(&record("one"), |_| Ok(())).unwrap();
+        store.remove(&record("one").id).unwrap();
+        let others = ["2024", "one", "one.1", "one.2024-01-01", "ONE.0123456789abcdef0123456789abcdef"];
+        for other in others {
+            for within in ["trash", "new"] {
+                let path = folder.path().join(within).join(other);
+                std::fs::create_dir(&path).unwrap();
+                std::fs::write(path.join(IMAGE), "precious").unwrap();
+            }
+        }
+        assert_eq!(store.trash_bytes(), 0, "nothing that will be freed");
+        let ((swept, problems), (unfinished, more)) = (store.sweep_trash(), store.sweep_new());
+        assert_eq!((swept, problems.len(), unfinished, more.len()), (1, others.len(), 0, others.len()));
+        assert!(problems[0].contains("it was not touched"), "{problems:?}");
+        for other in others {
+            for within in ["trash", "new"] {
+                let path = folder.path().join(within).join(other).join(IMAGE);
+                assert_eq!(std::fs::read(path).unwrap(), b"precious");
+            }
+        }
     }
 
     #[test]

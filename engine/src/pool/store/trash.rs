@@ -10,7 +10,7 @@ use rustix::{
 use super::{
     IMAGE, Store,
     beneath::{names, open_beneath},
-    volumes::sizes,
+    volumes::{is_ours, sizes},
 };
 use crate::lasting::lasting;
 
@@ -22,6 +22,7 @@ impl Store {
         names(&self.trash)
             .unwrap_or_default()
             .iter()
+            .filter(|name| is_ours(name))
             .filter_map(|name| of(name).ok())
             .map(|stat| sizes(&stat).allocated)
             .sum()
@@ -46,7 +47,12 @@ impl Store {
             Err(error) => problems.push(problem("", error)),
             Ok(names) => {
                 for name in names {
-                    match remove_folder(folder, &name) {
+                    let outcome = if is_ours(&name) {
+                        remove_folder(folder, &name)
+                    } else {
+                        Err(io::Error::other("its name is none that we give, so it was not touched"))
+                    };
+                    match outcome {
                         Ok(()) => removed += 1,
                         Err(error) => problems.push(problem(&name, error)),
                     }

@@ -147,6 +147,15 @@ pub(super) fn sizes(stat: &fs::Stat) -> ImageSize {
     ImageSize { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
 }
 
+/// The name of a volume's folder in `new` or `trash`.
 fn unique(id: &VolumeId) -> String {
     format!("{id}.{}", Uuid::new_v4().simple())
+}
+
+/// Whether a name in `new` or `trash` is one that [`unique`] gives.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(id, uuid)| {
+        id.parse::<VolumeId>().is_ok()
+            && Uuid::try_parse(uuid).is_ok_and(|read| read.simple().to_string() == uuid)
+    })
 }

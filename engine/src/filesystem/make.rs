@@ -2,11 +2,10 @@
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
-use uuid::Uuid;
-
 use crate::{
     Filesystem,
     command::{Input, Program},
+    host::NewFilesystem,
 };
 
 /// mkfs of a huge disk takes seconds; this is the end of patience, not an estimate.
@@ -15,16 +14,28 @@ const MAKE_LIMIT: Duration = Duration::from_mins(5);
 /// A check reads all metadata: many minutes on a large, slow disk.
 const CHECK_LIMIT: Duration = Duration::from_hours(1);
 
-/// The mkfs call. `zeroed`: the image is known to read as zeros, so nothing needs to be zeroed again.
-pub(crate) fn program(
-    filesystem: Filesystem,
-    uuid: Uuid,
-    label: &str,
-    device: &Path,
-    zeroed: bool,
-) -> Program {
-    let uuid = uuid.to_string();
-    let label = filesystem.label(label);
+/// By this word an ext4's inode tables are taken for zeros. e2fsprogs before 1.47 do not know it.
+pub(crate) const PREZEROED: &str = "assume_storage_prezeroed";
+
+/// The features of an ext4: what mke2fs makes of itself, and its configuration on the host, could be more than an older kernel knows.
+const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
+                             huge_file,dir_nlink,extra_isize,metadata_csum";
+
+/// What was learned of this host's mkfs programs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Learned {
+    /// mkfs.ext4 does not know [`PREZEROED`].
+    pub(crate) no_prezeroed: bool,
+    /// The arguments by which a mkfs leaves out what it would turn on by itself.
+    pub(crate) left_out: Vec<(Filesystem, &'static [&'static str])>,
+}
+
+/// The mkfs call.
+pub(crate) fn program(new: &NewFilesystem<'_>, learned: &Learned, device: &Path) -> Program {
+    let filesystem = new.filesystem;
+    let uuid = new.uuid.to_string();
+    let label = filesystem.label(new.label);
+    let prezeroed = format!("nodiscard,{PREZEROED}=1");
     let (name, mut arguments): (&'static str, Vec<&str>) = match filesystem {
         // -m 0: a user's volume needs no blocks kept for root. 4096-byte blocks always, as the device has 4096-byte sectors.
         Filesystem::Ext4 => (
@@ -38,9 +49,11 @@ pub(crate) fn program(
                 "0",
                 "-e",
                 "remount-ro",
+                "-O",
+                EXT4_FEATURES,
                 "-E",
                 // Without this the kernel zeroes inode tables after the first mount and so fills thin images.
-                if zeroed { "nodiscard,assume_storage_prezeroed=1" } else { "nodiscard,lazy_itable_init=1" },
+                if new.zeroed && !learned.no_prezeroed { &prezeroed } else { "nodiscard,lazy_itable_init=1" },
                 "-U",
                 &uuid,
             ],
@@ -51,6 +64,11 @@ pub(crate) fn program(
     let meta = format!("uuid={uuid}");
     if filesystem == Filesystem::Xfs {
         arguments.extend(["-m", &meta]);
+    }
+    for (of, words) in &learned.left_out {
+        if *of == filesystem {
+            arguments.extend(words.iter());
+        }
     }
     if !label.is_empty() {
         arguments.extend(["-L", &label]);
@@ -106,6 +124,8 @@ pub(crate) const fn slack_bytes(filesystem: Filesystem) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -116,7 +136,8 @@ mod tests {
             (Filesystem::Xfs, "mkfs.xfs"),
             (Filesystem::Btrfs, "mkfs.btrfs"),
         ] {
-            let program = program(filesystem, uuid, "my data; rm", Path::new("/dev/loop9"), true);
+            let new = NewFilesystem { filesystem, uuid, label: "my data; rm", zeroed: true };
+            let program = program(&new, &Learned::default(), Path::new("/dev/loop9"));
             assert_eq!(program.name, name);
             let at = program.arguments.iter().position(|argument| argument == "-L").unwrap();
             assert_eq!(program.arguments[at + 1], filesystem.label("my-data--rm").as_str());

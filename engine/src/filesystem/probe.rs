@@ -130,6 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{filesystem::make, host::NewFilesystem};
 
     fn file_with(length: u64, pieces: &[(u64, &[u8])]) -> File {
         let mut file = tempfile::tempfile().unwrap();
@@ -169,7 +170,8 @@ mod tests {
             let path = folder.path().join(filesystem.name());
             let length = filesystem.min_volume_bytes();
             File::create(&path).unwrap().set_len(length).unwrap();
-            let mut program = crate::filesystem::make::program(filesystem, uuid, "my-label", &path, true);
+            let new = NewFilesystem { filesystem, uuid, label: "my-label", zeroed: true };
+            let mut program = make::program(&new, &make::Learned::default(), &path);
             program.arguments.retain(|argument| argument != "-q");
             let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
                 .iter()

@@ -25,6 +25,7 @@ use crate::{
     error::Context,
     filesystem::{
         btrfs_id, make,
+        maker::Maker,
         probe::{self, Probe, Superblock},
     },
     kernel::{self, device_mapper},
@@ -51,6 +52,7 @@ pub struct LinuxHost {
     runner: Arc<dyn Runner>,
     crypt: LinuxCrypt,
     groups: AllNotes,
+    maker: Maker,
 }
 
 impl LinuxHost {
@@ -61,7 +63,12 @@ impl LinuxHost {
 
     /// The real host with another way to start programs, for tests that count them.
     pub fn with_runner(runner: Arc<dyn Runner>) -> Self {
-        Self { crypt: LinuxCrypt::new(Arc::clone(&runner)), runner, groups: AllNotes::default() }
+        Self {
+            crypt: LinuxCrypt::new(Arc::clone(&runner)),
+            runner,
+            groups: AllNotes::default(),
+            maker: Maker::default(),
+        }
     }
 }
 
@@ -132,9 +139,7 @@ impl Operations for LinuxHost {
     }
 
     fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
-        let program = make::program(new.filesystem, new.uuid, new.label, &device.node, new.zeroed);
-        tracing::info!(program = program.line(), "making a filesystem");
-        lasting("make a filesystem", || self.runner.run(&program))?;
+        self.maker.make(self.runner.as_ref(), &device.node, new)?;
         // What mkfs wrote must be on the disk before the record says so.
         flush(&device.node)
     }

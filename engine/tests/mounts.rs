@@ -320,3 +320,24 @@ fn a_mount_the_kernel_refuses_is_explained_and_leaves_the_folder_as_it_was() {
     world.assert_clean();
     fs::remove_dir(world.staging(&id)).unwrap();
 }
+
+#[test]
+fn a_btrfs_that_names_a_subvolume_to_be_mounted_is_mounted_whole() {
+    let Some(world) = World::real() else { return };
+    let id = world.create("pvc-1", BTRFS, 256 * MIB);
+    let (staging, target) = (world.staging(&id), world.path("target"));
+    world.stage(&id, false).unwrap();
+    world.write(&id, "above it");
+    run("btrfs", &["subvolume", "create", text(&staging.join("below"))]);
+    run("btrfs", &["subvolume", "set-default", text(&staging.join("below"))]);
+    world.unstage(&id).unwrap();
+    world.stage(&id, false).unwrap();
+    assert_eq!(world.read(&id), "above it");
+    assert!(!world.stage(&id, false).unwrap(), "it is known for what it is");
+    world.publish(&id, &target, false).unwrap();
+    assert!(target.join("below").is_dir());
+    world.unpublish(&id, &target).unwrap();
+    world.unstage(&id).unwrap();
+    assert!(world.delete(&id).unwrap());
+    world.assert_clean();
+}

@@ -235,6 +235,10 @@ impl Operations for LinuxHost {
         if filesystem == Filesystem::Xfs {
             options.push("nouuid".to_owned());
         }
+        // Whoever may write to a btrfs can name a subvolume that is mounted instead of all of it.
+        if filesystem == Filesystem::Btrfs {
+            options.push("subvolid=5".to_owned());
+        }
         calls::mount_device(&device.node, filesystem, &options, at)
     }
 

@@ -43,7 +43,8 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let readonly = fields.next()?.split(|&byte| byte == b',').any(|option| option == b"ro");
     // Optional fields until a single dash.
     fields.find(|field| *field == b"-")?;
-    let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
+    // Who mounts a FUSE filesystem chooses a part of its type, of whatever bytes.
+    let fstype = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
     let device = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
     Some(Line { id, parent, device, root, point, readonly, fstype, source })
@@ -117,14 +118,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_round_trips(name in proptest::collection::vec(1_u8..=255, 0..40), options in "[a-z,]{0,12}") {
+        fn any_path_round_trips_whatever_its_type_is(
+            name in proptest::collection::vec(1_u8..=255, 0..40),
+            subtype in proptest::collection::vec(1_u8..=255, 0..10),
+            options in "[a-z,]{0,12}",
+        ) {
             let mut line = b"1 2 3:4 / /".to_vec();
             line.extend(escape(&name));
-            line.extend(format!(" rw,{options} shared:1 - ext4 /dev/x rw\n").bytes());
+            line.extend(format!(" rw,{options} shared:1 - fuse.").bytes());
+            line.extend(escape(&subtype));
+            line.extend(b" /dev/x rw\n");
             let lines = parse(&line).unwrap();
             let mut expected = vec![b'/'];
             expected.extend(&name);
             prop_assert_eq!(lines[0].point.as_os_str().as_bytes(), expected.as_slice());
+            prop_assert!(lines[0].fstype.starts_with("fuse."));
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     os::unix::fs::{FileExt, FileTypeExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -59,8 +59,8 @@ impl LinuxCrypt {
         good: &'static [i32],
     ) -> Result<CommandOutput, CommandError> {
         let mut arguments: Vec<OsString> = action.iter().chain(further).map(OsString::from).collect();
-        // In a container with a read-only root there is no place for its lock files; volumes have the engine's own locks.
-        if rustix::fs::access("/run", Access::WRITE_OK).is_err() {
+        // Where there is no place for its lock files, volumes still have the engine's own locks.
+        if rustix::fs::access(place_of_locks(Path::new("/run")), Access::WRITE_OK).is_err() {
             arguments.push("--disable-locks".into());
         }
         self.runner.run(&Program {
@@ -84,6 +84,13 @@ impl LinuxCrypt {
     ) -> Result<CommandOutput, CommandError> {
         lasting(action[0], || self.run(action, further, input, good))
     }
+}
+
+/// The folder that must be writable for cryptsetup to lock: its own, which a container with a read-only root may have from the host, or the
+/// one that it would make that in.
+fn place_of_locks(run: &Path) -> PathBuf {
+    let own = run.join("cryptsetup");
+    if own.is_dir() { own } else { run.to_owned() }
 }
 
 /// 256 random bits need no stretching: the fewest rounds that cryptsetup accepts.
@@ -328,5 +335,19 @@ fn forget_node(name: &str) {
     let node = Path::new("/dev/mapper").join(name);
     if fs::symlink_metadata(&node).is_ok_and(|found| found.file_type().is_block_device()) {
         let _ = fs::remove_file(node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cryptsetup_locks_in_its_own_folder_also_where_the_one_above_can_not_be_written() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(place_of_locks(run.path()), run.path());
+        let own = run.path().join("cryptsetup");
+        fs::create_dir(&own).unwrap();
+        assert_eq!(place_of_locks(run.path()), own);
     }
 }

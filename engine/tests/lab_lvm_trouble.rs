@@ -4,10 +4,15 @@
 
 mod world;
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt, path::Path, process::Command};
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::{FileExt, MetadataExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use tierce_engine::{Backend, Error, LvmKind, PoolError, PoolErrorKind, ThinPool, VolumeId};
-use world::lvm::{group, reopen};
+use tierce_engine::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, ThinPool, VolumeId};
+use world::lvm::{TestGroup, group, reopen};
 use world::{BLOCK, EXT4, MIB, World, lvm, run, spec, text};
 
 /// Why the pool can't be used; it makes no volume either.
@@ -151,6 +156,58 @@ fn bug_05_a_full_thin_pool_says_so_while_its_volumes_can_be_read() {
     assert_eq!(report().warning, None);
     assert!(report().result.unwrap().max_volume_bytes > 0);
     world.unstage(&id).unwrap();
+}
+
+/// The node that the kernel itself made for a device.
+fn kernels_node(node: &Path) -> PathBuf {
+    let number = fs::metadata(node).unwrap().rdev();
+    let path = format!("/sys/dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+    Path::new("/dev").join(fs::canonicalize(path).unwrap().file_name().unwrap())
+}
+
+#[test]
+fn bug_21_a_group_inside_a_raw_volume_of_a_directory_pool_is_no_pool_under_any_name_of_its_device() {
+    for encrypted in [false, true] {
+        let Some(mut world) = World::lab() else { return };
+        world.encrypted = encrypted;
+        let id = world.create("pvc-1", BLOCK, 256 * MIB);
+        world.stage(&id, true).unwrap();
+        let mappers: Vec<PathBuf> =
+            world.mappers().iter().map(|name| Path::new("/dev/mapper").join(name)).collect();
+        let device = kernels_node(mappers.first().unwrap_or(&PathBuf::from(world.loops().remove(0))));
+        let guests = TestGroup::lasting("vg0", LvmKind::Thick, std::slice::from_ref(&device));
+        guests.lvm("vgcreate", &["-qq", &guests.name, text(&device)]);
+        let number = fs::metadata(&device).unwrap().rdev();
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        fs::create_dir_all("/dev/block").unwrap();
+        let link = PathBuf::from(format!("/dev/block/{major}:{minor}"));
+        let odd = Path::new("/dev/odd");
+
+        let refused = |words: &str| {
+            let backend =
+                Backend::Lvm { volume_group: guests.name.clone(), kind: LvmKind::Thick, devices: Vec::new() };
+            let group = PoolConfig { name: "group".to_owned(), backend, ..world.pool("pool") };
+            world.run(world.engine.set_pools(vec![world.pool("pool"), group]));
+            let reports = world.run(world.engine.reports());
+            let error =
+                reports.into_iter().find(|report| report.name == "group").unwrap().result.unwrap_err();
+            assert_eq!(error.kind, PoolErrorKind::NoSuchVolumeGroup, "{error}");
+            assert!(error.reason.contains(words), "{error}");
+        };
+        // As udev gives every block device one.
+        symlink(&device, &link).unwrap();
+        refused("vgcreate vg0");
+        fs::remove_file(&link).unwrap();
+        // Of all its names none tells what it is.
+        for mapper in &mappers {
+            fs::remove_file(mapper).unwrap();
+        }
+        fs::rename(&device, odd).unwrap();
+        refused("/dev/odd");
+        fs::rename(odd, &device).unwrap();
+        world.unstage(&id).unwrap();
+        assert!(world.delete(&id).unwrap());
+    }
 }
 
 /// Writes to one chunk of every part of the map of a volume of 256 MiB, so that a shared one is copied. Whether all went well.

@@ -28,9 +28,9 @@ const FAILED: i32 = 5;
 /// From which fill level on, in percent, the kernel tells of a thin pool: LVM gives it that mark when it activates the pool.
 pub(crate) const EXTEND_FROM_PERCENT: u64 = 70;
 
-/// What is never looked at unless it is named: our own volumes and whatever lies in them, images, network disks. Device-mapper devices
-/// that are disks (multipath) have to be named.
-const NEVER_SCANNED: [&str; 9] = ["loop", "dm-", "mapper/", "drbd", "nbd", "rbd", "zram", "zd", "ram"];
+/// What is never a pool's device unless it is named, by how the kernel's name for it begins: our own volumes and whatever lies in them,
+/// images, network disks. Device-mapper devices that are disks (multipath) have to be named.
+const NO_DISKS: [&str; 8] = ["loop", "dm-", "drbd", "nbd", "rbd", "zram", "zd", "ram"];
 
 /// LVM over the devices of one pool.
 #[derive(Clone)]
@@ -189,11 +189,20 @@ fn config(devices: &[PathBuf], udev: bool) -> String {
 
 fn filter(devices: &[PathBuf]) -> String {
     if devices.is_empty() {
-        let rejected = NEVER_SCANNED.map(|start| format!("\"r|^/dev/{start}|\","));
-        return format!("{}\"a|.*|\"", rejected.concat());
+        let rejected = NO_DISKS.iter().chain(&["mapper/"]).map(|start| format!("\"r|^/dev/{start}|\""));
+        // No pattern that accepts: LVM takes a device when any of its names meets one, and udev gives each device several names. A name
+        // that meets no pattern counts for nothing.
+        return rejected.collect::<Vec<_>>().join(",");
     }
     let accepted: Vec<String> = devices.iter().map(|path| format!("\"a|^{}$|\",", pattern(path))).collect();
     format!("{}\"r|.*|\"", accepted.concat())
+}
+
+/// Whether a device is one that has to be named, by the kernel's name for it: `loop3`, `dm-0`, `nbd0p1`.
+pub(crate) fn is_no_disk(kernel_name: &str) -> bool {
+    NO_DISKS.iter().any(|start| {
+        kernel_name.strip_prefix(start).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
 /// A path as a regular expression.
@@ -237,7 +246,8 @@ mod tests {
         let filter = r#"global_filter=["a|^/dev/ubda$|","a|^/dev/disk/by-id/nvme-a[.]b[+]c$|","r|.*|"]"#;
         assert!(named.contains(filter), "{named}");
         let any = config(&[], false);
-        assert!(any.contains(r#"["r|^/dev/loop|","r|^/dev/dm-|","r|^/dev/mapper/|","#), "{any}");
+        assert!(any.contains(r#"["r|^/dev/loop|","r|^/dev/dm-|","#), "{any}");
+        assert!(any.contains(r#""r|^/dev/mapper/|"]"#) && !any.contains("\"a|"), "{any}");
         for config in [named, any] {
             for setting in
                 ["use_devicesfile=0", "scan_lvs=0", "archive=0", "backup=0", "udev_sync=0", "monitoring=0"]
@@ -249,6 +259,17 @@ mod tests {
         assert!(can_be_named(Path::new("/dev/disk/by-id/nvme-a.b+c")));
         for bad in ["/dev/a|b", "/dev/a\"b", "/dev/a b", "/etc/x", "/dev/a$"] {
             assert!(!can_be_named(Path::new(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn disks_are_told_from_what_has_to_be_named_by_the_kernels_name() {
+        for disk in ["sda", "sda1", "nvme0n1p2", "vdb", "md127", "mmcblk0", "ubda", "ramses", "dm", "bcache0"]
+        {
+            assert!(!is_no_disk(disk), "{disk}");
+        }
+        for other in ["loop0", "loop12p1", "dm-0", "nbd3", "rbd0", "zram1", "drbd7", "zd16", "ram0"] {
+            assert!(is_no_disk(other), "{other}");
         }
     }
 

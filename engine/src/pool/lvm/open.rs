@@ -74,12 +74,14 @@ fn open(
         Err(error) if call::no_such_group(&error) => {
             if let Some(known) = known {
                 return Err(Kind::NoSuchVolumeGroup.because(format!(
-                    "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name)"
+                    "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name; one on multipath or on \
+                     other mapped devices is found only where its devices are named)"
                 )));
             }
             if named.is_empty() {
                 return Err(Kind::NoSuchVolumeGroup.because(format!(
-                    "there is no volume group {group}: make it (vgcreate {group} DEVICE…), or name the devices to make it from"
+                    "there is no volume group {group} on a disk or partition: make it (vgcreate {group} DEVICE…), or name the devices to \
+                     make it from. One on multipath or on other mapped devices is found only where its devices are named"
                 )));
             }
             make::group(&lvm, group, &named)?;
@@ -88,6 +90,10 @@ fn open(
         Err(error) => return Err(not_looked_at(group, &error)),
     };
     check_devices(&lvm, group, &report)?;
+    let devices = numbered(&report)?;
+    if named.is_empty() {
+        check_disks(group, &devices)?;
+    }
     if let LvmKind::Thin(pool) = kind
         && !report.volumes.iter().any(|volume| volume.name == pool.name)
         && known.is_none()
@@ -105,18 +111,6 @@ fn open(
             "pool {known} was here, now it is {id}: is a disk missing? (Give another group or thin pool another pool name)"
         )));
     }
-    let devices = report
-        .devices
-        .iter()
-        .map(|device| {
-            let path = PathBuf::from(&device.name);
-            let number = number(&path).map_err(|error| {
-                Kind::MissingDevices
-                    .because(format!("can't look at the group's device {}: {error}", path.display()))
-            })?;
-            Ok((path, number))
-        })
-        .collect::<Result<Vec<_>, Trouble>>()?;
     let paths: Vec<PathBuf> = devices.iter().map(|(path, _)| path.clone()).collect();
     let sector_bytes = devices
         .iter()
@@ -215,6 +209,37 @@ fn check_devices(lvm: &Lvm, group: &str, report: &Report) -> Result<(), Trouble>
              (vgimportclone DEVICE)",
             copies.join(", ")
         )));
+    }
+    Ok(())
+}
+
+/// The group's devices with the numbers that they have now.
+fn numbered(report: &Report) -> Result<Vec<(PathBuf, DeviceNumber)>, Trouble> {
+    let numbered = report.devices.iter().map(|device| {
+        let path = PathBuf::from(&device.name);
+        let number = number(&path).map_err(|error| {
+            Kind::MissingDevices
+                .because(format!("can't look at the group's device {}: {error}", path.display()))
+        })?;
+        Ok((path, number))
+    });
+    numbered.collect()
+}
+
+/// Refuses a group that lies on what may be somebody's volume, whatever its node is called: nobody named it.
+fn check_disks(group: &str, devices: &[(PathBuf, DeviceNumber)]) -> Result<(), Trouble> {
+    for (path, number) in devices {
+        let of_kernel = fs::canonicalize(format!("/sys/dev/block/{number}")).map_err(|error| {
+            Kind::Failed.because(format!("can't ask what kind of device {} is: {error}", path.display()))
+        })?;
+        let name = of_kernel.file_name().unwrap_or_default().to_string_lossy();
+        if call::is_no_disk(&name) {
+            return Err(Kind::NoSuchVolumeGroup.because(format!(
+                "there is no volume group {group} on a disk or partition: the one on {} ({name}) may be inside somebody's volume, so it \
+                 was not touched. If it is the right one, name its devices",
+                path.display()
+            )));
+        }
     }
     Ok(())
 }

@@ -210,6 +210,29 @@ fn bug_21_a_group_inside_a_raw_volume_of_a_directory_pool_is_no_pool_under_any_n
     }
 }
 
+#[test]
+fn a_device_that_became_another_ones_is_not_taken() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let ids = ["pvc-1", "pvc-2"].map(|name| world.create(name, BLOCK, 64 * MIB));
+    for id in &ids {
+        world.stage(id, true).unwrap();
+    }
+    let [node, others] = ["v-pvc-1", "v-pvc-2"].map(|name| kernels_node(&group(&world).node(name)));
+    // What whoever opens the node gets once its number is another volume's.
+    let kept = node.with_extension("kept");
+    fs::rename(&node, &kept).unwrap();
+    run("cp", &["-a", text(&others), text(&node)]);
+    let error = world.stage(&ids[0], true).unwrap_err();
+    assert!(error.to_string().contains("another device is there by now"), "{error}");
+    fs::remove_file(&node).unwrap();
+    fs::rename(&kept, &node).unwrap();
+    for id in &ids {
+        assert!(!world.stage(id, true).unwrap());
+        world.unstage(id).unwrap();
+        assert!(world.delete(id).unwrap());
+    }
+}
+
 /// Writes to one chunk of every part of the map of a volume of 256 MiB, so that a shared one is copied. Whether all went well.
 fn touch(node: &Path, with: u8) -> bool {
     let device = OpenOptions::new().write(true).open(node).unwrap();

@@ -136,9 +136,7 @@ impl LvmPool {
     }
 
     fn open_volume(&self, name: &str) -> Result<File, Error> {
-        let (state, _) = self.activate(name)?;
-        let node = state.mapped.node();
-        File::open(&node).doing(|| format!("open {}", node.display()))
+        Ok(self.hold(name)?.1)
     }
 
     /// Removes a copy-on-write snapshot, after what it kept of its origin is wiped.
@@ -172,7 +170,7 @@ impl LvmPool {
         content: &Content,
         tags: &[String],
     ) -> Result<(), Error> {
-        let (state, _) = self.activate(name)?;
+        let (state, _held) = self.hold(name)?;
         let doing = || format!("copy to {}", self.full(name));
         if let Some(from) = &content.file {
             let node = state.mapped.node();

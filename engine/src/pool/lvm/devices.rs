@@ -2,12 +2,13 @@
 
 use std::fs::File;
 
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::{
     LvmPool, call,
     names::{self, group_of, of_device},
-    open::is_of_group,
+    open::{self, is_of_group},
 };
 use crate::{
     Error, VolumeId, VolumeMode,
@@ -53,6 +54,32 @@ impl LvmPool {
         Ok((state, before.is_none()))
     }
 
+    /// An active device with a descriptor that keeps it what it is. The kernel gives its number to another device once it is gone, and somebody
+    /// beside us may have taken it down since we asked for the number: so what was opened is looked at again.
+    pub(super) fn hold(&self, name: &str) -> Result<(State, File), Error> {
+        let (state, _) = self.activate(name)?;
+        let held = self.opened(name, &state)?;
+        Ok((state, held))
+    }
+
+    fn opened(&self, name: &str, state: &State) -> Result<File, Error> {
+        let node = state.mapped.node();
+        let doing = || format!("open {} as {}", node.display(), self.full(name));
+        let file = File::open(&node).doing(doing)?;
+        let is_it = |found: DeviceNumber, now: Option<Mapped>| {
+            found == state.mapped.number
+                && now.is_some_and(|now| now.number == found && now.uuid == state.mapped.uuid)
+        };
+        let now = self.state(name)?.map(|now| now.mapped);
+        if is_it(open::number_of(&file).doing(doing)?, now) {
+            return Ok(file);
+        }
+        Err(Error::Io {
+            doing: format!("{}: another device is there by now", doing()),
+            source: Errno::STALE.into(),
+        })
+    }
+
     /// Gives the kernel the logical volume's table anew and resumes it.
     fn refresh(&self, name: &str) -> Result<(), Error> {
         Ok(self.change(&self.turn(), "lvchange", &["-qq", "--refresh", &self.full(name)])?)
@@ -93,7 +120,7 @@ impl LvmPool {
 
     fn device_of(&self, name: &str, state: &State, fresh: bool) -> Result<Device, Error> {
         let node = state.mapped.node();
-        let hold = File::open(&node).doing(|| format!("open {}", node.display()))?;
+        let hold = self.opened(name, state)?;
         let bytes = self.bytes(name, state.mapped.number)?;
         Ok(Device { number: state.mapped.number, node, bytes, fresh, _hold: Some(hold.into()) })
     }
@@ -179,10 +206,7 @@ impl LvmPool {
 
     /// The content of a volume that nobody writes to.
     pub(super) fn content_of(&self, record: &Record) -> Result<Content, Error> {
-        let name = names::volume(&record.id);
-        let (state, _) = self.activate(&name)?;
-        let node = state.mapped.node();
-        let file = File::open(&node).doing(|| format!("open {}", node.display()))?;
+        let (_, file) = self.hold(&names::volume(&record.id))?;
         Ok(Content { file: Some(file), bytes: record.size_bytes })
     }
 }

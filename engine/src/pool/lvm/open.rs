@@ -268,7 +268,15 @@ pub(super) fn disk_id(pool: Uuid) -> u64 {
 
 /// A block device's number.
 pub(super) fn number(path: &Path) -> io::Result<DeviceNumber> {
-    let stat = rustix::fs::stat(path)?;
+    number_in(&rustix::fs::stat(path)?)
+}
+
+/// The number of the block device that was opened.
+pub(super) fn number_of(device: &fs::File) -> io::Result<DeviceNumber> {
+    number_in(&rustix::fs::fstat(device)?)
+}
+
+fn number_in(stat: &rustix::fs::Stat) -> io::Result<DeviceNumber> {
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no block device"));
     }

@@ -6,7 +6,7 @@ use crate::{Error, VolumeId, error::Context, kernel::device_mapper, pool::record
 impl LvmPool {
     /// Zeroes both ends of a thick volume that nobody has used yet.
     pub(super) fn zero_ends(&self, name: &str) -> Result<(), Error> {
-        let (state, _) = self.activate(name)?;
+        let (state, _held) = self.hold(name)?;
         let bytes = self.bytes(name, state.mapped.number)?;
         wipe::ends(&state.mapped.node(), bytes).doing(|| format!("zero the ends of {}", self.full(name)))
     }
@@ -31,7 +31,7 @@ impl LvmPool {
     /// Makes a volume read as zeros again that was never mounted. `false`: only its ends.
     pub(super) fn wipe_unused(&self, record: &Record) -> Result<bool, Error> {
         let name = names::volume(&record.id);
-        let (state, _) = self.activate(&name)?;
+        let (state, _held) = self.hold(&name)?;
         let (node, bytes) = (state.mapped.node(), self.bytes(&name, state.mapped.number)?);
         if self.thin_pool.is_some() {
             // Pools that ignore discards keep the chunks; these are zeroed instead.
@@ -74,7 +74,7 @@ impl LvmPool {
     }
 
     pub(super) fn wipe_deleted(&self, name: &str) -> Result<(), Error> {
-        let (state, _) = self.activate(name)?;
+        let (state, _held) = self.hold(name)?;
         let bytes = self.bytes(name, state.mapped.number)?;
         wipe::all(&state.mapped.node(), bytes).doing(|| format!("zero {}", self.full(name)))
     }

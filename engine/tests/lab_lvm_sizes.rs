@@ -1,11 +1,12 @@
-//! What LVM makes of a size: whole extents. A copy needs no more than its source was asked for. In the lab; skipped by name elsewhere.
+//! What LVM makes of a size: whole extents. A copy needs no more than its source was asked for, and sectors that its content can be read
+//! by. In the lab; skipped by name elsewhere.
 
 #![allow(clippy::unwrap_used)]
 
 mod world;
 
-use tierce_engine::{Error, LvmKind};
-use world::{BLOCK, EXT4, MIB, World, lvm};
+use tierce_engine::{Error, LvmKind, PoolConfig, VolumeSpec};
+use world::{BLOCK, EXT4, MIB, World, XFS, lvm, spec};
 
 #[test]
 fn bug_12_a_copy_of_the_size_that_its_source_was_asked_for_fits() {
@@ -51,4 +52,32 @@ fn bug_12_a_copy_of_the_size_that_its_source_was_asked_for_fits() {
         let copy = world.create_from("copy-raw", BLOCK, 10 * MIB, "snap-raw").unwrap();
         assert_eq!(size(copy.as_str()), size("pvc-raw"), "{case}");
     }
+}
+
+#[test]
+fn content_goes_to_another_pool_only_where_its_sectors_let_it_be_read() {
+    let Some(world) = World::lab() else { return };
+    let group = lvm::TestGroup::of_sectors(LvmKind::Thick, 1024 * MIB, 4096).unwrap();
+    let large = PoolConfig { name: "large".to_owned(), backend: group.backend(), ..world.pool("pool") };
+    world.run(world.engine.set_pools(vec![world.pool("pool"), large]));
+    let copy = |id: &str, mode, from: &str| {
+        let spec = VolumeSpec { source: Some(from.parse().unwrap()), ..spec(id, mode, 320 * MIB) };
+        world.run(world.engine.create("large", &spec)).map(|_| spec.id)
+    };
+    let disk = world.create("disk", BLOCK, 320 * MIB);
+    let error = copy("other-disk", BLOCK, "disk").unwrap_err();
+    assert!(matches!(error, Error::SourceMismatch { field: "sector size", .. }), "{error:?}");
+    assert!(error.to_string().contains("512 bytes, not 4096 as in pool large"), "{error}");
+    for mode in [EXT4, XFS] {
+        let id = world.create("data", mode, 320 * MIB);
+        world.stage(&id, false).unwrap();
+        world.write(&id, "all of it");
+        world.unstage(&id).unwrap();
+        let copied = copy("copy", mode, "data").unwrap();
+        world.stage(&copied, false).unwrap();
+        assert_eq!(world.read(&copied), "all of it", "{mode}");
+        world.unstage(&copied).unwrap();
+        assert!(world.delete(&copied).unwrap() && world.delete(&id).unwrap());
+    }
+    assert!(world.delete(&disk).unwrap());
 }

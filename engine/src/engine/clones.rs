@@ -79,6 +79,7 @@ impl Core {
         if pool.id() == source.pool.id() {
             self.copy_here(&source, &record)?;
         } else {
+            check_sectors(&source.record, pool.as_ref(), &record)?;
             self.copy_over(&source, pool.as_ref(), &record)?;
         }
         Ok(Change::Created(Located { pool, record }.info()))
@@ -99,6 +100,34 @@ impl Core {
         self.with_room(pool, 0, record.size_bytes, || {
             pool.fill(record, &source.record, source.pool.content(&source.record)?)
         })
+    }
+}
+
+/// Refuses content that could not be read on a device of the sectors that it would get in another pool.
+fn check_sectors(source: &Record, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+    let (of, here) = (source.sector_bytes, pool.sector_bytes_of(record));
+    if can_be_read(source.mode, record.mode, of, here) {
+        return Ok(());
+    }
+    Err(Error::SourceMismatch {
+        id: record.id.clone(),
+        from: source.id.clone(),
+        field: "sector size",
+        existing: format!("{of} bytes"),
+        requested: format!("{here} as in pool {}", pool.config().name),
+    })
+}
+
+/// Whether content that was written by sectors of one size can be read by those of another: a partition table counts in sectors, and a
+/// filesystem is mounted only where the device's are no larger than its own.
+fn can_be_read(from: VolumeMode, to: VolumeMode, of: u32, here: u32) -> bool {
+    match (from, to) {
+        (VolumeMode::Block, VolumeMode::Block) => here == of,
+        // We make these with blocks of 4096 bytes, whatever the device has.
+        (VolumeMode::Filesystem(Filesystem::Ext4 | Filesystem::Btrfs), _) => here <= of.max(4096),
+        (VolumeMode::Filesystem(Filesystem::Xfs), _) | (VolumeMode::Block, VolumeMode::Filesystem(_)) => {
+            here <= of
+        }
     }
 }
 
@@ -185,4 +214,31 @@ pub(super) fn check_content(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filesystem_needs_sectors_no_larger_than_its_own_and_a_raw_device_the_same() {
+        const RAW: VolumeMode = VolumeMode::Block;
+        const EXT4: VolumeMode = VolumeMode::Filesystem(Filesystem::Ext4);
+        const XFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Xfs);
+        const BTRFS: VolumeMode = VolumeMode::Filesystem(Filesystem::Btrfs);
+        for (from, to, larger, smaller) in [
+            (RAW, RAW, false, false),
+            (RAW, XFS, false, true),
+            (RAW, EXT4, false, true),
+            (XFS, XFS, false, true),
+            (XFS, RAW, false, true),
+            (EXT4, EXT4, true, true),
+            (BTRFS, BTRFS, true, true),
+            (EXT4, RAW, true, true),
+        ] {
+            assert!(can_be_read(from, to, 512, 512) && can_be_read(from, to, 4096, 4096), "{from} {to}");
+            assert_eq!(can_be_read(from, to, 512, 4096), larger, "{from} of 512 bytes as {to}");
+            assert_eq!(can_be_read(from, to, 4096, 512), smaller, "{from} of 4096 bytes as {to}");
+        }
+    }
 }

@@ -130,6 +130,10 @@ pub(crate) trait Pool: Send + Sync {
 
     /// The logical block size a new volume shall have, in bytes.
     fn sector_bytes(&self, mode: VolumeMode) -> u32;
+    /// The one that a volume of this record has here, whatever it was made with elsewhere: a loop device has any.
+    fn sector_bytes_of(&self, record: &Record) -> u32 {
+        record.sector_bytes
+    }
     /// Of how many bytes a volume's size is a whole number. More than was asked for is said in the record: whoever copies the volume must
     /// know of all of it.
     fn grain_bytes(&self) -> u64 {

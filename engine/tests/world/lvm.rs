@@ -21,6 +21,8 @@ pub struct TestGroup {
     pub name: String,
     pub kind: LvmKind,
     pub devices: Vec<PathBuf>,
+    /// The logical block size of its devices.
+    sector: u32,
     /// Where the devices' files are; `None`: the devices are disks, and the group stays when this is dropped.
     files: Option<TempDir>,
 }
@@ -92,6 +94,11 @@ impl TestGroup {
 
     /// The same with two devices of so many bytes.
     pub fn of_devices(kind: LvmKind, bytes: u64) -> Option<Self> {
+        Self::of_sectors(kind, bytes, 512)
+    }
+
+    /// The same with devices of that logical block size.
+    pub fn of_sectors(kind: LvmKind, bytes: u64, sector: u32) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !in_lab() {
             return None;
@@ -102,6 +109,7 @@ impl TestGroup {
             name: format!("tierce-{}-{number}", std::process::id()),
             kind,
             devices: Vec::new(),
+            sector,
             files: Some(files),
         };
         group.add_device(bytes);
@@ -111,7 +119,7 @@ impl TestGroup {
 
     /// A group that the engine makes of disks, or finds on them, and that stays.
     pub fn lasting(name: &str, kind: LvmKind, devices: &[PathBuf]) -> Self {
-        Self { name: name.to_owned(), kind, devices: devices.to_vec(), files: None }
+        Self { name: name.to_owned(), kind, devices: devices.to_vec(), sector: 512, files: None }
     }
 
     /// One more blank device.
@@ -119,7 +127,8 @@ impl TestGroup {
         let files = self.files.as_ref().expect("a group of disks gets no more devices");
         let file = files.path().join(format!("disk-{}", self.devices.len()));
         fs::File::create(&file).unwrap().set_len(bytes).unwrap();
-        let output = run("losetup", &["-f", "--show", text(&file)]);
+        let output =
+            run("losetup", &["-f", "--show", "--sector-size", &self.sector.to_string(), text(&file)]);
         let device = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
         self.devices.push(device.clone());
         device

@@ -116,6 +116,11 @@ impl Pool for LvmPool {
         self.sector_bytes
     }
 
+    fn sector_bytes_of(&self, record: &Record) -> u32 {
+        // The mapper over an encrypted one has sectors of its own.
+        if record.encryption.is_some() { record.sector_bytes } else { self.sector_bytes }
+    }
+
     fn grain_bytes(&self) -> u64 {
         self.view().extent.max(1)
     }

@@ -211,6 +211,23 @@ fn bug_21_a_group_inside_a_raw_volume_of_a_directory_pool_is_no_pool_under_any_n
 }
 
 #[test]
+fn what_lies_on_a_raw_volume_is_named_where_it_keeps_the_volume_from_being_deleted() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let id = world.create("pvc-1", BLOCK, 64 * MIB);
+    world.stage(&id, true).unwrap();
+    let node = group(&world).node("v-pvc-1");
+    // As a host does that finds a group in it.
+    run("dmsetup", &["create", "found-inside", "--table", &format!("0 2048 linear {} 0", text(&node))]);
+    let inside = kernels_node(Path::new("/dev/mapper/found-inside"));
+    let inside = format!("{} over ", text(Path::new(inside.file_name().unwrap())));
+    world.unstage(&id).unwrap();
+    let error = world.delete(&id).unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }) && error.to_string().contains(&inside), "{error}");
+    run("dmsetup", &["remove", "found-inside"]);
+    assert!(world.delete(&id).unwrap());
+}
+
+#[test]
 fn a_device_that_became_another_ones_is_not_taken() {
     let Some(world) = World::lvm(LvmKind::Thick) else { return };
     let ids = ["pvc-1", "pvc-2"].map(|name| world.create(name, BLOCK, 64 * MIB));

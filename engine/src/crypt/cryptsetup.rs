@@ -324,7 +324,7 @@ impl Crypt for LinuxCrypt {
 }
 
 /// The devices that lie on a device, for messages.
-fn lying_on(number: DeviceNumber, node: &Path) -> Option<String> {
+pub(crate) fn lying_on(number: DeviceNumber, node: &Path) -> Option<String> {
     let holders = device_mapper::holders(number).unwrap_or_default();
     (!holders.is_empty()).then(|| format!("{} over {}", holders.join(", "), node.display()))
 }

@@ -206,8 +206,10 @@ impl Core {
             }
             // The kernel detaches a device a moment after its last mount went; a mount in another namespace keeps it for longer.
             if attempt == RELEASE_ATTEMPTS {
-                let node = device.node.display();
-                return in_use(format!("{node}: a process or another mount namespace still has it open"));
+                return in_use(self.host.lying_on(&device).unwrap_or_else(|| {
+                    let node = device.node.display();
+                    format!("{node}: a process or another mount namespace still has it open")
+                }));
             }
             thread::sleep(RELEASE_PAUSE);
         }

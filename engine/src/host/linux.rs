@@ -21,7 +21,11 @@ use super::{GrowError, Host, NewFilesystem, Operations};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
-    crypt::{Crypt, cryptsetup::LinuxCrypt, mapper::Mapper},
+    crypt::{
+        Crypt,
+        cryptsetup::{self, LinuxCrypt},
+        mapper::Mapper,
+    },
     error::Context,
     filesystem::{
         btrfs_id, make,
@@ -119,6 +123,10 @@ impl Operations for LinuxHost {
 
     fn crypt(&self) -> &dyn Crypt {
         &self.crypt
+    }
+
+    fn lying_on(&self, device: &Attached) -> Option<String> {
+        cryptsetup::lying_on(device.number, &device.node)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Error> {

@@ -54,6 +54,10 @@ pub(crate) trait Operations: Send + Sync + 'static {
     /// Its encrypted devices.
     fn crypt(&self) -> &dyn Crypt;
 
+    /// The devices that lie on a device, as an LVM group or a RAID that the host found in a raw volume; `None`: there are none.
+    fn lying_on(&self, _: &Attached) -> Option<String> {
+        None
+    }
     /// Everything that is mounted.
     fn mounts(&self) -> Result<Vec<Mount>, Error>;
     /// What a device shows. A read error is an error.

@@ -161,7 +161,7 @@ impl LvmPool {
         match self.change(&self.turn(), "lvchange", &["-qq", "-an", &self.full(&name)]) {
             Ok(()) => Ok(true),
             // Its last user keeps it; callers look again.
-            Err(error) if call::said(&error, &["in use"]) => Ok(true),
+            Err(error) if call::said(&error, &["in use", "used by another device"]) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }

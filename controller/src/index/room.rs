@@ -13,8 +13,8 @@ pub(super) struct Room {
     placeless: BTreeMap<Market, BTreeSet<(u64, Namespaced)>>,
     /// Where in `placeless` each is.
     places: HashMap<Namespaced, (Market, u64)>,
-    /// Those that have a place and are not as they should be; they may want to grow there.
-    unsettled: HashSet<Namespaced>,
+    /// Those that want to grow where they are.
+    growing: HashSet<Namespaced>,
     /// The largest volume that each market would take at the last look.
     largest: BTreeMap<Market, u64>,
 }
@@ -33,8 +33,8 @@ pub(super) struct Market {
 pub(super) enum Wish {
     /// A place in a market for so many bytes.
     Place(Market, u64),
-    /// To be mended or to grow where it is.
-    Mend,
+    /// To grow where it is.
+    Growth,
     /// Nothing.
     Nothing,
 }
@@ -50,14 +50,14 @@ impl Room {
                 self.placeless.remove(&market);
             }
         }
-        self.unsettled.remove(key);
+        self.growing.remove(key);
         match wish {
             Wish::Place(market, size) => {
                 self.placeless.entry(market.clone()).or_default().insert((size, key.clone()));
                 self.places.insert(key.clone(), (market, size));
             }
-            Wish::Mend => {
-                self.unsettled.insert(key.clone());
+            Wish::Growth => {
+                self.growing.insert(key.clone());
             }
             Wish::Nothing => {}
         }
@@ -65,7 +65,7 @@ impl Room {
 
     /// Everybody who wants anything: the tiers themselves have changed.
     pub(super) fn all(&self) -> Vec<Namespaced> {
-        self.places.keys().chain(&self.unsettled).cloned().collect()
+        self.places.keys().chain(&self.growing).cloned().collect()
     }
 
     /// Those whom the difference between these offers and the last ones concerns.
@@ -78,7 +78,7 @@ impl Room {
                 *most = offer.free.max(*most);
             }
         }
-        let mut concerned: Vec<_> = self.unsettled.iter().cloned().collect();
+        let mut concerned: Vec<_> = self.growing.iter().cloned().collect();
         for (market, waiting) in &self.placeless {
             let (before, now) = (self.largest.get(market).copied(), largest.get(market).copied());
             let (from, to) = match (before, now) {
@@ -135,7 +135,7 @@ mod tests {
         ] {
             room.wants(&key(name), place(tier, size));
         }
-        room.wants(&key("grows"), Wish::Mend);
+        room.wants(&key("grows"), Wish::Growth);
         room.wants(&key("fine"), Wish::Nothing);
         let hdd = || offer("a", "hdd", 100 * GI, true);
         for (what, ssd, concerned) in [
@@ -182,7 +182,7 @@ mod tests {
         room.wants(&key("a"), place("ssd", GI));
         room.wants(&key("a"), place("ssd", 2 * GI));
         assert_eq!(room.all().len(), 1);
-        room.wants(&key("a"), Wish::Mend);
+        room.wants(&key("a"), Wish::Growth);
         assert_eq!(names(room.all()), ["a"]);
         room.wants(&key("a"), Wish::Nothing);
         assert!(room.all().is_empty() && room.placeless.is_empty() && room.places.is_empty());

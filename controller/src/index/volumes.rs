@@ -53,19 +53,21 @@ fn rotates(volume: &Volume) -> bool {
 }
 
 fn wish(volume: &Volume) -> Wish {
-    let status = volume.status.clone().unwrap_or_default();
-    let settled = status.observed_generation == volume.metadata.generation
-        && conditions::find(&status.conditions, conditions::READY)
-            .is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED);
-    if settled || volume.metadata.deletion_timestamp.is_some() {
-        Wish::Nothing
-    } else if status.volume_name.is_some() {
-        Wish::Mend
-    } else {
-        let size = parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
-        let market = Market { tier: volume.spec.tier.clone(), closed: volume.spec.goes_where_it_is_told() };
-        Wish::Place(market, size)
+    let status = volume.status.as_ref();
+    let ready = status.and_then(|status| conditions::find(&status.conditions, conditions::READY));
+    let settled = status.and_then(|status| status.observed_generation) == volume.metadata.generation
+        && ready.is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED);
+    if settled || is_leaving(volume) {
+        return Wish::Nothing;
     }
+    let size = parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
+    let Some(status) = status.filter(|status| status.volume_name.is_some()) else {
+        let market = Market { tier: volume.spec.tier.clone(), closed: volume.spec.goes_where_it_is_told() };
+        return Wish::Place(market, size);
+    };
+    // What else one that is made may lack is not room.
+    let has = status.capacity.as_deref().and_then(|has| parse_bytes(has).ok()).unwrap_or(0);
+    if has < size { Wish::Growth } else { Wish::Nothing }
 }
 
 /// Volumes, by namespace and name.

@@ -141,6 +141,24 @@ fn a_restore_that_goes_on_wakes_no_other_of_its_volume_until_it_is_over() {
 }
 
 #[test]
+fn room_wakes_those_that_want_to_grow_and_none_that_lack_something_else() {
+    let index = Index::default();
+    let made = |name: &str, size: &str| {
+        let ready = json!({"type": "Ready", "status": "False", "reason": "NodeLost", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        put::<Volume>(
+            &index,
+            json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "metadata": meta(name, true),
+                "spec": {"size": size, "tier": "ssd"},
+                "status": {"volumeName": name, "capacity": "1Gi", "conditions": [ready]}}),
+        );
+    };
+    (0..STRANGERS).for_each(|n| made(&format!("lost-{n}"), "1Gi"));
+    made("grows", "2Gi");
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "other", &Value::Null)), 1);
+}
+
+#[test]
 fn a_retained_device_wakes_the_volume_that_has_it_now() {
     let index = Index::default();
     volume(&index, "now", &Value::Null);

@@ -40,7 +40,7 @@ pub struct Config {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tierce/node")]
     pub state_dir: PathBuf,
 
-    /// How many volumes are made, grown or deleted at a time.
+    /// How many volumes are made, grown or deleted at a time in each pool; as many snapshots beside them.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub parallel: u16,
 

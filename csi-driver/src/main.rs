@@ -6,14 +6,18 @@ use kube::Client;
 use tierce_csi::{config::Config, plugin};
 use tierce_runtime::{logs, shutdown};
 
+/// Threads for calls that wait for disks.
+const MAX_DISK_THREADS: usize = 1024;
+
 fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     logs::init()?;
-    // Two workers: calls go on while one of them decodes a long list. Threads for disk calls are bounded, as each costs
-    // memory; the plugin runs on every node.
+    // Two workers: calls go on while one of them decodes a long list. Threads for disk calls are bounded in each pool, by its
+    // lanes and by the engine: so many in all that pools which don't answer leave enough to the others. One exists only
+    // while it is needed.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(usize::from(config.parallel) + 16)
+        .max_blocking_threads(MAX_DISK_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

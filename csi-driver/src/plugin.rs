@@ -177,12 +177,14 @@ async fn kubernetes(
             volumes.nudge_failed();
             snapshots.nudge_failed();
         };
-        let for_volumes = Arc::new(intents::Context::new(client.clone(), Arc::clone(&shared)));
-        let for_snapshots = Arc::new(intents::Context::new(client.clone(), shared));
         let parallel = config.parallel;
+        let for_volumes =
+            Arc::new(intents::Context::new(client.clone(), Arc::clone(&shared), parallel, shutdown.clone()));
+        let for_snapshots =
+            Arc::new(intents::Context::new(client.clone(), shared, parallel, shutdown.clone()));
         tokio::join!(
-            intents::run(client.clone(), volumes.clone(), for_volumes, parallel, shutdown.clone()),
-            intents::run(client, snapshots.clone(), for_snapshots, parallel, shutdown.clone()),
+            intents::run(client.clone(), volumes.clone(), for_volumes, shutdown.clone()),
+            intents::run(client, snapshots.clone(), for_snapshots, shutdown.clone()),
             node_storage::run(&reporter, changes, more_room, shutdown.clone()),
             node_storage::tell_of_late_answers(engine.late_answers(), changes, shutdown.clone()),
         );

@@ -1,6 +1,7 @@
 //! Objects by which the controller says what should be on this node's disks (`NodeVolume`, `NodeSnapshot`): each is watched,
 //! carried out with the engine, and says what came of it. What is particular to a kind is in its own folder.
 
+mod lanes;
 mod object;
 mod plan;
 mod reconcile;
@@ -49,6 +50,8 @@ pub trait Intent:
 
     /// The node that it is for.
     fn node(&self) -> &str;
+    /// The pool that it is in.
+    fn pool(&self) -> &str;
     /// What it says now.
     fn conditions(&self) -> &[Condition];
     /// Makes the disk as the object says. `None`: nothing is to be said about it.

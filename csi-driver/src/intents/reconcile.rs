@@ -9,8 +9,10 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use tierce_engine::{Engine, VolumeId};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::lanes::Lanes;
 use super::{Intent, object};
 use crate::metrics::{ActionLabel, Metrics, ResultLabel};
 use crate::node_storage::Changes;
@@ -45,6 +47,8 @@ pub struct Context<K> {
     pub api: Api<K>,
     /// What all kinds share.
     pub shared: Arc<Shared>,
+    lanes: Lanes,
+    shutdown: CancellationToken,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -73,6 +77,26 @@ pub enum ReconcileError {
         /// Its answer.
         source: kube::Error,
     },
+}
+
+/// Makes the disk as the object says, once there is a place in its pool's lane.
+pub(super) async fn in_lane<K: Intent>(
+    guarded: Arc<DeserializeGuard<K>>,
+    context: Arc<Context<K>>,
+) -> Result<Action, ReconcileError> {
+    let _place = match &guarded.0 {
+        Ok(object) => {
+            let answers = || context.shared.engine.answers(object.pool());
+            tokio::select! {
+                biased;
+                // What has not begun must not hold up the end.
+                () = context.shutdown.cancelled() => return Ok(Action::await_change()),
+                place = context.lanes.enter(object.pool(), answers) => Some(place),
+            }
+        }
+        Err(_) => None,
+    };
+    Box::pin(reconcile(guarded, context)).await
 }
 
 /// Makes the disk as the object says.
@@ -123,9 +147,15 @@ pub(super) fn error_policy<K: Intent>(
 }
 
 impl<K: Intent> Context<K> {
-    /// Over this API server.
-    pub fn new(client: kube::Client, shared: Arc<Shared>) -> Self {
-        Self { api: Api::all(client), shared, failures: Mutex::default() }
+    /// Over this API server. In each pool at most `parallel` objects are carried out at a time; none begins after `shutdown`.
+    pub fn new(
+        client: kube::Client,
+        shared: Arc<Shared>,
+        parallel: u16,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let lanes = Lanes::new(parallel);
+        Self { api: Api::all(client), shared, lanes, shutdown, failures: Mutex::default() }
     }
 
     fn succeeded(&self, name: &str) {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Intent;
-use super::reconcile::{Context, error_policy, reconcile};
+use super::reconcile::{Context, error_policy, in_lane};
 use crate::pools::{streaming, strip};
 
 /// How many nudges wait at most, while the API server is away.
@@ -93,12 +93,11 @@ impl<K: Intent> Intents<K> {
     }
 }
 
-/// Carries out our objects, at most `parallel` at a time, until `shutdown`; what is under way ends first.
+/// Carries out our objects until `shutdown`; what is under way ends first.
 pub async fn run<K: Intent>(
     client: Client,
     intents: Intents<K>,
     context: Arc<Context<K>>,
-    parallel: u16,
     shutdown: CancellationToken,
 ) {
     let writer = intents.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -127,12 +126,13 @@ pub async fn run<K: Intent>(
 
     let store = intents.store.clone();
     let carried_out = applier(
-        |object, context| Box::pin(reconcile(object, context)),
+        |object, context| Box::pin(in_lane(object, context)),
         |object, error, context: Arc<Context<K>>| error_policy(&object, error, &context),
         context,
         store.clone(),
         queue.map_err(|never: std::convert::Infallible| never),
-        controller::Config::default().concurrency(parallel),
+        // Bounded in each pool by its lane.
+        controller::Config::default(),
     )
     // Each result is logged where it arises; a nudge for an object that is gone is no news.
     .for_each(|_| async {});

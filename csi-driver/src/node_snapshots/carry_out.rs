@@ -19,6 +19,10 @@ impl Intent for NodeSnapshot {
         &self.spec.node_name
     }
 
+    fn pool(&self) -> &str {
+        &self.spec.pool
+    }
+
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map_or(&[][..], |status| &status.conditions)
     }

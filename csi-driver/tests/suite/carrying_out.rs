@@ -126,6 +126,43 @@ async fn a_full_pool_says_what_would_fit_and_room_heals_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_does_not_answer_keeps_no_volume_of_another_waiting_and_is_told_of() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    for name in ["p", "q"] {
+        api.put(POOLS, pool(name, &machine.pool_path(name)));
+    }
+    let plugin = machine.start_with(api.client(), &["--no-registration", "--parallel=2"]).await;
+    api.put(VOLUMES, node_volume("pvc-0", GIB));
+    api.until(VOLUMES, "pvc-0", ready).await;
+    let hangs = machine.path("simulator/p-hangs");
+    std::fs::write(&hangs, "").unwrap();
+    let stuck = ["pvc-1", "pvc-2", "pvc-3"];
+    for name in stuck {
+        api.put(VOLUMES, node_volume(name, GIB));
+    }
+    let mut other = node_volume("pvc-q", GIB);
+    other["spec"]["pool"] = json!("q");
+    api.put(VOLUMES, other);
+    api.until(VOLUMES, "pvc-q", ready).await;
+    // One of the three found no place, and need not wait for the disk to hear why.
+    let mut told = 0;
+    while told == 0 {
+        told = stuck.iter().filter(|name| reason(api.get(VOLUMES, name).as_ref()).is_some()).count();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let silent = |storage: Option<&Value>| {
+        storage.is_some_and(|storage| storage["status"]["pools"][0]["reason"] == json!("NotAnswering"))
+    };
+    api.until(STORAGES, "n1", silent).await;
+    std::fs::remove_file(hangs).unwrap();
+    for name in stuck {
+        api.until(VOLUMES, name, ready).await;
+    }
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn growth_and_mount_options_are_carried_out() {
     let machine = Machine::new();
     let (api, plugin) = with_pool(&machine).await;

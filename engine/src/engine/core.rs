@@ -4,13 +4,18 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
-use super::opening::Looks;
+use super::{asking::Questions, gates::Gates, opening::Looks};
 use crate::{Error, PoolConfig, PoolError, VolumeId, host::Host, pool::Pool};
+
+/// How long a caller waits for a pool that it does not depend on.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a list waits for the volumes of one pool.
+const MORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A configured pool.
 #[derive(Clone)]
@@ -30,6 +35,15 @@ pub(super) struct Core {
     /// Held while pools are opened: opened twice, a pool would count its volumes twice.
     pub(super) opening: Mutex<()>,
     pub(super) looks: Looks,
+    /// Whether a volume lies in a pool.
+    pub(super) questions: Questions,
+    /// What a pool has.
+    pub(super) figures: Questions,
+    /// What lies in a pool.
+    pub(super) lists: Questions,
+    pub(super) gates: Gates,
+    /// When each pool's disk last answered, by the pool's name.
+    pub(super) answered: Mutex<HashMap<String, Instant>>,
     /// When a caller last tried the pools that can't be used.
     pub(super) tried: Mutex<Option<Instant>>,
     /// The pools that were cleaned up in this process; `None`: nobody asked for that yet.
@@ -50,6 +64,11 @@ impl Core {
             slots: RwLock::default(),
             opening: Mutex::default(),
             looks: Looks::default(),
+            questions: Questions::new(PATIENCE),
+            figures: Questions::new(PATIENCE),
+            lists: Questions::new(MORE_PATIENCE),
+            gates: Gates::default(),
+            answered: Mutex::default(),
             tried: Mutex::default(),
             recovered: Mutex::default(),
             readers: Mutex::default(),

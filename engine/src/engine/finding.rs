@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::core::Core;
+use super::{
+    core::{Core, PATIENCE, Slot},
+    opening::not_answering,
+};
 use crate::{
     BrokenRecord, Error, Inventory, SnapshotInfo, VolumeId, VolumeInfo,
-    pool::{Pool, record::Record},
+    pool::{Pool, record::Record, store::Broken},
 };
 
 /// The least time between two tries of pools that can't be used, by calls that need a volume.
@@ -27,12 +30,16 @@ impl Core {
     /// Where a volume lies, record sound or not. A pool that came back is opened for it.
     fn locate(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
         match self.look_for(id) {
-            Err(Error::PoolUnavailable(_)) if self.may_try_again() => {
+            Err(Error::PoolUnavailable(_)) if self.is_any_closed() && self.may_try_again() => {
                 self.refresh(None);
                 self.look_for(id)
             }
             other => other,
         }
+    }
+
+    fn is_any_closed(&self) -> bool {
+        self.slots().iter().any(|slot| slot.opened.is_err())
     }
 
     /// Whether pools that can't be used may be tried by a caller that is no report: at most once in [`RETRY_PAUSE`].
@@ -50,10 +57,13 @@ impl Core {
         let mut unavailable = None;
         let mut slots = self.slots();
         // Where it was before comes first: then a disk that hangs holds up only its own volumes.
-        slots.sort_by_key(|slot| !slot.opened.as_ref().is_ok_and(|pool| pool.held(id)));
+        let holds = |slot: &Slot| slot.opened.as_ref().is_ok_and(|pool| pool.held(id));
+        slots.sort_by_key(|slot| !holds(slot));
+        let alone = slots.len() == 1;
         for slot in slots {
+            let depends = alone || holds(&slot);
             match slot.opened {
-                Ok(pool) => match pool.load(id) {
+                Ok(pool) => match if depends { pool.load(id) } else { self.ask_for(&pool, id) } {
                     Ok(None) => {}
                     Ok(Some(record)) => {
                         return Ok(Some((pool, record.map_err(|broken| broken.into_error(id)))));
@@ -65,6 +75,15 @@ impl Core {
         }
         // It may lie where we can't look: "not found" would be a guess.
         unavailable.map_or(Ok(None), Err)
+    }
+
+    /// A volume's record, of a pool that most likely does not hold it and must hold up nobody.
+    fn ask_for(&self, pool: &Arc<dyn Pool>, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        let asked = id.clone();
+        self.questions.ask(pool, move |pool| pool.load(&asked)).unwrap_or_else(|| {
+            self.suspect(&pool.config().name);
+            Err(not_answering(pool.config(), PATIENCE).into())
+        })
     }
 
     /// The volume, which must exist.
@@ -123,10 +142,15 @@ impl Core {
             .extend(slots.iter().filter(|slot| slot.opened.is_err()).map(|slot| slot.config.name.clone()));
         for pool in slots.into_iter().filter_map(|slot| slot.opened.ok()) {
             let name = &pool.config().name;
-            let scanned = match pool.scan() {
-                Ok(scanned) => scanned,
+            let scanned = match self.lists.ask(&pool, |pool| pool.scan()) {
+                Some(Ok(scanned)) => scanned,
+                None => {
+                    self.suspect(name);
+                    inventory.unread.push(name.clone());
+                    continue;
+                }
                 // The pool's report says the same.
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::warn!(pool = name, %error, "can't list a pool");
                     inventory.unread.push(name.clone());
                     continue;

@@ -1,9 +1,11 @@
 //! The engine: every operation on volumes, over any host.
 
+mod asking;
 mod clones;
 mod core;
 mod encryption;
 mod finding;
+mod gates;
 mod opening;
 mod pause;
 mod pools;
@@ -62,9 +64,15 @@ impl Engine {
         self.run(Core::reports).await
     }
 
-    /// Changes whenever a pool answers that was reported not to, because its disk took too long: [`Self::reports`] then has another answer.
+    /// Changes whenever a pool answers that was reported not to, because its disk took too long, and when a pool seems not to answer that was
+    /// reported to: [`Self::reports`] then has another answer.
     pub fn late_answers(&self) -> watch::Receiver<u64> {
         self.core.late_answers()
+    }
+
+    /// Whether a pool answers, as far as is known: from memory, without waiting for anything.
+    pub fn answers(&self, pool: &str) -> bool {
+        self.core.answers(pool)
     }
 
     /// Names and own ids of the pools that were open at least once, to be given back as [`PoolConfig::expected_id`] after a restart.
@@ -236,7 +244,7 @@ impl Engine {
         request: &StageRequest,
     ) -> Result<Change<()>, Error> {
         let (id, staging, request) = (id.clone(), staging.to_owned(), request.clone());
-        self.locked(&id.clone(), move |core| core.stage(&id, &staging, &request)).await
+        self.served(&id.clone(), move |core| core.stage(&id, &staging, &request)).await
     }
 
     /// Undoes [`Self::stage`]. The staging folder stays, and can be removed by its owner.
@@ -245,7 +253,7 @@ impl Engine {
     /// [`Error::InUse`] when files are open or a raw block device is still published; [`Error::ForeignTarget`].
     pub async fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<Change<()>, Error> {
         let (id, staging) = (id.clone(), staging.to_owned());
-        self.locked(&id.clone(), move |core| core.unstage(&id, &staging)).await
+        self.served(&id.clone(), move |core| core.unstage(&id, &staging)).await
     }
 
     /// Shows a staged volume at a target: the filesystem as a directory, a raw block device as a node bound onto a file. The target is made;
@@ -262,7 +270,7 @@ impl Engine {
         request: &PublishRequest,
     ) -> Result<Change<()>, Error> {
         let (id, staging, target, request) = (id.clone(), staging.to_owned(), target.to_owned(), *request);
-        self.locked(&id.clone(), move |core| core.publish(&id, &staging, &target, request)).await
+        self.served(&id.clone(), move |core| core.publish(&id, &staging, &target, request)).await
     }
 
     /// Undoes [`Self::publish`] and removes the target.
@@ -272,7 +280,7 @@ impl Engine {
     /// such volume exists.
     pub async fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<Change<()>, Error> {
         let (id, target) = (id.clone(), target.to_owned());
-        self.locked(&id.clone(), move |core| core.unpublish(&id, &target)).await
+        self.served(&id.clone(), move |core| core.unpublish(&id, &target)).await
     }
 
     /// Makes the filesystem mounted at a path (staging or target) as large as its device. Returns the device's bytes.
@@ -281,7 +289,7 @@ impl Engine {
     /// [`Error::GrowOffline`] when only the next stage can do it; [`Error::NotStaged`] when the volume is not mounted there.
     pub async fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {
         let (id, path) = (id.clone(), path.to_owned());
-        self.locked(&id.clone(), move |core| core.expand(&id, &path)).await
+        self.served(&id.clone(), move |core| core.expand(&id, &path)).await
     }
 
     /// Fill level of the volume at a path (staging or target).
@@ -290,7 +298,13 @@ impl Engine {
     /// [`Error::NotStaged`] when the volume is not there; [`Error::NotFound`].
     pub async fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
         let (id, path) = (id.clone(), path.to_owned());
-        self.run(move |core| core.stats(&id, &path)).await
+        let pass = self.core.enter(&id).await?;
+        self.run(move |core| {
+            let result = core.stats(&id, &path);
+            drop(pass);
+            result
+        })
+        .await
     }
 
     /// Cleans up after a crash or a restart: loop devices of ours that nothing needs, unfinished creations, the trash. Call it once, after
@@ -313,32 +327,48 @@ impl Engine {
         self.all_locked(vec![id.clone()], work).await
     }
 
+    /// The same for what the node asks for, which comes for all volumes at once: with a place in the volume's pool.
+    async fn served<T: Send + 'static>(
+        &self,
+        id: &VolumeId,
+        work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let held = self.hold(vec![id.clone()]).await;
+        let pass = self.core.enter(id).await?;
+        self.run(move |core| {
+            let result = work(core);
+            drop((pass, held));
+            result
+        })
+        .await
+    }
+
     /// Runs something while no other call works on any of these.
     async fn all_locked<T: Send + 'static>(
         &self,
-        mut ids: Vec<VolumeId>,
+        ids: Vec<VolumeId>,
         work: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> T {
+        let held = self.hold(ids).await;
+        // The locks move along: a caller that gives up must not let the next one in while this one still works.
+        self.run(move |core| {
+            let result = work(core);
+            drop(held);
+            result
+        })
+        .await
+    }
+
+    async fn hold(&self, mut ids: Vec<VolumeId>) -> Held {
         // In one order for all callers, so that no two wait for each other.
         ids.sort();
         ids.dedup();
-        let mut guards = Vec::with_capacity(ids.len());
-        for id in &ids {
-            guards.push(self.lock(id).await);
+        let mut held = Held { locks: Arc::clone(&self.locks), guards: Vec::with_capacity(ids.len()) };
+        for id in ids {
+            let guard = self.lock(&id).await;
+            held.guards.push((id, guard));
         }
-        let (core, locks) = (Arc::clone(&self.core), Arc::clone(&self.locks));
-        // The guards move along: a caller that gives up must not let the next one in while this one still works.
-        join(
-            tokio::task::spawn_blocking(move || {
-                let result = work(&core);
-                drop(guards);
-                for id in &ids {
-                    forget_unused(&locks, id);
-                }
-                result
-            })
-            .await,
-        )
+        held
     }
 
     async fn lock(&self, id: &VolumeId) -> OwnedMutexGuard<()> {
@@ -347,6 +377,21 @@ impl Engine {
             Arc::clone(locks.entry(id.clone()).or_default())
         };
         lock.lock_owned().await
+    }
+}
+
+/// The locks of volumes that a call works on.
+struct Held {
+    locks: Arc<Locks>,
+    guards: Vec<(VolumeId, OwnedMutexGuard<()>)>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for (id, guard) in self.guards.drain(..) {
+            drop(guard);
+            forget_unused(&self.locks, &id);
+        }
     }
 }
 

@@ -14,11 +14,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::core::Slot;
-use crate::PoolErrorKind;
+use crate::{PoolConfig, PoolError, PoolErrorKind};
 
 /// How long a caller waits for the disks it asks first. A call into the kernel can't be taken back: the thread stays until the disk answers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// And for those that did not answer then.
+/// And for those that did not answer then, where somebody asks for all pools.
 const LESS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Looks that have not come back, by the pool's name.
@@ -49,18 +49,25 @@ impl Looks {
         self.late.subscribe()
     }
 
+    /// Lets whoever waits for late answers look again.
+    pub(super) fn news(&self) {
+        self.late.send_modify(|count| *count += 1);
+    }
+
     /// Looks at all of them at once. One that does not answer comes back as closed, and with its answer at a later call.
     pub(super) fn at<F>(&self, slots: Vec<Slot>, look: F) -> Vec<Slot>
     where
         F: Fn(Slot) -> Slot + Clone + Send + 'static,
     {
         let start = Instant::now();
+        // Who asks for one pool asks often.
+        let less = if slots.len() == 1 { Duration::ZERO } else { LESS_PATIENCE };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let asked: Vec<(Look, Duration)> = slots
             .into_iter()
             .map(|slot| match waiting.remove(&slot.config.name) {
                 // It was waited for already.
-                Some(earlier) if earlier.asked.config == slot.config => (earlier, LESS_PATIENCE),
+                Some(earlier) if earlier.asked.config == slot.config => (earlier, less),
                 _ => (self.ask(slot, look.clone()), self.patience),
             })
             .collect();
@@ -101,18 +108,20 @@ impl Looks {
 }
 
 fn silent(asked: &Slot) -> Slot {
-    let reason = format!(
-        "its disk has not answered for {} s or more; the kernel's log may say why",
-        PATIENCE.as_secs()
-    );
-    let error = PoolErrorKind::NotAnswering.because(reason).of(&asked.config);
-    Slot { opened: Err(error), ..asked.clone() }
+    Slot { opened: Err(not_answering(&asked.config, PATIENCE)), ..asked.clone() }
+}
+
+/// That a pool's disk has not answered for that long.
+pub(super) fn not_answering(config: &PoolConfig, patience: Duration) -> PoolError {
+    let seconds = patience.as_secs();
+    let reason = format!("its disk has not answered for {seconds} s or more; the kernel's log may say why");
+    PoolErrorKind::NotAnswering.because(reason).of(config)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Backend, PoolConfig, PoolError, Provisioning};
+    use crate::{Backend, Provisioning};
 
     fn slot() -> Slot {
         let config = PoolConfig {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -10,6 +11,9 @@ use uuid::Uuid;
 
 use super::core::{Core, Slot};
 use crate::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, pool::Pool};
+
+/// How often a disk is asked at most whether it answers, beside all other work. Each time costs it a small write, or a read.
+const DISK_PERIOD: Duration = Duration::from_secs(50);
 
 impl Core {
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
@@ -51,11 +55,15 @@ impl Core {
     fn refreshed(&self, slot: Slot) -> Slot {
         let opened = match &slot.opened {
             Ok(pool) if pool.check().is_ok() => {
+                self.ask_disk(pool.as_ref());
                 pool.tend();
                 return slot;
             }
             _ => self.host.open_pool(&slot.config, slot.known),
         };
+        if opened.is_ok() {
+            self.note_answer(&slot.config.name);
+        }
         if let Err(error) = &opened
             && slot.opened.as_ref().err() != Some(error)
         {
@@ -66,6 +74,34 @@ impl Core {
         }
         let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
         Slot { opened, config: slot.config, known }
+    }
+
+    /// Lets a pool's disk show now and then that it answers: much of what is asked of a pool the kernel answers from memory. One that answers
+    /// with an error answers.
+    fn ask_disk(&self, pool: &dyn Pool) {
+        let name = &pool.config().name;
+        if self.answered().get(name).is_some_and(|last| last.elapsed() < DISK_PERIOD) {
+            return;
+        }
+        if let Err(error) = pool.reach_disk() {
+            tracing::warn!(pool = name, %error, "the pool's disk answers with an error");
+        }
+        self.note_answer(name);
+    }
+
+    fn note_answer(&self, pool: &str) {
+        self.answered().insert(pool.to_owned(), Instant::now());
+    }
+
+    /// Somebody waited for a pool's disk in vain: the next look, which is due now, asks it.
+    pub(super) fn suspect(&self, pool: &str) {
+        if self.answered().remove(pool).is_some() {
+            self.looks.news();
+        }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks again at every pool, or at the one of that name.
@@ -138,4 +174,40 @@ fn without_twins(mut slots: Vec<Slot>) -> Vec<Slot> {
 
 fn not_opened(config: &PoolConfig) -> PoolError {
     PoolErrorKind::NotOpened.because("not opened yet").of(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Provisioning, SimConfig, SimHost};
+
+    #[test]
+    fn a_look_reaches_the_disk_when_it_has_not_answered_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, path) = (folder.path().join("sim"), folder.path().join("pool"));
+        std::fs::create_dir(&path).unwrap();
+        let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
+        let core = Core::new(Arc::new(host));
+        core.set_pools(vec![PoolConfig {
+            name: "p".to_owned(),
+            tier: "t".to_owned(),
+            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+            expected_id: None,
+        }]);
+        assert!(core.reports()[0].result.is_ok());
+        let hangs = state.join("p-hangs");
+        std::fs::write(&hangs, "").unwrap();
+        // What the kernel answers from memory goes on.
+        assert!(core.reports()[0].result.is_ok());
+        core.answered().clear();
+        for _ in 0..2 {
+            assert_eq!(core.reports()[0].result.as_ref().unwrap_err().kind, PoolErrorKind::NotAnswering);
+        }
+        std::fs::remove_file(hangs).unwrap();
+        while core.reports()[0].result.is_err() {}
+        assert!(!core.answered().is_empty());
+    }
 }

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
 };
 
-use super::core::{Core, Slot};
+use super::{
+    core::{Core, PATIENCE, Slot},
+    opening::not_answering,
+};
 use crate::{
     Error, PoolError, PoolErrorKind, PoolReport, PoolUsage,
     pool::{
@@ -18,11 +21,26 @@ impl Core {
     pub(super) fn reports(&self) -> Vec<PoolReport> {
         let slots = self.refresh(None);
         let report = |slot: Slot| {
-            let warning = slot.opened.as_ref().ok().and_then(|pool| pool.warning());
-            let result = slot.opened.and_then(|pool| self.usage(pool.as_ref()));
+            let (result, warning) = match slot.opened {
+                Ok(pool) => self.figures(&pool),
+                Err(error) => (Err(error), None),
+            };
             PoolReport { name: slot.config.name, tier: slot.config.tier, result, warning }
         };
         slots.into_iter().map(report).collect()
+    }
+
+    /// What a pool has, and what needs somebody.
+    fn figures(&self, pool: &Arc<dyn Pool>) -> (Result<PoolUsage, PoolError>, Option<PoolError>) {
+        let me = self.me.clone();
+        let asked = self.figures.ask(pool, move |pool| {
+            let core = me.upgrade()?;
+            Some((core.usage(pool.as_ref()), pool.warning()))
+        });
+        asked.flatten().unwrap_or_else(|| {
+            self.suspect(&pool.config().name);
+            (Err(not_answering(pool.config(), PATIENCE)), None)
+        })
     }
 
     fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {
@@ -46,12 +64,15 @@ impl Core {
         })
     }
 
-    /// The pools of a disk, with the bytes of each that wait to be freed. Others that don't answer hold up whoever asks: so never with what
-    /// is pending held.
+    /// The pools of a disk, with the bytes of each that wait to be freed. Only these are asked for more than the kernel knows by itself:
+    /// another disk may not answer. Never with what is pending held.
     fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
         let same = |pool: Arc<dyn Pool>| {
-            let theirs = pool.disk().ok().filter(|theirs| theirs.id == disk.id)?;
-            Some((pool, theirs.trash))
+            if pool.disk_id().ok()? != disk.id {
+                return None;
+            }
+            let trash = pool.disk().ok()?.trash;
+            Some((pool, trash))
         };
         self.pools().into_iter().filter_map(same).collect()
     }

@@ -12,7 +12,7 @@ pub(crate) mod store;
 pub(crate) mod stored;
 pub(crate) mod trouble;
 
-use std::{fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 pub use config::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
 pub use trouble::{PoolError, PoolErrorKind};
@@ -96,8 +96,12 @@ pub(crate) trait Pool: Send + Sync {
     fn id(&self) -> Uuid;
     /// Whether it can be used now.
     fn check(&self) -> Result<(), PoolError>;
+    /// Asks its disk for something that the kernel does not have in memory. It returns when the disk answers.
+    fn reach_disk(&self) -> io::Result<()>;
     /// What is due in it by itself: looked for whenever the pools are looked at.
     fn tend(&self) {}
+    /// Which disk is below it, without asking that.
+    fn disk_id(&self) -> Result<u64, PoolError>;
     /// The disk below it.
     fn disk(&self) -> Result<Disk, PoolError>;
     /// What it promised and holds.

@@ -24,6 +24,8 @@ pub struct SimConfig {
 
 /// A simulated host.
 ///
+/// A pool's disk does not answer as long as there is a file `<pool>-hangs` in its folder.
+///
 /// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for them), programs that fail,
 /// filesystems that refuse to grow.
 pub struct SimHost {

@@ -1,6 +1,6 @@
 //! A simulated pool: the real folder layout and records, without images.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use uuid::Uuid;
 
@@ -47,6 +47,13 @@ impl SimPool {
         Ok(pool)
     }
 
+    /// Where a real pool would ask its disk.
+    fn wait_for_disk(&self) {
+        while self.state.hangs(&self.config.name) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn error(&self, error: &io::Error) -> PoolError {
         PoolError::of_system(&self.config.name, self.store.path(), "can't list the volumes", error)
     }
@@ -78,6 +85,15 @@ impl Pool for SimPool {
         self.store.check()
     }
 
+    fn reach_disk(&self) -> io::Result<()> {
+        self.wait_for_disk();
+        Ok(())
+    }
+
+    fn disk_id(&self) -> Result<u64, PoolError> {
+        Ok(DISK)
+    }
+
     fn disk(&self) -> Result<Disk, PoolError> {
         Ok(Disk {
             id: DISK,
@@ -97,6 +113,7 @@ impl Pool for SimPool {
     }
 
     fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        self.wait_for_disk();
         let image = |_: &VolumeId, record: Option<&Record>| {
             Some(ImageSize { allocated: 0, length: record.map_or(0, |record| record.size_bytes) })
         };
@@ -108,10 +125,12 @@ impl Pool for SimPool {
     }
 
     fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.wait_for_disk();
         self.store.load(id)
     }
 
     fn save(&self, record: &Record) -> Result<(), Error> {
+        self.wait_for_disk();
         self.store.save(record)?;
         self.ledger.set(record);
         Ok(())
@@ -129,6 +148,7 @@ impl Pool for SimPool {
     }
 
     fn create(&self, record: &Record) -> Result<(), Error> {
+        self.wait_for_disk();
         // A crash in the middle of a deletion may have left something of an older volume.
         let clear = |_: &OwnedFd| self.state.change("create", |tables| tables.forget(&record.id));
         self.store.insert(record, clear)?;
@@ -137,6 +157,7 @@ impl Pool for SimPool {
     }
 
     fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+        self.wait_for_disk();
         let copy = || {
             self.state.change("copy", |tables| {
                 tables.forget(&record.id);
@@ -153,6 +174,7 @@ impl Pool for SimPool {
     }
 
     fn fill(&self, record: &Record, source: &Record, _: Content) -> Result<(), Error> {
+        self.wait_for_disk();
         let copy = |_: &OwnedFd| {
             self.state.change("copy", |tables| {
                 tables.forget(&record.id);
@@ -165,6 +187,7 @@ impl Pool for SimPool {
     }
 
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        self.wait_for_disk();
         let copy =
             |_: &OwnedFd| self.state.change("roll back", |tables| tables.copy(&snapshot.id, &volume.id));
         self.store.exchange(volume, copy)?;
@@ -173,10 +196,12 @@ impl Pool for SimPool {
     }
 
     fn resize(&self, _: &Record) -> Result<(), Error> {
+        self.wait_for_disk();
         Ok(())
     }
 
     fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.wait_for_disk();
         let removed = self.store.remove(id)?;
         self.ledger.remove(id);
         self.state.change("delete", |tables| tables.forget(id))?;
@@ -184,10 +209,12 @@ impl Pool for SimPool {
     }
 
     fn sweep(&self) -> (usize, Vec<String>) {
+        self.wait_for_disk();
         self.store.sweep_trash()
     }
 
     fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+        self.wait_for_disk();
         self.store.sweep_new()
     }
 
@@ -196,6 +223,7 @@ impl Pool for SimPool {
     }
 
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        self.wait_for_disk();
         self.state.change("wipe", |tables| {
             tables.headers.remove(&record.id);
             tables.filesystems.remove(&record.id)
@@ -204,6 +232,7 @@ impl Pool for SimPool {
     }
 
     fn attach(&self, record: &Record) -> Result<Device, Error> {
+        self.wait_for_disk();
         let id = &record.id;
         let fresh = self.attached(id)?.is_none();
         let block = record.mode == VolumeMode::Block;

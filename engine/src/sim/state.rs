@@ -134,6 +134,11 @@ impl State {
         Ok(Self { file, tables: Mutex::new(tables) })
     }
 
+    /// Whether that pool's disk does not answer now: somebody made a file for it.
+    pub(super) fn hangs(&self, pool: &str) -> bool {
+        self.file.with_file_name(format!("{pool}-hangs")).exists()
+    }
+
     /// Looks at the tables.
     pub(super) fn look<T>(&self, read: impl FnOnce(&Tables) -> T) -> T {
         read(&self.lock())

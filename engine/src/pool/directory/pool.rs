@@ -1,6 +1,6 @@
 //! What every pool can do, as a directory pool does it.
 
-use std::{fs::File, sync::atomic::Ordering};
+use std::{fs::File, io, sync::atomic::Ordering};
 
 use rustix::{
     fs::{self, OFlags},
@@ -35,12 +35,20 @@ impl Pool for DirectoryPool {
         self.store.check()
     }
 
+    fn reach_disk(&self) -> io::Result<()> {
+        self.store.reach_disk()
+    }
+
+    fn disk_id(&self) -> Result<u64, PoolError> {
+        let stat = fs::fstat(self.store.root());
+        Ok(stat.map_err(|error| self.error("can't look at the directory", &error.into()))?.st_dev)
+    }
+
     fn disk(&self) -> Result<Disk, PoolError> {
         let bad = |error: Errno| self.error("can't ask the filesystem for its size", &error.into());
-        let stat = fs::fstat(self.store.root()).map_err(bad)?;
         let space = fs::fstatvfs(self.store.root()).map_err(bad)?;
         Ok(Disk {
-            id: stat.st_dev,
+            id: self.disk_id()?,
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
             free: space.f_bavail.saturating_mul(space.f_frsize),
             trash: self.store.trash_bytes(),

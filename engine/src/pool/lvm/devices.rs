@@ -1,8 +1,11 @@
 //! Logical volumes as devices: activating them, finding them, and freeing those whose volume is gone.
 
-use std::fs::File;
+use std::{fs::File, io, path::Path};
 
-use rustix::io::Errno;
+use rustix::{
+    fs::{self, Mode, OFlags},
+    io::Errno,
+};
 use uuid::Uuid;
 
 use super::{
@@ -33,6 +36,17 @@ pub(crate) fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Mapped
 /// The same in the terms of all pools. It stays until it is deactivated.
 pub(crate) fn attached(device: &Mapped) -> Attached {
     Attached { number: device.number, node: device.node(), autoclear: false }
+}
+
+/// Reads the first block of a device from the device itself.
+pub(super) fn read_past_cache(device: &Path) -> io::Result<()> {
+    const BLOCK: usize = 4096;
+    let file = fs::open(device, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())?;
+    // Direct I/O wants a buffer at a multiple of the block's size.
+    let mut buffer = vec![0; 2 * BLOCK];
+    let start = buffer.as_ptr().align_offset(BLOCK);
+    let read = rustix::io::pread(&file, &mut buffer[start..start + BLOCK], 0)?;
+    if read == BLOCK { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 impl LvmPool {

@@ -1,8 +1,10 @@
 //! What every pool can do, as an LVM pool does it.
 
+use std::io;
+
 use uuid::Uuid;
 
-use super::{LvmPool, call, names, open};
+use super::{LvmPool, call, devices, names, open};
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     pool::{
@@ -37,6 +39,10 @@ impl Pool for LvmPool {
         self.level().map(drop)
     }
 
+    fn reach_disk(&self) -> io::Result<()> {
+        self.devices.iter().try_for_each(|(path, _)| devices::read_past_cache(path))
+    }
+
     fn tend(&self) {
         // The group may have got space since the kernel told that the pool fills up.
         if let Some(watch) = self.watch.get()
@@ -44,6 +50,10 @@ impl Pool for LvmPool {
         {
             watch.nudge();
         }
+    }
+
+    fn disk_id(&self) -> Result<u64, PoolError> {
+        Ok(open::disk_id(self.id))
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pool.json                     the pool's own id; written first, and only into a directory that has nothing else in it
+//! look                          written now and then, to see whether the disk answers
 //! volumes/<id>/record.json      one volume
 //! volumes/<id>/data.img
 //! new/<id>.<uuid>/              a volume being made; renamed into volumes/ when it is whole (or exchanged with the one that is there)
@@ -42,6 +43,8 @@ const MARK: &str = "pool.json";
 const MARK_VERSION: u32 = 1;
 /// What mkfs.ext4 makes in each new filesystem.
 const LOST_AND_FOUND: &str = "lost+found";
+/// Name of the file that is written to see whether the disk answers.
+const LOOK: &str = "look";
 const FOLDER_MODE: Mode = Mode::RWXU;
 
 #[derive(Serialize, Deserialize)]
@@ -169,6 +172,14 @@ impl Store {
         }
         fs::accessat(&self.root, "volumes", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(|error| bad("the directory is not writable", error.into()))
+    }
+
+    /// Writes a small file and waits for the disk.
+    pub(crate) fn reach_disk(&self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.root, LOOK, flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::io::pwrite(&file, b"Tierce writes this to see whether the disk answers.\n", 0)?;
+        self.sync(&file)
     }
 
     /// The pool's path.

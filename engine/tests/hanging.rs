@@ -1,0 +1,147 @@
+//! Disks that stop answering after their pools were opened, simulated: what depends on them waits or is told, all else goes on.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{fs, future::Future, path::PathBuf, time::Duration};
+
+use tierce_engine::{Error, PoolErrorKind, StageRequest, VolumeId};
+use tokio::{runtime::Runtime, task::JoinHandle};
+use world::{EXT4, MIB, World, spec};
+
+/// More calls than one pool serves at a time, and than there are threads.
+const CALLS: usize = 40;
+const THREADS: usize = 32;
+
+/// A pool's disk that does not answer, until this is dropped.
+struct Hanging(PathBuf);
+
+impl Hanging {
+    fn pool(world: &World, name: &str) -> Self {
+        let file = world.path(&format!("sim/{name}-hangs"));
+        fs::write(&file, "").unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A world with a second pool, and few threads.
+fn world() -> (World, Runtime) {
+    let world = World::sim();
+    fs::create_dir(world.path("second")).unwrap();
+    world.run(world.engine.set_pools(vec![world.pool("pool"), world.pool("second")]));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(THREADS)
+        .enable_all()
+        .build()
+        .unwrap();
+    (world, runtime)
+}
+
+/// What must not wait for the disk that hangs.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_mins(2);
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("it waits for ever: {what}"))
+}
+
+fn stage(world: &World, id: &VolumeId) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+    let (engine, id, staging) = (world.engine.clone(), id.clone(), world.staging(id));
+    async move {
+        fs::create_dir_all(&staging).unwrap();
+        engine.stage(&id, &staging, &StageRequest::default()).await.map(drop)
+    }
+}
+
+fn is_silent(error: &Error) -> bool {
+    matches!(error, Error::PoolUnavailable(trouble) if trouble.kind == PoolErrorKind::NotAnswering)
+}
+
+#[test]
+fn a_disk_that_stops_answering_is_reported_and_takes_nothing_from_other_pools() {
+    let (world, runtime) = world();
+    let ids: Vec<VolumeId> =
+        (0..CALLS).map(|at| world.create(&format!("pvc-{at}"), EXT4, 64 * MIB)).collect();
+    let hanging = Hanging::pool(&world, "pool");
+    let engine = &world.engine;
+    runtime.block_on(async {
+        let waiting: Vec<JoinHandle<_>> = ids.iter().map(|id| tokio::spawn(stage(&world, id))).collect();
+        let creations: Vec<JoinHandle<_>> = (0..8)
+            .map(|at| {
+                let (engine, spec) = (engine.clone(), spec(&format!("new-{at}"), EXT4, 64 * MIB));
+                tokio::spawn(async move { engine.create("pool", &spec).await.map(drop) })
+            })
+            .collect();
+
+        let other = spec("other", EXT4, 64 * MIB);
+        soon("a creation in the other pool", engine.create("second", &other)).await.unwrap();
+        soon("a stage in the other pool", stage(&world, &other.id)).await.unwrap();
+        soon("a look", engine.reports()).await;
+        let reports = soon("a second look", engine.reports()).await;
+        let error = reports[0].result.as_ref().unwrap_err();
+        assert_eq!(error.kind, PoolErrorKind::NotAnswering, "{error}");
+        assert!(reports[1].result.is_ok(), "{:?}", reports[1]);
+        assert!(!engine.answers("pool") && engine.answers("second"));
+        let inventory = soon("the list", engine.list()).await;
+        assert_eq!((inventory.volumes.len(), inventory.unread), (1, vec!["pool".to_owned()]));
+        soon("a second creation", engine.create("second", &spec("more", EXT4, 64 * MIB))).await.unwrap();
+
+        drop(hanging);
+        let mut told = 0;
+        for call in waiting.into_iter().chain(creations) {
+            if let Err(error) = soon("a call when the disk answers", call).await.unwrap() {
+                assert!(is_silent(&error), "{error:?}");
+                told += 1;
+            }
+        }
+        assert!((1..=CALLS - 16).contains(&told), "{told} were told that the disk does not answer");
+        while soon("a look", engine.reports()).await[0].result.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for id in ids.iter().chain([&other.id]) {
+            stage(&world, id).await.unwrap();
+            engine.unstage(id, &world.staging(id)).await.unwrap();
+        }
+        assert_eq!(engine.list().await.volumes.len(), CALLS + 10);
+    });
+    world.assert_clean();
+}
+
+#[test]
+fn lists_and_measurements_that_hang_take_no_more_threads_than_the_pool_has_places() {
+    let (world, runtime) = world();
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    let hanging = Hanging::pool(&world, "pool");
+    let engine = &world.engine;
+    runtime.block_on(async {
+        let measured: Vec<JoinHandle<_>> = (0..CALLS)
+            .map(|_| {
+                let (engine, id, path) = (engine.clone(), id.clone(), world.staging(&id));
+                tokio::spawn(async move { engine.stats(&id, &path).await.map(drop) })
+            })
+            .collect();
+        for _ in 0..3 {
+            let inventory = soon("the list", engine.list()).await;
+            assert_eq!(inventory.unread, ["pool"]);
+        }
+        soon("a creation in the other pool", engine.create("second", &spec("other", EXT4, 64 * MIB)))
+            .await
+            .unwrap();
+        drop(hanging);
+        for call in measured {
+            let error = soon("a measurement", call).await.unwrap().unwrap_err();
+            assert!(is_silent(&error) || matches!(error, Error::NotStaged { .. }), "{error:?}");
+        }
+        // What hung comes to its end a moment after the disk, and the next look knows.
+        while !soon("the list", engine.list()).await.unread.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            soon("a look", engine.reports()).await;
+        }
+    });
+}

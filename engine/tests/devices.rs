@@ -243,3 +243,24 @@ fn a_read_only_pool_is_reported_with_its_errno() {
     rustix::mount::unmount(&pool, UnmountFlags::empty()).unwrap();
     assert!(world.run(world.engine.reports())[0].result.is_ok());
 }
+
+#[test]
+fn an_ext4_that_is_marked_as_damaged_is_repaired_before_it_is_mounted() {
+    let Some(world) = World::real() else { return };
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    world.write(&id, "kept");
+    world.unstage(&id).unwrap();
+    world.assert_no_loops();
+    let checks = || world.spy.lines.lock().unwrap().iter().filter(|line| line.contains("e2fsck")).count();
+    assert_eq!(checks(), 0);
+    // As a program leaves it that was cut off while it changed the filesystem.
+    run("debugfs", &["-w", "-R", "set_super_value state 2", text(&world.image("pvc-1"))]);
+    world.stage(&id, false).unwrap();
+    assert_eq!((world.read(&id).as_str(), checks()), ("kept", 1));
+    world.unstage(&id).unwrap();
+    world.stage(&id, false).unwrap();
+    assert_eq!(checks(), 1, "it is no longer marked");
+    world.unstage(&id).unwrap();
+    world.assert_clean();
+}

@@ -259,6 +259,7 @@ impl Core {
         options: &[String],
         place: &Place,
     ) -> Result<(), Error> {
+        self.host.repair_marked(device, filesystem)?;
         self.host.mount(device, filesystem, options, place)?;
         match self.host.grow_mounted(device, filesystem, place) {
             Ok(_) => Ok(()),

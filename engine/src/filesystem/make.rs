@@ -109,7 +109,8 @@ pub(crate) fn ext4_grow(device: &Path) -> Program {
         good: &[0],
         limit: CHECK_LIMIT,
         environment: &[],
-        outlives_us: false,
+        // Cut off in the middle it leaves a filesystem that must be repaired. It has the device for itself: nobody mounts it meanwhile.
+        outlives_us: true,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
 };
 
 use uuid::Uuid;
@@ -53,6 +54,15 @@ fn read_at(device: &mut File, start: u64, length: u64) -> io::Result<Vec<u8>> {
     // A short read is an error here: the device is smaller than it says, and what is missing is not "zeros".
     device.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether an ext4 is marked as damaged: by a kernel that found something wrong, or by a program that changed it and was cut off.
+pub(crate) fn ext4_has_errors(device: &File) -> io::Result<bool> {
+    const STATE: u64 = 1024 + 58;
+    const ERRORS: u16 = 2;
+    let mut state = [0; 2];
+    device.read_exact_at(&mut state, STATE)?;
+    Ok(u16::from_le_bytes(state) & ERRORS != 0)
 }
 
 /// Looks for a superblock in the first bytes of a device.

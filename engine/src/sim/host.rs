@@ -81,6 +81,10 @@ impl Operations for SimHost {
         })
     }
 
+    fn repair_marked(&self, _: &Device, _: Filesystem) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn grow_unmounted(&self, device: &Device, _: Filesystem) -> Result<(), Error> {
         self.grow(device)
     }

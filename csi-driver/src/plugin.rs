@@ -163,8 +163,11 @@ async fn kubernetes(
         changes: changes.clone(),
         metrics,
         copied: {
-            let snapshots = snapshots.clone();
-            Box::new(move || snapshots.nudge_failed())
+            let (volumes, snapshots) = (volumes.clone(), snapshots.clone());
+            Box::new(move || {
+                volumes.nudge_failed();
+                snapshots.nudge_failed();
+            })
         },
     });
     // Before the pools are known every volume would seem to lie in an unknown one.

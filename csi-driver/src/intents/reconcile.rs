@@ -30,7 +30,7 @@ pub struct Shared {
     pub changes: Changes,
     /// Counts.
     pub metrics: Metrics,
-    /// Called when something is no longer being read: who wanted to delete it may go on.
+    /// Called when something is no longer being read: who wanted to delete, grow or restore it may go on.
     pub copied: Box<dyn Fn() + Send + Sync>,
 }
 

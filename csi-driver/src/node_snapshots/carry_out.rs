@@ -78,6 +78,9 @@ async fn converge(
             }
             Step::Take(spec) => {
                 let taken = shared.engine.snapshot(spec).await;
+                if taken.is_ok() {
+                    (shared.copied)();
+                }
                 (ActionLabel::Take, "taken", taken.map(|taken| info = Some(taken.into_inner())))
             }
             Step::Delete => {

@@ -149,24 +149,24 @@ async fn act(
         Step::AddFinalizer | Step::RemoveFinalizer => {}
         Step::Create(spec) => {
             let made = engine.create(&volume.spec.pool, spec).await;
+            *info = Some(made?.into_inner());
+            // Never after a failure: it would be among those that are tried again at once.
             if spec.source.is_some() {
                 (shared.copied)();
             }
-            *info = Some(made?.into_inner());
         }
         Step::Grow(bytes) => *info = Some(engine.grow(id, *bytes).await?.into_inner()),
         Step::SetMountOptions(options) => drop(engine.set_mount_options(id, options.clone()).await?),
         Step::Restore { uid, snapshot, safety } => {
-            let done = engine.restore(id, snapshot, safety).await;
+            engine.restore(id, snapshot, safety).await?;
             (shared.copied)();
-            done?;
             *info = look(engine, id, &volume.spec.pool).await?;
             return Ok(Some(Answer::Restored(uid.clone())));
         }
         Step::CallOff { uid, safety } => {
-            let called_off = engine.call_off_restore(id, safety).await;
+            let called_off = engine.call_off_restore(id, safety).await?;
             (shared.copied)();
-            let answer = if called_off? { Answer::CalledOff } else { Answer::Restored };
+            let answer = if called_off { Answer::CalledOff } else { Answer::Restored };
             *info = look(engine, id, &volume.spec.pool).await?;
             return Ok(Some(answer(uid.clone())));
         }

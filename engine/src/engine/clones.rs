@@ -2,7 +2,7 @@
 //!
 //! In the same pool a clone is made as a snapshot is (see there), with a volume's record. In another pool of the node its bytes are copied
 //! into a volume that is made aside; it appears by one step when it is whole. A crash before that leaves remains that the next recovery
-//! removes, and the repeated call begins anew. The source can't be deleted, staged or changed meanwhile.
+//! removes, and the repeated call begins anew. The source can't be deleted or changed meanwhile; a call that wants to stage it calls the copy off.
 //!
 //! With a permission a snapshot's mode may change. A raw device that shall be read as a filesystem is never formatted: it is looked at before
 //! it is copied (an encrypted one at its first stage), and must carry just that filesystem. The copy then keeps that uuid.
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{core::Core, finding::Located, volumes::on_device};
+use super::{Held, core::Core, finding::Located, volumes::on_device};
 use crate::{
     Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     error::Context,
@@ -39,6 +39,7 @@ impl Core {
         spec: &VolumeSpec,
         size_bytes: u64,
         from: &VolumeId,
+        held: &mut Held,
     ) -> Result<Change<VolumeInfo>, Error> {
         let id = &spec.id;
         let found = self
@@ -77,16 +78,23 @@ impl Core {
         record.set_size(device_bytes, size_bytes);
         let _reading = self.reading(from, id);
         if pool.id() == source.pool.id() {
-            self.copy_here(&source, &record)?;
+            self.copy_here(&source, &record, Some(held))?;
         } else {
             check_sectors(&source.record, pool.as_ref(), &record)?;
-            self.copy_over(&source, pool.as_ref(), &record)?;
+            self.copy_over(&source, pool.as_ref(), &record, held)?;
         }
         Ok(Change::Created(Located { pool, record }.info()))
     }
 
-    fn copy_over(&self, source: &Located, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
-        if let Some(by) = self.source(source)?.user() {
+    fn copy_over(
+        &self,
+        source: &Located,
+        pool: &dyn Pool,
+        record: &Record,
+        held: &mut Held,
+    ) -> Result<(), Error> {
+        let still = self.source(source)?;
+        if let Some(by) = still.user() {
             return Err(Error::CopyNeedsPause {
                 id: source.record.id.clone(),
                 by: by.to_owned(),
@@ -97,9 +105,12 @@ impl Core {
             });
         }
         tracing::info!(volume = %record.id, from = %source.record.id, pool = pool.config().name, "copying between pools");
-        self.with_room(pool, 0, record.size_bytes, || {
-            pool.fill(record, &source.record, source.pool.content(&source.record)?)
-        })
+        if source.record.role.is_some() {
+            // Nobody ever writes to a snapshot.
+            held.release(&source.record.id);
+        }
+        let fill = || pool.fill(record, &source.record, source.pool.content(&source.record)?, &still);
+        self.with_room(pool, 0, record.size_bytes, fill).map(drop)
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Core {
     recovered: Mutex<Option<HashSet<Uuid>>>,
     /// What is being copied right now, and what for.
     readers: Mutex<HashMap<VolumeId, Vec<VolumeId>>>,
+    /// How many calls of the node wait for a volume's lock.
+    wanted: Mutex<HashMap<VolumeId, usize>>,
     /// Bytes being promised right now, by disk.
     pub(super) pending: Mutex<HashMap<u64, u64>>,
     /// Held while deleted volumes' space is freed: who waits for that space waits for this.
@@ -72,6 +74,7 @@ impl Core {
             tried: Mutex::default(),
             recovered: Mutex::default(),
             readers: Mutex::default(),
+            wanted: Mutex::default(),
             pending: Mutex::default(),
             sweeping: Mutex::default(),
         })
@@ -83,7 +86,21 @@ impl Core {
         Reading { core: self, source: source.clone(), target: target.clone() }
     }
 
-    /// An error if it is being copied: who wants to delete it need not wait for that to end.
+    /// Notes that a call of the node waits for the volume, as long as the answer lives.
+    pub(super) fn want(&self, id: &VolumeId) -> Want<'_> {
+        *self.wanted().entry(id.clone()).or_default() += 1;
+        Want { core: self, id: id.clone() }
+    }
+
+    pub(super) fn is_wanted(&self, id: &VolumeId) -> bool {
+        self.wanted().contains_key(id)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashMap<VolumeId, usize>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An error if it is being copied: who wants to delete it, or to change its size or content, need not wait for that to end.
     pub(super) fn check_not_read(&self, id: &VolumeId) -> Result<(), Error> {
         match self.readers().get(id).and_then(|targets| targets.first()) {
             Some(target) => {
@@ -113,6 +130,24 @@ impl Core {
             let (_, problems) = pool.sweep();
             for problem in problems {
                 tracing::warn!(pool = pool.config().name, problem, "can't free a deleted volume's space yet");
+            }
+        }
+    }
+}
+
+/// A call that waits for a volume.
+pub(super) struct Want<'a> {
+    core: &'a Core,
+    id: VolumeId,
+}
+
+impl Drop for Want<'_> {
+    fn drop(&mut self) {
+        let mut wanted = self.core.wanted();
+        if let Some(count) = wanted.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                wanted.remove(&self.id);
             }
         }
     }

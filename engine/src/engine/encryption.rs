@@ -93,6 +93,10 @@ impl Core {
         {
             return Err(Error::InUse { id: record.id.clone(), by: self.host.crypt().users(&mapper) });
         }
+        // The copy that is made of it reads from below it. A device that nobody has open is not in use, and goes at the next chance.
+        if self.check_not_read(&record.id).is_err() {
+            return Ok(true);
+        }
         pool.detach(&record.id)
     }
 

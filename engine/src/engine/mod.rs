@@ -113,7 +113,8 @@ impl Engine {
     pub async fn create(&self, pool: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
         let (pool, spec) = (pool.to_owned(), spec.clone());
         let ids = [Some(spec.id.clone()), spec.source.clone()];
-        self.all_locked(ids.into_iter().flatten().collect(), move |core| core.create(&pool, &spec)).await
+        self.copying(ids.into_iter().flatten().collect(), move |core, held| core.create(&pool, &spec, held))
+            .await
     }
 
     /// Takes a snapshot of a volume: of a mounted filesystem as it is now, of a raw block device as a power cut would leave it.
@@ -124,7 +125,7 @@ impl Engine {
     pub async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Change<SnapshotInfo>, Error> {
         let spec = spec.clone();
         let ids = vec![spec.id.clone(), spec.source.clone()];
-        self.all_locked(ids, move |core| core.snapshot(&spec)).await
+        self.copying(ids, move |core, held| core.snapshot(&spec, held)).await
     }
 
     /// One snapshot, from the disk; `None` where there is none.
@@ -333,7 +334,11 @@ impl Engine {
         id: &VolumeId,
         work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let held = self.hold(vec![id.clone()]).await;
+        let held = {
+            // A copy of a volume that nobody uses gives way.
+            let _want = self.core.want(id);
+            self.hold(vec![id.clone()]).await
+        };
         let pass = self.core.enter(id).await?;
         self.run(move |core| {
             let result = work(core);
@@ -357,6 +362,16 @@ impl Engine {
             result
         })
         .await
+    }
+
+    /// The same for what may give a volume back before its end.
+    async fn copying<T: Send + 'static>(
+        &self,
+        ids: Vec<VolumeId>,
+        work: impl FnOnce(&Core, &mut Held) -> T + Send + 'static,
+    ) -> T {
+        let mut held = self.hold(ids).await;
+        self.run(move |core| work(core, &mut held)).await
     }
 
     async fn hold(&self, mut ids: Vec<VolumeId>) -> Held {
@@ -384,6 +399,16 @@ impl Engine {
 struct Held {
     locks: Arc<Locks>,
     guards: Vec<(VolumeId, OwnedMutexGuard<()>)>,
+}
+
+impl Held {
+    /// Lets others work on that volume.
+    fn release(&mut self, id: &VolumeId) {
+        for (id, guard) in self.guards.extract_if(.., |(held, _)| held == id) {
+            drop(guard);
+            forget_unused(&self.locks, &id);
+        }
+    }
 }
 
 impl Drop for Held {

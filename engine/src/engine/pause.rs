@@ -8,8 +8,7 @@ use super::{
     volumes::{RELEASE_ATTEMPTS, RELEASE_PAUSE},
 };
 use crate::{
-    Error, VolumeMode,
-    host::Host,
+    Error, VolumeId, VolumeMode,
     mount::{place::Place, table},
     pool::{Device, Pause},
 };
@@ -25,7 +24,8 @@ enum Use {
 
 /// A volume while it is copied.
 pub(super) struct Source<'a> {
-    host: &'a dyn Host,
+    core: &'a Core,
+    id: VolumeId,
     used: Use,
     user: Option<String>,
 }
@@ -33,8 +33,7 @@ pub(super) struct Source<'a> {
 impl Core {
     /// Finds out what it takes to hold a volume (or snapshot) still. The caller holds its lock.
     pub(super) fn source<'a>(&'a self, found: &Located) -> Result<Source<'a>, Error> {
-        let host = self.host.as_ref();
-        let source = |used, user| Ok(Source { host, used, user });
+        let source = |used, user| Ok(Source { core: self, id: found.record.id.clone(), used, user });
         let Located { pool, record } = found;
         let mut last = PathBuf::new();
         for attempt in 0..=RELEASE_ATTEMPTS {
@@ -78,12 +77,16 @@ impl Pause for Source<'_> {
         self.user.as_deref()
     }
 
+    fn goes_on(&self) -> bool {
+        !self.core.is_wanted(&self.id)
+    }
+
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
         match &self.used {
             Use::Nowhere => work().map(|()| true),
-            Use::Mounted(place) => self.host.while_frozen(place, work),
+            Use::Mounted(place) => self.core.host.while_frozen(place, work),
             Use::Device(device) => {
-                self.host.flush(device)?;
+                self.core.host.flush(device)?;
                 work().map(|()| false)
             }
         }

@@ -52,6 +52,7 @@ impl Core {
                 if let Some(kept) = found.beside(safety)? {
                     return kept_before(&kept, id);
                 }
+                self.check_not_read(id)?;
                 self.check_restore(&found, snapshot)?;
                 self.check_unused(found.pool.as_ref(), &found.record)?;
                 found.record.restore =
@@ -124,7 +125,7 @@ impl Core {
         if let Some(kept) = found.beside(&restore.safety)? {
             kept_before(&kept, &id)?;
         } else {
-            let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record));
+            let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record), None);
             // A safety whose making failed may be there all the same: the restore is then under way, and putting the record back would make
             // the repeated call take it for done.
             if kept.is_err() && matches!(found.beside(&restore.safety), Ok(None)) {

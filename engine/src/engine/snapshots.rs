@@ -1,13 +1,15 @@
 //! Snapshots: the content that a volume had at one moment, kept under an id of its own.
 //!
 //! Taking one: (1) room for it is set aside; (2) the volume is held still if it is mounted, (3) its pool makes a record and a copy of the
-//! content aside, sharing blocks where it can, (4) writers go on, (5) the snapshot appears by one step. A crash before (5) leaves
+//! content aside, sharing blocks where it can, (4) writers go on, (5) the snapshot appears by one step. Where bytes must be copied that
+//! takes long; the volume's lock is then given back with (4), and only its deletion, its growth and its restore are refused until (5). A copy
+//! of a volume that nobody uses needs it unused to its end, and gives way to whoever wants to use it: the repeated call begins anew. A crash before (5) leaves
 //! remains that the next recovery removes, and at most two seconds of stillness; after it the snapshot is there and the repeated call
 //! finds it. Deleting one is deleting a volume, except that it is refused while something is made from it.
 
 use jiff::Timestamp;
 
-use super::{core::Core, finding::Located};
+use super::{Held, core::Core, finding::Located};
 use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
     pool::{
@@ -17,7 +19,11 @@ use crate::{
 };
 
 impl Core {
-    pub(super) fn snapshot(&self, spec: &SnapshotSpec) -> Result<Change<SnapshotInfo>, Error> {
+    pub(super) fn snapshot(
+        &self,
+        spec: &SnapshotSpec,
+        held: &mut Held,
+    ) -> Result<Change<SnapshotInfo>, Error> {
         if spec.id == spec.source {
             return Err(Error::InvalidArgument(format!("snapshot {} can't be taken of itself", spec.id)));
         }
@@ -29,7 +35,8 @@ impl Core {
             .ok_or_else(|| Error::SourceNotFound { id: spec.id.clone(), from: spec.source.clone() })?;
         let source = self.settled(from.volume()?)?;
         let record = Record { owner: spec.owner.clone(), ..snapshot_record(&spec.id, &source.record) };
-        self.copy_here(&source, &record)?;
+        let _reading = self.reading(&spec.source, &spec.id);
+        self.copy_here(&source, &record, Some(held))?;
         let taken = Located { pool: source.pool, record };
         Ok(Change::Created(taken.snapshot_info().expect("its record was made a snapshot's above")))
     }
@@ -45,6 +52,7 @@ impl Core {
     }
 
     pub(super) fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
+        self.check_not_read(id)?;
         let Some(found) = self.find_entry(id)? else { return Ok(Change::Unchanged(())) };
         let Some(role) = &found.record.role else { return Err(found.wrong_kind()) };
         // Only a volume's own snapshots take part in its restore, and they lie in its pool.
@@ -56,14 +64,41 @@ impl Core {
             let by = format!("the restore of volume {}, which is under way", role.volume);
             return Err(Error::InUse { id: id.clone(), by });
         }
-        Ok(if found.pool.delete(id)? { Change::Created(()) } else { Change::Unchanged(()) })
+        let deleted = found.pool.delete(id)?;
+        self.gates.forget(id);
+        Ok(if deleted { Change::Created(()) } else { Change::Unchanged(()) })
     }
 
-    /// Copies a volume or snapshot within its pool, with room set aside.
-    pub(super) fn copy_here(&self, source: &Located, record: &Record) -> Result<(), Error> {
+    /// Copies a volume or snapshot within its pool, with room set aside. `held`: the locks of both, of which the source's is given back as
+    /// soon as its content can't change any more for the copy.
+    pub(super) fn copy_here(
+        &self,
+        source: &Located,
+        record: &Record,
+        mut held: Option<&mut Held>,
+    ) -> Result<(), Error> {
         let pool = source.pool.as_ref();
+        let mut give_back = || {
+            if let Some(held) = held.as_mut() {
+                held.release(&source.record.id);
+            }
+        };
         let still = self.source(source)?;
-        self.with_room(pool, 0, record.size_bytes, || pool.copy(record, &source.record, &still))
+        if source.record.role.is_some() {
+            // Nobody ever writes to a snapshot.
+            give_back();
+        }
+        let (rest, _reservation) =
+            self.with_room(pool, 0, record.size_bytes, || pool.copy(record, &source.record, &still))?;
+        match rest {
+            None => Ok(()),
+            Some(rest) => {
+                // It keeps the mount, or the device, in use.
+                drop(still);
+                give_back();
+                rest()
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::{thread, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{core::Core, finding::Located};
+use super::{Held, core::Core, finding::Located, room::Reservation};
 use crate::{
     Change, Error, PoolError, PoolErrorKind, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
     mount::{options, table},
@@ -69,7 +69,12 @@ pub(super) fn on_device(pool: &dyn Pool, size_bytes: u64, encrypted: bool) -> u6
 }
 
 impl Core {
-    pub(super) fn create(&self, pool_name: &str, spec: &VolumeSpec) -> Result<Change<VolumeInfo>, Error> {
+    pub(super) fn create(
+        &self,
+        pool_name: &str,
+        spec: &VolumeSpec,
+        held: &mut Held,
+    ) -> Result<Change<VolumeInfo>, Error> {
         let size_bytes = whole(spec.size_bytes)?;
         if let VolumeMode::Filesystem(filesystem) = spec.mode {
             options::check(filesystem, &spec.mount_options)?;
@@ -84,7 +89,7 @@ impl Core {
             return unchanged(&found.volume()?, pool_name, spec, size_bytes);
         }
         if let Some(from) = &spec.source {
-            return self.create_from(pool, spec, size_bytes, from);
+            return self.create_from(pool, spec, size_bytes, from, held);
         }
         let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let sector_bytes = if spec.encrypted { crypt::SECTOR_BYTES } else { pool.sector_bytes(spec.mode) };
@@ -116,17 +121,17 @@ impl Core {
         Ok(Change::Created(Located { pool, record }.info()))
     }
 
-    /// Does something that needs space, with that space set aside.
-    pub(super) fn with_room(
+    /// Does something that needs space, with that space set aside for as long as the answer lives.
+    pub(super) fn with_room<T>(
         &self,
         pool: &dyn Pool,
         existing: u64,
         requested: u64,
-        work: impl Fn() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        work: impl Fn() -> Result<T, Error>,
+    ) -> Result<(T, Reservation<'_>), Error> {
         let attempt = || {
-            let _reservation = self.reserve(pool, existing, requested)?;
-            work()
+            let reservation = self.reserve(pool, existing, requested)?;
+            Ok((work()?, reservation))
         };
         match attempt() {
             // What deleted volumes took counts as free while it is still being freed; wait for that before saying no.
@@ -172,6 +177,7 @@ impl Core {
             return Ok(Change::Unchanged(found.info()));
         }
         large_enough(found.record.mode, requested)?;
+        self.check_not_read(id)?;
         found.record.set_size(size_bytes, requested);
         self.with_room(found.pool.as_ref(), existing, size_bytes, || {
             found.pool.resize(&found.record)?;
@@ -182,12 +188,15 @@ impl Core {
 
     pub(super) fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
         let Some(Located { pool, record }) = self.find_maybe(id)? else { return Ok(Change::Unchanged(())) };
+        self.check_not_read(id)?;
         if only_if_unused && record.used {
             return Err(Error::MayHoldData { id: id.clone() });
         }
         self.check_unused(pool.as_ref(), &record)?;
         self.erase_keys(pool.as_ref(), &record)?;
-        if pool.delete(id)? { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
+        let deleted = pool.delete(id)?;
+        self.gates.forget(id);
+        if deleted { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
     }
 
     /// An error while the volume is staged, mounted or open.

@@ -55,9 +55,23 @@ pub(crate) trait Pause {
     /// Where the volume is in use; `None`: nobody can write to it during the call.
     fn user(&self) -> Option<&str>;
 
+    /// Whether a copy of what is not in use may go on: somebody may want to use it.
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     /// Runs `work` with everything written before on the device, and the mounted filesystem frozen. `false`: somebody may have written
     /// meanwhile, because it took longer than [`PAUSE_LIMIT`] or because it is a raw block device, which can't be held.
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
+}
+
+/// What is left to do of a copy whose source may be used and changed again.
+pub(crate) type Rest<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
+
+/// That the copy of a volume which nobody used gave way.
+pub(crate) fn gave_way(source: &VolumeId) -> Error {
+    let by = "a pod that starts or ends, for which its copy was given up; the next try begins anew";
+    Error::InUse { id: source.clone(), by: by.to_owned() }
 }
 
 /// The content of a volume or snapshot that nobody writes to.
@@ -150,12 +164,24 @@ pub(crate) trait Pool: Send + Sync {
     /// Makes a volume.
     fn create(&self, record: &Record) -> Result<(), Error>;
     /// Makes a snapshot, or a volume at least as large as `source`, with the content that `source`, which lies in this pool, has at one
-    /// moment of the call. A crash leaves all of it or none.
-    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error>;
+    /// moment of the call. It is there when the rest has run too, if there is one; until then the source must not be deleted, grown or
+    /// rolled back. A crash leaves all of it or none.
+    fn copy<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error>;
     /// The content of a volume or snapshot, for a copy into another pool.
     fn content(&self, record: &Record) -> Result<Content, Error>;
     /// Makes a volume with that content, `source`'s, which lies in another pool. A crash leaves all of it or none.
-    fn fill(&self, record: &Record, source: &Record, content: Content) -> Result<(), Error>;
+    fn fill(
+        &self,
+        record: &Record,
+        source: &Record,
+        content: Content,
+        pause: &dyn Pause,
+    ) -> Result<(), Error>;
     /// Gives a volume that is not attached the content of a snapshot, which stays, and then the given record. A crash leaves the volume
     /// with its record of before, and either content: the same call brings it to its end.
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error>;

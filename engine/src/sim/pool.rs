@@ -12,7 +12,7 @@ use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     mount::table::{DeviceNumber, user_of},
     pool::{
-        Attached, Backend, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned,
+        Attached, Backend, Content, Device, Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way,
         ledger::{ImageSize, Ledger},
         record::Record,
         space::Disk,
@@ -45,6 +45,17 @@ impl SimPool {
         let pool = Self { config: config.clone(), store, ledger: Ledger::default(), capacity_bytes, state };
         pool.scan()?;
         Ok(pool)
+    }
+
+    /// Where a real pool would copy byte by byte.
+    fn copy_slowly(&self, source: &Record, goes_on: &dyn Fn() -> bool) -> Result<(), Error> {
+        while self.state.copies_slowly(&self.config.name) {
+            if !goes_on() {
+                return Err(gave_way(&source.id));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// Where a real pool would ask its disk.
@@ -156,7 +167,12 @@ impl Pool for SimPool {
         Ok(())
     }
 
-    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+    fn copy<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error> {
         self.wait_for_disk();
         let copy = || {
             self.state.change("copy", |tables| {
@@ -164,18 +180,30 @@ impl Pool for SimPool {
                 tables.copy(&source.id, &record.id);
             })
         };
-        self.store.insert(record, |_| pause.hold(&mut || copy()).map(drop))?;
-        self.ledger.set(record);
-        Ok(())
+        if pause.user().is_none() {
+            self.store.insert(record, |_| {
+                self.copy_slowly(source, &|| pause.goes_on())?;
+                copy()
+            })?;
+            self.ledger.set(record);
+            return Ok(None);
+        }
+        pause.hold(&mut || copy())?;
+        Ok(Some(Box::new(move || {
+            self.store.insert(record, |_| self.copy_slowly(source, &|| true))?;
+            self.ledger.set(record);
+            Ok(())
+        })))
     }
 
     fn content(&self, record: &Record) -> Result<Content, Error> {
         Ok(Content { file: None, bytes: record.size_bytes })
     }
 
-    fn fill(&self, record: &Record, source: &Record, _: Content) -> Result<(), Error> {
+    fn fill(&self, record: &Record, source: &Record, _: Content, pause: &dyn Pause) -> Result<(), Error> {
         self.wait_for_disk();
         let copy = |_: &OwnedFd| {
+            self.copy_slowly(source, &|| pause.goes_on())?;
             self.state.change("copy", |tables| {
                 tables.forget(&record.id);
                 tables.copy(&source.id, &record.id);

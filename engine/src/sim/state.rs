@@ -139,6 +139,11 @@ impl State {
         self.file.with_file_name(format!("{pool}-hangs")).exists()
     }
 
+    /// Whether a copy in that pool takes for ever: somebody made a file for it.
+    pub(super) fn copies_slowly(&self, pool: &str) -> bool {
+        self.file.with_file_name(format!("{pool}-copies-slowly")).exists()
+    }
+
     /// Looks at the tables.
     pub(super) fn look<T>(&self, read: impl FnOnce(&Tables) -> T) -> T {
         read(&self.lock())

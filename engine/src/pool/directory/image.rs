@@ -18,7 +18,7 @@ use crate::{
     error::Context,
     lasting::lasting,
     pool::{
-        PAUSE_LIMIT, Pause, Pool, images,
+        PAUSE_LIMIT, Pause, Pool, gave_way, images,
         record::Record,
         store::{self, IMAGE},
     },
@@ -114,9 +114,10 @@ impl DirectoryPool {
             }
             self.lengthen(&image, record)?;
             let until = pause.user().map(|_| Instant::now() + PAUSE_LIMIT);
-            whole = lasting("copy data", || images::copy_data(from, source.size_bytes, &image, until))
+            let goes_on = || until.map_or_else(|| pause.goes_on(), |until| Instant::now() < until);
+            whole = lasting("copy data", || images::copy_data(from, source.size_bytes, &image, &goes_on))
                 .map_err(|error| self.full_or(error, record, doing))?;
-            Ok(())
+            if whole || until.is_some() { Ok(()) } else { Err(gave_way(&source.id)) }
         })?;
         // While blocks are being shared writers wait, so that is one moment also where nothing holds them.
         let one_moment = shared || (still && whole);

@@ -14,8 +14,8 @@ use crate::{
     error::Context,
     lasting::lasting,
     pool::{
-        Attached, Content, Device, Pause, Pool, PoolConfig, PoolError, Promised, Scanned, images,
-        record::Record, space::Disk, store::Broken,
+        Attached, Content, Device, Pause, Pool, PoolConfig, PoolError, Promised, Rest, Scanned, gave_way,
+        images, record::Record, space::Disk, store::Broken,
     },
 };
 
@@ -107,12 +107,17 @@ impl Pool for DirectoryPool {
         Ok(())
     }
 
-    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+    fn copy<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error> {
         let from = File::from(self.open_image(&source.id, OFlags::RDONLY)?);
         self.check_length(&from, source)?;
         self.store.insert(record, |folder| self.copy_image(folder, record, &from, source, pause))?;
         self.ledger.set(record);
-        Ok(())
+        Ok(None)
     }
 
     fn content(&self, record: &Record) -> Result<Content, Error> {
@@ -121,15 +126,25 @@ impl Pool for DirectoryPool {
         Ok(Content { file: Some(File::from(image)), bytes: record.size_bytes })
     }
 
-    fn fill(&self, record: &Record, source: &Record, content: Content) -> Result<(), Error> {
+    fn fill(
+        &self,
+        record: &Record,
+        source: &Record,
+        content: Content,
+        pause: &dyn Pause,
+    ) -> Result<(), Error> {
         let doing = || format!("copy {} to {}", source.id, self.image_path(&record.id).display());
         self.store.insert(record, |folder| {
             let image = self.new_image(folder, &record.id)?;
             self.lengthen(&image, record)?;
             let image = File::from(image);
             if let Some(file) = &content.file {
-                lasting("copy data", || images::copy_data(file, content.bytes, &image, None))
+                let goes_on = || pause.goes_on();
+                let whole = lasting("copy data", || images::copy_data(file, content.bytes, &image, &goes_on))
                     .map_err(|error| self.full_or(error, record, doing))?;
+                if !whole {
+                    return Err(gave_way(&source.id));
+                }
             }
             image.sync_all().doing(doing)
         })?;

@@ -14,11 +14,16 @@ use crate::{
     Error, VolumeId, VolumeMode,
     error::Context,
     kernel::device_mapper,
-    pool::{Content, Pause, images, record::Record},
+    pool::{Content, PAUSE_LIMIT, Pause, Rest, gave_way, images, record::Record},
 };
 
 impl LvmPool {
-    pub(super) fn copy_of(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+    pub(super) fn copy_of<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error> {
         self.check_names(&record.id)?;
         let from = names::volume(&source.id);
         let available = self.entry(&source.id)?.size;
@@ -26,19 +31,25 @@ impl LvmPool {
             return self.copy_thick(record, source, pause);
         }
         let tags = tags::of(self.id, record);
-        if record.size_bytes <= available {
+        let layered = self.has_layers(&from)?;
+        // One command makes all of it, except where it may turn out only then that the filesystem thawed too early.
+        if record.size_bytes <= available && (source.mode == VolumeMode::Block || !layered) {
             let name = names::volume(&record.id);
-            self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
+            self.held_still(layered, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
             self.view().made(record.clone(), available, tags, 0);
-            return Ok(());
+            return Ok(None);
         }
         let name = names::unfinished(&record.id);
-        let made = self.held_still(&from, source, pause, &mut || self.snap(&from, &name, &tags, record));
+        let made = self.held_still(layered, source, pause, &mut || self.snap(&from, &name, &tags, record));
         self.kept_if(made, &name)?;
-        let size = format!("{}b", record.size_bytes);
-        let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)]);
-        self.kept_if(larger.map_err(|error| self.refused(error, record.size_bytes)), &name)?;
-        self.appear(&name, record)
+        if record.size_bytes > available {
+            let size = format!("{}b", record.size_bytes);
+            let larger =
+                self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)]);
+            self.kept_if(larger.map_err(|error| self.refused(error, record.size_bytes)), &name)?;
+        }
+        self.appear(&name, record)?;
+        Ok(None)
     }
 
     /// Passes a result on. Where it is an error, the unfinished LV goes, if it is there: each further try would take as much room again. Never
@@ -74,19 +85,29 @@ impl LvmPool {
     }
 
     /// Runs `work`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
-    /// frozen before, or LVM can't suspend the volume.
+    /// frozen before, or LVM can't suspend the volume. An error where it thawed before the end; what `work` made is then of no use.
     fn held_still(
         &self,
-        name: &str,
+        layered: bool,
         source: &Record,
         pause: &dyn Pause,
         work: &mut dyn FnMut() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if source.mode == VolumeMode::Block || self.has_layers(name)? {
-            pause.hold(work).map(drop)
-        } else {
-            work()
+        if source.mode != VolumeMode::Block && !layered {
+            return work();
         }
+        if pause.hold(work)? || source.mode == VolumeMode::Block {
+            return Ok(());
+        }
+        Err(Error::CopyNeedsPause {
+            id: source.id.clone(),
+            by: pause.user().unwrap_or("another process").to_owned(),
+            reason: format!(
+                "LVM took longer than {} s for its snapshot in volume group {}; try again when the group is less busy",
+                PAUSE_LIMIT.as_secs(),
+                self.group
+            ),
+        })
     }
 
     /// Whether another device lies on a volume.
@@ -97,15 +118,22 @@ impl LvmPool {
         Ok(!holders.is_empty())
     }
 
-    fn copy_thick(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+    fn copy_thick<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error> {
         let from = names::volume(&source.id);
         if pause.user().is_none() {
-            return self.fill_new(record, &self.content_of(source)?);
+            let content = self.content_of(source)?;
+            return self.fill_new(record, &source.id, &content, &|| pause.goes_on()).map(|()| None);
         }
         // As large as the source can ever need, so that it never overflows.
         let cow = names::unfinished(&record.id);
         let (full, pool) = (self.full(&from), tags::of_pool(self.id));
-        let made = self.held_still(&from, source, pause, &mut || {
+        let layered = self.has_layers(&from)?;
+        let made = self.held_still(layered, source, pause, &mut || {
             let arguments = [
                 "-qq",
                 "-y",
@@ -124,10 +152,17 @@ impl LvmPool {
             self.make(&self.turn(), &arguments, record.size_bytes.saturating_mul(2))
         });
         self.kept_if(made, &cow)?;
-        let copied = self
-            .open_volume(&cow)
-            .and_then(|file| self.fill_new(record, &Content { file: Some(file), bytes: source.size_bytes }));
-        let removed = self.remove_cow(&cow).or_else(|_| self.remove_if_unfinished(&cow));
+        Ok(Some(Box::new(move || self.copy_kept(record, source, &cow))))
+    }
+
+    /// Copies what a copy-on-write snapshot keeps of a volume that may be used meanwhile. LVM neither removes nor grows its origin as long as
+    /// it is there.
+    fn copy_kept(&self, record: &Record, source: &Record, cow: &str) -> Result<(), Error> {
+        let copied = self.open_volume(cow).and_then(|file| {
+            let content = Content { file: Some(file), bytes: source.size_bytes };
+            self.fill_new(record, &source.id, &content, &|| true)
+        });
+        let removed = self.remove_cow(cow).or_else(|_| self.remove_if_unfinished(cow));
         copied?;
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
@@ -148,46 +183,67 @@ impl LvmPool {
     }
 
     /// Makes a volume with that content.
-    pub(super) fn fill_new(&self, record: &Record, content: &Content) -> Result<(), Error> {
-        let name = self.made_with(record, content, &tags::of(self.id, record))?;
+    pub(super) fn fill_new(
+        &self,
+        record: &Record,
+        source: &VolumeId,
+        content: &Content,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        let name = self.made_with(record, source, content, &tags::of(self.id, record), goes_on)?;
         self.appear(&name, record)
     }
 
     /// Makes an unfinished LV with that content and these tags.
-    fn made_with(&self, record: &Record, content: &Content, tags: &[String]) -> Result<String, Error> {
+    fn made_with(
+        &self,
+        record: &Record,
+        source: &VolumeId,
+        content: &Content,
+        tags: &[String],
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<String, Error> {
         let name = names::unfinished(&record.id);
         // Without the tag that says it is whole, and without the record, as long as it is not.
         let made = self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)]);
         self.kept_if(made, &name)?;
-        self.kept_if(self.fill_with(&name, record, content, tags), &name)?;
+        let filled = self.fill_with(&name, record, content, goes_on);
+        let filled = filled.and_then(|whole| if whole { Ok(()) } else { Err(gave_way(source)) });
+        self.kept_if(filled.and_then(|()| self.add_tags(&name, tags)), &name)?;
         Ok(name)
     }
 
+    /// `false`: it was given up.
     fn fill_with(
         &self,
         name: &str,
         record: &Record,
         content: &Content,
-        tags: &[String],
-    ) -> Result<(), Error> {
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<bool, Error> {
         let (state, _held) = self.hold(name)?;
         let doing = || format!("copy to {}", self.full(name));
-        if let Some(from) = &content.file {
-            let node = state.mapped.node();
-            let target = File::options().write(true).open(&node).doing(doing)?;
-            if self.thin_pool.is_none() {
-                wipe::all(&node, self.bytes(name, state.mapped.number)?).doing(doing)?;
+        let Some(from) = &content.file else { return Ok(true) };
+        let node = state.mapped.node();
+        let target = File::options().write(true).open(&node).doing(doing)?;
+        if self.thin_pool.is_none() {
+            let bytes = self.bytes(name, state.mapped.number)?;
+            if !wipe::range(&node, 0, bytes, goes_on).doing(doing)? {
+                return Ok(false);
             }
-            images::copy_data(from, content.bytes, &target, None).and_then(|_| target.sync_all()).map_err(
-                |error| {
-                    if is_full(&error) {
-                        self.out_of_space(record.size_bytes)
-                    } else {
-                        Error::Io { doing: doing(), source: error }
-                    }
-                },
-            )?;
         }
+        let copied = images::copy_data(from, content.bytes, &target, goes_on)
+            .and_then(|whole| target.sync_all().map(|()| whole));
+        copied.map_err(|error| {
+            if is_full(&error) {
+                self.out_of_space(record.size_bytes)
+            } else {
+                Error::Io { doing: doing(), source: error }
+            }
+        })
+    }
+
+    fn add_tags(&self, name: &str, tags: &[String]) -> Result<(), Error> {
         let full = self.full(name);
         let mut arguments = vec!["-qq"];
         for tag in tags {
@@ -222,17 +278,11 @@ impl LvmPool {
                 let (size, full) = (format!("{}b", volume.size_bytes), self.full(&name));
                 let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &full]);
                 self.kept_if(larger.map_err(|error| self.refused(error, volume.size_bytes)), &name)?;
-                let mut arguments = vec!["-qq"];
-                for tag in &tags {
-                    arguments.extend(["--addtag", tag]);
-                }
-                arguments.push(&full);
-                let tagged = self.change(&self.turn(), "lvchange", &arguments);
-                self.kept_if(tagged.map_err(Error::from), &name)?;
+                self.kept_if(self.add_tags(&name, &tags), &name)?;
             }
             name
         } else {
-            self.made_with(volume, &self.content_of(snapshot)?, &tags)?
+            self.made_with(volume, &snapshot.id, &self.content_of(snapshot)?, &tags, &|| true)?
         };
         let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
         let turn = self.turn();

@@ -8,8 +8,8 @@ use super::{LvmPool, call, devices, names, open};
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     pool::{
-        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Scanned, ThinUsage, record::Record,
-        space::Disk, store::Broken,
+        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Rest, Scanned, ThinUsage,
+        record::Record, space::Disk, store::Broken,
     },
 };
 
@@ -143,7 +143,12 @@ impl Pool for LvmPool {
         self.make_volume(record)
     }
 
-    fn copy(&self, record: &Record, source: &Record, pause: &dyn Pause) -> Result<(), Error> {
+    fn copy<'a>(
+        &'a self,
+        record: &'a Record,
+        source: &'a Record,
+        pause: &dyn Pause,
+    ) -> Result<Option<Rest<'a>>, Error> {
         self.copy_of(record, source, pause)
     }
 
@@ -151,8 +156,14 @@ impl Pool for LvmPool {
         self.content_of(record)
     }
 
-    fn fill(&self, record: &Record, _: &Record, content: Content) -> Result<(), Error> {
-        self.fill_new(record, &content)
+    fn fill(
+        &self,
+        record: &Record,
+        source: &Record,
+        content: Content,
+        pause: &dyn Pause,
+    ) -> Result<(), Error> {
+        self.fill_new(record, &source.id, &content, &|| pause.goes_on())
     }
 
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {

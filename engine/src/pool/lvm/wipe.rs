@@ -23,14 +23,23 @@ pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {
 
 /// Zeroes all of it. A discard alone would promise nothing: what a device shows after it is the device's choice.
 pub(crate) fn all(node: &Path, bytes: u64) -> io::Result<()> {
+    range(node, 0, bytes, &|| true).map(drop)
+}
+
+/// Zeroes a part of it, as long as `goes_on` holds. `true`: to its end, and the zeros are on the disk.
+pub(crate) fn range(node: &Path, from: u64, to: u64, goes_on: &dyn Fn() -> bool) -> io::Result<bool> {
     let device = open(node)?;
-    let mut at = 0;
-    while at < bytes {
-        let length = STEP.min(bytes - at);
+    let mut at = from;
+    while at < to {
+        if !goes_on() {
+            return Ok(false);
+        }
+        let length = STEP.min(to - at);
         lasting("zero a volume", || kernel::block_zero(&device, at, length))?;
         at += length;
     }
-    device.sync_all()
+    device.sync_all()?;
+    Ok(true)
 }
 
 /// Gives all chunks of a thin volume back to its pool.

@@ -53,6 +53,11 @@ pub fn forget_own_package(command: &mut Command) {
 
 /// Builds in the workspace with these arguments; returns every program that is then there, an old one too.
 pub fn build(arguments: &[&str]) -> Result<Vec<Built>> {
+    build_in(workspace(), None, arguments)
+}
+
+/// The same in another workspace, into a target folder of its own.
+pub fn build_in(workspace: &Path, target: Option<&Path>, arguments: &[&str]) -> Result<Vec<Built>> {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,
@@ -65,7 +70,7 @@ pub fn build(arguments: &[&str]) -> Result<Vec<Built>> {
         kind: Vec<String>,
     }
     let mut cargo = cargo();
-    cargo.current_dir(workspace()).args(arguments);
+    cargo.current_dir(workspace).args(arguments).envs(target.map(|target| ("CARGO_TARGET_DIR", target)));
     // Cargo says itself how far it is: a build that is silent for minutes looks like one that hangs.
     cargo.arg("--message-format=json-render-diagnostics");
     let output = cargo.stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;

@@ -3,7 +3,6 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::cargo::workspace;
 use crate::cluster::Cluster;
 use crate::command;
 use crate::images::ours::Ours;
@@ -11,7 +10,7 @@ use crate::images::ours::Ours;
 /// The namespace that the chart is installed in.
 pub const NAMESPACE: &str = "tierce-system";
 
-/// Installs or upgrades, and waits until everything is Ready. `values` are `--set` arguments.
+/// Installs or upgrades to what these images belong to, and waits until everything is Ready. `values` are `--set` arguments.
 pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> {
     install_tiers(cluster, images, values, None)
 }
@@ -20,7 +19,7 @@ pub fn install(cluster: &Cluster, images: &Ours, values: &[&str]) -> Result<()> 
 pub fn install_tiers(cluster: &Cluster, images: &Ours, values: &[&str], tiers: Option<&Value>) -> Result<()> {
     let mut helm = cluster.command("helm")?;
     helm.args(["upgrade", "--install", "tierce"])
-        .arg(workspace().join("charts/tierce"))
+        .arg(&images.chart)
         .args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"])
         .args(["--set", &format!("image.tag={}", images.tag)])
         // A cluster of our own has no snapshot controller yet.

@@ -1,6 +1,7 @@
 //! The container images of a local cluster, as archives in the cache; no registry is involved.
 
 mod base;
+pub mod earlier;
 pub mod oci;
 pub mod ours;
 

@@ -25,31 +25,45 @@ pub struct Ours {
     pub archives: Vec<PathBuf>,
     /// The tag to install.
     pub tag: String,
+    /// The chart that installs them.
+    pub chart: PathBuf,
+    /// How the programs were built.
+    pub profile: Profile,
 }
 
 /// An image: the program's package and name, and its Containerfile.
-const IMAGES: [(&str, &str); 2] =
+pub(super) const IMAGES: [(&str, &str); 2] =
     [("tierce-controller", "controller.Containerfile"), ("tierce-csi", "csi.Containerfile")];
 
 /// Builds the programs and their images; a second call with unchanged sources only asks cargo.
 pub fn ensure(profile: Profile) -> Result<Ours> {
-    let programs = programs(profile)?;
+    let (sources, chart) = (workspace().join("images"), workspace().join("charts/tierce"));
+    pack("", profile, &programs(profile)?, &sources, chart)
+}
+
+/// The images of these programs, in the order of [`IMAGES`], as archives whose names begin so.
+pub(super) fn pack(
+    called: &str,
+    profile: Profile,
+    programs: &[PathBuf],
+    sources: &Path,
+    chart: PathBuf,
+) -> Result<Ours> {
     let (base, base_key) = base::ensure()?;
-    let sources = workspace().join("images");
     let mut key = cache::Key::default().with(&base_key);
-    for ((_, file), program) in IMAGES.iter().zip(&programs) {
+    for ((_, file), program) in IMAGES.iter().zip(programs) {
         key = key.with_file(program)?.with_file(&sources.join(file))?;
     }
     let tag = format!("e2e-{}", key.finish());
     let mut archives = Vec::new();
-    for ((name, file), program) in IMAGES.iter().zip(&programs) {
+    for ((name, file), program) in IMAGES.iter().zip(programs) {
         let reference = format!("ghcr.io/tierce-storage/{name}:{tag}");
         let key = cache::Key::default().with(&reference);
-        archives.push(archive(name, key, |place| {
+        archives.push(archive(&format!("{called}{name}"), key, |place| {
             build(&base, &base_key, &sources.join(file), program, &reference, place)
         })?);
     }
-    Ok(Ours { archives, tag })
+    Ok(Ours { archives, tag, chart, profile })
 }
 
 /// Builds both programs and returns their paths, in the order of [`IMAGES`].
@@ -62,8 +76,8 @@ pub fn program(profile: Profile, name: &str) -> Result<PathBuf> {
     build_programs(profile, &[name])?.pop().with_context(|| format!("cargo built no program {name}"))
 }
 
-/// Builds the programs of these packages and returns their paths, in this order.
-fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
+/// What tells Cargo to build the programs of these packages.
+pub(super) fn build_arguments<'a>(profile: Profile, names: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["build"];
     if profile == Profile::Release {
         arguments.push("--release");
@@ -71,7 +85,12 @@ fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
     for name in names {
         arguments.extend(["--package", name]);
     }
-    let built = cargo::build(&arguments)?;
+    arguments
+}
+
+/// Builds the programs of these packages and returns their paths, in this order.
+fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
+    let built = cargo::build(&build_arguments(profile, names))?;
     let program = |name: &&str| {
         let found = built.iter().find(|program| program.name == **name);
         found.map(|program| program.file.clone()).with_context(|| format!("cargo built no program {name}"))

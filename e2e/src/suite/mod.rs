@@ -16,6 +16,7 @@ mod refused;
 mod rights;
 mod snapshots;
 mod test;
+mod versions;
 mod volume_groups;
 
 use std::time::Instant;
@@ -55,6 +56,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     // An uninstall takes the rights away under running programs, so the refusals are looked for before the last tests.
     all.extend(rights::tests());
     all.extend(chart::tests());
+    all.extend(versions::tests());
     all
 }
 

@@ -21,7 +21,6 @@ const VERSIONS: [Version; 2] = [
     Version::BeforeTheLastChangeOf(&[
         "engine/src/pool/lvm/tags.rs",
         "engine/src/pool/record.rs",
-        "engine/src/pool/store/mod.rs",
         "engine/src/pool/stored.rs",
         "csi-driver/src/pools/state_file.rs",
     ]),

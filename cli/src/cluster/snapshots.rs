@@ -168,7 +168,7 @@ pub(super) async fn list(cluster: &Cluster, name: &str, output: Output) -> Resul
             output::lines(found.iter().map(full))?;
         }
         Output::Table | Output::Wide if found.is_empty() => {
-            terminal::note(&format!("Volume '{name}' has no snapshots"))
+            terminal::note(&format!("Volume '{name}' has no snapshots"));
         }
         Output::Table | Output::Wide => {
             let mut rows = vec![["SNAPSHOT", "READY", "TAKEN", "SIZE"].map(str::to_owned).to_vec()];

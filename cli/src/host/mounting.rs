@@ -79,7 +79,7 @@ impl Volumes {
                     }
                     // Only a mistyped passphrase is worth another try.
                     Err(error @ Error::Refused(_)) if attempt < attempts => {
-                        terminal::note(&format!("{error}: again"))
+                        terminal::note(&format!("{error}: again"));
                     }
                     Err(error) => last = error,
                 }

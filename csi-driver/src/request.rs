@@ -159,7 +159,8 @@ pub fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestErr
     let how = PublishRequest {
         block: capability.mount.is_none(),
         readonly: request.readonly || capability.mode == Mode::SingleNodeReaderOnly,
-        exclusive: capability.mode == Mode::SingleNodeSingleWriter,
+        // CSI, NodePublishVolume: who knows `SINGLE_NODE_MULTI_WRITER`, as the kubelet does, means one target by every other mode.
+        exclusive: capability.mode != Mode::SingleNodeMultiWriter,
     };
     Ok(Publish { id, staging, target, how })
 }

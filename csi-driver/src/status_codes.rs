@@ -67,7 +67,7 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         Error::Conflict { field, .. } => match *field {
             // The request speaks of another kind of volume than the one we have.
             "filesystem" | "mode" | "encryption" => Code::InvalidArgument,
-            // CSI: "Volume published at the path, but incompatible with the capability or the readonly flag".
+            // CSI: "Volume published at the path, but incompatible with the capability or the readonly flag"; staged likewise.
             _ => Code::AlreadyExists,
         },
         // Not final for the kubelet, so it unstages when the pod goes: nothing of a half-done stage is left.
@@ -160,6 +160,7 @@ mod tests {
             (Rpc::Stage, Error::InvalidArgument("x".into()), Code::InvalidArgument),
             (Rpc::Stage, Error::NotFound { id: id() }, Code::NotFound),
             (Rpc::Stage, conflict("filesystem"), Code::InvalidArgument),
+            (Rpc::Stage, conflict("staged filesystem"), Code::AlreadyExists),
             (Rpc::Publish, conflict("readonly"), Code::AlreadyExists),
             (
                 Rpc::Stage,

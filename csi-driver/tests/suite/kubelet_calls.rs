@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 
+use tierce_proto::csi::volume_capability::MountVolume;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::volume_usage::Unit;
 use tierce_proto::csi::{
@@ -206,18 +207,33 @@ async fn every_single_node_mode_works() {
         plugin.node.node_publish_volume(request).await.unwrap();
         plugin.node.node_unpublish_volume(unpublish("pvc-1", &t)).await.unwrap();
     }
-    // ReadWriteOncePod: one target at a time.
-    let exclusive = Some(with_mode(Mode::SingleNodeSingleWriter));
-    let to = |target: &str| NodePublishVolumeRequest {
-        volume_capability: exclusive.clone(),
+    let to = |mode: Mode, target: &str| NodePublishVolumeRequest {
+        volume_capability: Some(with_mode(mode)),
         ..publish("pvc-1", &s, &machine.kubelet_path(target))
     };
-    plugin.node.node_publish_volume(to("pods/first")).await.unwrap();
-    plugin.node.node_publish_volume(to("pods/first")).await.unwrap();
-    let status = plugin.node.node_publish_volume(to("pods/second")).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
-    assert!(status.message().contains("pods/first"), "{}", status.message());
-    assert!(!machine.path("kubelet/pods/second").exists());
+    for mode in [Mode::SingleNodeWriter, Mode::SingleNodeSingleWriter, Mode::SingleNodeReaderOnly] {
+        plugin.node.node_publish_volume(to(mode, "pods/first")).await.unwrap();
+        plugin.node.node_publish_volume(to(mode, "pods/first")).await.unwrap();
+        let status = plugin.node.node_publish_volume(to(mode, "pods/second")).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{mode:?} {status:?}");
+        assert!(status.message().contains("pods/first"), "{}", status.message());
+        assert!(!machine.path("kubelet/pods/second").exists());
+        let first = machine.kubelet_path("pods/first");
+        plugin.node.node_unpublish_volume(unpublish("pvc-1", &first)).await.unwrap();
+    }
+    // What the kubelet asks for pods that share a claim.
+    for target in ["pods/first", "pods/second"] {
+        plugin.node.node_publish_volume(to(Mode::SingleNodeMultiWriter, target)).await.unwrap();
+    }
+    // It is staged there, and not as that.
+    let xfs = mounted(MountVolume { fs_type: "xfs".into(), ..Default::default() });
+    let other = NodeStageVolumeRequest { volume_capability: Some(xfs), ..stage("pvc-1", &s) };
+    let status = plugin.node.node_stage_volume(other.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
+    let elsewhere = machine.kubelet_path("elsewhere");
+    let other = NodeStageVolumeRequest { staging_target_path: elsewhere, ..other };
+    let status = plugin.node.node_stage_volume(other).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
 
     let claims = plugin.node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
     assert_eq!(claims.capabilities.len(), 4);

@@ -51,15 +51,9 @@ impl Core {
         request: &StageRequest,
     ) -> Result<Change<()>, Error> {
         let found = self.settled(self.find(id)?)?;
-        check_mode(id, found.record.mode, request.block)?;
         let keys = Keys::of(request);
-        if keys.key.is_some() && found.record.encryption.is_none() {
-            return Err(Error::Conflict {
-                id: id.clone(),
-                field: "encryption",
-                existing: "none".to_owned(),
-                requested: "LUKS2 (a key was given)".to_owned(),
-            });
+        if let Err(conflict) = check_kind(&found.record, request, keys.key.is_some()) {
+            return Err(self.told_apart(conflict, &found, staging)?);
         }
         let Some(place) = Place::open(staging)? else {
             return Err(Error::InvalidArgument(format!(
@@ -70,20 +64,33 @@ impl Core {
         match found.record.mode {
             VolumeMode::Block => self.stage_block(found, &place, keys),
             VolumeMode::Filesystem(filesystem) => {
-                if let Some(expected) = request.filesystem
-                    && expected != filesystem
-                {
-                    return Err(Error::Conflict {
-                        id: id.clone(),
-                        field: "filesystem",
-                        existing: filesystem.to_string(),
-                        requested: expected.to_string(),
-                    });
-                }
                 options::check(filesystem, &request.mount_options)?;
                 self.stage_filesystem(found, filesystem, &place, &request.mount_options, keys)
             }
         }
+    }
+
+    /// A conflict under a name of its own where the volume is staged just there: its caller speaks of a stage that there is.
+    fn told_apart(&self, conflict: Error, found: &Located, staging: &Path) -> Result<Error, Error> {
+        let Error::Conflict { id, field, existing, requested } = conflict else { return Ok(conflict) };
+        let Located { pool, record } = found;
+        let is_staged = match (record.mode, Place::open(staging)?) {
+            (_, None) => false,
+            (VolumeMode::Block, Some(place)) => record.staged_at.as_ref() == Some(&utf8(&place)?),
+            (VolumeMode::Filesystem(_), Some(place)) => {
+                let attached = self.attached(pool.as_ref(), record)?;
+                let mounts = self.host.mounts()?;
+                let top = table::top_at(&mounts, place.path());
+                attached.zip(top).is_some_and(|(attached, top)| is_whole(top, attached.number))
+            }
+        };
+        let field = match field {
+            "mode" if is_staged => "staged mode",
+            "filesystem" if is_staged => "staged filesystem",
+            "encryption" if is_staged => "staged encryption",
+            field => field,
+        };
+        Ok(Error::Conflict { id, field, existing, requested })
     }
 
     fn stage_block(&self, found: Located, place: &Place, keys: Keys<'_>) -> Result<Change<()>, Error> {
@@ -359,6 +366,23 @@ pub(super) fn ensure_unchanged(pool: &dyn Pool, record: &Record) -> Result<(), E
 }
 
 /// The mode can't change, so a caller that expects another one is mistaken.
+/// Whether a volume is of the kind that a stage speaks of.
+fn check_kind(record: &Record, request: &StageRequest, has_key: bool) -> Result<(), Error> {
+    check_mode(&record.id, record.mode, request.block)?;
+    let conflict = |field, existing: String, requested: String| {
+        Err(Error::Conflict { id: record.id.clone(), field, existing, requested })
+    };
+    if has_key && record.encryption.is_none() {
+        return conflict("encryption", "none".to_owned(), "LUKS2 (a key was given)".to_owned());
+    }
+    match (record.mode, request.filesystem) {
+        (VolumeMode::Filesystem(filesystem), Some(expected)) if expected != filesystem => {
+            conflict("filesystem", filesystem.to_string(), expected.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn check_mode(id: &VolumeId, mode: VolumeMode, block: bool) -> Result<(), Error> {
     let is_block = mode == VolumeMode::Block;
     if is_block == block {

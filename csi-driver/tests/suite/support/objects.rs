@@ -69,7 +69,8 @@ pub(crate) fn message(object: &Value) -> &str {
 
 pub(crate) fn filesystem() -> VolumeCapability {
     VolumeCapability {
-        access_mode: Some(AccessMode { mode: Mode::SingleNodeWriter.into() }),
+        // What the kubelet makes of ReadWriteOnce.
+        access_mode: Some(AccessMode { mode: Mode::SingleNodeMultiWriter.into() }),
         access_type: Some(AccessType::Mount(MountVolume::default())),
     }
 }

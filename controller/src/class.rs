@@ -117,7 +117,7 @@ mod tests {
             (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), false, "makes encrypted volumes"),
             (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), true, "so no node gets the key"),
         ] {
-            let index = index(&[class.clone()]);
+            let index = index(std::slice::from_ref(&class));
             let told = index.read(|state| trouble(state, "c", "hdd", encrypted));
             assert_eq!(told.is_some(), !words.is_empty(), "{class}: {told:?}");
             assert!(told.unwrap_or_default().contains(words), "{class}");

@@ -52,7 +52,7 @@ pub enum Refusal {
         tiers: BTreeSet<String>,
     },
     /// The tier exists, but nowhere where the volume may go.
-    #[error("tier {tier:?} has no working pool on {}{}: `kubectl get nodestorages -o yaml` says why; {}", Nodes(.allowed.as_ref()), Closed(.closed.as_ref()), Tiers(.tiers))]
+    #[error("tier {tier:?} has no working pool on {}{}: `kubectl get nodestorages -o yaml` says why; {}", Nodes(.allowed.as_ref()), Closed(.closed.as_deref()), Tiers(.tiers))]
     NoPool {
         /// What was asked.
         tier: String,
@@ -60,11 +60,11 @@ pub enum Refusal {
         tiers: BTreeSet<String>,
         /// Where it may go.
         allowed: Option<BTreeSet<String>>,
-        /// A node that has a working pool, and why it was left out.
-        closed: Option<(String, String)>,
+        /// A node that has a working pool.
+        closed: Option<Box<LeftOut>>,
     },
     /// No pool has the room.
-    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}{}", Nodes(.allowed.as_ref()), format_bytes(*.size), roughly(*.largest), Closed(.closed.as_ref()))]
+    #[error("no pool of tier {tier:?} on {} has room for {}: the largest volume that would fit is {}{}", Nodes(.allowed.as_ref()), format_bytes(*.size), roughly(*.largest), Closed(.closed.as_deref()))]
     OutOfSpace {
         /// Tier.
         tier: String,
@@ -74,9 +74,18 @@ pub enum Refusal {
         largest: u64,
         /// Where it may go.
         allowed: Option<BTreeSet<String>>,
-        /// A node that has the room, and why it was left out.
-        closed: Option<(String, String)>,
+        /// A node that has the room.
+        closed: Option<Box<LeftOut>>,
     },
+}
+
+/// A node that pods stay away from, so that nothing is placed there by ourselves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Its name.
+    pub node: String,
+    /// A cordon, or a taint.
+    pub why: String,
 }
 
 /// The tiers that exist, in words.
@@ -109,11 +118,11 @@ impl fmt::Display for Nodes<'_> {
 }
 
 /// A node that would do if pods went there, in words.
-struct Closed<'a>(Option<&'a (String, String)>);
+struct Closed<'a>(Option<&'a LeftOut>);
 
 impl fmt::Display for Closed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((node, why)) = self.0 else { return Ok(()) };
+        let Some(LeftOut { node, why }) = self.0 else { return Ok(()) };
         write!(
             f,
             " (node {node} is left out because of its {why}: with binding OnFirstUse a pod that tolerates it brings \
@@ -141,7 +150,9 @@ pub fn choose(request: &Request, offers: &[Offer], tiers: &BTreeSet<String>) -> 
     // By name, for the same reason.
     let left_out = |least: u64| {
         let fits = closed.iter().filter(|offer| offer.free >= least);
-        fits.filter_map(|offer| Some((offer.node.clone(), offer.closed.clone()?))).min()
+        let left_out =
+            |offer: &&Offer| Some(LeftOut { node: offer.node.clone(), why: offer.closed.clone()? });
+        fits.filter_map(left_out).min().map(Box::new)
     };
     let Some(largest) = candidates.iter().map(|offer| offer.free).max() else {
         let (tier, tiers) = (request.tier.clone(), tiers.clone());

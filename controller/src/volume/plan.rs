@@ -158,11 +158,13 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
 
 /// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
 fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
-    match (place, &o.class_trouble) {
-        (Err(refusal @ (Refusal::NoSuchTier { .. } | Refusal::NoPool { .. })), _) => refused(refusal),
-        (_, Some(trouble)) => Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone()),
-        (Err(refusal @ Refusal::OutOfSpace { .. }), None) => refused(refusal),
-        (Ok(_), None) => waiting(o),
+    let no_disk = matches!(place, Err(Refusal::NoSuchTier { .. } | Refusal::NoPool { .. }));
+    match (&o.class_trouble, place) {
+        (Some(trouble), _) if !no_disk => {
+            Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone())
+        }
+        (_, Err(refusal)) => refused(refusal),
+        (_, Ok(_)) => waiting(o),
     }
 }
 

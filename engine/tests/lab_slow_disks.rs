@@ -18,7 +18,7 @@ use tierce_engine::{Error, LvmKind, PoolErrorKind, SnapshotSpec};
 use world::{
     BLOCK, EXT4, MIB, World,
     lvm::{TestGroup, thin},
-    run, spec,
+    run, spec, text,
 };
 
 /// A world whose pool is a thick group on a disk that does as it is told.
@@ -35,6 +35,8 @@ fn take_down(world: World, disk: Mapped) {
     world.run(world.engine.sweep());
     world.group.as_ref().unwrap().lvm("vgremove", &["-qq", "-f", "-y", "tierce-told"]);
     drop(world);
+    // The next test makes a group of it again, which it is only while it is blank.
+    run("wipefs", &["--all", "--quiet", text(&disk.path())]);
     disk.remove();
 }
 

@@ -18,6 +18,13 @@ use tonic::Code;
 
 const GRACE: Duration = Duration::from_millis(300);
 
+/// A key as a call before left it.
+const OLD: &str = "0a";
+
+fn old_key() -> Value {
+    serde_json::to_value(k8s_openapi::ByteString(OLD.repeat(32).into_bytes())).unwrap()
+}
+
 async fn cluster() -> (FakeApi, FakeNode, Replica) {
     let api = FakeApi::new();
     tier(&api, "ssd");
@@ -77,7 +84,7 @@ async fn a_key_of_a_volume_that_is_gone_is_never_taken_over_and_one_of_a_call_th
         api.put(
             "secrets",
             json!({"metadata": {"name": names::key_secret(id), "namespace": "default", "ownerReferences": owners},
-                "data": {"key": "b2xk"}}),
+                "data": {"key": old_key()}}),
         );
     };
     // Kubernetes deletes it a moment later, and with it would go the key of the new volume.
@@ -86,11 +93,15 @@ async fn a_key_of_a_volume_that_is_gone_is_never_taken_over_and_one_of_a_call_th
         json!([{"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "name": "pvc-1", "uid": "gone"}]),
     );
     within(replica.create(encrypted("pvc-1"))).await.unwrap();
-    assert_ne!(key(&api, "pvc-1", "key").unwrap(), "old");
+    assert_ne!(key(&api, "pvc-1", "key").unwrap(), OLD.repeat(32));
     assert_eq!(owner(&api, "pvc-1"), api.get("nodevolumes", "", "pvc-1").unwrap()["metadata"]["uid"]);
     left("pvc-2", json!([]));
     within(replica.create(encrypted("pvc-2"))).await.unwrap();
-    assert_eq!(key(&api, "pvc-2", "key").unwrap(), "old", "a volume may have been made with it already");
+    assert_eq!(
+        key(&api, "pvc-2", "key").unwrap(),
+        OLD.repeat(32),
+        "a volume may have been made with it already"
+    );
 }
 
 async fn take(replica: &Replica, name: &str, source: &str) -> Result<(), tonic::Status> {
@@ -196,7 +207,7 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
 
         // The node has mounted it.
         let header = "6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x";
-        let shown = fingerprint(&k8s_openapi::ByteString(next.clone().into_bytes()), header).unwrap();
+        let shown = fingerprint(&next, header).unwrap();
         let mut mounted = api.get("nodevolumes", "", &id).unwrap();
         mounted["status"]["keyFingerprint"] = json!(shown);
         api.put("nodevolumes", mounted);
@@ -219,7 +230,7 @@ fn left_behind(api: &FakeApi, id: &str, untied_since: Option<&str>) {
         let since = if since == "now" { &now } else { since };
         metadata["annotations"] = json!({names::ANNOTATION_UNTIED_KEY: since});
     }
-    api.put("secrets", json!({"metadata": metadata, "data": {"key": "b2xk"}}));
+    api.put("secrets", json!({"metadata": metadata, "data": {"key": old_key()}}));
 }
 
 #[tokio::test]
@@ -288,7 +299,7 @@ async fn a_creation_that_goes_on_keeps_its_key_from_the_reaper() {
     let tied = secret(&api, "pvc-1").unwrap()["metadata"].clone();
     assert_eq!(tied["annotations"], json!({}), "it goes with its volume now");
     tokio::time::sleep(GRACE * 12).await;
-    assert_eq!(key(&api, "pvc-1", "key").unwrap(), "old");
+    assert_eq!(key(&api, "pvc-1", "key").unwrap(), OLD.repeat(32));
 }
 
 #[tokio::test]

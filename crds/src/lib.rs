@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 
 pub mod conditions;
+mod key_ring;
 pub mod names;
 mod node_snapshot;
 mod node_storage;
@@ -14,6 +15,7 @@ mod storage_pool;
 mod volume;
 mod volume_restore;
 
+pub use key_ring::{BadKey, KeyRing};
 pub use node_snapshot::{NodeSnapshot, NodeSnapshotSpec, NodeSnapshotStatus};
 pub use node_storage::{
     MOST_LEFTOVERS, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus,

@@ -43,6 +43,10 @@ pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
 pub const ANNOTATION_ROTATE_KEY: &str = "storage.tierce.dev/rotate-key";
 /// Annotation on a NodeVolume: the last value of [`ANNOTATION_ROTATE_KEY`] that was carried out.
 pub const ANNOTATION_ROTATED_KEY: &str = "storage.tierce.dev/rotated-key";
+/// Annotation on a NodeVolume: the fingerprint of the key that was in force when [`ANNOTATION_ROTATED_KEY`] was written.
+pub const ANNOTATION_ROTATED_TO: &str = "storage.tierce.dev/rotated-to";
+/// Begin of an annotation on a Secret with keys, before the UID of the VolumeRestore: no key is taken from it before that one is over.
+pub const ANNOTATION_KEY_HELD_BY: &str = "storage.tierce.dev/held-by-";
 /// Annotation on a Secret with a key that goes with no object yet: since when. It goes when the Secret is tied to one.
 pub const ANNOTATION_UNTIED_KEY: &str = "storage.tierce.dev/untied-since";
 /// Annotation on a Secret with a key that a call went on with: when.

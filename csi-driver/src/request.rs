@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
+use tierce_crds::{BadKey, KeyRing};
 use tierce_engine::{Filesystem, Key, PublishRequest, StageRequest, VolumeId, mount_options};
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::volume_capability::{AccessMode, AccessType, MountVolume};
@@ -15,11 +16,6 @@ use tierce_proto::csi::{
 
 /// The kernel's `PATH_MAX`, less the final NUL.
 const MAX_PATH_BYTES: usize = 4095;
-
-/// The entries of an encrypted volume's Secret: its key, and the one to rotate to. Both are hexadecimal digits, since CSI passes secrets as
-/// UTF-8 text.
-const KEY: &str = "key";
-const NEXT_KEY: &str = "next-key";
 
 /// Why a request is refused before anything is touched. [`crate::status_codes::refused`] picks the code.
 #[derive(Debug, Error)]
@@ -67,11 +63,9 @@ pub enum RequestError {
     /// Unknown filesystem, or an option outside the allow list.
     #[error(transparent)]
     Mount(tierce_engine::Error),
-    /// That entry of the volume's Secret is no key. Its text is never repeated.
-    #[error(
-        "the entry {0:?} of the volume's Secret is no key: it must be 64 hexadecimal digits (32 random bytes)"
-    )]
-    Key(&'static str),
+    /// An entry of the volume's Secret is no key, and no other is one.
+    #[error(transparent)]
+    Key(#[from] BadKey),
     /// `VOLUME_MOUNT_GROUP` is not claimed.
     #[error("volume_mount_group is not supported: the kubelet sets the group itself (fsGroupPolicy File)")]
     MountGroup,
@@ -128,14 +122,19 @@ pub fn stage(request: &NodeStageVolumeRequest) -> Result<Stage, RequestError> {
         None => StageRequest { block: true, ..StageRequest::default() },
         Some(mount) => mounted(mount)?,
     };
-    how.key = key(&request.secrets, KEY)?;
-    how.next_key = key(&request.secrets, NEXT_KEY)?;
+    (how.key, how.older_keys) = keys(&request.secrets)?;
     Ok(Stage { id, staging, how })
 }
 
-fn key(secrets: &BTreeMap<String, String>, name: &'static str) -> Result<Option<Key>, RequestError> {
-    let text = secrets.get(name).filter(|text| !text.trim().is_empty());
-    text.map(|text| text.parse().map_err(|_| RequestError::Key(name))).transpose()
+/// The key that the volume is to have, and those that may open it still. An entry that is no key does not keep a volume from being mounted
+/// that another one opens.
+fn keys(secrets: &BTreeMap<String, String>) -> Result<(Option<Key>, Vec<Key>), RequestError> {
+    let ring = KeyRing::read(secrets.iter().map(|(name, text)| (name.as_str(), text.as_bytes())));
+    let key = |digits: &str| digits.parse().expect("a ring holds 64 hexadecimal digits for each key");
+    let Some(wanted) = ring.wanted() else {
+        return ring.bad().map_or(Ok((None, Vec::new())), |bad| Err(bad.clone().into()));
+    };
+    Ok((Some(key(wanted)), ring.others().map(|(_, digits)| key(digits)).collect()))
 }
 
 /// Checks `NodeUnstageVolume`.
@@ -300,22 +299,40 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_edited_by_hand_is_told_by_its_entry_and_never_repeated() {
-        let with = |text: &str| [(KEY.to_owned(), text.to_owned())].into();
-        assert!(key(&with(&"0a".repeat(32)), KEY).unwrap().is_some());
+        let with = |text: &str| [("key".to_owned(), text.to_owned())].into();
+        assert!(keys(&with(&"0a".repeat(32))).unwrap().0.is_some());
         for missing in [BTreeMap::new(), with(""), with(" \n")] {
             // The engine says that the key is missing, with the volume's name.
-            assert!(key(&missing, KEY).unwrap().is_none());
+            assert!(keys(&missing).unwrap().0.is_none());
         }
         for edited in
             ["0a".repeat(31), "0a".repeat(33), format!("{}xy", "0a".repeat(31)), "hunter2".to_owned()]
         {
-            let error = key(&with(&edited), KEY).unwrap_err();
+            let error = keys(&with(&edited)).unwrap_err();
             let message = error.to_string();
             assert!(
-                matches!(error, RequestError::Key(KEY)) && message.contains("64 hexadecimal digits"),
+                matches!(&error, RequestError::Key(BadKey(name)) if name == "key")
+                    && message.contains("64 hexadecimal digits"),
                 "{message}"
             );
             assert!(!message.contains(&edited));
+        }
+    }
+
+    #[test]
+    fn the_wanted_key_is_the_one_to_have_and_every_other_may_open_it_still() {
+        let (old, new, lent) = ("0a".repeat(32), "0b".repeat(32), "0c".repeat(32));
+        let mut ring = KeyRing::of(&old).unwrap();
+        ring.want(&new);
+        ring.lend(&KeyRing::of(&lent).unwrap());
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let secrets: BTreeMap<_, _> =
+            ring.write().into_iter().map(|(name, bytes)| (name, text(bytes))).collect();
+        let (wanted, older) = keys(&secrets).unwrap();
+        assert_eq!(wanted, Some(new.parse().unwrap()));
+        assert_eq!(older.len(), 2);
+        for key in [old, lent] {
+            assert!(older.contains(&key.parse().unwrap()));
         }
     }
 }

@@ -256,10 +256,10 @@ pub struct StageRequest {
     pub filesystem: Option<Filesystem>,
     /// Further mount options, added to the record's.
     pub mount_options: Vec<String>,
-    /// The key of an encrypted volume.
+    /// The key that an encrypted volume is to have.
     pub key: Option<Key>,
-    /// The key to rotate to: once it is in force, `key` opens the volume no more.
-    pub next_key: Option<Key>,
+    /// Keys that may open it still: once `key` is in force, none of them does.
+    pub older_keys: Vec<Key>,
 }
 
 /// What the caller of [`crate::Engine::publish`] expects.

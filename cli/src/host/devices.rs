@@ -180,7 +180,11 @@ impl Devices {
         key: Option<&Key>,
         next: Option<&Key>,
     ) -> Result<Mounted, Error> {
-        let request = StageRequest { key: key.cloned(), next_key: next.cloned(), ..StageRequest::default() };
+        let request = StageRequest {
+            key: next.or(key).cloned(),
+            older_keys: next.and(key).into_iter().cloned().collect(),
+            ..StageRequest::default()
+        };
         // A restore that was cut off is carried to its end first, and what that makes is nothing to clean up.
         let _room = Lock::acquire(&self.root, ROOM)?;
         match self.runtime.block_on(self.engine.stage(&id(name), at, &request)) {

@@ -255,6 +255,9 @@ async fn make(
         tie_key(service, wanted, &device).await?;
     }
     let made = answer_of_the_node(service, wanted, &device).await?;
+    if let (true, Some(source)) = (wanted.encrypted, wanted.source.as_ref().and_then(NodeSource::name)) {
+        check_key(service, source, &made).await?;
+    }
     Ok(csi::Volume {
         capacity_bytes: i64::try_from(made.capacity.unwrap_or(made.size)).unwrap_or(i64::MAX),
         volume_id: made.id.clone(),
@@ -284,7 +287,7 @@ async fn new_key(service: &ControllerService, wanted: &Wanted) -> Result<(), Cre
 
 /// The key goes with the volume. One that is gone is made anew, if the volume was never mounted with it.
 async fn tie_key(service: &ControllerService, wanted: &Wanted, device: &Device) -> Result<(), CreateError> {
-    let tie = || service.keys.belongs_to(&device.id, "NodeVolume", &device.uid);
+    let tie = || service.keys.belongs_to(&device.id, "NodeVolume", &device.id, &device.uid);
     let api = |source| CreateError::Api { what: "tie the Secret to the NodeVolume", source };
     match tie().await {
         Err(kube::Error::Api(status))
@@ -295,6 +298,20 @@ async fn tie_key(service: &ControllerService, wanted: &Wanted, device: &Device) 
         }
         other => other.map_err(api),
     }
+}
+
+/// The key of the source may have been rotated between the copy of its Secret and that of its content.
+async fn check_key(service: &ControllerService, source: &str, made: &Device) -> Result<(), CreateError> {
+    let api = |source| CreateError::Api { what: "read the Secret with the key", source };
+    let print = made.fingerprint.as_deref();
+    if service.keys.opens(&made.id, print).await.map_err(api)? {
+        return Ok(());
+    }
+    if service.keys.opens(source, print).await.map_err(api)? {
+        return service.keys.copy(source, &made.id).await.map(drop).map_err(api);
+    }
+    // A volume that was rotated itself since it was made is tried again with what it shows then.
+    Err(CreateError::NoKey(made.id.clone()))
 }
 
 /// One that the watch has not told of yet.

@@ -233,20 +233,18 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
     service.write_snapshot(&wanted.id, spec).await.map_err(api)
 }
 
-/// The key goes with the snapshot. One that is gone is copied again, if the volume still has the one that opens it.
+/// The key goes with the snapshot. One that is gone is copied again, and so is one that was rotated between the copy of the Secret and the
+/// snapshot, if the volume still has the one that opens it.
 async fn tie_key(service: &ControllerService, taken: &Snapshot) -> Result<(), SnapshotError> {
-    let tie = || service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.uid);
     let api = |source| SnapshotError::Api { what: "tie the Secret to the NodeSnapshot", source };
-    match tie().await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
-            let opens = service.keys.opens(&taken.source, taken.fingerprint.as_deref()).await.map_err(api)?;
-            if !opens || !service.keys.copy(&taken.source, &taken.id).await.map_err(api)? {
-                return Err(SnapshotError::NoKey(taken.id.clone()));
-            }
-            tie().await.map_err(api)
+    let print = taken.fingerprint.as_deref();
+    if !service.keys.opens(&taken.id, print).await.map_err(api)? {
+        let opens = service.keys.opens(&taken.source, print).await.map_err(api)?;
+        if !opens || !service.keys.copy(&taken.source, &taken.id).await.map_err(api)? {
+            return Err(SnapshotError::NoKey(taken.id.clone()));
         }
-        other => other.map_err(api),
     }
+    service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.id, &taken.uid).await.map_err(api)
 }
 
 /// What the node's status means for the caller.

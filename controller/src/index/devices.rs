@@ -28,6 +28,8 @@ pub struct Device {
     pub fingerprint: Option<String>,
     /// The last rotation of its key that was carried out.
     pub rotated: Option<String>,
+    /// The fingerprint that was in force then.
+    pub rotated_to: Option<String>,
     /// What it started with.
     pub source: Option<NodeSource>,
     /// The restore that it is to undergo.
@@ -59,7 +61,9 @@ impl Device {
     pub fn of(object: NodeVolume) -> Self {
         let NodeVolume { metadata: mut meta, spec, status } = object;
         let status = status.unwrap_or_default();
-        let rotated = meta.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_ROTATED_KEY));
+        let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name));
+        let rotated = annotation(names::ANNOTATION_ROTATED_KEY);
+        let rotated_to = annotation(names::ANNOTATION_ROTATED_TO);
         let said = (status.conditions.as_slice(), status.observed_generation);
         Self {
             placed: Placed::of(meta, (spec.node_name, spec.pool), said),
@@ -71,6 +75,7 @@ impl Device {
             encrypted: spec.encrypted,
             fingerprint: status.key_fingerprint,
             rotated,
+            rotated_to,
             source: spec.source,
             restore: spec.restore,
             restored: status.restored,

@@ -103,4 +103,10 @@ impl State {
     pub fn has_restore(&self, uid: &str) -> bool {
         self.restores_of_uid.has(uid)
     }
+
+    /// Whether there is one, and something may still happen for it.
+    pub fn has_open_restore(&self, uid: &str) -> bool {
+        let mut all = self.restores_of_uid.of(uid).filter_map(|key| self.restores.get(key));
+        all.any(|restore| !restore::is_over(restore))
+    }
 }

@@ -160,6 +160,13 @@ impl Topic for Rotations {
                     claims.filter(|claim| state.volumes.get(claim).is_some_and(|volume| rotates(volume)));
                 wakes.all(rotating);
             }
+            // Until then it held the keys.
+            News::Restore(Change { key, old: Some(old), .. }) => {
+                let volume = Namespaced::new(&key.namespace, &old.spec.volume);
+                if state.volumes.get(&volume).is_some_and(|volume| rotates(volume)) {
+                    wakes.now(volume);
+                }
+            }
             _ => {}
         }
     }

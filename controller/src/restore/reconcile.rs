@@ -3,7 +3,7 @@
 use super::plan::{Action, Observed, Plan, Progress, Said, before_id, before_name, plan};
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced};
-use crate::keys::Keys;
+use crate::keys::{Keys, header_of};
 use crate::queue::Next;
 use crate::words::in_words;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -65,6 +65,13 @@ impl RestoreReconciler {
             {
                 self.say(key, observed, &another(observed, snapshot)).await?;
                 // Nobody watches VolumeSnapshots for us.
+                return Ok(Next::Failed);
+            }
+            if let Action::Order(snapshot) = action
+                && let Some(gone) = self.keep_keys(observed, snapshot).await?
+            {
+                self.say(key, observed, &no_key(&gone)).await?;
+                // Secrets come back without telling a restore.
                 return Ok(Next::Failed);
             }
             self.act(key, observed, action).await?;
@@ -135,12 +142,7 @@ impl RestoreReconciler {
             }
             Action::Order(snapshot) => {
                 let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
-                let before = before_id(&uid);
-                if let Some(device) = observed.device.as_ref().filter(|device| device.encrypted) {
-                    self.keys.copy(&device.id, &before).await?;
-                    self.keys.accept_keys_of(snapshot, &device.id).await?;
-                }
-                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before});
+                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before_id(&uid)});
                 self.set_order(observed, &order).await
             }
             Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
@@ -153,6 +155,24 @@ impl RestoreReconciler {
             Action::KeepBefore => self.keep_before(key, observed).await,
             Action::ShowBefore => self.show_before(key, observed).await,
         }
+    }
+
+    /// Before the order: from here on the volume's Secret has every key that opens what is there, and what will be there, until the restore is
+    /// over; and the snapshot that will keep what was there has its keys. Whose Secret is gone, where one is.
+    async fn keep_keys(&self, observed: &Observed, snapshot: &str) -> Result<Option<String>, kube::Error> {
+        let Some(device) = observed.device.as_ref().filter(|device| device.encrypted) else {
+            return Ok(None);
+        };
+        let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
+        // The node keeps the header of now, and so the key in force, where the snapshot has the same one.
+        let header = |print: &Option<String>| print.as_deref().and_then(header_of).map(ToOwned::to_owned);
+        let theirs = observed.snapshot.as_ref().and_then(|snapshot| header(&snapshot.fingerprint));
+        let lent = (theirs.is_some() && theirs != header(&device.fingerprint)).then_some(snapshot);
+        let gone = self.keys.hold(&device.id, uid, lent).await?;
+        if gone.is_none() {
+            self.keys.copy(&device.id, &before_id(uid)).await?;
+        }
+        Ok(gone)
     }
 
     /// The resource version makes it fail when somebody else was faster: a pod's look at the index must not be older than
@@ -191,7 +211,9 @@ impl RestoreReconciler {
             && let Some(made) = snapshots.get_opt(&id).await?
         {
             let uid = made.metadata.uid.unwrap_or_default();
-            self.keys.belongs_to(&id, "NodeSnapshot", &uid).await?;
+            // An older controller gave the order, or somebody deleted the Secret.
+            self.keys.copy(&device.id, &id).await?;
+            self.keys.belongs_to(&id, "NodeSnapshot", &id, &uid).await?;
         }
         Ok(())
     }
@@ -293,6 +315,16 @@ fn another(observed: &Observed, snapshot: &str) -> Said {
         observed.restore.spec.snapshot
     );
     Said { ready: Verdict::no(reason::NO_SUCH_SNAPSHOT, message), progress: Progress::Stalled }
+}
+
+/// What is said of a restore that could end with a volume that nothing opens.
+fn no_key(gone: &str) -> Said {
+    let message = format!(
+        "the Secret {} in the namespace of Tierce is gone or holds no key, so what the restore makes could not be opened: bring it back from a \
+         backup",
+        names::key_secret(gone)
+    );
+    Said { ready: Verdict::no(reason::FAILED, message), progress: Progress::Stalled }
 }
 
 fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {

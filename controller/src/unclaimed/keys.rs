@@ -97,8 +97,14 @@ impl UnclaimedKeys {
         if self.is_needed_after_all(id).await? {
             return Ok(());
         }
-        info!(id, "nothing was ever made with its key: deleting the Secret");
-        self.keys.delete(id, &secret.uid, Some(&secret.resource_version)).await
+        match self.keys.read(id).await? {
+            Some(held) if held.metadata.resource_version.as_ref() == Some(&secret.resource_version) => {
+                info!(id, "nothing was ever made with its key: deleting the Secret");
+                self.keys.remove(&held).await
+            }
+            // A call goes on with it, or it is gone: the watch shows it.
+            _ => Ok(()),
+        }
     }
 
     /// A watch may be late; the last word is the API server's.

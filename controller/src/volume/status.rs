@@ -60,10 +60,15 @@ fn rotation(o: &Observed) -> Option<Verdict> {
         Some(device) if !device.encrypted => {
             Verdict::no(reason::NOT_ENCRYPTED, "the volume is not encrypted, so it has no key to change")
         }
-        Some(device) if device.rotated.as_ref() == Some(wanted) => Verdict::yes(
-            reason::KEY_ROTATED,
-            "the new key is in force, and the old one opens the volume no more",
-        ),
+        // Another fingerprint than at that time: a restore brought another header, whose key is still to be changed.
+        Some(device)
+            if device.rotated.as_ref() == Some(wanted) && device.rotated_to == device.fingerprint =>
+        {
+            Verdict::yes(
+                reason::KEY_ROTATED,
+                "the new key is in force, and the old one opens the volume no more",
+            )
+        }
         _ => Verdict::no(reason::KEY_WAITING, "the new key gets in force when the volume is mounted next"),
     })
 }

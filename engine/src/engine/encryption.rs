@@ -32,18 +32,18 @@ const MAPPER_PAUSE: Duration = Duration::from_millis(10);
 /// The keys of a stage.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys<'a> {
-    pub(super) key: Option<&'a Key>,
-    pub(super) next: Option<&'a Key>,
+    pub(super) wanted: Option<&'a Key>,
+    pub(super) older: &'a [Key],
 }
 
 impl<'a> Keys<'a> {
     pub(super) fn of(request: &'a StageRequest) -> Self {
-        Self { key: request.key.as_ref(), next: request.next_key.as_ref() }
+        Self { wanted: request.key.as_ref(), older: &request.older_keys }
     }
 
     /// The keys to try, the one in force first.
     fn in_order(self, header: Uuid, in_force: Option<&str>) -> Vec<&'a Key> {
-        let mut keys: Vec<&Key> = self.key.into_iter().chain(self.next).collect();
+        let mut keys: Vec<&Key> = self.wanted.into_iter().chain(self.older).collect();
         keys.sort_by_key(|key| Some(key.fingerprint(header).as_str()) != in_force);
         keys
     }
@@ -128,14 +128,14 @@ impl Core {
         let Some(encryption) = record.encryption.clone() else {
             return Err(Error::InvalidArgument(format!("volume {id} is not encrypted")));
         };
-        let Some(first_key) = keys.key.or(keys.next) else { return Err(Error::KeyMissing { id }) };
+        let Some(wanted) = keys.wanted else { return Err(Error::KeyMissing { id }) };
         let below = pool.attach(record)?;
         let shows = self.host.crypt().header(&below)?;
         let empty = encryption.header != Format::Never || pool.is_empty(&id)?;
         let device = match guard::judge_header(&encryption.header, &shows, empty) {
             Verdict::Refuse(reason) => return Err(Error::FormatRefused { id, reason }),
             Verdict::Mount | Verdict::Take(_) => {
-                let device = self.unlock(pool, record, &below, keys)?;
+                let device = self.unlock(pool, record, &below, keys, wanted)?;
                 // One that is mounted was looked at before that.
                 if let VolumeMode::Filesystem(filesystem) = record.mode
                     && table::user_of(&self.host.mounts()?, device.number).is_none()
@@ -144,7 +144,7 @@ impl Core {
                 }
                 device
             }
-            Verdict::Format => self.encrypt(pool, record, &below, first_key, keys.next)?,
+            Verdict::Format => self.encrypt(pool, record, &below, wanted)?,
             Verdict::FormatAgain => {
                 drop(below);
                 if let Some(mapper) = self.host.crypt().mapper(&id)? {
@@ -154,7 +154,7 @@ impl Core {
                 self.release(pool, record)?;
                 pool.wipe(record)?;
                 let below = pool.attach(record)?;
-                self.encrypt(pool, record, &below, first_key, keys.next)?
+                self.encrypt(pool, record, &below, wanted)?
             }
         };
         if !record.used {
@@ -171,7 +171,6 @@ impl Core {
         record: &mut Record,
         below: &Device,
         key: &Key,
-        next: Option<&Key>,
     ) -> Result<Device, Error> {
         let (header, filesystem_uuid) = (Uuid::new_v4(), Uuid::new_v4());
         let encryption = Encryption {
@@ -195,7 +194,6 @@ impl Core {
         record.encryption = Some(Encryption { header: Format::Done { uuid: header }, ..encryption });
         record.used = true;
         pool.save(record)?;
-        self.settle_keys(pool, record, below, key, next)?;
         Ok(device)
     }
 
@@ -231,12 +229,13 @@ impl Core {
         record: &mut Record,
         below: &Device,
         keys: Keys<'_>,
+        wanted: &Key,
     ) -> Result<Device, Error> {
         let encryption = record.encryption.clone().unwrap_or_else(|| unreachable!("asked for by the caller"));
         let header = encryption.made().unwrap_or_else(|| unreachable!("judged by the caller"));
         let candidates = keys.in_order(header, encryption.key.as_deref());
         let (device, opened) = self.open(pool, record, header, below, &candidates)?;
-        self.settle_keys(pool, record, below, opened, keys.next)?;
+        self.settle_keys(pool, record, below, opened, wanted)?;
         Ok(device)
     }
 

@@ -15,18 +15,17 @@ use crate::{
 };
 
 impl Core {
-    /// Ends a rotation that was begun and begins the one asked for. `opened`: the key that opens the volume now.
+    /// Ends a rotation that was begun and begins the one asked for. `opened`: the key that opens the volume now; `wanted`: the one that is to.
     pub(super) fn settle_keys(
         &self,
         pool: &dyn Pool,
         record: &mut Record,
         below: &Device,
         opened: &Key,
-        next: Option<&Key>,
+        wanted: &Key,
     ) -> Result<(), Error> {
         let Some(encryption) = record.encryption.as_mut() else { return Ok(()) };
         let Some(header) = encryption.made() else { return Ok(()) };
-        let wanted = next.unwrap_or(opened);
         let (in_force, wanted_print) = (opened.fingerprint(header), wanted.fingerprint(header));
         // The keys themselves: all passphrases have one fingerprint.
         if opened == wanted && !encryption.rotating {

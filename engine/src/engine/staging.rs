@@ -52,7 +52,7 @@ impl Core {
     ) -> Result<Change<()>, Error> {
         let found = self.settled(self.find(id)?)?;
         let keys = Keys::of(request);
-        if let Err(conflict) = check_kind(&found.record, request, keys.key.is_some()) {
+        if let Err(conflict) = check_kind(&found.record, request, keys.wanted.is_some()) {
             return Err(self.told_apart(conflict, &found, staging)?);
         }
         let Some(place) = Place::open(staging)? else {
@@ -138,7 +138,7 @@ impl Core {
             if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
                 return Err(foreign(place, &top.what));
             }
-            let device = if keys.next.is_some() {
+            let device = if !keys.older.is_empty() {
                 // Mounted, a key rotates as well.
                 let (ready, device) = self.ready_encrypted(found, keys)?;
                 found = ready;

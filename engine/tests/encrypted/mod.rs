@@ -60,8 +60,13 @@ pub fn stage(
     if !staging.exists() {
         fs::create_dir(&staging).unwrap();
     }
-    let (key, next_key) = (key.map(Key::new), next.map(Key::new));
-    let request = StageRequest { block, key, next_key, ..StageRequest::default() };
+    let (wanted, older) = (next.or(key), next.and(key));
+    let request = StageRequest {
+        block,
+        key: wanted.map(Key::new),
+        older_keys: older.map(Key::new).into_iter().collect(),
+        ..StageRequest::default()
+    };
     world.run(world.engine.stage(id, &staging, &request)).map(|change| change.changed())
 }
 
@@ -324,8 +329,11 @@ pub fn a_passphrase_opens_and_is_changed_and_nothing_kept_tells_it(world: &mut W
     let staging = world.staging(&id);
     fs::create_dir_all(&staging).unwrap();
     let stage = |key: &Key, next: Option<&Key>| {
-        let request =
-            StageRequest { key: Some(key.clone()), next_key: next.cloned(), ..StageRequest::default() };
+        let request = StageRequest {
+            key: Some(next.unwrap_or(key).clone()),
+            older_keys: next.map(|_| key.clone()).into_iter().collect(),
+            ..StageRequest::default()
+        };
         world.run(world.engine.stage(&id, &staging, &request)).map(|change| change.changed())
     };
     let opens_alone = |key: &Key, dead: &[&Key]| {

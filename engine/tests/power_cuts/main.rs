@@ -105,8 +105,12 @@ impl Boot {
     fn stage(&self, volume: &VolumeId, key: usize, next: Option<usize>) {
         let staging = self.world.staging(volume);
         std::fs::create_dir_all(&staging).unwrap();
-        let next_key = next.and_then(|next| self.key(next));
-        let request = StageRequest { key: self.key(key), next_key, ..StageRequest::default() };
+        let (wanted, older) = (next.unwrap_or(key), next.and_then(|_| self.key(key)));
+        let request = StageRequest {
+            key: self.key(wanted),
+            older_keys: older.into_iter().collect(),
+            ..StageRequest::default()
+        };
         self.world.run(self.world.engine.stage(volume, &staging, &request)).unwrap();
     }
 

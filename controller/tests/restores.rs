@@ -61,19 +61,20 @@ async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
 
     api.remove("pods", "ada", "web");
     let message = restore_says(&api, "back", "Restored").await;
-    assert!(message.contains("VolumeSnapshot back-before keeps what it had before"), "{message}");
     let uid =
         api.get("volumerestores", "ada", "back").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let shown = format!("back-before-{}", &uid[..8]);
+    assert!(message.contains(&format!("VolumeSnapshot {shown} keeps what it had before")), "{message}");
     let before = format!("before-{uid}");
     let done =
         || nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect::<Vec<_>>();
     assert_eq!(done(), [[id.clone(), "snapshot-9".to_owned(), before.clone()]]);
     let kept = api.get("nodesnapshots", "", &before).unwrap();
-    assert_eq!(kept["spec"]["snapshot"]["name"], json!("back-before"));
+    assert_eq!(kept["spec"]["snapshot"]["name"], json!(shown));
     let content = api.get("volumesnapshotcontents", "", &format!("snapcontent-{uid}")).unwrap();
     assert_eq!(content["spec"]["source"]["snapshotHandle"], json!(before));
-    assert_eq!(content["spec"]["volumeSnapshotRef"]["name"], json!("back-before"));
-    assert!(api.get("volumesnapshots", "ada", "back-before").is_some());
+    assert_eq!(content["spec"]["volumeSnapshotRef"]["name"], json!(shown));
+    assert!(api.get("volumesnapshots", "ada", &shown).is_some());
     until("the order is taken off", || {
         api.get("nodevolumes", "", &id).unwrap()["spec"]
             .get("restore")
@@ -88,10 +89,67 @@ async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
     .await;
 
     // And back again, from what was kept.
-    restore(&api, "forth", "data", "back-before");
+    restore(&api, "forth", "data", &shown);
     restore_says(&api, "forth", "Restored").await;
     assert_eq!(done().len(), 2);
     assert_eq!(done()[1][1], before);
+}
+
+#[tokio::test]
+async fn a_restore_made_again_under_its_old_name_names_what_was_there_before_itself() {
+    let (api, nodes, replica) = cluster().await;
+    volume_with_snapshot(&api, &replica).await;
+    let mut shown = Vec::new();
+    for uid in ["11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"] {
+        restore(&api, "back", "data", "monday");
+        let mut object = api.get("volumerestores", "ada", "back").unwrap();
+        object["metadata"]["uid"] = json!(uid);
+        api.remove("volumerestores", "ada", "back");
+        api.put("volumerestores", object);
+        let message = restore_says(&api, "back", "Restored").await;
+        let before = api.get("volumerestores", "ada", "back").unwrap()["status"]["before"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(message.contains(&before), "{message}");
+        let content = api.get("volumesnapshots", "ada", &before).unwrap()["spec"]["source"]
+            ["volumeSnapshotContentName"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let content = api.get("volumesnapshotcontents", "", &content).unwrap();
+        assert_eq!(content["spec"]["source"]["snapshotHandle"], json!(format!("before-{uid}")));
+        shown.push(before);
+        api.delete_object("volumerestores", "ada", "back");
+        is_gone(&api, "back").await;
+    }
+    // And the way back is open.
+    restore(&api, "forth", "data", &shown[1]);
+    restore_says(&api, "forth", "Restored").await;
+    let done: Vec<_> = nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect();
+    assert_eq!(done[2][1], "before-22222222-0000-4000-8000-000000000000");
+}
+
+#[tokio::test]
+async fn a_restore_whose_name_for_what_was_before_is_taken_says_so_and_goes_on() {
+    let (api, _nodes, replica) = cluster().await;
+    volume_with_snapshot(&api, &replica).await;
+    let uid = "33333333-0000-4000-8000-000000000000";
+    api.put(
+        "volumesnapshots",
+        json!({"metadata": {"name": "back-before-33333333", "namespace": "ada"},
+            "spec": {"source": {"persistentVolumeClaimName": "data"}}}),
+    );
+    api.put(
+        "volumerestores",
+        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
+            "metadata": {"name": "back", "namespace": "ada", "generation": 1, "uid": uid},
+            "spec": {"volume": "data", "snapshot": "monday"}}),
+    );
+    let message = restore_says(&api, "back", "NameConflict").await;
+    assert!(message.contains("a VolumeSnapshot back-before-33333333 that is not ours"), "{message}");
+    api.remove("volumesnapshots", "ada", "back-before-33333333");
+    restore_says(&api, "back", "Restored").await;
 }
 
 #[tokio::test]
@@ -257,7 +315,7 @@ async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
     restore_says(&api, "again", "Restored").await;
     let done: usize = nodes.iter().map(|node| node.disk.lock().unwrap().restores.len()).sum();
     assert_eq!(done, 1);
-    assert!(api.get("volumesnapshots", "ada", "back-before").is_none());
+    assert!(api.get("volumesnapshots", "ada", &format!("back-before-{}", &uid[..8])).is_none());
 }
 
 #[tokio::test]
@@ -281,7 +339,8 @@ async fn a_restore_that_is_deleted_too_late_is_carried_to_its_end() {
     is_gone(&api, "back").await;
     assert_eq!(order(&api, &id), Value::Null);
     assert!(api.get("nodesnapshots", "", &format!("before-{uid}")).is_some(), "what was before is kept");
-    assert!(api.get("volumesnapshots", "ada", "back-before").is_some(), "and its owner finds it");
+    let shown = api.get("volumesnapshots", "ada", &format!("back-before-{}", &uid[..8]));
+    assert!(shown.is_some(), "and its owner finds it");
 }
 
 #[tokio::test]
@@ -369,7 +428,7 @@ async fn a_restore_deleted_at_any_moment_is_done_or_was_never_there() {
         let restored = nodes
             .iter()
             .any(|node| node.disk.lock().unwrap().restores.iter().any(|[.., safety]| *safety == before));
-        let shown = api.get("volumesnapshots", "ada", &format!("{name}-before"));
+        let shown = api.get("volumesnapshots", "ada", &format!("{name}-before-{}", &uid[..8]));
         let key = api.get("secrets", "default", &names::key_secret(&before));
         assert_eq!(shown.is_some(), restored, "{name}");
         assert_eq!(api.get("nodesnapshots", "", &before).is_some(), restored, "{name}");

@@ -131,6 +131,8 @@ pub mod restore {
     pub const CALLED_OFF: &str = "CalledOff";
     /// The node that holds the data is gone from the cluster.
     pub const NODE_LOST: &str = "NodeLost";
+    /// It is done, but a VolumeSnapshot of somebody else has the name of the one that is to keep what was there before.
+    pub const NAME_CONFLICT: &str = "NameConflict";
     /// The node refused; the message has the words.
     pub const FAILED: &str = "Failed";
 }

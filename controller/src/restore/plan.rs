@@ -20,6 +20,8 @@ pub struct Observed {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Pods on nodes that use the volume.
     pub pods: Vec<String>,
+    /// The VolumeSnapshot for which what was there before is kept already; an older controller named it otherwise.
+    pub kept_for: Option<String>,
 }
 
 impl Observed {
@@ -47,8 +49,16 @@ impl Observed {
             device,
             snapshot: state.snapshot_of(&snapshot).cloned(),
             pods: state.pods_of(&volume),
+            kept_for: its
+                .and_then(|uid| state.snapshots.get(&before_id(uid)))
+                .and_then(|kept| kept.snapshot.as_ref().map(|snapshot| snapshot.name.clone())),
             restore,
         })
+    }
+
+    /// Name of the VolumeSnapshot that keeps what was there before, or will.
+    pub fn before(&self) -> String {
+        self.kept_for.clone().unwrap_or_else(|| before_name(&self.restore))
     }
 
     fn uid(&self) -> &str {
@@ -218,16 +228,23 @@ fn done(o: &Observed, device: &Device) -> Plan {
         "Volume {} has the content of VolumeSnapshot {}; VolumeSnapshot {} keeps what it had before",
         o.restore.spec.volume,
         o.restore.spec.snapshot,
-        before_name(&o.restore)
+        o.before()
     );
     let said = Said { ready: Verdict::yes(reason::RESTORED, message), progress: Progress::Settled };
     Plan { actions, said: Some(said) }
 }
 
-/// Name of the VolumeSnapshot of what was there before.
+/// Name of the VolumeSnapshot of what was there before. Restores that had the same name one after the other have different ones.
 pub(super) fn before_name(restore: &VolumeRestore) -> String {
-    format!("{}-before", restore.metadata.name.as_deref().unwrap_or_default())
+    let uid = restore.metadata.uid.as_deref().unwrap_or_default();
+    let last = format!("-before-{}", uid.get(..8).unwrap_or(uid));
+    let name = restore.metadata.name.as_deref().unwrap_or_default();
+    let fits = name.get(..MOST_NAME.saturating_sub(last.len())).unwrap_or(name);
+    format!("{}{last}", fits.trim_end_matches(['.', '-']))
 }
+
+/// Characters of a name in Kubernetes.
+const MOST_NAME: usize = 253;
 
 fn under_way(o: &Observed, device: &Device) -> Plan {
     let node = &device.node;

@@ -55,6 +55,7 @@ fn given() -> Given {
         node_is_there: true,
         snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
         pods: Vec::new(),
+        kept_for: None,
     })
 }
 
@@ -99,7 +100,7 @@ fn what_was_done_is_shown_and_never_ordered_again() {
     let done = given().kept().device(|object| object["status"]["restored"] = json!("r"));
     assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::ShowBefore]);
     assert_eq!(done.said().0, reason::RESTORED);
-    assert!(done.said().1.contains("VolumeSnapshot back-before keeps"), "{}", done.said().1);
+    assert!(done.said().1.contains("VolumeSnapshot back-before-r keeps"), "{}", done.said().1);
     let over = done.with(|o| {
         let mut restore = (*o.restore).clone();
         restore.status = serde_json::from_value(json!({"conditions": [{"type": "Ready", "status": "True",

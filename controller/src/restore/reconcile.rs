@@ -1,6 +1,6 @@
 //! Carries out plans.
 
-use super::plan::{Action, Observed, Plan, Progress, Said, before_id, before_name, plan};
+use super::plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced};
 use crate::keys::{Keys, header_of};
@@ -72,6 +72,13 @@ impl RestoreReconciler {
             {
                 self.say(key, observed, &no_key(&gone)).await?;
                 // Secrets come back without telling a restore.
+                return Ok(Next::Failed);
+            }
+            if *action == Action::ShowBefore
+                && let Some(other) = self.show_before(key, observed).await?
+            {
+                self.say(key, observed, &name_taken(&other)).await?;
+                // Nobody watches VolumeSnapshots for us.
                 return Ok(Next::Failed);
             }
             self.act(key, observed, action).await?;
@@ -147,13 +154,12 @@ impl RestoreReconciler {
             }
             Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
             Action::ClearOrder => self.set_order(observed, &Value::Null).await,
-            Action::CheckNoOrder => Ok(()),
+            Action::CheckNoOrder | Action::ShowBefore => Ok(()),
             Action::DropKey => {
                 let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
                 self.keys.drop_unowned(&before_id(uid)).await
             }
             Action::KeepBefore => self.keep_before(key, observed).await,
-            Action::ShowBefore => self.show_before(key, observed).await,
         }
     }
 
@@ -195,8 +201,7 @@ impl RestoreReconciler {
             finalizers: Some(vec![names::FINALIZER_ON_NODE.to_owned()]),
             ..ObjectMeta::default()
         };
-        let snapshot =
-            ClaimReference { namespace: key.namespace.clone(), name: before_name(&observed.restore), uid };
+        let snapshot = ClaimReference { namespace: key.namespace.clone(), name: observed.before(), uid };
         let spec = NodeSnapshotSpec {
             node_name: device.node.clone(),
             pool: device.pool.clone(),
@@ -218,11 +223,15 @@ impl RestoreReconciler {
         Ok(())
     }
 
-    /// As an administrator makes a snapshot that exists already known to Kubernetes.
-    async fn show_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
-        let Some(device) = &observed.device else { return Ok(()) };
+    /// As an administrator makes a snapshot that exists already known to Kubernetes. Its name, where somebody made another one of it.
+    async fn show_before(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+    ) -> Result<Option<String>, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(None) };
         let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
-        let name = before_name(&observed.restore);
+        let name = observed.before();
         let content_name = format!("snapcontent-{uid}");
         let content = before_content(device, &content_name, &before_id(&uid), &key.namespace, &name);
         let contents: Api<DynamicObject> =
@@ -236,12 +245,17 @@ impl RestoreReconciler {
             Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into());
         let snapshots: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        there(snapshots.create(&by_us(), &snapshot).await)
+        there(snapshots.create(&by_us(), &snapshot).await)?;
+        let speaks_of = snapshots.get_opt(&name).await?;
+        let is_other = speaks_of.is_some_and(|found| {
+            text(&found, "/spec/source/volumeSnapshotContentName") != Some(content_name.as_str())
+        });
+        Ok(is_other.then_some(name))
     }
 
     async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {
         let old = observed.restore.status.clone().unwrap_or_default();
-        let new = status(&old, &observed.restore, said, Timestamp::now());
+        let new = status(&old, observed, said, Timestamp::now());
         if new == old {
             return Ok(());
         }
@@ -269,11 +283,11 @@ impl RestoreReconciler {
 
 fn status(
     old: &VolumeRestoreStatus,
-    restore: &VolumeRestore,
+    observed: &Observed,
     said: &Said,
     now: Timestamp,
 ) -> VolumeRestoreStatus {
-    let generation = restore.metadata.generation;
+    let generation = observed.restore.metadata.generation;
     let condition =
         |type_: &str, verdict: &Verdict| conditions::next(&old.conditions, type_, verdict, generation, now);
     let mut all = vec![condition(conditions::READY, &said.ready)];
@@ -287,7 +301,7 @@ fn status(
     }
     let done = said.ready.status == Some(true);
     VolumeRestoreStatus {
-        before: done.then(|| before_name(restore)),
+        before: done.then(|| observed.before()),
         completed_at: old.completed_at.clone().or_else(|| done.then_some(Time(now))),
         observed_generation: generation,
         conditions: all,
@@ -315,6 +329,15 @@ fn another(observed: &Observed, snapshot: &str) -> Said {
         observed.restore.spec.snapshot
     );
     Said { ready: Verdict::no(reason::NO_SUCH_SNAPSHOT, message), progress: Progress::Stalled }
+}
+
+/// What is said of a restore that is done, where somebody else's VolumeSnapshot has the name of what was there before.
+fn name_taken(name: &str) -> Said {
+    let message = format!(
+        "the Volume has the content of the snapshot, but a VolumeSnapshot {name} that is not ours is in the way of the one that keeps what it had \
+         before: rename or delete that one, and it goes on"
+    );
+    Said { ready: Verdict::no(reason::NAME_CONFLICT, message), progress: Progress::Stalled }
 }
 
 /// What is said of a restore that could end with a volume that nothing opens.

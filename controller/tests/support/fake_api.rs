@@ -37,6 +37,19 @@ struct State {
     listed: Vec<(String, usize)>,
     /// Kinds whose watches break, and can't be had again.
     broken: HashSet<String>,
+    /// What befalls the write after so many others.
+    fault: Option<(u32, Fault)>,
+}
+
+/// What befalls a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Somebody else was faster: 409.
+    Conflict,
+    /// Its caller is killed before it.
+    KilledBefore,
+    /// Its caller is killed after it.
+    KilledAfter,
 }
 
 /// A path of the API, taken apart.
@@ -141,6 +154,25 @@ impl FakeApi {
         self.state.lock().unwrap().forbidden = forbidden;
     }
 
+    /// This befalls the write after so many others; `None`: nothing.
+    pub fn befall(&self, fault: Option<(u32, Fault)>) {
+        self.state.lock().unwrap().fault = fault;
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        let (writes, fault) = state.fault?;
+        state.fault = (writes > 0).then(|| (writes - 1, fault));
+        (writes == 0).then_some(fault)
+    }
+
+    /// What happened after this version: version, plural, `{type, object}`.
+    pub fn news(&self, after: u64) -> Vec<(u64, String, Value)> {
+        let state = self.state.lock().unwrap();
+        let start = state.events.partition_point(|(version, ..)| *version <= after);
+        state.events[start..].to_vec()
+    }
+
     /// A user deletes an object: it stays while it has finalizers.
     pub fn delete_object(&self, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock().unwrap();
@@ -170,12 +202,18 @@ impl FakeApi {
         }
         let content = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let answer = if watches {
-            Err(Refused(403, "Forbidden", format!("{} can't be watched", target.plural)))
-        } else if parts.method == Method::GET && target.name.is_none() {
-            Ok(self.list(&target, &query))
-        } else {
-            self.handle(&parts.method, &target, content, body)
+        let fault = if parts.method == Method::GET { None } else { self.fault() };
+        let answer = match fault {
+            Some(Fault::Conflict) => Err(Refused(409, "Conflict", "somebody was faster".into())),
+            // A caller that is never answered is as good as dead; whoever made it so drops it.
+            Some(Fault::KilledBefore) => std::future::pending().await,
+            Some(Fault::KilledAfter) => {
+                let _ = self.handle(&parts.method, &target, content, body);
+                std::future::pending().await
+            }
+            None if watches => Err(Refused(403, "Forbidden", format!("{} can't be watched", target.plural))),
+            None if parts.method == Method::GET && target.name.is_none() => Ok(self.list(&target, &query)),
+            None => self.handle(&parts.method, &target, content, body),
         };
         let slow = self.state.lock().unwrap().slow;
         if parts.method != Method::GET && !slow.is_zero() {

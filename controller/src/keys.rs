@@ -204,18 +204,52 @@ impl Keys {
         }
     }
 
-    /// Deletes a Secret, in the version that was read.
+    /// Deletes a Secret, in the version that was read. A crash in between leaves one that anybody may delete.
     pub async fn remove(&self, held: &Held) -> Result<(), kube::Error> {
         let name = held.metadata.name.clone().unwrap_or_default();
+        let let_go = match self.set_guard(&held.metadata, false).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            other => other?,
+        };
         let only_this = Preconditions {
             uid: held.metadata.uid.clone(),
-            resource_version: held.metadata.resource_version.clone(),
+            resource_version: let_go.or_else(|| held.metadata.resource_version.clone()),
         };
         let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
         match self.secrets.delete(&name, &parameters).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// Sets or lifts the finalizer of a Secret, in this version.
+    pub async fn guard(&self, id: &str, version: &str, guarded: bool) -> Result<(), kube::Error> {
+        let Some(found) = self.secrets.get_metadata_opt(&names::key_secret(id)).await? else { return Ok(()) };
+        if found.metadata.resource_version.as_deref() != Some(version) {
+            // The watch shows it.
+            return Ok(());
+        }
+        match self.set_guard(&found.metadata, guarded).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The version that it is in then; `None`: nothing was to be done.
+    async fn set_guard(&self, metadata: &ObjectMeta, guarded: bool) -> Result<Option<String>, kube::Error> {
+        let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+        if finalizers.iter().any(|finalizer| finalizer == names::FINALIZER_KEY) == guarded {
+            return Ok(None);
+        }
+        finalizers.retain(|finalizer| finalizer != names::FINALIZER_KEY);
+        finalizers.extend(guarded.then(|| names::FINALIZER_KEY.to_owned()));
+        let patch = json!({"metadata": {
+            "finalizers": finalizers, "uid": metadata.uid, "resourceVersion": metadata.resource_version,
+        }});
+        let name = metadata.name.clone().unwrap_or_default();
+        let patched =
+            self.secrets.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(patched.metadata.resource_version)
     }
 
     /// Replaces what a Secret holds and its metadata, in the version that was read.
@@ -234,6 +268,7 @@ fn untied(id: &str, ring: &KeyRing) -> Secret {
         name: Some(names::key_secret(id)),
         labels: Some([(label.to_owned(), us.to_owned())].into()),
         annotations: Some([since].into()),
+        finalizers: Some(vec![names::FINALIZER_KEY.to_owned()]),
         ..ObjectMeta::default()
     };
     secret(metadata, ring)

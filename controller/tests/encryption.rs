@@ -221,6 +221,40 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
     assert_ne!(key(&api, &id, "key").unwrap(), first);
 }
 
+#[tokio::test]
+async fn a_key_is_there_until_what_it_opens_is_gone_whoever_deletes_its_secret() {
+    let (api, _node, replica) = cluster().await;
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    take(&replica, "snapshot-1", "pvc-1").await.unwrap();
+    // One that an older controller made.
+    let mut bare = secret(&api, "snapshot-1").unwrap();
+    bare["metadata"]["finalizers"] = json!([]);
+    api.put("secrets", bare);
+    let guarded = |id: &str| {
+        let secret = secret(&api, id)?;
+        (secret["metadata"]["finalizers"] == json!([names::FINALIZER_KEY])).then_some(())
+    };
+    until("it has the finalizer", || guarded("snapshot-1")).await;
+    // As `kubectl delete namespace` does it.
+    let first = key(&api, "pvc-1", "key");
+    for id in ["pvc-1", "snapshot-1"] {
+        api.delete_object("secrets", "default", &names::key_secret(id));
+    }
+    tokio::time::sleep(GRACE).await;
+    assert_eq!((key(&api, "pvc-1", "key"), key(&api, "snapshot-1", "key")), (first.clone(), first.clone()));
+    take(&replica, "snapshot-2", "pvc-1").await.unwrap();
+    assert_eq!(key(&api, "snapshot-2", "key"), first, "it opens still");
+    within(replica.delete("pvc-1")).await.unwrap();
+    until("it goes with its volume", || secret(&api, "pvc-1").is_none().then_some(())).await;
+    assert_eq!(key(&api, "snapshot-1", "key"), first, "and no other");
+    // A key whose volume is gone is Kubernetes' to delete.
+    api.remove("nodesnapshots", "", "snapshot-2");
+    until("it is let go", || {
+        secret(&api, "snapshot-2").filter(|s| s["metadata"]["finalizers"] == json!([])).map(drop)
+    })
+    .await;
+}
+
 /// As `Keys::put` leaves it when the call ends before it has written its object.
 fn left_behind(api: &FakeApi, id: &str, untied_since: Option<&str>) {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();

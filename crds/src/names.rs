@@ -35,6 +35,8 @@ pub const FINALIZER_RESTORE: &str = "storage.tierce.dev/restore";
 pub const FINALIZER_VOLUME: &str = "storage.tierce.dev/volume";
 /// Finalizer on a NodeVolume and a NodeSnapshot: the node has something on its disk, or may have.
 pub const FINALIZER_ON_NODE: &str = "storage.tierce.dev/on-node";
+/// Finalizer on a Secret with keys: something is there that they open.
+pub const FINALIZER_KEY: &str = "storage.tierce.dev/key";
 /// Annotation on a NodeVolume that is being reaped: the node deletes it only if it was never staged.
 pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
 /// Annotation on a PersistentVolume whose Volume was deleted with `deletionPolicy: Retain`: where the data is.

@@ -1,4 +1,4 @@
-//! The Secrets with keys, without what is in them: whether each goes with an object.
+//! The Secrets with keys, without what is in them: whether each goes with an object, and whether it may be deleted.
 
 use super::topics::{Affects, News, Topic, Wakes};
 use super::tracked::Change;
@@ -22,6 +22,12 @@ pub struct KeySecret {
     pub resource_version: String,
     /// Whether it goes with an object.
     pub owned: bool,
+    /// Name of that object.
+    pub owner: Option<String>,
+    /// Whether it has our finalizer.
+    pub guarded: bool,
+    /// Whether it is being deleted.
+    pub leaving: bool,
     /// Since when it goes with none, as it says itself.
     pub untied_since: Option<String>,
     /// When the object was made.
@@ -38,7 +44,10 @@ impl Tracked for SecretObject {
         Some(KeySecret {
             uid: meta.uid.unwrap_or_default(),
             resource_version: meta.resource_version.unwrap_or_default(),
-            owned: meta.owner_references.is_some_and(|owners| !owners.is_empty()),
+            owned: meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()),
+            owner: meta.owner_references.and_then(|owners| owners.into_iter().next()).map(|owner| owner.name),
+            guarded: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_KEY),
+            leaving: meta.deletion_timestamp.is_some(),
             untied_since: meta.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_UNTIED_KEY)),
             created: meta.creation_timestamp.map(|t| t.0),
         })
@@ -64,7 +73,7 @@ impl Tracked for SecretObject {
     }
 }
 
-/// Keys that may be orphans, by the id of their volume or snapshot.
+/// Secrets with keys, by the id of their volume or snapshot.
 #[derive(Debug)]
 pub struct KeySecrets;
 
@@ -72,7 +81,8 @@ impl Topic for KeySecrets {
     type Key = String;
 
     fn all(state: &State) -> Vec<String> {
-        state.untied_keys.iter().cloned().collect()
+        let names = state.key_secrets.iter().map(|(name, _)| names::of_key_secret(name));
+        names.flatten().map(ToOwned::to_owned).collect()
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {

@@ -7,7 +7,7 @@
 //! - No NodeVolume or NodeSnapshot of its id exists, no restore speaks of it, and no node reports anything of that id on its disks.
 //! - It is still in the version that was looked at: a call that goes on with it touches it first.
 
-use super::{Memory, pages};
+use super::{Memory, guard, pages};
 use crate::index::{Index, KeySecret, State};
 use crate::keys::Keys;
 use crate::queue::Next;
@@ -44,7 +44,7 @@ fn decide(secret: &KeySecret, may_be_needed: bool, unclaimed_for: Duration, grac
     }
 }
 
-fn was_never_tied(secret: &KeySecret) -> bool {
+pub(super) fn was_never_tied(secret: &KeySecret) -> bool {
     let said = secret.untied_since.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
     match (said, secret.created) {
         (Some(said), Some(created)) if !secret.owned => created.duration_since(said).abs() <= CLOCKS,
@@ -69,6 +69,14 @@ impl UnclaimedKeys {
 
     /// Looks at the Secret of one volume or snapshot.
     pub async fn look(&self, id: &str) -> Next {
+        match guard::look(&self.client, &self.index, &self.keys, id).await {
+            Ok(()) => {}
+            Err(kube::Error::Api(status)) if status.is_conflict() => return Next::Failed,
+            Err(error) => {
+                warn!(id, "cannot look after the Secret with its key: {}", in_words(&error));
+                return Next::Failed;
+            }
+        }
         let found = self.index.read(|state| {
             let secret = Arc::clone(state.key_secret(id)?);
             Some((secret, may_be_needed(state, id)))
@@ -125,7 +133,7 @@ impl UnclaimedKeys {
 }
 
 /// Whether anything may have this id, as far as the watches tell.
-fn may_be_needed(state: &State, id: &str) -> bool {
+pub(super) fn may_be_needed(state: &State, id: &str) -> bool {
     state.devices.exists(id)
         || state.snapshots.exists(id)
         || state.has_persistent_volume(id)
@@ -143,6 +151,9 @@ mod tests {
             uid: "u".into(),
             resource_version: "1".into(),
             owned,
+            owner: None,
+            guarded: true,
+            leaving: false,
             untied_since: untied_since.map(Into::into),
             created: Some("2026-01-01T12:00:00Z".parse().unwrap()),
         }

@@ -233,7 +233,7 @@ impl History {
     async fn end(&mut self) -> Outcome {
         self.tell("the end");
         self.world.disk.mounted = false;
-        for round in 0..12 {
+        for round in 0..18 {
             if round == 4 {
                 // What can't be done any more, as its snapshot is gone.
                 for name in self.world.names("volumerestores") {
@@ -242,7 +242,7 @@ impl History {
             }
             self.world.node_works(false);
             self.world.node_reports();
-            if round > 6 {
+            if round > 7 {
                 let ring = ring(&self.world.api, ID).ok_or("the volume has no Secret")?;
                 self.world.disk.stage(&ring, 3)?;
                 self.world.disk.mounted = false;
@@ -256,6 +256,12 @@ impl History {
         let left: Vec<Value> = self.world.api.all("volumerestores");
         if !left.is_empty() {
             return Err(format!("restores that never end: {left:?}"));
+        }
+        for name in self.world.names("secrets") {
+            let id = names::of_key_secret(&name).unwrap();
+            if id != ID && self.world.api.get("nodesnapshots", "", id).is_none() {
+                return Err(format!("{name} is left behind"));
+            }
         }
         let asked = self.world.api.get("volumes", "ada", "data").unwrap()["metadata"]["annotations"]
             [names::ANNOTATION_ROTATE_KEY]

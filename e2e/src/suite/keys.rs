@@ -60,7 +60,7 @@ fn a_missing_or_wrong_key_is_named_and_its_return_heals(bed: &Bed<'_>) -> Result
     let metadata = backup["metadata"].as_object_mut().context("a Secret has metadata")?;
     metadata.retain(|field, _| ["name", "labels", "ownerReferences"].contains(&field.as_str()));
 
-    secrets(bed, &["delete", "secret", &name])?;
+    forget(bed, &name)?;
     bed.apply(Pod::named("next").mounts("data"))?;
     events_say(bed, "next", &[&name, "not found"])?;
 
@@ -72,7 +72,7 @@ fn a_missing_or_wrong_key_is_named_and_its_return_heals(bed: &Bed<'_>) -> Result
     ensure!(!fingerprint.is_empty(), "the NodeVolume does not say which key opens it");
     events_say(bed, "next", &["wrong key", &id, &fingerprint])?;
 
-    secrets(bed, &["delete", "secret", &name])?;
+    forget(bed, &name)?;
     create(bed, &backup)?;
     // The kubelet tries ever more seldom; a new pod is tried at once.
     bed.delete("pod/next")?;
@@ -127,6 +127,13 @@ fn events_say(bed: &Bed<'_>, pod: &str, parts: &[&str]) -> Result<()> {
 /// `kubectl` in the namespace of the release, where the keys are.
 fn secrets(bed: &Bed<'_>, arguments: &[&str]) -> Result<String> {
     command::run(bed.cluster.command("kubectl")?.args(["--namespace", NAMESPACE]).args(arguments))
+}
+
+/// Deletes a Secret that a volume needs, finalizer or not.
+fn forget(bed: &Bed<'_>, name: &str) -> Result<()> {
+    secrets(bed, &["delete", "secret", name, "--wait=false"])?;
+    let none = r#"{"metadata":{"finalizers":null}}"#;
+    secrets(bed, &["patch", "secret", name, "--type=merge", "--patch", none]).map(drop)
 }
 
 fn create(bed: &Bed<'_>, object: &Value) -> Result<()> {

@@ -187,8 +187,9 @@ fn an_encrypted_volume_goes_back_to_its_snapshot(bed: &Bed<'_>) -> Result<()> {
     ensure!(note(bed, "restored")? == "monday", "another content");
     ensure!(bed.get("pvc/data", ".metadata.uid")? == claim, "another claim");
     // And forth again, to what was kept.
-    bed.wait("volumesnapshot/back-before", "jsonpath={.status.readyToUse}=true")?;
-    restore(bed, "forth", "back-before")?;
+    let before = bed.get("volumerestore/back", ".status.before")?;
+    bed.wait(&format!("volumesnapshot/{before}"), "jsonpath={.status.readyToUse}=true")?;
+    restore(bed, "forth", &before)?;
     bed.wait_reason("volumerestore/forth", "Restored")?;
     ensure!(note(bed, "forth-again")? == "tuesday", "another content");
     Ok(())

@@ -49,18 +49,44 @@ impl Leaving {
     }
 }
 
-/// Looks after nodes that are gone.
-pub struct LostNodes {
-    client: Client,
-    index: Arc<Index>,
+/// Since when nodes are gone. A restart of the controller begins anew.
+pub struct Absences {
     grace: Duration,
     gone_since: Mutex<HashMap<String, Instant>>,
 }
 
-impl LostNodes {
+impl Absences {
     /// A node counts as lost when it was gone for `grace`.
-    pub fn new(client: Client, index: Arc<Index>, grace: Duration) -> Self {
-        Self { client, index, grace, gone_since: Mutex::default() }
+    pub fn new(grace: Duration) -> Self {
+        Self { grace, gone_since: Mutex::default() }
+    }
+
+    /// What is to be thought of this node, which is in the cluster now, or not.
+    pub fn verdict(&self, node: &str, is_there: bool) -> Verdict {
+        decide(is_there, self.gone_for(node, is_there), self.grace)
+    }
+
+    fn gone_for(&self, node: &str, is_there: bool) -> Duration {
+        let mut gone = self.gone_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there {
+            gone.remove(node);
+            return Duration::ZERO;
+        }
+        gone.entry(node.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+}
+
+/// Looks after nodes that are gone.
+pub struct LostNodes {
+    client: Client,
+    index: Arc<Index>,
+    absences: Arc<Absences>,
+}
+
+impl LostNodes {
+    /// Over this API server, with the facts of this index.
+    pub fn new(client: Client, index: Arc<Index>, absences: Arc<Absences>) -> Self {
+        Self { client, index, absences }
     }
 
     /// Looks at one node.
@@ -75,7 +101,7 @@ impl LostNodes {
             };
             (state.has_node(node), leaving, state.reports.exists(node))
         });
-        match decide(is_there, self.gone_for(node, is_there), self.grace) {
+        match self.absences.verdict(node, is_there) {
             // Only something that waits for the node makes us look again; all else comes as an event.
             Verdict::Wait(rest) if has_report || !leaving.is_empty() => Next::After(rest),
             Verdict::Present | Verdict::Wait(_) => Next::Event,
@@ -116,15 +142,6 @@ impl LostNodes {
             found(api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
         }
         Ok(())
-    }
-
-    fn gone_for(&self, node: &str, is_there: bool) -> Duration {
-        let mut gone = self.gone_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_there {
-            gone.remove(node);
-            return Duration::ZERO;
-        }
-        gone.entry(node.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::index::{
 };
 use crate::keys::Keys;
 use crate::lease::Candidate;
-use crate::lost_node::LostNodes;
+use crate::lost_node::{Absences, LostNodes};
 use crate::metrics::Metrics;
 use crate::pool::PoolReconciler;
 use crate::queue::{Next, Queue};
@@ -85,8 +85,14 @@ async fn reconcile(
     let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
-    let restores =
-        Arc::new(RestoreReconciler::new(client.clone(), Arc::clone(&index), events.clone(), keys.clone()));
+    let absences = Arc::new(Absences::new(config.node_lost_grace));
+    let restores = Arc::new(RestoreReconciler::new(
+        client.clone(),
+        Arc::clone(&index),
+        events.clone(),
+        keys.clone(),
+        Arc::clone(&absences),
+    ));
     let rotation = Arc::new(KeyRotation::new(client.clone(), Arc::clone(&index), keys.clone()));
     let grace = config.reap_grace;
     let reaper =
@@ -96,7 +102,7 @@ async fn reconcile(
     let snapshots = Arc::new(snapshots);
     let unclaimed_keys =
         Arc::new(UnclaimedKeys::new(client.clone(), Arc::clone(&index), keys, grace * KEY_GRACES));
-    let lost_nodes = Arc::new(LostNodes::new(client, index, config.node_lost_grace));
+    let lost_nodes = Arc::new(LostNodes::new(client, index, absences));
     tokio::join!(
         desk.looks::<Volumes, _>("volume", PARALLEL, move |key| {
             let volumes = Arc::clone(&volumes);

@@ -319,6 +319,27 @@ async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_restore_on_a_node_that_is_lost_is_called_off_after_the_grace_and_leaves_the_key() {
+    let (api, mut nodes, replica) = cluster().await;
+    let id = encrypted_with_snapshot(&api, &replica).await;
+    nodes.iter_mut().for_each(FakeNode::stop_plugin);
+    restore(&api, "back", "data", "monday");
+    let uid = until("it is ordered", || order(&api, &id)["uid"].as_str().map(ToOwned::to_owned)).await;
+    api.delete_object("volumerestores", "ada", "back");
+    restore_says(&api, "back", "CallingOff").await;
+    let device = api.get("nodevolumes", "", &id).unwrap();
+    api.remove("nodes", "", device["spec"]["nodeName"].as_str().unwrap());
+    is_gone(&api, "back").await;
+    assert_eq!(order(&api, &id), Value::Null);
+    let told =
+        |event: &Value| event["note"].as_str().unwrap().contains("not known whether the restore had begun");
+    assert!(api.all("events").iter().any(told), "{:?}", api.all("events"));
+    // The node may have kept what was there before, and may come back with it.
+    let key = api.get("secrets", "default", &names::key_secret(&format!("before-{uid}"))).unwrap();
+    assert_eq!(key["metadata"]["ownerReferences"][0]["uid"], device["metadata"]["uid"]);
+}
+
+#[tokio::test]
 async fn a_restore_that_is_deleted_too_late_is_carried_to_its_end() {
     let (api, mut nodes, replica) = cluster().await;
     let id = volume_with_snapshot(&api, &replica).await;

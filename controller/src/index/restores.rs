@@ -90,6 +90,14 @@ impl Topic for Restores {
                 }
                 return;
             }
+            // One that is called off waits for its node's word, and not for ever.
+            News::Node(Change { key, old, new }) if old.is_some() != new.is_some() => {
+                let orders = state.devices_on(key).filter_map(|device| device.restore.as_ref());
+                orders
+                    .flat_map(|order| state.restores_of_uid.of(&order.uid))
+                    .for_each(|key| wakes.now(key.clone()));
+                return;
+            }
             _ => return,
         };
         for volume in volumes {

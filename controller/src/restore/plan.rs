@@ -16,6 +16,8 @@ pub struct Observed {
     pub device: Option<Arc<Device>>,
     /// Whether the node of `device` is in the cluster.
     pub node_is_there: bool,
+    /// Whether it was gone for so long that nobody waits for its word any more.
+    pub node_is_lost: bool,
     /// What was taken for the VolumeSnapshot.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Pods on nodes that use the volume.
@@ -46,6 +48,7 @@ impl Observed {
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
+            node_is_lost: false,
             device,
             snapshot: state.snapshot_of(&snapshot).cloned(),
             pods: state.pods_of(&volume),
@@ -54,6 +57,13 @@ impl Observed {
                 .and_then(|kept| kept.snapshot.as_ref().map(|snapshot| snapshot.name.clone())),
             restore,
         })
+    }
+
+    /// The node that is asked whether it has begun, while it is not in the cluster.
+    pub(super) fn asks_a_node_that_is_gone(&self) -> Option<&str> {
+        let device = self.device.as_ref().filter(|_| !self.node_is_there && !is_over(&self.restore))?;
+        let order = device.restore.as_ref().filter(|order| order.uid == self.uid())?;
+        (order.cancel || self.restore.metadata.deletion_timestamp.is_some()).then_some(device.node.as_str())
     }
 
     /// Name of the VolumeSnapshot that keeps what was there before, or will.
@@ -106,6 +116,10 @@ pub enum Action {
     CheckNoOrder,
     /// Removes the key that what was there before would have needed.
     DropKey,
+    /// Goes no further if the API server knows the node.
+    CheckNodeGone,
+    /// The key of what was there before goes with the volume: the node may have kept it.
+    LeaveKey,
     /// What was there before becomes a `NodeSnapshot`.
     KeepBefore,
     /// It becomes a VolumeSnapshot, so that its owner finds it.
@@ -192,6 +206,9 @@ fn never_ordered(device: Option<&Arc<Device>>, ours: bool) -> Plan {
 
 fn calling_off(o: &Observed, device: &Device, order: &RestoreOrder) -> Plan {
     let node = &device.node;
+    if o.node_is_lost {
+        return given_up(o, device);
+    }
     let mut plan = match device.word.as_ref().filter(|word| !word.ready && order.cancel) {
         _ if !o.node_is_there => node_lost(node),
         Some(word) => {
@@ -206,6 +223,20 @@ fn calling_off(o: &Observed, device: &Device, order: &RestoreOrder) -> Plan {
     };
     plan.actions.extend((!order.cancel).then_some(Action::CallOff));
     plan
+}
+
+/// Nobody will ever tell. The volume is whole all the same, whenever it comes back: its record says whether it was restored.
+fn given_up(o: &Observed, device: &Device) -> Plan {
+    let mut actions = vec![Action::CheckNodeGone];
+    actions.extend(device.encrypted.then_some(Action::LeaveKey));
+    actions.push(Action::ClearOrder);
+    let message = format!(
+        "node {} is lost, so it is not known whether the restore had begun: if the node comes back with its disk, Volume {} has either its \
+         content of before or that of the snapshot",
+        device.node, o.restore.spec.volume
+    );
+    let plan = Plan::say(Progress::Settled, reason::CALLED_OFF, message);
+    Plan { actions, ..plan }
 }
 
 fn called_off(o: &Observed, device: &Device) -> Plan {

@@ -53,6 +53,7 @@ fn given() -> Given {
         volume_is_there: true,
         device: Some(Arc::new(device(|_| {}))),
         node_is_there: true,
+        node_is_lost: false,
         snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
         pods: Vec::new(),
         kept_for: None,
@@ -186,6 +187,9 @@ fn a_restore_that_is_deleted_after_its_order_asks_the_node_once_and_waits() {
     let lost = deleting(given().ordered_by("r")).with(|o| o.node_is_there = false);
     assert_eq!(plan(&lost.0).actions, [Action::CallOff], "it may come back");
     assert_eq!(lost.said().0, reason::NODE_LOST);
+    let given_up = lost.with(|o| o.node_is_lost = true);
+    assert_eq!(plan(&given_up.0).actions, [Action::CheckNodeGone, Action::ClearOrder]);
+    assert_eq!(given_up.said().0, reason::CALLED_OFF, "nobody will tell");
     let stuck = deleting(given().device(|object| {
         cancelled(object);
         object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "PoolUnavailable",

@@ -4,8 +4,10 @@ use super::plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
 use crate::events::Events;
 use crate::index::{Device, Index, Namespaced};
 use crate::keys::{Keys, header_of};
+use crate::lost_node::{self, Absences};
 use crate::queue::Next;
 use crate::words::in_words;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -25,20 +27,34 @@ pub struct RestoreReconciler {
     index: Arc<Index>,
     events: Events,
     keys: Keys,
+    absences: Arc<Absences>,
 }
 
 impl RestoreReconciler {
     /// Over this API server, with the facts of this index.
-    pub fn new(client: Client, index: Arc<Index>, events: Events, keys: Keys) -> Self {
-        Self { client, index, events, keys }
+    pub fn new(
+        client: Client,
+        index: Arc<Index>,
+        events: Events,
+        keys: Keys,
+        absences: Arc<Absences>,
+    ) -> Self {
+        Self { client, index, events, keys, absences }
     }
 
     /// Looks at one VolumeRestore and does what is to be done.
     pub async fn reconcile(&self, key: &Namespaced) -> Next {
-        let Some(observed) = self.index.read(|state| Observed::look(state, key)) else {
+        let Some(mut observed) = self.index.read(|state| Observed::look(state, key)) else {
             return Next::Event;
         };
+        let mut later = Next::Event;
+        match observed.asks_a_node_that_is_gone().map(|node| self.absences.verdict(node, false)) {
+            Some(lost_node::Verdict::Lost) => observed.node_is_lost = true,
+            Some(lost_node::Verdict::Wait(rest)) => later = Next::After(rest),
+            Some(lost_node::Verdict::Present) | None => {}
+        }
         match self.carry_out(key, &observed, plan(&observed)).await {
+            Ok(Next::Event) => later,
             Ok(next) => next,
             // What is gone, and what somebody else wrote meanwhile, comes as an event as well.
             Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
@@ -58,6 +74,9 @@ impl RestoreReconciler {
         for action in &plan.actions {
             if *action == Action::CheckNoOrder && self.is_ordered_after_all(observed).await? {
                 // The watch will show it.
+                return Ok(Next::Failed);
+            }
+            if *action == Action::CheckNodeGone && self.node_is_there_after_all(observed).await? {
                 return Ok(Next::Failed);
             }
             if let Action::Order(snapshot) = action
@@ -95,6 +114,12 @@ impl RestoreReconciler {
         let volumes: Api<NodeVolume> = Api::all(self.client.clone());
         let order = volumes.get_opt(&device.id).await?.and_then(|found| found.spec.restore);
         Ok(order.is_some_and(|order| Some(&order.uid) == observed.restore.metadata.uid.as_ref()))
+    }
+
+    async fn node_is_there_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(false) };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        Ok(nodes.get_metadata_opt(&device.node).await?.is_some())
     }
 
     /// Whether the VolumeSnapshot of that name is another one than the snapshot that was taken under that name: it may have been made anew,
@@ -154,7 +179,16 @@ impl RestoreReconciler {
             }
             Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
             Action::ClearOrder => self.set_order(observed, &Value::Null).await,
-            Action::CheckNoOrder | Action::ShowBefore => Ok(()),
+            // Looked at before.
+            Action::CheckNoOrder | Action::CheckNodeGone | Action::ShowBefore => Ok(()),
+            Action::LeaveKey => {
+                let Some(device) = &observed.device else { return Ok(()) };
+                let before = before_id(observed.restore.metadata.uid.as_deref().unwrap_or_default());
+                match self.keys.belongs_to(&before, "NodeVolume", &device.id, &device.uid).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other,
+                }
+            }
             Action::DropKey => {
                 let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
                 self.keys.drop_unowned(&before_id(uid)).await

@@ -13,6 +13,7 @@ use tierce_controller::index::{
     ClaimObject, Index, Namespaced, NodeObject, PersistentVolumeObject, SecretObject, Tracked,
 };
 use tierce_controller::keys::Keys;
+use tierce_controller::lost_node::Absences;
 use tierce_controller::restore::RestoreReconciler;
 use tierce_controller::rotation::KeyRotation;
 use tierce_controller::unclaimed::UnclaimedKeys;
@@ -63,6 +64,7 @@ impl World {
                 Arc::clone(&index),
                 Events::new(client.clone(), "test"),
                 keys.clone(),
+                Arc::new(Absences::new(Duration::from_secs(300))),
             ),
             rotation: KeyRotation::new(client.clone(), Arc::clone(&index), keys.clone()),
             keys: UnclaimedKeys::new(client, Arc::clone(&index), keys, Duration::ZERO),

@@ -61,7 +61,7 @@ impl Keys {
         let fresh = KeyRing::of(&random_key()?).expect("a random key is 64 hexadecimal digits");
         self.put(id, &fresh, |known, fresh| {
             if known.is_empty() {
-                known.follow(fresh)
+                known.follow(fresh);
             }
         })
         .await
@@ -183,15 +183,12 @@ impl Keys {
     }
 
     async fn uid_of(&self, owner: &OwnerReference) -> Result<Option<String>, kube::Error> {
-        let metadata = match owner.kind.as_str() {
-            "NodeSnapshot" => {
-                let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
-                snapshots.get_metadata_opt(&owner.name).await?.map(|object| object.metadata)
-            }
-            _ => {
-                let volumes: Api<NodeVolume> = Api::all(self.client.clone());
-                volumes.get_metadata_opt(&owner.name).await?.map(|object| object.metadata)
-            }
+        let metadata = if owner.kind == "NodeSnapshot" {
+            let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
+            snapshots.get_metadata_opt(&owner.name).await?.map(|object| object.metadata)
+        } else {
+            let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+            volumes.get_metadata_opt(&owner.name).await?.map(|object| object.metadata)
         };
         Ok(metadata.and_then(|metadata| metadata.uid))
     }

@@ -85,6 +85,10 @@ impl Topic for KeySecrets {
         names.flatten().map(ToOwned::to_owned).collect()
     }
 
+    fn is_settled(state: &State, id: &String) -> bool {
+        state.key_secret(id).is_some_and(|secret| secret.owned && secret.guarded && !secret.leaving)
+    }
+
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
         match *news {
             News::KeySecret(change) => {

@@ -2,7 +2,7 @@
 //! something is there that they open. It comes with the Secret, or later to one that an older controller made, and goes when the object
 //! is gone that the Secret belongs to. A Secret that is being deleted can be read until then.
 
-use super::keys::{may_be_needed, was_never_tied};
+use super::need::{may_be_needed, was_never_tied};
 use crate::index::{Index, KeySecret, State};
 use crate::keys::Keys;
 use kube::{Api, Client};

@@ -7,20 +7,17 @@
 //! - No NodeVolume or NodeSnapshot of its id exists, no restore speaks of it, and no node reports anything of that id on its disks.
 //! - It is still in the version that was looked at: a call that goes on with it touches it first.
 
+use super::need::{may_be_needed, was_never_tied};
 use super::{Memory, guard, pages};
-use crate::index::{Index, KeySecret, State};
+use crate::index::{Index, KeySecret};
 use crate::keys::Keys;
 use crate::queue::Next;
 use crate::words::in_words;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{NodeSnapshot, NodeVolume, VolumeRestore};
 use tracing::{info, warn};
-
-/// How far the clocks of the controller and the API server may be apart.
-const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is to be done about one Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +38,6 @@ fn decide(secret: &KeySecret, may_be_needed: bool, unclaimed_for: Duration, grac
     match grace.saturating_sub(unclaimed_for) {
         Duration::ZERO => Fate::Reap,
         rest => Fate::Wait(rest),
-    }
-}
-
-pub(super) fn was_never_tied(secret: &KeySecret) -> bool {
-    let said = secret.untied_since.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    match (said, secret.created) {
-        (Some(said), Some(created)) if !secret.owned => created.duration_since(said).abs() <= CLOCKS,
-        _ => false,
     }
 }
 
@@ -130,16 +119,6 @@ impl UnclaimedKeys {
         };
         pages::any(list, |restore| restore.metadata.uid.as_deref() == Some(uid)).await
     }
-}
-
-/// Whether anything may have this id, as far as the watches tell.
-pub(super) fn may_be_needed(state: &State, id: &str) -> bool {
-    state.devices.exists(id)
-        || state.snapshots.exists(id)
-        || state.has_persistent_volume(id)
-        || state.device_with_order(id).is_some()
-        || crate::restore::of_before(id).is_some_and(|uid| state.has_restore(uid))
-        || !state.is_on_no_disk(id)
 }
 
 #[cfg(test)]

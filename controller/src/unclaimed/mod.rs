@@ -4,6 +4,7 @@
 mod guard;
 mod keys;
 mod memory;
+mod need;
 mod pages;
 mod snapshots;
 mod teller;

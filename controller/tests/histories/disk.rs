@@ -7,57 +7,56 @@ use tierce_crds::KeyRing;
 
 /// A LUKS2 header: its uuid, and the keys that its slots open with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    pub uuid: String,
-    pub slots: BTreeSet<String>,
+pub(crate) struct Header {
+    pub(crate) uuid: String,
+    pub(crate) slots: BTreeSet<String>,
 }
 
 /// A volume or snapshot, with the word of its record.
 #[derive(Debug, Clone, Default)]
-pub struct Content {
-    pub header: Option<Header>,
-    pub in_force: Option<String>,
+pub(crate) struct Content {
+    pub(crate) header: Option<Header>,
+    pub(crate) in_force: Option<String>,
 }
 
 /// A restore that the record of the volume speaks of.
 #[derive(Debug, Clone)]
-pub struct Begun {
-    pub uid: String,
-    pub snapshot: String,
-    pub safety: String,
+pub(crate) struct Begun {
+    pub(crate) uid: String,
+    pub(crate) snapshot: String,
 }
 
 #[derive(Debug, Default)]
-pub struct Disk {
-    pub volume: Content,
-    pub snapshots: BTreeMap<String, Content>,
-    pub begun: Option<Begun>,
+pub(crate) struct Disk {
+    pub(crate) volume: Content,
+    pub(crate) snapshots: BTreeMap<String, Content>,
+    pub(crate) begun: Option<Begun>,
     /// UIDs of the restores that were done, and those that were called off.
-    pub done: Option<String>,
-    pub called_off: Option<String>,
-    pub mounted: bool,
+    pub(crate) done: Option<String>,
+    pub(crate) called_off: Option<String>,
+    pub(crate) mounted: bool,
     /// Keys that were rotated away.
-    pub dead: BTreeSet<String>,
+    pub(crate) dead: BTreeSet<String>,
     /// A restore brought another header, and nothing was mounted since.
-    pub exchanged: bool,
+    pub(crate) exchanged: bool,
     headers: u32,
 }
 
 impl Content {
     /// The fingerprint that the status shows.
-    pub fn print(&self) -> Option<String> {
+    pub(crate) fn print(&self) -> Option<String> {
         let uuid = &self.header.as_ref()?.uuid;
         fingerprint(self.in_force.as_deref()?, &format!("{uuid}:x"))
     }
 
-    pub fn opens_with(&self, ring: &KeyRing) -> bool {
+    pub(crate) fn opens_with(&self, ring: &KeyRing) -> bool {
         self.header.as_ref().is_none_or(|header| ring.keys().any(|key| header.slots.contains(key)))
     }
 }
 
 impl Disk {
     /// Mounts the volume with these keys. `cut`: after how many steps the plugin is killed.
-    pub fn stage(&mut self, ring: &KeyRing, cut: usize) -> Result<(), String> {
+    pub(crate) fn stage(&mut self, ring: &KeyRing, cut: usize) -> Result<(), String> {
         self.settle();
         let Some(wanted) = ring.wanted().map(ToOwned::to_owned) else { return Err("no key is given".into()) };
         let Some(header) = &mut self.volume.header else {
@@ -89,7 +88,7 @@ impl Disk {
     }
 
     /// Carries a restore that was begun to its end: the header of before stays where the snapshot has the same one.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let Some(begun) = self.begun.clone() else { return };
         let Some(source) = self.snapshots.get(&begun.snapshot).cloned() else { return };
         let uuid = |content: &Content| content.header.as_ref().map(|header| header.uuid.clone());
@@ -101,7 +100,7 @@ impl Disk {
     }
 
     /// What the node does about an order. `begins_only`: it is killed when the safety is taken.
-    pub fn obey(&mut self, order: &Value, begins_only: bool) {
+    pub(crate) fn obey(&mut self, order: &Value, begins_only: bool) {
         let text = |field: &str| order[field].as_str().unwrap_or_default().to_owned();
         let uid = text("uid");
         let is_this = self.begun.as_ref().is_some_and(|begun| begun.uid == uid);
@@ -118,7 +117,7 @@ impl Disk {
         if !is_this {
             self.settle();
             self.snapshots.insert(text("safety"), self.volume.clone());
-            self.begun = Some(Begun { uid, snapshot: text("snapshot"), safety: text("safety") });
+            self.begun = Some(Begun { uid, snapshot: text("snapshot") });
         }
         if !begins_only {
             self.settle();

@@ -22,11 +22,11 @@ use tierce_proto::csi::CreateSnapshotRequest;
 use tierce_proto::csi::controller_server::Controller as _;
 
 /// The volume.
-pub const ID: &str = "pvc-1";
+pub(crate) const ID: &str = "pvc-1";
 
-pub struct World {
-    pub api: FakeApi,
-    pub disk: Disk,
+pub(crate) struct World {
+    pub(crate) api: FakeApi,
+    pub(crate) disk: Disk,
     client: kube::Client,
     controller: Option<Controller>,
 }
@@ -41,13 +41,13 @@ struct Controller {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let api = FakeApi::new();
         Self { client: api.client(), api, disk: Disk::default(), controller: None }
     }
 
     /// One that was killed before remembers nothing, and lists everything.
-    pub fn start_controller(&mut self) {
+    pub(crate) fn start_controller(&mut self) {
         let index = Arc::new(Index::default());
         for (kind, _) in KINDS {
             for object in self.api.all(kind) {
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// An encrypted Volume `data` of namespace `ada`, as CreateVolume leaves it.
-    pub async fn make_volume(&mut self) {
+    pub(crate) async fn make_volume(&mut self) {
         let api = &self.api;
         api.put("nodes", json!({"metadata": {"name": "n1"}}));
         let uid = "00000000-0000-4000-8000-000000000aaa";
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// The watches tell so much of what they have not told yet; `None`: all.
-    pub fn tell_index(&mut self, some: Option<usize>) {
+    pub(crate) fn tell_index(&mut self, some: Option<usize>) {
         let controller = self.controller.as_mut().unwrap();
         for (version, plural, event) in
             self.api.news(controller.heard).into_iter().take(some.unwrap_or(usize::MAX))
@@ -118,13 +118,13 @@ impl World {
         }
     }
 
-    pub fn annotate(&self, name: &str, value: &str) {
+    pub(crate) fn annotate(&self, name: &str, value: &str) {
         let mut volume = self.api.get("volumes", "ada", "data").unwrap();
         volume["metadata"]["annotations"][name] = json!(value);
         self.api.put("volumes", volume);
     }
 
-    pub fn restore(&self, name: &str, snapshot: &str) {
+    pub(crate) fn restore(&self, name: &str, snapshot: &str) {
         self.api.put(
             "volumerestores",
             json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
@@ -133,33 +133,33 @@ impl World {
         );
     }
 
-    pub fn names(&self, plural: &str) -> Vec<String> {
+    pub(crate) fn names(&self, plural: &str) -> Vec<String> {
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
         self.api.all(plural).iter().map(name).collect()
     }
 
     /// VolumeSnapshots of the volume, by name.
-    pub fn volume_snapshots(&self) -> Vec<String> {
+    pub(crate) fn volume_snapshots(&self) -> Vec<String> {
         let name = |object: &Value| object["spec"]["snapshot"]["name"].as_str().map(ToOwned::to_owned);
         self.api.all("nodesnapshots").iter().filter_map(name).collect()
     }
 
-    pub async fn reconcile_restore(&self, name: &str) {
+    pub(crate) async fn reconcile_restore(&self, name: &str) {
         self.controller().restores.reconcile(&Namespaced::new("ada", name)).await;
     }
 
-    pub async fn look_at_rotation(&self) {
+    pub(crate) async fn look_at_rotation(&self) {
         self.controller().rotation.look(&Namespaced::new("ada", "data")).await;
     }
 
-    pub async fn look_at_keys(&self) {
+    pub(crate) async fn look_at_keys(&self) {
         for name in self.names("secrets") {
             self.controller().keys.look(names::of_key_secret(&name).unwrap()).await;
         }
     }
 
     /// `CreateSnapshot`, while the node works, and `meanwhile` once before it does.
-    pub async fn take(
+    pub(crate) async fn take(
         &mut self,
         name: &str,
         meanwhile: impl AsyncFnOnce(&mut Disk, &FakeApi, &KeyRotation),
@@ -197,13 +197,13 @@ impl World {
     }
 
     /// The node does what it is told. `begins_only`: it is killed in the middle of a restore.
-    pub fn node_works(&mut self, begins_only: bool) {
+    pub(crate) fn node_works(&mut self, begins_only: bool) {
         let order = self.api.get("nodevolumes", "", ID).unwrap()["spec"]["restore"].clone();
         self.disk.obey(&order, begins_only);
         snapshots(&self.api, &mut self.disk);
     }
 
-    pub fn node_reports(&self) {
+    pub(crate) fn node_reports(&self) {
         let mut volume = self.api.get("nodevolumes", "", ID).unwrap();
         let generation = volume["metadata"]["generation"].clone();
         let status = json!({
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// As Kubernetes deletes what belongs to what is gone.
-    pub fn collect_garbage(&self) {
+    pub(crate) fn collect_garbage(&self) {
         let owners: Vec<Value> = ["nodevolumes", "nodesnapshots"]
             .iter()
             .flat_map(|plural| self.api.all(plural))
@@ -235,7 +235,7 @@ impl World {
 }
 
 /// The keys of a volume or snapshot, as the kubelet would give them to the node.
-pub fn ring(api: &FakeApi, id: &str) -> Option<KeyRing> {
+pub(crate) fn ring(api: &FakeApi, id: &str) -> Option<KeyRing> {
     let secret = api.get("secrets", "default", &names::key_secret(id))?;
     let data: std::collections::BTreeMap<String, k8s_openapi::ByteString> =
         serde_json::from_value(secret["data"].clone()).unwrap();

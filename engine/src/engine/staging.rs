@@ -138,13 +138,13 @@ impl Core {
             if !attached.is_some_and(|attached| is_whole(top, attached.number)) {
                 return Err(foreign(place, &top.what));
             }
-            let device = if !keys.older.is_empty() {
+            let device = if keys.older.is_empty() {
+                self.grown_device(found.pool.as_ref(), &found.record)?
+            } else {
                 // Mounted, a key rotates as well.
                 let (ready, device) = self.ready_encrypted(found, keys)?;
                 found = ready;
                 device
-            } else {
-                self.grown_device(found.pool.as_ref(), &found.record)?
             };
             // Staged already; but its device may have grown since.
             self.grow_or_warn(&found, &device, filesystem, place);

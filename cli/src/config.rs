@@ -78,7 +78,7 @@ pub(crate) struct ThinPool {
 
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file can't be read.
     #[error("can't read the configuration {}", path.display())]
     Read {

@@ -6,7 +6,7 @@ use crate::terminal;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -36,12 +36,12 @@ pub enum Failure {
 
 impl Failure {
     /// A usage error.
-    pub fn usage(text: impl Into<String>) -> Self {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
     }
 
     /// Tells it on standard error, in one line; `verbose`: each cause on a line of its own. Returns the exit status.
-    pub fn report(&self, verbose: bool) -> ExitCode {
+    pub(crate) fn report(&self, verbose: bool) -> ExitCode {
         match self {
             Self::Told => {}
             // Whoever reads our output had enough.

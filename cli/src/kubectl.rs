@@ -2,11 +2,11 @@
 //! arguments. Both are links to this program.
 //! <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::Path, process::ExitCode};
 
 use clap::{Command, CommandFactory};
 
-use crate::{args::Cli, output};
+use crate::{args::Cli, completion, output};
 
 const PLUGIN: &str = "kubectl-tierce";
 const COMPLETER: &str = "kubectl_complete-tierce";
@@ -24,10 +24,17 @@ pub(crate) fn asks_for_completions(arguments: &[OsString]) -> bool {
 /// Prints how the last word may go on, one candidate a line, then cobra's directive: 4, that files are no candidates.
 pub(crate) fn complete(arguments: Vec<OsString>) -> ExitCode {
     let last = arguments.len().saturating_sub(1);
+    completion::note_line(&arguments[..last]);
     let folder = std::env::current_dir().ok();
+    // As kubectl's own commands: options are shown to whoever begins one.
+    let is_option = |word: &[u8]| word.starts_with(b"-");
+    let wants_options = arguments.last().is_some_and(|word| is_option(word.as_bytes()));
     let found = clap_complete::engine::complete(&mut Cli::command(), arguments, last, folder.as_deref());
     let Ok(candidates) = found else { return ExitCode::FAILURE };
-    let candidates = candidates.iter().filter(|candidate| !candidate.is_hide_set()).map(|candidate| {
+    let shown = candidates.iter().filter(|candidate| {
+        !candidate.is_hide_set() && (wants_options || !is_option(candidate.get_value().as_bytes()))
+    });
+    let candidates = shown.map(|candidate| {
         let value = candidate.get_value().to_string_lossy().into_owned();
         (value, candidate.get_help().map(ToString::to_string))
     });

@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::failure::Failure;
+
 /// A text on the command line that is no label, change or filter; says what to write.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LabelError(String);
+
+impl From<LabelError> for Failure {
+    fn from(error: LabelError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
 
 /// One change of labels.
 #[derive(Debug, Clone, PartialEq, Eq)]

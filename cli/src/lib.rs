@@ -6,13 +6,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod args;
-pub mod cluster;
+mod cluster;
+mod completion;
 mod config;
-mod conflicts;
 mod failure;
 pub mod host;
 mod kubectl;
 mod labels;
+mod named;
 mod output;
 mod scope;
 mod sizes;
@@ -31,6 +32,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if kubectl::asks_for_completions(&arguments) {
         return kubectl::complete(arguments);
+    }
+    if completion::is_asked() {
+        return completion::answer(arguments);
     }
     let mut command = kubectl::named(Cli::command(), &arguments);
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
@@ -51,8 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(mut cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
     match &cli.command {
         Command::Completions(arguments) => {
-            clap_complete::generate(arguments.shell, &mut Cli::command(), "tierce", &mut std::io::stdout());
-            return Ok(());
+            return Ok(completion::script(arguments.shell)?);
         }
         Command::Man(arguments) => return manual(arguments),
         _ => {}
@@ -65,7 +68,7 @@ fn dispatch(mut cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -
     scope::check(command, matches, &config)?;
     match config {
         Config::Host { root, pools } => host::run(cli.command, &root, pools, cli.global.output),
-        Config::Cluster => cluster::run(cli.command, &cli.global.connection, cli.global.output),
+        Config::Cluster => cluster::run(cli.command, &cli.global.connection.into(), cli.global.output),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Sizes: a limit is written and read as Kubernetes has it (`10Gi`, `500M`), bytes used are shown as Docker shows them (`256.5MB`).
 
+use tierce_crds::format_bytes;
+
 /// The allowed form, for messages.
 pub(crate) const FORM: &str =
     "a whole number and a unit: Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s), for example 10Gi";
 
-const UNITS: [(&str, u64); 8] = [
+const UNITS: [(&str, u64); 9] = [
+    ("Pi", 1 << 50),
     ("Ti", 1 << 40),
     ("Gi", 1 << 30),
     ("Mi", 1 << 20),
@@ -25,8 +28,11 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 
 /// A limit in the largest unit that says it exactly, so that what is shown can be typed again.
 pub(crate) fn limit(bytes: u64) -> String {
-    let exact = UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
-    exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+    let decimal = UNITS.iter().filter(|(name, _)| !name.ends_with('i'));
+    match decimal.into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
+        Some((unit, factor)) if !bytes.is_multiple_of(1024) => format!("{}{unit}", bytes / factor),
+        _ => format_bytes(bytes),
+    }
 }
 
 /// Bytes of a disk in 1024s, in two to four digits and rounded down, so that what is shown can be typed again.
@@ -134,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_limit_shown_can_be_typed_again(number in 1_u64..1 << 20, unit in 0_usize..8) {
+        fn a_limit_shown_can_be_typed_again(number in 1_u64..1 << 13, unit in 0_usize..9) {
             let bytes = number * UNITS[unit].1;
             prop_assert_eq!(parse(&limit(bytes)), Some(bytes));
         }

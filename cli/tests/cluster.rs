@@ -368,6 +368,21 @@ fn a_cluster_without_tierce_or_snapshots_says_what_is_missing() {
 }
 
 #[test]
+fn a_shell_is_told_the_names_of_volumes() {
+    let cluster = furnished();
+    cluster.world.ok(&["volume", "create", "local-data"]);
+    let complete = |words: &[&str]| {
+        let mut command = cluster.world.command(env!("CARGO_BIN_EXE_tierce"));
+        command.env("TIERCE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+        let output = command.arg("--").args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(complete(&["tierce", "volume", "rm", "o"]), "old");
+    assert_eq!(complete(&["tierce", "--host", "volume", "rm", "lo"]), "local-data");
+    assert_eq!(complete(&["tierce", "volume", "resi"]), "resize");
+}
+
+#[test]
 fn kubectl_finds_it_and_completes_its_words() {
     let cluster = furnished();
     for name in ["kubectl-tierce", "kubectl_complete-tierce"] {
@@ -382,6 +397,15 @@ fn kubectl_finds_it_and_completes_its_words() {
     let words = run("kubectl_complete-tierce", &["volume", "re"]);
     let values: Vec<&str> = words.lines().map(|line| line.split('\t').next().unwrap()).collect();
     assert_eq!(values, ["remove", "resize", "restore", ":4"]);
+    for (arguments, names) in [
+        (&["volume", "rm", "o"][..], "old\n:4\n"),
+        (&["volume", "inspect", "old", ""], "data\nold\n:4\n"),
+        (&["-n", "bob", "events", "d"], "data\n:4\n"),
+        (&["volume", "ls", "--context", "nowhere", ""], ":4\n"),
+        (&["volume", "create", "a", "--tier", "s"], "ssd\n:4\n"),
+    ] {
+        assert_eq!(run("kubectl_complete-tierce", arguments), names, "{arguments:?}");
+    }
     let options = run("kubectl_complete-tierce", &["volume", "create", "a", "--ti"]);
     assert!(options.lines().any(|line| line.starts_with("--tier")), "{options}");
 }

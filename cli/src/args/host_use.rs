@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::NewVolume;
+use super::shared::NewVolume;
+use crate::named::Named;
 
 /// `volume mount`.
 #[derive(Debug, Args)]
 pub struct Mount {
     /// Full names
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present = "all", add = Named::Volume.completer())]
     pub names: Vec<String>,
     /// All of them
     #[arg(long, conflicts_with = "names")]
@@ -37,7 +38,7 @@ pub enum KeyCommand {
 #[derive(Debug, Args)]
 pub struct KeyChange {
     /// Full name
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// File with the new key, 64 hexadecimal digits. Default: a passphrase, which is asked for
     #[arg(long, value_name = "FILE")]
@@ -73,7 +74,7 @@ pub struct Import {
 #[derive(Debug, Args)]
 pub struct Attach {
     /// Full name
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// Who uses it, as messages shall name it
     #[arg(long, value_name = "CONSUMER")]
@@ -92,7 +93,7 @@ pub struct Attach {
 #[derive(Debug, Args)]
 pub struct Detach {
     /// Full name
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// Who used it
     #[arg(long, value_name = "CONSUMER")]

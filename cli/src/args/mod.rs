@@ -1,6 +1,7 @@
 //! The command line.
 
 mod host_use;
+mod shared;
 mod snapshot;
 mod stack;
 mod system;
@@ -10,19 +11,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 
+use crate::named::Named;
+
 pub use host_use::{Attach, Copy, Detach, Import, KeyChange, KeyCommand, Mount};
+pub use shared::{NewVolume, ON_A_CLUSTER, OneName, WITH_HOST, Waiting};
 pub use snapshot::{OneSnapshot, Restore, SnapshotCommand, SnapshotCreate};
 pub use stack::{StackCommand, StackFile, StackManifests, StackRemove};
 pub use system::{DiskUsage, SystemCommand, SystemPrune};
 pub use volume::{
-    CloneVolume, Create, CreateOnCluster, Label, List, Names, NewVolume, OneName, Prune, Remove, Resize,
-    Selection, VolumeCommand, Waiting,
+    CloneVolume, Create, CreateOnCluster, Label, List, Names, Prune, Remove, Resize, Selection, VolumeCommand,
 };
-
-/// Heading of options that only a cluster knows.
-pub const ON_A_CLUSTER: &str = "On a cluster";
-/// Heading of options that only a host knows.
-pub const WITH_HOST: &str = "With --host";
 
 /// Named volumes: on this host with --host, else on a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -78,6 +76,12 @@ pub struct Connection {
     pub kubeconfig: Option<PathBuf>,
 }
 
+impl From<Connection> for tierce_client::Connection {
+    fn from(Connection { namespace, context, kubeconfig }: Connection) -> Self {
+        Self { namespace, context, kubeconfig }
+    }
+}
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -127,7 +131,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Events {
     /// Only of this volume, its claim, snapshots and restores
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: Option<String>,
     /// Of all namespaces
     #[arg(long, short = 'A', conflicts_with = "name")]

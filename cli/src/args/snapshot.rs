@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ON_A_CLUSTER, OneName, Waiting};
+use super::shared::{ON_A_CLUSTER, OneName, Waiting};
+use crate::named::Named;
 
 /// What can be done with snapshots.
 #[derive(Debug, Subcommand)]
@@ -25,10 +26,10 @@ pub enum SnapshotCommand {
 #[derive(Debug, Args)]
 pub struct OneSnapshot {
     /// Full name of the volume
-    #[arg(value_name = "VOLUME", allow_hyphen_values = true)]
+    #[arg(value_name = "VOLUME", allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// Name of the snapshot
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Snapshot.completer())]
     pub snapshot: String,
 }
 

@@ -1,12 +1,13 @@
 //! `volume …`: what both a host and a cluster know.
 
-use std::{path::PathBuf, time::Duration};
-
 use clap::{Args, Subcommand};
 
 use super::{
-    Attach, Copy, Detach, Import, KeyCommand, Mount, ON_A_CLUSTER, Restore, SnapshotCommand, WITH_HOST,
+    host_use::{Attach, Copy, Detach, Import, KeyCommand, Mount},
+    shared::{NewVolume, ON_A_CLUSTER, OneName, WITH_HOST, Waiting},
+    snapshot::{Restore, SnapshotCommand},
 };
+use crate::named::Named;
 
 /// What can be done with volumes.
 #[derive(Debug, Subcommand)]
@@ -87,45 +88,13 @@ pub struct Create {
     pub waiting: Waiting,
 }
 
-/// What a new volume shall be.
-#[derive(Debug, Args)]
-pub struct NewVolume {
-    /// Its name. Host: letters, digits, '_', '.' and '-'. Cluster: lower-case letters, digits, '.' and '-'
-    #[arg(allow_hyphen_values = true)]
-    pub name: String,
-    /// Bytes it may hold at most, as 10Gi. Host: it gets a filesystem of its own (needs root); default: no limit, a plain folder
-    #[arg(long, allow_hyphen_values = true)]
-    pub size: Option<String>,
-    /// Its filesystem: ext4, xfs or btrfs. Default: ext4, or what the tier says
-    #[arg(long)]
-    pub filesystem: Option<String>,
-    /// A label; may be given again
-    #[arg(long = "label", short, value_name = "KEY=VALUE")]
-    pub labels: Vec<String>,
-    /// Encrypt what lies on the disk (LUKS2). Host: needs --size, and asks for a passphrase where there is no --key-file
-    #[arg(long)]
-    pub encrypt: bool,
-    /// File with the key of --encrypt, 64 hexadecimal digits. It is read whenever the volume is mounted
-    #[arg(long, value_name = "FILE", requires = "encrypt", help_heading = WITH_HOST)]
-    pub key_file: Option<PathBuf>,
-    /// File whose first line is the passphrase of --encrypt, '-' for standard input. It is read this once
-    #[arg(long, value_name = "FILE", requires = "encrypt", conflicts_with = "key_file", help_heading = WITH_HOST)]
-    pub passphrase_file: Option<PathBuf>,
-    /// Pool of the configuration that it lies in, as a volume group. Default: local, images below the root
-    #[arg(long, value_name = "NAME", help_heading = WITH_HOST)]
-    pub pool: Option<String>,
-    /// The stack it belongs to: its full name is then `<stack>_<name>`
-    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
-    pub stack: Option<String>,
-}
-
 /// What a new volume on a cluster shall be.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = ON_A_CLUSTER)]
 pub struct CreateOnCluster {
     /// Tier of disk: `kubectl get storagepools` lists them. Needed where there are several and no source
-    #[arg(long)]
+    #[arg(long, add = Named::Tier.completer())]
     pub tier: Option<String>,
     /// All pods of one node may use it (the default)
     #[arg(long, conflicts_with = "rwop")]
@@ -137,10 +106,10 @@ pub struct CreateOnCluster {
     #[arg(long, conflicts_with = "filesystem")]
     pub block: bool,
     /// Start with what this snapshot holds
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
+    #[arg(long, value_name = "SNAPSHOT", add = Named::Snapshot.completer(), conflicts_with = "from_volume")]
     pub from_snapshot: Option<String>,
     /// Start with what this volume holds
-    #[arg(long, value_name = "VOLUME")]
+    #[arg(long, value_name = "VOLUME", add = Named::Volume.completer())]
     pub from_volume: Option<String>,
     /// Make it at once, not with its first pod
     #[arg(long)]
@@ -148,25 +117,6 @@ pub struct CreateOnCluster {
     /// Keep the data on the node when the volume is removed
     #[arg(long)]
     pub retain: bool,
-}
-
-/// Whether a command waits until what it asked for is done.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = ON_A_CLUSTER)]
-pub struct Waiting {
-    /// Wait until it is done
-    #[arg(long)]
-    pub wait: bool,
-    /// How long to wait at most, as 90s or 10m
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    pub timeout: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    parsed
-        .filter(|span| !span.is_zero())
-        .ok_or_else(|| "write a number and a unit: 90s, 10m or 2h".to_owned())
 }
 
 /// Which volumes of a cluster a command means.
@@ -199,7 +149,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct Names {
     /// Full names
-    #[arg(required = true)]
+    #[arg(required = true, add = Named::Volume.completer())]
     pub names: Vec<String>,
 }
 
@@ -207,7 +157,7 @@ pub struct Names {
 #[derive(Debug, Args)]
 pub struct Remove {
     /// Full names
-    #[arg(required = true)]
+    #[arg(required = true, add = Named::Volume.completer())]
     pub names: Vec<String>,
     /// Host: detach it from what uses it first. Cluster: remove it though a pod uses it; it goes when the pod does
     #[arg(long, short)]
@@ -241,7 +191,7 @@ pub struct Prune {
 #[derive(Debug, Args)]
 pub struct Label {
     /// Full name
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// KEY=VALUE sets a label, KEY- removes it
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
@@ -252,7 +202,7 @@ pub struct Label {
 #[derive(Debug, Args)]
 pub struct Resize {
     /// Full name
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// Bytes it may hold at most, as 20Gi
     #[arg(allow_hyphen_values = true)]
@@ -266,7 +216,7 @@ pub struct Resize {
 #[derive(Debug, Args)]
 pub struct CloneVolume {
     /// Full name of the one that is there
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub from: String,
     /// Name of the new one
     #[arg(allow_hyphen_values = true)]
@@ -277,12 +227,4 @@ pub struct CloneVolume {
     /// Whether to wait
     #[command(flatten)]
     pub waiting: Waiting,
-}
-
-/// The name of one volume.
-#[derive(Debug, Args)]
-pub struct OneName {
-    /// Full name
-    #[arg(allow_hyphen_values = true)]
-    pub name: String,
 }

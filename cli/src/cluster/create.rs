@@ -1,61 +1,34 @@
 //! `volume create` and `volume clone`.
 
-use std::collections::BTreeSet;
+use tierce_client::{
+    Cluster,
+    create::{self, Start},
+    wait::Outcome,
+};
+use tierce_crds::{AccessMode, Binding, DeletionPolicy, Filesystem};
 
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, PostParams},
-};
-use tierce_crds::{
-    AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Phase, Source, StoragePool, Volume,
-    VolumeMode, VolumeSpec, conditions::volume as reason, format_bytes, parse_bytes,
-};
-
-use super::{
-    Error,
-    access::Cluster,
-    names,
-    snapshots::VolumeSnapshot,
-    wait::{self, Outcome, Patience, State},
-};
+use super::patience::Person;
 use crate::{
-    args::{CloneVolume, Create, CreateOnCluster, NewVolume, Waiting},
-    conflicts::Differs,
+    args::{CloneVolume, Create},
     failure::Failure,
     labels, output, sizes, terminal,
 };
 
-/// Who made an object, as `kubectl get --show-managed-fields` shows it.
-pub(super) const MANAGER: &str = "tierce-cli";
-
 pub(super) async fn create(cluster: &Cluster, arguments: &Create) -> Result<(), Failure> {
-    let wanted = wanted(cluster, &arguments.new, &arguments.on_cluster).await?;
-    make(cluster, wanted, &arguments.waiting).await
+    let new = wanted(arguments)?;
+    let person = Person::default();
+    let outcome = create::create(cluster, &new, person.patience(&arguments.waiting)).await?;
+    tell(&new.name, outcome)
 }
 
 pub(super) async fn clone_volume(cluster: &Cluster, arguments: &CloneVolume) -> Result<(), Failure> {
-    names::checked("Volume", &arguments.to, 63)?;
-    let source = cluster.volume(&arguments.from).await?;
-    let mut spec = source.spec.clone();
-    spec.source = Some(Source { volume: Some(arguments.from.clone()), snapshot: None });
-    make(cluster, Volume::new(&arguments.to, spec), &arguments.waiting).await
+    let CloneVolume { from, to, waiting, .. } = arguments;
+    let person = Person::default();
+    tell(to, create::clone_volume(cluster, from, to, person.patience(waiting)).await?)
 }
 
-async fn make(cluster: &Cluster, wanted: Volume, waiting: &Waiting) -> Result<(), Failure> {
-    let name = wanted.name_any();
-    let by_us = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match cluster.here::<Volume>().create(&by_us, &wanted).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            same(&cluster.volume(&name).await?, &wanted)?;
-        }
-        Err(error) => return Err(cluster.failed(&format!("create volume '{name}'"), error).into()),
-    }
-    let look = if waiting.wait { usable } else { usable_without_waiting };
-    let what = format!("volume '{name}' to be ready");
-    let api = cluster.here::<Volume>();
-    let outcome = wait::follow(cluster, api, &name, &what, Patience::of(waiting), look).await;
-    match outcome.map_err(|error| left_behind(error, &name))? {
+fn tell(name: &str, outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
         Outcome::Done(None) => {}
         Outcome::Done(Some(word)) => terminal::note(&format!("Volume '{name}' is {word}")),
         Outcome::UnderWay(last) => terminal::note(&format!(
@@ -65,265 +38,39 @@ async fn make(cluster: &Cluster, wanted: Volume, waiting: &Waiting) -> Result<()
     Ok(output::lines([name])?)
 }
 
-/// A volume that can't be made stays as an object, which would be in the way of the next try.
-fn left_behind(error: Error, name: &str) -> Error {
-    match error {
-        Error::Hopeless { what, why } => {
-            let why =
-                format!("{why}; the Volume stays as it is until then: tierce volume rm {name} removes it");
-            Error::Hopeless { what, why }
-        }
-        other => other,
-    }
-}
-
-/// The same for who does not wait: what failed is said, though it goes on by itself once somebody mends that.
-fn usable_without_waiting(volume: Option<&Volume>) -> State {
-    let failed = volume.filter(|volume| {
-        volume.status.as_ref().and_then(|status| status.phase) == Some(Phase::Failed)
-            // A snapshot that is being taken is a moment's matter.
-            && !matches!(wait::ready(volume), None | Some((_, reason::NO_SOURCE, _)))
-    });
-    match (usable(volume), failed) {
-        (State::Waiting(word), Some(_)) => State::Hopeless(word),
-        (state, _) => state,
-    }
-}
-
-/// Whether a pod can be started with the Volume now.
-fn usable(volume: Option<&Volume>) -> State {
-    let Some(volume) = volume else { return State::Hopeless("somebody removed it".to_owned()) };
-    match wait::ready(volume) {
-        None => State::Waiting("the controller has not looked at it yet".to_owned()),
-        Some((_, reason::WAITING_FOR_FIRST_USE, message)) => State::Done(Some(message.to_owned())),
-        Some((true, ..)) => State::Done(None),
-        // The others end by themselves, or when somebody else does something about them.
-        Some((_, reason::NAME_CONFLICT | reason::NO_SUCH_TIER | reason::CLAIM_LOST, message)) => {
-            State::Hopeless(message.to_owned())
-        }
-        Some((_, _, message)) => State::Waiting(message.to_owned()),
-    }
-}
-
-async fn wanted(cluster: &Cluster, new: &NewVolume, options: &CreateOnCluster) -> Result<Volume, Error> {
-    names::checked("Volume", &new.name, 63)?;
-    let size = new.size.as_deref().map(size).transpose()?;
-    let filesystem = new.filesystem.as_deref().map(filesystem).transpose()?;
-    let labels = labels::parse(&new.labels)?;
-    let start = start(cluster, options).await?;
-    let size = size.or(start.size).ok_or_else(|| {
-        Error::InvalidArgument(
-            "a volume on a cluster has a size: add --size 10Gi, or what it needs".to_owned(),
-        )
-    })?;
-    let tier = match (&options.tier, start.tier) {
-        (Some(asked), _) => known_tier(cluster, asked).await?,
-        (None, Some(tier)) => tier,
-        (None, None) => only_tier(cluster).await?,
-    };
-    let spec = VolumeSpec {
-        size,
-        tier,
+fn wanted(arguments: &Create) -> Result<create::NewVolume, Failure> {
+    let (new, options) = (&arguments.new, &arguments.on_cluster);
+    Ok(create::NewVolume {
+        name: new.name.clone(),
+        size: new.size.as_deref().map(size).transpose()?,
+        tier: options.tier.clone(),
         access_mode: if options.rwop { AccessMode::ReadWriteOncePod } else { AccessMode::ReadWriteOnce },
-        volume_mode: if options.block { VolumeMode::Block } else { start.mode },
-        filesystem,
-        encryption: new.encrypt.then_some(Encryption { enabled: true }),
-        source: start.source,
+        block: options.block,
+        filesystem: new.filesystem.as_deref().map(filesystem).transpose()?,
+        encrypt: new.encrypt,
+        labels: labels::parse(&new.labels)?,
+        source: match (&options.from_volume, &options.from_snapshot) {
+            (Some(volume), _) => Some(Start::Volume(volume.clone())),
+            (None, Some(snapshot)) => Some(Start::Snapshot(snapshot.clone())),
+            (None, None) => None,
+        },
         binding: if options.immediate { Binding::Immediate } else { Binding::OnFirstUse },
         deletion_policy: if options.retain { DeletionPolicy::Retain } else { DeletionPolicy::Delete },
-        mount_options: Vec::new(),
-    };
-    let mut volume = Volume::new(&new.name, spec);
-    volume.metadata.labels = Some(labels).filter(|labels| !labels.is_empty());
-    Ok(volume)
-}
-
-/// What a new Volume takes over from what it starts with.
-#[derive(Default)]
-struct Start {
-    source: Option<Source>,
-    size: Option<String>,
-    tier: Option<String>,
-    mode: VolumeMode,
-}
-
-async fn start(cluster: &Cluster, options: &CreateOnCluster) -> Result<Start, Error> {
-    if let Some(name) = &options.from_volume {
-        let spec = cluster.volume(name).await?.spec;
-        return Ok(Start {
-            source: Some(Source { volume: Some(name.clone()), snapshot: None }),
-            size: Some(spec.size),
-            tier: Some(spec.tier),
-            mode: spec.volume_mode,
-        });
-    }
-    let Some(name) = &options.from_snapshot else { return Ok(Start::default()) };
-    names::checked("Snapshot", name, 253)?;
-    let snapshot = cluster.find(&cluster.here::<VolumeSnapshot>(), name).await?.ok_or_else(|| {
-        Error::Refused(format!("there is no snapshot '{name}' in {}", cluster.place(false)))
-    })?;
-    // Its volume may be gone, which says nothing against it.
-    let volume = match snapshot.spec.source.persistent_volume_claim_name.as_deref() {
-        Some(claim) => cluster.find(&cluster.here::<Volume>(), claim).await?,
-        None => None,
-    };
-    Ok(Start {
-        source: Some(Source { snapshot: Some(name.clone()), volume: None }),
-        size: snapshot.status.and_then(|status| status.restore_size),
-        mode: volume.as_ref().map(|volume| volume.spec.volume_mode).unwrap_or_default(),
-        tier: volume.map(|volume| volume.spec.tier),
     })
-}
-
-/// The names of all tiers, sorted.
-pub(super) async fn tiers(cluster: &Cluster) -> Result<Vec<String>, Error> {
-    let pools = Api::<StoragePool>::all(cluster.client.clone()).list(&ListParams::default()).await;
-    let pools = pools.map_err(|error| cluster.failed("find out which tiers there are", error))?;
-    let tiers: BTreeSet<String> = pools.items.into_iter().map(|pool| pool.spec.tier).collect();
-    Ok(tiers.into_iter().collect())
-}
-
-/// The tier asked for, before anything is made of one that does not exist. Who may not see the pools learns it from the Volume.
-async fn known_tier(cluster: &Cluster, asked: &str) -> Result<String, Error> {
-    match tiers(cluster).await {
-        Ok(all) if all.is_empty() => Err(no_tier()),
-        Ok(all) if !all.iter().any(|tier| tier == asked) => {
-            Err(Error::Refused(format!("no tier is named '{asked}': the tiers are {}", all.join(", "))))
-        }
-        Ok(_) | Err(Error::RefusedByServer { .. }) => Ok(asked.to_owned()),
-        Err(error) => Err(error),
-    }
-}
-
-fn no_tier() -> Error {
-    Error::Refused("this cluster has no tier yet: its administrator makes StoragePools".to_owned())
-}
-
-/// The tier, where there is no choice.
-async fn only_tier(cluster: &Cluster) -> Result<String, Error> {
-    match tiers(cluster).await?.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(no_tier()),
-        several => Err(Error::InvalidArgument(format!(
-            "say which tier of disk with --tier: there are {}",
-            several.join(", ")
-        ))),
-    }
 }
 
 /// A size as Kubernetes writes it.
-pub(super) fn size(text: &str) -> Result<String, Error> {
-    match sizes::parse(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err(Error::InvalidSize(text.escape_debug().take(40).collect())),
+pub(super) fn size(text: &str) -> Result<String, Failure> {
+    if sizes::parse(text).is_some() {
+        return Ok(text.to_owned());
     }
+    let shown: String = text.escape_debug().take(40).collect();
+    Err(Failure::usage(format!("Size '{shown}' is not valid: write {}", sizes::FORM)))
 }
 
-fn filesystem(text: &str) -> Result<Filesystem, Error> {
+fn filesystem(text: &str) -> Result<Filesystem, Failure> {
     Filesystem::from_fs_type(text).ok_or_else(|| {
         let shown: String = text.escape_debug().take(40).collect();
-        Error::InvalidArgument(format!("Filesystem '{shown}' is not known: ext4, xfs and btrfs are"))
+        Failure::usage(format!("Filesystem '{shown}' is not known: ext4, xfs and btrfs are"))
     })
-}
-
-/// Whether an existing Volume is what was asked for.
-fn same(existing: &Volume, wanted: &Volume) -> Result<(), Error> {
-    let (has, asks) = (&existing.spec, &wanted.spec);
-    let bytes = |size: &str| parse_bytes(size).map_or_else(|_| size.to_owned(), format_bytes);
-    let start = |source: &Option<Source>| match source {
-        Some(Source { snapshot: Some(name), .. }) => format!("snapshot {name}"),
-        Some(Source { volume: Some(name), .. }) => format!("volume {name}"),
-        _ => "nothing".to_owned(),
-    };
-    let encrypted = |spec: &VolumeSpec| spec.encryption.as_ref().is_some_and(|encryption| encryption.enabled);
-    let kind = |filesystem: Option<Filesystem>| {
-        filesystem.map_or_else(|| "that of the tier".to_owned(), |kind| kind.to_string())
-    };
-    let rows = [
-        ("size", bytes(&has.size), bytes(&asks.size)),
-        ("tier", has.tier.clone(), asks.tier.clone()),
-        ("access mode", has.access_mode.as_str().to_owned(), asks.access_mode.as_str().to_owned()),
-        ("volume mode", has.volume_mode.as_str().to_owned(), asks.volume_mode.as_str().to_owned()),
-        ("filesystem", kind(has.filesystem), kind(asks.filesystem)),
-        ("encryption", encrypted(has).to_string(), encrypted(asks).to_string()),
-        ("source", start(&has.source), start(&asks.source)),
-        ("binding", format!("{:?}", has.binding), format!("{:?}", asks.binding)),
-        ("deletion policy", format!("{:?}", has.deletion_policy), format!("{:?}", asks.deletion_policy)),
-    ];
-    let differs = |parameter, existing, requested| {
-        Err(Differs { what: "Volume", name: wanted.name_any(), parameter, existing, requested }.into())
-    };
-    if let Some((parameter, existing, requested)) = rows.into_iter().find(|(_, has, asks)| has != asks) {
-        return differs(parameter, existing, requested);
-    }
-    let odd = wanted.labels().iter().find(|(key, value)| existing.labels().get(*key) != Some(value));
-    match odd {
-        Some((key, value)) => {
-            let existing = existing.labels().get(key).map_or("none", String::as_str);
-            differs("label", format!("{key}={existing}"), format!("{key}={value}"))
-        }
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn volume(spec: &Value) -> Volume {
-        let mut object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",
-            "metadata": {"name": "data"}, "spec": {"size": "1Gi", "tier": "hdd"}});
-        for (key, value) in spec.as_object().unwrap() {
-            object["spec"][key] = value.clone();
-        }
-        serde_json::from_value(object).unwrap()
-    }
-
-    #[test]
-    fn a_volume_that_is_as_asked_is_no_conflict_and_another_says_what_differs() {
-        let asked = volume(&json!({}));
-        for (existing, difference) in [
-            (json!({}), None),
-            (json!({"size": "1024Mi"}), None),
-            (json!({"size": "2Gi"}), Some("other size: 2Gi, asked for 1Gi")),
-            (json!({"tier": "ssd"}), Some("other tier: ssd, asked for hdd")),
-            (json!({"volumeMode": "Block"}), Some("other volume mode: Block, asked for Filesystem")),
-            (json!({"source": {"volume": "b"}}), Some("other source: volume b, asked for nothing")),
-            (json!({"encryption": {"enabled": true}}), Some("other encryption: true, asked for false")),
-            (json!({"deletionPolicy": "Retain"}), Some("other deletion policy: Retain, asked for Delete")),
-        ] {
-            let said = same(&volume(&existing), &asked).err().map(|error| error.to_string());
-            assert_eq!(said.is_some(), difference.is_some(), "{existing}: {said:?}");
-            assert!(said.unwrap_or_default().contains(difference.unwrap_or_default()), "{existing}");
-        }
-    }
-
-    #[test]
-    fn only_what_needs_a_person_ends_the_wait() {
-        let said = |reason: &str, status: &str| {
-            let mut volume = volume(&json!({}));
-            volume.metadata.generation = Some(2);
-            volume.status = serde_json::from_value(json!({"observedGeneration": 2, "conditions": [{
-                "type": "Ready", "status": status, "reason": reason, "message": "words",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
-            .unwrap();
-            volume
-        };
-        let words = || "words".to_owned();
-        for (reason, status, state) in [
-            ("Provisioned", "True", State::Done(None)),
-            ("WaitingForFirstUse", "False", State::Done(Some(words()))),
-            ("NoSuchTier", "False", State::Hopeless(words())),
-            ("OutOfSpace", "False", State::Waiting(words())),
-            ("NoSource", "False", State::Waiting(words())),
-        ] {
-            assert_eq!(usable(Some(&said(reason, status))), state, "{reason}");
-        }
-        let mut old = said("Provisioned", "True");
-        old.metadata.generation = Some(3);
-        assert!(matches!(usable(Some(&old)), State::Waiting(_)), "it speaks of an older spec");
-        assert!(matches!(usable(None), State::Hopeless(_)));
-    }
 }

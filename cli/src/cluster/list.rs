@@ -1,14 +1,13 @@
 //! `volume ls`, and which volumes a command means.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{ResourceExt, api::ListParams};
+use kube::ResourceExt;
+use tierce_client::{
+    Cluster, Users, in_words,
+    list::{self, without_bookkeeping},
+};
 use tierce_crds::{Volume, conditions};
 
-use super::{
-    Error,
-    access::Cluster,
-    users::{self, Users},
-};
 use crate::{
     args::{List, Output, Selection},
     failure::Failure,
@@ -69,25 +68,25 @@ fn row(volume: &Volume, everywhere: bool, users: Option<&Users>) -> Vec<String> 
         row.push(or_none(ready.map(|condition| condition.reason.clone())));
         row.push(or_none(status.volume_name));
         let pods = users.pods(volume);
-        row.push(or_none((!pods.is_empty()).then(|| users::in_words(&pods))));
+        row.push(or_none((!pods.is_empty()).then(|| in_words(&pods))));
     }
     row
 }
 
+/// What a selection asks a cluster for.
+pub(super) fn selection(arguments: &Selection) -> list::Selection {
+    list::Selection { selector: arguments.selector.clone(), all_namespaces: arguments.all_namespaces }
+}
+
 /// The Volumes that a selector and filters choose, by namespace and name.
-pub(super) async fn chosen(
+async fn chosen(
     cluster: &Cluster,
-    selection: &Selection,
+    arguments: &Selection,
     filters: &[String],
-) -> Result<Vec<Volume>, Error> {
+) -> Result<Vec<Volume>, Failure> {
     let filter = Filter::parse(filters)?;
-    let everywhere = selection.all_namespaces;
-    let parameters = ListParams { label_selector: selection.selector.clone(), ..ListParams::default() };
-    let found = cluster.here_or_everywhere::<Volume>(everywhere).list(&parameters).await;
-    let doing = || format!("list the volumes of {}", cluster.place(everywhere));
-    let mut found = found.map_err(|error| cluster.failed(&doing(), error))?.items;
+    let mut found = list::chosen(cluster, &selection(arguments)).await?;
     found.retain(|volume| filter.accepts(volume.labels()));
-    found.sort_by_key(|volume| (volume.namespace(), volume.name_any()));
     Ok(found)
 }
 
@@ -103,12 +102,6 @@ pub(super) fn shown_name(volume: &Volume, everywhere: bool) -> String {
 fn as_list(volumes: &[Volume]) -> serde_json::Value {
     let items: Vec<Volume> = volumes.iter().cloned().map(without_bookkeeping).collect();
     serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})
-}
-
-/// Without what the API server keeps for itself.
-pub(super) fn without_bookkeeping(mut volume: Volume) -> Volume {
-    volume.metadata.managed_fields = None;
-    volume
 }
 
 fn age(volume: &Volume) -> String {

@@ -1,40 +1,43 @@
-//! Volumes of a Kubernetes cluster: the API objects of Tierce, read and written as the person who runs the command.
+//! The commands on a Kubernetes cluster: arguments in, results out. `tierce-client` does what they ask for.
 
-mod access;
+mod changes;
+mod completion;
 mod create;
-mod error;
 mod events;
 mod inspect;
-mod labels;
 mod list;
-mod names;
 mod page;
+mod patience;
 mod prune;
 mod removal;
-mod resize;
-mod restore;
 mod snapshots;
 mod space;
-mod users;
 mod version;
-mod wait;
 
-pub use access::Tried;
-pub use error::Error;
-
-use access::Cluster;
+use tierce_client::{Cluster, Connection};
 
 use crate::{
-    args::{Command, Connection, Output, SnapshotCommand, StackCommand, SystemCommand, VolumeCommand},
+    args::{Command, Output, SnapshotCommand, StackCommand, SystemCommand, VolumeCommand},
     failure::Failure,
     host,
 };
 
+pub(crate) use completion::names;
+
+impl From<tierce_client::Error> for Failure {
+    fn from(error: tierce_client::Error) -> Self {
+        Self::Command { usage: error.is_usage(), error: error.into() }
+    }
+}
+
 /// Runs a command on a cluster.
-pub fn run(command: Command, connection: &Connection, output: Output) -> Result<(), Failure> {
-    // One thread: commands wait for the cluster, and a start must cost nothing.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(dispatch(command, connection, output))
+pub(crate) fn run(command: Command, connection: &Connection, output: Output) -> Result<(), Failure> {
+    runtime()?.block_on(dispatch(command, connection, output))
+}
+
+/// One thread: commands wait for the cluster, and a start must cost nothing.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn dispatch(command: Command, connection: &Connection, output: Output) -> Result<(), Failure> {
@@ -64,10 +67,10 @@ async fn volume(command: VolumeCommand, connection: &Connection, output: Output)
         VolumeCommand::Inspect(arguments) => inspect::inspect(&open().await?, &arguments, output).await,
         VolumeCommand::Rm(arguments) => removal::remove(&open().await?, &arguments).await,
         VolumeCommand::Prune(arguments) => prune::prune(&open().await?, &arguments).await,
-        VolumeCommand::Label(arguments) => labels::label(&open().await?, &arguments).await,
-        VolumeCommand::Resize(arguments) => resize::resize(&open().await?, &arguments).await,
+        VolumeCommand::Label(arguments) => changes::label(&open().await?, &arguments).await,
+        VolumeCommand::Resize(arguments) => changes::resize(&open().await?, &arguments).await,
         VolumeCommand::Clone(arguments) => create::clone_volume(&open().await?, &arguments).await,
-        VolumeCommand::Restore(arguments) => restore::restore(&open().await?, &arguments).await,
+        VolumeCommand::Restore(arguments) => changes::restore(&open().await?, &arguments).await,
         VolumeCommand::Snapshot(command) => {
             let cluster = open().await?;
             match command {

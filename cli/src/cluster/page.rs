@@ -3,9 +3,10 @@
 use std::io;
 
 use kube::ResourceExt;
+use tierce_client::{in_words, inspect::Whole};
 use tierce_crds::{DeletionPolicy, Source, VolumeMode, conditions, format_bytes};
 
-use super::{events, inspect::Whole, list::since, snapshots};
+use super::{events, list::since, snapshots};
 use crate::output;
 
 pub(super) fn print(whole: &Whole) -> io::Result<()> {
@@ -133,7 +134,7 @@ fn facts(whole: &Whole) -> Vec<(&'static str, String)> {
     } else {
         "no pod"
     };
-    let used_by = if whole.pods.is_empty() { nobody.to_owned() } else { super::users::in_words(&whole.pods) };
+    let used_by = if whole.pods.is_empty() { nobody.to_owned() } else { in_words(&whole.pods) };
     facts.push(("In use by", used_by));
     facts
 }

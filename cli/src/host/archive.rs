@@ -17,10 +17,10 @@ use rustix::{
 use super::{
     Error,
     attachments::Holder,
-    copy::meta,
     error::{Context, full_disk, is_full_disk},
     fail,
     names::Name,
+    tree_copy::meta,
     volumes::{NewVolume, Volumes},
 };
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::File, path::Path};
 
 use super::{
-    Error,
+    Error, disk_usage,
     error::Context,
     keys::{self, Files},
     layout::Root,
@@ -11,7 +11,7 @@ use super::{
     names::Name,
     prune, serve,
     shape::{Words, parse_size},
-    space, stack, users,
+    stack, users,
     view::SnapshotView,
     volumes::{NewVolume, Volumes},
 };
@@ -40,7 +40,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Mount(arguments) => mount(&volumes, &arguments),
             VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments),
             VolumeCommand::Clone(arguments) => {
-                let to = Name::new(arguments.stack.as_deref(), &arguments.to)?;
+                let to = Name::new(arguments.stack.as_deref(), &arguments.to).map_err(Error::from)?;
                 volumes.clone_volume(&arguments.from, &to)?;
                 Ok(output::lines([to.full()])?)
             }
@@ -66,7 +66,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
         Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Serve(arguments) => Ok(serve::run(root, pools, &arguments.socket)?),
         Command::System(command) => match command {
-            SystemCommand::Df(arguments) => space::show(&volumes, &arguments, output),
+            SystemCommand::Df(arguments) => disk_usage::show(&volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
                 volumes.clean()?;
                 if arguments.volumes {

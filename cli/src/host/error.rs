@@ -2,20 +2,17 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
+use tierce_client::{Differs, InUse};
+
 use super::names::NameError;
-use crate::{
-    conflicts::{Differs, InUse},
-    failure::Failure,
-    labels::LabelError,
-    sizes,
-};
+use crate::{failure::Failure, labels::LabelError, sizes};
 
 /// Why a command on this host did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text can't be a name.
     #[error(transparent)]
-    InvalidName(NameError),
+    InvalidName(#[from] NameError),
     /// The text can't be a size.
     #[error("Size '{0}' is not valid: write {form}", form = sizes::FORM)]
     InvalidSize(String),

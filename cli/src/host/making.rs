@@ -9,6 +9,8 @@ use rustix::{
 };
 use tierce_engine::Filesystem;
 
+use tierce_client::Differs;
+
 use super::{
     Error,
     error::Context,
@@ -19,7 +21,7 @@ use super::{
     record::Record,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::{conflicts::Differs, sizes};
+use crate::sizes;
 
 impl Volumes {
     /// Makes a volume; one that exists with the same parameters is left as it is.

@@ -1,5 +1,7 @@
 //! Mounting volumes with a size, with their keys where they are encrypted; growing them.
 
+use tierce_client::InUse;
+
 use super::{
     Error,
     census::Census,
@@ -11,7 +13,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::{conflicts::InUse, terminal};
+use crate::terminal;
 
 impl Volumes {
     /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.

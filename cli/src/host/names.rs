@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::Error;
-
 /// The stack of volumes that belong to none.
 pub(super) const STANDALONE: &str = "local";
 
@@ -22,7 +20,7 @@ pub struct NameError {
 }
 
 /// Checks one name. A text that passes is safe as a single path component.
-pub(super) fn check(kind: &'static str, text: &str) -> Result<(), Error> {
+pub(super) fn check(kind: &'static str, text: &str) -> Result<(), NameError> {
     if is_valid(text) {
         return Ok(());
     }
@@ -30,7 +28,7 @@ pub(super) fn check(kind: &'static str, text: &str) -> Result<(), Error> {
     if text.chars().count() > 80 {
         shown.push('…');
     }
-    Err(Error::InvalidName(NameError { kind, shown }))
+    Err(NameError { kind, shown })
 }
 
 pub(super) fn is_valid(text: &str) -> bool {
@@ -49,7 +47,7 @@ pub(super) struct Name {
 
 impl Name {
     /// `stack`: `None` or `local` for a volume of no stack.
-    pub(super) fn new(stack: Option<&str>, name: &str) -> Result<Self, Error> {
+    pub(super) fn new(stack: Option<&str>, name: &str) -> Result<Self, NameError> {
         check("Volume", name)?;
         let stack = stack.unwrap_or(STANDALONE);
         check("Stack", stack)?;
@@ -71,7 +69,7 @@ impl Name {
     }
 
     /// Every place that a full name can mean: a stack's name may have a `_` itself.
-    pub(super) fn readings(full: &str) -> Result<Vec<Self>, Error> {
+    pub(super) fn readings(full: &str) -> Result<Vec<Self>, NameError> {
         check_full(full)?;
         let mut readings: Vec<Self> = Self::new(None, full).into_iter().collect();
         for (at, _) in full.match_indices('_') {
@@ -91,7 +89,7 @@ impl fmt::Display for Name {
 }
 
 /// A full name may be as long as a stack's and a volume's name together.
-fn check_full(full: &str) -> Result<(), Error> {
+fn check_full(full: &str) -> Result<(), NameError> {
     match full.get(..MAX_BYTES) {
         Some(head) if full.len() <= 2 * MAX_BYTES && full.len() > MAX_BYTES && is_valid(head) => {
             // Only characters that a name may have, so that the rule can be told.

@@ -14,9 +14,10 @@ use rustix::{
 use super::{
     Error,
     attachments::{Attachment, Holder},
-    copy::Copier,
     error::{Context, full_disk},
-    names, size,
+    names,
+    tree_copy::Copier,
+    tree_size,
     volumes::Volumes,
 };
 use crate::terminal::Progress;
@@ -124,7 +125,7 @@ impl Volumes {
             let above = path.parent().unwrap_or_else(|| Path::new("."));
             base.open(above, OFlags::RDONLY | OFlags::DIRECTORY)
         };
-        let total = |folder: &OwnedFd| size::bytes_used(folder).map(|(bytes, _)| bytes);
+        let total = |folder: &OwnedFd| tree_size::bytes_used(folder).map(|(bytes, _)| bytes);
         let Some(name) = name else {
             let folder = content_of(source.path()).doing(doing)?;
             let target_folder = match into {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tierce_engine::folder;
 
+use tierce_client::{Differs, InUse};
+
 use super::{
     Error,
     attachments::{Attachment, Holder},
@@ -14,7 +16,6 @@ use super::{
     record::Record,
     volumes::{Volume, Volumes},
 };
-use crate::conflicts::{Differs, InUse};
 
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     Error,
     census::Census,
-    copies::Snapshot,
+    snapshots_and_clones::Snapshot,
     users::Users,
     volumes::{Volume, Volumes},
 };

@@ -17,7 +17,7 @@ use super::{
     pools::{Need, Pools},
     record::Record,
     shape::Shape,
-    size,
+    tree_size,
 };
 use crate::{
     config::{LOCAL_POOL, Pool},
@@ -277,7 +277,9 @@ impl Volumes {
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
         match self.root.folder(&below)? {
             None => Ok((0, true)),
-            Some(folder) => size::bytes_used(&folder).doing(|| format!("add up {}", volume.path.display())),
+            Some(folder) => {
+                tree_size::bytes_used(&folder).doing(|| format!("add up {}", volume.path.display()))
+            }
         }
     }
 

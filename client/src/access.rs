@@ -14,57 +14,48 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tierce_crds::Volume;
 
-use super::Error;
-use crate::args::Connection;
+use crate::{Error, Tried, names};
 
 /// How long a server may be silent in the middle of an answer. Watches say something every minute.
 const SILENCE: Duration = Duration::from_secs(90);
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What was tried to reach a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
-    kubeconfig: String,
-    context: Option<String>,
-    server: String,
-}
-
-impl fmt::Display for Tried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.kubeconfig, self.context_and_server())
-    }
-}
-
-impl Tried {
-    fn context_and_server(&self) -> String {
-        let context = self.context.as_ref().map(|context| format!("context {context}, "));
-        format!("{}server {}", context.unwrap_or_default(), self.server)
-    }
+/// Which cluster, and where on it; as kubectl takes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// The namespace; `None`: that of the context.
+    pub namespace: Option<String>,
+    /// The context of the kubeconfig; `None`: its current one.
+    pub context: Option<String>,
+    /// The kubeconfig file; `None`: those of KUBECONFIG, else the one at home.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// A cluster, and the namespace to work in.
-pub(super) struct Cluster {
-    pub(super) client: Client,
-    pub(super) namespace: String,
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Client,
+    /// The namespace.
+    pub namespace: String,
     tried: Tried,
 }
 
 impl Cluster {
     /// Finds out which cluster is meant. Nothing is sent yet.
-    pub(super) async fn open(connection: &Connection) -> Result<Self, Error> {
+    pub async fn open(connection: &Connection) -> Result<Self, Error> {
         let (mut config, kubeconfig, context) = config(connection).await?;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(SILENCE);
         let tried = Tried { kubeconfig, context, server: config.cluster_url.to_string() };
         let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        super::names::checked("Namespace", &namespace, 63)?;
+        names::checked("Namespace", &namespace, 63)?;
         let client = Client::try_from(config)
             .map_err(|source| Error::Unreachable { tried: tried.clone(), source: source.into() })?;
         Ok(Self { client, namespace, tried })
     }
 
     /// Objects of a kind in the namespace.
-    pub(super) fn here<K>(&self) -> Api<K>
+    pub(crate) fn here<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -72,7 +63,7 @@ impl Cluster {
     }
 
     /// The same, of all namespaces if so wanted.
-    pub(super) fn here_or_everywhere<K>(&self, everywhere: bool) -> Api<K>
+    pub(crate) fn here_or_everywhere<K>(&self, everywhere: bool) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -80,24 +71,24 @@ impl Cluster {
     }
 
     /// Which cluster it is, for questions.
-    pub(super) fn context_and_server(&self) -> String {
+    pub fn context_and_server(&self) -> String {
         self.tried.context_and_server()
     }
 
     /// Where a listing looked, for messages.
-    pub(super) fn place(&self, everywhere: bool) -> String {
+    pub fn place(&self, everywhere: bool) -> String {
         if everywhere { "any namespace".to_owned() } else { format!("namespace '{}'", self.namespace) }
     }
 
     /// A Volume that must be there.
-    pub(super) async fn volume(&self, name: &str) -> Result<Volume, Error> {
-        super::names::checked("Volume", name, 63)?;
+    pub async fn volume(&self, name: &str) -> Result<Volume, Error> {
+        names::checked("Volume", name, 63)?;
         let found = self.find(&self.here::<Volume>(), name).await?;
         found.ok_or_else(|| Error::NotFound { name: name.to_owned(), namespace: self.namespace.clone() })
     }
 
     /// An object that may be there. A kind that the server does not know is an error, not an absence.
-    pub(super) async fn find<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, Error>
+    pub(crate) async fn find<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, Error>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
     {
@@ -108,8 +99,8 @@ impl Cluster {
         }
     }
 
-    /// An error of the client as an error of this command.
-    pub(super) fn failed(&self, doing: &str, error: kube::Error) -> Error {
+    /// An error of the client as one of a verb.
+    pub(crate) fn failed(&self, doing: &str, error: kube::Error) -> Error {
         let doing = doing.to_owned();
         match error {
             kube::Error::Api(status) if status.code == 404 && !is_absence(&status) => {
@@ -146,7 +137,7 @@ impl Cluster {
 }
 
 /// Whether the server says that an object is not there; of a kind that it does not know it speaks in no such words.
-pub(super) fn is_absence(status: &kube::core::Status) -> bool {
+pub(crate) fn is_absence(status: &kube::core::Status) -> bool {
     status.code == 404 && status.reason == "NotFound"
 }
 

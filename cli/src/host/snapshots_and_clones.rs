@@ -12,10 +12,11 @@ use rustix::{
     io::Errno,
 };
 
+use tierce_client::InUse;
+
 use super::{
     Error,
     census::Census,
-    copy::Copier,
     devices::Devices,
     error::{Context, full_disk},
     fail, layout,
@@ -23,16 +24,13 @@ use super::{
     mounting::busy,
     names::{self, Name},
     record::Record,
-    removal,
     shape::Shape,
-    size,
+    tree_copy::Copier,
+    tree_removal, tree_size,
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::{
-    conflicts::InUse,
-    terminal::{self, Progress},
-};
+use crate::terminal::{self, Progress};
 
 /// Folder of the snapshots of plain volumes.
 const SNAPSHOTS: &str = "snapshots";
@@ -134,8 +132,8 @@ impl Volumes {
         let doing =
             || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
         let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
-        removal::remove_tree(within, &c_hidden).doing(doing)?;
-        let (bytes, _) = size::bytes_used(from).doing(doing)?;
+        tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
+        let (bytes, _) = tree_size::bytes_used(from).doing(doing)?;
         fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
         fail::point("copy: begun");
         let progress = Progress::new("copied", bytes);
@@ -147,7 +145,7 @@ impl Volumes {
             });
         if let Err(error) = copied {
             let missing = bytes.saturating_sub(progress.done());
-            removal::remove_tree(within, &c_hidden).doing(doing)?;
+            tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
             return Err(full_disk(error, missing, doing()));
         }
         Ok(hidden)
@@ -212,7 +210,7 @@ impl Volumes {
             // Renamed into place when it was whole, and untouched since.
             let changed = fs::fstat(&folder).doing(doing)?;
             let taken_at = Timestamp::from_second(changed.st_ctime).unwrap_or(Timestamp::UNIX_EPOCH);
-            let (bytes, _) = size::bytes_used(&folder).doing(doing)?;
+            let (bytes, _) = tree_size::bytes_used(&folder).doing(doing)?;
             found.push(Snapshot { name, taken_at, bytes });
         }
         found.sort_by(|one, other| (one.taken_at, &one.name).cmp(&(other.taken_at, &other.name)));
@@ -231,10 +229,10 @@ impl Volumes {
         let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
         let hidden = format!("{NEW}{snapshot}");
         let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
-        removal::remove_tree(&within, &c_hidden).doing(doing)?;
+        tree_removal::remove_tree(&within, &c_hidden).doing(doing)?;
         fs::renameat_with(&within, snapshot, &within, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
         fail::point("snapshot rm: hidden");
-        removal::remove_tree(&within, &c_hidden).doing(doing)?;
+        tree_removal::remove_tree(&within, &c_hidden).doing(doing)?;
         self.remove_empty_snapshot_folders(&volume.name)
     }
 
@@ -285,7 +283,7 @@ impl Volumes {
             .doing(doing)?;
         fs::fsync(&stack).doing(doing)?;
         fail::point("restore: exchanged");
-        removal::remove_tree(&stack, &CString::new(hidden).doing(doing)?).doing(doing)?;
+        tree_removal::remove_tree(&stack, &CString::new(hidden).doing(doing)?).doing(doing)?;
         Ok(safety)
     }
 
@@ -307,7 +305,8 @@ impl Volumes {
             for (folder, full, hidden) in self.hidden_below(top)? {
                 let _lock = Lock::acquire(&self.root, &full)?;
                 let doing = || format!("remove the unfinished copy {hidden} of volume '{full}'");
-                removal::remove_tree(&folder, &CString::new(hidden.as_str()).doing(doing)?).doing(doing)?;
+                tree_removal::remove_tree(&folder, &CString::new(hidden.as_str()).doing(doing)?)
+                    .doing(doing)?;
             }
         }
         Ok(())

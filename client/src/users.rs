@@ -6,14 +6,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::ListParams};
 use tierce_crds::Volume;
 
-use super::{Error, access::Cluster};
+use crate::{Cluster, Error};
 
 /// Pods that have not ended, by the claim that they name. A pod that waits for its node counts: it is about to use the volume.
-pub(super) struct Users(BTreeMap<(String, String), BTreeSet<String>>);
+pub struct Users(BTreeMap<(String, String), BTreeSet<String>>);
 
 impl Users {
     /// Asks the cluster, for one namespace or all.
-    pub(super) async fn ask(cluster: &Cluster, everywhere: bool) -> Result<Self, Error> {
+    pub async fn ask(cluster: &Cluster, everywhere: bool) -> Result<Self, Error> {
         let running = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let pods = cluster.here_or_everywhere::<Pod>(everywhere).list(&running).await;
         let pods = pods.map_err(|error| {
@@ -45,14 +45,14 @@ impl Users {
     }
 
     /// Names of the pods that use a Volume, through the claim of its name.
-    pub(super) fn pods(&self, volume: &Volume) -> Vec<String> {
+    pub fn pods(&self, volume: &Volume) -> Vec<String> {
         let key = (volume.namespace().unwrap_or_default(), volume.name_any());
         self.0.get(&key).into_iter().flatten().cloned().collect()
     }
 }
 
 /// `pod a, pod b`.
-pub(super) fn in_words(pods: &[String]) -> String {
+pub fn in_words(pods: &[String]) -> String {
     pods.iter().map(|pod| format!("pod {pod}")).collect::<Vec<_>>().join(", ")
 }
 

@@ -2,15 +2,9 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use super::access::Tried;
-use crate::{
-    conflicts::{Differs, InUse},
-    failure::Failure,
-    labels::LabelError,
-    sizes,
-};
+use crate::{Differs, InUse, Tried};
 
-/// Why a command on a cluster did not do what it was asked.
+/// Why a verb did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text can't be a name.
@@ -25,15 +19,9 @@ pub enum Error {
         /// Characters that it may have.
         most: usize,
     },
-    /// The text can't be a size.
-    #[error("Size '{0}' is not valid: write {form}", form = sizes::FORM)]
-    InvalidSize(String),
     /// Another argument makes no sense; the text says which and what to do.
     #[error("{0}")]
     InvalidArgument(String),
-    /// A label or a filter makes no sense.
-    #[error(transparent)]
-    Label(#[from] LabelError),
     /// There is nothing that says which cluster.
     #[error(
         "No cluster to work with: there is no {looked_at}; name a kubeconfig with --kubeconfig or KUBECONFIG, or add --host for the volumes of this host"
@@ -153,16 +141,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the arguments are wrong whatever the state of the cluster.
-    fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::InvalidName { .. } | Self::InvalidSize(_) | Self::InvalidArgument(_) | Self::Label(_)
-        )
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Command { usage: error.is_usage(), error: error.into() }
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::InvalidName { .. } | Self::InvalidArgument(_))
     }
 }

@@ -3,18 +3,16 @@
 
 mod file;
 pub(super) mod meta;
+mod temporary;
 
-use std::{
-    collections::HashMap,
-    ffi::{CStr, CString},
-    io,
-    os::fd::OwnedFd,
-};
+use std::{collections::HashMap, ffi::CStr, io, os::fd::OwnedFd};
 
 use rustix::{
     fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
+
+use temporary::temporary;
 
 /// Copies one tree.
 pub(super) struct Copier<'a> {
@@ -124,15 +122,6 @@ fn replace(
     // Renaming one name of a file onto another of the same file does nothing, so the temporary one stays.
     let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
     renamed
-}
-
-/// The same for the same file, so that the next copy replaces what a killed one left. Short, as names may have their greatest length.
-fn temporary(new: &CStr) -> CString {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-
-    let mut hasher = DefaultHasher::new();
-    new.hash(&mut hasher);
-    CString::new(format!(".tierce-copy-{:016x}", hasher.finish())).expect("hexadecimal digits have no NUL")
 }
 
 fn open(folder: &OwnedFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -1,4 +1,4 @@
-//! Waiting on a watch until an object is as it should be.
+//! What becomes of a request, seen by a watch.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
@@ -14,12 +14,11 @@ use serde::de::DeserializeOwned;
 use tierce_crds::{Volume, conditions};
 use tokio::time::Instant;
 
-use super::{Error, access::Cluster};
-use crate::{args::Waiting, failure, terminal::Spinner};
+use crate::{Cluster, Error};
 
 /// How far an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// There; with a word for the person.
     Done(Option<String>),
     /// On its way; what the cluster says.
@@ -28,34 +27,56 @@ pub(super) enum State {
     Hopeless(String),
 }
 
-/// How long a command looks at what becomes of its request.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Patience {
+/// Whoever waits, and is told what for.
+pub trait Audience: Sync {
+    /// A wait begins, for `what`.
+    fn waits_for(&self, what: &str);
+    /// What the cluster says meanwhile.
+    fn hears(&self, word: &str);
+    /// The wait is over.
+    fn is_done(&self);
+}
+
+/// How long a verb looks at what becomes of its request.
+#[derive(Clone, Copy)]
+pub enum Patience<'a> {
     /// Until it is done; an error if it is not by then.
-    UntilDone { deadline: Instant, after: Duration },
+    UntilDone {
+        /// By when.
+        deadline: Instant,
+        /// How long that is from the beginning, for messages.
+        after: Duration,
+        /// Who waits.
+        audience: &'a dyn Audience,
+    },
     /// A moment, for what the cluster says at once.
-    Glance { deadline: Instant },
+    Glance {
+        /// Its end.
+        deadline: Instant,
+    },
 }
 
 const MOMENT: Duration = Duration::from_secs(1);
 
-impl Patience {
-    pub(super) fn of(waiting: &Waiting) -> Self {
-        if waiting.wait {
-            let after = waiting.timeout;
-            return Self::UntilDone { deadline: Instant::now() + after, after };
-        }
-        Self::moment()
+impl<'a> Patience<'a> {
+    /// Until it is done, and so long at most.
+    pub fn until_done(after: Duration, audience: &'a dyn Audience) -> Self {
+        Self::UntilDone { deadline: Instant::now() + after, after, audience }
     }
 
-    pub(super) fn moment() -> Self {
+    /// A moment.
+    pub fn moment() -> Self {
         Self::Glance { deadline: Instant::now() + MOMENT }
+    }
+
+    pub(crate) fn is_glance(self) -> bool {
+        matches!(self, Self::Glance { .. })
     }
 }
 
 /// How far a request is when nobody looks at it any longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// Done; with a word for the person.
     Done(Option<String>),
     /// It goes on by itself; what the cluster said last.
@@ -63,12 +84,12 @@ pub(super) enum Outcome {
 }
 
 /// Looks at what becomes of a request. What a glance can't see is no failure: the request itself was accepted.
-pub(super) async fn follow<K>(
+pub(crate) async fn follow<K>(
     cluster: &Cluster,
     api: Api<K>,
     name: &str,
     what: &str,
-    patience: Patience,
+    patience: Patience<'_>,
     look: impl Fn(Option<&K>) -> State,
 ) -> Result<Outcome, Error>
 where
@@ -78,7 +99,7 @@ where
         (Ok(word), _) => Ok(Outcome::Done(word)),
         (Err(Error::Timeout { last, .. }), Patience::Glance { .. }) => Ok(Outcome::UnderWay(last)),
         (Err(error @ Error::Hopeless { .. }), _) | (Err(error), Patience::UntilDone { .. }) => Err(error),
-        (Err(error), Patience::Glance { .. }) => Ok(Outcome::UnderWay(failure::in_words(&error))),
+        (Err(error), Patience::Glance { .. }) => Ok(Outcome::UnderWay(error.to_string())),
     }
 }
 
@@ -88,17 +109,17 @@ async fn until<K>(
     api: Api<K>,
     name: &str,
     what: &str,
-    patience: Patience,
+    patience: Patience<'_>,
     look: impl Fn(Option<&K>) -> State,
 ) -> Result<Option<String>, Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let (deadline, after) = match patience {
-        Patience::UntilDone { deadline, after } => (deadline, after),
-        Patience::Glance { deadline } => (deadline, MOMENT),
+    let (deadline, after, audience) = match patience {
+        Patience::UntilDone { deadline, after, audience } => (deadline, after, Some(audience)),
+        Patience::Glance { deadline } => (deadline, MOMENT, None),
     };
-    let spinner = matches!(patience, Patience::UntilDone { .. }).then(|| Spinner::new(what));
+    let _told = audience.map(|audience| Told::new(audience, what));
     let mut last = "the cluster has not said anything yet".to_owned();
     let mut deadline = pin!(tokio::time::sleep_until(deadline));
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -133,12 +154,28 @@ where
             State::Done(word) => return Ok(word),
             State::Hopeless(why) => return Err(Error::Hopeless { what: what.to_owned(), why }),
             State::Waiting(word) => {
-                if let Some(spinner) = &spinner {
-                    spinner.says(&word);
+                if let Some(audience) = audience {
+                    audience.hears(&word);
                 }
                 last = word;
             }
         }
+    }
+}
+
+/// The audience of one wait, which is over however that ends.
+struct Told<'a>(&'a dyn Audience);
+
+impl<'a> Told<'a> {
+    fn new(audience: &'a dyn Audience, what: &str) -> Self {
+        audience.waits_for(what);
+        Self(audience)
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.is_done();
     }
 }
 
@@ -156,7 +193,7 @@ fn lasting(error: watcher::Error) -> Result<kube::Error, String> {
 }
 
 /// Whether that very object is gone: one that somebody made anew under its name is another.
-pub(super) fn gone<K: Resource>(left: Option<&K>, uid: Option<&str>, last: impl Fn(&K) -> String) -> State {
+pub(crate) fn gone<K: Resource>(left: Option<&K>, uid: Option<&str>, last: impl Fn(&K) -> String) -> State {
     match left {
         Some(left) if left.meta().uid.as_deref() == uid => State::Waiting(last(left)),
         _ => State::Done(None),
@@ -164,7 +201,7 @@ pub(super) fn gone<K: Resource>(left: Option<&K>, uid: Option<&str>, last: impl 
 }
 
 /// What a Volume's `Ready` condition says of its present spec, as status, reason and message; `None` while it says nothing of it.
-pub(super) fn ready(volume: &Volume) -> Option<(bool, &str, &str)> {
+pub(crate) fn ready(volume: &Volume) -> Option<(bool, &str, &str)> {
     let status = volume.status.as_ref()?;
     if status.observed_generation != volume.metadata.generation {
         return None;

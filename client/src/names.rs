@@ -1,9 +1,9 @@
 //! Names as Kubernetes allows them, checked before they become part of a request's path.
 
-use super::Error;
+use crate::Error;
 
 /// The text, if it can be the name of an object with at most so many characters.
-pub(super) fn checked<'a>(what: &'static str, name: &'a str, most: usize) -> Result<&'a str, Error> {
+pub(crate) fn checked<'a>(what: &'static str, name: &'a str, most: usize) -> Result<&'a str, Error> {
     let part = |part: &str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-')

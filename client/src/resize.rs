@@ -1,32 +1,31 @@
-//! `volume resize`.
+//! Making a volume larger.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tierce_crds::{Volume, format_bytes, parse_bytes};
 
-use super::{
-    Error,
-    access::Cluster,
-    create::{self, MANAGER},
+use crate::{
+    Cluster, Error, MANAGER,
     wait::{self, Outcome, Patience, State},
 };
-use crate::{args::Resize, failure::Failure, output, terminal};
 
-pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), Failure> {
-    let name = &arguments.name;
-    let size = create::size(&arguments.size)?;
-    let bytes = |text: &str| {
-        parse_bytes(text)
-            .map_err(|_| Error::Refused(format!("Volume '{name}' has size {text}, which is no size")))
-    };
-    let asked = bytes(&size)?;
-    let has = bytes(&cluster.volume(name).await?.spec.size)?;
+/// Makes a Volume that large, and looks what becomes of it.
+pub async fn resize(
+    cluster: &Cluster,
+    name: &str,
+    size: &str,
+    patience: Patience<'_>,
+) -> Result<Outcome, Error> {
+    let asked = parse_bytes(size)
+        .map_err(|_| Error::InvalidArgument(format!("'{size}' is no size: write 10Gi, for example")))?;
+    let has = cluster.volume(name).await?.spec.size;
+    let has = parse_bytes(&has)
+        .map_err(|_| Error::Refused(format!("Volume '{name}' has size {has}, which is no size")))?;
     if asked < has {
         return Err(Error::Refused(format!(
             "Volume '{name}' has {}, and a volume can't shrink: make a new, smaller one and copy the data",
             format_bytes(has)
-        ))
-        .into());
+        )));
     }
     if asked > has {
         let change = json!({"spec": {"size": size}});
@@ -35,13 +34,8 @@ pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), 
         changed.map_err(|error| cluster.failed(&format!("resize volume '{name}'"), error))?;
     }
     let what = format!("volume '{name}' to have {}", format_bytes(asked));
-    let patience = Patience::of(&arguments.waiting);
-    let api = cluster.here::<Volume>();
-    let outcome = wait::follow(cluster, api, name, &what, patience, |volume| grown(volume, asked)).await?;
-    if let Outcome::UnderWay(last) = outcome {
-        terminal::note(&format!("Volume '{name}' is to grow, and has not yet: {last}; --wait waits for it"));
-    }
-    Ok(output::lines([name])?)
+    let look = |volume: Option<&Volume>| grown(volume, asked);
+    wait::follow(cluster, cluster.here::<Volume>(), name, &what, patience, look).await
 }
 
 /// Whether the Volume has so many bytes.

@@ -8,6 +8,8 @@ use rustix::{
 };
 use uuid::Uuid;
 
+use tierce_client::InUse;
+
 use super::{
     Error,
     census::Census,
@@ -18,11 +20,10 @@ use super::{
     mounting::busy,
     names::{Name, STANDALONE},
     record::Record,
-    removal,
+    tree_removal,
     users::{self, Users},
     volumes::{Volume, Volumes},
 };
-use crate::conflicts::InUse;
 
 /// What removed data is called until it is gone, in the folder of its stack: no volume's name begins with a dot.
 const TRASH: &str = ".trash-";
@@ -111,7 +112,7 @@ impl Volumes {
                 let doing =
                     || format!("free the space of a removed volume, {}", path().join(&hidden).display());
                 let name = CString::new(hidden.as_str()).doing(doing)?;
-                removal::remove_tree(folder, &name).doing(doing)?;
+                tree_removal::remove_tree(folder, &name).doing(doing)?;
             }
         }
         Ok(())

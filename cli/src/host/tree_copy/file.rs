@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{super::fail, meta, temporary};
+use super::{super::fail, meta, temporary::temporary};
 
 /// Bytes copied by one call: small enough that an interrupt is answered soon.
 const CHUNK: u64 = 8 << 20;

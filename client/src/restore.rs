@@ -1,4 +1,4 @@
-//! `volume restore`: an order to the cluster, carried out once.
+//! Restoring a volume: an order to the cluster, carried out once.
 
 use kube::{
     ResourceExt,
@@ -6,44 +6,40 @@ use kube::{
 };
 use tierce_crds::{VolumeRestore, VolumeRestoreSpec, conditions, conditions::restore as reason};
 
-use super::{
-    Error,
-    access::Cluster,
-    create::MANAGER,
-    snapshots,
-    users::{self, Users},
+use crate::{
+    Cluster, Error, InUse, MANAGER, Users, snapshots, users,
     wait::{self, Outcome, Patience, State},
 };
-use crate::{
-    args::{OneSnapshot, Restore},
-    conflicts::InUse,
-    failure::Failure,
-    output, terminal,
-};
 
-pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<(), Failure> {
-    let OneSnapshot { name, snapshot } = &arguments.one;
+/// An order to restore a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    /// Name of the `VolumeRestore`.
+    pub order: String,
+    /// How far it is; done, with the snapshot that keeps what the volume had before.
+    pub outcome: Outcome,
+}
+
+/// Gives a Volume the content of its snapshot back. `force`: orders it although a pod uses the volume.
+pub async fn restore(
+    cluster: &Cluster,
+    name: &str,
+    snapshot: &str,
+    force: bool,
+    patience: Patience<'_>,
+) -> Result<Ordered, Error> {
     let volume = cluster.volume(name).await?;
     snapshots::of_volume(cluster, &volume, snapshot).await?;
     let pods = Users::ask(cluster, false).await?.pods(&volume);
-    if !pods.is_empty() && !arguments.force {
+    if !pods.is_empty() && !force {
         let advice = "End that first, or use --force: it is restored when the pod has ended.";
-        return Err(Error::from(InUse { name: name.clone(), by: users::in_words(&pods), advice }).into());
+        return Err(InUse { name: name.to_owned(), by: users::in_words(&pods), advice }.into());
     }
     let order = order(cluster, name, snapshot).await?;
     let what = format!("volume '{name}' to be restored");
     let api = cluster.here::<VolumeRestore>();
-    let patience = Patience::of(&arguments.waiting);
-    match wait::follow(cluster, api, &order, &what, patience, restored).await? {
-        Outcome::Done(None) => {}
-        Outcome::Done(Some(before)) => {
-            terminal::note(&format!("What volume '{name}' had before is kept as its snapshot {before}"));
-        }
-        Outcome::UnderWay(last) => terminal::note(&format!(
-            "Ordered as VolumeRestore '{order}', which tells how far it is: {last}; --wait waits for it"
-        )),
-    }
-    Ok(output::lines([name])?)
+    let outcome = wait::follow(cluster, api, &order, &what, patience, restored).await?;
+    Ok(Ordered { order, outcome })
 }
 
 /// Name of the order: one for the same that is not carried out yet, as of a command that was interrupted, else a new one.

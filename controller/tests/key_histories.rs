@@ -22,7 +22,7 @@ const SOME: &str = "TIERCE_HISTORIES";
 
 #[test]
 fn no_order_of_restores_rotations_and_kills_loses_a_key_or_revives_one() {
-    let some = std::env::var(SOME).unwrap_or_else(|_| "0-2999".to_owned());
+    let some = std::env::var(SOME).unwrap_or_else(|_| "0-9999".to_owned());
     let (first, last) = some.split_once('-').unwrap_or((&some, &some));
     let all = first.parse::<u64>().unwrap()..=last.parse().unwrap();
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4);

@@ -202,7 +202,7 @@ async fn a_pool_that_swings_costs_each_volume_that_waits_one_write_a_minute_and_
         |writes: Vec<String>| writes.iter().filter(|write| *write == "PATCH volumes/status").count();
     assert_eq!(written(api.writes()), 1, "the first turn only");
     node.resize(10 * GI);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(ready(&api, "data").unwrap().1, "WaitingForFirstUse", "what is so in the end is said");
     assert_eq!(api.all("events").len(), events);
 }
@@ -665,7 +665,9 @@ async fn the_last_word_on_an_orphan_is_asked_for_page_by_page() {
     until("the index knows all", || (known("other-1199") && ids.iter().all(|id| known(id))).then_some(()))
         .await;
     let mut by_hand = api.get("persistentvolumes", "", &ids[1]).unwrap();
-    ids.iter().for_each(|id| api.remove("persistentvolumes", "", id));
+    for id in &ids {
+        api.remove("persistentvolumes", "", id);
+    }
     until("the index forgets", || ids.iter().all(|id| !known(id)).then_some(())).await;
     // The API server alone knows of it, on the last page.
     api.silence("persistentvolumes", true);

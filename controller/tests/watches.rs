@@ -37,7 +37,7 @@ async fn a_watch_that_stays_broken_is_told_until_it_is_heard_again() {
     assert_eq!(behind(&registry, "Node"), 0);
     // It comes back and has nothing to tell.
     api.break_watches("storagepools", false);
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(behind(&registry, "StoragePool"), 0);
     tier(&api, "hdd");
     until("it tells", || replica.index.read(|state| state.pools.get("hdd").map(drop))).await;

@@ -153,16 +153,14 @@ impl History {
         self.told.push(format!("  (controller, {fault:?})"));
         self.world.api.befall(fault);
         // Time is paused and goes on only where everybody waits, which one who is never answered does for ever.
-        let done = tokio::time::timeout(std::time::Duration::from_secs(60), act(self)).await;
+        let done = tokio::time::timeout(std::time::Duration::from_mins(1), act(self)).await;
         self.world.api.befall(None);
-        match done {
-            Ok(done) => done.map(Some),
-            Err(_) => {
-                self.tell("the controller was killed");
-                self.world.start_controller();
-                Ok(None)
-            }
+        if let Ok(done) = done {
+            return done.map(Some);
         }
+        self.tell("the controller was killed");
+        self.world.start_controller();
+        Ok(None)
     }
 
     async fn take(&mut self, name: &str) -> Result<bool, String> {

@@ -64,7 +64,7 @@ impl World {
                 Arc::clone(&index),
                 Events::new(client.clone(), "test"),
                 keys.clone(),
-                Arc::new(Absences::new(Duration::from_secs(300))),
+                Arc::new(Absences::new(Duration::from_mins(5))),
             ),
             rotation: KeyRotation::new(client.clone(), Arc::clone(&index), keys.clone()),
             keys: UnclaimedKeys::new(client, Arc::clone(&index), keys, Duration::ZERO),
@@ -138,7 +138,7 @@ impl World {
         self.api.all(plural).iter().map(name).collect()
     }
 
-    /// VolumeSnapshots of the volume, by name.
+    /// The `VolumeSnapshot`s of the volume, by name.
     pub(crate) fn volume_snapshots(&self) -> Vec<String> {
         let name = |object: &Value| object["spec"]["snapshot"]["name"].as_str().map(ToOwned::to_owned);
         self.api.all("nodesnapshots").iter().filter_map(name).collect()

@@ -37,7 +37,13 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     let engine = Engine::new(host(&config)?);
     // The pools of the last time first: recovery and the kubelet's calls need to know where to look.
     let board = PoolBoard::load(engine.clone(), config.pools_file()).await;
-    recover(&engine).await;
+    tokio::select! {
+        () = recover(&engine) => {}
+        () = shutdown.cancelled() => {
+            info!("stopped while looking for leftovers");
+            return Ok(lock);
+        }
+    }
 
     let mut registry = Registry::default();
     let rpc_metrics = RpcMetrics::register(&mut registry);
@@ -55,6 +61,8 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         (folder, RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry))
     });
     let ops = OpsServer::bind(&config.metrics_addr).await?;
+    // Only when calls can come in: zeros over all deleted volumes may take hours.
+    engine.start_sweeps().await;
 
     let pools_part = readiness.part("pools");
     if board.known().is_empty() {
@@ -92,6 +100,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
     )?;
+    engine.stop_sweeps().await;
     info!("stopped");
     Ok(lock)
 }
@@ -114,8 +123,8 @@ async fn recover(engine: &Engine) {
     let recovery = engine.recover().await;
     info!(
         freed_loops = ?recovery.freed_loops,
-        emptied_trash = recovery.emptied_trash,
-        removed_unfinished = recovery.removed_unfinished,
+        closed_mappers = ?recovery.closed_mappers,
+        thrown_unfinished = recovery.thrown_unfinished,
         thawed = ?recovery.thawed,
         "looked for leftovers"
     );

@@ -304,10 +304,8 @@ pub struct Recovery {
     pub freed_loops: Vec<String>,
     /// Mappers of encrypted volumes that were closed, by name.
     pub closed_mappers: Vec<String>,
-    /// Deleted volumes whose space was released.
-    pub emptied_trash: usize,
-    /// Unfinished creations that were removed.
-    pub removed_unfinished: usize,
+    /// Unfinished creations that are now among what was deleted.
+    pub thrown_unfinished: usize,
     /// Mounted filesystems that a killed process left frozen in the middle of a snapshot, by mount point.
     pub thawed: Vec<PathBuf>,
     /// What could not be done, for the log.

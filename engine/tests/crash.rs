@@ -82,6 +82,7 @@ fn bug_26_a_process_killed_at_any_moment_leaves_whole_volumes_or_none() {
         let engine = &world.engine;
         let recovery = world.run(engine.recover());
         assert_eq!(recovery.problems, Vec::<String>::new());
+        world.run(engine.sweep());
         let inventory = world.run(engine.list());
         assert_eq!(inventory.broken, [], "round {round}");
         seen += inventory.volumes.len();

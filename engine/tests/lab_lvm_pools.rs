@@ -485,7 +485,7 @@ fn an_exchange_that_was_cut_off_between_the_names_is_ended() {
     group(&world).lvm("lvrename", &["-qq", &name, "v-snap-1", "n-snap-1-0a1b2c3d"]);
     world.restart();
     let recovery = world.run(world.engine.recover());
-    assert_eq!((recovery.removed_unfinished, recovery.problems), (1, Vec::new()));
+    assert_eq!((recovery.thrown_unfinished, recovery.problems), (1, Vec::new()));
     assert!(world.run(world.engine.list()).snapshots.is_empty());
     world.stage(&id, false).unwrap();
     assert_eq!(world.read(&id), "whole");

@@ -79,7 +79,7 @@ fn a_volume_lives_on_pools_of_every_filesystem() {
             world.unstage(&id).unwrap();
             world.delete(&id).unwrap();
             // The trash must be empty before the filesystem below can go.
-            world.run(world.engine.recover());
+            world.run(world.engine.sweep());
             drop(below);
         }
     }

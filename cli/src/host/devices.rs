@@ -167,8 +167,12 @@ impl Devices {
             may_convert: false,
             encrypted: shape.encrypted,
         };
-        let _room = self.room(&shape.pool)?;
+        let room = self.room(&shape.pool)?;
         let made = self.runtime.block_on(self.engine.create(&shape.pool, &spec));
+        drop(room);
+        if made.is_err() {
+            self.free();
+        }
         made.map(drop).map_err(|error| no_room(error, &name.full()))
     }
 
@@ -223,7 +227,7 @@ impl Devices {
         Ok(())
     }
 
-    /// Frees what was deleted, before this process ends: the engine's background would end with it.
+    /// Frees what was deleted or is left of a copy, before this process ends: the engine's background would end with it.
     fn free(&self) {
         self.runtime.block_on(self.engine.sweep());
     }
@@ -244,8 +248,11 @@ impl Devices {
             source: id(name),
             owner: Some(owner(&name.full(), snapshot)),
         };
-        let _room = self.room(pool)?;
+        let room = self.room(pool)?;
         let taken = self.runtime.block_on(self.engine.snapshot(&spec));
+        drop(room);
+        // Of a thick volume in use something is left that held it still.
+        self.free();
         taken.map(drop).map_err(|error| no_room(error, &name.full()))
     }
 
@@ -294,10 +301,12 @@ impl Devices {
 
     /// Cleans up what interrupted commands left. Nothing may be made meanwhile.
     pub(super) fn clean(&self) -> Result<(), Error> {
-        let _room = Lock::acquire(&self.root, ROOM)?;
+        let room = Lock::acquire(&self.root, ROOM)?;
         for problem in self.runtime.block_on(self.engine.recover()).problems {
             terminal::note(&format!("Warning: {problem}"));
         }
+        drop(room);
+        self.free();
         Ok(())
     }
 }

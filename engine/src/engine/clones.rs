@@ -81,7 +81,9 @@ impl Core {
             self.copy_here(&source, &record, Some(held))?;
         } else {
             check_sectors(&source.record, pool.as_ref(), &record)?;
-            self.copy_over(&source, pool.as_ref(), &record, held)?;
+            let copied = self.copy_over(&source, pool.as_ref(), &record, held);
+            self.sweep_if_due(&pool);
+            copied?;
         }
         Ok(Change::Created(Located { pool, record }.info()))
     }

@@ -9,7 +9,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{asking::Questions, gates::Gates, opening::Looks};
+use super::{asking::Questions, gates::Gates, opening::Looks, sweeps::Sweeps};
 use crate::{Error, PoolConfig, PoolError, VolumeId, host::Host, pool::Pool};
 
 /// How long a caller waits for a pool that it does not depend on.
@@ -54,18 +54,21 @@ pub(super) struct Core {
     wanted: Mutex<HashMap<VolumeId, usize>>,
     /// Bytes being promised right now, by disk.
     pub(super) pending: Mutex<HashMap<u64, u64>>,
-    /// Held while deleted volumes' space is freed: who waits for that space waits for this.
-    sweeping: Mutex<()>,
+    pub(super) sweeps: Sweeps,
 }
 
 impl Core {
     pub(super) fn new(host: Arc<dyn Host>) -> Arc<Self> {
+        Self::with(host, Looks::default())
+    }
+
+    pub(super) fn with(host: Arc<dyn Host>, looks: Looks) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             host,
             me: me.clone(),
             slots: RwLock::default(),
             opening: Mutex::default(),
-            looks: Looks::default(),
+            looks,
             questions: Questions::new(PATIENCE),
             figures: Questions::new(PATIENCE),
             lists: Questions::new(MORE_PATIENCE),
@@ -76,7 +79,7 @@ impl Core {
             readers: Mutex::default(),
             wanted: Mutex::default(),
             pending: Mutex::default(),
-            sweeping: Mutex::default(),
+            sweeps: Sweeps::default(),
         })
     }
 
@@ -118,19 +121,25 @@ impl Core {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Held while deleted volumes' space is freed: two that did that at once would be in each other's way.
-    pub(super) fn sweeping(&self) -> MutexGuard<'_, ()> {
-        self.sweeping.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets what was deleted in that pool be freed in the background.
+    pub(super) fn sweep_if_due(&self, pool: &Arc<dyn Pool>) {
+        if pool.has_trash() {
+            self.sweeps.start(Arc::clone(pool));
+        }
     }
 
-    /// Frees what deleted volumes still take.
-    pub(super) fn sweep(&self) {
-        let _sweeping = self.sweeping();
+    /// The same in all pools.
+    pub(super) fn start_sweeps(&self) {
         for pool in self.pools() {
-            let (_, problems) = pool.sweep();
-            for problem in problems {
-                tracing::warn!(pool = pool.config().name, problem, "can't free a deleted volume's space yet");
-            }
+            self.sweep_if_due(&pool);
+        }
+    }
+
+    /// The same, and waits for it.
+    pub(super) fn sweep(&self) {
+        self.start_sweeps();
+        for pool in self.pools() {
+            self.sweeps.wait(pool.id(), None);
         }
     }
 }

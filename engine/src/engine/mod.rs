@@ -16,6 +16,7 @@ mod room;
 mod rotation;
 mod snapshots;
 mod staging;
+mod sweeps;
 mod unstaging;
 mod volumes;
 
@@ -153,9 +154,7 @@ impl Engine {
     pub async fn delete_snapshot(&self, id: &VolumeId) -> Result<Change<()>, Error> {
         self.core.check_not_read(id)?;
         let id = id.clone();
-        let result = self.locked(&id.clone(), move |core| core.delete_snapshot(&id)).await;
-        self.sweep_after(&result);
-        result
+        self.locked(&id.clone(), move |core| core.delete_snapshot(&id)).await
     }
 
     /// Gives a volume the content of one of its snapshots, in place: it keeps its id, and its size where that is larger. The content of before
@@ -172,9 +171,7 @@ impl Engine {
     ) -> Result<Change<()>, Error> {
         let (id, snapshot, safety) = (id.clone(), snapshot.clone(), safety.clone());
         let ids = vec![id.clone(), snapshot.clone(), safety.clone()];
-        let result = self.all_locked(ids, move |core| core.restore(&id, &snapshot, &safety)).await;
-        self.sweep_after(&result);
-        result
+        self.all_locked(ids, move |core| core.restore(&id, &snapshot, &safety)).await
     }
 
     /// Calls off the restore of this safety. `true`: nothing of it has happened, and nothing will unless it is asked for again; `false`: it had
@@ -214,22 +211,22 @@ impl Engine {
     pub async fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
         self.core.check_not_read(id)?;
         let id = id.clone();
-        let result = self.locked(&id.clone(), move |core| core.delete(&id, only_if_unused)).await;
-        self.sweep_after(&result);
-        result
-    }
-
-    /// Frees space in the background: unlinking a huge image takes a while, and nobody waits for it.
-    fn sweep_after(&self, result: &Result<Change<()>, Error>) {
-        if matches!(result, Ok(Change::Created(()))) {
-            let core = Arc::clone(&self.core);
-            drop(tokio::task::spawn_blocking(move || core.sweep()));
-        }
+        self.locked(&id.clone(), move |core| core.delete(&id, only_if_unused)).await
     }
 
     /// Frees what deleted volumes still take, and waits for that. Only a caller that ends soon needs it: the background goes on by itself.
     pub async fn sweep(&self) {
         self.run(Core::sweep).await;
+    }
+
+    /// Goes on in the background with what an earlier process left to be freed. Call it after [`Self::recover`], when others are served.
+    pub async fn start_sweeps(&self) {
+        self.run(Core::start_sweeps).await;
+    }
+
+    /// Ends what goes on in the background at a place from which the next process goes on. Nothing more is freed by this engine.
+    pub async fn stop_sweeps(&self) {
+        self.run(|core| core.sweeps.stop()).await;
     }
 
     /// Mounts a volume's filesystem at the staging path, after making or growing the filesystem where that is due; attaches the device of a
@@ -308,8 +305,8 @@ impl Engine {
         .await
     }
 
-    /// Cleans up after a crash or a restart: loop devices of ours that nothing needs, unfinished creations, the trash. Call it once, after
-    /// [`Self::set_pools`] and before anything else.
+    /// Cleans up after a crash or a restart: suspended devices go on, loop devices of ours that nothing needs go, and what was being made is
+    /// set aside with what was deleted, which [`Self::start_sweeps`] frees. Call it once, after [`Self::set_pools`] and before anything else.
     pub async fn recover(&self) -> Recovery {
         self.run(Core::recover).await
     }

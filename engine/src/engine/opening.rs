@@ -44,6 +44,11 @@ impl Default for Looks {
 }
 
 impl Looks {
+    #[cfg(test)]
+    pub(super) fn of_patience(patience: Duration) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
     /// Changes with each look that came back after its caller was told that the disk does not answer.
     pub(super) fn late(&self) -> watch::Receiver<u64> {
         self.late.subscribe()

@@ -45,10 +45,15 @@ impl Core {
     fn looked_at(&self, slots: Vec<Slot>) -> Vec<Slot> {
         let me = self.me.clone();
         // An engine that is gone needs no answer.
-        self.looks.at(slots, move |slot| match me.upgrade() {
+        let slots = self.looks.at(slots, move |slot| match me.upgrade() {
             Some(core) => core.refreshed(slot),
             None => slot,
-        })
+        });
+        // A look that came back before the recovery, and is asked for its answer only now, was cleaned up by neither.
+        for pool in slots.iter().filter_map(|slot| slot.opened.as_ref().ok()) {
+            self.recover_late(pool);
+        }
+        slots
     }
 
     /// The pool as it is now: closed if it went away, opened if it came back.
@@ -70,7 +75,7 @@ impl Core {
             tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
         }
         if let Ok(pool) = &opened {
-            self.recover_late(pool.as_ref());
+            self.recover_late(pool);
         }
         let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
         Slot { opened, config: slot.config, known }
@@ -178,8 +183,15 @@ fn not_opened(config: &PoolConfig) -> PoolError {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write,
+        process::Command,
+        time::Duration,
+    };
+
     use super::*;
-    use crate::{Provisioning, SimConfig, SimHost};
+    use crate::{Provisioning, SimConfig, SimHost, engine::opening::Looks};
 
     #[test]
     fn a_look_reaches_the_disk_when_it_has_not_answered_for_a_while() {
@@ -209,5 +221,42 @@ mod tests {
         std::fs::remove_file(hangs).unwrap();
         while core.reports()[0].result.is_err() {}
         assert!(!core.answered().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_pool_whose_look_came_back_too_late_for_the_recovery_is_cleaned_up_before_its_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool");
+        let (mark, leftover) =
+            (path.join("pool.json"), path.join("new/pvc-1.0123456789abcdef0123456789abcdef"));
+        fs::create_dir_all(&leftover).unwrap();
+        // Whoever opens the pool waits for its id, as for a slow disk.
+        assert!(Command::new("mkfifo").arg(&mark).status().unwrap().success());
+        let sim = SimConfig { state: folder.path().join("host"), capacity_bytes: 1 << 30 };
+        let looks = Looks::of_patience(Duration::from_millis(1));
+        let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks);
+        let mut late = core.late_answers();
+        core.set_pools(vec![PoolConfig {
+            name: "slow".to_owned(),
+            tier: "hdd".to_owned(),
+            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+            expected_id: None,
+        }]);
+        let mut answer = File::options().write(true).open(&mark).unwrap();
+        let id = format!(r#"{{"version":1,"id":"{}"}}"#, Uuid::from_u128(7));
+        let aside = folder.path().join("aside");
+        fs::write(&aside, &id).unwrap();
+        fs::rename(&aside, &mark).unwrap();
+        answer.write_all(id.as_bytes()).unwrap();
+        drop(answer);
+        late.changed().await.unwrap();
+
+        core.recover();
+        assert!(leftover.exists(), "the answer was asked for already, so nothing is tested");
+        assert!(core.reports()[0].result.is_ok());
+        assert!(!leftover.exists());
     }
 }

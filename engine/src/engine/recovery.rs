@@ -1,4 +1,9 @@
 //! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
+//!
+//! Nobody is served before it is over, so it does nothing that takes long: it looks, resumes, detaches and renames. What is to be freed waits
+//! for the sweeps.
+
+use std::sync::Arc;
 
 use super::{core::Core, finding::Located};
 use crate::{
@@ -11,6 +16,13 @@ use crate::{
 impl Core {
     pub(super) fn recover(&self) -> Recovery {
         let mut recovery = Recovery::default();
+        // A look at a pool that comes back from now on cleans it up itself.
+        self.recovered().get_or_insert_default();
+        let pools = self.pools();
+        // Before anything else: what is suspended lets pods wait, and us too, should we look at what lies on it.
+        for pool in &pools {
+            recovery.problems.extend(pool.resume());
+        }
         let mounts = match self.host.mounts() {
             Ok(mounts) => mounts,
             Err(error) => {
@@ -34,33 +46,28 @@ impl Core {
             }
             Err(error) => recovery.problems.push(error.to_string()),
         }
-        let _sweeping = self.sweeping();
-        for pool in self.pools() {
-            self.recover_pool(pool.as_ref(), &mounts, &mut recovery);
+        for pool in pools {
             self.recovered().get_or_insert_default().insert(pool.id());
-            let (emptied, problems) = pool.sweep();
-            recovery.emptied_trash += emptied;
-            recovery.problems.extend(problems);
+            self.recover_pool(pool.as_ref(), &mounts, &mut recovery);
         }
-        // From here on a pool that opens for the first time is recovered then.
-        self.recovered().get_or_insert_default();
         recovery
     }
 
-    /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody uses yet. Its trash waits for
-    /// the next deletion, its mappers for the next stage or start.
-    pub(super) fn recover_late(&self, pool: &dyn Pool) {
+    /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody uses yet. Its mappers wait for
+    /// the next stage or start.
+    pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) {
         if !self.recovered().as_mut().is_some_and(|recovered| recovered.insert(pool.id())) {
             return;
         }
-        let mut recovery = Recovery::default();
+        let mut recovery = Recovery { problems: pool.resume(), ..Recovery::default() };
         match self.host.mounts() {
-            Ok(mounts) => self.recover_pool(pool, &mounts, &mut recovery),
+            Ok(mounts) => self.recover_pool(pool.as_ref(), &mounts, &mut recovery),
             Err(error) => recovery.problems.push(error.to_string()),
         }
+        self.sweep_if_due(pool);
         let (name, problems) = (&pool.config().name, recovery.problems);
-        let (freed, removed) = (recovery.freed_loops, recovery.removed_unfinished);
-        tracing::info!(pool = name, ?freed, removed, ?problems, "looked for leftovers");
+        let (freed, unfinished) = (recovery.freed_loops, recovery.thrown_unfinished);
+        tracing::info!(pool = name, ?freed, unfinished, ?problems, "looked for leftovers");
     }
 
     fn recover_pool(&self, pool: &dyn Pool, mounts: &[Mount], recovery: &mut Recovery) {
@@ -80,8 +87,8 @@ impl Core {
         });
         recovery.freed_loops.extend(freed);
         recovery.problems.extend(problems);
-        let (removed, problems) = pool.sweep_unfinished();
-        recovery.removed_unfinished += removed;
+        let (thrown, problems) = pool.throw_unfinished();
+        recovery.thrown_unfinished += thrown;
         recovery.problems.extend(problems);
     }
 

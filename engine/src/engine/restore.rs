@@ -151,7 +151,7 @@ impl Core {
             // restore is done only when that header is back.
             record.encryption.clone_from(&found.record.encryption);
             record.restore = Some(restore.clone());
-            found.pool.roll_back(&record, &source.record)?;
+            self.roll_back(&found, &record, &source.record)?;
             let kept = found
                 .beside(&restore.safety)?
                 .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.safety.clone() })?;
@@ -159,10 +159,16 @@ impl Core {
             record.restore = Some(Restore { done: true, ..restore });
             found.pool.save(&record)?;
         } else {
-            found.pool.roll_back(&record, &source.record)?;
+            self.roll_back(&found, &record, &source.record)?;
         }
         tracing::info!(volume = %id, snapshot = %source.record.id, "restored in place");
         Ok(Located { pool: found.pool, record })
+    }
+
+    fn roll_back(&self, volume: &Located, record: &Record, snapshot: &Record) -> Result<(), Error> {
+        let done = volume.pool.roll_back(record, snapshot);
+        self.sweep_if_due(&volume.pool);
+        done
     }
 }
 

@@ -66,7 +66,7 @@ impl Core {
 
     /// The pools of a disk, with the bytes of each that wait to be freed. Only these are asked for more than the kernel knows by itself:
     /// another disk may not answer. Never with what is pending held.
-    fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
+    pub(super) fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
         let same = |pool: Arc<dyn Pool>| {
             if pool.disk_id().ok()? != disk.id {
                 return None;

@@ -13,6 +13,7 @@ use super::{Held, core::Core, finding::Located};
 use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
     pool::{
+        Pause,
         record::{Record, SnapshotOf},
         stored::Further,
     },
@@ -66,6 +67,7 @@ impl Core {
         }
         let deleted = found.pool.delete(id)?;
         self.gates.forget(id);
+        self.sweep_if_due(&found.pool);
         Ok(if deleted { Change::Created(()) } else { Change::Unchanged(()) })
     }
 
@@ -88,9 +90,9 @@ impl Core {
             // Nobody ever writes to a snapshot.
             give_back();
         }
-        let (rest, _reservation) =
-            self.with_room(pool, 0, record.size_bytes, || pool.copy(record, &source.record, &still))?;
-        match rest {
+        let needed = pool.bytes_for_copy(record, &source.record, still.user().is_some());
+        let copied = self.with_room(pool, 0, needed, || pool.copy(record, &source.record, &still));
+        let copied = copied.and_then(|(rest, _reservation)| match rest {
             None => Ok(()),
             Some(rest) => {
                 // It keeps the mount, or the device, in use.
@@ -98,7 +100,9 @@ impl Core {
                 give_back();
                 rest()
             }
-        }
+        });
+        self.sweep_if_due(&source.pool);
+        copied
     }
 }
 

@@ -14,9 +14,12 @@
 //!
 //! Deleting one: (1) nobody may use it, (2) the key slots of an encrypted one are overwritten, (3) it leaves its id by one step (into the
 //! trash, or to a name `d-…`), (4) its space is freed in the background. A crash after (2) leaves a volume that no key opens and only a
-//! deletion ends; after (3) it is gone, and the next sweep goes on with (4).
+//! deletion ends; after (3) it is gone, and the next sweep goes on with (4) where it was.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
@@ -38,6 +41,9 @@ const MAX_VOLUME_BYTES: u64 = 1 << 50;
 /// How often, and how far apart, we look whether the kernel let go of a device after its last mount.
 pub(super) const RELEASE_ATTEMPTS: u32 = 50;
 pub(super) const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a call waits for the space of deleted volumes.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A size as volumes have it: a whole number of [`GRAIN`], within bounds.
 fn whole(size_bytes: u64) -> Result<u64, Error> {
@@ -134,16 +140,28 @@ impl Core {
             Ok((work()?, reservation))
         };
         match attempt() {
-            // What deleted volumes took counts as free while it is still being freed; wait for that before saying no.
             Err(
                 Error::OutOfSpace { .. }
                 | Error::PoolUnavailable(PoolError { kind: PoolErrorKind::MetadataNearlyFull, .. }),
-            ) => {
-                self.sweep();
-                attempt()
-            }
+            ) if self.may_get_room(pool, existing, requested) => attempt(),
             other => other,
         }
+    }
+
+    /// Waits a while for what deleted volumes take, which counts as free. `false`: there would be too little even without them. Where zeros
+    /// are written over them it takes hours, so whoever needs the space comes again.
+    fn may_get_room(&self, pool: &dyn Pool, existing: u64, requested: u64) -> bool {
+        let Ok(disk) = pool.disk() else { return false };
+        // What is closed opens when deleted volumes go, whatever the sums say.
+        if !disk.closed && self.reserve(pool, existing, requested).is_err() {
+            return false;
+        }
+        let start = Instant::now();
+        for (pool, _) in self.sharing(&disk) {
+            self.sweep_if_due(&pool);
+            self.sweeps.wait(pool.id(), Some(SWEEP_PATIENCE.saturating_sub(start.elapsed())));
+        }
+        true
     }
 
     pub(super) fn set_mount_options(&self, id: &VolumeId, options: Vec<String>) -> Result<Change<()>, Error> {
@@ -196,7 +214,8 @@ impl Core {
         self.erase_keys(pool.as_ref(), &record)?;
         let deleted = pool.delete(id)?;
         self.gates.forget(id);
-        if deleted { Ok(Change::Created(())) } else { Ok(Change::Unchanged(())) }
+        self.sweep_if_due(&pool);
+        Ok(if deleted { Change::Created(()) } else { Change::Unchanged(()) })
     }
 
     /// An error while the volume is staged, mounted or open.

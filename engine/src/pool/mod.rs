@@ -172,6 +172,10 @@ pub(crate) trait Pool: Send + Sync {
         source: &'a Record,
         pause: &dyn Pause,
     ) -> Result<Option<Rest<'a>>, Error>;
+    /// Bytes of its disk that such a copy takes while it is made. `in_use`: whether somebody may write to the source meanwhile.
+    fn bytes_for_copy(&self, record: &Record, _source: &Record, _in_use: bool) -> u64 {
+        record.size_bytes
+    }
     /// The content of a volume or snapshot, for a copy into another pool.
     fn content(&self, record: &Record) -> Result<Content, Error>;
     /// Makes a volume with that content, `source`'s, which lies in another pool. A crash leaves all of it or none.
@@ -198,10 +202,13 @@ pub(crate) trait Pool: Send + Sync {
     fn resize(&self, record: &Record) -> Result<(), Error>;
     /// Deletes a volume; `false`: there was none.
     fn delete(&self, id: &VolumeId) -> Result<bool, Error>;
-    /// Frees the space of deleted volumes: how many, and what failed.
-    fn sweep(&self) -> (usize, Vec<String>);
-    /// Removes what interrupted creations left: how many, and what failed. Only while no creation runs.
-    fn sweep_unfinished(&self) -> (usize, Vec<String>);
+    /// Whether space of deleted volumes is still to be freed.
+    fn has_trash(&self) -> bool;
+    /// Frees that space, for hours where it has to be zeroed: of how many, and what failed. When `goes_on` no longer holds it ends soon, and
+    /// the next call goes on where it was.
+    fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>);
+    /// Puts what interrupted creations left among what was deleted: how many, and what failed. Only while no creation runs.
+    fn throw_unfinished(&self) -> (usize, Vec<String>);
 
     /// Whether no data was ever written to the image.
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error>;
@@ -216,6 +223,10 @@ pub(crate) trait Pool: Send + Sync {
     fn device(&self, record: &Record) -> Result<Option<Device>, Error>;
     /// Ends that; `false`: it was none.
     fn detach(&self, id: &VolumeId) -> Result<bool, Error>;
+    /// Resumes devices of ours that a killed program left suspended: what failed.
+    fn resume(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Detaches devices of ours that nothing can need any more: those whose image is gone, and those for which `is_stale` holds.
     fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>);
 }

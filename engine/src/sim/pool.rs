@@ -236,14 +236,18 @@ impl Pool for SimPool {
         Ok(removed)
     }
 
-    fn sweep(&self) -> (usize, Vec<String>) {
-        self.wait_for_disk();
-        self.store.sweep_trash()
+    fn has_trash(&self) -> bool {
+        self.store.has_trash()
     }
 
-    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
+    fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
         self.wait_for_disk();
-        self.store.sweep_new()
+        self.store.sweep_trash(goes_on)
+    }
+
+    fn throw_unfinished(&self) -> (usize, Vec<String>) {
+        self.wait_for_disk();
+        self.store.throw_unfinished()
     }
 
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {

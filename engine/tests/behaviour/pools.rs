@@ -51,7 +51,7 @@ pub fn a_pool_that_opens_late_is_cleaned_up_then_and_only_once(world: &mut World
     fs::rename(&pool, &away).unwrap();
     world.forget();
     world.run(world.engine.set_pools(vec![world.pool("pool")]));
-    assert_eq!(world.run(world.engine.recover()).removed_unfinished, 0);
+    assert_eq!(world.run(world.engine.recover()).thrown_unfinished, 0);
     fs::rename(&away, &pool).unwrap();
     assert!(world.run(world.engine.reports())[0].result.is_ok());
     assert!(

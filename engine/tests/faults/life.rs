@@ -256,6 +256,7 @@ impl Life {
         }
         let recovery = world.run(world.engine.recover());
         assert_eq!(recovery.problems, Vec::<String>::new());
+        world.run(world.engine.sweep());
         match &world.group {
             Some(group) => {
                 let left: Vec<_> = group.volumes().into_iter().filter(|name| name != "thin").collect();

@@ -213,6 +213,7 @@ impl History {
             self.world.run(self.world.engine.delete_snapshot(&Self::snapshot_id(snapshot))).unwrap();
         }
         self.world.run(self.world.engine.recover());
+        self.world.run(self.world.engine.sweep());
         for folder in ["volumes", "new", "trash"] {
             let left = fs::read_dir(self.world.path("pool").join(folder)).unwrap().count();
             assert_eq!(left, 0, "{folder} after {:#?}", self.told);

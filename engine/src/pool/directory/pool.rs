@@ -181,12 +181,16 @@ impl Pool for DirectoryPool {
         Ok(removed)
     }
 
-    fn sweep(&self) -> (usize, Vec<String>) {
-        self.store.sweep_trash()
+    fn has_trash(&self) -> bool {
+        self.store.has_trash()
     }
 
-    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
-        self.store.sweep_new()
+    fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
+        self.store.sweep_trash(goes_on)
+    }
+
+    fn throw_unfinished(&self) -> (usize, Vec<String>) {
+        self.store.throw_unfinished()
     }
 
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {

@@ -2,7 +2,8 @@
 //!
 //! In a thin pool a copy is a thin snapshot: it shares its chunks and needs neither its source nor a reserve. A thick volume is copied
 //! byte by byte into an LV of its own; while it is in use, from a copy-on-write snapshot that goes away again. What is not ready in one
-//! step is made under the name `n-<id>-<n>` and renamed when it is whole; what a crash leaves of it is removed by the next recovery.
+//! step is made under the name `n-<id>-<n>` and renamed when it is whole; what a crash leaves of it is put among the deleted volumes by the
+//! next recovery.
 //!
 //! Exchanging a volume's content: (1) the new one is made as `n-…`, with the volume's new record and the tag that says it is whole; (2) the
 //! volume is renamed to `d-…`, (3) the new one to `v-…`. After a crash between (2) and (3) the pool's opening does (3).
@@ -67,7 +68,7 @@ impl LvmPool {
     fn remove_if_unfinished(&self, name: &str) -> Result<(), Error> {
         self.renew(&self.turn())?;
         let there = self.view().unfinished.contains_key(name);
-        if there { self.remove_one_unfinished(name) } else { Ok(()) }
+        if there { self.drop_unfinished(name) } else { Ok(()) }
     }
 
     /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
@@ -129,6 +130,7 @@ impl LvmPool {
             let content = self.content_of(source)?;
             return self.fill_new(record, &source.id, &content, &|| pause.goes_on()).map(|()| None);
         }
+        self.check_room_for_copy(record, source)?;
         // As large as the source can ever need, so that it never overflows.
         let cow = names::unfinished(&record.id);
         let (full, pool) = (self.full(&from), tags::of_pool(self.id));
@@ -149,7 +151,7 @@ impl LvmPool {
                 &pool,
                 &full,
             ];
-            self.make(&self.turn(), &arguments, record.size_bytes.saturating_mul(2))
+            self.make(&self.turn(), &arguments, bytes_while_in_use(record, source))
         });
         self.kept_if(made, &cow)?;
         Ok(Some(Box::new(move || self.copy_kept(record, source, &cow))))
@@ -162,7 +164,7 @@ impl LvmPool {
             let content = Content { file: Some(file), bytes: source.size_bytes };
             self.fill_new(record, &source.id, &content, &|| true)
         });
-        let removed = self.remove_cow(cow).or_else(|_| self.remove_if_unfinished(cow));
+        let removed = self.throw_unfinished(cow).or_else(|_| self.remove_if_unfinished(cow));
         copied?;
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
@@ -170,16 +172,15 @@ impl LvmPool {
         Ok(())
     }
 
-    fn open_volume(&self, name: &str) -> Result<File, Error> {
-        Ok(self.hold(name)?.1)
+    /// An error where that is not free now. Had one of both been made already, there would be zeros to be written over it.
+    fn check_room_for_copy(&self, record: &Record, source: &Record) -> Result<(), Error> {
+        self.renew(&self.turn())?;
+        let needed = bytes_while_in_use(record, source);
+        if self.view().group_free < needed { Err(self.out_of_space(needed)) } else { Ok(()) }
     }
 
-    /// Removes a copy-on-write snapshot, after what it kept of its origin is wiped.
-    fn remove_cow(&self, name: &str) -> Result<(), Error> {
-        self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)])?;
-        self.wipe_deleted(name)?;
-        let turn = self.turn();
-        Ok(self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?)
+    fn open_volume(&self, name: &str) -> Result<File, Error> {
+        Ok(self.hold(name)?.1)
     }
 
     /// Makes a volume with that content.
@@ -264,7 +265,7 @@ impl LvmPool {
     pub(super) fn swap(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
         // What an exchange that failed left could be taken for this one's after a crash.
         for left in self.swaps_of(&volume.id) {
-            self.remove_one_unfinished(&left)?;
+            self.drop_unfinished(&left)?;
         }
         let mut tags = tags::of(self.id, volume);
         tags.push(tags::SWAP.to_owned());
@@ -327,6 +328,11 @@ impl LvmPool {
         }
         if due.is_empty() { Ok(()) } else { Ok(self.renew(&turn)?) }
     }
+}
+
+/// Bytes that a copy of a thick volume in use takes while it is made: its own, and those of what holds the source still.
+pub(super) fn bytes_while_in_use(record: &Record, source: &Record) -> u64 {
+    record.size_bytes.saturating_add(source.size_bytes)
 }
 
 fn is_full(error: &io::Error) -> bool {

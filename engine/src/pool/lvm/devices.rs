@@ -180,34 +180,45 @@ impl LvmPool {
         }
     }
 
-    /// Removes devices whose logical volume is gone, and resumes suspended ones: which, and what failed.
-    pub(super) fn free_devices(&self) -> (Vec<String>, Vec<String>) {
-        let (mut freed, mut problems) = (Vec::new(), Vec::new());
+    /// The active devices of logical volumes that have names of ours, with these.
+    fn all_devices(&self) -> Result<Vec<(String, Mapped)>, String> {
+        let all = device_mapper::all().map_err(|error| format!("list the device-mapper devices: {error}"))?;
+        let group_id = self.view().group_id.clone();
+        let ours = |device: Mapped| {
+            let volume = of_device(&device.name).filter(|_| group_of(&device.uuid) == Some(&group_id))?.1;
+            (names::read(&volume) != names::Named::Other).then_some((volume, device))
+        };
+        Ok(all.into_iter().filter_map(ours).collect())
+    }
+
+    /// Resumes what a command left suspended that was killed in the middle, since whoever writes to it waits for ever: what failed.
+    pub(super) fn resume_devices(&self) -> Vec<String> {
+        let mut problems = Vec::new();
         if let Err(error) = self.wake_thin_pool(&self.turn()) {
             problems.push(format!("resume the thin pool of {}: {}", self.group, call::words(&error)));
         }
-        let all = match device_mapper::all() {
+        let all = self.all_devices().unwrap_or_else(|problem| {
+            problems.push(problem);
+            Vec::new()
+        });
+        let known = self.view().names.clone();
+        for (volume, _) in all.iter().filter(|(volume, device)| device.suspended && known.contains(volume)) {
+            if let Err(error) = self.refresh(volume) {
+                problems.push(format!("resume {}: {error}", self.full(volume)));
+            }
+        }
+        problems
+    }
+
+    /// Removes devices whose logical volume is gone: which, and what failed.
+    pub(super) fn free_devices(&self) -> (Vec<String>, Vec<String>) {
+        let (mut freed, mut problems) = (Vec::new(), Vec::new());
+        let all = match self.all_devices() {
             Ok(all) => all,
-            Err(error) => return (freed, vec![format!("list the device-mapper devices: {error}")]),
+            Err(problem) => return (freed, vec![problem]),
         };
-        let (group_id, known) = {
-            let view = self.view();
-            (view.group_id.clone(), view.names.clone())
-        };
-        for device in all.into_iter().filter(|device| group_of(&device.uuid) == Some(&group_id)) {
-            let Some((_, volume)) = of_device(&device.name) else { continue };
-            if names::read(&volume) == names::Named::Other {
-                continue;
-            }
-            if known.contains(&volume) {
-                // A command that was killed in the middle left it suspended: whoever writes to it waits for ever.
-                if device.suspended
-                    && let Err(error) = self.refresh(&volume)
-                {
-                    problems.push(format!("resume {}: {error}", self.full(&volume)));
-                }
-                continue;
-            }
+        let known = self.view().names.clone();
+        for (_, device) in all.into_iter().filter(|(volume, _)| !known.contains(volume)) {
             match device_mapper::remove(&device.name) {
                 Ok(true) => freed.push(device.node().display().to_string()),
                 // Its last user keeps it.

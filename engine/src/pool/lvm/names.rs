@@ -18,7 +18,7 @@ pub(crate) enum Named {
     /// A volume.
     Volume(VolumeId),
     /// A deleted volume whose space is still being freed.
-    Deleted,
+    Deleted(VolumeId),
     /// Something that is being made of, or for, that volume.
     Unfinished(VolumeId),
     /// None of ours.
@@ -40,6 +40,11 @@ pub(crate) fn unfinished(id: &VolumeId) -> String {
     deleted(id).replacen('d', "n", 1)
 }
 
+/// The name of an unfinished LV when it waits for its removal.
+pub(crate) fn thrown(unfinished: &str) -> String {
+    unfinished.replacen('n', "d", 1)
+}
+
 /// Reads a logical volume's name.
 pub(crate) fn read(name: &str) -> Named {
     let marked = |rest: &str| -> Option<VolumeId> {
@@ -48,7 +53,7 @@ pub(crate) fn read(name: &str) -> Named {
     };
     let named = match name.split_at_checked(2) {
         Some(("v-", id)) => id.parse().ok().map(Named::Volume),
-        Some(("d-", rest)) => marked(rest).map(|_| Named::Deleted),
+        Some(("d-", rest)) => marked(rest).map(Named::Deleted),
         Some(("n-", rest)) => marked(rest).map(Named::Unfinished),
         _ => None,
     };
@@ -99,7 +104,7 @@ mod tests {
             ("v-snapshot", Named::Volume("snapshot".parse().unwrap())),
             ("v-", Named::Other),
             ("v-UPPER", Named::Other),
-            ("d-pvc-1-0a1b2c3d", Named::Deleted),
+            ("d-pvc-1-0a1b2c3d", Named::Deleted(id.clone())),
             ("n-pvc-1-0a1b2c3d", Named::Unfinished(id.clone())),
             ("d-pvc-1", Named::Other),
             ("é", Named::Other),
@@ -108,7 +113,8 @@ mod tests {
         ] {
             assert_eq!(read(name), expected, "{name}");
         }
-        assert_eq!(read(&deleted(&id)), Named::Deleted);
+        assert_eq!(read(&deleted(&id)), Named::Deleted(id.clone()));
+        assert_eq!(read(&thrown(&unfinished(&id))), Named::Deleted(id.clone()));
         assert_eq!(read(&unfinished(&id)), Named::Unfinished(id));
         assert_eq!(device("vg-a", "v-pvc-1"), "vg--a-v--pvc--1");
         assert_eq!(of_device("vg--a-v--pvc--1"), Some(("vg-a".to_owned(), "v-pvc-1".to_owned())));

@@ -4,7 +4,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::{LvmPool, call, devices, names, open};
+use super::{LvmPool, call, copies, devices, names, open};
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     pool::{
@@ -152,6 +152,14 @@ impl Pool for LvmPool {
         self.copy_of(record, source, pause)
     }
 
+    fn bytes_for_copy(&self, record: &Record, source: &Record, in_use: bool) -> u64 {
+        if in_use && self.thin_pool.is_none() {
+            copies::bytes_while_in_use(record, source)
+        } else {
+            record.size_bytes
+        }
+    }
+
     fn content(&self, record: &Record) -> Result<Content, Error> {
         self.content_of(record)
     }
@@ -178,12 +186,16 @@ impl Pool for LvmPool {
         self.set_aside(id)
     }
 
-    fn sweep(&self) -> (usize, Vec<String>) {
-        self.sweep_deleted()
+    fn has_trash(&self) -> bool {
+        !self.view().deleted.is_empty()
     }
 
-    fn sweep_unfinished(&self) -> (usize, Vec<String>) {
-        self.remove_unfinished()
+    fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
+        self.sweep_deleted(goes_on)
+    }
+
+    fn throw_unfinished(&self) -> (usize, Vec<String>) {
+        self.throw_all_unfinished()
     }
 
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
@@ -208,6 +220,10 @@ impl Pool for LvmPool {
 
     fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
         self.deactivate(id)
+    }
+
+    fn resume(&self) -> Vec<String> {
+        self.resume_devices()
     }
 
     fn free_stale(&self, _: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {

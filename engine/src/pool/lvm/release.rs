@@ -1,7 +1,19 @@
 //! Making space unreadable before somebody else gets it, and giving it back to the group.
 
-use super::{LvmPool, call, fill, names, wipe};
-use crate::{Error, VolumeId, error::Context, kernel::device_mapper, pool::record::Record};
+use std::collections::BTreeSet;
+
+use super::{
+    LvmPool, call, fill, names,
+    view::{Deleted, Zeroing},
+    wipe,
+};
+use crate::{
+    Error, VolumeId, crypt::HEADER_BYTES, error::Context, kernel::device_mapper, pool::record::Record,
+};
+
+/// How much of a deleted volume is given back to the group at once, in bytes: a sixteenth of it within these bounds.
+const LEAST_PIECE: u64 = 256 << 20;
+const MOST_PIECE: u64 = 8 << 30;
 
 impl LvmPool {
     /// Zeroes both ends of a thick volume that nobody has used yet.
@@ -44,76 +56,161 @@ impl LvmPool {
         Ok(false)
     }
 
-    /// Wipes and removes the LVs of deleted volumes.
-    pub(super) fn sweep_deleted(&self) -> (usize, Vec<String>) {
-        let deleted = self.view().deleted.clone();
-        let (mut ready, mut problems) = (Vec::new(), Vec::new());
-        for (name, volume) in &deleted {
-            // A thin pool zeroes a chunk before it gives it to the next volume.
-            match if self.thin_pool.is_none() && volume.used { self.wipe_deleted(name) } else { Ok(()) } {
-                Ok(()) => ready.push(self.full(name)),
-                Err(error) => problems.push(format!("wipe {}: {error}", self.full(name))),
+    /// Zeroes and removes the LVs of deleted volumes.
+    pub(super) fn sweep_deleted(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
+        let (mut removed, mut problems, mut tried) = (0, Vec::new(), BTreeSet::new());
+        while goes_on() {
+            let left = self.view().deleted.clone();
+            let due: Vec<_> = left.iter().filter(|(name, _)| !tried.contains(*name)).collect();
+            let mut ready = Vec::new();
+            for (name, volume) in self.next_to_remove(&due) {
+                tried.insert(name.clone());
+                match self.zero_deleted(name, *volume, goes_on) {
+                    Ok(true) => ready.push(name),
+                    Ok(false) => {}
+                    Err(error) => problems.push(format!("zero {}: {error}", self.full(name))),
+                }
+            }
+            if due.is_empty() {
+                break;
+            }
+            if !ready.is_empty() {
+                removed += self.remove_deleted(&ready, &mut problems);
             }
         }
-        if ready.is_empty() {
-            return (0, problems);
+        (removed, problems)
+    }
+
+    /// Those that are removed with the next command: all that need few zeros or none, else the smallest. The longest comes last.
+    fn next_to_remove<'a>(&self, due: &[(&'a String, &'a Deleted)]) -> Vec<(&'a String, &'a Deleted)> {
+        let quick =
+            |(_, volume): &&(&String, &Deleted)| self.thin_pool.is_some() || volume.zeroing != Zeroing::All;
+        let all: Vec<_> = due.iter().filter(quick).copied().collect();
+        if !all.is_empty() {
+            return all;
         }
+        due.iter().min_by_key(|(_, volume)| volume.size).copied().into_iter().collect()
+    }
+
+    fn remove_deleted(&self, names: &[&String], problems: &mut Vec<String>) -> usize {
+        let full: Vec<String> = names.iter().map(|name| self.full(name)).collect();
         let mut arguments = vec!["-qq", "-f"];
-        arguments.extend(ready.iter().map(String::as_str));
+        arguments.extend(full.iter().map(String::as_str));
         let turn = self.turn();
         let result = self.lvm.change("lvremove", &arguments);
         if let Err(error) = self.renew(&turn) {
             problems.push(format!("look at group {}: {error}", self.group));
         }
-        let left = self.view().deleted.clone();
-        let removed = deleted.keys().filter(|name| !left.contains_key(*name)).count();
         if let Err(error) = result {
             problems.push(call::words(&error));
         }
-        (removed, problems)
+        let view = self.view();
+        names.iter().filter(|name| !view.deleted.contains_key(**name)).count()
     }
 
-    pub(super) fn wipe_deleted(&self, name: &str) -> Result<(), Error> {
+    /// Makes what a deleted volume's LV held unreadable. A large one is given back to the group piece by piece from its end, each when it reads
+    /// as zeros: whoever begins anew begins where this ended. `false`: it did not come to its end.
+    fn zero_deleted(&self, name: &str, volume: Deleted, goes_on: &dyn Fn() -> bool) -> Result<bool, Error> {
+        // A thin pool zeroes a chunk before it gives it to the next volume.
+        if self.thin_pool.is_some() || volume.zeroing == Zeroing::Nothing {
+            return Ok(true);
+        }
+        let doing = || format!("zero {}", self.full(name));
         let (state, _held) = self.hold(name)?;
-        let bytes = self.bytes(name, state.mapped.number)?;
-        wipe::all(&state.mapped.node(), bytes).doing(|| format!("zero {}", self.full(name)))
+        let node = state.mapped.node();
+        // What LVM took from it already may be another volume's.
+        let mut end = self.bytes(name, state.mapped.number)?.min(volume.size);
+        if volume.zeroing == Zeroing::Header {
+            return wipe::range(&node, 0, end.min(HEADER_BYTES), goes_on).doing(doing);
+        }
+        // LVM may refuse to cut off what looks like a filesystem.
+        wipe::ends(&node, end).doing(doing)?;
+        let mut pieces = true;
+        loop {
+            let start = if pieces { self.piece_before(end) } else { 0 };
+            if !wipe::range(&node, start, end, goes_on).doing(doing)? {
+                return Ok(false);
+            }
+            if start == 0 {
+                return Ok(true);
+            }
+            end = start;
+            if let Err(error) = self.cut_off(name, start) {
+                tracing::debug!(volume = self.full(name), %error, "can't give a deleted volume back piece by piece");
+                pieces = false;
+                self.activate(name)?;
+            }
+        }
     }
 
-    /// Removes what interrupted copies left. Only while none runs.
-    pub(super) fn remove_unfinished(&self) -> (usize, Vec<String>) {
+    /// Where the last piece begins of a deleted volume with so many bytes.
+    fn piece_before(&self, end: u64) -> u64 {
+        let piece = (end / 16).clamp(LEAST_PIECE, MOST_PIECE);
+        let extent = self.view().extent.max(1);
+        end.saturating_sub(piece) / extent * extent
+    }
+
+    /// Gives the end of a deleted volume back to the group.
+    fn cut_off(&self, name: &str, bytes: u64) -> Result<(), Error> {
+        let size = format!("{bytes}b");
+        let turn = self.turn();
+        self.change(&turn, "lvreduce", &["-qq", "-f", "-y", "-L", &size, &self.full(name)])?;
+        self.view().cut_off(name, bytes);
+        Ok(())
+    }
+
+    /// Puts what interrupted copies left among the deleted volumes. Only while none runs.
+    pub(super) fn throw_all_unfinished(&self) -> (usize, Vec<String>) {
         if let Err(error) = self.renew(&self.turn()) {
             return (0, vec![format!("look at group {}: {}", self.group, call::words(&error))]);
         }
-        let (mut removed, mut problems) = (0, Vec::new());
-        let unfinished = self.view().unfinished.clone();
+        let (mut thrown, mut problems) = (0, Vec::new());
+        let (unfinished, never_made) = {
+            let view = self.view();
+            (view.unfinished.clone(), view.never_made.clone())
+        };
         for name in unfinished.keys() {
-            match self.remove_one_unfinished(name) {
-                Ok(()) => removed += 1,
-                Err(error) => problems.push(format!("remove {}: {error}", self.full(name))),
+            // What was never made can't be renamed either.
+            let done = if never_made.as_ref() == Some(name) {
+                self.remove_unfinished(name)
+            } else {
+                self.throw_unfinished(name)
+            };
+            match done {
+                Ok(()) => thrown += 1,
+                Err(error) => problems.push(format!("throw {} away: {error}", self.full(name))),
             }
         }
-        (removed, problems)
+        (thrown, problems)
     }
 
-    pub(super) fn remove_one_unfinished(&self, name: &str) -> Result<(), Error> {
-        if self.thin_pool.is_some() {
-            let turn = self.turn();
-            self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
-            self.view().unfinished.remove(name);
-            return Ok(());
-        }
-        // Which of the two it is, LVM knows; a plain one is no snapshot to split.
-        let split =
-            self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)]);
-        if let Err(error) = split
-            && !call::said(&error, &["is not a snapshot", "not a COW", "linear", "LV type"])
-        {
-            return Err(error.into());
-        }
-        self.wipe_deleted(name)?;
+    /// Ends that something unfinished is there: from a thin pool it goes at once, a thick one waits to be zeroed.
+    pub(super) fn drop_unfinished(&self, name: &str) -> Result<(), Error> {
+        if self.thin_pool.is_some() { self.remove_unfinished(name) } else { self.throw_unfinished(name) }
+    }
+
+    /// Removes something unfinished that holds nothing of anybody.
+    pub(super) fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
         let turn = self.turn();
         self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
         self.view().unfinished.remove(name);
         Ok(())
+    }
+
+    /// Puts something unfinished among the deleted volumes.
+    pub(super) fn throw_unfinished(&self, name: &str) -> Result<(), Error> {
+        if self.thin_pool.is_none() {
+            // Whether it is a copy-on-write snapshot, LVM knows; a plain one is none to split.
+            let split =
+                self.change(&self.turn(), "lvconvert", &["-qq", "-y", "--splitsnapshot", &self.full(name)]);
+            if let Err(error) = split
+                && !call::said(&error, &["is not a snapshot", "not a COW", "linear", "LV type"])
+            {
+                return Err(error.into());
+            }
+        }
+        let turn = self.turn();
+        self.change(&turn, "lvrename", &["-qq", &self.group, name, &names::thrown(name)])?;
+        Ok(self.renew(&turn)?)
     }
 }

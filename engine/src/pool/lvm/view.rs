@@ -16,7 +16,7 @@ use crate::{
             report::{LogicalVolume, Report},
             tags,
         },
-        record::Record,
+        record::{Encryption, Format, Record},
         store::Broken,
         stored::Unreadable,
     },
@@ -51,7 +51,7 @@ pub(crate) struct View {
     /// Whether the group has devices that LVM does not see.
     pub(crate) lacks_devices: bool,
     pub(crate) volumes: BTreeMap<VolumeId, Entry>,
-    /// LVs of deleted volumes, and whether they were ever used.
+    /// LVs of deleted volumes.
     pub(crate) deleted: BTreeMap<String, Deleted>,
     /// LVs that were to become volumes, or to help with that.
     pub(crate) unfinished: BTreeMap<String, Unfinished>,
@@ -75,8 +75,29 @@ pub(crate) struct Unfinished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deleted {
     pub(crate) size: u64,
-    /// Whether somebody may have written to it.
-    pub(crate) used: bool,
+    pub(crate) zeroing: Zeroing,
+}
+
+/// What of a deleted thick volume is to be zeroed before others get its space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zeroing {
+    /// Nobody wrote to it.
+    Nothing,
+    /// The LUKS2 header: without that the rest is noise.
+    Header,
+    All,
+}
+
+impl Zeroing {
+    /// `raw`: whether it was never used. Where a record can't be read, everything is zeroed.
+    fn of(raw: bool, record: &Result<Record, impl Sized>) -> Self {
+        let begun = |encryption: &Encryption| encryption.header != Format::Never;
+        match record {
+            _ if raw => Self::Nothing,
+            Ok(record) if record.encryption.as_ref().is_some_and(begun) => Self::Header,
+            _ => Self::All,
+        }
+    }
 }
 
 impl View {
@@ -124,10 +145,10 @@ impl View {
                 let raw = tags.iter().any(|tag| tag == tags::RAW);
                 self.volumes.insert(id, Entry { size: volume.size, record, tags, raw });
             }
-            Named::Deleted if ours => {
-                // Its record tells whether there is anything to wipe; one that can't be read counts as used.
-                let used = !volume.tags.iter().any(|tag| tag == tags::RAW);
-                self.deleted.insert(volume.name.clone(), Deleted { size: volume.size, used });
+            Named::Deleted(id) if ours => {
+                let raw = volume.tags.iter().any(|tag| tag == tags::RAW);
+                let zeroing = Zeroing::of(raw, &tags::read(pool, &id, &volume.tags));
+                self.deleted.insert(volume.name.clone(), Deleted { size: volume.size, zeroing });
             }
             Named::Unfinished(id) if ours => {
                 let swap = volume.tags.iter().any(|tag| tag == tags::SWAP);
@@ -151,11 +172,19 @@ impl View {
     /// A volume whose LV was just renamed.
     pub(crate) fn deleted(&mut self, id: &VolumeId, name: &str) {
         if let Some(entry) = self.volumes.remove(id) {
-            let used = !entry.raw;
-            self.deleted.insert(name.to_owned(), Deleted { size: entry.size, used });
+            let zeroing = Zeroing::of(entry.raw, &entry.record);
+            self.deleted.insert(name.to_owned(), Deleted { size: entry.size, zeroing });
             let before = names::volume(id);
             self.names.retain(|name| *name != before);
             self.names.push(name.to_owned());
+        }
+    }
+
+    /// A deleted volume whose end was just given back to the group.
+    pub(crate) fn cut_off(&mut self, name: &str, bytes: u64) {
+        if let Some(deleted) = self.deleted.get_mut(name) {
+            self.group_free = self.group_free.saturating_add(deleted.size.saturating_sub(bytes));
+            deleted.size = bytes;
         }
     }
 

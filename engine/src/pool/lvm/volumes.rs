@@ -118,7 +118,7 @@ impl LvmPool {
         }
         // What an exchange of its content that failed left would take its name.
         for left in self.swaps_of(id) {
-            self.remove_one_unfinished(&left)?;
+            self.drop_unfinished(&left)?;
         }
         let (name, new) = (names::volume(id), names::deleted(id));
         let turn = self.turn();

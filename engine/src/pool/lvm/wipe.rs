@@ -9,7 +9,7 @@ use std::{
 use crate::{filesystem::probe::WINDOW, kernel, lasting::lasting};
 
 /// How much is zeroed by one call, in bytes: a call can't be interrupted.
-const STEP: u64 = 256 << 20;
+const STEP: u64 = 64 << 20;
 
 /// Zeroes what [`crate::filesystem::probe`] looks at.
 pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {

@@ -316,8 +316,8 @@ mod tests {
         assert!(store.remove(&one.id).unwrap());
         assert!(!store.remove(&one.id).unwrap());
         assert!(store.load(&one.id).unwrap().is_none());
-        assert_eq!(store.sweep_trash(), (1, Vec::new()));
-        assert_eq!(store.sweep_trash(), (0, Vec::new()));
+        assert_eq!(store.sweep_trash(&|| true), (1, Vec::new()));
+        assert_eq!(store.sweep_trash(&|| true), (0, Vec::new()));
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
         }
         assert!(store.load(&"link".parse().unwrap()).is_err());
         assert!(store.save(&record("link")).is_err());
-        let (swept, problems) = store.sweep_trash();
+        let (swept, problems) = store.sweep_trash(&|| true);
         assert_eq!((swept, problems.len()), (0, 1), "what is not a folder is left and told");
         assert!(elsewhere.path().join(RECORD).exists());
     }
@@ -389,7 +389,7 @@ mod tests {
             }
         }
         assert_eq!(store.trash_bytes(), 0, "nothing that will be freed");
-        let ((swept, problems), (unfinished, more)) = (store.sweep_trash(), store.sweep_new());
+        let ((swept, problems), (unfinished, more)) = (store.sweep_trash(&|| true), store.throw_unfinished());
         assert_eq!((swept, problems.len(), unfinished, more.len()), (1, others.len(), 0, others.len()));
         assert!(problems[0].contains("it was not touched"), "{problems:?}");
         for other in others {

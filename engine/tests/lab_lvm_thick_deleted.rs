@@ -1,0 +1,142 @@
+//! What becomes of deleted thick volumes: zeros are written over them in the background, piece by piece. In the lab; skipped by name elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use tierce_engine::{Error, LvmKind, VolumeId};
+use world::{BLOCK, Death, EXT4, MIB, World, lvm::group};
+
+/// A used raw volume whose first and last MiB are full of ones.
+fn used(world: &World, name: &str, bytes: u64) -> VolumeId {
+    let id = world.create(name, BLOCK, bytes);
+    world.stage(&id, true).unwrap();
+    let device = OpenOptions::new().write(true).open(group(world).node(&format!("v-{id}"))).unwrap();
+    for at in [0, bytes - MIB] {
+        device.write_all_at(&vec![1; 1 << 20], at).unwrap();
+    }
+    device.sync_all().unwrap();
+    world.unstage(&id).unwrap();
+    id
+}
+
+/// How many bytes of that part of a device are not zero.
+fn written(device: &Path, from: u64, bytes: u64) -> usize {
+    let mut found = vec![0; usize::try_from(bytes).unwrap()];
+    File::open(device).unwrap().read_exact_at(&mut found, from).unwrap();
+    found.iter().filter(|byte| **byte != 0).count()
+}
+
+fn size(world: &World, volume: &str) -> u64 {
+    let full = format!("{}/{volume}", group(world).name);
+    let text =
+        group(world).lvm("lvs", &["--noheadings", "--units", "b", "--nosuffix", "-o", "lv_size", &full]);
+    text.trim().parse().unwrap()
+}
+
+#[test]
+fn a_start_zeroes_nothing_before_volumes_can_be_used() {
+    let Some(mut world) = World::lvm(LvmKind::Thick) else { return };
+    let (_, _) = (used(&world, "pvc-1", 64 * MIB), used(&world, "pvc-2", 64 * MIB));
+    let kept = world.create("pvc-3", EXT4, 64 * MIB);
+    // What a kill leaves of a deletion, and of a copy.
+    let name = group(&world).name.clone();
+    group(&world).lvm("lvrename", &["-qq", &name, "v-pvc-1", "d-pvc-1-0a1b2c3d"]);
+    group(&world).lvm("lvrename", &["-qq", &name, "v-pvc-2", "n-pvc-2-0a1b2c3d"]);
+    world.restart();
+    let recovery = world.run(world.engine.recover());
+    assert_eq!((recovery.thrown_unfinished, recovery.problems), (1, Vec::new()));
+    for left in ["d-pvc-1-0a1b2c3d", "d-pvc-2-0a1b2c3d"] {
+        assert!(group(&world).volumes().contains(&left.to_owned()), "{left}");
+        group(&world).lvm("lvchange", &["-qq", "-ay", "-K", &format!("{name}/{left}")]);
+        assert_eq!(written(&group(&world).node(left), 0, MIB), 1 << 20, "{left}");
+    }
+    assert!(world.stage(&kept, false).unwrap());
+    world.unstage(&kept).unwrap();
+    world.run(world.engine.sweep());
+    assert_eq!(group(&world).volumes(), ["v-pvc-3"]);
+    world.assert_clean();
+}
+
+#[test]
+fn zeroing_goes_on_where_a_killed_process_ended() {
+    const SIZE: u64 = 1024 * MIB;
+    let Some(mut world) = World::lvm(LvmKind::Thick) else { return };
+    let id = used(&world, "pvc-1", SIZE);
+    world.run(world.engine.stop_sweeps());
+    assert!(world.delete(&id).unwrap());
+    let deleted = group(&world).volumes().remove(0);
+    assert!(deleted.starts_with("d-pvc-1-"), "{deleted}");
+    let full = format!("{}/{deleted}", group(&world).name);
+    let mut left = SIZE;
+    for round in 1..4 {
+        world.restart();
+        group(&world).lvm("lvchange", &["-qq", "-ay", "-K", &full]);
+        // It dies when one piece was given back.
+        world.die(Some(Death { at: 1, after: false }));
+        world.run(world.engine.sweep());
+        world.die(None);
+        let now = size(&world, &deleted);
+        assert!(now < left, "round {round}: {now} of {left}");
+        left = now;
+    }
+    world.restart();
+    world.run(world.engine.sweep());
+    assert_eq!(group(&world).volumes(), Vec::<String>::new());
+    // Whoever gets the space reads nothing of it.
+    let next = world.create("pvc-2", BLOCK, SIZE);
+    let node = group(&world).node("v-pvc-2");
+    for at in [0, SIZE - MIB] {
+        assert_eq!(written(&node, at, MIB), 0, "at {at}");
+    }
+    assert!(world.delete(&next).unwrap());
+}
+
+#[test]
+fn of_a_deleted_encrypted_volume_only_the_header_is_zeroed() {
+    let Some(world) = World::lvm(LvmKind::Thick).map(World::encrypted) else { return };
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    world.write(&id, "precious");
+    world.unstage(&id).unwrap();
+    let full = format!("{}/v-pvc-1", group(&world).name);
+    let ranges = group(&world).lvm("lvs", &["--noheadings", "-o", "seg_pe_ranges", &full]);
+    let (device, extents) = ranges.trim().split_once(':').unwrap();
+    assert_eq!(extents.split('-').next(), Some("0"), "{ranges}");
+    let starts =
+        group(&world).lvm("pvs", &["--noheadings", "--units", "b", "--nosuffix", "-o", "pe_start", device]);
+    let start: u64 = starts.trim().parse().unwrap();
+    let device = Path::new(device);
+    assert!(written(device, start, MIB) > 0 && written(device, start + MIB, MIB) > 0);
+    assert!(world.delete(&id).unwrap());
+    world.run(world.engine.sweep());
+    assert_eq!(group(&world).volumes(), Vec::<String>::new());
+    assert_eq!(written(device, start, MIB), 0, "the header with its key slots");
+    assert!(written(device, start + MIB, MIB) > 0, "noise was zeroed, which takes hours");
+    world.assert_clean();
+}
+
+#[test]
+fn a_copy_without_room_for_what_holds_its_source_still_is_refused_before_anything_is_made() {
+    const SIZE: u64 = 1536 * MIB;
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let id = world.create("pvc-1", BLOCK, SIZE);
+    world.stage(&id, true).unwrap();
+    let before = world.spy.lines.lock().unwrap().len();
+    // Of two devices of 2 GiB too little is left for both a snapshot and a copy.
+    let error = world.snapshot("snap-1", &id).unwrap_err();
+    assert!(matches!(error, Error::OutOfSpace { requested, .. } if requested == 2 * SIZE), "{error:?}");
+    let lines = world.spy.lines.lock().unwrap()[before..].to_vec();
+    assert!(!lines.iter().any(|line| line.contains("lvcreate")), "{lines:#?}");
+    assert_eq!(group(&world).volumes(), ["v-pvc-1"]);
+    world.unstage(&id).unwrap();
+    assert!(world.delete(&id).unwrap());
+    world.run(world.engine.sweep());
+    world.assert_clean();
+}

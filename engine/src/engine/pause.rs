@@ -35,6 +35,10 @@ impl Core {
     pub(super) fn source<'a>(&'a self, found: &Located) -> Result<Source<'a>, Error> {
         let source = |used, user| Ok(Source { core: self, id: found.record.id.clone(), used, user });
         let Located { pool, record } = found;
+        if record.role.is_some() {
+            // Nobody ever writes to a snapshot: who has it open reads it for another copy.
+            return source(Use::Nowhere, None);
+        }
         let mut last = PathBuf::new();
         for attempt in 0..=RELEASE_ATTEMPTS {
             let Some(below) = pool.device(record)? else { return source(Use::Nowhere, None) };

@@ -7,6 +7,7 @@ mod world;
 
 use std::{
     fs::{self, File},
+    io::{Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::Path,
     time::Duration,
@@ -18,7 +19,7 @@ use tierce_engine::{Error, LvmKind, PoolErrorKind, SnapshotSpec};
 use world::{
     BLOCK, EXT4, MIB, World,
     lvm::{TestGroup, thin},
-    run, spec, text,
+    run, spec,
 };
 
 /// A world whose pool is a thick group on a disk that does as it is told.
@@ -35,8 +36,14 @@ fn take_down(world: World, disk: Mapped) {
     world.run(world.engine.sweep());
     world.group.as_ref().unwrap().lvm("vgremove", &["-qq", "-f", "-y", "tierce-told"]);
     drop(world);
-    // The next test makes a group of it again, which it is only while it is blank.
-    run("wipefs", &["--all", "--quiet", text(&disk.path())]);
+    // The next test makes a group of it again, for which its ends have to be blank: LVM leaves its description there.
+    let mut device = File::options().write(true).open(disk.path()).unwrap();
+    let bytes = device.seek(SeekFrom::End(0)).unwrap();
+    for at in [0, bytes - MIB] {
+        device.write_all_at(&vec![0; 1 << 20], at).unwrap();
+    }
+    device.sync_all().unwrap();
+    drop(device);
     disk.remove();
 }
 

@@ -62,7 +62,9 @@ fn offer_them(bed: &Bed<'_>, node: Node) -> Result<()> {
             "bad-name",
             json!({"volumeGroup": "nonesuch", "thick": {}}),
             "NoSuchVolumeGroup",
-            vec!["there is no volume group nonesuch: make it (vgcreate nonesuch DEVICE…)"],
+            vec![
+                "there is no volume group nonesuch on a disk or partition: make it (vgcreate nonesuch DEVICE…)",
+            ],
         ),
         (
             "bad-thin-pool",

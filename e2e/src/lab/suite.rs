@@ -39,7 +39,7 @@ const FAULT_TIMES: &str = "TIERCE_FAULT_TIMES";
 /// The tests that load volumes with `fsx`.
 const LOADED: &str = "lab_fsx";
 /// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
-const ELSEWHERE: [&str; 4] = ["sim", "model", "encryption", "faults"];
+const ELSEWHERE: [&str; 7] = ["sim", "model", "encryption", "faults", "hanging", "copies", "sweeps"];
 
 /// Whose kernel the tests run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

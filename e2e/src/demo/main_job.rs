@@ -19,6 +19,7 @@ fn play(cluster: &Cluster, ours: &ours::Ours, story: &Story) -> Result<()> {
     story.step("a cluster of one node is Ready, in namespaces of its own");
     install::install(cluster, ours, &[])?;
     story.step("$ helm install tierce charts/tierce --namespace tierce-system --create-namespace --wait");
+    cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=60s")?;
     show(&cluster.kubectl("get storagepools")?);
 
     let volume = workspace().join("examples/volume.yaml").display().to_string();

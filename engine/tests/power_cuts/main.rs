@@ -56,6 +56,8 @@ fn boot() {
     let boot = Boot { world, said, number, thin };
     let recovery = boot.world.run(boot.world.engine.recover());
     assert_eq!(recovery.problems, Vec::<String>::new());
+    // As the node plugin does once it serves.
+    boot.world.run(boot.world.engine.start_sweeps());
     boot.settle();
     if let Ok(wanted) = std::env::var(OPERATION) {
         boot.live(wanted.parse().unwrap());

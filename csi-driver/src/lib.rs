@@ -4,10 +4,11 @@
 //! - [`registration`]: how the kubelet finds us
 //! - [`intents`]: carries out what the controller wants of this node: [`node_volumes`], [`node_snapshots`]
 //! - [`pools`]: which pools this node serves
-//! - [`node_storage`]: reports what the node has
+//! - [`node_storage`]: reports what the node has, woken by [`changes`]
 //!
 //! The disks are the engine's business; sockets, logs and health are the runtime's.
 
+pub mod changes;
 pub mod config;
 pub mod intents;
 pub mod metrics;
@@ -19,5 +20,6 @@ pub mod plugin;
 pub mod pools;
 pub mod registration;
 pub mod request;
+mod signed;
 pub mod state_lock;
 pub mod status_codes;

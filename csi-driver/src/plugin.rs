@@ -15,12 +15,12 @@ use tierce_runtime::socket::Socket;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::intents::{self, Intents};
 use crate::metrics::Metrics;
 use crate::node_service::NodeService;
-use crate::node_storage::{self, Changes, Claims, Reporter};
-
+use crate::node_storage::{self, Claims, Reporter};
 use crate::pools::{self, PoolBoard};
 use crate::registration::{self, RegistrationService};
 use crate::state_lock::StateLock;

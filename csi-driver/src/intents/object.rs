@@ -5,7 +5,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tierce_crds::names;
 
-use super::{Context, Intent, ReconcileError};
+use super::context::{Context, ReconcileError};
+use super::intent::Intent;
 
 /// Whether the object waits for us before it goes.
 pub fn has_finalizer<K: Intent>(object: &K) -> bool {

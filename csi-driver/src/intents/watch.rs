@@ -15,8 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Intent;
-use super::reconcile::{Context, error_policy, in_lane};
+use super::context::Context;
+use super::intent::Intent;
+use super::reconcile::{error_policy, in_lane};
 use crate::pools::{streaming, strip};
 
 /// How many nudges wait at most, while the API server is away.

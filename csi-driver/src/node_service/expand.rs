@@ -4,8 +4,8 @@ use tierce_proto::csi::{NodeExpandVolumeRequest, NodeExpandVolumeResponse};
 use tonic::Status;
 
 use super::NodeService;
-use crate::node_volumes::signed;
 use crate::request;
+use crate::signed::signed;
 use crate::status_codes::{Rpc, failed, refused};
 
 impl NodeService {

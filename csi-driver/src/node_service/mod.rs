@@ -19,8 +19,8 @@ use tierce_runtime::locks::{VolumeGuard, VolumeLocks};
 use tonic::{Request, Response, Status};
 use tracing::{Span, trace};
 
+use crate::changes::Changes;
 use crate::intents::Nudges;
-use crate::node_storage::Changes;
 use crate::status_codes;
 
 /// Answers the kubelet from the engine's records and the kernel's tables alone: pods start while the API server is

@@ -6,8 +6,8 @@ use tierce_proto::csi::{NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, V
 use tonic::Status;
 
 use super::NodeService;
-use crate::node_volumes::signed;
 use crate::request;
+use crate::signed::signed;
 use crate::status_codes::{Rpc, failed, refused};
 
 impl NodeService {

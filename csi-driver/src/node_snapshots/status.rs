@@ -6,7 +6,8 @@ use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
 use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
 
-use crate::node_volumes::{NEWER, noticeable, signed};
+use crate::node_volumes::{NEWER, noticeable};
+use crate::signed::signed;
 use crate::status_codes::in_words;
 
 /// How a reconcile ended: what is on the disk, and why that is not as it should be.

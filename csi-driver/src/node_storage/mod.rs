@@ -4,7 +4,7 @@ mod report;
 mod writer;
 
 pub use report::{Leftovers, leftovers, more_room, status, worth_writing};
-pub use writer::{Changes, HEARTBEAT, Storage, run, tell_of_late_answers};
+pub use writer::{HEARTBEAT, Storage, run, tell_of_late_answers};
 
 use std::sync::{Mutex, PoisonError};
 

@@ -6,8 +6,8 @@ use tierce_crds::conditions::pool as reason;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, PoolStatus};
 use tierce_engine::{Inventory, PoolErrorKind, PoolReport, PoolUsage};
 
-use crate::node_volumes::signed;
 use crate::pools::{Known, Pools};
+use crate::signed::signed;
 
 /// What lies on the disks and belongs to nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,16 +1,15 @@
 //! When to look and when to write: at once after a quiet time, then at most once a second.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tierce_crds::NodeStorageStatus;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::report::{more_room, worth_writing};
+use crate::changes::Changes;
 
 /// The least time between two looks, and so between two writes.
 const GAP: Duration = Duration::from_secs(1);
@@ -19,38 +18,6 @@ const GAP: Duration = Duration::from_secs(1);
 pub const HEARTBEAT: Duration = Duration::from_mins(1);
 /// The longest pause after failed writes.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-/// Tells the writer that something changed. Never waits; any number of calls make one look. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Changes {
-    inner: Arc<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    changed: Notify,
-    inventory: AtomicBool,
-    rewrite: AtomicBool,
-}
-
-impl Changes {
-    /// The figures of a pool may have changed.
-    pub fn notify(&self) {
-        self.inner.changed.notify_one();
-    }
-
-    /// Volumes may have come or gone without us.
-    pub fn notify_inventory(&self) {
-        self.inner.inventory.store(true, Ordering::Relaxed);
-        self.notify();
-    }
-
-    /// The object may be gone: write even if nothing changed.
-    pub fn notify_rewrite(&self) {
-        self.inner.rewrite.store(true, Ordering::Relaxed);
-        self.notify_inventory();
-    }
-}
 
 /// Lets a pool be reported at once whose disk answers after it was reported not to; else that would wait for the heartbeat.
 pub async fn tell_of_late_answers(
@@ -93,15 +60,15 @@ pub async fn run(
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = timeout(HEARTBEAT, changes.inner.changed.notified()) => {}
+            _ = timeout(HEARTBEAT, changes.changed()) => {}
         }
         // By a clock of its own: the kubelet's measuring wakes us more often than the heartbeat would.
         let due = inventoried.is_none_or(|last| last.elapsed() >= HEARTBEAT);
-        let inventory = changes.inner.inventory.swap(false, Ordering::Relaxed) || due;
+        let inventory = changes.take_inventory() || due;
         if inventory {
             inventoried = Some(Instant::now());
         }
-        let rewrite = changes.inner.rewrite.swap(false, Ordering::Relaxed);
+        let rewrite = changes.take_rewrite();
         let now = storage.look(inventory).await;
         let news = shown.as_ref().is_none_or(|shown| worth_writing(shown, &now));
         pause = if news || rewrite {
@@ -139,8 +106,8 @@ pub async fn run(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::AtomicI64;
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use tierce_crds::{PoolState, PoolStatus};

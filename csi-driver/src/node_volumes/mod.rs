@@ -5,4 +5,4 @@ mod plan;
 mod status;
 
 pub use plan::{Step, plan};
-pub use status::{NEWER, Outcome, largest, next, noticeable, signed, verdict};
+pub use status::{NEWER, Outcome, largest, next, noticeable, verdict};

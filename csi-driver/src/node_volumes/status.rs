@@ -5,6 +5,7 @@ use tierce_crds::NodeVolumeStatus;
 use tierce_crds::conditions::{self, Verdict, node_volume as reason};
 use tierce_engine::{Error, PoolErrorKind, VolumeInfo};
 
+use crate::signed::signed;
 use crate::status_codes::in_words;
 
 /// How a reconcile ended.
@@ -107,11 +108,6 @@ pub fn next(
         conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],
     };
     (status != *old).then_some(status)
-}
-
-/// Sizes of the API are `i64`, as in CSI; no disk reaches their end.
-pub fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 const NOTICEABLE: u64 = 16 << 20;

@@ -5,11 +5,11 @@ use clap::Parser;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
-use tierce_controller::config::{Cli, Command, Crds, Serve};
 use tierce_controller::csi::ControllerService;
 use tierce_controller::index::{Index, watch_everything};
-use tierce_controller::metrics::Metrics;
-use tierce_controller::{crds, reconcilers};
+use tierce_controller::run::config::{Cli, Command, Crds, Serve};
+use tierce_controller::run::metrics::Metrics;
+use tierce_controller::{reconcilers, run};
 use tierce_crds::names;
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     let client =
         Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
     match cli.command {
-        Some(Command::Crds(Crds::Apply)) => Ok(crds::apply(&client).await?),
+        Some(Command::Crds(Crds::Apply)) => Ok(run::crds::apply(&client).await?),
         None => Box::pin(serve(client, &cli.serve)).await,
     }
 }

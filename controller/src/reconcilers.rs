@@ -1,20 +1,20 @@
 //! Runs the reconcilers: while this replica holds the lease, or always where there is no election.
 
-use crate::config::Serve;
-use crate::events::Events;
+use crate::devices::keys::Keys;
+use crate::devices::lost_node::{Absences, LostNodes};
+use crate::devices::restore::RestoreReconciler;
+use crate::devices::rotation::KeyRotation;
+use crate::devices::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
 use crate::index::{
     Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic, Volumes,
 };
-use crate::keys::Keys;
-use crate::lease::Candidate;
-use crate::lost_node::{Absences, LostNodes};
-use crate::metrics::Metrics;
-use crate::pool::PoolReconciler;
-use crate::queue::{Next, Queue};
-use crate::restore::RestoreReconciler;
-use crate::rotation::KeyRotation;
-use crate::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
-use crate::volume::VolumeReconciler;
+use crate::pools::PoolReconciler;
+use crate::run::config::Serve;
+use crate::run::events::Events;
+use crate::run::lease::Candidate;
+use crate::run::metrics::Metrics;
+use crate::run::queue::{Next, Queue};
+use crate::volumes::personal::VolumeReconciler;
 use kube::Client;
 use std::future::Future;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::fake_api::FakeApi;
 use support::fake_node::FakeNode;
 use support::{GI, Replica, bind, in_time, request, request_for, says, tier, until, volume, within};
-use tierce_controller::keys::fingerprint;
+use tierce_controller::devices::keys::fingerprint;
 use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};

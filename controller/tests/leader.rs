@@ -8,7 +8,7 @@ use serde_json::json;
 use std::time::Duration;
 use support::fake_api::FakeApi;
 use support::within;
-use tierce_controller::lease::{Candidate, Held};
+use tierce_controller::run::lease::{Candidate, Held};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

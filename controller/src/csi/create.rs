@@ -7,7 +7,7 @@ use super::create_error::CreateError;
 use super::parameters::Parameters;
 use super::source::{self, Origin};
 use super::{ControllerService, id};
-use crate::class;
+use crate::csi::class;
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@
 use super::arguments::ArgumentError;
 use super::source::SourceError;
 use crate::placement::Refusal;
-use crate::roughly::roughly;
+use crate::run::roughly::roughly;
 use thiserror::Error;
 
 /// Why there is no volume (yet).

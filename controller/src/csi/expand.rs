@@ -3,7 +3,7 @@
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};
 use crate::index::Device;
-use crate::roughly::roughly;
+use crate::run::roughly::roughly;
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;

@@ -6,6 +6,7 @@ mod arguments;
 mod capabilities;
 mod capacity;
 mod claim;
+pub(crate) mod class;
 mod create;
 mod create_error;
 mod deadline;
@@ -30,8 +31,8 @@ pub use snapshot::SnapshotError;
 pub use source::SourceError;
 pub use validate::ValidateError;
 
+use crate::devices::keys::Keys;
 use crate::index::{Device, Index, Snapshot};
-use crate::keys::Keys;
 use kube::Client;
 use std::sync::Arc;
 use tierce_proto::csi::controller_server::{Controller, ControllerServer};

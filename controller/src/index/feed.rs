@@ -1,10 +1,10 @@
 //! One watch per kind, into the index.
 
-use super::claims::{ClaimObject, PersistentVolumeObject};
 use super::hearing::Ear;
-use super::pods::PodObject;
+use super::kinds::claims::{ClaimObject, PersistentVolumeObject};
+use super::kinds::pods::PodObject;
 use super::{ClassObject, ContentObject, Index, NodeObject, SecretObject, Tracked};
-use crate::words::in_words;
+use crate::run::words::in_words;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};

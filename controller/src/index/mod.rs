@@ -2,42 +2,33 @@
 //! connections between them. Reading it is cheap and never talks to the API server. Whoever waits for a `NodeVolume`
 //! is woken by its name; reconcilers are woken by the keys that a change concerns.
 
-mod claims;
-mod classes;
-mod contents;
-mod devices;
 mod feed;
 mod hearing;
-mod key_secrets;
-mod nodes;
+mod kinds;
 mod on_node;
-mod pods;
 mod relation;
-mod restores;
 mod room;
-mod snapshots;
 mod table;
 mod topics;
 mod tracked;
-mod volumes;
 #[cfg(test)]
 mod wakes_tests;
 
-pub use claims::{Claim, ClaimObject, ClaimPhase, PersistentVolume, PersistentVolumeObject};
-pub use classes::{Class, ClassObject};
-pub use contents::{Content, ContentObject};
-pub use devices::{Device, Devices};
 pub use feed::watch_everything;
-pub use key_secrets::{KeySecret, KeySecrets, SecretObject};
-pub use nodes::{Node, NodeObject, Nodes, Pools};
+pub use kinds::claims::{Claim, ClaimObject, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use kinds::classes::{Class, ClassObject};
+pub use kinds::contents::{Content, ContentObject};
+pub use kinds::devices::{Device, Devices};
+pub use kinds::key_secrets::{KeySecret, KeySecrets, SecretObject};
+pub use kinds::nodes::{Node, NodeObject, Nodes, Pools};
+pub use kinds::pods::{Pod, PodObject};
+pub use kinds::restores::Restores;
+pub use kinds::snapshots::{Snapshot, Snapshots};
+pub use kinds::volumes::{Rotations, Volumes};
 pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
-pub use pods::{Pod, PodObject};
-pub use restores::Restores;
-pub use snapshots::{Snapshot, Snapshots};
 pub use table::Table;
 pub use topics::{Affects, News, Topic, Wakes};
 pub use tracked::{Change, Key, Namespaced, Tracked};
-pub use volumes::{Rotations, Volumes};
 
 use crate::placement::{self, Offer, Place, Promise, Promises, Refusal, Request, Reservations};
 use hearing::Ear;

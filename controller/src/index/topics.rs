@@ -1,11 +1,11 @@
 //! Who is woken by what. A kind tells what has become of an object ([`News`]). A topic, declared beside the kind whose keys it has, says which
 //! of them that concerns. A reconciler listens to the topics it wants, and costs nothing where nobody does.
 
-use super::claims::{ClaimObject, PersistentVolumeObject};
-use super::pods::PodObject;
+use super::kinds::claims::{ClaimObject, PersistentVolumeObject};
+use super::kinds::pods::PodObject;
 use super::tracked::Change;
 use super::{ClassObject, ContentObject, Index, Namespaced, NodeObject, SecretObject, State};
-use crate::queue::{self, Queue};
+use crate::run::queue::{self, Queue};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::topics::{News, Topic, Wakes};
 use super::{Devices, Index, KeySecrets, Namespaced, Restores, Snapshots, State, Volumes};
-use crate::queue::{Key, Queue};
+use crate::run::queue::{Key, Queue};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tierce_crds::{NodeSnapshot, NodeVolume, Volume, VolumeRestore, names};
@@ -61,7 +61,7 @@ fn snapshot(index: &Index, id: &str, name: &str) {
 }
 
 fn pod(index: &Index, name: &str, claim: &str) {
-    put::<super::pods::PodObject>(
+    put::<super::kinds::pods::PodObject>(
         index,
         json!({"metadata": meta(name, true), "spec": {"nodeName": "n",
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}}),
@@ -248,7 +248,7 @@ async fn due_now<K: Key>(queue: &Queue<K>) -> usize {
     queue
         .run(1_000, done, |_| {
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            async { crate::queue::Next::Event }
+            async { crate::run::queue::Next::Event }
         })
         .await;
     count.into_inner()

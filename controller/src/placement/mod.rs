@@ -6,7 +6,7 @@ mod reservations;
 pub use offers::{Offer, Promise, Promises};
 pub use reservations::Reservations;
 
-use crate::roughly::roughly;
+use crate::run::roughly::roughly;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;

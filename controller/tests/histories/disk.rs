@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tierce_controller::keys::fingerprint;
+use tierce_controller::devices::keys::fingerprint;
 use tierce_crds::KeyRing;
 
 /// A LUKS2 header: its uuid, and the keys that its slots open with.

@@ -7,8 +7,8 @@ use crate::support::fake_api::{FakeApi, Fault};
 use disk::{Content, Disk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tierce_controller::devices::rotation::KeyRotation;
 use tierce_controller::index::Namespaced;
-use tierce_controller::rotation::KeyRotation;
 use tierce_crds::{KeyRing, names};
 use world::{ID, World, ring};
 

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_controller::csi::ControllerService;
-use tierce_controller::events::Events;
+use tierce_controller::devices::keys::Keys;
+use tierce_controller::devices::lost_node::Absences;
+use tierce_controller::devices::restore::RestoreReconciler;
+use tierce_controller::devices::rotation::KeyRotation;
+use tierce_controller::devices::unclaimed::UnclaimedKeys;
 use tierce_controller::index::{
     ClaimObject, Index, Namespaced, NodeObject, PersistentVolumeObject, SecretObject, Tracked,
 };
-use tierce_controller::keys::Keys;
-use tierce_controller::lost_node::Absences;
-use tierce_controller::restore::RestoreReconciler;
-use tierce_controller::rotation::KeyRotation;
-use tierce_controller::unclaimed::UnclaimedKeys;
+use tierce_controller::run::events::Events;
 use tierce_crds::{KeyRing, NodeSnapshot, NodeVolume, Volume, VolumeRestore, names};
 use tierce_proto::csi::CreateSnapshotRequest;
 use tierce_proto::csi::controller_server::Controller as _;

@@ -1,0 +1,134 @@
+//! Whether a StorageClass makes what a Volume asks for. The class is somebody else's object: it may be missing, or say something
+//! else than its name does.
+
+use crate::csi::Parameters;
+use crate::index::{Class, State};
+use tierce_crds::{Binding, Volume, names};
+
+/// Without it the kubelet hands no key to the node.
+const KEY_OF: &str = "csi.storage.k8s.io/node-stage-secret-name";
+
+/// When the claim of a Volume is bound. The node of a copy is that of its source, so there is no scheduler to wait for, and none
+/// that picks another.
+pub(crate) fn binding(volume: &Volume) -> Binding {
+    if volume.spec.source.is_some() { Binding::Immediate } else { volume.spec.binding }
+}
+
+/// Name of the class through which a Volume is made.
+pub(crate) fn name(volume: &Volume, encrypted: bool) -> String {
+    names::storage_class(&volume.spec.tier, encrypted, binding(volume))
+}
+
+/// Whether the class of this name is the one for encrypted volumes of the Volume's tier; `None` where it is neither of the two.
+pub(crate) fn encrypts(volume: &Volume, class: &str) -> Option<bool> {
+    [true, false].into_iter().find(|encrypted| name(volume, *encrypted) == class)
+}
+
+/// Why the class of this name does not make volumes of this tier, encrypted or not; `None` where it does, or nobody knows yet.
+pub(crate) fn trouble(state: &State, class: &str, tier: &str, encrypted: bool) -> Option<String> {
+    if !state.classes.is_whole() {
+        return None;
+    }
+    let Some(found) = state.classes.get(class) else {
+        let kind = if encrypted { ", encrypted" } else { "" };
+        return Some(format!(
+            "StorageClass {class} is not there, and volumes of tier {tier:?}{kind} are made through it: name the tier in the \
+             chart's `tiers`, or apply that class (provisioner {}, {})",
+            names::DRIVER,
+            wanted(tier, encrypted)
+        ));
+    };
+    let what = other(found, tier, encrypted)?;
+    Some(format!(
+        "StorageClass {class} {what}: delete it, which no volume minds, and apply it anew with provisioner {} and {}",
+        names::DRIVER,
+        wanted(tier, encrypted)
+    ))
+}
+
+fn wanted(tier: &str, encrypted: bool) -> String {
+    if encrypted {
+        format!(
+            "the parameters tier: {tier}, encrypted: \"true\" and those of the key, as in examples/storagepool.yaml"
+        )
+    } else {
+        format!("the parameter tier: {tier}")
+    }
+}
+
+/// What the class does instead.
+fn other(class: &Class, tier: &str, encrypted: bool) -> Option<String> {
+    if class.provisioner != names::DRIVER {
+        return Some(format!("is of another driver, {}", class.provisioner));
+    }
+    let has = match Parameters::of_class(&class.parameters) {
+        Ok(has) => has,
+        Err(error) => return Some(format!("can't be used: {error}")),
+    };
+    match has.tier.as_deref() {
+        Some(its) if its == tier => {}
+        Some(its) => return Some(format!("makes volumes of tier {its:?} instead of {tier:?}")),
+        None => return Some("names no tier".to_owned()),
+    }
+    match (has.is_encrypted(), encrypted) {
+        (false, true) => Some("makes volumes that are not encrypted".to_owned()),
+        (true, false) => Some("makes encrypted volumes".to_owned()),
+        (true, true) if !class.parameters.contains_key(KEY_OF) => {
+            Some(format!("has no parameter {KEY_OF}, so no node gets the key"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{ClassObject, Index};
+    use serde_json::json;
+
+    fn index(classes: &[serde_json::Value]) -> Index {
+        let index = Index::default();
+        index.begin::<ClassObject>();
+        for class in classes {
+            let mut object = json!({"metadata": {"name": "c"}, "provisioner": names::DRIVER});
+            object.as_object_mut().unwrap().extend(class.as_object().unwrap().clone());
+            index.put(serde_json::from_value::<ClassObject>(object).unwrap());
+        }
+        index.end::<ClassObject>();
+        index
+    }
+
+    #[test]
+    fn a_class_that_makes_something_else_is_told_with_what() {
+        let key = json!("tierce-key-${pv.name}");
+        for (class, encrypted, words) in [
+            (json!({"parameters": {"tier": "hdd"}}), false, ""),
+            (json!({"parameters": {"tier": "hdd", "csi.storage.k8s.io/fstype": "xfs"}}), false, ""),
+            (json!({"parameters": {"tier": "hdd", "encrypted": "true", KEY_OF: key}}), true, ""),
+            (json!({"provisioner": "other.example"}), false, "is of another driver, other.example"),
+            (json!({"parameters": {"teir": "hdd"}}), false, "unknown field `teir`"),
+            (json!({}), false, "names no tier"),
+            (
+                json!({"parameters": {"tier": "ssd"}}),
+                false,
+                "makes volumes of tier \"ssd\" instead of \"hdd\"",
+            ),
+            (json!({"parameters": {"tier": "hdd"}}), true, "makes volumes that are not encrypted"),
+            (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), false, "makes encrypted volumes"),
+            (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), true, "so no node gets the key"),
+        ] {
+            let index = index(std::slice::from_ref(&class));
+            let told = index.read(|state| trouble(state, "c", "hdd", encrypted));
+            assert_eq!(told.is_some(), !words.is_empty(), "{class}: {told:?}");
+            assert!(told.unwrap_or_default().contains(words), "{class}");
+        }
+    }
+
+    #[test]
+    fn a_class_that_is_missing_is_told_once_all_are_known() {
+        assert_eq!(Index::default().read(|state| trouble(state, "c", "hdd", false)), None);
+        let told = index(&[]).read(|state| trouble(state, "tierce-hdd", "hdd", false)).unwrap();
+        assert!(told.starts_with("StorageClass tierce-hdd is not there"), "{told}");
+        assert!(told.contains("provisioner csi.tierce.dev, the parameter tier: hdd"), "{told}");
+    }
+}

@@ -1,0 +1,409 @@
+//! Carries out plans.
+
+use super::plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
+use crate::devices::keys::{Keys, header_of};
+use crate::devices::lost_node::{self, Absences};
+use crate::index::{Device, Index, Namespaced};
+use crate::run::events::Events;
+use crate::run::queue::Next;
+use crate::run::words::in_words;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, Resource};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tierce_crds::conditions::{self, Verdict, restore as reason};
+use tierce_crds::{
+    ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
+};
+use tracing::warn;
+
+/// Reconciles VolumeRestores.
+pub struct RestoreReconciler {
+    client: Client,
+    index: Arc<Index>,
+    events: Events,
+    keys: Keys,
+    absences: Arc<Absences>,
+}
+
+impl RestoreReconciler {
+    /// Over this API server, with the facts of this index.
+    pub fn new(
+        client: Client,
+        index: Arc<Index>,
+        events: Events,
+        keys: Keys,
+        absences: Arc<Absences>,
+    ) -> Self {
+        Self { client, index, events, keys, absences }
+    }
+
+    /// Looks at one VolumeRestore and does what is to be done.
+    pub async fn reconcile(&self, key: &Namespaced) -> Next {
+        let Some(mut observed) = self.index.read(|state| Observed::look(state, key)) else {
+            return Next::Event;
+        };
+        let mut later = Next::Event;
+        match observed.asks_a_node_that_is_gone().map(|node| self.absences.verdict(node, false)) {
+            Some(lost_node::Verdict::Lost) => observed.node_is_lost = true,
+            Some(lost_node::Verdict::Wait(rest)) => later = Next::After(rest),
+            Some(lost_node::Verdict::Present) | None => {}
+        }
+        match self.carry_out(key, &observed, plan(&observed)).await {
+            Ok(Next::Event) => later,
+            Ok(next) => next,
+            // What is gone, and what somebody else wrote meanwhile, comes as an event as well.
+            Err(kube::Error::Api(status)) if status.is_conflict() => Next::Failed,
+            Err(error) => {
+                warn!(restore = %key, "cannot go on with the VolumeRestore: {}", in_words(&error));
+                Next::Failed
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+        plan: Plan,
+    ) -> Result<Next, kube::Error> {
+        for action in &plan.actions {
+            if *action == Action::CheckNoOrder && self.is_ordered_after_all(observed).await? {
+                // The watch will show it.
+                return Ok(Next::Failed);
+            }
+            if *action == Action::CheckNodeGone && self.node_is_there_after_all(observed).await? {
+                return Ok(Next::Failed);
+            }
+            if let Action::Order(snapshot) = action
+                && self.is_another(key, observed, snapshot).await?
+            {
+                self.say(key, observed, &another(observed, snapshot)).await?;
+                // Nobody watches VolumeSnapshots for us.
+                return Ok(Next::Failed);
+            }
+            if let Action::Order(snapshot) = action
+                && let Some(gone) = self.keep_keys(observed, snapshot).await?
+            {
+                self.say(key, observed, &no_key(&gone)).await?;
+                // Secrets come back without telling a restore.
+                return Ok(Next::Failed);
+            }
+            if *action == Action::ShowBefore
+                && let Some(other) = self.show_before(key, observed).await?
+            {
+                self.say(key, observed, &name_taken(&other)).await?;
+                // Nobody watches VolumeSnapshots for us.
+                return Ok(Next::Failed);
+            }
+            self.act(key, observed, action).await?;
+        }
+        if let Some(said) = plan.said {
+            self.say(key, observed, &said).await?;
+        }
+        Ok(Next::Event)
+    }
+
+    /// A watch may be late; the last word is the API server's.
+    async fn is_ordered_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(false) };
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        let order = volumes.get_opt(&device.id).await?.and_then(|found| found.spec.restore);
+        Ok(order.is_some_and(|order| Some(&order.uid) == observed.restore.metadata.uid.as_ref()))
+    }
+
+    async fn node_is_there_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(false) };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        Ok(nodes.get_metadata_opt(&device.node).await?.is_some())
+    }
+
+    /// Whether the VolumeSnapshot of that name is another one than the snapshot that was taken under that name: it may have been made anew,
+    /// and the old one kept. One that is gone leaves no doubt.
+    async fn is_another(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+        snapshot: &str,
+    ) -> Result<bool, kube::Error> {
+        let snapshots: Api<DynamicObject> = Api::namespaced_with(
+            self.client.clone(),
+            &key.namespace,
+            &resource("VolumeSnapshot", "volumesnapshots"),
+        );
+        let Some(found) = snapshots.get_opt(&observed.restore.spec.snapshot).await? else { return Ok(false) };
+        let Some(name) = text(&found, "/status/boundVolumeSnapshotContentName")
+            .or_else(|| text(&found, "/spec/source/volumeSnapshotContentName"))
+        else {
+            return Ok(true);
+        };
+        let contents: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
+        let Some(content) = contents.get_opt(name).await? else { return Ok(true) };
+        let handle = text(&content, "/status/snapshotHandle")
+            .or_else(|| text(&content, "/spec/source/snapshotHandle"));
+        Ok(text(&content, "/spec/driver") != Some(names::DRIVER) || handle != Some(snapshot))
+    }
+
+    async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
+        match action {
+            Action::AddFinalizer | Action::RemoveFinalizer => {
+                let meta = &observed.restore.metadata;
+                let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+                finalizers.retain(|f| f != names::FINALIZER_RESTORE);
+                if *action == Action::AddFinalizer {
+                    finalizers.push(names::FINALIZER_RESTORE.to_owned());
+                }
+                let patch = json!({"metadata": {
+                    "finalizers": finalizers, "resourceVersion": meta.resource_version,
+                }});
+                let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
+                match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
+                    // But one that went before it got the finalizer must not be ordered.
+                    Err(kube::Error::Api(status))
+                        if status.is_not_found() && *action == Action::RemoveFinalizer =>
+                    {
+                        Ok(())
+                    }
+                    other => other.map(drop),
+                }
+            }
+            Action::Order(snapshot) => {
+                let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before_id(&uid)});
+                self.set_order(observed, &order).await
+            }
+            Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
+            Action::ClearOrder => self.set_order(observed, &Value::Null).await,
+            // Looked at before.
+            Action::CheckNoOrder | Action::CheckNodeGone | Action::ShowBefore => Ok(()),
+            Action::LeaveKey => {
+                let Some(device) = &observed.device else { return Ok(()) };
+                let before = before_id(observed.restore.metadata.uid.as_deref().unwrap_or_default());
+                match self.keys.belongs_to(&before, "NodeVolume", &device.id, &device.uid).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other,
+                }
+            }
+            Action::DropKey => {
+                let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
+                self.keys.drop_unowned(&before_id(uid)).await
+            }
+            Action::KeepBefore => self.keep_before(key, observed).await,
+        }
+    }
+
+    /// Before the order: from here on the volume's Secret has every key that opens what is there, and what will be there, until the restore is
+    /// over; and the snapshot that will keep what was there has its keys. Whose Secret is gone, where one is.
+    async fn keep_keys(&self, observed: &Observed, snapshot: &str) -> Result<Option<String>, kube::Error> {
+        let Some(device) = observed.device.as_ref().filter(|device| device.encrypted) else {
+            return Ok(None);
+        };
+        let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
+        // The node keeps the header of now, and so the key in force, where the snapshot has the same one.
+        let header = |print: &Option<String>| print.as_deref().and_then(header_of).map(ToOwned::to_owned);
+        let theirs = observed.snapshot.as_ref().and_then(|snapshot| header(&snapshot.fingerprint));
+        let lent = (theirs.is_some() && theirs != header(&device.fingerprint)).then_some(snapshot);
+        let gone = self.keys.hold(&device.id, uid, lent).await?;
+        if gone.is_none() {
+            self.keys.copy(&device.id, &before_id(uid)).await?;
+        }
+        Ok(gone)
+    }
+
+    /// The resource version makes it fail when somebody else was faster: a pod's look at the index must not be older than
+    /// another restore's order.
+    async fn set_order(&self, observed: &Observed, order: &Value) -> Result<(), kube::Error> {
+        let Some(device) = &observed.device else { return Ok(()) };
+        let patch = json!({
+            "metadata": {"uid": device.uid, "resourceVersion": device.resource_version},
+            "spec": {"restore": order},
+        });
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        volumes.patch(&device.id, &manager(), &Patch::Merge(&patch)).await.map(drop)
+    }
+
+    async fn keep_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
+        let Some(device) = &observed.device else { return Ok(()) };
+        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let metadata = ObjectMeta {
+            name: Some(before_id(&uid)),
+            finalizers: Some(vec![names::FINALIZER_ON_NODE.to_owned()]),
+            ..ObjectMeta::default()
+        };
+        let snapshot = ClaimReference { namespace: key.namespace.clone(), name: observed.before(), uid };
+        let spec = NodeSnapshotSpec {
+            node_name: device.node.clone(),
+            pool: device.pool.clone(),
+            source: device.id.clone(),
+            encrypted: device.encrypted,
+            snapshot: Some(snapshot),
+        };
+        let id = metadata.name.clone().unwrap_or_default();
+        let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
+        there(snapshots.create(&by_us(), &NodeSnapshot { metadata, spec, status: None }).await)?;
+        if device.encrypted
+            && let Some(made) = snapshots.get_opt(&id).await?
+        {
+            let uid = made.metadata.uid.unwrap_or_default();
+            // An older controller gave the order, or somebody deleted the Secret.
+            self.keys.copy(&device.id, &id).await?;
+            self.keys.belongs_to(&id, "NodeSnapshot", &id, &uid).await?;
+        }
+        Ok(())
+    }
+
+    /// As an administrator makes a snapshot that exists already known to Kubernetes. Its name, where somebody made another one of it.
+    async fn show_before(
+        &self,
+        key: &Namespaced,
+        observed: &Observed,
+    ) -> Result<Option<String>, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(None) };
+        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let name = observed.before();
+        let content_name = format!("snapcontent-{uid}");
+        let content = before_content(device, &content_name, &before_id(&uid), &key.namespace, &name);
+        let contents: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
+        there(contents.create(&by_us(), &content).await)?;
+        let resource = resource("VolumeSnapshot", "volumesnapshots");
+        let mut snapshot = DynamicObject::new(&name, &resource)
+            .within(&key.namespace)
+            .data(json!({"spec": {"source": {"volumeSnapshotContentName": content_name}}}));
+        snapshot.metadata.labels =
+            Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into());
+        let snapshots: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        there(snapshots.create(&by_us(), &snapshot).await)?;
+        let speaks_of = snapshots.get_opt(&name).await?;
+        let is_other = speaks_of.is_some_and(|found| {
+            text(&found, "/spec/source/volumeSnapshotContentName") != Some(content_name.as_str())
+        });
+        Ok(is_other.then_some(name))
+    }
+
+    async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {
+        let old = observed.restore.status.clone().unwrap_or_default();
+        let new = status(&old, observed, said, Timestamp::now());
+        if new == old {
+            return Ok(());
+        }
+        let apply = json!({
+            "apiVersion": VolumeRestore::api_version(&()), "kind": VolumeRestore::kind(&()),
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": observed.restore.metadata.uid},
+            "status": new,
+        });
+        let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
+        let parameters = PatchParams::apply(names::MANAGER_RESTORE).force();
+        match restores.patch_status(&key.name, &parameters, &Patch::Apply(&apply)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let before = conditions::find(&old.conditions, conditions::READY).map(|c| c.reason.as_str());
+        if before != Some(said.ready.reason) {
+            let about = observed.restore.object_ref(&());
+            let bad = said.progress == Progress::Stalled;
+            self.events.tell(&about, bad, said.ready.reason, &said.ready.message).await;
+        }
+        Ok(())
+    }
+}
+
+fn status(
+    old: &VolumeRestoreStatus,
+    observed: &Observed,
+    said: &Said,
+    now: Timestamp,
+) -> VolumeRestoreStatus {
+    let generation = observed.restore.metadata.generation;
+    let condition =
+        |type_: &str, verdict: &Verdict| conditions::next(&old.conditions, type_, verdict, generation, now);
+    let mut all = vec![condition(conditions::READY, &said.ready)];
+    let beside = match said.progress {
+        Progress::Settled => None,
+        Progress::UnderWay => Some(conditions::RECONCILING),
+        Progress::Stalled => Some(conditions::STALLED),
+    };
+    if let Some(type_) = beside {
+        all.push(condition(type_, &Verdict::yes(said.ready.reason, said.ready.message.clone())));
+    }
+    let done = said.ready.status == Some(true);
+    VolumeRestoreStatus {
+        before: done.then(|| observed.before()),
+        completed_at: old.completed_at.clone().or_else(|| done.then_some(Time(now))),
+        observed_generation: generation,
+        conditions: all,
+    }
+}
+
+fn before_content(device: &Device, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {
+    let resource = resource("VolumeSnapshotContent", "volumesnapshotcontents");
+    DynamicObject::new(name, &resource).data(json!({"spec": {
+        "driver": names::DRIVER,
+        "deletionPolicy": "Delete",
+        "source": {"snapshotHandle": id},
+        "sourceVolumeMode": device.mode.as_str(),
+        "volumeSnapshotRef": {
+            "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": snapshot, "namespace": namespace,
+        },
+    }}))
+}
+
+/// What is said of a restore that would bring another content than its VolumeSnapshot has.
+fn another(observed: &Observed, snapshot: &str) -> Said {
+    let message = format!(
+        "VolumeSnapshot {:?} does not speak, or not yet, of {snapshot}, which was taken under that name: it goes on when the VolumeSnapshot is \
+         ready to use; one of another driver can't be restored",
+        observed.restore.spec.snapshot
+    );
+    Said { ready: Verdict::no(reason::NO_SUCH_SNAPSHOT, message), progress: Progress::Stalled }
+}
+
+/// What is said of a restore that is done, where somebody else's VolumeSnapshot has the name of what was there before.
+fn name_taken(name: &str) -> Said {
+    let message = format!(
+        "the Volume has the content of the snapshot, but a VolumeSnapshot {name} that is not ours is in the way of the one that keeps what it had \
+         before: rename or delete that one, and it goes on"
+    );
+    Said { ready: Verdict::no(reason::NAME_CONFLICT, message), progress: Progress::Stalled }
+}
+
+/// What is said of a restore that could end with a volume that nothing opens.
+fn no_key(gone: &str) -> Said {
+    let message = format!(
+        "the Secret {} in the namespace of Tierce is gone or holds no key, so what the restore makes could not be opened: bring it back from a \
+         backup",
+        names::key_secret(gone)
+    );
+    Said { ready: Verdict::no(reason::FAILED, message), progress: Progress::Stalled }
+}
+
+fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
+    object.data.pointer(path).and_then(Value::as_str)
+}
+
+fn resource(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(names::SNAPSHOT_GROUP, "v1", kind), plural)
+}
+
+fn manager() -> PatchParams {
+    PatchParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PatchParams::default() }
+}
+
+fn by_us() -> PostParams {
+    PostParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PostParams::default() }
+}
+
+/// Its name follows from the VolumeRestore, so one that exists is from an earlier try.
+fn there<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
+}

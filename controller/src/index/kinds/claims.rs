@@ -1,0 +1,311 @@
+//! PersistentVolumeClaims and PersistentVolumes: what is remembered of each, and whom its changes concern. They are read through types
+//! that have the fields which decisions need only; serde skips the rest.
+
+use crate::index::topics::{Affects, News};
+use crate::index::tracked::Change;
+use crate::index::{Device, Namespaced, State, Table, Tracked};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tierce_crds::{names, parse_bytes};
+
+/// A `PersistentVolumeClaim`, as it is read.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "core::PersistentVolumeClaim")]
+pub struct ClaimObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ClaimObjectSpec,
+    #[serde(default)]
+    status: ClaimObjectStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimObjectSpec {
+    volume_name: Option<String>,
+    storage_class_name: Option<String>,
+    #[serde(default)]
+    resources: ClaimObjectResources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ClaimObjectResources {
+    #[serde(default)]
+    requests: BTreeMap<String, Quantity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ClaimObjectStatus {
+    phase: Option<String>,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Option<String>,
+    /// UID of the Volume that controls it.
+    pub owner: Option<String>,
+    /// Where it stands.
+    pub phase: ClaimPhase,
+    /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
+    pub class: Option<String>,
+    /// The bound `PersistentVolume`.
+    pub volume_name: Option<String>,
+    /// Bytes asked for.
+    pub requested: u64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// `status.phase` of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimPhase {
+    /// No volume yet.
+    Pending,
+    /// Has its volume.
+    Bound,
+    /// Its volume is gone.
+    Lost,
+}
+
+impl Claim {
+    /// The facts of this object.
+    pub fn of(object: &ClaimObject) -> Self {
+        let request = object.spec.resources.requests.get("storage");
+        let phase = match object.status.phase.as_deref() {
+            Some("Bound") => ClaimPhase::Bound,
+            Some("Lost") => ClaimPhase::Lost,
+            _ => ClaimPhase::Pending,
+        };
+        let class = object.spec.storage_class_name.clone();
+        Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone(),
+            owner: Self::owner(&object.metadata),
+            phase,
+            class: class.filter(|_| phase == ClaimPhase::Pending),
+            volume_name: object.spec.volume_name.clone(),
+            requested: request.and_then(|q| parse_bytes(&q.0).ok()).unwrap_or(0),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// UID of the Volume that controls the object of this metadata.
+    pub fn owner(meta: &ObjectMeta) -> Option<String> {
+        let ours = |owner: &&OwnerReference| {
+            owner.controller == Some(true)
+                && owner.kind == "Volume"
+                && owner.api_version.split('/').next() == Some(names::GROUP)
+        };
+        meta.owner_references.iter().flatten().find(ours).map(|owner| owner.uid.clone())
+    }
+
+    /// Name of the `PersistentVolume`, and of the `NodeVolume`, that external-provisioner makes for it.
+    pub fn device_id(&self) -> String {
+        format!("pvc-{}", self.uid)
+    }
+}
+
+/// A `PersistentVolume`, as it is read.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "core::PersistentVolume")]
+pub struct PersistentVolumeObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PersistentVolumeObjectSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PersistentVolumeObjectSpec {
+    csi: Option<CsiSource>,
+    claim_ref: Option<ClaimRef>,
+    persistent_volume_reclaim_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CsiSource {
+    driver: String,
+    volume_handle: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ClaimRef {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    uid: Option<String>,
+}
+
+/// A `PersistentVolume` of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersistentVolume {
+    /// UID.
+    pub uid: String,
+    /// CSI volume id.
+    pub handle: String,
+    /// The claim that it is or was bound to.
+    pub claim: Option<Namespaced>,
+    /// UID of that claim; `None` while it is only reserved for one of that name.
+    pub claim_uid: Option<String>,
+    /// Whether it stays when its claim goes.
+    pub retain: bool,
+    /// Annotation that says where its data is, if we wrote one.
+    pub retained_from: Option<String>,
+}
+
+impl PersistentVolume {
+    /// The facts of this object; `None` if another driver made it.
+    pub fn of(object: PersistentVolumeObject) -> Option<Self> {
+        let csi = object.spec.csi.filter(|csi| csi.driver == names::DRIVER)?;
+        let mut annotations = object.metadata.annotations.unwrap_or_default();
+        let claim_uid = object.spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
+        Some(Self {
+            claim_uid,
+            uid: object.metadata.uid.unwrap_or_default(),
+            handle: csi.volume_handle,
+            claim: object.spec.claim_ref.map(|claim| Namespaced::new(claim.namespace, claim.name)),
+            retain: object.spec.persistent_volume_reclaim_policy.as_deref() == Some("Retain"),
+            retained_from: annotations.remove(names::ANNOTATION_RETAINED_FROM),
+        })
+    }
+}
+
+impl Tracked for ClaimObject {
+    type Key = Namespaced;
+    type Facts = Claim;
+
+    fn facts(self) -> Option<Claim> {
+        Some(Claim::of(&self))
+    }
+
+    fn table(state: &mut State) -> &mut Table<Namespaced, Claim> {
+        &mut state.claims
+    }
+
+    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Claim(change)
+    }
+}
+
+impl Tracked for PersistentVolumeObject {
+    type Key = String;
+    type Facts = PersistentVolume;
+
+    fn facts(self) -> Option<PersistentVolume> {
+        PersistentVolume::of(self)
+    }
+
+    fn table(state: &mut State) -> &mut Table<String, PersistentVolume> {
+        &mut state.persistent_volumes
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let Change { key, old, new } = *change;
+        let handle = |pv: &Arc<PersistentVolume>| pv.handle.clone();
+        state.volumes_of_handle.change(key, old.map(handle), new.map(handle));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::PersistentVolume(change)
+    }
+}
+
+impl State {
+    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
+    pub fn has_persistent_volume(&self, id: &str) -> bool {
+        self.volumes_of_handle.has(id)
+    }
+
+    /// Names of the claims that may have the `NodeVolume` behind them: the one that it was made for, and those of its PersistentVolumes.
+    pub(super) fn claims_of(&self, device: &Device) -> Vec<Namespaced> {
+        let made_for = device.claim.as_ref().map(|claim| Namespaced::new(&claim.namespace, &claim.name));
+        let names = self.volumes_of_handle.of(&device.id);
+        let bound = names.filter_map(|name| self.persistent_volumes.get(name)?.claim.clone());
+        let bound: Vec<_> = bound.filter(|claim| Some(claim) != made_for.as_ref()).collect();
+        made_for.into_iter().chain(bound).collect()
+    }
+
+    /// The `NodeVolume` behind the claim of this name.
+    pub fn device_of(&self, claim: &Namespaced) -> Option<&Arc<Device>> {
+        let found = self.claims.get(claim)?;
+        // A claim may name any PersistentVolume; it counts only if that one names the claim.
+        let bound = found.volume_name.as_ref().and_then(|name| self.persistent_volumes.get(name));
+        match bound.filter(|pv| pv.claim_uid.as_ref() == Some(&found.uid)) {
+            Some(pv) => self.devices.get(&pv.handle),
+            None => self.devices.get(&found.device_id()),
+        }
+    }
+
+    /// The namespaces whose users may read the volume of this id: those of the claims that its PersistentVolumes are bound
+    /// to, else that of the claim it was made for. A retained volume may have come to another namespace.
+    pub fn namespace_of(&self, id: &str) -> Option<String> {
+        let bound = self.volumes_of_handle.of(id).filter_map(|name| {
+            let claim = self.persistent_volumes.get(name)?.claim.as_ref()?;
+            Some((name, claim.namespace.clone()))
+        });
+        // By name, so that the answer is always the same.
+        let first = bound.min_by(|(one, _), (other, _)| one.cmp(other));
+        first.map(|(_, namespace)| namespace).or_else(|| {
+            self.devices.get(id).and_then(|device| device.claim.as_ref()).map(|claim| claim.namespace.clone())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_ours_only_through_its_controlling_owner() {
+        let claim = |owner: serde_json::Value| {
+            let object: ClaimObject = serde_json::from_value(json!({
+                "metadata": {"name": "a", "namespace": "n", "uid": "1", "ownerReferences": [owner]},
+                "spec": {"resources": {"requests": {"storage": "2Gi"}}, "storageClassName": "x"},
+                "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}
+            }))
+            .unwrap();
+            Claim::of(&object)
+        };
+        let ours = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "a", "uid": "v", "controller": true});
+        let facts = claim(ours.clone());
+        assert_eq!(
+            (facts.owner.as_deref(), facts.requested, facts.phase),
+            (Some("v"), 2 << 30, ClaimPhase::Bound)
+        );
+        for (field, other) in
+            [("controller", json!(false)), ("kind", json!("Pod")), ("apiVersion", json!("v1"))]
+        {
+            let mut owner = ours.clone();
+            owner[field] = other;
+            assert_eq!(claim(owner).owner, None, "{field}");
+        }
+    }
+
+    #[test]
+    fn only_our_persistent_volumes_are_kept() {
+        let pv = |driver: &str| {
+            let object = json!({"metadata": {"name": "pv"}, "spec": {"csi": {"driver": driver, "volumeHandle": "h"},
+                "claimRef": {"namespace": "n", "name": "a", "uid": "1"}, "persistentVolumeReclaimPolicy": "Retain"}});
+            PersistentVolume::of(serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(pv("other"), None);
+        assert!(pv(names::DRIVER).is_some_and(|pv| pv.retain && pv.claim == Some(Namespaced::new("n", "a"))));
+    }
+}

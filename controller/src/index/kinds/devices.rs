@@ -1,0 +1,228 @@
+//! NodeVolumes: what is remembered of each, and whom its changes concern.
+
+use crate::index::topics::{Affects, News, Topic, Wakes};
+use crate::index::tracked::Change;
+use crate::index::{PersistentVolume, Placed, State, Table, Tracked};
+use std::ops::Deref;
+use std::sync::Arc;
+use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, names};
+
+/// A `NodeVolume`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// What every object that a node carries out has.
+    pub placed: Placed,
+    /// Bytes asked for.
+    pub size: u64,
+    /// Filesystem or raw.
+    pub mode: VolumeMode,
+    /// With mode Filesystem.
+    pub filesystem: Option<Filesystem>,
+    /// In force from the next mount on.
+    pub mount_options: Vec<String>,
+    /// The claim it was made for.
+    pub claim: Option<ClaimReference>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// Which key opens it; `None` until it was mounted once.
+    pub fingerprint: Option<String>,
+    /// The last rotation of its key that was carried out.
+    pub rotated: Option<String>,
+    /// The fingerprint that was in force then.
+    pub rotated_to: Option<String>,
+    /// What it started with.
+    pub source: Option<NodeSource>,
+    /// The restore that it is to undergo.
+    pub restore: Option<RestoreOrder>,
+    /// UID of the last restore that it underwent.
+    pub restored: Option<String>,
+    /// UID of the last restore that was called off.
+    pub restore_called_off: Option<String>,
+    /// Bytes on the disk; `None` until it exists.
+    pub capacity: Option<u64>,
+    /// Bytes that it takes on the disk.
+    pub taken: Option<u64>,
+    /// Whether it was ever handed to a pod.
+    pub used: bool,
+    /// Largest size that the node would accept, where it refused this one.
+    pub largest: Option<u64>,
+}
+
+impl Deref for Device {
+    type Target = Placed;
+
+    fn deref(&self) -> &Placed {
+        &self.placed
+    }
+}
+
+impl Device {
+    /// The facts of this object.
+    pub fn of(object: NodeVolume) -> Self {
+        let NodeVolume { metadata: mut meta, spec, status } = object;
+        let status = status.unwrap_or_default();
+        let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name));
+        let rotated = annotation(names::ANNOTATION_ROTATED_KEY);
+        let rotated_to = annotation(names::ANNOTATION_ROTATED_TO);
+        let said = (status.conditions.as_slice(), status.observed_generation);
+        Self {
+            placed: Placed::of(meta, (spec.node_name, spec.pool), said),
+            size: bytes(spec.size_bytes),
+            mode: spec.volume_mode,
+            filesystem: spec.filesystem,
+            mount_options: spec.mount_options,
+            claim: spec.claim,
+            encrypted: spec.encrypted,
+            fingerprint: status.key_fingerprint,
+            rotated,
+            rotated_to,
+            source: spec.source,
+            restore: spec.restore,
+            restored: status.restored,
+            restore_called_off: status.restore_called_off,
+            capacity: status.capacity_bytes.map(bytes),
+            taken: status.used_bytes.map(bytes),
+            used: status.used,
+            largest: status.largest_bytes.map(bytes),
+        }
+    }
+
+    /// Whether it is there with all that was asked for.
+    pub fn ready(&self) -> bool {
+        self.word.as_ref().is_some_and(|word| word.ready) && self.capacity.is_some_and(|has| has >= self.size)
+    }
+
+    /// Bytes that a copy must be asked for at least; `None` until it exists. An LVM pool may have made more of what was asked for; who asks
+    /// for as much again gets as much.
+    pub fn least_copy(&self) -> Option<u64> {
+        self.capacity.map(|has| has.min(self.size))
+    }
+
+    /// What it takes from the pool's promise: the larger of what is asked and what is there.
+    pub fn promise(&self) -> u64 {
+        self.size.max(self.capacity.unwrap_or(0))
+    }
+
+    /// The part of the promise that the node has not carried out yet, as far as we know.
+    pub fn pending(&self) -> u64 {
+        self.size.saturating_sub(self.capacity.unwrap_or(0))
+    }
+}
+
+/// Bytes from the wire, where negative numbers mean nothing.
+pub(super) fn bytes(wire: i64) -> u64 {
+    u64::try_from(wire).unwrap_or(0)
+}
+
+impl Tracked for NodeVolume {
+    type Key = String;
+    type Facts = Device;
+
+    fn facts(self) -> Option<Device> {
+        Some(Device::of(self))
+    }
+
+    fn table(state: &mut State) -> &mut Table<String, Device> {
+        &mut state.devices
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let Change { key, old, new } = *change;
+        let node = |device: &Arc<Device>| device.node.clone();
+        state.devices_of_node.change(key, old.map(node), new.map(node));
+        state.devices_of_order.change(key, words(old), words(new));
+        let share = |device: &Arc<Device>| (device.promise(), device.pending());
+        if let Some(old) = old {
+            state.promises.take_back(old);
+        }
+        if let Some(new) = new {
+            state.promises.give(new);
+        }
+        if old.map(share) == new.map(share) { Affects::Nothing } else { Affects::Room }
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Device(change)
+    }
+}
+
+/// What finds it by its order.
+fn words(device: Option<&Arc<Device>>) -> impl Iterator<Item = String> + use<'_> {
+    let order = device.and_then(|device| device.restore.as_ref());
+    order.into_iter().flat_map(|order| [order.uid.clone(), order.safety.clone()])
+}
+
+/// NodeVolumes that may be orphans, by id.
+#[derive(Debug)]
+pub struct Devices;
+
+impl Topic for Devices {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        state.devices.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    fn hear(_: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::Device(change) => wakes.now(change.key.clone()),
+            // A claim that is gone, or was made anew under its name, may leave an orphan.
+            News::Claim(Change { old: Some(old), new, .. }) if new.is_none_or(|new| new.uid != old.uid) => {
+                wakes.now(old.device_id());
+            }
+            News::PersistentVolume(change) if handle(change.old) != handle(change.new) => {
+                wakes.all(change.both().map(|pv| pv.handle.clone()));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn handle(pv: Option<&Arc<PersistentVolume>>) -> Option<&str> {
+    pv.map(|pv| pv.handle.as_str())
+}
+
+impl State {
+    /// NodeVolumes of a node.
+    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices_of_node.of(node).filter_map(|id| self.devices.get(id))
+    }
+
+    /// The `NodeVolume` that is told to undergo the restore of this UID, or to keep what it had under this id.
+    pub fn device_with_order(&self, word: &str) -> Option<&Arc<Device>> {
+        self.devices_of_order.of(word).find_map(|id| self.devices.get(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_copy_needs_what_was_asked_for_and_not_what_the_pool_made_of_it() {
+        let of = |asked: u64, has: Option<u64>| {
+            let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": {"name": "v"},
+                "spec": {"nodeName": "n", "pool": "p", "sizeBytes": asked, "filesystem": "ext4"},
+                "status": {"capacityBytes": has}});
+            Device::of(serde_json::from_value(object).unwrap()).least_copy()
+        };
+        assert_eq!(of(10, None), None, "it is being made");
+        assert_eq!(of(10, Some(13)), Some(10), "whole extents");
+        assert_eq!(of(20, Some(13)), Some(13), "it is growing");
+    }
+
+    #[test]
+    fn what_a_node_said_of_an_older_spec_is_no_word() {
+        let device = |generation: i64| {
+            let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
+                "metadata": {"name": "v", "generation": generation, "finalizers": [names::FINALIZER_ON_NODE]},
+                "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 10, "filesystem": "ext4"},
+                "status": {"capacityBytes": 10, "observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True",
+                    "reason": "Created", "message": "", "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+            Device::of(serde_json::from_value(object).unwrap())
+        };
+        assert!(device(1).ready() && device(1).on_node);
+        assert!(!device(2).ready() && device(2).word.is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! The Secrets with keys, without what is in them: whether each goes with an object, and whether it may be deleted.
+
+use crate::devices::restore::before_id;
+use crate::index::topics::{Affects, News, Topic, Wakes};
+use crate::index::tracked::Change;
+use crate::index::{State, Table, Tracked};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use std::sync::Arc;
+use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, names};
+
+/// The metadata of a Secret.
+pub type SecretObject = PartialObjectMeta<Secret>;
+
+/// A Secret with the key of a volume or snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySecret {
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Whether it goes with an object.
+    pub owned: bool,
+    /// Name of that object.
+    pub owner: Option<String>,
+    /// Whether it has our finalizer.
+    pub guarded: bool,
+    /// Whether it is being deleted.
+    pub leaving: bool,
+    /// Since when it goes with none, as it says itself.
+    pub untied_since: Option<String>,
+    /// When the object was made.
+    pub created: Option<Timestamp>,
+}
+
+impl Tracked for SecretObject {
+    type Key = String;
+    type Facts = KeySecret;
+
+    fn facts(self) -> Option<KeySecret> {
+        let mut meta = self.metadata;
+        names::of_key_secret(meta.name.as_deref().unwrap_or_default())?;
+        Some(KeySecret {
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.unwrap_or_default(),
+            owned: meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()),
+            owner: meta.owner_references.and_then(|owners| owners.into_iter().next()).map(|owner| owner.name),
+            guarded: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_KEY),
+            leaving: meta.deletion_timestamp.is_some(),
+            untied_since: meta.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_UNTIED_KEY)),
+            created: meta.creation_timestamp.map(|t| t.0),
+        })
+    }
+
+    fn table(state: &mut State) -> &mut Table<String, KeySecret> {
+        &mut state.key_secrets
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        if let Some(id) = names::of_key_secret(change.key) {
+            if change.new.is_some_and(|secret| !secret.owned) {
+                state.untied_keys.insert(id.to_owned());
+            } else {
+                state.untied_keys.remove(id);
+            }
+        }
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::KeySecret(change)
+    }
+}
+
+/// Secrets with keys, by the id of their volume or snapshot.
+#[derive(Debug)]
+pub struct KeySecrets;
+
+impl Topic for KeySecrets {
+    type Key = String;
+
+    fn all(state: &State) -> Vec<String> {
+        let names = state.key_secrets.iter().map(|(name, _)| names::of_key_secret(name));
+        names.flatten().map(ToOwned::to_owned).collect()
+    }
+
+    fn is_settled(state: &State, id: &String) -> bool {
+        state.key_secret(id).is_some_and(|secret| secret.owned && secret.guarded && !secret.leaving)
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<String>) {
+        match *news {
+            News::KeySecret(change) => {
+                if let Some(id) = names::of_key_secret(change.key) {
+                    wakes.now(id.to_owned());
+                }
+            }
+            News::Device(Change { key, old, new: None }) => {
+                wakes.now(key.clone());
+                wakes.all(old.and_then(|device| device.restore.as_ref()).map(|order| order.safety.clone()));
+            }
+            News::Snapshot(Change { key, new: None, .. }) => wakes.now(key.clone()),
+            News::Restore(Change { old: Some(old), new: None, .. }) => {
+                wakes.all(old.metadata.uid.as_deref().map(before_id));
+            }
+            // A node may have said that it has nothing of theirs.
+            News::Report(_) => wakes.all(state.untied_keys.iter().cloned()),
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// The Secret with the key of this volume or snapshot.
+    pub fn key_secret(&self, id: &str) -> Option<&Arc<KeySecret>> {
+        self.key_secrets.get(&names::key_secret(id))
+    }
+
+    /// Whether all nodes that report could look at all their disks, and found nothing of this id that no object speaks of.
+    pub fn is_on_no_disk(&self, id: &str) -> bool {
+        let clear = |status: &NodeStorageStatus| {
+            let all_read = status.broken_records.is_empty()
+                && status.pools.iter().all(|pool| pool.state == PoolState::Ready);
+            // A list that is cut off may lack it.
+            let whole = status.unclaimed.len() < MOST_LEFTOVERS;
+            all_read && whole && !status.unclaimed.iter().any(|other| other == id)
+        };
+        let mut reports = self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
+        self.reports.unreadable() == 0 && reports.all(clear)
+    }
+}

@@ -1,0 +1,120 @@
+//! VolumeRestores: what is remembered of each, and whom its changes concern.
+
+use super::pods::claims_of;
+use crate::devices::restore;
+use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
+use crate::index::tracked::Change;
+use crate::index::{Namespaced, State, Table, Tracked};
+use std::sync::Arc;
+use tierce_crds::{VolumeRestore, names};
+
+impl Tracked for VolumeRestore {
+    type Key = Namespaced;
+    type Facts = Self;
+
+    fn facts(mut self) -> Option<Self> {
+        self.metadata.managed_fields = None;
+        self.metadata.annotations = None;
+        Some(self)
+    }
+
+    fn table(state: &mut State) -> &mut Table<Namespaced, Self> {
+        &mut state.restores
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let Change { key, old, new } = *change;
+        state.open_restores.change(key, awaited(key, old), awaited(key, new));
+        let uid = |restore: &Arc<Self>| restore.metadata.uid.clone();
+        state.restores_of_uid.change(key, old.and_then(uid), new.and_then(uid));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::Restore(change)
+    }
+}
+
+/// What it waits for until it is over.
+fn awaited(key: &Namespaced, restore: Option<&Arc<VolumeRestore>>) -> Vec<Awaited> {
+    let Some(restore) = restore.filter(|restore| !is_over(restore)) else { return Vec::new() };
+    let of = |name: &str| Namespaced::new(&key.namespace, name);
+    vec![Awaited::Volume(of(&restore.spec.volume)), Awaited::Snapshot(of(&restore.spec.snapshot))]
+}
+
+/// Whether nothing will be done about it any more.
+fn is_over(restore: &VolumeRestore) -> bool {
+    !is_ours(restore) && (restore::is_over(restore) || restore.metadata.deletion_timestamp.is_some())
+}
+
+fn is_ours(restore: &VolumeRestore) -> bool {
+    restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
+}
+
+/// VolumeRestores, by namespace and name.
+#[derive(Debug)]
+pub struct Restores;
+
+impl Topic for Restores {
+    type Key = Namespaced;
+
+    fn all(state: &State) -> Vec<Namespaced> {
+        state.restores.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    fn is_settled(state: &State, key: &Namespaced) -> bool {
+        state.restores.get(key).is_some_and(|restore| restore::is_over(restore) && !is_ours(restore))
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        let volumes = match *news {
+            News::Restore(Change { key, old, new }) => {
+                wakes.now(key.clone());
+                // The next restore of the same volume may have waited for this one to be over.
+                let open = |restore: &&Arc<VolumeRestore>| !is_over(restore);
+                let over = old.filter(open).filter(|_| new.is_none_or(|new| is_over(new)));
+                over.map(|old| Namespaced::new(&key.namespace, &old.spec.volume)).into_iter().collect()
+            }
+            News::Volume(change) => vec![change.key.clone()],
+            News::Claim(change) => vec![change.key.clone()],
+            News::Pod(Change { key, old, new }) => [claims_of(key, old), claims_of(key, new)].concat(),
+            News::Device(change) => {
+                let orders = change.both().filter_map(|device| device.restore.as_ref());
+                let ordered = orders.flat_map(|order| state.restores_of_uid.of(&order.uid));
+                ordered.for_each(|key| wakes.now(key.clone()));
+                change.both().flat_map(|device| state.claims_of(device)).collect()
+            }
+            News::Snapshot(change) => {
+                for snapshot in change.both().filter_map(|snapshot| snapshot.name()) {
+                    wakes.all(state.open_restores.of(&Awaited::Snapshot(snapshot)).cloned());
+                }
+                return;
+            }
+            // One that is called off waits for its node's word, and not for ever.
+            News::Node(Change { key, old, new }) if old.is_some() != new.is_some() => {
+                let orders = state.devices_on(key).filter_map(|device| device.restore.as_ref());
+                orders
+                    .flat_map(|order| state.restores_of_uid.of(&order.uid))
+                    .for_each(|key| wakes.now(key.clone()));
+                return;
+            }
+            _ => return,
+        };
+        for volume in volumes {
+            wakes.all(state.open_restores.of(&Awaited::Volume(volume)).cloned());
+        }
+    }
+}
+
+impl State {
+    /// Whether there is a VolumeRestore of this UID.
+    pub fn has_restore(&self, uid: &str) -> bool {
+        self.restores_of_uid.has(uid)
+    }
+
+    /// Whether there is one, and something may still happen for it.
+    pub fn has_open_restore(&self, uid: &str) -> bool {
+        let mut all = self.restores_of_uid.of(uid).filter_map(|key| self.restores.get(key));
+        all.any(|restore| !restore::is_over(restore))
+    }
+}

@@ -1,0 +1,407 @@
+//! What is to be done about a Volume, and what its status says. Pure; every property is checked anew each time.
+//!
+//! A Volume that waits for its first pod is `Ready=True` with reason `WaitingForFirstUse` and phase `Pending`: a pod can
+//! use it now, and whatever waits for `Ready` before it starts that pod (`kubectl wait`, Flux, Argo CD) would
+//! otherwise wait for ever.
+
+use super::Observed;
+use crate::csi::class;
+use crate::index::{Claim, ClaimPhase, Device};
+use crate::placement::{Place, Refusal};
+use crate::run::roughly::{coarse, roughly};
+use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
+use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, names, parse_bytes};
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// From now on nothing of it goes without us.
+    AddFinalizer,
+    /// It may go.
+    RemoveFinalizer,
+    /// Makes the claim.
+    CreateClaim,
+    /// Asks for more on the claim: bytes.
+    GrowClaim(u64),
+    /// Deletes the claim of this UID.
+    DeleteClaim(String),
+    /// Keeps the `PersistentVolume` of this name when its claim goes, and notes there where the data is.
+    Keep(String, String),
+    /// Lets the `PersistentVolume` of this name go with its claim again.
+    LetGo(String),
+    /// Hands the mount options on to the `NodeVolume` of this id.
+    SetMountOptions(String),
+}
+
+/// What the status says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// For people.
+    pub phase: Phase,
+    /// Of the `Ready` condition.
+    pub ready: Verdict,
+    /// Whether work is under way, or somebody has to act.
+    pub progress: Progress,
+    /// Whether it most likely passes at once, so that it is written only if it lasts.
+    pub passing: bool,
+}
+
+/// The kstatus conditions beside `Ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Neither.
+    Settled,
+    /// `Reconciling`.
+    UnderWay,
+    /// `Stalled`.
+    Stalled,
+}
+
+/// What to do, in this order, and what to say then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Writes; those after one that fails are not tried.
+    pub actions: Vec<Action>,
+    /// `None`: the object is about to go, nothing needs saying.
+    pub said: Option<Said>,
+}
+
+impl Said {
+    fn settled(phase: Phase, reason: &'static str, message: String) -> Self {
+        Self { phase, ready: Verdict::yes(reason, message), progress: Progress::Settled, passing: false }
+    }
+
+    fn under_way(phase: Phase, reason: &'static str, message: String) -> Self {
+        Self { phase, ready: Verdict::no(reason, message), progress: Progress::UnderWay, passing: true }
+    }
+
+    fn lasting(self) -> Self {
+        Self { passing: false, ..self }
+    }
+
+    /// The same where the API server has refused a write for good: somebody has to know the words.
+    #[must_use]
+    pub fn refused(self, action: &Action, words: String) -> Self {
+        match action {
+            // It works as it is.
+            Action::GrowClaim(_) => {
+                let message = format!("{}; {words}", self.ready.message);
+                let ready = Verdict { message, ..self.ready };
+                Self { ready, progress: Progress::Stalled, passing: false, ..self }
+            }
+            _ => Self::stalled(Phase::Failed, reason::FAILED, words),
+        }
+    }
+
+    fn stalled(phase: Phase, reason: &'static str, message: String) -> Self {
+        Self { phase, ready: Verdict::no(reason, message), progress: Progress::Stalled, passing: false }
+    }
+}
+
+/// Decides.
+pub fn plan(o: &Observed) -> Plan {
+    let meta = &o.volume.metadata;
+    let ours = meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_VOLUME);
+    if meta.deletion_timestamp.is_some() {
+        return if ours { deletion(o) } else { Plan { actions: Vec::new(), said: None } };
+    }
+    let mut actions = if ours { Vec::new() } else { vec![Action::AddFinalizer] };
+    let said = match parse_bytes(&o.volume.spec.size) {
+        Err(error) => Said::stalled(Phase::Failed, reason::FAILED, format!("spec.size: {error}")),
+        Ok(size) => match (&o.claim, o.own_claim()) {
+            (None, _) => without_claim(o, &mut actions),
+            (Some(_), None) => {
+                // Nothing of ours is there, so there is nothing to guard either.
+                actions.clear();
+                let name = meta.name.as_deref().unwrap_or_default();
+                let message = format!(
+                    "a PersistentVolumeClaim {name:?} exists that does not belong to this Volume; it is left as it is. \
+                     Delete it, or give the Volume another name"
+                );
+                Said::stalled(Phase::Failed, reason::NAME_CONFLICT, message)
+            }
+            (Some(_), Some(claim)) => with_claim(o, claim, size, &mut actions),
+        },
+    };
+    Plan { actions, said: Some(said) }
+}
+
+fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
+    let status = o.volume.status.as_ref();
+    if status.is_some_and(|status| status.volume_name.is_some()) {
+        // Making it anew would hand out an empty volume as if nothing had happened.
+        let message = match (&o.persistent_volume, &o.device) {
+            (Some((name, _)), Some(device)) => format!(
+                "the PersistentVolumeClaim was deleted; PersistentVolume {name} on node {} still has the data. \
+                 Delete this Volume once the data is no longer needed or is bound to another claim",
+                device.node
+            ),
+            _ => "the PersistentVolumeClaim was deleted, and the data with it. Delete this Volume and make it anew".to_owned(),
+        };
+        return Said::stalled(Phase::Lost, reason::CLAIM_LOST, message);
+    }
+    if let Some(message) = no_source(o) {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
+    }
+    match o.place() {
+        Err(refusal @ Refusal::NoSuchTier { .. }) => {
+            actions.retain(|action| *action != Action::AddFinalizer);
+            refused(refusal)
+        }
+        place => {
+            actions.push(Action::CreateClaim);
+            not_made(o, place)
+        }
+    }
+}
+
+/// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
+fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
+    let no_disk = matches!(place, Err(Refusal::NoSuchTier { .. } | Refusal::NoPool { .. }));
+    match (&o.class_trouble, place) {
+        (Some(trouble), _) if !no_disk => {
+            Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone())
+        }
+        (_, Err(refusal)) => refused(refusal),
+        (_, Ok(_)) => waiting(o),
+    }
+}
+
+/// Why it can't start with what its source names. A change of the mode may be permitted, which the provisioner knows.
+fn no_source(o: &Observed) -> Option<String> {
+    let start = match o.start.as_ref()? {
+        Ok(start) => start,
+        Err(message) => return Some(format!("spec.source: {message}; it is made as soon as that is there")),
+    };
+    let spec = &o.volume.spec;
+    let size = parse_bytes(&spec.size).unwrap_or(0);
+    if start.bytes > size {
+        let has = format_bytes(start.bytes);
+        return Some(format!(
+            "spec.source has {has}, more than spec.size: raise spec.size to at least {has}"
+        ));
+    }
+    if let Some(asked) = spec.encryption.as_ref().map(|encryption| encryption.enabled)
+        && asked != start.encrypted
+    {
+        let is = if start.encrypted { "encrypted" } else { "not encrypted" };
+        return Some(format!(
+            "spec.source is {is}, and a copy is as well: make the Volume anew without spec.encryption"
+        ));
+    }
+    match (start.filesystem, spec.filesystem) {
+        (Some(has), Some(asked)) if has != asked => Some(format!(
+            "spec.source has filesystem {has}, not {asked}: make the Volume anew without spec.filesystem"
+        )),
+        _ => None,
+    }
+}
+
+/// There is room, and nothing is made yet.
+fn waiting(o: &Observed) -> Said {
+    match class::binding(&o.volume) {
+        Binding::OnFirstUse => Said::settled(
+            Phase::Pending,
+            reason::WAITING_FOR_FIRST_USE,
+            "ready to use: it is made on the node of the first pod that uses it".to_owned(),
+        ),
+        Binding::Immediate => {
+            Said::under_way(Phase::Pending, reason::PROVISIONING, "waits for the provisioner".to_owned())
+        }
+    }
+}
+
+fn refused(mut refusal: Refusal) -> Said {
+    let reason = match &refusal {
+        Refusal::NoSuchTier { .. } => reason::NO_SUCH_TIER,
+        Refusal::NoPool { .. } => reason::NO_POOL,
+        Refusal::OutOfSpace { .. } => reason::OUT_OF_SPACE,
+    };
+    // Coarser than it is known: a figure that moves all the time would be written all the time.
+    if let Refusal::OutOfSpace { largest, .. } = &mut refusal {
+        *largest = coarse(*largest);
+    }
+    Said::stalled(Phase::Failed, reason, refusal.to_string())
+}
+
+fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>) -> Said {
+    if claim.deleting {
+        // It goes when the last pod lets it; what becomes of the data has to be settled before.
+        actions.extend(settle_retention(o));
+        let message = "somebody deletes its PersistentVolumeClaim".to_owned();
+        return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
+    }
+    match (claim.phase, &o.persistent_volume, &o.device) {
+        (ClaimPhase::Lost, ..) => {
+            let message =
+                "the PersistentVolume behind its claim was deleted. Delete this Volume and make it anew";
+            Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
+        }
+        (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
+        (ClaimPhase::Pending, ..) => not_made(o, o.place()),
+        (ClaimPhase::Bound, Some(_), Some(device)) => {
+            actions.extend(settle_retention(o));
+            // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
+            if size > claim.requested {
+                actions.push(Action::GrowClaim(size));
+            }
+            if device.mount_options != o.volume.spec.mount_options && device.deleting_since.is_none() {
+                actions.push(Action::SetMountOptions(device.id.clone()));
+            }
+            bound(o, device, size)
+        }
+        (ClaimPhase::Bound, pv, _) => {
+            actions.extend(settle_retention(o));
+            let missing = if pv.is_some() { "NodeVolume" } else { "PersistentVolume" };
+            let message = format!("the {missing} behind its claim is not there");
+            Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
+        }
+    }
+}
+
+fn being_made(o: &Observed, device: &Device) -> Said {
+    if o.node_is_there && !o.node_works {
+        let message = format!(
+            "node {} does not answer. It is made there when the node comes back, or elsewhere once the Node is deleted",
+            device.node
+        );
+        return Said::under_way(Phase::Pending, reason::PROVISIONING, message).lasting();
+    }
+    let message = match &device.word {
+        Some(word) if !word.ready => format!("node {}: {}", device.node, word.message),
+        _ => format!("being made on node {}", device.node),
+    };
+    Said::under_way(Phase::Pending, reason::PROVISIONING, message)
+}
+
+fn bound(o: &Observed, device: &Device, size: u64) -> Said {
+    let node = &device.node;
+    if !o.node_is_there {
+        let message = format!(
+            "node {node} is not in the cluster any more, and the data is on its disk. If the node comes back under its \
+             name, so does the volume; if it never will, delete this Volume"
+        );
+        return Said::stalled(Phase::Lost, reason::NODE_LOST, message);
+    }
+    let has = device.capacity.unwrap_or(0);
+    let trouble = device.word.as_ref().filter(|word| !word.ready);
+    if has < size {
+        let no_room = |largest: u64| {
+            let message = format!(
+                "node {node} has no room to grow it to {}: at most {} would fit. It works with its {} until then",
+                format_bytes(size),
+                roughly(largest),
+                format_bytes(has)
+            );
+            Said::stalled(Phase::Growing, reason::OUT_OF_SPACE, message)
+        };
+        let fits = device.promise().saturating_add(o.room(device));
+        return match trouble {
+            Some(word) if word.reason == node_volume::OUT_OF_SPACE => no_room(device.largest.unwrap_or(has)),
+            _ if size > fits => no_room(fits),
+            _ => {
+                let message = format!("grows from {} to {}", format_bytes(has), format_bytes(size));
+                Said::under_way(Phase::Growing, reason::GROWING, message)
+            }
+        };
+    }
+    match trouble {
+        Some(word) if word.reason != node_volume::OUT_OF_SPACE => {
+            let message = format!("node {node}: {}", word.message);
+            Said::stalled(Phase::Failed, reason::FAILED, message)
+        }
+        _ => {
+            let stays = if outlives(o) { STAYS } else { "" };
+            let message = format!("{} on node {node}, pool {}{stays}", format_bytes(has), device.pool);
+            Said::settled(Phase::Ready, reason::PROVISIONED, message)
+        }
+    }
+}
+
+/// Beside where the data is.
+const STAYS: &str = "; its PersistentVolume, and so the data, stays when the Volume is deleted, whatever spec.deletionPolicy says: its \
+     StorageClass, or somebody since, has it retained";
+
+/// Whether the data stays against the Volume's word.
+fn outlives(o: &Observed) -> bool {
+    let kept = o.persistent_volume.as_ref().is_some_and(|(_, pv)| pv.retain && pv.retained_from.is_none());
+    kept && o.volume.spec.deletion_policy == DeletionPolicy::Delete
+}
+
+/// The `PersistentVolume` follows `deletionPolicy`. One that somebody else made stay (a StorageClass, an administrator)
+/// is never let go: only our own note says that it was us.
+fn settle_retention(o: &Observed) -> Option<Action> {
+    let (name, pv) = o.persistent_volume.as_ref()?;
+    match o.volume.spec.deletion_policy {
+        DeletionPolicy::Retain if !pv.retain || pv.retained_from.is_none() => {
+            Some(Action::Keep(name.clone(), retained_from(o)))
+        }
+        DeletionPolicy::Delete if pv.retain && pv.retained_from.is_some() => {
+            Some(Action::LetGo(name.clone()))
+        }
+        DeletionPolicy::Retain | DeletionPolicy::Delete => None,
+    }
+}
+
+/// Where the data is, for the person who finds the `PersistentVolume` later.
+fn retained_from(o: &Observed) -> String {
+    let meta = &o.volume.metadata;
+    let (namespace, name) =
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    match &o.device {
+        Some(device) => format!("Volume {namespace}/{name} on node {}, pool {}", device.node, device.pool),
+        None => format!("Volume {namespace}/{name}"),
+    }
+}
+
+fn deletion(o: &Observed) -> Plan {
+    let deleting = |message: String| Said::under_way(Phase::Deleting, reason::DELETING, message);
+    let Some(claim) = o.own_claim() else {
+        return after_the_claim(o);
+    };
+    if !o.pods.is_empty() {
+        let namespace = o.volume.metadata.namespace.as_deref().unwrap_or_default();
+        let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
+        let message = format!("it is deleted when no pod uses it any more; now {} does", pods.join(", "));
+        let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
+        // Its claim may be on its way already, by somebody else's hand.
+        return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(said) };
+    }
+    if let Some(bound_to) = &claim.volume_name {
+        match &o.persistent_volume {
+            Some(_) => {
+                // Only once the watch shows that the PersistentVolume stays may its claim go.
+                if let Some(action) = settle_retention(o) {
+                    let said = deleting("decides what becomes of the data".to_owned());
+                    return Plan { actions: vec![action], said: Some(said) };
+                }
+            }
+            None if o.volume.spec.deletion_policy == DeletionPolicy::Retain
+                    // Before that the name is only a wish.
+                    && claim.phase == ClaimPhase::Bound =>
+            {
+                let said = deleting(format!("waits to see PersistentVolume {bound_to}, which has to stay"));
+                return Plan { actions: Vec::new(), said: Some(said) };
+            }
+            None => {}
+        }
+    }
+    let actions = if claim.deleting { Vec::new() } else { vec![Action::DeleteClaim(claim.uid.clone())] };
+    Plan { actions, said: Some(deleting("waits for its PersistentVolumeClaim to go".to_owned())) }
+}
+
+/// "Deleted" means that the data is gone; but a node that is gone is not waited for.
+fn after_the_claim(o: &Observed) -> Plan {
+    // A claim that was orphaned, or one made anew, may hold it; then the data is that one's.
+    let of_another =
+        |name: &String| o.claim.as_ref().is_some_and(|claim| claim.volume_name.as_ref() == Some(name));
+    match (&o.persistent_volume, &o.device) {
+        (Some((name, pv)), Some(device)) if !pv.retain && o.node_is_there && !of_another(name) => {
+            let message = format!("waits for node {} to remove the data", device.node);
+            let said = Said::under_way(Phase::Deleting, reason::DELETING, message);
+            Plan { actions: Vec::new(), said: Some(said) }
+        }
+        _ => Plan { actions: vec![Action::RemoveFinalizer], said: None },
+    }
+}

@@ -6,7 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 use tierce_crds::{BadKey, KeyRing};
-use tierce_engine::{Filesystem, Key, PublishRequest, StageRequest, VolumeId, mount_options};
+use tierce_engine::{
+    Filesystem, Key, PublishRequest, StageRequest, UnknownFilesystem, VolumeId, mount_options,
+};
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::volume_capability::{AccessMode, AccessType, MountVolume};
 use tierce_proto::csi::{
@@ -25,7 +27,7 @@ pub enum RequestError {
     MissingId,
     /// The text can't be the id of a volume of ours.
     #[error(transparent)]
-    InvalidId(tierce_engine::Error),
+    InvalidId(tierce_engine::InvalidId),
     /// A field that the call can't do without.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -266,7 +268,7 @@ fn mounted(mount: &MountVolume) -> Result<StageRequest, RequestError> {
     }
     let filesystem = match mount.fs_type.as_str() {
         "" => None,
-        name => Some(name.parse().map_err(RequestError::Mount)?),
+        name => Some(name.parse().map_err(|unknown: UnknownFilesystem| RequestError::Mount(unknown.into()))?),
     };
     allowed(filesystem, &mount.mount_flags)?;
     Ok(StageRequest { filesystem, mount_options: mount.mount_flags.clone(), ..StageRequest::default() })

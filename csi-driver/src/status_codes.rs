@@ -156,7 +156,7 @@ mod tests {
             reason: "EPERM".into(),
         };
         for (rpc, error, code) in [
-            (Rpc::Stage, "..".parse::<VolumeId>().unwrap_err(), Code::InvalidArgument),
+            (Rpc::Stage, "..".parse::<VolumeId>().unwrap_err().into(), Code::InvalidArgument),
             (Rpc::Stage, Error::InvalidArgument("x".into()), Code::InvalidArgument),
             (Rpc::Stage, Error::NotFound { id: id() }, Code::NotFound),
             (Rpc::Stage, conflict("filesystem"), Code::InvalidArgument),

@@ -2,19 +2,18 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{Filesystem, PoolError, VolumeId};
+use crate::{
+    PoolError,
+    id::{InvalidId, VolumeId},
+    volume_mode::{Filesystem, UnknownFilesystem},
+};
 
 /// Why the engine did not do what it was asked. Callers map it exhaustively to their own codes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text can't be a volume id.
-    #[error(
-        "volume id {id:?} is not valid: 1 to 63 lower-case letters, digits and '-', neither first nor last a '-'"
-    )]
-    InvalidId {
-        /// The text, cut to 80 characters.
-        id: String,
-    },
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
     /// Another argument is out of bounds; the text says which and what to do.
     #[error("{0}")]
     InvalidArgument(String),
@@ -224,6 +223,12 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl From<UnknownFilesystem> for Error {
+    fn from(unknown: UnknownFilesystem) -> Self {
+        Self::InvalidArgument(unknown.to_string())
+    }
 }
 
 /// Why a program failed.

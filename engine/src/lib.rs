@@ -5,6 +5,7 @@
 
 mod command;
 mod crypt;
+mod device;
 mod engine;
 mod error;
 mod filesystem;
@@ -14,25 +15,27 @@ mod kernel;
 mod lasting;
 mod mount;
 mod pool;
+mod pool_error;
 mod sim;
 mod spec;
+mod volume_mode;
 
 pub use command::{CommandOutput, Input, Program, Runner, SystemRunner};
 pub use crypt::Key;
+pub use device::DeviceNumber;
 pub use engine::Engine;
 pub use error::{CommandError, Error};
 pub use host::{Host, LinuxHost};
-pub use id::{MAX_ID_BYTES, VolumeId};
-pub use mount::{folder, mountinfo, options as mount_options, table::DeviceNumber};
-pub use pool::{
-    Backend, LvmKind, PoolConfig, PoolError, PoolErrorKind, PoolReport, PoolUsage, Provisioning, ThinPool,
-    ThinUsage,
-};
+pub use id::{InvalidId, MAX_ID_BYTES, VolumeId};
+pub use mount::{folder, mountinfo, options as mount_options};
+pub use pool::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
+pub use pool_error::{PoolError, PoolErrorKind};
 pub use sim::{SimConfig, SimHost};
 /// The type of a pool's own id.
 pub use uuid::Uuid;
 
 pub use spec::{
-    BrokenRecord, Change, Filesystem, Inodes, Inventory, Owner, PublishRequest, Recovery, SnapshotInfo,
-    SnapshotSpec, StageRequest, Stats, VolumeInfo, VolumeMode, VolumeSpec,
+    BrokenRecord, Change, Inodes, Inventory, Owner, PublishRequest, Recovery, SnapshotInfo, SnapshotSpec,
+    StageRequest, Stats, VolumeInfo, VolumeSpec,
 };
+pub use volume_mode::{Filesystem, UnknownFilesystem, VolumeMode};

@@ -290,7 +290,7 @@ impl Devices {
         // The engine takes the same safety snapshot for the same restore; two restores within a second are one.
         let safety =
             format!("before-{}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), &volume.as_str()[1..9]);
-        let kept: VolumeId = safety.parse()?;
+        let kept: VolumeId = safety.parse().map_err(tierce_engine::Error::from)?;
         let room = self.room(pool)?;
         let restored = self.runtime.block_on(self.engine.restore(&volume, &from, &kept));
         restored.map_err(|error| no_room(error, &name.full()))?;

@@ -42,7 +42,10 @@ impl Words<'_> {
         };
         Ok(Some(Shape {
             size_bytes: parse_size(size)?,
-            filesystem: self.filesystem.map_or(Ok(Filesystem::Ext4), str::parse)?,
+            filesystem: self
+                .filesystem
+                .map_or(Ok(Filesystem::Ext4), str::parse)
+                .map_err(tierce_engine::Error::from)?,
             encrypted: self.encryption.is_some(),
             pool: self.pool.unwrap_or(LOCAL_POOL).to_owned(),
         }))

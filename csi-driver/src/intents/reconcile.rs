@@ -47,7 +47,7 @@ pub async fn reconcile<K: Intent>(
     let said = match name.parse::<VolumeId>() {
         _ if object.node() != context.shared.node => None,
         Ok(id) => object.carry_out(&id, &context).await?,
-        Err(error) => Some(object.misnamed(&error)),
+        Err(error) => Some(object.misnamed(&error.into())),
     };
     let Some(said) = said else {
         context.succeeded(&name);

@@ -167,7 +167,7 @@ fn restore(volume: &NodeVolume) -> Result<Option<Step>, Verdict> {
 }
 
 fn named(id: &str) -> Result<VolumeId, Verdict> {
-    id.parse().map_err(|error: tierce_engine::Error| Verdict::no(reason::INVALID, error.to_string()))
+    id.parse().map_err(|error: tierce_engine::InvalidId| Verdict::no(reason::INVALID, error.to_string()))
 }
 
 /// The engine's words for the spec.

@@ -27,7 +27,7 @@ type Modules = BTreeMap<Vec<String>, Module>;
 type Edges = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
 
 /// Crates with circles that are still to be opened; the list only gets shorter.
-const STILL_OPEN: [&str; 2] = ["controller", "engine"];
+const STILL_OPEN: [&str; 1] = ["controller"];
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in a workspace")

@@ -24,11 +24,10 @@ use super::{
 use crate::{
     CommandError, CommandOutput, Error, VolumeId,
     command::{Input, Program, Runner},
+    device::{Content, Device, DeviceNumber},
     error::Context,
     kernel::{self, device_mapper},
     lasting::lasting,
-    mount::table::DeviceNumber,
-    pool::{Content, Device},
 };
 
 /// Each call takes a tenth of a second; this is the end of patience with a sick disk.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::{VolumeId, mount::table::DeviceNumber, pool::Attached};
+use crate::{
+    VolumeId,
+    device::{Attached, DeviceNumber},
+};
 
 /// What the names of our mappers start with.
 const PREFIX: &str = "tierce-crypt-";

@@ -16,22 +16,13 @@ use uuid::Uuid;
 
 use crate::{
     Error, VolumeId,
-    pool::{Content, Device},
+    device::{Content, Device},
 };
 pub use key::Key;
 
 use header::Header;
+pub(crate) use header::{HEADER_BYTES, SECTOR_BYTES, SLOTS};
 use mapper::Mapper;
-
-/// What the LUKS2 header takes of the pool's device, in bytes: two metadata copies of 16 KiB and room for three key slots. Of the
-/// usual 16 MiB a rotation needs nothing, and each volume would pay them in time and space.
-pub(crate) const HEADER_BYTES: u64 = 1 << 20;
-
-/// Sector size of encrypted devices, in bytes: one initialisation vector for 4096 bytes instead of 512 costs an eighth.
-pub(crate) const SECTOR_BYTES: u32 = 4096;
-
-/// How many key slots the header has room for.
-pub(crate) const SLOTS: u32 = 3;
 
 /// What became of the opening of an encrypted device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

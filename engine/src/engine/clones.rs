@@ -17,18 +17,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Held, core::Core, finding::Located, volumes::on_device};
+use super::{Held, core::Core, finding::Located, guard, volumes::on_device};
 use crate::{
     Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     error::Context,
-    filesystem::{
-        guard,
-        probe::{self, Probe},
-    },
+    filesystem::probe::{self, Probe},
     pool::{
         Pause, Pool,
-        record::{Format, Origin, Record},
-        stored::Further,
+        record::{Format, Further, Origin, Record},
     },
 };
 

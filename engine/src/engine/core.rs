@@ -9,22 +9,13 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{asking::Questions, gates::Gates, opening::Looks, sweeps::Sweeps};
-use crate::{Error, PoolConfig, PoolError, VolumeId, host::Host, pool::Pool};
+use super::{asking::Questions, gates::Gates, opening::Looks, slot::Slot, sweeps::Sweeps};
+use crate::{Error, VolumeId, host::Host, pool::Pool};
 
 /// How long a caller waits for a pool that it does not depend on.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a list waits for the volumes of one pool.
 const MORE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// A configured pool.
-#[derive(Clone)]
-pub(super) struct Slot {
-    pub(super) config: PoolConfig,
-    pub(super) opened: Result<Arc<dyn Pool>, PoolError>,
-    /// The pool's own id, once seen: what lies at the path later must be the same, or a disk is missing.
-    pub(super) known: Option<Uuid>,
-}
 
 /// The engine's inner part.
 pub(super) struct Core {

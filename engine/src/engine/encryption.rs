@@ -10,17 +10,21 @@ use std::{path::Path, thread, time::Duration};
 
 use uuid::Uuid;
 
-use super::{core::Core, finding::Located, staging::ensure_unchanged};
+use super::{
+    core::Core,
+    finding::Located,
+    guard::{self, Verdict, ensure_unchanged},
+};
 use crate::{
     Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
     crypt::{
         Opened,
         mapper::{self, Mapper, Standing},
     },
-    filesystem::guard::{self, Verdict},
+    device::{Attached, Device, DeviceNumber},
     mount::table,
     pool::{
-        Attached, Device, Pool,
+        Pool,
         record::{Encryption, Format, Record, overhead_bytes},
     },
 };
@@ -105,7 +109,7 @@ impl Core {
         &self,
         id: &VolumeId,
         encryption: &Encryption,
-        below: table::DeviceNumber,
+        below: DeviceNumber,
     ) -> Result<Option<Mapper>, Error> {
         let (Format::Started { uuid } | Format::Done { uuid }) = &encryption.header else { return Ok(None) };
         let ours = |mapper: &Mapper| mapper::judge(mapper, *uuid, below) == Standing::Ours;

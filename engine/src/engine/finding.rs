@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    core::{Core, PATIENCE, Slot},
+    core::{Core, PATIENCE},
     opening::not_answering,
+    slot::Slot,
 };
 use crate::{
     BrokenRecord, Error, Inventory, SnapshotInfo, VolumeId, VolumeInfo,

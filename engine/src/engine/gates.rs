@@ -12,11 +12,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::core::{Core, Slot};
-use crate::{Error, PoolErrorKind, VolumeId};
+use crate::VolumeId;
 
 /// How many calls one pool serves at a time.
-const PLACES: usize = 16;
+pub(super) const PLACES: usize = 16;
 /// How long none of them comes to its end before nobody else waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often whoever waits looks whether that is so.
@@ -62,21 +61,14 @@ impl Gates {
         Arc::clone(gates.entry(pool.to_owned()).or_insert_with(new))
     }
 
-    fn homes(&self) -> MutexGuard<'_, HashMap<VolumeId, String>> {
+    pub(super) fn homes(&self) -> MutexGuard<'_, HashMap<VolumeId, String>> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a volume that was deleted.
-    pub(super) fn forget(&self, id: &VolumeId) {
-        self.homes().remove(id);
-    }
-}
-
-impl Core {
-    /// Waits for a place in the volume's pool. `None`: there are no pools.
-    pub(super) async fn enter(&self, id: &VolumeId) -> Result<Option<Pass>, Error> {
-        let Some(home) = self.home(id) else { return Ok(None) };
-        let gate = self.gates.of(&home.config.name);
+    /// Waits for a place in that pool. `answers`: whether the pool is not known to keep callers waiting. The error is for how long no call
+    /// for the pool has begun or ended.
+    pub(super) async fn enter(&self, pool: &str, answers: impl Fn() -> bool) -> Result<Pass, Duration> {
+        let gate = self.of(pool);
         let place = Arc::clone(&gate.places).acquire_owned();
         tokio::pin!(place);
         loop {
@@ -85,48 +77,20 @@ impl Core {
                 place = &mut place => {
                     *gate.moved() = Instant::now();
                     let place = place.expect("nobody closes a gate");
-                    return Ok(Some(Pass { gate, _place: place }));
+                    return Ok(Pass { gate, _place: place });
                 }
                 () = sleep(LOOK_AGAIN) => {
                     let still = gate.moved().elapsed();
-                    if still >= PATIENCE || !self.answers(&home.config.name) {
-                        self.suspect(&home.config.name);
-                        let reason = format!(
-                            "{PLACES} calls for its volumes wait for its disk, and none has come to its end for {} s; the kernel's log \
-                             may say why",
-                            still.as_secs()
-                        );
-                        return Err(PoolErrorKind::NotAnswering.because(reason).of(&home.config).into());
+                    if still >= PATIENCE || !answers() {
+                        return Err(still);
                     }
                 }
             }
         }
     }
 
-    /// Whether a pool is not known to keep whoever asks it waiting.
-    pub(super) fn answers(&self, pool: &str) -> bool {
-        let slots = self.slots();
-        let slot = slots.iter().find(|slot| slot.config.name == pool);
-        slot.is_none_or(|slot| !is_silent(slot))
+    /// Forgets a volume that was deleted.
+    pub(super) fn forget(&self, id: &VolumeId) {
+        self.homes().remove(id);
     }
-
-    /// The pool that a volume lies in, from memory. For one that none is known to hold: a pool that can't be used, as it may lie there.
-    fn home(&self, id: &VolumeId) -> Option<Slot> {
-        let slots = self.slots();
-        let mut homes = self.gates.homes();
-        let holds = |slot: &&Slot| slot.opened.as_ref().is_ok_and(|pool| pool.held(id));
-        if let Some(slot) = slots.iter().find(holds) {
-            if homes.get(id) != Some(&slot.config.name) {
-                homes.insert(id.clone(), slot.config.name.clone());
-            }
-            return Some(slot.clone());
-        }
-        let known = homes.get(id).and_then(|name| slots.iter().find(|slot| slot.config.name == *name));
-        let away = || slots.iter().find(|slot| slot.opened.is_err());
-        known.or_else(away).or_else(|| slots.first()).cloned()
-    }
-}
-
-pub(super) fn is_silent(slot: &Slot) -> bool {
-    slot.opened.as_ref().is_err_and(|error| error.kind == PoolErrorKind::NotAnswering)
 }

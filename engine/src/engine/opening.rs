@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::core::Slot;
+use super::slot::Slot;
 use crate::{PoolConfig, PoolError, PoolErrorKind};
 
 /// How long a caller waits for the disks it asks first. A call into the kernel can't be taken back: the thread stays until the disk answers.

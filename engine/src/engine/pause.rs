@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     Error, VolumeId, VolumeMode,
+    device::Device,
     mount::{place::Place, table},
-    pool::{Device, Pause},
+    pool::Pause,
 };
 
 /// How a volume is in use.

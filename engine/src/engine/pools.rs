@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::core::{Core, Slot};
+use super::{core::Core, slot::Slot};
 use crate::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, pool::Pool};
 
 /// How often a disk is asked at most whether it answers, beside all other work. Each time costs it a small write, or a read.

@@ -9,8 +9,9 @@ use super::{core::Core, finding::Located};
 use crate::{
     Error, Recovery,
     crypt::mapper::Mapper,
+    device::Attached,
     mount::table::{self, Mount},
-    pool::{Attached, Pool},
+    pool::Pool,
 };
 
 impl Core {

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    core::{Core, PATIENCE, Slot},
+    core::{Core, PATIENCE},
     opening::not_answering,
+    slot::Slot,
 };
 use crate::{
     Error, PoolError, PoolErrorKind, PoolReport, PoolUsage,

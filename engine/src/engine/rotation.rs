@@ -11,7 +11,8 @@ use super::core::Core;
 use crate::{
     Error, Key,
     crypt::SLOTS,
-    pool::{Device, Pool, record::Record},
+    device::Device,
+    pool::{Pool, record::Record},
 };
 
 impl Core {

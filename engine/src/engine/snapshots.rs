@@ -14,8 +14,7 @@ use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
     pool::{
         Pause,
-        record::{Record, SnapshotOf},
-        stored::Further,
+        record::{Further, Record, SnapshotOf},
     },
 };
 

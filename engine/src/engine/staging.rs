@@ -20,21 +20,24 @@ use std::{path::Path, thread, time::Duration};
 
 use uuid::Uuid;
 
-use super::{core::Core, encryption::Keys, finding::Located};
+use super::{
+    core::Core,
+    encryption::Keys,
+    finding::Located,
+    guard::{self, Verdict, ensure_unchanged},
+};
 use crate::{
     Change, Error, Filesystem, StageRequest, VolumeId, VolumeMode,
-    filesystem::{
-        guard::{self, Verdict},
-        probe::Probe,
-    },
-    host::{GrowError, NewFilesystem},
+    device::{Device, DeviceNumber},
+    filesystem::{make::NewFilesystem, probe::Probe},
+    host::GrowError,
     mount::{
         options,
         place::{Found, Place},
         table::{self, Carries, Mount},
     },
     pool::{
-        Device, Pool,
+        Pool,
         record::{Format, Record},
     },
 };
@@ -346,23 +349,12 @@ impl Core {
 }
 
 /// Whether a mount is the whole filesystem of a device.
-pub(super) fn is_whole(mount: &Mount, number: table::DeviceNumber) -> bool {
+pub(super) fn is_whole(mount: &Mount, number: DeviceNumber) -> bool {
     mount.carries == Carries::Filesystem { device: number, whole: true }
 }
 
 pub(super) fn foreign(place: &Place, found: &str) -> Error {
     Error::ForeignTarget { path: place.path().to_owned(), found: found.to_owned() }
-}
-
-/// Refuses to wipe what another process may have made a volume of since we looked: it knows of no lock of ours.
-pub(super) fn ensure_unchanged(pool: &dyn Pool, record: &Record) -> Result<(), Error> {
-    match pool.load_anew(&record.id)? {
-        Some(Ok(now)) if now == *record => Ok(()),
-        _ => Err(Error::InUse {
-            id: record.id.clone(),
-            by: "another process, which has changed it just now (try again)".to_owned(),
-        }),
-    }
 }
 
 /// The mode can't change, so a caller that expects another one is mistaken.

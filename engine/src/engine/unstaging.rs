@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     Change, Error, VolumeId, VolumeMode,
+    device::DeviceNumber,
     mount::{
         place::{Found, Place},
-        table::{self, DeviceNumber},
+        table,
     },
     pool::{Pool, record::Record},
 };

@@ -29,9 +29,8 @@ use crate::{
     mount::{options, table},
     pool::{
         Pool,
-        record::{Encryption, Format, Record, overhead_bytes},
+        record::{Encryption, Format, Further, Record, overhead_bytes},
         space::GRAIN,
-        stored::Further,
     },
 };
 

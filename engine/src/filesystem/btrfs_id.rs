@@ -84,10 +84,9 @@ mod tests {
     use crate::{
         Filesystem,
         filesystem::{
-            make,
+            make::{self, NewFilesystem},
             probe::{self, Probe},
         },
-        host::NewFilesystem,
     };
 
     const LENGTH: u64 = 160 << 20;

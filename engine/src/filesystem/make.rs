@@ -2,10 +2,11 @@
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     Filesystem,
     command::{Input, Program},
-    host::NewFilesystem,
 };
 
 /// mkfs of a huge disk takes seconds; this is the end of patience, not an estimate.
@@ -20,6 +21,16 @@ pub(crate) const PREZEROED: &str = "assume_storage_prezeroed";
 /// The features of an ext4: what mke2fs makes of itself, and its configuration on the host, could be more than an older kernel knows.
 const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
                              huge_file,dir_nlink,extra_isize,metadata_csum";
+
+/// A filesystem to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct NewFilesystem<'a> {
+    pub(crate) filesystem: Filesystem,
+    pub(crate) uuid: Uuid,
+    pub(crate) label: &'a str,
+    /// Whether the device is known to read as zeros.
+    pub(crate) zeroed: bool,
+}
 
 /// What was learned of this host's mkfs programs.
 #[derive(Debug, Clone, Default)]

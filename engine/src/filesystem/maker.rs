@@ -13,7 +13,7 @@ use super::{
     make::{self, Learned},
     probe::WINDOW,
 };
-use crate::{CommandError, Error, Runner, error::Context, host::NewFilesystem, lasting::lasting};
+use crate::{CommandError, Error, Runner, error::Context, filesystem::make::NewFilesystem, lasting::lasting};
 
 /// So many times mkfs is run for one filesystem: each time but the last something was learned.
 const ATTEMPTS: usize = 4;

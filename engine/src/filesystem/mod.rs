@@ -1,8 +1,7 @@
-//! Filesystems: recognised, guarded against formatting, made, grown, told apart from their copies.
+//! Filesystems: recognised, made, grown, told apart from their copies.
 
 pub(crate) mod btrfs_id;
 pub(crate) mod features;
-pub(crate) mod guard;
 pub(crate) mod make;
 pub(crate) mod maker;
 pub(crate) mod probe;

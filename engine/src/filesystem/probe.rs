@@ -140,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{filesystem::make, host::NewFilesystem};
+    use crate::filesystem::make::{self, NewFilesystem};
 
     fn file_with(length: u64, pieces: &[(u64, &[u8])]) -> File {
         let mut file = tempfile::tempfile().unwrap();

@@ -17,7 +17,7 @@ use rustix::{
 
 use uuid::Uuid;
 
-use super::{GrowError, Host, NewFilesystem, Operations};
+use super::{GrowError, Host, Operations};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
@@ -26,9 +26,11 @@ use crate::{
         cryptsetup::{self, LinuxCrypt},
         mapper::Mapper,
     },
+    device::{Attached, Device, DeviceNumber},
     error::Context,
     filesystem::{
-        btrfs_id, make,
+        btrfs_id,
+        make::{self, NewFilesystem},
         maker::Maker,
         probe::{self, Probe, Superblock},
     },
@@ -37,10 +39,10 @@ use crate::{
     mount::{
         calls, freeze, mountinfo,
         place::Place,
-        table::{Carries, DeviceNumber, Mount},
+        table::{Carries, Mount},
     },
     pool::{
-        Attached, Backend, Device, PAUSE_LIMIT, Pool, PoolConfig,
+        Backend, PAUSE_LIMIT, Pool, PoolConfig,
         directory::DirectoryPool,
         loops::{self, Loop},
         lvm::{self, AllNotes, LvmPool},

@@ -10,27 +10,15 @@ use uuid::Uuid;
 use crate::{
     Error, Filesystem, PoolError, Stats, VolumeId,
     crypt::Crypt,
-    filesystem::probe::Probe,
-    mount::{
-        place::Place,
-        table::{DeviceNumber, Mount},
-    },
-    pool::{Attached, Device, Pool, PoolConfig},
+    device::{Attached, Device, DeviceNumber},
+    filesystem::{make::NewFilesystem, probe::Probe},
+    mount::{place::Place, table::Mount},
+    pool::{Pool, PoolConfig},
 };
 
 /// A host: [`LinuxHost`], or the simulation [`crate::SimHost`].
 #[allow(private_bounds)] // Sealed on purpose: what a host must do changes with the engine.
 pub trait Host: Operations {}
-
-/// A filesystem to be made.
-#[derive(Debug, Clone)]
-pub(crate) struct NewFilesystem<'a> {
-    pub(crate) filesystem: Filesystem,
-    pub(crate) uuid: Uuid,
-    pub(crate) label: &'a str,
-    /// Whether the device is known to read as zeros.
-    pub(crate) zeroed: bool,
-}
 
 /// Why a mounted filesystem did not grow.
 #[derive(Debug)]

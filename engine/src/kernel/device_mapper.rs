@@ -12,7 +12,7 @@ use rustix::{
     ioctl::{self, Opcode, Updater, opcode},
 };
 
-use crate::mount::table::DeviceNumber;
+use crate::device::DeviceNumber;
 
 /// Bytes of a sector, in which device-mapper counts.
 pub(crate) const SECTOR: u64 = 512;

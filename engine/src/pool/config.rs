@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::PoolError;
+use crate::pool_error::{PoolError, Trouble};
 
 /// One pool of one tier on this node.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,19 @@ impl PoolConfig {
             ) => volume_group == others_group && kind.thin_pool() == others.thin_pool(),
             (Backend::Directory { .. }, Backend::Lvm { .. })
             | (Backend::Lvm { .. }, Backend::Directory { .. }) => false,
+        }
+    }
+}
+
+impl Trouble {
+    /// As the error of a pool.
+    pub(crate) fn of(self, config: &PoolConfig) -> PoolError {
+        PoolError {
+            pool: config.name.clone(),
+            path: config.backend.place(),
+            kind: self.kind,
+            reason: self.reason,
+            errno: None,
         }
     }
 }

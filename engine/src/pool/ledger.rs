@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use rustix::fs::Stat;
+
 use crate::{
     VolumeId,
     pool::{
@@ -22,6 +24,13 @@ pub(crate) struct ImageSize {
     pub(crate) allocated: u64,
     /// Bytes from start to end.
     pub(crate) length: u64,
+}
+
+impl ImageSize {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+        Self { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
+    }
 }
 
 /// What one volume or snapshot counts for.

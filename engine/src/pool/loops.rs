@@ -16,10 +16,9 @@ use uuid::Uuid;
 
 use crate::{
     VolumeId,
+    device::{Attached, DeviceNumber},
     kernel::{self, LOOP_AUTOCLEAR, LOOP_DIRECT_IO, LoopStatus},
     lasting::lasting,
-    mount::table::DeviceNumber,
-    pool::Attached,
 };
 
 /// How often we try for a device that others snatch before us.

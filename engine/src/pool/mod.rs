@@ -10,42 +10,20 @@ pub(crate) mod record;
 pub(crate) mod space;
 pub(crate) mod store;
 pub(crate) mod stored;
-pub(crate) mod trouble;
 
-use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 pub use config::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
-pub use trouble::{PoolError, PoolErrorKind};
 
 use uuid::Uuid;
 
-use crate::{Error, VolumeId, VolumeMode, mount::table::DeviceNumber};
+use crate::{
+    Error, PoolError, VolumeId, VolumeMode,
+    device::{Attached, Content, Device},
+};
 use record::Record;
 use space::{Disk, GRAIN};
 use store::Broken;
-
-/// A volume as a device.
-#[derive(Debug)]
-pub(crate) struct Device {
-    pub(crate) number: DeviceNumber,
-    /// Its node, as `/dev/loop3`.
-    pub(crate) node: PathBuf,
-    /// Bytes.
-    pub(crate) bytes: u64,
-    /// Whether it was attached by this call.
-    pub(crate) fresh: bool,
-    /// Keeps it attached while we work on it.
-    pub(crate) _hold: Option<OwnedFd>,
-}
-
-/// A device that a volume is attached to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attached {
-    pub(crate) number: DeviceNumber,
-    pub(crate) node: PathBuf,
-    /// Whether the kernel detaches it by itself after the last user.
-    pub(crate) autoclear: bool,
-}
 
 /// How long a mounted filesystem is held still at most. A process of its own thaws it then, also when we are gone.
 pub(crate) const PAUSE_LIMIT: Duration = Duration::from_secs(2);
@@ -72,14 +50,6 @@ pub(crate) type Rest<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 pub(crate) fn gave_way(source: &VolumeId) -> Error {
     let by = "a pod that starts or ends, for which its copy was given up; the next try begins anew";
     Error::InUse { id: source.clone(), by: by.to_owned() }
-}
-
-/// The content of a volume or snapshot that nobody writes to.
-#[derive(Debug)]
-pub(crate) struct Content {
-    /// An image or a device; `None`: a simulated one has no bytes.
-    pub(crate) file: Option<File>,
-    pub(crate) bytes: u64,
 }
 
 /// One volume found by a scan.

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::stored::Further;
 use crate::{Owner, SnapshotInfo, VolumeId, VolumeInfo, VolumeMode, crypt::HEADER_BYTES};
+
+/// Fields of a later Tierce. They are written back with the record, but no copy of the volume gets them.
+pub(crate) type Further = Map<String, Value>;
 
 /// How far the making of the filesystem came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,12 @@
 //! what only a later Tierce understands.
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{VolumeId, pool::record::Record};
+use crate::{
+    VolumeId,
+    pool::record::{Further, Record},
+};
 
 /// The form of the whole. What a later one means can't be known, so it is never read.
 const VERSION: u32 = 1;
@@ -13,9 +15,6 @@ const VERSION: u32 = 1;
 /// What this program understands of the form's fields. A record names a larger number in its field `needs` where it has a field that must
 /// not be ignored by those who don't know it; other unknown fields are kept as they are.
 const UNDERSTOOD: u32 = 1;
-
-/// Fields of a later Tierce. They are written back with the record, but no copy of the volume gets them.
-pub(crate) type Further = Map<String, Value>;
 
 /// Why a record can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,7 +142,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use uuid::Uuid;
 
     use super::*;

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    pool::node,
-    state::{SimHeader, State, Tables},
+    devices::mapper_of,
+    state::{SimHeader, State},
 };
 use crate::{
     Error, Key, VolumeId,
@@ -16,10 +16,10 @@ use crate::{
         header::Header,
         mapper::{self, Mapper},
     },
+    device::{Content, Device},
     error::Context,
     filesystem::probe::Probe,
-    mount::table::{DeviceNumber, user_of},
-    pool::{Content, Device},
+    mount::table::user_of,
 };
 
 /// What of a key the simulation keeps.
@@ -48,30 +48,6 @@ impl SimCrypt {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         changed.ok_or_else(missing).doing(|| format!("{what}: {} has no header", below.node.display()))
     }
-}
-
-/// The mapper of a volume: a raw block one until it is closed, a filesystem's as long as it is mounted somewhere.
-pub(super) fn mapper_of(tables: &Tables, id: &VolumeId) -> Option<Mapper> {
-    let entry = tables.mappers.get(id)?;
-    let below = tables.known_number(id)?;
-    let number = above(below);
-    let in_use = user_of(&tables.mounts, number).is_some();
-    let name = mapper::name(id);
-    (!entry.deferred || in_use).then(|| Mapper {
-        uuid: format!("CRYPT-LUKS2-{}-{name}", entry.header.simple()),
-        name,
-        number,
-        node: node(number),
-        live: true,
-        deferred: entry.deferred,
-        open_count: u32::from(in_use),
-        below: vec![below],
-    })
-}
-
-/// The number of the mapper over a device.
-fn above(below: DeviceNumber) -> DeviceNumber {
-    DeviceNumber { major: below.major + 1, ..below }
 }
 
 impl Crypt for SimCrypt {

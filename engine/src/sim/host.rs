@@ -6,20 +6,24 @@ use uuid::Uuid;
 
 use super::{
     SimHost,
-    crypt::mapper_of,
-    pool::{SimPool, attached, node},
+    devices::{attached, mapper_of, node},
+    pool::SimPool,
     state::SimFilesystem,
 };
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     crypt::Crypt,
-    filesystem::probe::{Probe, Superblock},
-    host::{GrowError, Host, NewFilesystem, Operations},
+    device::{Attached, Device, DeviceNumber},
+    filesystem::{
+        make::NewFilesystem,
+        probe::{Probe, Superblock},
+    },
+    host::{GrowError, Host, Operations},
     mount::{
         place::Place,
-        table::{Carries, DeviceNumber, Mount, top_at},
+        table::{Carries, Mount, top_at},
     },
-    pool::{Attached, Device, Pool, PoolConfig},
+    pool::{Pool, PoolConfig},
 };
 
 impl Host for SimHost {}

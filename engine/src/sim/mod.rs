@@ -2,6 +2,7 @@
 //! filesystems and mounts are entries of a file, and images take no space.
 
 mod crypt;
+mod devices;
 mod host;
 mod pool;
 mod state;

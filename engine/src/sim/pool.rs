@@ -1,18 +1,18 @@
 //! A simulated pool: the real folder layout and records, without images.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{io, os::fd::OwnedFd, sync::Arc, thread, time::Duration};
 
 use uuid::Uuid;
 
 use super::{
-    crypt::mapper_of,
-    state::{State, Tables},
+    devices::{attached, node},
+    state::State,
 };
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
-    mount::table::{DeviceNumber, user_of},
+    device::{Attached, Content, Device},
     pool::{
-        Attached, Backend, Content, Device, Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way,
+        Backend, Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way,
         ledger::{ImageSize, Ledger},
         record::Record,
         space::Disk,
@@ -68,19 +68,6 @@ impl SimPool {
     fn error(&self, error: &io::Error) -> PoolError {
         PoolError::of_system(&self.config.name, self.store.path(), "can't list the volumes", error)
     }
-}
-
-/// The node's name of a simulated device.
-pub(super) fn node(number: DeviceNumber) -> PathBuf {
-    PathBuf::from(format!("/dev/sim{}", number.minor))
-}
-
-/// The device that a volume is: a raw block one until it is detached, a filesystem's as long as it is mounted somewhere.
-pub(super) fn attached(tables: &Tables, id: &VolumeId) -> Option<Attached> {
-    let number = tables.known_number(id)?;
-    let block = tables.attached.contains(id);
-    let in_use = block || user_of(&tables.mounts, number).is_some() || mapper_of(tables, id).is_some();
-    in_use.then(|| Attached { number, node: node(number), autoclear: !block })
 }
 
 impl Pool for SimPool {

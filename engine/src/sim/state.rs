@@ -11,10 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Error, Filesystem, VolumeId,
-    error::Context,
-    lasting::lasting,
-    mount::table::{DeviceNumber, Mount},
+    Error, Filesystem, VolumeId, device::DeviceNumber, error::Context, lasting::lasting, mount::table::Mount,
 };
 
 /// Major number of simulated devices: none that a kernel gives out.

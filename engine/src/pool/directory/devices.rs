@@ -14,9 +14,9 @@ use rustix::{
 use super::{DirectoryPool, NO, YES};
 use crate::{
     Error, VolumeId, VolumeMode,
+    device::{Attached, Device},
     error::Context,
     pool::{
-        Attached, Device,
         loops::{self, Identity, Loop},
         record::Record,
         store::IMAGE,

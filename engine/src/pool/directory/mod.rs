@@ -16,9 +16,9 @@ use rustix::fs::{self, Mode, OFlags};
 use uuid::Uuid;
 
 use crate::{
-    VolumeId,
+    PoolError, VolumeId,
     pool::{
-        Backend, Pool, PoolConfig, PoolError, Provisioning,
+        Backend, Pool, PoolConfig, Provisioning,
         ledger::Ledger,
         store::{IMAGE, Store},
     },

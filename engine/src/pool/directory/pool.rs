@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::{DirectoryPool, UNKNOWN, YES, image::Unused};
 use crate::{
-    Error, VolumeId, VolumeMode,
+    Error, PoolError, VolumeId, VolumeMode,
+    device::{Attached, Content, Device},
     error::Context,
     lasting::lasting,
     pool::{
-        Attached, Content, Device, Pause, Pool, PoolConfig, PoolError, Promised, Rest, Scanned, gave_way,
-        images, record::Record, space::Disk, store::Broken,
+        Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way, images, record::Record, space::Disk,
+        store::Broken,
     },
 };
 

@@ -13,9 +13,10 @@ use std::{fs::File, io, sync::MutexGuard};
 use super::{LvmPool, names, tags, wipe};
 use crate::{
     Error, VolumeId, VolumeMode,
+    device::Content,
     error::Context,
     kernel::device_mapper,
-    pool::{Content, PAUSE_LIMIT, Pause, Rest, gave_way, images, record::Record},
+    pool::{PAUSE_LIMIT, Pause, Rest, gave_way, images, record::Record},
 };
 
 impl LvmPool {

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     Error, VolumeId, VolumeMode,
+    device::{Attached, Content, Device, DeviceNumber},
     error::Context,
     kernel::device_mapper::{self, Mapped, State},
-    mount::table::DeviceNumber,
-    pool::{Attached, Content, Device, record::Record},
+    pool::record::Record,
 };
 
 /// The devices that are a volume's by their names, in groups of these pools (or of any), asked of the kernel alone.

@@ -10,7 +10,7 @@ use crate::{
     ThinPool,
     filesystem::probe::{self, Probe},
     kernel,
-    pool::trouble::{PoolErrorKind as Kind, Trouble},
+    pool_error::{PoolErrorKind as Kind, Trouble},
 };
 
 /// How much of a new group its thin pool takes, in percent: the rest is for its growth and the repair of its metadata.

@@ -21,11 +21,9 @@ use super::{
 };
 use crate::{
     CommandError, LvmKind, PoolError, Runner,
-    mount::table::DeviceNumber,
-    pool::{
-        Backend, PoolConfig,
-        trouble::{PoolErrorKind as Kind, Trouble},
-    },
+    device::DeviceNumber,
+    pool::{Backend, PoolConfig},
+    pool_error::{PoolErrorKind as Kind, Trouble},
 };
 
 /// How many bytes of a pool's id come from its volume group.
@@ -45,7 +43,9 @@ impl LvmPool {
         let failed = |reason: String| pool.error(Kind::Failed.because(reason));
         pool.finish_swaps().map_err(|error| failed(format!("can't end an interrupted restore: {error}")))?;
         if pool.extends {
-            match watch::start(&pool) {
+            let watched = Arc::downgrade(&pool);
+            let look = move || watched.upgrade().map(|pool| pool.extend_if_due()).is_some();
+            match watch::start(look) {
                 Ok(watch) => drop(pool.watch.set(watch)),
                 Err(error) => return Err(failed(format!("can't watch the thin pool: {error}"))),
             }

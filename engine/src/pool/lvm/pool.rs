@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::{LvmPool, call, copies, devices, names, open};
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
+    device::{Attached, Content, Device},
     pool::{
-        Attached, Content, Device, Pause, Pool, PoolConfig, Promised, Rest, Scanned, ThinUsage,
-        record::Record, space::Disk, store::Broken,
+        Pause, Pool, PoolConfig, Promised, Rest, Scanned, ThinUsage, record::Record, space::Disk,
+        store::Broken,
     },
 };
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     CommandError,
     kernel::device_mapper,
-    pool::trouble::{PoolErrorKind as Kind, Trouble},
+    pool_error::{PoolErrorKind as Kind, Trouble},
 };
 
 /// Makes sure that the thin pool can be used. Returns its LVM id.

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     CommandError, Error, PoolError, VolumeId,
+    device::DeviceNumber,
     error::Context,
     kernel::device_mapper::{self, State},
-    mount::table::DeviceNumber,
-    pool::{PoolConfig, trouble::Trouble},
+    pool::PoolConfig,
+    pool_error::Trouble,
 };
 
 /// An LVM pool.

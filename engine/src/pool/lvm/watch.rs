@@ -3,7 +3,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +11,6 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
-use super::LvmPool;
 use crate::kernel::device_mapper;
 
 /// The least time between two nudges: a group without space is not asked each second.
@@ -36,27 +35,26 @@ impl Watch {
     }
 }
 
-/// Starts to watch a pool.
-pub(crate) fn start(pool: &Arc<LvmPool>) -> std::io::Result<Watch> {
+/// Starts to watch. `look` looks whether the pool can grow, and is asked each time when that may be so; `false`: the pool is gone.
+pub(crate) fn start(look: impl Fn() -> bool + Send + 'static) -> std::io::Result<Watch> {
     let (ended, open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let control = device_mapper::control()?;
-    let pool = Arc::downgrade(pool);
     thread::Builder::new().name("tierce-lvm-events".to_owned()).spawn(move || {
-        if let Err(error) = watch(&pool, &control, &ended) {
+        if let Err(error) = watch(look, &control, &ended) {
             tracing::error!(%error, "a thin pool is no longer watched; it is extended when its volumes change");
         }
     })?;
     Ok(Watch { open, nudged: Mutex::default() })
 }
 
-fn watch(pool: &Weak<LvmPool>, control: &OwnedFd, ended: &OwnedFd) -> rustix::io::Result<()> {
+fn watch(look: impl Fn() -> bool, control: &OwnedFd, ended: &OwnedFd) -> rustix::io::Result<()> {
     loop {
         // Armed before we look: what happens after our look wakes us.
         device_mapper::arm_poll(control)
             .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))?;
-        let Some(watched) = pool.upgrade() else { return Ok(()) };
-        watched.extend_if_due();
-        drop(watched);
+        if !look() {
+            return Ok(());
+        }
         let mut fds = [PollFd::new(control, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

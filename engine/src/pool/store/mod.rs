@@ -11,6 +11,7 @@
 //! A volume appears and disappears by one rename, so a crash leaves either all of it or none; what lies in `new` and `trash` was never
 //! promised to anybody, or no longer is. Everything is reached through descriptors beneath the pool's root.
 
+mod aside;
 mod beneath;
 mod trash;
 mod volumes;
@@ -267,7 +268,7 @@ mod tests {
     use crate::{
         VolumeMode,
         pool::{
-            record::{Format, Record},
+            record::{Format, Further, Record},
             stored,
         },
     };
@@ -290,7 +291,7 @@ mod tests {
             restore: None,
             encryption: None,
             asked_bytes: None,
-            further: stored::Further::new(),
+            further: Further::new(),
         }
     }
 

@@ -2,17 +2,14 @@
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
-use rustix::{
-    fs::{self, AtFlags, OFlags, RenameFlags},
-    io::Errno,
-};
+use rustix::fs::{self, AtFlags, RenameFlags};
 
 use super::{
     IMAGE, Store,
-    beneath::{names, open_beneath},
-    volumes::{is_ours, sizes},
+    aside::{is_ours, remove_folder},
+    beneath::names,
 };
-use crate::lasting::lasting;
+use crate::{lasting::lasting, pool::ledger::ImageSize};
 
 impl Store {
     /// Bytes that deleted volumes still take.
@@ -24,7 +21,7 @@ impl Store {
             .iter()
             .filter(|name| is_ours(name))
             .filter_map(|name| of(name).ok())
-            .map(|stat| sizes(&stat).allocated)
+            .map(|stat| ImageSize::of(&stat).allocated)
             .sum()
     }
 
@@ -80,28 +77,5 @@ impl Store {
             }
         }
         (done, problems)
-    }
-}
-
-/// Removes a volume's folder of `new` or `trash`: the files in it, then itself. It has no folders below it; one that does is not ours, and
-/// stays.
-pub(super) fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
-    let folder = match open_beneath(within, name, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    // Emptied before its name goes, so that what is still to be freed can be seen meanwhile.
-    if let Ok(image) = open_beneath(&folder, IMAGE, OFlags::WRONLY) {
-        let _ = lasting("empty a thrown image", || fs::ftruncate(&image, 0));
-    }
-    for file in names(&folder)? {
-        match lasting("unlink a file", || fs::unlinkat(&folder, file.as_str(), AtFlags::empty())) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    match lasting("remove a folder", || fs::unlinkat(within, name, AtFlags::REMOVEDIR)) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }

@@ -6,12 +6,11 @@ use rustix::{
     fs::{self, AtFlags, OFlags, RenameFlags},
     io::Errno,
 };
-use uuid::Uuid;
 
 use super::{
     Broken, FOLDER_MODE, IMAGE, RECORD, Store,
+    aside::{remove_folder, unique},
     beneath::{names, open_beneath, read_file},
-    trash::remove_folder,
 };
 use crate::{
     Error, VolumeId,
@@ -138,24 +137,6 @@ impl Store {
     /// The size of a volume's image; `None` where it is missing.
     pub(crate) fn image_size(&self, id: &VolumeId) -> Option<ImageSize> {
         let path = Path::new(id.as_str()).join(IMAGE);
-        fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| sizes(&stat))
+        fs::statat(&self.volumes, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| ImageSize::of(&stat))
     }
-}
-
-pub(super) fn sizes(stat: &fs::Stat) -> ImageSize {
-    let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
-    ImageSize { allocated: bytes(stat.st_blocks).saturating_mul(512), length: bytes(stat.st_size) }
-}
-
-/// The name of a volume's folder in `new` or `trash`.
-fn unique(id: &VolumeId) -> String {
-    format!("{id}.{}", Uuid::new_v4().simple())
-}
-
-/// Whether a name in `new` or `trash` is one that [`unique`] gives.
-pub(super) fn is_ours(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(id, uuid)| {
-        id.parse::<VolumeId>().is_ok()
-            && Uuid::try_parse(uuid).is_ok_and(|read| read.simple().to_string() == uuid)
-    })
 }

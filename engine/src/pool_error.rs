@@ -4,8 +4,6 @@ use std::{io, path::PathBuf};
 
 use rustix::io::Errno;
 
-use super::PoolConfig;
-
 /// Why a pool can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("pool {pool}: {}: {reason}", path.display())]
@@ -116,19 +114,6 @@ impl PoolErrorKind {
 pub(crate) struct Trouble {
     pub(crate) kind: PoolErrorKind,
     pub(crate) reason: String,
-}
-
-impl Trouble {
-    /// As the error of a pool.
-    pub(crate) fn of(self, config: &PoolConfig) -> PoolError {
-        PoolError {
-            pool: config.name.clone(),
-            path: config.backend.place(),
-            kind: self.kind,
-            reason: self.reason,
-            errno: None,
-        }
-    }
 }
 
 #[cfg(test)]

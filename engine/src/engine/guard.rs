@@ -5,7 +5,15 @@
 
 use uuid::Uuid;
 
-use crate::{Filesystem, crypt::header::Header, filesystem::probe::Probe, pool::record::Format};
+use crate::{
+    Error, Filesystem,
+    crypt::header::Header,
+    filesystem::probe::Probe,
+    pool::{
+        Pool,
+        record::{Format, Record},
+    },
+};
 
 /// What may be done with the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +97,17 @@ pub(crate) fn shown(probe: &Probe) -> String {
         Probe::Found(superblock) => format!("{} {}", superblock.filesystem, superblock.uuid),
         Probe::Unknown => "unknown data".to_owned(),
         Probe::Zeros => "only zeros".to_owned(),
+    }
+}
+
+/// Refuses to wipe what another process may have made a volume of since we looked: it knows of no lock of ours.
+pub(super) fn ensure_unchanged(pool: &dyn Pool, record: &Record) -> Result<(), Error> {
+    match pool.load_anew(&record.id)? {
+        Some(Ok(now)) if now == *record => Ok(()),
+        _ => Err(Error::InUse {
+            id: record.id.clone(),
+            by: "another process, which has changed it just now (try again)".to_owned(),
+        }),
     }
 }
 

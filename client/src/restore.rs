@@ -4,7 +4,7 @@ use kube::{
     ResourceExt,
     api::{ListParams, PostParams},
 };
-use tierce_crds::{VolumeRestore, VolumeRestoreSpec, conditions, conditions::restore as reason};
+use tierce_crds::{VolumeRestore, VolumeRestoreSpec, conditions, conditions::volume_restore as reason};
 
 use crate::{
     Cluster, Error, InUse, MANAGER, Users, snapshots, users,

@@ -3,7 +3,7 @@
 use crate::run::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
-use tierce_crds::conditions::{self, Verdict, pool as reason};
+use tierce_crds::conditions::{self, Verdict, node_storage, storage_pool as reason};
 use tierce_crds::{PoolState, PoolStatus, StoragePool, StoragePoolStatus};
 
 /// A condition's message names so many nodes; more are counted.
@@ -115,7 +115,7 @@ fn trouble(node: &NodeView) -> Option<String> {
         // With a reason it can be used, but needs somebody: a full thin pool.
         Report::Of(report) if report.state == PoolState::Ready && report.reason.is_none() => None,
         Report::Of(report) => {
-            let reason = report.reason.as_deref().unwrap_or(reason::FAILED);
+            let reason = report.reason.as_deref().unwrap_or(node_storage::FAILED);
             Some(format!("{name}: {reason}: {}", report.message.as_deref().unwrap_or_default()))
         }
     }
@@ -140,7 +140,7 @@ mod tests {
             name: "p".into(),
             tier: "hdd".into(),
             state,
-            reason: (state == PoolState::Unavailable).then(|| reason::PATH_MISSING.into()),
+            reason: (state == PoolState::Unavailable).then(|| node_storage::PATH_MISSING.into()),
             message: (state == PoolState::Unavailable).then(|| "/x: no such directory (os error 2)".into()),
             disk: None,
             free_bytes: None,
@@ -226,8 +226,11 @@ mod tests {
              d: no report from its node plugin"
         );
         let Report::Of(ready) = report(PoolState::Ready) else { panic!("it is a report") };
-        let full =
-            PoolStatus { reason: Some(reason::OUT_OF_DATA.into()), message: Some("full".into()), ..ready };
+        let full = PoolStatus {
+            reason: Some(node_storage::OUT_OF_DATA.into()),
+            message: Some("full".into()),
+            ..ready
+        };
         let (counted, why, message) =
             said(&pool(&[]), &[node("a", "ssd", Report::Of(full))], conditions::DEGRADED);
         assert_eq!(

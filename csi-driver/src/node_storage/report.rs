@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tierce_crds::conditions::pool as reason;
+use tierce_crds::conditions::node_storage as reason;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, PoolStatus};
 use tierce_engine::{Inventory, PoolErrorKind, PoolReport, PoolUsage};
 

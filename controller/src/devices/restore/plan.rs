@@ -2,7 +2,7 @@
 
 use crate::index::{Device, Namespaced, Snapshot, State};
 use std::sync::Arc;
-use tierce_crds::conditions::{self, Verdict, node_volume, restore as reason};
+use tierce_crds::conditions::{self, Verdict, node_volume, volume_restore as reason};
 use tierce_crds::{RestoreOrder, VolumeRestore, format_bytes, names};
 
 /// Everything that a decision rests on, at one moment.

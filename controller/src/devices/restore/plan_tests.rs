@@ -4,7 +4,7 @@ use super::plan::*;
 use crate::index::{Device, Snapshot};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tierce_crds::conditions::restore as reason;
+use tierce_crds::conditions::volume_restore as reason;
 use tierce_crds::{VolumeRestore, names};
 
 const GI: u64 = 1 << 30;

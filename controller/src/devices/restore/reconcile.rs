@@ -15,7 +15,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tierce_crds::conditions::{self, Verdict, restore as reason};
+use tierce_crds::conditions::{self, Verdict, volume_restore as reason};
 use tierce_crds::{
     ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
 };

@@ -147,6 +147,7 @@ async fn wanted(cluster: &Cluster, new: &NewVolume) -> Result<Volume, Error> {
         access_mode: new.access_mode,
         volume_mode: if new.block { VolumeMode::Block } else { start.mode },
         filesystem: new.filesystem,
+        owner: None,
         encryption: new.encrypt.then_some(Encryption { enabled: true }),
         source: start.source,
         binding: new.binding,

@@ -10,6 +10,7 @@ pub mod names;
 mod node_snapshot;
 mod node_storage;
 mod node_volume;
+mod owner;
 mod quantity;
 mod storage_pool;
 mod volume;
@@ -23,6 +24,7 @@ pub use node_storage::{
 pub use node_volume::{
     ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder,
 };
+pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, format_bytes, parse_bytes};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,

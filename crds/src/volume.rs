@@ -1,5 +1,6 @@
 //! `Volume`: a person's volume.
 
+use crate::Owner;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -37,6 +38,8 @@ use std::fmt;
         .message("source is immutable: make a new Volume; to bring an old state back into this one, make a VolumeRestore"),
     validation = Rule::new("has(self.encryption) == has(oldSelf.encryption) && (!has(self.encryption) || self.encryption == oldSelf.encryption)")
         .message("encryption is immutable: make a new Volume with the other setting and copy the data"),
+    validation = Rule::new("!has(self.owner)")
+        .message("owner can't be set yet: nothing enforces it, so it would protect nobody; leave it out, and let the rights in the namespace decide who uses the volume"),
     validation = Rule::new("!has(self.filesystem) || self.volumeMode != 'Block'")
         .message("filesystem has no meaning with volumeMode Block: leave it out"),
     validation = Rule::new("!has(self.mountOptions) || self.mountOptions.size() == 0 || self.volumeMode != 'Block'")
@@ -63,6 +66,11 @@ pub struct VolumeSpec {
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("tier is immutable: make a new Volume in the other tier and copy the data"))]
     pub tier: String,
+
+    /// The person to whom the volume belongs. It can't be set yet, since nothing enforces it: leave it out (the default). Until then
+    /// everybody whom the namespace lets make pods can use the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 
     /// `ReadWriteOnce` (all pods of one node; the default) or `ReadWriteOncePod` (one pod at a time). Immutable.
     #[serde(default)]
@@ -365,6 +373,15 @@ mod tests {
         ] {
             assert!(update_refused(&old, &new).contains("encryption is immutable"), "{old} {new}");
         }
+    }
+
+    #[test]
+    fn an_owner_is_refused_until_it_protects_somebody() {
+        let owned =
+            json!({"size": "1Gi", "tier": "hdd", "owner": {"kind": "User", "name": "ada@example.com"}});
+        assert!(refused(&owned).contains("owner can't be set yet"));
+        let old = json!({"size": "1Gi", "tier": "hdd"});
+        assert!(update_refused(&old, &owned).contains("leave it out"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const OUT_OF_SPACE: &str = "OutOfSpace";
 pub const NAME_CONFLICT: &str = "NameConflict";
 /// What the volume is to start with does not exist, or is of another kind.
 pub const NO_SOURCE: &str = "NoSource";
+/// The Volume names an owner, which this version of Tierce can't enforce.
+pub const OWNER_NOT_ENFORCED: &str = "OwnerNotEnforced";
 /// The node that holds the data is gone from the cluster.
 pub const NODE_LOST: &str = "NodeLost";
 /// The PersistentVolume behind the claim is gone.

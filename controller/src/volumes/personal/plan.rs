@@ -140,6 +140,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         };
         return Said::stalled(Phase::Lost, reason::CLAIM_LOST, message);
     }
+    if o.volume.spec.owner.is_some() {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, reason::OWNER_NOT_ENFORCED, NO_OWNERS.to_owned());
+    }
     if let Some(message) = no_source(o) {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
@@ -155,6 +159,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         }
     }
 }
+
+/// Said of a Volume that a later version of Tierce has admitted, after a roll-back to this one.
+const NO_OWNERS: &str = "spec.owner can't be enforced by this version of Tierce, so the volume is not made: go back to the version that admitted \
+     it, or take spec.owner out";
 
 /// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
 fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {

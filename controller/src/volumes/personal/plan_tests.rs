@@ -155,6 +155,7 @@ fn a_volume_that_is_to_stay() {
     let larger = json!({"size": "3Gi", "tier": "ssd"});
     let retain = json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": "Retain"});
     let options = json!({"size": "1Gi", "tier": "ssd", "mountOptions": ["noatime"]});
+    let owned = json!({"size": "1Gi", "tier": "ssd", "owner": {"kind": "User", "name": "ada"}});
     let at = "Volume ada/data on node n1, pool p".to_owned();
     for (what, given, actions, phase, why, progress) in [
         (
@@ -174,6 +175,22 @@ fn a_volume_that_is_to_stay() {
             UnderWay,
         ),
         ("of no tier", given().unseen().no_tier(), vec![], Phase::Failed, reason::NO_SUCH_TIER, Stalled),
+        (
+            "with an owner",
+            given().with(|o| o.volume = Arc::new(volume(&owned, false, false))),
+            vec![],
+            Phase::Failed,
+            reason::OWNER_NOT_ENFORCED,
+            Stalled,
+        ),
+        (
+            "made with an owner",
+            given().volume(&owned).in_place(),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
         ("without room", given().full(), vec![CreateClaim], Phase::Failed, reason::OUT_OF_SPACE, Stalled),
         ("waiting", given().claimed(), vec![], Phase::Pending, reason::WAITING_FOR_FIRST_USE, Settled),
         ("waiting, full now", given().claimed().full(), vec![], Phase::Failed, reason::OUT_OF_SPACE, Stalled),

@@ -53,7 +53,7 @@ async fn order(cluster: &Cluster, volume: &str, snapshot: &str) -> Result<String
             .as_ref()
             .is_some_and(|status| conditions::holds(&status.conditions, conditions::READY));
         restore.spec.volume == volume
-            && restore.spec.snapshot == snapshot
+            && restore.spec.snapshot() == snapshot
             && !done
             && restore.metadata.deletion_timestamp.is_none()
     });
@@ -63,7 +63,7 @@ async fn order(cluster: &Cluster, volume: &str, snapshot: &str) -> Result<String
     let random = uuid::Uuid::new_v4().simple().to_string();
     let stem: String = volume.chars().take(54).collect();
     let name = format!("{}-{}", stem.trim_end_matches(['-', '.']), &random[..8]);
-    let spec = VolumeRestoreSpec { volume: volume.to_owned(), snapshot: snapshot.to_owned() };
+    let spec = VolumeRestoreSpec::of_snapshot(volume, snapshot);
     let by_us = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let made = restores.create(&by_us, &VolumeRestore::new(&name, spec)).await;
     made.map_err(|error| cluster.failed(&doing, error))?;

@@ -27,11 +27,14 @@ async fn restore_says(api: &FakeApi, name: &str, reason: &str) -> String {
 }
 
 fn restore(api: &FakeApi, name: &str, volume: &str, snapshot: &str) {
+    restore_as(api, name, &json!({"volume": volume, "source": {"snapshot": snapshot}}));
+}
+
+fn restore_as(api: &FakeApi, name: &str, spec: &Value) {
     api.put(
         "volumerestores",
         json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
-            "metadata": {"name": name, "namespace": "ada", "generation": 1},
-            "spec": {"volume": volume, "snapshot": snapshot}}),
+            "metadata": {"name": name, "namespace": "ada", "generation": 1}, "spec": spec}),
     );
 }
 
@@ -93,6 +96,25 @@ async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
     restore_says(&api, "forth", "Restored").await;
     assert_eq!(done().len(), 2);
     assert_eq!(done()[1][1], before);
+}
+
+#[tokio::test]
+async fn both_forms_of_a_restore_are_carried_out_alike_and_an_earlier_version_could_read_them() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    restore_as(&api, "new", &json!({"volume": "data", "source": {"snapshot": "monday"}}));
+    let new = restore_says(&api, "new", "Restored").await;
+    restore_as(&api, "old", &json!({"volume": "data", "snapshot": "monday"}));
+    let old = restore_says(&api, "old", "Restored").await;
+
+    let words = |message: &str| message.split(';').next().unwrap().to_owned();
+    assert_eq!(words(&new), words(&old));
+    let done: Vec<_> = nodes.iter().flat_map(|node| node.disk.lock().unwrap().restores.clone()).collect();
+    assert_eq!(done.iter().map(|done| [&done[0], &done[1]]).collect::<Vec<_>>(), [[&id, "snapshot-9"]; 2]);
+    for name in ["new", "old"] {
+        let spec = api.get("volumerestores", "ada", name).unwrap()["spec"].clone();
+        assert_eq!(spec["snapshot"], json!("monday"), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub use volume::{
     AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Phase, Source, Volume, VolumeMode,
     VolumeSpec, VolumeStatus,
 };
-pub use volume_restore::{VolumeRestore, VolumeRestoreSpec, VolumeRestoreStatus};
+pub use volume_restore::{RestoreSource, VolumeRestore, VolumeRestoreSpec, VolumeRestoreStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

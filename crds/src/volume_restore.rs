@@ -28,15 +28,54 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf").message("a VolumeRestore can't be changed: make another one")
+    validation = Rule::new("has(self.source) || has(self.snapshot)")
+        .message("source is missing: name the VolumeSnapshot, as in `source: {snapshot: monday}`"),
+    validation = Rule::new("!has(self.source) || !has(self.snapshot) || !has(self.source.snapshot) || self.source.snapshot == self.snapshot")
+        .message("source and snapshot, its older form, name two snapshots: leave snapshot out"),
+    validation = Rule::new("self.volume == oldSelf.volume && (has(self.source) && has(self.source.snapshot) ? self.source.snapshot : has(self.snapshot) ? self.snapshot : '') == (has(oldSelf.source) && has(oldSelf.source.snapshot) ? oldSelf.source.snapshot : has(oldSelf.snapshot) ? oldSelf.snapshot : '')")
+        .message("a VolumeRestore can't be changed: make another one")
 )]
 pub struct VolumeRestoreSpec {
-    /// Volume in this namespace. Immutable.
+    /// Volume in this namespace that is restored. Immutable.
     #[schemars(length(min = 1, max = 63))]
     pub volume: String,
-    /// VolumeSnapshot in this namespace, taken of that Volume. Immutable.
+
+    /// Where the content comes from: `{snapshot: <name>}`. Required, unless `snapshot` is there. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<RestoreSource>,
+
+    /// The older form of `source.snapshot`, which earlier versions of Tierce read. There is no need to set it: Tierce fills it in, and it says
+    /// the same as `source`. Immutable.
+    #[serde(rename = "snapshot", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub snapshot: String,
+    pub older_snapshot: Option<String>,
+}
+
+/// Where the content comes from: exactly one member.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.snapshot)").message("source names a snapshot, as in `source: {snapshot: monday}`"))]
+pub struct RestoreSource {
+    /// VolumeSnapshot in this namespace, taken of that Volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub snapshot: Option<String>,
+}
+
+impl VolumeRestoreSpec {
+    /// Brings a snapshot back, in words that earlier versions of Tierce understand as well.
+    pub fn of_snapshot(volume: impl Into<String>, snapshot: impl Into<String>) -> Self {
+        let snapshot = Some(snapshot.into());
+        let source = Some(RestoreSource { snapshot: snapshot.clone() });
+        Self { volume: volume.into(), source, older_snapshot: snapshot }
+    }
+
+    /// The VolumeSnapshot, in whichever form it was given. Empty where it was given in neither, which the API server refuses.
+    pub fn snapshot(&self) -> &str {
+        let named = self.source.as_ref().and_then(|source| source.snapshot.as_deref());
+        named.or(self.older_snapshot.as_deref()).unwrap_or_default()
+    }
 }
 
 /// How far it is.
@@ -61,15 +100,57 @@ pub struct VolumeRestoreStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
-    fn restore(snapshot: &str) -> VolumeRestore {
-        VolumeRestore::new("back", VolumeRestoreSpec { volume: "data".into(), snapshot: snapshot.into() })
+    fn restore(spec: &Value) -> VolumeRestore {
+        let mut spec = spec.clone();
+        spec["volume"] = json!("data");
+        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
+            "metadata": {"name": "back", "namespace": "ada"}, "spec": spec}))
+        .unwrap()
     }
 
     #[test]
-    fn an_order_once_given_is_not_changed() {
-        let refused = restore("b").validate_cel_update(&restore("a")).unwrap_err().to_string();
-        assert!(refused.contains("make another one"), "{refused}");
-        assert!(restore("a").validate_cel_update(&restore("a")).is_ok());
+    fn both_forms_name_the_snapshot() {
+        let (new, old) = (json!({"source": {"snapshot": "monday"}}), json!({"snapshot": "monday"}));
+        let both = serde_json::to_value(VolumeRestoreSpec::of_snapshot("data", "monday")).unwrap();
+        for form in [&new, &old, &both] {
+            let restore = restore(form);
+            assert!(restore.validate_cel().is_ok(), "{form}");
+            assert_eq!(restore.spec.snapshot(), "monday", "{form}");
+        }
+        assert_eq!((&both["source"], &both["snapshot"]), (&new["source"], &old["snapshot"]));
+    }
+
+    #[test]
+    fn two_snapshots_or_none_are_refused() {
+        for (form, words) in [
+            (json!({"source": {"snapshot": "monday"}, "snapshot": "sunday"}), "leave snapshot out"),
+            (json!({"source": {}}), "source names a snapshot"),
+            (json!({}), "source is missing"),
+        ] {
+            let refused = restore(&form).validate_cel().unwrap_err().to_string();
+            assert!(refused.contains(words), "{form}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_order_once_given_is_not_changed_but_may_change_its_form() {
+        let forms = |name: &str| {
+            [
+                json!({"source": {"snapshot": name}}),
+                json!({"snapshot": name}),
+                json!({"source": {"snapshot": name}, "snapshot": name}),
+            ]
+        };
+        for old in &forms("monday") {
+            for new in &forms("monday") {
+                assert!(restore(new).validate_cel_update(&restore(old)).is_ok(), "{old} {new}");
+            }
+            for new in &forms("sunday") {
+                let refused = restore(new).validate_cel_update(&restore(old)).unwrap_err().to_string();
+                assert!(refused.contains("make another one"), "{old} {new}: {refused}");
+            }
+        }
     }
 }

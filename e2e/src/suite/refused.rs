@@ -79,6 +79,11 @@ fn what_has_no_meaning_together_is_refused(bed: &Bed<'_>) -> Result<()> {
             json!({"source": {"snapshot": "monday", "volume": "data"}}),
             "source names either a snapshot or a volume, not both",
         ),
+        (
+            json!({"owner": {"kind": "User", "name": "ada@example.com"}}),
+            "owner can't be set yet: nothing enforces it",
+        ),
+        (json!({"owner": {"kind": "Group", "name": "vision"}}), r#"supported values: "User""#),
         (json!({"source": {}}), "source names either a snapshot or a volume"),
         (json!({"filesystem": "ntfs"}), r#"supported values: "ext4", "xfs", "btrfs""#),
         (json!({"tier": "Fast SSD"}), "spec.tier in body should match"),
@@ -86,6 +91,19 @@ fn what_has_no_meaning_together_is_refused(bed: &Bed<'_>) -> Result<()> {
         let mut spec = json!({"size": "1Gi", "tier": "hdd"});
         merge(&mut spec, &more);
         bed.says(&bed.refused(volume("data", &spec))?, &[words])?;
+    }
+    for (spec, words) in [
+        (json!({}), "source is missing: name the VolumeSnapshot"),
+        (json!({"source": {}}), "source names a snapshot"),
+        (json!({"source": {"snapshot": "monday"}, "snapshot": "sunday"}), "leave snapshot out"),
+        (json!({"source": {"backup": "monday"}}), r#"unknown field "spec.source.backup""#),
+    ] {
+        let mut restore = json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore", "metadata": {"name": "back"},
+            "spec": {"volume": "data"},
+        });
+        merge(&mut restore["spec"], &spec);
+        bed.says(&bed.refused(restore)?, &[words])?;
     }
     let long = bed.refused(volume(&"a".repeat(64), &json!({"size": "1Gi", "tier": "hdd"})))?;
     bed.says(&long, &["the name of a Volume has at most 63 characters"])

@@ -153,7 +153,7 @@ pub(super) fn take(bed: &Bed<'_>, name: &str, volume: &str) -> Result<()> {
 
 /// Orders that the Volume `data` goes back to a snapshot.
 pub(super) fn restore(bed: &Bed<'_>, name: &str, snapshot: &str) -> Result<()> {
-    bed.apply(object("VolumeRestore", name, &json!({"volume": "data", "snapshot": snapshot})))
+    bed.apply(object("VolumeRestore", name, &json!({"volume": "data", "source": {"snapshot": snapshot}})))
 }
 
 fn object(kind: &str, name: &str, spec: &Value) -> Value {

@@ -90,8 +90,14 @@ fn there_and_back(bed: &Bed<'_>, commit: &str) -> Result<()> {
 
     super::install_with(bed.cluster, bed.images, &[])?;
     use_everything(bed, "upgraded", "monday", bed.images, &sum)?;
+    bed.apply(restore("forth", &json!({"volume": "kept", "source": {"snapshot": "monday"}})))?;
+    bed.wait_reason("volumerestore/forth", "InUse")?;
 
     helm(bed, &["rollback", "tierce", "1", "--wait", "--timeout", "180s"])?;
+    // It was ordered in words that only the newer version knows.
+    bed.delete("pod/user")?;
+    bed.wait_reason("volumerestore/forth", "Restored")?;
+    bed.start(user())?;
     use_everything(bed, "back", "upgraded", &old, &sum)?;
 
     super::install_with(bed.cluster, bed.images, &[])?;
@@ -123,10 +129,7 @@ fn make(bed: &Bed<'_>) -> Result<String> {
     take(bed, "monday", "kept")?;
     bed.exec("kept", "echo tuesday > /kept/note && sync")?;
     bed.delete("pod/kept")?;
-    bed.apply(json!({
-        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore", "metadata": {"name": "back"},
-        "spec": {"volume": "kept", "snapshot": "monday"},
-    }))?;
+    bed.apply(restore("back", &json!({"volume": "kept", "snapshot": "monday"})))?;
     bed.wait_reason("volumerestore/back", "Restored")?;
 
     bed.apply(volume("disk", &json!({"size": "32Mi", "tier": "standard-ssd", "volumeMode": "Block"})))?;
@@ -134,6 +137,12 @@ fn make(bed: &Bed<'_>) -> Result<String> {
     let fill = "dd if=/dev/urandom of=/plain/bytes bs=1M count=16; sync; dd if=/plain/bytes of=/dev/disk bs=1M; sync";
     bed.start(user().runs(fill))?;
     bed.exec("user", "sha256sum /plain/bytes | cut -d' ' -f1")
+}
+
+fn restore(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore", "metadata": {"name": name}, "spec": spec,
+    })
 }
 
 fn user() -> Pod {

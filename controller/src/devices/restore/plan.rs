@@ -44,7 +44,7 @@ impl Observed {
             state.device_with_order(uid).filter(ordered)
         };
         let device = by_claim.filter(ordered).or_else(by_order).or(by_claim).cloned();
-        let snapshot = Namespaced::new(&key.namespace, &restore.spec.snapshot);
+        let snapshot = Namespaced::new(&key.namespace, restore.spec.snapshot());
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
@@ -104,6 +104,8 @@ const BEFORE: &str = "before-";
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Names the snapshot in the older form as well: an earlier version of Tierce, after a roll-back, reads that alone.
+    WriteOlderForm,
     /// From now on it goes only when its order is done.
     AddFinalizer,
     /// It may go.
@@ -172,6 +174,10 @@ impl Plan {
 pub fn plan(o: &Observed) -> Plan {
     let ours = guarded(&o.restore);
     let deleting = o.restore.metadata.deletion_timestamp.is_some();
+    if o.restore.spec.older_snapshot.is_none() {
+        // It goes on when the watch shows that.
+        return Plan::silent(vec![Action::WriteOlderForm]);
+    }
     if is_over(&o.restore) {
         return Plan::silent(if ours { vec![Action::RemoveFinalizer] } else { Vec::new() });
     }
@@ -258,7 +264,7 @@ fn done(o: &Observed, device: &Device) -> Plan {
     let message = format!(
         "Volume {} has the content of VolumeSnapshot {}; VolumeSnapshot {} keeps what it had before",
         o.restore.spec.volume,
-        o.restore.spec.snapshot,
+        o.restore.spec.snapshot(),
         o.before()
     );
     let said = Said { ready: Verdict::yes(reason::RESTORED, message), progress: Progress::Settled };
@@ -308,14 +314,17 @@ fn begin(o: &Observed, ours: bool) -> Plan {
         return stalled(reason::NO_SUCH_VOLUME, message);
     };
     let Some(snapshot) = &o.snapshot else {
-        let message =
-            format!("there is no VolumeSnapshot {:?} of a volume of Tierce in this namespace", spec.snapshot);
+        let message = format!(
+            "there is no VolumeSnapshot {:?} of a volume of Tierce in this namespace",
+            spec.snapshot()
+        );
         return stalled(reason::NO_SUCH_SNAPSHOT, message);
     };
     if snapshot.source != device.id {
         let message = format!(
             "VolumeSnapshot {:?} is not of Volume {:?}: to get its content, make a new Volume with spec.source.snapshot",
-            spec.snapshot, spec.volume
+            spec.snapshot(),
+            spec.volume
         );
         return stalled(reason::OTHER_VOLUME, message);
     }
@@ -323,7 +332,7 @@ fn begin(o: &Observed, ours: bool) -> Plan {
         let word = snapshot.word.as_ref().filter(|word| !word.ready).map(|word| word.message.clone());
         let message = format!(
             "VolumeSnapshot {:?} can't be restored{}",
-            spec.snapshot,
+            spec.snapshot(),
             word.map_or_else(|| " yet: it is being taken".to_owned(), |word| format!(": {word}"))
         );
         return stalled(reason::NO_SUCH_SNAPSHOT, message);
@@ -331,7 +340,7 @@ fn begin(o: &Observed, ours: bool) -> Plan {
     if device.capacity.is_some_and(|has| has < size) {
         let message = format!(
             "VolumeSnapshot {:?} has {}, more than Volume {:?}: grow the Volume to at least that first",
-            spec.snapshot,
+            spec.snapshot(),
             format_bytes(size),
             spec.volume
         );

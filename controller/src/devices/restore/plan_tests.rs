@@ -97,6 +97,21 @@ fn it_is_ordered_only_after_the_finalizer_and_only_once() {
 }
 
 #[test]
+fn what_an_earlier_version_could_not_read_is_written_for_it_first() {
+    let named_by = |spec: Value| {
+        given().with(|o| {
+            let mut restore = (*o.restore).clone();
+            restore.spec = serde_json::from_value(spec).unwrap();
+            o.restore = Arc::new(restore);
+        })
+    };
+    let new = named_by(json!({"volume": "data", "source": {"snapshot": "monday"}}));
+    assert_eq!(plan(&new.0), Plan { actions: vec![Action::WriteOlderForm], said: None });
+    let both = named_by(json!({"volume": "data", "source": {"snapshot": "monday"}, "snapshot": "monday"}));
+    assert_eq!(plan(&both.0), plan(&given().0));
+}
+
+#[test]
 fn what_was_done_is_shown_and_never_ordered_again() {
     let done = given().kept().device(|object| object["status"]["restored"] = json!("r"));
     assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::ShowBefore]);

@@ -135,7 +135,9 @@ impl RestoreReconciler {
             &key.namespace,
             &resource("VolumeSnapshot", "volumesnapshots"),
         );
-        let Some(found) = snapshots.get_opt(&observed.restore.spec.snapshot).await? else { return Ok(false) };
+        let Some(found) = snapshots.get_opt(observed.restore.spec.snapshot()).await? else {
+            return Ok(false);
+        };
         let Some(name) = text(&found, "/status/boundVolumeSnapshotContentName")
             .or_else(|| text(&found, "/spec/source/volumeSnapshotContentName"))
         else {
@@ -151,6 +153,18 @@ impl RestoreReconciler {
 
     async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
         match action {
+            Action::WriteOlderForm => {
+                let meta = &observed.restore.metadata;
+                let patch = json!({
+                    "metadata": {"resourceVersion": meta.resource_version},
+                    "spec": {"snapshot": observed.restore.spec.snapshot()},
+                });
+                let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
+                match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other.map(drop),
+                }
+            }
             Action::AddFinalizer | Action::RemoveFinalizer => {
                 let meta = &observed.restore.metadata;
                 let mut finalizers = meta.finalizers.clone().unwrap_or_default();
@@ -360,7 +374,7 @@ fn another(observed: &Observed, snapshot: &str) -> Said {
     let message = format!(
         "VolumeSnapshot {:?} does not speak, or not yet, of {snapshot}, which was taken under that name: it goes on when the VolumeSnapshot is \
          ready to use; one of another driver can't be restored",
-        observed.restore.spec.snapshot
+        observed.restore.spec.snapshot()
     );
     Said { ready: Verdict::no(reason::NO_SUCH_SNAPSHOT, message), progress: Progress::Stalled }
 }

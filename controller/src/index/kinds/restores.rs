@@ -39,7 +39,7 @@ impl Tracked for VolumeRestore {
 fn awaited(key: &Namespaced, restore: Option<&Arc<VolumeRestore>>) -> Vec<Awaited> {
     let Some(restore) = restore.filter(|restore| !is_over(restore)) else { return Vec::new() };
     let of = |name: &str| Namespaced::new(&key.namespace, name);
-    vec![Awaited::Volume(of(&restore.spec.volume)), Awaited::Snapshot(of(&restore.spec.snapshot))]
+    vec![Awaited::Volume(of(&restore.spec.volume)), Awaited::Snapshot(of(restore.spec.snapshot()))]
 }
 
 /// Whether nothing will be done about it any more.

@@ -128,6 +128,8 @@ done
 
 expect "may change only the status" "size of its own NodeVolume" \
     as bound patch nodevolume "$own" --type=merge -p '{"spec":{"sizeBytes":2097152}}'
+expect "may change only the status" "who asked for its own NodeVolume" as bound patch nodevolume "$own" --type=merge \
+    -p '{"spec":{"volumeRef":{"kind":"Volume","namespace":"tierce-check","name":"data","uid":"tierce-check"}}}'
 expect "a NodeSnapshot can't be changed" "source of its own NodeSnapshot" \
     as bound patch nodesnapshot "$own" --type=merge -p '{"spec":{"source":"tierce-check-other"}}'
 

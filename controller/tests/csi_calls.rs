@@ -420,6 +420,11 @@ async fn the_volume_behind_a_claim_decides_filesystem_and_mount_options() {
     let spec = api.get("nodevolumes", "", &id).unwrap()["spec"].clone();
     assert_eq!((&spec["filesystem"], &spec["mountOptions"]), (&json!("btrfs"), &json!(["noatime"])));
     assert_eq!(spec["label"], json!("mine"));
+    assert_eq!(
+        spec["volumeRef"],
+        json!({"kind": "Volume", "namespace": "ada", "name": "mine", "uid": owner})
+    );
+    // An earlier version reads this alone.
     assert_eq!(spec["claim"], json!({"namespace": "ada", "name": "mine", "uid": mine["metadata"]["uid"]}));
 
     let mut other_class = request_for(&mine, "ssd");
@@ -434,7 +439,13 @@ async fn the_volume_behind_a_claim_decides_filesystem_and_mount_options() {
 
     let plain = claim(&api, "plain", "1Gi");
     let id = within(replica.create(request_for(&plain, "ssd"))).await.unwrap().volume.unwrap().volume_id;
-    assert_eq!(api.get("nodevolumes", "", &id).unwrap()["spec"]["filesystem"], json!("ext4"));
+    let spec = api.get("nodevolumes", "", &id).unwrap()["spec"].clone();
+    assert_eq!(spec["filesystem"], json!("ext4"));
+    let asking = json!({"namespace": "ada", "name": "plain", "uid": plain["metadata"]["uid"]});
+    assert_eq!(spec["claim"], asking);
+    let mut named = asking;
+    named["kind"] = json!("PersistentVolumeClaim");
+    assert_eq!(spec["volumeRef"], named);
 }
 
 #[tokio::test]

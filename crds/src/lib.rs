@@ -22,7 +22,7 @@ pub use node_storage::{
     MOST_LEFTOVERS, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus,
 };
 pub use node_volume::{
-    ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder,
+    ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, VolumeReference,
 };
 pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, format_bytes, parse_bytes};

@@ -1,8 +1,8 @@
 //! `NodeVolume`: one device on one node. The controller writes the spec, the node the status.
 
-use crate::{Filesystem, VolumeMode};
+use crate::{Filesystem, Volume, VolumeMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +29,13 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a NodeVolume has at most 63 characters"),
     selectable = ".spec.nodeName"
 )]
+#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.filesystem) == has(oldSelf.filesystem) && (!has(self.filesystem) || self.filesystem == oldSelf.filesystem)").message("filesystem is immutable"),
     validation = Rule::new("has(self.claim) == has(oldSelf.claim) && (!has(self.claim) || self.claim == oldSelf.claim)").message("claim is immutable"),
+    validation = Rule::new("!has(oldSelf.volumeRef) || (has(self.volumeRef) && self.volumeRef == oldSelf.volumeRef)").message("volumeRef is immutable"),
+    validation = Rule::new("!has(self.volumeRef) || !has(self.claim) || self.volumeRef.name == self.claim.name").message("volumeRef and claim, its older form, name two objects"),
     validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem"),
     validation = Rule::new("(has(self.encrypted) && self.encrypted) == (has(oldSelf.encrypted) && oldSelf.encrypted)").message("encrypted is immutable"),
     validation = Rule::new("(has(self.allowModeChange) && self.allowModeChange) == (has(oldSelf.allowModeChange) && oldSelf.allowModeChange)").message("allowModeChange is immutable"),
@@ -66,9 +69,13 @@ pub struct NodeVolumeSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 255))]
     pub label: String,
-    /// The claim it was made for; absent for a volume made by another client of CSI.
+    /// The object that it was made for: a Volume, or a PersistentVolumeClaim that no Volume controls. Absent for a volume that another client
+    /// of CSI made, and where an earlier version of Tierce made it, which has `claim` alone. Immutable once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<ClaimReference>,
+    pub volume_ref: Option<VolumeReference>,
+    /// The PersistentVolumeClaim that it was made for: the older form of `volumeRef`, which earlier versions of Tierce read. Immutable.
+    #[serde(rename = "claim", default, skip_serializing_if = "Option::is_none")]
+    pub older_claim: Option<ClaimReference>,
     /// Whether what lies on the disk is encrypted. Its key is in the Secret `tierce-key-<name>`. Immutable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
@@ -126,6 +133,74 @@ pub struct RestoreOrder {
     pub cancel: bool,
 }
 
+/// The object that a device was made for.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeReference {
+    /// Kind of the object: `Volume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Its namespace; absent where the kind has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its UID: an object of the same name made later is another one.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
+impl VolumeReference {
+    /// A claim that stands for itself.
+    pub fn of_claim(claim: &ClaimReference) -> Self {
+        Self {
+            kind: CLAIM.to_owned(),
+            namespace: Some(claim.namespace.clone()),
+            name: claim.name.clone(),
+            uid: claim.uid.clone(),
+        }
+    }
+
+    /// A Volume.
+    pub fn of_volume(volume: &Volume) -> Self {
+        Self {
+            kind: Volume::kind(&()).into_owned(),
+            namespace: volume.metadata.namespace.clone(),
+            name: volume.metadata.name.clone().unwrap_or_default(),
+            uid: volume.metadata.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The claim through which pods use the device of this id. A Volume's has its name; external-provisioner names the device after the
+    /// claim's UID.
+    fn claim(&self, device: &str) -> Option<ClaimReference> {
+        let uid = if self.kind == CLAIM {
+            self.uid.as_str()
+        } else if self.kind == Volume::kind(&()) {
+            device.strip_prefix(DEVICE_OF_CLAIM).filter(|uid| !uid.is_empty())?
+        } else {
+            return None;
+        };
+        let namespace = self.namespace.clone()?;
+        Some(ClaimReference { namespace, name: self.name.clone(), uid: uid.to_owned() })
+    }
+}
+
+const CLAIM: &str = "PersistentVolumeClaim";
+/// What external-provisioner puts before the claim's UID.
+const DEVICE_OF_CLAIM: &str = "pvc-";
+
+impl NodeVolume {
+    /// The claim that it was made for, in whichever form it was given.
+    pub fn claim(&self) -> Option<ClaimReference> {
+        let device = self.metadata.name.as_deref().unwrap_or_default();
+        let named = self.spec.volume_ref.as_ref().and_then(|named| named.claim(device));
+        named.or_else(|| self.spec.older_claim.clone())
+    }
+}
+
 /// A PersistentVolumeClaim.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -173,4 +248,60 @@ pub struct NodeVolumeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn device(fields: &Value) -> NodeVolume {
+        let mut spec = json!({"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4"});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
+            "metadata": {"name": "pvc-1"}, "spec": spec}))
+        .unwrap()
+    }
+
+    fn named(kind: &str, uid: &str) -> Value {
+        json!({"kind": kind, "namespace": "ada", "name": "data", "uid": uid})
+    }
+
+    #[test]
+    fn every_form_leads_to_the_claim() {
+        let claim = json!({"namespace": "ada", "name": "data", "uid": "1"});
+        let found = ClaimReference { namespace: "ada".into(), name: "data".into(), uid: "1".into() };
+        for form in [
+            json!({"claim": claim}),
+            json!({"volumeRef": named("Volume", "v")}),
+            json!({"volumeRef": named("Volume", "v"), "claim": claim}),
+            json!({"volumeRef": named("PersistentVolumeClaim", "1")}),
+            json!({"volumeRef": named("PersistentVolumeClaim", "1"), "claim": claim}),
+        ] {
+            let device = device(&form);
+            assert!(device.validate_cel().is_ok(), "{form}");
+            assert_eq!(device.claim(), Some(found.clone()), "{form}");
+        }
+        let of_a_later_version =
+            json!({"volumeRef": {"kind": "ProjectVolume", "name": "models", "uid": "p"}});
+        for form in [json!({}), of_a_later_version] {
+            assert_eq!(device(&form).claim(), None, "{form}");
+        }
+    }
+
+    #[test]
+    fn who_asked_for_a_device_is_written_once() {
+        let (old, other) =
+            (json!({"volumeRef": named("Volume", "v")}), json!({"volumeRef": named("Volume", "w")}));
+        assert!(device(&old).validate_cel_update(&device(&json!({}))).is_ok());
+        assert!(device(&old).validate_cel_update(&device(&old)).is_ok());
+        for new in [json!({}), other] {
+            let refused = device(&new).validate_cel_update(&device(&old)).unwrap_err().to_string();
+            assert!(refused.contains("volumeRef is immutable"), "{new}: {refused}");
+        }
+        let two = json!({"volumeRef": named("Volume", "v"),
+            "claim": {"namespace": "ada", "name": "other", "uid": "1"}});
+        let refused = device(&two).validate_cel().unwrap_err().to_string();
+        assert!(refused.contains("name two objects"), "{refused}");
+    }
 }

@@ -13,7 +13,9 @@ use crate::placement::{Place, Refusal, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::conditions::node_volume as reasons;
-use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, format_bytes, names};
+use tierce_crds::{
+    ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference, format_bytes, names,
+};
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ struct Wanted {
     shape: Shape,
     mount_options: Vec<String>,
     claim: Option<ClaimReference>,
+    /// What asks through the claim.
+    volume_ref: Option<VolumeReference>,
     allowed: Option<BTreeSet<String>>,
     preferred: Vec<String>,
     encrypted: bool,
@@ -79,6 +83,7 @@ impl Wanted {
             size,
             shape,
             mount_options,
+            volume_ref: claim.as_ref().map(VolumeReference::of_claim),
             claim,
             allowed,
             preferred,
@@ -99,6 +104,7 @@ impl Wanted {
         else {
             return Ok(());
         };
+        self.volume_ref = Some(VolumeReference::of_volume(&volume));
         if volume.spec.tier != self.tier {
             let (asked, class) = (volume.spec.tier.clone(), self.tier.clone());
             return Err(ArgumentError::OtherClass { what: "tier", asked, class }.into());
@@ -162,7 +168,8 @@ impl Wanted {
             filesystem: self.filesystem(),
             mount_options: self.mount_options.clone(),
             label: self.label(),
-            claim: self.claim.clone(),
+            volume_ref: self.volume_ref.clone(),
+            older_claim: self.claim.clone(),
             encrypted: self.encrypted,
             source: self.source.clone(),
             allow_mode_change: self.converts,

@@ -190,10 +190,10 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
         size_bytes,
         mode,
         label: spec.label.clone(),
-        owner: spec.claim.as_ref().map(|claim| Owner {
-            namespace: claim.namespace.clone(),
-            name: claim.name.clone(),
-            uid: claim.uid.clone(),
+        owner: volume.claim().map(|claim| Owner {
+            namespace: claim.namespace,
+            name: claim.name,
+            uid: claim.uid,
         }),
         mount_options: spec.mount_options.clone(),
         source: spec.source.as_ref().and_then(NodeSource::name).map(named).transpose()?,

@@ -59,6 +59,7 @@ impl Deref for Device {
 impl Device {
     /// The facts of this object.
     pub fn of(object: NodeVolume) -> Self {
+        let claim = object.claim();
         let NodeVolume { metadata: mut meta, spec, status } = object;
         let status = status.unwrap_or_default();
         let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name));
@@ -71,7 +72,7 @@ impl Device {
             mode: spec.volume_mode,
             filesystem: spec.filesystem,
             mount_options: spec.mount_options,
-            claim: spec.claim,
+            claim,
             encrypted: spec.encrypted,
             fingerprint: status.key_fingerprint,
             rotated,

@@ -41,7 +41,8 @@ fn an_unknown_tier_names_the_tiers_that_exist(bed: &Bed<'_>) -> Result<()> {
 }
 
 fn a_tier_without_a_pool_on_any_node_says_so(bed: &Bed<'_>) -> Result<()> {
-    let pool = pool("nowhere", "nowhere", "/var/lib/tierce/nowhere", &json!({"tierce.dev/none": "true"}));
+    let pool =
+        pool("nowhere", "nowhere", "/var/lib/tierce/nowhere", &json!({"storage.tierce.dev/none": "true"}));
     bed.apply(pool)?;
     bed.apply(volume("data", &json!({"size": "1Gi", "tier": "nowhere"})))?;
     let message = bed.wait_reason("volume/data", "NoPool");

@@ -207,7 +207,8 @@ fn move_them(bed: &Bed<'_>, directory: &str, thin: &str) -> Result<()> {
 
 /// A pool that no node offers, with some fields of its spec replaced.
 fn nowhere(name: &str, fields: &Value) -> Value {
-    let mut pool = pool(name, "nowhere", "/var/lib/tierce/nowhere", &json!({"tierce.dev/none": "true"}));
+    let mut pool =
+        pool(name, "nowhere", "/var/lib/tierce/nowhere", &json!({"storage.tierce.dev/none": "true"}));
     merge(&mut pool["spec"], fields);
     pool
 }

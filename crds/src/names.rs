@@ -1,10 +1,16 @@
 //! Well-known names: what one part of Tierce writes and another reads.
 
+use kube::Resource;
+
 /// API group of every kind.
 pub const GROUP: &str = "storage.tierce.dev";
+/// Group and version in which this version of Tierce reads and writes every kind. Whoever only wants to know whether something is ours compares
+/// the group and not the version ([`is_ours`]).
+pub const API_VERSION: &str = "storage.tierce.dev/v1alpha1";
 /// Name of the CSI driver, as in the `CSIDriver` object and in StorageClasses.
 pub const DRIVER: &str = "csi.tierce.dev";
-/// Topology key of a node; its value is the node's name.
+/// Topology key of a node; its value is the node's name. It lies in the node affinity of every PersistentVolume, which nobody may edit, and so
+/// keeps a prefix of its own.
 pub const TOPOLOGY_NODE: &str = "topology.tierce.dev/node";
 /// StorageClass parameter that names the tier.
 pub const PARAMETER_TIER: &str = "tier";
@@ -65,6 +71,11 @@ pub const MANAGER_POOL: &str = "tierce-controller-pool";
 /// Field manager of the node plugin.
 pub const MANAGER_NODE: &str = "tierce-csi-node";
 
+/// Whether this is a kind of ours, as an owner reference or an Event names it: in any version, of before or after this one.
+pub fn is_ours<K: Resource<DynamicType = ()>>(api_version: &str, kind: &str) -> bool {
+    kind == K::kind(&()) && api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+}
+
 /// Name of the Secret with the key of a NodeVolume or NodeSnapshot, in the namespace of the release.
 pub fn key_secret(name: &str) -> String {
     format!("{KEY_SECRET}{name}")
@@ -92,6 +103,31 @@ pub fn storage_class(tier: &str, encrypted: bool, binding: crate::Binding) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_served_in_the_version_that_references_name() {
+        for crd in crate::all() {
+            let versions: Vec<_> = crd.spec.versions.iter().map(|version| version.name.as_str()).collect();
+            let (group, version) = API_VERSION.split_once('/').unwrap();
+            assert_eq!((crd.spec.group.as_str(), versions.as_slice()), (GROUP, [version].as_slice()));
+            assert_eq!(group, GROUP);
+        }
+    }
+
+    #[test]
+    fn a_kind_is_ours_in_every_version() {
+        for version in [API_VERSION, "storage.tierce.dev/v1beta1", "storage.tierce.dev/v1"] {
+            assert!(is_ours::<crate::Volume>(version, "Volume"), "{version}");
+        }
+        for (version, kind) in [
+            (API_VERSION, "NodeVolume"),
+            ("v1", "Volume"),
+            ("other.dev/v1alpha1", "Volume"),
+            (GROUP, "Volume"),
+        ] {
+            assert!(!is_ours::<crate::Volume>(version, kind), "{version} {kind}");
+        }
+    }
 
     #[test]
     fn a_class_is_named_after_tier_and_binding() {

@@ -90,7 +90,7 @@ impl Keys {
     /// From now on it goes with the object of this kind, id and UID.
     pub async fn belongs_to(&self, id: &str, kind: &str, name: &str, uid: &str) -> Result<(), kube::Error> {
         let owner = json!({
-            "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": kind, "name": name, "uid": uid,
+            "apiVersion": names::API_VERSION, "kind": kind, "name": name, "uid": uid,
         });
         let annotations = json!({names::ANNOTATION_UNTIED_KEY: null, names::ANNOTATION_TAKEN_OVER_KEY: null});
         let patch = json!({"metadata": {"ownerReferences": [owner], "annotations": annotations}});

@@ -87,7 +87,7 @@ impl Reporter {
         let owners =
             uid.map(|uid| vec![json!({ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": uid })]);
         let object = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1",
+            "apiVersion": names::API_VERSION,
             "kind": "NodeStorage",
             "metadata": { "name": self.node, "ownerReferences": owners.unwrap_or_default() },
             "spec": { "nodeName": self.node },
@@ -98,7 +98,7 @@ impl Reporter {
 
     async fn write_status(&self, status: &NodeStorageStatus) -> Result<(), kube::Error> {
         let object = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1",
+            "apiVersion": names::API_VERSION,
             "kind": "NodeStorage",
             "status": status,
         });

@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tierce_crds::{names, parse_bytes};
+use tierce_crds::{Volume, names, parse_bytes};
 
 /// A `PersistentVolumeClaim`, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -101,9 +101,7 @@ impl Claim {
     /// UID of the Volume that controls the object of this metadata.
     pub fn owner(meta: &ObjectMeta) -> Option<String> {
         let ours = |owner: &&OwnerReference| {
-            owner.controller == Some(true)
-                && owner.kind == "Volume"
-                && owner.api_version.split('/').next() == Some(names::GROUP)
+            owner.controller == Some(true) && names::is_ours::<Volume>(&owner.api_version, &owner.kind)
         };
         meta.owner_references.iter().flatten().find(ours).map(|owner| owner.uid.clone())
     }
@@ -284,6 +282,9 @@ mod tests {
             Claim::of(&object)
         };
         let ours = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "a", "uid": "v", "controller": true});
+        let mut of_a_later_version = ours.clone();
+        of_a_later_version["apiVersion"] = json!("storage.tierce.dev/v1");
+        assert_eq!(claim(of_a_later_version).owner.as_deref(), Some("v"));
         let facts = claim(ours.clone());
         assert_eq!(
             (facts.owner.as_deref(), facts.requested, facts.phase),

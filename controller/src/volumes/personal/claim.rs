@@ -13,7 +13,7 @@ use tierce_crds::{Volume, names};
 pub(super) fn claim(volume: &Volume, encrypted: bool) -> PersistentVolumeClaim {
     let meta = volume.meta();
     let owner = OwnerReference {
-        api_version: Volume::api_version(&()).into_owned(),
+        api_version: names::API_VERSION.to_owned(),
         kind: Volume::kind(&()).into_owned(),
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What should be on the node's disk. It exists before anything is on the disk, and until nothing is left there.
+/// The snapshot that the node is to keep. This object exists before anything is on the disk, and until nothing is left there.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -36,46 +36,49 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self == oldSelf").message("a NodeSnapshot can't be changed: take another snapshot")
 )]
 pub struct NodeSnapshotSpec {
-    /// The node. Immutable.
+    /// Name of the node. Immutable.
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
-    /// The StoragePool, that of the source. Immutable.
+    /// Name of the StoragePool, which is that of the source. Immutable.
     #[schemars(length(min = 1, max = 63))]
     pub pool: String,
-    /// The NodeVolume that it is taken of. Immutable.
+    /// Name of the NodeVolume that the snapshot is taken of. Immutable.
     #[schemars(length(min = 1, max = 63))]
     pub source: String,
-    /// Whether the source is encrypted. Its key is then in the Secret `tierce-key-<name>` as well. Immutable.
+    /// Whether the source is encrypted (default `false`), with its keys also in the Secret `tierce-key-<name>`. Immutable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// The VolumeSnapshot that it is taken for; absent for a snapshot of another client of CSI. Immutable.
+    /// The VolumeSnapshot that asked for it. Absent for a snapshot that another client of CSI asked for. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ClaimReference>,
 }
 
-/// What is on the node's disk.
+/// The snapshot as it is on the node's disk.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSnapshotStatus {
-    /// Size in bytes of the volume when it was taken; a volume made from it has at least that. Absent until it exists.
+    /// Size in bytes of the volume when the snapshot was taken; a volume made from it has at least that size. Absent until the snapshot
+    /// exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    /// Bytes that it takes on the disk, refreshed when it changes noticeably.
+    /// Bytes that the snapshot takes on the disk. Small changes are not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<i64>,
-    /// The moment whose data it holds.
+    /// The moment whose data the snapshot holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Time>,
-    /// Whether it holds a filesystem or the bytes of a raw device. Absent until it exists.
+    /// What the snapshot holds: a filesystem (`Filesystem`) or the bytes of a raw device (`Block`). Absent until the snapshot exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "VolumeMode", extend("nullable" = true))]
     pub volume_mode: Option<VolumeMode>,
-    /// With `volumeMode: Filesystem`.
+    /// The filesystem. Absent with `volumeMode: Block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Filesystem", extend("nullable" = true))]
     pub filesystem: Option<Filesystem>,
-    /// Which key opens it: the one that was in force when it was taken. Absent where it is not encrypted.
+    /// Which key opens the snapshot: the one that was in force when it was taken. Absent without encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_fingerprint: Option<String>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the snapshot exists and can be restored.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How many broken records, and how many unclaimed volumes, a NodeStorage lists.
 pub const MOST_LEFTOVERS: usize = 100;
 
-/// Whose storage.
+/// The node whose storage this is.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -27,24 +27,24 @@ pub const MOST_LEFTOVERS: usize = 100;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStorageSpec {
-    /// The node. Immutable.
+    /// Name of the node. Immutable.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("nodeName is immutable"))]
     pub node_name: String,
 }
 
-/// What the node has. All sizes in bytes.
+/// The storage that the node has.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStorageStatus {
-    /// Every StoragePool that selects this node.
+    /// The pools of this node: every StoragePool that selects it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub pools: Vec<PoolStatus>,
-    /// Records on the node's disks that can't be read: each is left alone until somebody mends it. At most 100 are listed.
+    /// Records on the node's disks that can't be read. Each is left alone until somebody mends it. At most 100 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken_records: Vec<String>,
-    /// Volumes on the node's disks that no NodeVolume speaks of. Nothing is done to them. At most 100 are listed.
+    /// Volumes on the node's disks that have no NodeVolume. Nothing is done to them. At most 100 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclaimed: Vec<String>,
 }
@@ -55,39 +55,39 @@ pub struct NodeStorageStatus {
 pub struct PoolStatus {
     /// Name of the StoragePool.
     pub name: String,
-    /// Its tier.
+    /// Tier of the StoragePool.
     pub tier: String,
-    /// Whether volumes can be made and used.
+    /// `Ready`: volumes can be made and used. `Unavailable`: `reason` and `message` say why not.
     pub state: PoolState,
-    /// Reason where it is not ready, or full (`OutOfData`): a constant of the API.
+    /// Why the pool is not ready, or needs somebody although it is (`OutOfData`: it is full), in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What is wrong, with its path, and what mends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Tells what the pools of this node lie on apart, and nothing more: pools with equal values share one filesystem, thin pool or volume
-    /// group, so that their capacity and free space count once. Absent while the pool is not ready.
+    /// An opaque name of what the pool lies on: pools of this node with equal values share one filesystem, thin pool or volume group, so that
+    /// their capacity and free space count once. Absent while the pool is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub disk: Option<String>,
-    /// Size of the filesystem below, less the reserve.
+    /// Size in bytes of the filesystem, thin pool or volume group below, less the reserve.
     pub capacity_bytes: i64,
-    /// Bytes of the filesystem, thin pool or volume group below that nothing takes now, the reserve among them. Absent while the pool is not
-    /// ready.
+    /// Bytes of the filesystem, thin pool or volume group below that are free, the reserve among them. Absent while the pool is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<i64>,
-    /// What volumes take now.
+    /// Bytes that volumes take now.
     pub used_bytes: i64,
-    /// What volumes may take at most: the sum of their sizes.
+    /// Bytes that volumes may take at most: the sum of their sizes.
     pub promised_bytes: i64,
-    /// The largest volume that would be accepted now.
+    /// Size in bytes of the largest volume that would be accepted now.
     pub max_volume_bytes: i64,
-    /// Number of volumes.
+    /// Number of volumes in the pool.
     pub volumes: i64,
-    /// Data of an LVM thin pool in use, in whole percent.
+    /// Part of an LVM thin pool's data that is in use, in whole percent. Absent for other pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_percent: Option<i32>,
-    /// Metadata of an LVM thin pool in use, in whole percent. A pool without free metadata takes no writes.
+    /// Part of an LVM thin pool's metadata that is in use, in whole percent; a pool without free metadata takes no writes. Absent for other
+    /// pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_percent: Option<i32>,
 }
@@ -97,6 +97,6 @@ pub struct PoolStatus {
 pub enum PoolState {
     /// Volumes can be made and used.
     Ready,
-    /// It can't be used; reason and message say why.
+    /// The pool can't be used; reason and message say why.
     Unavailable,
 }

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What should be on the node's disk. It exists before anything is on the disk, and until nothing is left there.
+/// The device that the node is to keep. This object exists before anything is on the disk, and until nothing is left there.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -42,30 +42,31 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)").message("source is immutable")
 )]
 pub struct NodeVolumeSpec {
-    /// The node. Immutable.
+    /// Name of the node. Immutable.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("nodeName is immutable"))]
     pub node_name: String,
-    /// The StoragePool. Immutable.
+    /// Name of the StoragePool. Immutable.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("pool is immutable"))]
     pub pool: String,
-    /// Size of the device in bytes. It grows and never shrinks.
+    /// Size of the device in bytes, at least 1. It can grow, and never shrinks.
     #[schemars(range(min = 1))]
     #[x_kube(validation = Rule::new("self >= oldSelf").message("a volume can't shrink"))]
     pub size_bytes: i64,
-    /// A filesystem or a raw device. Immutable.
+    /// What pods get: a filesystem (`Filesystem`, the default) or a raw device (`Block`). Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("volumeMode is immutable"))]
     pub volume_mode: VolumeMode,
-    /// With `volumeMode: Filesystem`. Immutable.
+    /// The filesystem. Absent with `volumeMode: Block`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Filesystem", extend("nullable" = true))]
     pub filesystem: Option<Filesystem>,
-    /// In force from the next mount on.
+    /// Mount options, at most 16; a change takes effect at the next mount. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     pub mount_options: Vec<String>,
-    /// Label of the filesystem: the claim's name. Cut to what the filesystem can hold.
+    /// Label of the filesystem: the claim's name, cut to the length that the filesystem can hold. Default: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 255))]
     pub label: String,
@@ -73,34 +74,35 @@ pub struct NodeVolumeSpec {
     /// of CSI made, and where an earlier version of Tierce made it, which has `claim` alone. Immutable once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_ref: Option<VolumeReference>,
-    /// The PersistentVolumeClaim that it was made for: the older form of `volumeRef`, which earlier versions of Tierce read. Immutable.
+    /// The PersistentVolumeClaim that it was made for: the older form of `volumeRef`, which earlier versions of Tierce read. Absent where
+    /// there is no claim. Immutable.
     #[serde(rename = "claim", default, skip_serializing_if = "Option::is_none")]
     pub older_claim: Option<ClaimReference>,
-    /// Whether what lies on the disk is encrypted. Its key is in the Secret `tierce-key-<name>`. Immutable.
+    /// Whether the data on the disk is encrypted (default `false`), with the keys in the Secret `tierce-key-<name>`. Immutable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// What it starts with; absent: empty. On the same node. Immutable.
+    /// Content that the device starts with, on the same node. Default: none, the device is empty. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<NodeSource>,
-    /// Whether the content of `source`, a snapshot, may be read in another mode: a raw device as a filesystem, if it carries just that, or the
-    /// other way round. An administrator permits it on the VolumeSnapshotContent. Immutable.
+    /// Whether the content of `source`, a snapshot, may be read in another mode (default `false`): a raw device as a filesystem, if it carries
+    /// just that, or the other way round. An administrator permits it on the VolumeSnapshotContent. Immutable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_mode_change: bool,
-    /// A restore in place that is to be carried out once, while no pod has the volume.
+    /// A restore in place that is to be carried out once, while no pod uses the volume. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreOrder>,
 }
 
-/// The content that a new device starts with: exactly one of the two.
+/// Content that a device starts with: exactly one of the two.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.snapshot) != has(self.volume)").message("source names either a snapshot or a volume"))]
 pub struct NodeSource {
-    /// A NodeSnapshot.
+    /// Name of a NodeSnapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub snapshot: Option<String>,
-    /// A NodeVolume, with the content that it has when the new one is made.
+    /// Name of a NodeVolume, whose content at the moment when the new one is made is copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub volume: Option<String>,
@@ -113,7 +115,7 @@ impl NodeSource {
     }
 }
 
-/// A restore in place.
+/// A restore in place, as the node is told of it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.uid != oldSelf.uid || !(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)").message("an order that was called off is not given again: make another VolumeRestore"))]
@@ -121,14 +123,14 @@ pub struct RestoreOrder {
     /// UID of the VolumeRestore. `status.restored` shows it when this order is done.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
-    /// NodeSnapshot whose content the volume gets.
+    /// Name of the NodeSnapshot whose content the volume gets.
     #[schemars(length(min = 1, max = 63))]
     pub snapshot: String,
-    /// Id of the snapshot that keeps what the volume had before.
+    /// Name of the NodeSnapshot that will keep what the volume had before.
     #[schemars(length(min = 1, max = 63))]
     pub safety: String,
-    /// Whether it is called off, if nothing of it has happened yet; else it is carried to its end. `status.restoreCalledOff` or
-    /// `status.restored` has the answer. It is not taken back.
+    /// Whether the order is called off (default `false`). If the node has begun, it completes the restore all the same:
+    /// `status.restoreCalledOff` or `status.restored` has the answer. An order that was called off is not given again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
 }
@@ -140,14 +142,14 @@ pub struct VolumeReference {
     /// Kind of the object: `Volume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// Its namespace; absent where the kind has none.
+    /// Namespace of the object. Absent where the kind has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its UID: an object of the same name made later is another one.
+    /// UID of the object: one of the same name that was made later is another one.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
@@ -201,47 +203,47 @@ impl NodeVolume {
     }
 }
 
-/// A PersistentVolumeClaim.
+/// An object in a namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimReference {
-    /// Its namespace.
+    /// Namespace of the object.
     #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its UID: a claim of the same name made later is another one.
+    /// UID of the object: one of the same name that was made later is another one.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
 
-/// What is on the node's disk.
+/// The device as it is on the node's disk.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeVolumeStatus {
-    /// Size of the device in bytes; absent until it exists.
+    /// Size of the device in bytes. Absent until the device exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_bytes: Option<i64>,
-    /// Bytes that it takes on the disk, refreshed when it changes noticeably.
+    /// Bytes that the device takes on the disk. Small changes are not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<i64>,
-    /// Whether it was ever handed to a pod. Until then it holds nobody's data.
+    /// Whether the device was ever handed to a pod. Until then it holds nobody's data.
     #[serde(default)]
     pub used: bool,
-    /// With reason `OutOfSpace`: the largest size in bytes that would fit.
+    /// With reason `OutOfSpace`: the largest size in bytes that the pool has room for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_bytes: Option<i64>,
-    /// Which key opens it: the id of its LUKS header and a hash. Absent until it was mounted once, and where it is not encrypted.
+    /// Which key opens the device: the id of its LUKS header and a hash of the key. Absent until the first mount, and without encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_fingerprint: Option<String>,
     /// UID of the last restore order that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
-    /// UID of the last restore order that was called off: of it nothing has happened, and nothing will.
+    /// UID of the last restore order that was called off: the node has done nothing for it, and will not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_called_off: Option<String>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the device exists with the size asked for.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Which nodes offer which storage under which tier.
+/// Which nodes offer which disks under which tier.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -42,42 +42,42 @@ pub struct StoragePoolSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("tier is immutable: make a new StoragePool; the volumes of this one stay where they are"))]
     pub tier: String,
 
-    /// Labels that a node must have to offer this pool; empty (the default): every node that runs the node plugin.
+    /// Labels that a node must have to offer this pool, at most 32. Default: none, every node that runs the node plugin offers it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Volumes as image files in a directory of the node. Either this or `lvm`.
+    /// Keeps volumes as image files in a directory of the node. Either this or `lvm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectoryBackend>,
 
-    /// Volumes as logical volumes of an LVM volume group of the node. Either this or `directory`.
+    /// Keeps volumes as logical volumes of an LVM volume group of the node. Either this or `directory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lvm: Option<LvmBackend>,
 
-    /// Whether a Volume of this tier that says nothing about encryption is encrypted. Default `false`. One pool of the tier that says
-    /// so is enough. Claims choose by their class: `tierce-<tier>-encrypted`.
+    /// Whether Volumes of this tier without `spec.encryption` are encrypted. Default `false`; one pool of the tier with `true` is enough.
+    /// Plain claims choose by their class instead: `tierce-<tier>-encrypted`.
     #[serde(default)]
     pub encrypt_by_default: bool,
 
-    /// How much may be promised of a thin pool, in percent of its capacity: 100 (the default: no more than there is) to 1000.
-    /// Meaningless for a thick pool, which never promises more than it has.
+    /// How much a thin pool may promise, in percent of its capacity: from 100 (the default: no more than there is) to 1000. It has no meaning
+    /// for a thick pool, which never promises more than it has.
     #[serde(default = "default_overcommit")]
     #[schemars(with = "i32", range(min = 100, max = 1000))]
     pub overcommit_percent: u32,
 
-    /// Part of the filesystem or volume group below that volumes never get, in percent of its capacity: 0 to 90, default 5.
+    /// Part of the filesystem or volume group below that volumes never get, in percent of its capacity: from 0 to 90, default 5.
     #[serde(default = "default_reserve")]
     #[schemars(with = "i32", range(min = 0, max = 90))]
     pub reserve_percent: u32,
 }
 
-/// Where the image files lie.
+/// A directory of the node.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct DirectoryBackend {
-    /// Absolute path on the node. The filesystem there is what the volumes share. Immutable.
+    /// Absolute path on the node, of at most 255 characters. The volumes share the filesystem that is there. Immutable.
     #[schemars(length(min = 2, max = 255), regex(pattern = "^(/[A-Za-z0-9._-]+)+$"))]
     #[x_kube(
         validation = Rule::new("self == oldSelf").message("path is immutable: make a new StoragePool; the volumes of this one stay where they are"),
@@ -85,18 +85,18 @@ pub struct DirectoryBackend {
     )]
     pub path: String,
 
-    /// `Thin` (the default): an image takes space as it is written. `Thick`: all its space at once. Immutable.
+    /// When an image takes its space: as it is written (`Thin`, the default) or when it is made (`Thick`). Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("provisioning is immutable: make a new StoragePool; the volumes of this one stay as they are"))]
     pub provisioning: Provisioning,
 
     /// Whether the node plugin makes the directory where it is missing. Default `false`: a missing directory is most
-    /// often a disk that is not mounted, and volumes made then would land on the disk below it.
+    /// often a disk that is not mounted, and volumes made then would land on another disk.
     #[serde(default)]
     pub create_path: bool,
 }
 
-/// Where the logical volumes lie.
+/// An LVM volume group of the node.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
@@ -113,16 +113,16 @@ pub struct LvmBackend {
     )]
     pub volume_group: String,
 
-    /// Volumes take space as they are written, from a thin pool of the group; snapshots cost little. Either this or `thick`.
+    /// Volumes come from a thin pool of the group: they take space as they are written, and snapshots cost little. Either this or `thick`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thin: Option<ThinPool>,
 
-    /// Volumes take all their space at once. Either this or `thin`.
+    /// Volumes take all their space when they are made, and snapshots are full copies. Either this or `thin`: `thick: {}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thick: Option<ThickVolumes>,
 
     /// Block devices to make the group from where it is missing, for example `/dev/disk/by-id/nvme-…`, at most 32. A device that
-    /// carries anything is refused and left untouched. Without them the group is never made.
+    /// carries anything is refused and left untouched. Default: none, and the group has to be there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -137,61 +137,61 @@ pub struct LvmBackend {
 #[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct ThinPool {
-    /// Its name in the group. Immutable.
+    /// Name of the thin pool in the group. Immutable.
     #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("pool is immutable: make a new StoragePool; the volumes of this one stay where they are"))]
     pub pool: String,
 
-    /// Its size as a quantity of bytes, where it has to be made, for example `800Gi`. Without it, it is made only together with the
-    /// group, over 90 % of it.
+    /// Size of the thin pool where it has to be made, as a quantity of at least 64Mi, for example `800Gi`. Default: 90 % of the group, and only
+    /// where the group is made as well; in a group that exists the thin pool then has to be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0").message("size is a quantity of bytes of at least 64Mi, for example 800Gi"))]
     pub size: Option<String>,
 
-    /// Bytes that are handed out at once, where it has to be made: a quantity from 64Ki to 1Gi, a multiple of 64Ki. Without it, as
-    /// LVM chooses. Larger ones need less metadata; smaller ones make snapshots cheaper.
+    /// Bytes that the thin pool hands out at once, where it has to be made: a quantity from 64Ki to 1Gi, a multiple of 64Ki. Default: what LVM
+    /// chooses. Larger chunks need less metadata; smaller ones make snapshots cheaper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('64Ki')) >= 0 && quantity(self).compareTo(quantity('1Gi')) <= 0 && quantity(self).asInteger() % 65536 == 0").message("chunkSize is a quantity of bytes from 64Ki to 1Gi and a multiple of 64Ki, for example 128Ki"))]
     pub chunk_size: Option<String>,
 
-    /// Whether it grows from the free space of the group when it fills up. Default `true`.
+    /// Whether the thin pool grows from the free space of the group when it fills up. Default `true`.
     #[serde(default = "yes")]
     pub auto_extend: bool,
 }
 
-/// Nothing to say about thick volumes yet.
+/// Thick volumes have no settings.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct ThickVolumes {}
 
 /// When an image takes its space.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Provisioning {
-    /// As it is written.
+    /// An image takes space as it is written.
     #[default]
     Thin,
-    /// When it is made.
+    /// An image takes all its space when it is made.
     Thick,
 }
 
-/// What the nodes report, added up.
+/// The sum of what the nodes report.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoragePoolStatus {
-    /// Nodes that offer the pool, of those that are selected: `2/3`.
+    /// How many nodes offer the pool, of those that are selected, for example `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,
-    /// Bytes of all nodes as a quantity.
+    /// Capacity of the pool on all nodes together, as a quantity of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
-    /// Bytes promised to volumes, as a quantity.
+    /// Sum of the sizes of all volumes, as a quantity of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promised: Option<String>,
-    /// Bytes that volumes really take, as a quantity.
+    /// Space that volumes take now, as a quantity of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: at least one selected node offers the pool, or no node is selected. `Degraded`: not every selected node does.

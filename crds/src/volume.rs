@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What somebody asks for. Sizes are Kubernetes quantities of bytes.
+/// The volume as its user wants it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -72,32 +72,35 @@ pub struct VolumeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
 
-    /// `ReadWriteOnce` (all pods of one node; the default) or `ReadWriteOncePod` (one pod at a time). Immutable.
+    /// Who may mount the volume at a time: `ReadWriteOnce` (all pods of one node; the default) or `ReadWriteOncePod` (one pod). Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("accessMode is immutable: make a new Volume with the other mode and copy the data"))]
     pub access_mode: AccessMode,
 
-    /// `Filesystem` (the default) or `Block` for a raw device, as databases and virtual machines use it. Immutable.
+    /// What a pod gets: a mounted filesystem (`Filesystem`, the default), or a raw device (`Block`), as databases and virtual machines use it.
+    /// Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("volumeMode is immutable: make a new Volume with the other mode and copy the data"))]
     pub volume_mode: VolumeMode,
 
-    /// `ext4`, `xfs` or `btrfs`; without it what the StorageClass of the tier says, else `ext4`. Immutable. Not with `volumeMode: Block`.
+    /// Filesystem of the volume: `ext4`, `xfs` or `btrfs`. Default: that of the tier's StorageClass, or of `source`, else `ext4`. Immutable. Not
+    /// allowed with `volumeMode: Block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Filesystem", extend("nullable" = true))]
     pub filesystem: Option<Filesystem>,
 
-    /// Whether what lies on the disk is encrypted (LUKS2, a key of its own for each volume); without it what the StoragePools of the
-    /// tier say, else not. The annotation `storage.tierce.dev/rotate-key` with any new value gives it a new key at its next mount.
-    /// Immutable.
+    /// Encryption of the data on the disk (LUKS2, with a key for each volume). Default: what the StoragePools of the tier say, else none. The
+    /// annotation `storage.tierce.dev/rotate-key` with any new value gives the volume a new key at its next mount. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 
-    /// What the volume starts with; without it, empty. The new volume lies on the node of its source, has at least its size
-    /// and its filesystem, and is made at once whatever `binding` says, since its node is known. Immutable.
+    /// Content that the volume starts with. Default: none, the volume is empty. The new volume lies on the node of its source, has its
+    /// filesystem and at least its size, and is made at once whatever `binding` says, since its node is known. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 
-    /// When the volume is made: `OnFirstUse` (on the node where the first pod is scheduled; the default) or `Immediate`. Immutable.
+    /// When the volume is made: `OnFirstUse` (with the first pod, on its node; the default) or `Immediate` (at once, on the node with the most
+    /// room). Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("binding is immutable: delete the Volume and make it anew"))]
     pub binding: Binding,
@@ -107,7 +110,7 @@ pub struct VolumeSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Mount options, at most 16, in force from the next mount on. Allowed: noatime, nodiratime, relatime, lazytime,
+    /// Mount options, at most 16; a change takes effect at the next mount. Default: none. Allowed: noatime, nodiratime, relatime, lazytime,
     /// sync, dirsync, discard, nodiscard; for ext4 also commit=N (seconds); for xfs inode64; for btrfs compress=zstd,
     /// compress=lzo, compress=zlib, autodefrag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -119,62 +122,64 @@ pub struct VolumeSpec {
     pub mount_options: Vec<String>,
 }
 
-/// Encryption at rest.
+/// Encryption of the data on the disk.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Encryption {
-    /// Whether it is.
+    /// `true`: the volume is encrypted, whatever the default of its tier. `false`: it is not.
     pub enabled: bool,
 }
 
-/// What a volume starts with: exactly one of the two, in the namespace of the Volume.
+/// Content that a volume starts with: exactly one of the two, in the namespace of the Volume.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.snapshot) != has(self.volume)").message("source names either a snapshot or a volume, not both"))]
 pub struct Source {
-    /// A VolumeSnapshot.
+    /// Name of a VolumeSnapshot. At most 253 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub snapshot: Option<String>,
-    /// Another Volume, with the content that it has when the new one is made.
+    /// Name of another Volume, whose content at the moment when the new one is made is copied. At most 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub volume: Option<String>,
 }
 
-/// What is.
+/// The volume as it is now.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeStatus {
-    /// One word for people; programs read the conditions.
+    /// The state of the volume in one word, for people; programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Phase", extend("nullable" = true))]
     pub phase: Option<Phase>,
-    /// Size that the volume really has, as a quantity of bytes. Absent until it exists.
+    /// Size that the volume has now, as a quantity of bytes. Absent until the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
-    /// Space that the volume takes on the node's disk, as a quantity of bytes, refreshed when it changes noticeably.
+    /// Space that the volume takes on the node's disk, as a quantity of bytes. Small changes are not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
     /// Node that holds the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// PersistentVolumeClaim for pods to use, in the same namespace.
+    /// Name of the PersistentVolumeClaim that pods use, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_name: Option<String>,
-    /// PersistentVolume, and NodeVolume, that holds the data.
+    /// Name of the PersistentVolume, and of the NodeVolume, that holds the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_name: Option<String>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`; `Reconciling` and `Stalled` while they hold.
+    /// `Ready`: the volume can be used. `Reconciling` (work is under way) and `Stalled` (somebody has to act) are present only while they
+    /// hold, `KeyRotation` only after a new key was asked for. Each has a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// How many may write.
+/// Who may mount a volume at a time.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum AccessMode {
     /// All pods of one node.
@@ -209,37 +214,37 @@ pub enum Filesystem {
 /// When a volume is made.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Binding {
-    /// With the first pod, on its node.
+    /// The volume is made with the first pod, on its node.
     #[default]
     OnFirstUse,
-    /// At once, on the node with the most room.
+    /// The volume is made at once, on the node with the most room.
     Immediate,
 }
 
-/// What becomes of the data.
+/// What becomes of the data when the Volume is deleted.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum DeletionPolicy {
-    /// It goes with the Volume.
+    /// The data is deleted with the Volume.
     #[default]
     Delete,
-    /// It stays, with its PersistentVolume.
+    /// The data stays, with its PersistentVolume.
     Retain,
 }
 
-/// One word for people.
+/// The state of a volume in one word, for people.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Phase {
-    /// Not there yet, nothing wrong.
+    /// The volume does not exist yet, and nothing is wrong.
     Pending,
-    /// Usable.
+    /// The volume can be used.
     Ready,
-    /// Being grown; usable with its old size.
+    /// The volume is being grown, and can be used with its old size.
     Growing,
     /// Something is wrong; the `Ready` condition says what and what to do.
     Failed,
     /// The node or the PersistentVolume is gone.
     Lost,
-    /// Being deleted.
+    /// The volume is being deleted.
     Deleting,
 }
 

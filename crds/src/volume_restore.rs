@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What goes back to what.
+/// The restore that is to be carried out.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "storage.tierce.dev",
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "VolumeRestoreStatus",
     derive = "PartialEq",
-    doc = "Restores a Volume in place, once: as soon as no pod uses it, its content becomes that of the snapshot. Name, claim and PersistentVolume stay. What the Volume had before is kept as a VolumeSnapshot. Deleting it calls it off, if the node has not begun; else it is carried to its end first.",
+    doc = "Restores a Volume in place, once: as soon as no pod uses it, its content becomes that of the snapshot. Name, claim and PersistentVolume stay. What the Volume had before is kept as a VolumeSnapshot. Deleting the VolumeRestore calls it off, if the node has not begun; otherwise the restore is completed first.",
     printcolumn(name = "Volume", type_ = "string", json_path = ".spec.volume"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshot"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -36,16 +36,16 @@ use serde::{Deserialize, Serialize};
         .message("a VolumeRestore can't be changed: make another one")
 )]
 pub struct VolumeRestoreSpec {
-    /// Volume in this namespace that is restored. Immutable.
+    /// Name of the Volume in this namespace that is restored. At most 63 characters. Immutable.
     #[schemars(length(min = 1, max = 63))]
     pub volume: String,
 
-    /// Where the content comes from: `{snapshot: <name>}`. Required, unless `snapshot` is there. Immutable.
+    /// Where the content comes from: `{snapshot: <name>}`. Absent only where `snapshot`, the older form, is there. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<RestoreSource>,
 
-    /// The older form of `source.snapshot`, which earlier versions of Tierce read. There is no need to set it: Tierce fills it in, and it says
-    /// the same as `source`. Immutable.
+    /// The older form of `source.snapshot`, which earlier versions of Tierce read. Default: what `source` says; Tierce
+    /// fills it in. Immutable.
     #[serde(rename = "snapshot", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub older_snapshot: Option<String>,
@@ -57,7 +57,7 @@ pub struct VolumeRestoreSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.snapshot)").message("source names a snapshot, as in `source: {snapshot: monday}`"))]
 pub struct RestoreSource {
-    /// VolumeSnapshot in this namespace, taken of that Volume.
+    /// Name of a VolumeSnapshot in this namespace that was taken of the Volume. At most 253 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub snapshot: Option<String>,
@@ -78,20 +78,21 @@ impl VolumeRestoreSpec {
     }
 }
 
-/// How far it is.
+/// How far the restore is.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeRestoreStatus {
-    /// VolumeSnapshot of what the Volume had before; it stays until somebody deletes it.
+    /// Name of the VolumeSnapshot that keeps what the Volume had before. It stays until somebody deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// When it was done.
+    /// When the restore was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the Volume has the content of the snapshot. `Reconciling` and `Stalled` while they hold.
+    /// `Ready`: the Volume has the content of the snapshot. `Reconciling` (work is under way) and `Stalled` (somebody has to act) are present
+    /// only while they hold. Each has a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

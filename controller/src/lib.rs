@@ -8,4 +8,5 @@ pub mod placement;
 pub mod pools;
 pub mod reconcilers;
 pub mod run;
-pub mod volumes;
+mod storage_class;
+mod volumes;

@@ -14,11 +14,12 @@ use crate::run::events::Events;
 use crate::run::lease::Candidate;
 use crate::run::metrics::Metrics;
 use crate::run::queue::{Next, Queue};
-use crate::volumes::personal::VolumeReconciler;
+use crate::volumes::life::Lives;
 use kube::Client;
 use std::future::Future;
 use std::sync::Arc;
 use thiserror::Error;
+use tierce_crds::Volume;
 use tierce_runtime::readiness::Readiness;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +83,7 @@ async fn reconcile(
     metrics.leading(true);
     let events = Events::new(client.clone(), &config.identity);
     let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
-    let volumes = Arc::new(VolumeReconciler::new(client.clone(), Arc::clone(&index), events.clone()));
+    let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
     let absences = Arc::new(Absences::new(config.node_lost_grace));

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 // The parser is no part of its crate's interface, and needs one type of another.
 extern crate self as tierce_crds;
-#[path = "../../controller/src/csi/parameters.rs"]
+#[path = "../../controller/src/storage_class/parameters.rs"]
 mod parameters;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimReference {

@@ -1,8 +1,8 @@
 //! `GetCapacity`: the same numbers as placement, so that the scheduler picks nodes where CreateVolume will say yes.
 
 use super::arguments::{self, MAX_SIZE, Shape};
-use super::parameters::Parameters;
 use crate::placement::Offer;
+use crate::storage_class::Parameters;
 use std::collections::BTreeSet;
 use tierce_proto::csi::{GetCapacityRequest, GetCapacityResponse};
 

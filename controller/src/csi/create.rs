@@ -2,14 +2,13 @@
 //! it. So a crash at any point leaves either nothing, or an object that a retry finds or the reaper takes.
 
 use super::arguments::{self, ArgumentError, Shape, Size};
-use super::claim::Asked;
+use super::claim::Behind;
 use super::create_error::CreateError;
-use super::parameters::Parameters;
 use super::source::{self, Origin};
 use super::{ControllerService, id};
-use crate::csi::class;
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
+use crate::storage_class::Parameters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::conditions::node_volume as reasons;
@@ -98,31 +97,31 @@ impl Wanted {
     /// asks for is refused: plaintext where encryption was asked for would be noticed by nobody.
     async fn hear_the_volume(&mut self, service: &ControllerService) -> Result<(), CreateError> {
         let Some(claim) = &self.claim else { return Ok(()) };
-        let found = service.volume_of(claim).await;
-        let Some(Asked { volume, class }) =
+        let found = service.behind(claim).await;
+        let Some(Behind { front, class }) =
             found.map_err(|source| CreateError::Api { what: "read the Volume", source })?
         else {
             return Ok(());
         };
-        self.volume_ref = Some(VolumeReference::of_volume(&volume));
-        if volume.spec.tier != self.tier {
-            let (asked, class) = (volume.spec.tier.clone(), self.tier.clone());
+        self.volume_ref = Some(front.owner.as_reference());
+        let volume = front.asked;
+        if volume.tier != self.tier {
+            let (asked, class) = (volume.tier, self.tier.clone());
             return Err(ArgumentError::OtherClass { what: "tier", asked, class }.into());
         }
-        let encrypted = volume.spec.encryption.as_ref().map(|encryption| encryption.enabled);
         // One that does not say has the class that its tier's default led to.
-        let encrypted = encrypted.or_else(|| class::encrypts(&volume, class.as_deref()?));
+        let encrypted = volume.encrypted.or_else(|| volume.encryption_of(class.as_deref()?));
         if let Some(asked) = encrypted.filter(|asked| *asked != self.encrypted) {
             let (asked, class) = (on_or_off(asked), on_or_off(self.encrypted));
             return Err(ArgumentError::OtherClass { what: "encryption", asked, class }.into());
         }
-        match (volume.spec.filesystem, self.shape.filesystem) {
+        match (volume.filesystem, self.shape.filesystem) {
             (Some(volumes), Some(class)) if volumes != class => {
                 return Err(ArgumentError::TwoFilesystems(volumes.to_string(), class.to_string()).into());
             }
             (volumes, class) => self.shape.filesystem = volumes.or(class),
         }
-        self.mount_options.clone_from(&volume.spec.mount_options);
+        self.mount_options = volume.mount_options;
         Ok(())
     }
 

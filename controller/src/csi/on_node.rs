@@ -2,9 +2,10 @@
 
 use super::{ControllerService, MANAGER};
 use crate::index::{Device, OnNode, Presence, Snapshot};
+use crate::run::objects::{created_by, patched_by, there_is_fine};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use serde_json::json;
 use std::sync::Arc;
 use tierce_crds::{NodeSnapshot, NodeSnapshotSpec, NodeVolume, NodeVolumeSpec, names};
@@ -47,19 +48,17 @@ impl ControllerService {
     }
 
     async fn make<T: OnNode>(&self, object: T::Object) -> Result<Option<Arc<T>>, kube::Error> {
-        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match self.objects::<T>().create(&parameters, &object).await {
-            Ok(created) => Ok(Some(Arc::new(T::from_object(created)))),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let created = there_is_fine(self.objects::<T>().create(&created_by(MANAGER), &object).await)?;
+        Ok(created.map(|created| Arc::new(T::from_object(created))))
     }
 
     /// Asks the node to grow it.
     pub(super) async fn grow(&self, device: &Device, size: i64) -> Result<(), kube::Error> {
         let patch = json!({"metadata": {"uid": device.uid}, "spec": {"sizeBytes": size}});
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        self.objects::<Device>().patch(&device.id, &parameters, &Patch::Merge(&patch)).await.map(drop)
+        self.objects::<Device>()
+            .patch(&device.id, &patched_by(MANAGER), &Patch::Merge(&patch))
+            .await
+            .map(drop)
     }
 
     /// Asks the node to remove the one of this UID from its disk. Whether it is gone already.

@@ -1,10 +1,10 @@
 //! `CreateSnapshot` and `GetSnapshot`. As with volumes, the `NodeSnapshot` says what should be before anything is on a disk.
 
 use super::arguments::{self, ArgumentError};
-use super::parameters::SnapshotParameters;
 use super::{ControllerService, id};
 use crate::csi::create::topology;
 use crate::index::{Device, Snapshot};
+use crate::storage_class::SnapshotParameters;
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_snapshot as reasons;

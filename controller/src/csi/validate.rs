@@ -1,9 +1,9 @@
 //! `ValidateVolumeCapabilities`: whether an existing volume can serve these uses.
 
 use super::arguments::Shape;
-use super::parameters::Parameters;
 use super::{ControllerService, id};
 use crate::index::Device;
+use crate::storage_class::Parameters;
 use thiserror::Error;
 use tierce_crds::VolumeMode;
 use tierce_proto::csi::validate_volume_capabilities_response::Confirmed;

@@ -9,6 +9,7 @@
 //! Every write but one adds keys, to what was read, in the version that was read. A key goes from a Secret only when a rotation has ended
 //! (`rotation.rs`), and not while a restore in place holds the Secret: until the restore is over it stays as it was when the order was given.
 
+use crate::run::objects::gone_is_fine;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -204,19 +205,13 @@ impl Keys {
     /// Deletes a Secret, in the version that was read. A crash in between leaves one that anybody may delete.
     pub async fn remove(&self, held: &Held) -> Result<(), kube::Error> {
         let name = held.metadata.name.clone().unwrap_or_default();
-        let let_go = match self.set_guard(&held.metadata, false).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-            other => other?,
-        };
+        let Some(let_go) = gone_is_fine(self.set_guard(&held.metadata, false).await)? else { return Ok(()) };
         let only_this = Preconditions {
             uid: held.metadata.uid.clone(),
             resource_version: let_go.or_else(|| held.metadata.resource_version.clone()),
         };
         let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
-        match self.secrets.delete(&name, &parameters).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        gone_is_fine(self.secrets.delete(&name, &parameters).await).map(drop)
     }
 
     /// Sets or lifts the finalizer of a Secret, in this version.
@@ -226,10 +221,7 @@ impl Keys {
             // The watch shows it.
             return Ok(());
         }
-        match self.set_guard(&found.metadata, guarded).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        gone_is_fine(self.set_guard(&found.metadata, guarded).await).map(drop)
     }
 
     /// The version that it is in then; `None`: nothing was to be done.

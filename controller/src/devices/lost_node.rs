@@ -3,6 +3,7 @@
 //! stays, because the node may come back under its name with its disks.
 
 use crate::index::{Device, Index, OnNode, Snapshot};
+use crate::run::objects::gone_is_fine;
 use crate::run::queue::Next;
 use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::Node;
@@ -126,7 +127,7 @@ impl LostNodes {
         if has_report {
             info!(node, "the node is lost: its NodeStorage goes");
             let reports: Api<NodeStorage> = Api::all(self.client.clone());
-            found(reports.delete(node, &DeleteParams::default()).await)?;
+            gone_is_fine(reports.delete(node, &DeleteParams::default()).await)?;
         }
         Ok(())
     }
@@ -139,17 +140,9 @@ impl LostNodes {
             let patch = json!({"metadata": {
                 "finalizers": null, "uid": uid, "resourceVersion": resource_version,
             }});
-            found(api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+            gone_is_fine(api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
         }
         Ok(())
-    }
-}
-
-/// What is gone already is as wanted.
-fn found<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(drop),
     }
 }
 

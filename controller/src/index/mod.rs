@@ -15,7 +15,9 @@ mod tracked;
 mod wakes_tests;
 
 pub use feed::watch_everything;
-pub use kinds::claims::{Claim, ClaimObject, ClaimPhase, PersistentVolume, PersistentVolumeObject};
+pub use kinds::claims::{
+    Claim, ClaimObject, ClaimOwner, ClaimPhase, OWNERS, PersistentVolume, PersistentVolumeObject,
+};
 pub use kinds::classes::{Class, ClassObject};
 pub use kinds::contents::{Content, ContentObject};
 pub use kinds::devices::{Device, Devices};

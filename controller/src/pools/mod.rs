@@ -3,12 +3,11 @@
 mod status;
 
 use crate::index::Index;
+use crate::run::objects::apply_status;
 use crate::run::queue::Next;
 use crate::run::words::in_words;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
-use serde_json::json;
+use kube::{Api, Client};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -66,7 +65,6 @@ impl PoolReconciler {
         }
         match self.write(&pool, &new).await {
             Ok(()) => Next::Event,
-            Err(kube::Error::Api(status)) if status.is_not_found() => Next::Event,
             Err(error) => {
                 warn!(pool = name, "cannot write the status of the StoragePool: {}", in_words(&error));
                 Next::Failed
@@ -76,14 +74,10 @@ impl PoolReconciler {
 
     async fn write(&self, pool: &StoragePool, status: &StoragePoolStatus) -> Result<(), kube::Error> {
         let name = pool.metadata.name.clone().unwrap_or_default();
-        let apply = json!({
-            "apiVersion": StoragePool::api_version(&()), "kind": StoragePool::kind(&()),
-            "metadata": {"name": name, "uid": pool.metadata.uid},
-            "status": status,
-        });
         let pools: Api<StoragePool> = Api::all(self.client.clone());
-        let parameters = PatchParams::apply(names::MANAGER_POOL).force();
-        pools.patch_status(&name, &parameters, &Patch::Apply(&apply)).await?;
+        if apply_status(&pools, &pool.metadata, status, names::MANAGER_POOL).await?.is_none() {
+            return Ok(());
+        }
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
         Ok(())
     }

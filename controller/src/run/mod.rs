@@ -5,6 +5,8 @@ pub mod crds;
 pub mod events;
 pub mod lease;
 pub mod metrics;
+pub(crate) mod objects;
+pub mod progress;
 pub mod queue;
 pub mod roughly;
 pub mod words;

@@ -1,6 +1,7 @@
 //! What is to be done about a VolumeRestore, and what its status says. Pure; every property is checked anew each time.
 
-use crate::index::{Device, Namespaced, Snapshot, State};
+use crate::index::{Claim, Device, Namespaced, Snapshot, State};
+use crate::run::progress::Progress;
 use std::sync::Arc;
 use tierce_crds::conditions::{self, Verdict, node_volume, volume_restore as reason};
 use tierce_crds::{RestoreOrder, VolumeRestore, format_bytes, names};
@@ -34,7 +35,8 @@ impl Observed {
         let uid = state.volumes.get(&volume).and_then(|volume| volume.metadata.uid.clone());
         let its = restore.metadata.uid.as_ref();
         // A claim of the Volume's name that is not the Volume's may be anybody's.
-        let own = state.claims.get(&volume).is_some_and(|claim| uid.is_some() && claim.owner == uid);
+        let is_its = |claim: &Arc<Claim>| claim.is_controlled_by("Volume", uid.as_deref());
+        let own = state.claims.get(&volume).is_some_and(is_its);
         let ordered =
             |device: &&Arc<Device>| device.restore.as_ref().is_some_and(|order| Some(&order.uid) == its);
         let by_claim = state.device_of(&volume).filter(|_| own);
@@ -128,17 +130,6 @@ pub enum Action {
     ShowBefore,
     /// The order is done.
     ClearOrder,
-}
-
-/// The kstatus conditions beside `Ready`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Neither.
-    Settled,
-    /// `Reconciling`.
-    UnderWay,
-    /// `Stalled`.
-    Stalled,
 }
 
 /// What the status says.

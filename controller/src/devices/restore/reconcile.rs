@@ -1,16 +1,20 @@
 //! Carries out plans.
 
-use super::plan::{Action, Observed, Plan, Progress, Said, before_id, plan};
+use super::plan::{Action, Observed, Plan, Said, before_id, plan};
 use crate::devices::keys::{Keys, header_of};
 use crate::devices::lost_node::{self, Absences};
 use crate::index::{Device, Index, Namespaced};
 use crate::run::events::Events;
+use crate::run::objects::{
+    add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine,
+};
+use crate::run::progress::{self, Progress};
 use crate::run::queue::Next;
 use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
@@ -159,32 +163,27 @@ impl RestoreReconciler {
                     "metadata": {"resourceVersion": meta.resource_version},
                     "spec": {"snapshot": observed.restore.spec.snapshot()},
                 });
-                let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
-                match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                    other => other.map(drop),
-                }
+                let by_us = patched_by(names::MANAGER_RESTORE);
+                gone_is_fine(self.restores(key).patch(&key.name, &by_us, &Patch::Merge(&patch)).await)
+                    .map(drop)
             }
-            Action::AddFinalizer | Action::RemoveFinalizer => {
-                let meta = &observed.restore.metadata;
-                let mut finalizers = meta.finalizers.clone().unwrap_or_default();
-                finalizers.retain(|f| f != names::FINALIZER_RESTORE);
-                if *action == Action::AddFinalizer {
-                    finalizers.push(names::FINALIZER_RESTORE.to_owned());
-                }
-                let patch = json!({"metadata": {
-                    "finalizers": finalizers, "resourceVersion": meta.resource_version,
-                }});
-                let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
-                match restores.patch(&key.name, &manager(), &Patch::Merge(&patch)).await {
-                    // But one that went before it got the finalizer must not be ordered.
-                    Err(kube::Error::Api(status))
-                        if status.is_not_found() && *action == Action::RemoveFinalizer =>
-                    {
-                        Ok(())
-                    }
-                    other => other.map(drop),
-                }
+            // One that went before it got the finalizer must not be ordered.
+            Action::AddFinalizer => {
+                let restore = &*observed.restore;
+                add_finalizer(&self.restores(key), restore, names::FINALIZER_RESTORE, names::MANAGER_RESTORE)
+                    .await
+                    .map(drop)
+            }
+            Action::RemoveFinalizer => {
+                let restore = &*observed.restore;
+                remove_finalizer(
+                    &self.restores(key),
+                    restore,
+                    names::FINALIZER_RESTORE,
+                    names::MANAGER_RESTORE,
+                )
+                .await
+                .map(drop)
             }
             Action::Order(snapshot) => {
                 let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
@@ -198,10 +197,8 @@ impl RestoreReconciler {
             Action::LeaveKey => {
                 let Some(device) = &observed.device else { return Ok(()) };
                 let before = before_id(observed.restore.metadata.uid.as_deref().unwrap_or_default());
-                match self.keys.belongs_to(&before, "NodeVolume", &device.id, &device.uid).await {
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                    other => other,
-                }
+                gone_is_fine(self.keys.belongs_to(&before, "NodeVolume", &device.id, &device.uid).await)
+                    .map(drop)
             }
             Action::DropKey => {
                 let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
@@ -238,7 +235,7 @@ impl RestoreReconciler {
             "spec": {"restore": order},
         });
         let volumes: Api<NodeVolume> = Api::all(self.client.clone());
-        volumes.patch(&device.id, &manager(), &Patch::Merge(&patch)).await.map(drop)
+        volumes.patch(&device.id, &patched_by(names::MANAGER_RESTORE), &Patch::Merge(&patch)).await.map(drop)
     }
 
     async fn keep_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
@@ -259,7 +256,11 @@ impl RestoreReconciler {
         };
         let id = metadata.name.clone().unwrap_or_default();
         let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
-        there(snapshots.create(&by_us(), &NodeSnapshot { metadata, spec, status: None }).await)?;
+        there_is_fine(
+            snapshots
+                .create(&created_by(names::MANAGER_RESTORE), &NodeSnapshot { metadata, spec, status: None })
+                .await,
+        )?;
         if device.encrypted
             && let Some(made) = snapshots.get_opt(&id).await?
         {
@@ -284,7 +285,7 @@ impl RestoreReconciler {
         let content = before_content(device, &content_name, &before_id(&uid), &key.namespace, &name);
         let contents: Api<DynamicObject> =
             Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
-        there(contents.create(&by_us(), &content).await)?;
+        there_is_fine(contents.create(&created_by(names::MANAGER_RESTORE), &content).await)?;
         let resource = resource("VolumeSnapshot", "volumesnapshots");
         let mut snapshot = DynamicObject::new(&name, &resource)
             .within(&key.namespace)
@@ -293,12 +294,16 @@ impl RestoreReconciler {
             Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into());
         let snapshots: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        there(snapshots.create(&by_us(), &snapshot).await)?;
+        there_is_fine(snapshots.create(&created_by(names::MANAGER_RESTORE), &snapshot).await)?;
         let speaks_of = snapshots.get_opt(&name).await?;
         let is_other = speaks_of.is_some_and(|found| {
             text(&found, "/spec/source/volumeSnapshotContentName") != Some(content_name.as_str())
         });
         Ok(is_other.then_some(name))
+    }
+
+    fn restores(&self, key: &Namespaced) -> Api<VolumeRestore> {
+        Api::namespaced(self.client.clone(), &key.namespace)
     }
 
     async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {
@@ -307,17 +312,9 @@ impl RestoreReconciler {
         if new == old {
             return Ok(());
         }
-        let apply = json!({
-            "apiVersion": VolumeRestore::api_version(&()), "kind": VolumeRestore::kind(&()),
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": observed.restore.metadata.uid},
-            "status": new,
-        });
-        let restores: Api<VolumeRestore> = Api::namespaced(self.client.clone(), &key.namespace);
-        let parameters = PatchParams::apply(names::MANAGER_RESTORE).force();
-        match restores.patch_status(&key.name, &parameters, &Patch::Apply(&apply)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-            Err(error) => return Err(error),
+        let meta = &observed.restore.metadata;
+        if apply_status(&self.restores(key), meta, new, names::MANAGER_RESTORE).await?.is_none() {
+            return Ok(());
         }
         let before = conditions::find(&old.conditions, conditions::READY).map(|c| c.reason.as_str());
         if before != Some(said.ready.reason) {
@@ -336,23 +333,12 @@ fn status(
     now: Timestamp,
 ) -> VolumeRestoreStatus {
     let generation = observed.restore.metadata.generation;
-    let condition =
-        |type_: &str, verdict: &Verdict| conditions::next(&old.conditions, type_, verdict, generation, now);
-    let mut all = vec![condition(conditions::READY, &said.ready)];
-    let beside = match said.progress {
-        Progress::Settled => None,
-        Progress::UnderWay => Some(conditions::RECONCILING),
-        Progress::Stalled => Some(conditions::STALLED),
-    };
-    if let Some(type_) = beside {
-        all.push(condition(type_, &Verdict::yes(said.ready.reason, said.ready.message.clone())));
-    }
     let done = said.ready.status == Some(true);
     VolumeRestoreStatus {
         before: done.then(|| observed.before()),
         completed_at: old.completed_at.clone().or_else(|| done.then_some(Time(now))),
         observed_generation: generation,
-        conditions: all,
+        conditions: progress::conditions(&old.conditions, &said.ready, said.progress, generation, now),
     }
 }
 
@@ -404,20 +390,4 @@ fn text<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(names::SNAPSHOT_GROUP, "v1", kind), plural)
-}
-
-fn manager() -> PatchParams {
-    PatchParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PatchParams::default() }
-}
-
-fn by_us() -> PostParams {
-    PostParams { field_manager: Some(names::MANAGER_RESTORE.to_owned()), ..PostParams::default() }
-}
-
-/// Its name follows from the VolumeRestore, so one that exists is from an earlier try.
-fn there<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        other => other.map(drop),
-    }
 }

@@ -6,6 +6,7 @@ use super::{Teller, pages};
 use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
 use crate::run::events::Events;
 use crate::run::metrics::Metrics;
+use crate::run::objects::gone_is_fine;
 use crate::run::queue::Next;
 use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -125,10 +126,7 @@ impl Reaper {
             }
             Err(error) => Err(error),
         };
-        match gone {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            other => other,
-        }
+        gone_is_fine(gone).map(drop)
     }
 
     /// A watch may be late; the last word is the API server's.

@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tierce_crds::{Volume, names, parse_bytes};
+use tierce_crds::{names, parse_bytes};
 
 /// A `PersistentVolumeClaim`, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -51,8 +51,8 @@ pub struct Claim {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: Option<String>,
-    /// UID of the Volume that controls it.
-    pub owner: Option<String>,
+    /// The object of ours that controls it.
+    pub owner: Option<ClaimOwner>,
     /// Where it stands.
     pub phase: ClaimPhase,
     /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
@@ -63,6 +63,18 @@ pub struct Claim {
     pub requested: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
+}
+
+/// The kinds whose objects may control a claim. Each has a folder in `volumes`.
+pub const OWNERS: [&str; 1] = ["Volume"];
+
+/// An object that controls a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimOwner {
+    /// One of [`OWNERS`].
+    pub kind: &'static str,
+    /// UID.
+    pub uid: String,
 }
 
 /// `status.phase` of a claim.
@@ -89,7 +101,7 @@ impl Claim {
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
-            owner: Self::owner(&object.metadata),
+            owner: Self::controller(&object.metadata),
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending),
             volume_name: object.spec.volume_name.clone(),
@@ -98,18 +110,31 @@ impl Claim {
         }
     }
 
-    /// UID of the Volume that controls the object of this metadata.
-    pub fn owner(meta: &ObjectMeta) -> Option<String> {
-        let ours = |owner: &&OwnerReference| {
-            owner.controller == Some(true) && names::is_ours::<Volume>(&owner.api_version, &owner.kind)
-        };
-        meta.owner_references.iter().flatten().find(ours).map(|owner| owner.uid.clone())
+    /// What controls the object of this metadata, if that is of ours.
+    pub fn controller(meta: &ObjectMeta) -> Option<ClaimOwner> {
+        controller_among(&OWNERS, meta)
+    }
+
+    /// Whether the object of this kind and UID controls it.
+    pub fn is_controlled_by(&self, kind: &str, uid: Option<&str>) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.kind == kind && Some(owner.uid.as_str()) == uid)
     }
 
     /// Name of the `PersistentVolume`, and of the `NodeVolume`, that external-provisioner makes for it.
     pub fn device_id(&self) -> String {
         format!("pvc-{}", self.uid)
     }
+}
+
+fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOwner> {
+    let is_ours = |owner: &&OwnerReference| {
+        let group = owner.api_version.split_once('/').map(|(group, _)| group);
+        // Of every version, before or after this one.
+        owner.controller == Some(true) && group == Some(names::GROUP)
+    };
+    let owner = meta.owner_references.iter().flatten().find(is_ours)?;
+    let kind = kinds.iter().find(|kind| **kind == owner.kind)?;
+    Some(ClaimOwner { kind, uid: owner.uid.clone() })
 }
 
 /// A `PersistentVolume`, as it is read.
@@ -284,11 +309,11 @@ mod tests {
         let ours = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "a", "uid": "v", "controller": true});
         let mut of_a_later_version = ours.clone();
         of_a_later_version["apiVersion"] = json!("storage.tierce.dev/v1");
-        assert_eq!(claim(of_a_later_version).owner.as_deref(), Some("v"));
+        assert_eq!(claim(of_a_later_version).owner, Some(ClaimOwner { kind: "Volume", uid: "v".into() }));
         let facts = claim(ours.clone());
         assert_eq!(
-            (facts.owner.as_deref(), facts.requested, facts.phase),
-            (Some("v"), 2 << 30, ClaimPhase::Bound)
+            (facts.owner, facts.requested, facts.phase),
+            (Some(ClaimOwner { kind: "Volume", uid: "v".into() }), 2 << 30, ClaimPhase::Bound)
         );
         for (field, other) in
             [("controller", json!(false)), ("kind", json!("Pod")), ("apiVersion", json!("v1"))]
@@ -297,6 +322,16 @@ mod tests {
             owner[field] = other;
             assert_eq!(claim(owner).owner, None, "{field}");
         }
+    }
+
+    #[test]
+    fn any_kind_of_the_list_may_control_a_claim() {
+        let meta = |kind: &str| -> ObjectMeta {
+            let owner = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": kind, "name": "a", "uid": "v", "controller": true});
+            serde_json::from_value(json!({"ownerReferences": [owner]})).unwrap()
+        };
+        let kind = |kind: &str| controller_among(&["Volume", "Lent"], &meta(kind)).map(|owner| owner.kind);
+        assert_eq!([kind("Volume"), kind("Lent"), kind("Pod")], [Some("Volume"), Some("Lent"), None]);
     }
 
     #[test]

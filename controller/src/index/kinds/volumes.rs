@@ -5,7 +5,7 @@ use crate::index::room::{Market, Wish};
 use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
 use crate::index::tracked::Change;
 use crate::index::{Namespaced, State, Table, Tracked};
-use crate::volumes::personal;
+use crate::volumes::life::{self, Kind as _};
 use std::sync::Arc;
 use tierce_crds::{Volume, conditions, names, parse_bytes};
 
@@ -82,7 +82,8 @@ impl Topic for Volumes {
     }
 
     fn is_settled(state: &State, key: &Namespaced) -> bool {
-        personal::Observed::look(state, key).is_none_or(|observed| personal::is_settled(&observed))
+        let look = |volume: &Arc<Volume>| life::Observed::look(state, volume.front());
+        state.volumes.get(key).is_none_or(|volume| life::is_settled(&look(volume)))
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {

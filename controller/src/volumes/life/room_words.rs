@@ -1,15 +1,15 @@
-//! What is said about room, which comes and goes with every volume of a pool: a Volume that waits for some would be written, and told of, at
+//! What is said about room, which comes and goes with every volume of a pool: one that waits for some would be written, and told of, at
 //! each swing of its pool. The first turn is told at once; further ones, and figures alone, at most once a minute.
 
+use super::status::Status;
 use std::time::Duration;
-use tierce_crds::VolumeStatus;
 use tierce_crds::conditions::{self, volume as reason};
 use tokio::time::Instant;
 
 /// Further words about room come so much later.
 pub(super) const AT_MOST_EVERY: Duration = Duration::from_mins(1);
 
-/// When something was said about the room for one Volume.
+/// When something was said about the room for one volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RoomWords {
     /// The last word.
@@ -30,7 +30,7 @@ pub(super) enum Difference {
 }
 
 /// Whether only the words about room differ.
-pub(super) fn difference(old: &VolumeStatus, new: &VolumeStatus) -> Difference {
+pub(super) fn difference(old: &Status, new: &Status) -> Difference {
     let (Some(before), Some(now)) = (ready(old), ready(new)) else { return Difference::Other };
     if old.observed_generation != new.observed_generation {
         return Difference::Other;
@@ -38,7 +38,7 @@ pub(super) fn difference(old: &VolumeStatus, new: &VolumeStatus) -> Difference {
     let made = new.volume_name.is_some();
     if before == now {
         let conditions = new.conditions.clone();
-        let same = VolumeStatus { conditions, ..old.clone() } == *new;
+        let same = Status { conditions, ..old.clone() } == *new;
         if same && now == reason::OUT_OF_SPACE { Difference::Figure } else { Difference::Other }
     } else if !made && of_room(before) && of_room(now) {
         Difference::Turn
@@ -47,7 +47,7 @@ pub(super) fn difference(old: &VolumeStatus, new: &VolumeStatus) -> Difference {
     }
 }
 
-fn ready(status: &VolumeStatus) -> Option<&str> {
+fn ready(status: &Status) -> Option<&str> {
     conditions::find(&status.conditions, conditions::READY).map(|ready| ready.reason.as_str())
 }
 
@@ -88,20 +88,24 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn status(reason: &str, message: &str, volume_name: Option<&str>) -> VolumeStatus {
-        serde_json::from_value(json!({"volumeName": volume_name, "observedGeneration": 1, "conditions": [{
-            "type": "Ready", "status": "False", "reason": reason, "message": message, "observedGeneration": 1,
-            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
-        .unwrap()
+    fn status(reason: &str, message: &str, volume_name: Option<&str>) -> Status {
+        let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": message,
+            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        Status {
+            volume_name: volume_name.map(ToOwned::to_owned),
+            observed_generation: Some(1),
+            conditions: vec![serde_json::from_value(ready).unwrap()],
+            ..Status::default()
+        }
     }
 
     #[test]
     fn only_words_about_room_have_to_wait() {
         use Difference::{Figure, Other, Turn};
         let full = || status("OutOfSpace", "3Gi", None);
-        let edited = VolumeStatus { observed_generation: Some(2), ..status("OutOfSpace", "4Gi", None) };
+        let edited = Status { observed_generation: Some(2), ..status("OutOfSpace", "4Gi", None) };
         for (what, old, new, expected) in [
-            ("the first word", VolumeStatus::default(), full(), Other),
+            ("the first word", Status::default(), full(), Other),
             ("another figure", full(), status("OutOfSpace", "4Gi", None), Figure),
             ("the spec was changed", full(), edited, Other),
             ("room has come", full(), status("WaitingForFirstUse", "", None), Turn),

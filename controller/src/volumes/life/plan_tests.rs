@@ -1,22 +1,27 @@
-//! The plan as a table: what there is, what is done, what is said.
+//! The plan as a table: what there is, what is done, what is said. Each line holds for a Volume, and for a kind that nobody knows.
 
-use super::Observed;
-use super::plan::{Action, Progress, plan};
-use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume};
+use super::asked::Front;
+use super::claim::claim;
+use super::front::Kind as _;
+use super::observed::Observed;
+use super::plan::{Action, Plan, plan};
+use crate::index::{Claim, ClaimOwner, ClaimPhase, Device, Namespaced, PersistentVolume};
 use crate::placement::Offer;
+use crate::run::progress::Progress;
+use kube::Resource as _;
 use serde_json::json;
 use std::sync::Arc;
 use tierce_crds::conditions::volume as reason;
-use tierce_crds::{Phase, Volume, names};
+use tierce_crds::{DeletionPolicy, Phase, Volume, names};
 
 const GI: u64 = 1 << 30;
 
 /// Builders that read as sentences: `given().claimed().bound().on_node(GI)`.
-struct Given(Observed);
+struct Given(Box<Observed>);
 
 fn given() -> Given {
-    Given(Observed {
-        volume: Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), true, false)),
+    Given(Box::new(Observed {
+        front: front(&json!({"size": "1Gi", "tier": "ssd"})),
         claim: None,
         persistent_volume: None,
         device: None,
@@ -28,7 +33,7 @@ fn given() -> Given {
         encrypted: false,
         class_trouble: None,
         start: None,
-    })
+    }))
 }
 
 fn offers(free: u64) -> Arc<[Offer]> {
@@ -37,47 +42,42 @@ fn offers(free: u64) -> Arc<[Offer]> {
     Arc::new([offer])
 }
 
-fn volume(spec: &serde_json::Value, finalizer: bool, deleting: bool) -> Volume {
-    let finalizers: &[&str] = if finalizer { &[names::FINALIZER_VOLUME] } else { &[] };
-    let mut object = json!({
+/// As a Volume asks with this spec.
+fn front(spec: &serde_json::Value) -> Front {
+    let volume: Volume = serde_json::from_value(json!({
         "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "spec": spec,
-        "metadata": {"name": "data", "namespace": "ada", "uid": "v", "finalizers": finalizers},
-    });
-    if deleting {
-        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    }
-    serde_json::from_value(object).unwrap()
+        "metadata": {"name": "data", "namespace": "ada", "uid": "v", "finalizers": [names::FINALIZER_VOLUME]},
+    }))
+    .unwrap();
+    volume.front()
 }
 
 impl Given {
-    fn volume(mut self, spec: &serde_json::Value) -> Self {
-        self.0.volume = Arc::new(volume(spec, true, false));
-        self
+    fn asks(self, spec: &serde_json::Value) -> Self {
+        self.with(|o| o.front = front(spec))
     }
 
-    fn unseen(mut self) -> Self {
-        self.0.volume = Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), false, false));
-        self
+    fn unseen(self) -> Self {
+        self.with(|o| o.front.guarded = false)
     }
 
-    fn deleting(mut self, policy: &str) -> Self {
-        self.0.volume =
-            Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": policy}), true, true));
-        self
+    fn deleting(self, policy: DeletionPolicy) -> Self {
+        self.with(|o| {
+            o.front.leaving = true;
+            o.front.asked.deletion_policy = policy;
+        })
     }
 
-    fn was_bound(mut self) -> Self {
-        let mut volume = (*self.0.volume).clone();
-        volume.status = serde_json::from_value(json!({"volumeName": "pvc-c"})).unwrap();
-        self.0.volume = Arc::new(volume);
-        self
+    fn was_bound(self) -> Self {
+        self.with(|o| o.front.told.volume_name = Some("pvc-c".into()))
     }
 
     fn claim(mut self, owner: Option<&str>, phase: ClaimPhase) -> Self {
+        let owner = owner.map(|uid| ClaimOwner { kind: self.0.front.owner.kind, uid: uid.into() });
         self.0.claim = Some(Arc::new(Claim {
             uid: "c".into(),
             resource_version: Some("7".into()),
-            owner: owner.map(Into::into),
+            owner,
             phase,
             class: None,
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
@@ -146,6 +146,47 @@ impl Given {
     }
 }
 
+/// The plan for an object of a kind that there is not, with its words as those of a Volume.
+fn as_of_another_kind(given: &Given) -> Plan {
+    const KIND: &str = "Lent";
+    let mut o = given.0.clone();
+    o.front.owner.kind = KIND;
+    if let Some(claim) = &o.claim {
+        let owner = claim.owner.clone().map(|owner| ClaimOwner { kind: KIND, ..owner });
+        o.claim = Some(Arc::new(Claim { owner, ..(**claim).clone() }));
+    }
+    let Plan { mut actions, mut said } = plan(&o);
+    for action in &mut actions {
+        if let Action::Keep(_, from) = action {
+            *from = from.replace(KIND, "Volume");
+        }
+    }
+    if let Some(said) = &mut said {
+        said.ready.message = said.ready.message.replace(KIND, "Volume");
+    }
+    Plan { actions, said }
+}
+
+#[test]
+fn a_claim_that_another_kind_controls_is_not_its_own() {
+    let mut given = given().in_place();
+    given.0.front.owner.kind = "Lent";
+    assert_eq!(plan(&given.0).said.unwrap().ready.reason, reason::NAME_CONFLICT);
+}
+
+#[test]
+fn the_claim_belongs_to_whoever_asks() {
+    let mut front = given().0.front;
+    let controller = |front: &Front| {
+        let owners = claim(front, false).metadata.owner_references.unwrap();
+        (owners[0].api_version.clone(), owners[0].kind.clone(), owners[0].uid.clone())
+    };
+    let of = |kind: &str| (Volume::api_version(&()).into_owned(), kind.to_owned(), "v".to_owned());
+    assert_eq!(controller(&front), of("Volume"));
+    front.owner.kind = "Lent";
+    assert_eq!(controller(&front), of("Lent"));
+}
+
 #[allow(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn a_volume_that_is_to_stay() {
@@ -168,7 +209,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "made at once",
-            given().volume(&immediate),
+            given().asks(&immediate),
             vec![CreateClaim],
             Phase::Pending,
             reason::PROVISIONING,
@@ -177,7 +218,7 @@ fn a_volume_that_is_to_stay() {
         ("of no tier", given().unseen().no_tier(), vec![], Phase::Failed, reason::NO_SUCH_TIER, Stalled),
         (
             "with an owner",
-            given().with(|o| o.volume = Arc::new(volume(&owned, false, false))),
+            given().asks(&owned).unseen(),
             vec![],
             Phase::Failed,
             reason::OWNER_NOT_ENFORCED,
@@ -185,7 +226,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "made with an owner",
-            given().volume(&owned).in_place(),
+            given().asks(&owned).in_place(),
             vec![],
             Phase::Ready,
             reason::PROVISIONED,
@@ -221,7 +262,7 @@ fn a_volume_that_is_to_stay() {
         ("in place", given().in_place(), vec![], Phase::Ready, reason::PROVISIONED, Settled),
         (
             "grows",
-            given().volume(&larger).in_place(),
+            given().asks(&larger).in_place(),
             vec![GrowClaim(3 * GI)],
             Phase::Growing,
             reason::GROWING,
@@ -229,7 +270,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "grows, no room",
-            given().volume(&larger).in_place().with(|o| o.offers = offers(GI)),
+            given().asks(&larger).in_place().with(|o| o.offers = offers(GI)),
             vec![GrowClaim(3 * GI)],
             Phase::Growing,
             reason::OUT_OF_SPACE,
@@ -237,7 +278,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "grows before it is bound",
-            given().volume(&larger).claimed(),
+            given().asks(&larger).claimed(),
             vec![],
             Phase::Pending,
             reason::WAITING_FOR_FIRST_USE,
@@ -245,7 +286,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "to be kept",
-            given().volume(&retain).in_place(),
+            given().asks(&retain).in_place(),
             vec![Keep("pvc-c".into(), at.clone())],
             Phase::Ready,
             reason::PROVISIONED,
@@ -253,7 +294,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "to be kept, somebody deletes its claim",
-            given().volume(&retain).in_place().claim_going(),
+            given().asks(&retain).in_place().claim_going(),
             vec![Keep("pvc-c".into(), at)],
             Phase::Lost,
             reason::CLAIM_LOST,
@@ -261,7 +302,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "kept",
-            given().volume(&retain).in_place().bound(true, true),
+            given().asks(&retain).in_place().bound(true, true),
             vec![],
             Phase::Ready,
             reason::PROVISIONED,
@@ -285,7 +326,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "to be kept, its NodeVolume not seen",
-            given().volume(&retain).in_place().with(|o| o.device = None),
+            given().asks(&retain).in_place().with(|o| o.device = None),
             vec![Keep("pvc-c".into(), "Volume ada/data".into())],
             Phase::Lost,
             reason::CLAIM_LOST,
@@ -293,7 +334,7 @@ fn a_volume_that_is_to_stay() {
         ),
         (
             "other mount options",
-            given().volume(&options).in_place(),
+            given().asks(&options).in_place(),
             vec![SetMountOptions("pvc-c".into())],
             Phase::Ready,
             reason::PROVISIONED,
@@ -325,6 +366,7 @@ fn a_volume_that_is_to_stay() {
         ),
         ("claim deleted by somebody", given().was_bound(), vec![], Phase::Lost, reason::CLAIM_LOST, Stalled),
     ] {
+        assert_eq!(as_of_another_kind(&given), plan(&given.0), "{what}");
         let plan = plan(&given.0);
         let said = plan.said.unwrap();
         assert_eq!((said.phase, said.ready.reason, said.progress), (phase, why, progress), "{what}");
@@ -346,52 +388,53 @@ fn one_that_is_made_on_a_node_that_is_down_says_what_helps() {
 #[test]
 fn a_volume_that_is_to_go() {
     use Action::{DeleteClaim, Keep, RemoveFinalizer};
-    let gone = || given().deleting("Delete").was_bound();
+    use DeletionPolicy::{Delete, Retain};
+    let gone = || given().deleting(Delete).was_bound();
     let keep = Keep("pvc-c".into(), "Volume ada/data on node n1, pool p".into());
     let delete_claim = || vec![DeleteClaim("c".into())];
     for (what, given, actions, why) in [
-        ("never had a claim", given().deleting("Delete"), vec![RemoveFinalizer], None),
+        ("never had a claim", given().deleting(Delete), vec![RemoveFinalizer], None),
         (
             "foreign claim",
-            given().deleting("Delete").claim(None, ClaimPhase::Bound),
+            given().deleting(Delete).claim(None, ClaimPhase::Bound),
             vec![RemoveFinalizer],
             None,
         ),
-        ("not bound", given().deleting("Retain").claimed(), delete_claim(), Some(reason::DELETING)),
-        ("bound", given().deleting("Delete").in_place(), delete_claim(), Some(reason::DELETING)),
+        ("not bound", given().deleting(Retain).claimed(), delete_claim(), Some(reason::DELETING)),
+        ("bound", given().deleting(Delete).in_place(), delete_claim(), Some(reason::DELETING)),
         (
             "to be kept, not yet",
-            given().deleting("Retain").in_place(),
+            given().deleting(Retain).in_place(),
             vec![keep.clone()],
             Some(reason::DELETING),
         ),
         (
             "to be kept, used",
-            given().deleting("Retain").in_place().claim_going().with(|o| o.pods = vec!["nb".into()]),
+            given().deleting(Retain).in_place().claim_going().with(|o| o.pods = vec!["nb".into()]),
             vec![keep],
             Some(reason::IN_USE),
         ),
         (
             "to be kept, its NodeVolume not seen",
-            given().deleting("Retain").in_place().with(|o| o.device = None),
+            given().deleting(Retain).in_place().with(|o| o.device = None),
             vec![Keep("pvc-c".into(), "Volume ada/data".into())],
             Some(reason::DELETING),
         ),
         (
             "kept",
-            given().deleting("Retain").in_place().bound(true, true),
+            given().deleting(Retain).in_place().bound(true, true),
             delete_claim(),
             Some(reason::DELETING),
         ),
         (
             "to be kept, its PersistentVolume not seen",
-            given().deleting("Retain").claim(Some("v"), ClaimPhase::Bound),
+            given().deleting(Retain).claim(Some("v"), ClaimPhase::Bound),
             vec![],
             Some(reason::DELETING),
         ),
         (
             "not bound, names somebody's PersistentVolume",
-            given().deleting("Retain").claim(Some("v"), ClaimPhase::Pending).with(|o| {
+            given().deleting(Retain).claim(Some("v"), ClaimPhase::Pending).with(|o| {
                 let claim = (**o.claim.as_ref().unwrap()).clone();
                 o.claim = Some(Arc::new(Claim { volume_name: Some("pvc-other".into()), ..claim }));
             }),
@@ -400,7 +443,7 @@ fn a_volume_that_is_to_go() {
         ),
         (
             "used",
-            given().deleting("Delete").in_place().with(|o| o.pods = vec!["nb".into()]),
+            given().deleting(Delete).in_place().with(|o| o.pods = vec!["nb".into()]),
             vec![],
             Some(reason::IN_USE),
         ),
@@ -430,12 +473,12 @@ fn a_volume_that_is_to_go() {
         ),
         ("all gone", gone(), vec![RemoveFinalizer], None),
     ] {
+        assert_eq!(as_of_another_kind(&given), plan(&given.0), "{what}");
         let plan = plan(&given.0);
         assert_eq!(plan.actions, actions, "{what}");
         assert_eq!(plan.said.as_ref().map(|said| said.ready.reason), why, "{what}");
     }
     // Without our finalizer nothing is ours to decide.
-    let foreign =
-        given().with(|o| o.volume = Arc::new(volume(&json!({"size": "1Gi", "tier": "ssd"}), false, true)));
+    let foreign = given().unseen().deleting(Delete);
     assert!(plan(&foreign.0).actions.is_empty() && plan(&foreign.0).said.is_none());
 }

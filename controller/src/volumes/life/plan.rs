@@ -1,20 +1,21 @@
-//! What is to be done about a Volume, and what its status says. Pure; every property is checked anew each time.
+//! What is to be done about a volume, and what its status says. Pure; every property is checked anew each time.
 //!
-//! A Volume that waits for its first pod is `Ready=True` with reason `WaitingForFirstUse` and phase `Pending`: a pod can
+//! One that waits for its first pod is `Ready=True` with reason `WaitingForFirstUse` and phase `Pending`: a pod can
 //! use it now, and whatever waits for `Ready` before it starts that pod (`kubectl wait`, Flux, Argo CD) would
 //! otherwise wait for ever.
 
-use super::Observed;
-use crate::csi::class;
+use super::asked::{Front, Owner};
+use super::observed::Observed;
 use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::{Place, Refusal};
+use crate::run::progress::Progress;
 use crate::run::roughly::{coarse, roughly};
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
-use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, names, parse_bytes};
+use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes};
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// From now on nothing of it goes without us.
     AddFinalizer,
     /// It may go.
@@ -35,35 +36,24 @@ pub enum Action {
 
 /// What the status says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub(crate) struct Said {
     /// For people.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// Of the `Ready` condition.
-    pub ready: Verdict,
+    pub(crate) ready: Verdict,
     /// Whether work is under way, or somebody has to act.
-    pub progress: Progress,
+    pub(crate) progress: Progress,
     /// Whether it most likely passes at once, so that it is written only if it lasts.
-    pub passing: bool,
-}
-
-/// The kstatus conditions beside `Ready`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Neither.
-    Settled,
-    /// `Reconciling`.
-    UnderWay,
-    /// `Stalled`.
-    Stalled,
+    pub(crate) passing: bool,
 }
 
 /// What to do, in this order, and what to say then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Writes; those after one that fails are not tried.
-    pub actions: Vec<Action>,
+    pub(crate) actions: Vec<Action>,
     /// `None`: the object is about to go, nothing needs saying.
-    pub said: Option<Said>,
+    pub(crate) said: Option<Said>,
 }
 
 impl Said {
@@ -81,7 +71,7 @@ impl Said {
 
     /// The same where the API server has refused a write for good: somebody has to know the words.
     #[must_use]
-    pub fn refused(self, action: &Action, words: String) -> Self {
+    pub(crate) fn refused(self, action: &Action, words: String) -> Self {
         match action {
             // It works as it is.
             Action::GrowClaim(_) => {
@@ -99,24 +89,23 @@ impl Said {
 }
 
 /// Decides.
-pub fn plan(o: &Observed) -> Plan {
-    let meta = &o.volume.metadata;
-    let ours = meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_VOLUME);
-    if meta.deletion_timestamp.is_some() {
-        return if ours { deletion(o) } else { Plan { actions: Vec::new(), said: None } };
+pub(crate) fn plan(o: &Observed) -> Plan {
+    let Front { owner, asked, guarded, leaving, .. } = &o.front;
+    if *leaving {
+        return if *guarded { deletion(o) } else { Plan { actions: Vec::new(), said: None } };
     }
-    let mut actions = if ours { Vec::new() } else { vec![Action::AddFinalizer] };
-    let said = match parse_bytes(&o.volume.spec.size) {
+    let mut actions = if *guarded { Vec::new() } else { vec![Action::AddFinalizer] };
+    let said = match parse_bytes(&asked.size) {
         Err(error) => Said::stalled(Phase::Failed, reason::FAILED, format!("spec.size: {error}")),
         Ok(size) => match (&o.claim, o.own_claim()) {
             (None, _) => without_claim(o, &mut actions),
             (Some(_), None) => {
                 // Nothing of ours is there, so there is nothing to guard either.
                 actions.clear();
-                let name = meta.name.as_deref().unwrap_or_default();
+                let (kind, name) = (owner.kind, &owner.name);
                 let message = format!(
-                    "a PersistentVolumeClaim {name:?} exists that does not belong to this Volume; it is left as it is. \
-                     Delete it, or give the Volume another name"
+                    "a PersistentVolumeClaim {name:?} exists that does not belong to this {kind}; it is left as it is. \
+                     Delete it, or give the {kind} another name"
                 );
                 Said::stalled(Phase::Failed, reason::NAME_CONFLICT, message)
             }
@@ -127,22 +116,24 @@ pub fn plan(o: &Observed) -> Plan {
 }
 
 fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
-    let status = o.volume.status.as_ref();
-    if status.is_some_and(|status| status.volume_name.is_some()) {
+    if o.front.told.volume_name.is_some() {
+        let kind = o.front.owner.kind;
         // Making it anew would hand out an empty volume as if nothing had happened.
         let message = match (&o.persistent_volume, &o.device) {
             (Some((name, _)), Some(device)) => format!(
                 "the PersistentVolumeClaim was deleted; PersistentVolume {name} on node {} still has the data. \
-                 Delete this Volume once the data is no longer needed or is bound to another claim",
+                 Delete this {kind} once the data is no longer needed or is bound to another claim",
                 device.node
             ),
-            _ => "the PersistentVolumeClaim was deleted, and the data with it. Delete this Volume and make it anew".to_owned(),
+            _ => format!(
+                "the PersistentVolumeClaim was deleted, and the data with it. Delete this {kind} and make it anew"
+            ),
         };
         return Said::stalled(Phase::Lost, reason::CLAIM_LOST, message);
     }
-    if o.volume.spec.owner.is_some() {
+    if let Some(ready) = o.front.unfit.clone() {
         actions.retain(|action| *action != Action::AddFinalizer);
-        return Said::stalled(Phase::Failed, reason::OWNER_NOT_ENFORCED, NO_OWNERS.to_owned());
+        return Said { phase: Phase::Failed, ready, progress: Progress::Stalled, passing: false };
     }
     if let Some(message) = no_source(o) {
         actions.retain(|action| *action != Action::AddFinalizer);
@@ -159,10 +150,6 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         }
     }
 }
-
-/// Said of a Volume that a later version of Tierce has admitted, after a roll-back to this one.
-const NO_OWNERS: &str = "spec.owner can't be enforced by this version of Tierce, so the volume is not made: go back to the version that admitted \
-     it, or take spec.owner out";
 
 /// Nothing is made yet. What the disks lack comes before what leads to them, but room may come at any time, and a class does not.
 fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
@@ -182,25 +169,24 @@ fn no_source(o: &Observed) -> Option<String> {
         Ok(start) => start,
         Err(message) => return Some(format!("spec.source: {message}; it is made as soon as that is there")),
     };
-    let spec = &o.volume.spec;
-    let size = parse_bytes(&spec.size).unwrap_or(0);
-    if start.bytes > size {
+    let Front { owner, asked, .. } = &o.front;
+    if start.bytes > asked.bytes() {
         let has = format_bytes(start.bytes);
         return Some(format!(
             "spec.source has {has}, more than spec.size: raise spec.size to at least {has}"
         ));
     }
-    if let Some(asked) = spec.encryption.as_ref().map(|encryption| encryption.enabled)
-        && asked != start.encrypted
-    {
+    if asked.encrypted.is_some_and(|encrypted| encrypted != start.encrypted) {
         let is = if start.encrypted { "encrypted" } else { "not encrypted" };
         return Some(format!(
-            "spec.source is {is}, and a copy is as well: make the Volume anew without spec.encryption"
+            "spec.source is {is}, and a copy is as well: make the {} anew without spec.encryption",
+            owner.kind
         ));
     }
-    match (start.filesystem, spec.filesystem) {
+    match (start.filesystem, asked.filesystem) {
         (Some(has), Some(asked)) if has != asked => Some(format!(
-            "spec.source has filesystem {has}, not {asked}: make the Volume anew without spec.filesystem"
+            "spec.source has filesystem {has}, not {asked}: make the {} anew without spec.filesystem",
+            owner.kind
         )),
         _ => None,
     }
@@ -208,7 +194,7 @@ fn no_source(o: &Observed) -> Option<String> {
 
 /// There is room, and nothing is made yet.
 fn waiting(o: &Observed) -> Said {
-    match class::binding(&o.volume) {
+    match o.front.asked.binding() {
         Binding::OnFirstUse => Said::settled(
             Phase::Pending,
             reason::WAITING_FOR_FIRST_USE,
@@ -242,9 +228,11 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     }
     match (claim.phase, &o.persistent_volume, &o.device) {
         (ClaimPhase::Lost, ..) => {
-            let message =
-                "the PersistentVolume behind its claim was deleted. Delete this Volume and make it anew";
-            Said::stalled(Phase::Lost, reason::CLAIM_LOST, message.to_owned())
+            let message = format!(
+                "the PersistentVolume behind its claim was deleted. Delete this {} and make it anew",
+                o.front.owner.kind
+            );
+            Said::stalled(Phase::Lost, reason::CLAIM_LOST, message)
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
         (ClaimPhase::Pending, ..) => not_made(o, o.place()),
@@ -254,7 +242,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             if size > claim.requested {
                 actions.push(Action::GrowClaim(size));
             }
-            if device.mount_options != o.volume.spec.mount_options && device.deleting_since.is_none() {
+            if device.mount_options != o.front.asked.mount_options && device.deleting_since.is_none() {
                 actions.push(Action::SetMountOptions(device.id.clone()));
             }
             bound(o, device, size)
@@ -288,7 +276,8 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
     if !o.node_is_there {
         let message = format!(
             "node {node} is not in the cluster any more, and the data is on its disk. If the node comes back under its \
-             name, so does the volume; if it never will, delete this Volume"
+             name, so does the volume; if it never will, delete this {}",
+            o.front.owner.kind
         );
         return Said::stalled(Phase::Lost, reason::NODE_LOST, message);
     }
@@ -320,7 +309,7 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
             Said::stalled(Phase::Failed, reason::FAILED, message)
         }
         _ => {
-            let stays = if outlives(o) { STAYS } else { "" };
+            let stays = if outlives(o) { stays(o.front.owner.kind) } else { String::new() };
             let message = format!("{} on node {node}, pool {}{stays}", format_bytes(has), device.pool);
             Said::settled(Phase::Ready, reason::PROVISIONED, message)
         }
@@ -328,20 +317,24 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
 }
 
 /// Beside where the data is.
-const STAYS: &str = "; its PersistentVolume, and so the data, stays when the Volume is deleted, whatever spec.deletionPolicy says: its \
-     StorageClass, or somebody since, has it retained";
+fn stays(kind: &str) -> String {
+    format!(
+        "; its PersistentVolume, and so the data, stays when the {kind} is deleted, whatever spec.deletionPolicy says: its \
+         StorageClass, or somebody since, has it retained"
+    )
+}
 
 /// Whether the data stays against the Volume's word.
 fn outlives(o: &Observed) -> bool {
     let kept = o.persistent_volume.as_ref().is_some_and(|(_, pv)| pv.retain && pv.retained_from.is_none());
-    kept && o.volume.spec.deletion_policy == DeletionPolicy::Delete
+    kept && o.front.asked.deletion_policy == DeletionPolicy::Delete
 }
 
 /// The `PersistentVolume` follows `deletionPolicy`. One that somebody else made stay (a StorageClass, an administrator)
 /// is never let go: only our own note says that it was us.
 fn settle_retention(o: &Observed) -> Option<Action> {
     let (name, pv) = o.persistent_volume.as_ref()?;
-    match o.volume.spec.deletion_policy {
+    match o.front.asked.deletion_policy {
         DeletionPolicy::Retain if !pv.retain || pv.retained_from.is_none() => {
             Some(Action::Keep(name.clone(), retained_from(o)))
         }
@@ -354,12 +347,10 @@ fn settle_retention(o: &Observed) -> Option<Action> {
 
 /// Where the data is, for the person who finds the `PersistentVolume` later.
 fn retained_from(o: &Observed) -> String {
-    let meta = &o.volume.metadata;
-    let (namespace, name) =
-        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let Owner { kind, namespace, name, .. } = &o.front.owner;
     match &o.device {
-        Some(device) => format!("Volume {namespace}/{name} on node {}, pool {}", device.node, device.pool),
-        None => format!("Volume {namespace}/{name}"),
+        Some(device) => format!("{kind} {namespace}/{name} on node {}, pool {}", device.node, device.pool),
+        None => format!("{kind} {namespace}/{name}"),
     }
 }
 
@@ -369,7 +360,7 @@ fn deletion(o: &Observed) -> Plan {
         return after_the_claim(o);
     };
     if !o.pods.is_empty() {
-        let namespace = o.volume.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = &o.front.owner.namespace;
         let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
         let message = format!("it is deleted when no pod uses it any more; now {} does", pods.join(", "));
         let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
@@ -385,7 +376,7 @@ fn deletion(o: &Observed) -> Plan {
                     return Plan { actions: vec![action], said: Some(said) };
                 }
             }
-            None if o.volume.spec.deletion_policy == DeletionPolicy::Retain
+            None if o.front.asked.deletion_policy == DeletionPolicy::Retain
                     // Before that the name is only a wish.
                     && claim.phase == ClaimPhase::Bound =>
             {

@@ -11,22 +11,22 @@ pub(crate) struct Parameters {
     /// Tier. See [`tierce_crds::names::PARAMETER_TIER`].
     pub(crate) tier: Option<String>,
     /// Whether it is encrypted. See [`tierce_crds::names::PARAMETER_ENCRYPTED`].
-    pub(super) encrypted: Option<Choice>,
+    pub(crate) encrypted: Option<Choice>,
     /// Name of the claim.
     #[serde(rename = "csi.storage.k8s.io/pvc/name")]
-    pub(super) claim_name: Option<String>,
+    pub(crate) claim_name: Option<String>,
     /// Namespace of the claim.
     #[serde(rename = "csi.storage.k8s.io/pvc/namespace")]
-    pub(super) claim_namespace: Option<String>,
+    pub(crate) claim_namespace: Option<String>,
     /// Name of the PersistentVolume that will be made.
     #[serde(rename = "csi.storage.k8s.io/pv/name")]
-    pub(super) persistent_volume: Option<String>,
+    pub(crate) persistent_volume: Option<String>,
 }
 
 /// StorageClass parameters are text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     True,
     False,
 }
@@ -38,7 +38,7 @@ impl Parameters {
     }
 
     /// Reads them; the error names the parameter.
-    pub(super) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
         let object = map.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         serde_json::from_value(serde_json::Value::Object(object))
     }
@@ -51,7 +51,7 @@ impl Parameters {
     }
 
     /// The claim that a volume of this CSI name is for: external-provisioner makes the name from the claim's UID.
-    pub(super) fn claim(&self, csi_name: &str) -> Option<ClaimReference> {
+    pub(crate) fn claim(&self, csi_name: &str) -> Option<ClaimReference> {
         Some(ClaimReference {
             namespace: self.claim_namespace.clone().filter(|text| !text.is_empty())?,
             name: self.claim_name.clone().filter(|text| !text.is_empty())?,
@@ -63,7 +63,7 @@ impl Parameters {
 /// What a VolumeSnapshotClass says, with what csi-snapshotter adds under `--extra-create-metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SnapshotParameters {
+pub(crate) struct SnapshotParameters {
     /// Name of the VolumeSnapshot.
     #[serde(rename = "csi.storage.k8s.io/volumesnapshot/name")]
     name: Option<String>,
@@ -77,13 +77,13 @@ pub(super) struct SnapshotParameters {
 
 impl SnapshotParameters {
     /// Reads them; the error names the parameter.
-    pub(super) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(map: &BTreeMap<String, String>) -> Result<Self, serde_json::Error> {
         let object = map.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         serde_json::from_value(serde_json::Value::Object(object))
     }
 
     /// The VolumeSnapshot that a snapshot of this CSI name is for: csi-snapshotter makes the name from its UID.
-    pub(super) fn snapshot(&self, csi_name: &str) -> Option<ClaimReference> {
+    pub(crate) fn snapshot(&self, csi_name: &str) -> Option<ClaimReference> {
         Some(ClaimReference {
             namespace: self.namespace.clone().filter(|text| !text.is_empty())?,
             name: self.name.clone().filter(|text| !text.is_empty())?,

@@ -1,28 +1,15 @@
-//! Whether a StorageClass makes what a Volume asks for. The class is somebody else's object: it may be missing, or say something
-//! else than its name does.
+//! What a StorageClass says, and whether it makes what is asked for. The class is somebody else's object: it may be missing, or say
+//! something else than its name does.
 
-use crate::csi::Parameters;
+mod parameters;
+
+pub(crate) use parameters::{Parameters, SnapshotParameters};
+
 use crate::index::{Class, State};
-use tierce_crds::{Binding, Volume, names};
+use tierce_crds::names;
 
 /// Without it the kubelet hands no key to the node.
 const KEY_OF: &str = "csi.storage.k8s.io/node-stage-secret-name";
-
-/// When the claim of a Volume is bound. The node of a copy is that of its source, so there is no scheduler to wait for, and none
-/// that picks another.
-pub(crate) fn binding(volume: &Volume) -> Binding {
-    if volume.spec.source.is_some() { Binding::Immediate } else { volume.spec.binding }
-}
-
-/// Name of the class through which a Volume is made.
-pub(crate) fn name(volume: &Volume, encrypted: bool) -> String {
-    names::storage_class(&volume.spec.tier, encrypted, binding(volume))
-}
-
-/// Whether the class of this name is the one for encrypted volumes of the Volume's tier; `None` where it is neither of the two.
-pub(crate) fn encrypts(volume: &Volume, class: &str) -> Option<bool> {
-    [true, false].into_iter().find(|encrypted| name(volume, *encrypted) == class)
-}
 
 /// Why the class of this name does not make volumes of this tier, encrypted or not; `None` where it does, or nobody knows yet.
 pub(crate) fn trouble(state: &State, class: &str, tier: &str, encrypted: bool) -> Option<String> {

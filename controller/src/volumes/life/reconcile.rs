@@ -1,23 +1,31 @@
 //! Carries out plans.
 
+use super::claim;
+use super::front::Kind;
+use super::observed::Observed;
 use super::plan::{Action, Said, plan};
 use super::room_words::{Difference, RoomWords, difference};
-use super::{Observed, claim, status};
+use super::status::{self, Status};
 use crate::index::{Claim, Index, Namespaced};
 use crate::run::events::Events;
+use crate::run::objects::{
+    add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer,
+};
 use crate::run::queue::Next;
 use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource};
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::core::ObjectMeta;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tierce_crds::conditions::{self, volume as reason};
-use tierce_crds::{NodeVolume, Volume, VolumeStatus, format_bytes, names};
+use tierce_crds::{NodeVolume, format_bytes, names};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -28,24 +36,32 @@ const LASTS: Duration = Duration::from_secs(2);
 /// How long the watch may take to show what we wrote. Later something else has happened to it.
 const SHOWN: Duration = Duration::from_secs(5);
 
-/// What went wrong.
 #[derive(Debug, Error)]
-#[error("cannot {what} of Volume {volume}")]
-pub struct VolumeError {
+#[error("cannot {what} of {kind} {volume}")]
+struct LifeError {
     what: &'static str,
+    kind: &'static str,
     volume: Namespaced,
     source: kube::Error,
 }
 
-/// Reconciles Volumes.
-pub struct VolumeReconciler {
+/// Reconciles the objects of one kind that ask for volumes.
+pub(crate) struct Lives<K> {
     client: Client,
     index: Arc<Index>,
     events: Events,
     memory: Mutex<HashMap<Namespaced, Memory>>,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// What is remembered of a Volume between two looks.
+/// One object, and what is behind it.
+struct Life<K> {
+    key: Namespaced,
+    object: Arc<K>,
+    observed: Observed,
+}
+
+/// What is remembered of one between two looks.
 #[derive(Debug, Default)]
 struct Memory {
     /// Since when it is in a state that should pass.
@@ -58,27 +74,31 @@ struct Memory {
     claimed: Option<Instant>,
 }
 
-impl VolumeReconciler {
+impl<K: Kind> Lives<K> {
     /// Over this API server, with the facts of this index.
-    pub fn new(client: Client, index: Arc<Index>, events: Events) -> Self {
-        Self { client, index, events, memory: Mutex::default() }
+    pub(crate) fn new(client: Client, index: Arc<Index>, events: Events) -> Self {
+        Self { client, index, events, memory: Mutex::default(), kind: PhantomData }
     }
 
-    /// Looks at one Volume and does what is to be done.
-    pub async fn reconcile(&self, key: &Namespaced) -> Next {
-        let observed = self.index.read(|state| Observed::look(state, key));
-        let Some(observed) = observed else {
+    /// Looks at one and does what is to be done.
+    pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
+        let life = self.index.read(|state| {
+            let object = Arc::clone(K::known(state, key)?);
+            let observed = Observed::look(state, object.front());
+            Some(Life { key: key.clone(), object, observed })
+        });
+        let Some(life) = life else {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             return Next::Event;
         };
-        if self.is_outdated(key, &observed.volume) {
+        if self.is_outdated(key, life.object.meta()) {
             // The watch will show our own write, and wake us.
             return Next::After(SHOWN);
         }
-        if let Some(left) = self.awaits_claim(key, &observed) {
+        if let Some(left) = self.awaits_claim(key, &life.observed) {
             return Next::After(left);
         }
-        match self.carry_out(key, &observed).await {
+        match self.carry_out(&life).await {
             Ok(next) => next,
             Err(error) => {
                 let conflict = matches!(&error.source, kube::Error::Api(status) if status.code == 409);
@@ -93,12 +113,13 @@ impl VolumeReconciler {
         }
     }
 
-    async fn carry_out(&self, key: &Namespaced, observed: &Observed) -> Result<Next, VolumeError> {
-        let plan = plan(observed);
+    async fn carry_out(&self, life: &Life<K>) -> Result<Next, LifeError> {
+        let failed = |what, source| LifeError { what, kind: K::KIND, volume: life.key.clone(), source };
+        let plan = plan(&life.observed);
         let mut refused = None;
         for action in &plan.actions {
-            if let Err(source) = self.act(key, observed, action).await {
-                let error = VolumeError { what: what(action), volume: key.clone(), source };
+            if let Err(source) = self.act(life, action).await {
+                let error = failed(what(action), source);
                 if !is_refusal(&error.source) {
                     return Err(error);
                 }
@@ -116,61 +137,48 @@ impl VolumeReconciler {
             said = said.refused(action, in_words(error));
         }
         let makes_claim = refused.is_none() && plan.actions.contains(&Action::CreateClaim);
-        let has_claim = observed.own_claim().is_some() || makes_claim;
-        let said = self.say(key, observed, &said, has_claim).await.map_err(|source| VolumeError {
-            what: "write the status",
-            volume: key.clone(),
-            source,
-        });
+        let has_claim = life.observed.own_claim().is_some() || makes_claim;
+        let said = self.say(life, &said, has_claim).await;
         match refused {
             Some((_, error)) => Err(error),
-            None => said,
+            None => said.map_err(|source| failed("write the status", source)),
         }
     }
 
-    async fn act(&self, key: &Namespaced, observed: &Observed, action: &Action) -> Result<(), kube::Error> {
-        let volume = &observed.volume;
-        let volumes: Api<Volume> = Api::namespaced(self.client.clone(), &key.namespace);
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        let merge =
-            PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
+    async fn act(&self, life: &Life<K>, action: &Action) -> Result<(), kube::Error> {
+        let Life { key, object, observed } = life;
+        let objects = K::api(&self.client, key);
+        let owner = &observed.front.owner;
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &owner.namespace);
         match action {
-            // A watch that started anew may show an older state for a moment; the last word is the API server's. Should
-            // the claim be there after all, its own event brings us back.
-            Action::RemoveFinalizer if self.claim_exists(observed, &claims, &key.name).await? => {}
-            Action::AddFinalizer | Action::RemoveFinalizer => {
-                let mut finalizers = volume.metadata.finalizers.clone().unwrap_or_default();
-                finalizers.retain(|f| f != names::FINALIZER_VOLUME);
-                if *action == Action::AddFinalizer {
-                    finalizers.push(names::FINALIZER_VOLUME.to_owned());
+            Action::AddFinalizer => {
+                let written = add_finalizer(&objects, &**object, K::FINALIZER, K::MANAGER).await?;
+                self.wrote(key, written.meta());
+            }
+            Action::RemoveFinalizer => {
+                // A watch that started anew may show an older state for a moment; the last word is the API server's. Should
+                // the claim be there after all, its own event brings us back.
+                if claim_exists(observed, &claims).await? {
+                    return Ok(());
                 }
-                let patch = json!({"metadata": {
-                    "finalizers": finalizers, "resourceVersion": volume.metadata.resource_version,
-                }});
-                match volumes.patch(&key.name, &merge, &Patch::Merge(&patch)).await {
-                    Ok(written) => self.wrote(key, &written),
-                    Err(kube::Error::Api(status))
-                        if status.is_not_found() && *action == Action::RemoveFinalizer => {}
-                    Err(error) => return Err(error),
+                if let Some(written) = remove_finalizer(&objects, &**object, K::FINALIZER, K::MANAGER).await?
+                {
+                    self.wrote(key, written.meta());
                 }
-                if *action == Action::RemoveFinalizer {
-                    self.tell_of_the_end(observed).await;
-                }
+                self.tell_of_the_end(life).await;
             }
             // Not server-side apply: it would take over a claim that somebody else made a moment ago.
             Action::CreateClaim => {
-                let create = PostParams {
-                    field_manager: Some(names::MANAGER_VOLUME.to_owned()),
-                    ..PostParams::default()
-                };
                 // "Already exists" is an error as well: ours from a moment ago or somebody else's, the watch will tell.
-                claims.create(&create, &claim::claim(volume, observed.encrypted)).await?;
+                let claim = claim::claim(&observed.front, observed.encrypted);
+                claims.create(&created_by(K::MANAGER), &claim).await?;
                 self.remember(key, |memory| memory.claimed = Some(Instant::now()));
             }
             Action::GrowClaim(_) => {
                 let uid = observed.claim.as_ref().map(|claim| claim.uid.clone());
-                let patch = json!({"metadata": {"uid": uid}, "spec": {"resources": {"requests": {"storage": volume.spec.size}}}});
-                claims.patch(&key.name, &merge, &Patch::Merge(&patch)).await?;
+                let patch = json!({"metadata": {"uid": uid},
+                    "spec": {"resources": {"requests": {"storage": observed.front.asked.size}}}});
+                claims.patch(&owner.name, &patched_by(K::MANAGER), &Patch::Merge(&patch)).await?;
             }
             Action::DeleteClaim(uid) => {
                 // The version as well: a claim that was bound meanwhile has data behind it that may have to stay.
@@ -178,32 +186,17 @@ impl VolumeReconciler {
                     observed.claim.as_ref().and_then(|claim| claim.resource_version.clone());
                 let preconditions = Some(Preconditions { uid: Some(uid.clone()), resource_version });
                 let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
-                match claims.delete(&key.name, &parameters).await {
-                    Ok(_) => {}
-                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                    Err(error) => return Err(error),
-                }
+                gone_is_fine(claims.delete(&owner.name, &parameters).await)?;
             }
             Action::Keep(name, from) => self.set_retention(observed, name, "Retain", json!(from)).await?,
             Action::LetGo(name) => self.set_retention(observed, name, "Delete", Value::Null).await?,
             Action::SetMountOptions(id) => {
-                let patch = json!({"spec": {"mountOptions": volume.spec.mount_options}});
+                let patch = json!({"spec": {"mountOptions": observed.front.asked.mount_options}});
                 let devices: Api<NodeVolume> = Api::all(self.client.clone());
-                devices.patch(id, &merge, &Patch::Merge(&patch)).await?;
+                devices.patch(id, &patched_by(K::MANAGER), &Patch::Merge(&patch)).await?;
             }
         }
         Ok(())
-    }
-
-    async fn claim_exists(
-        &self,
-        observed: &Observed,
-        claims: &Api<PersistentVolumeClaim>,
-        name: &str,
-    ) -> Result<bool, kube::Error> {
-        let found = claims.get_metadata_opt(name).await?;
-        let owner = found.and_then(|found| Claim::owner(&found.metadata));
-        Ok(owner.is_some() && owner == observed.volume.metadata.uid)
     }
 
     async fn set_retention(
@@ -218,27 +211,20 @@ impl VolumeReconciler {
             "metadata": {"uid": uid, "annotations": {names::ANNOTATION_RETAINED_FROM: from}},
             "spec": {"persistentVolumeReclaimPolicy": policy},
         });
-        let merge =
-            PatchParams { field_manager: Some(names::MANAGER_VOLUME.to_owned()), ..PatchParams::default() };
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        volumes.patch(name, &merge, &Patch::Merge(&patch)).await.map(drop)
+        volumes.patch(name, &patched_by(K::MANAGER), &Patch::Merge(&patch)).await.map(drop)
     }
 
     /// Writes the status if it differs, and an Event if the reason does.
-    async fn say(
-        &self,
-        key: &Namespaced,
-        observed: &Observed,
-        said: &Said,
-        has_claim: bool,
-    ) -> Result<Next, kube::Error> {
-        let old = observed.volume.status.clone().unwrap_or_default();
+    async fn say(&self, life: &Life<K>, said: &Said, has_claim: bool) -> Result<Next, kube::Error> {
+        let Life { key, object, observed } = life;
+        let old = &observed.front.told;
         let new = status::next(observed, said, has_claim, Timestamp::now());
-        if new == old {
+        if new == *old {
             self.remember(key, |memory| memory.passing_since = None);
             return Ok(Next::Event);
         }
-        if said.passing && !says_the_same(&old, &new) {
+        if said.passing && !says_the_same(old, &new) {
             let since = self.remember(key, |memory| *memory.passing_since.get_or_insert_with(Instant::now));
             let left = LASTS.saturating_sub(since.elapsed());
             if !left.is_zero() {
@@ -246,36 +232,27 @@ impl VolumeReconciler {
             }
         }
         self.remember(key, |memory| memory.passing_since = None);
-        let differs = difference(&old, &new);
+        let differs = difference(old, &new);
         let rest = self.remember(key, |memory| memory.room.rest(differs, Instant::now()));
         if !rest.is_zero() {
             return Ok(Next::After(rest));
         }
-        let apply = json!({
-            "apiVersion": Volume::api_version(&()), "kind": Volume::kind(&()),
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": observed.volume.metadata.uid},
-            "status": new,
-        });
-        let volumes: Api<Volume> = Api::namespaced(self.client.clone(), &key.namespace);
-        let parameters = PatchParams::apply(names::MANAGER_VOLUME).force();
-        match volumes.patch_status(&key.name, &parameters, &Patch::Apply(&apply)).await {
-            Ok(written) => {
-                self.wrote(key, &written);
-                self.remember(key, |memory| memory.room.say(differs, said.ready.reason, Instant::now()));
-            }
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Next::Event),
-            Err(error) => return Err(error),
-        }
+        let api = K::api(&self.client, key);
+        let written = apply_status(&api, object.meta(), K::status(new.clone()), K::MANAGER).await?;
+        let Some(written) = written else { return Ok(Next::Event) };
+        self.wrote(key, written.meta());
+        self.remember(key, |memory| memory.room.say(differs, said.ready.reason, Instant::now()));
         // A pool that is nearly full swings; what nobody made yet has nothing to tell of it.
         if differs != Difference::Turn {
-            self.tell(observed, &old, &new, said).await;
+            self.tell(life, &new, said).await;
         }
         Ok(Next::Event)
     }
 
-    async fn tell(&self, observed: &Observed, old: &VolumeStatus, new: &VolumeStatus, said: &Said) {
+    async fn tell(&self, life: &Life<K>, new: &Status, said: &Said) {
+        let old = &life.observed.front.told;
         let before = conditions::find(&old.conditions, conditions::READY).map(|c| c.reason.as_str());
-        let about = observed.volume.object_ref(&());
+        let about = life.object.object_ref(&());
         if before != Some(said.ready.reason) {
             let bad = said.ready.status != Some(true)
                 && !matches!(said.ready.reason, reason::PROVISIONING | reason::GROWING | reason::DELETING);
@@ -288,8 +265,9 @@ impl VolumeReconciler {
     }
 
     /// The last Event: what became of the data.
-    async fn tell_of_the_end(&self, observed: &Observed) {
-        let about = observed.volume.object_ref(&());
+    async fn tell_of_the_end(&self, life: &Life<K>) {
+        let observed = &life.observed;
+        let about = life.object.object_ref(&());
         let kept = observed.persistent_volume.as_ref().filter(|(_, pv)| pv.retain);
         match (kept, &observed.device) {
             (Some((name, _)), Some(device)) => {
@@ -309,8 +287,8 @@ impl VolumeReconciler {
         }
     }
 
-    fn is_outdated(&self, key: &Namespaced, volume: &Volume) -> bool {
-        let Some(shown) = version(volume) else { return false };
+    fn is_outdated(&self, key: &Namespaced, meta: &ObjectMeta) -> bool {
+        let Some(shown) = version(meta) else { return false };
         self.remember(key, |memory| {
             let outdated = memory.written.is_some_and(|written| shown < written);
             if !outdated {
@@ -323,7 +301,7 @@ impl VolumeReconciler {
     /// How long to wait for the watch of claims; `None` once it has caught up. What is being deleted does not wait: it asks
     /// the API server itself.
     fn awaits_claim(&self, key: &Namespaced, observed: &Observed) -> Option<Duration> {
-        let caught_up = observed.claim.is_some() || observed.volume.metadata.deletion_timestamp.is_some();
+        let caught_up = observed.claim.is_some() || observed.front.leaving;
         self.remember(key, |memory| {
             let left = memory.claimed.map(|at| SHOWN.saturating_sub(at.elapsed()));
             let left = left.filter(|left| !caught_up && !left.is_zero());
@@ -334,8 +312,8 @@ impl VolumeReconciler {
         })
     }
 
-    fn wrote(&self, key: &Namespaced, volume: &Volume) {
-        self.remember(key, |memory| memory.written = version(volume));
+    fn wrote(&self, key: &Namespaced, meta: &ObjectMeta) {
+        self.remember(key, |memory| memory.written = version(meta));
     }
 
     fn remember<T>(&self, key: &Namespaced, change: impl FnOnce(&mut Memory) -> T) -> T {
@@ -350,17 +328,24 @@ impl VolumeReconciler {
     }
 }
 
+async fn claim_exists(observed: &Observed, claims: &Api<PersistentVolumeClaim>) -> Result<bool, kube::Error> {
+    let owner = &observed.front.owner;
+    let found = claims.get_metadata_opt(&owner.name).await?;
+    let controller = found.and_then(|found| Claim::controller(&found.metadata));
+    Ok(controller.is_some_and(|controller| owner.is(&controller)))
+}
+
 /// Whether the reason for people stays the same, so that only figures differ.
-fn says_the_same(old: &VolumeStatus, new: &VolumeStatus) -> bool {
-    let reason = |status: &VolumeStatus| {
+fn says_the_same(old: &Status, new: &Status) -> bool {
+    let reason = |status: &Status| {
         conditions::find(&status.conditions, conditions::READY).map(|c| (c.reason.clone(), c.status.clone()))
     };
     reason(old) == reason(new)
 }
 
 /// Resource versions of one kind are numbers that grow (KEP-5504).
-fn version(volume: &Volume) -> Option<u64> {
-    volume.metadata.resource_version.as_ref()?.parse().ok()
+fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_ref()?.parse().ok()
 }
 
 /// Whether the API server will say the same again until somebody changes something: a quota, an admission rule, a missing

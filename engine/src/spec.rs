@@ -141,7 +141,7 @@ pub struct Inventory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<T> {
     /// This call did it.
-    Created(T),
+    Changed(T),
     /// It was so already.
     Unchanged(T),
 }
@@ -150,13 +150,20 @@ impl<T> Change<T> {
     /// The result, whoever made it.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Created(inner) | Self::Unchanged(inner) => inner,
+            Self::Changed(inner) | Self::Unchanged(inner) => inner,
         }
     }
 
     /// Whether this call changed something.
     pub const fn changed(&self) -> bool {
-        matches!(self, Self::Created(_))
+        matches!(self, Self::Changed(_))
+    }
+}
+
+impl Change<()> {
+    /// `changed`: whether this call changed something.
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed(()) } else { Self::Unchanged(()) }
     }
 }
 

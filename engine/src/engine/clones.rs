@@ -81,7 +81,7 @@ impl Core {
             self.sweep_if_due(&pool);
             copied?;
         }
-        Ok(Change::Created(Located { pool, record }.info()))
+        Ok(Change::Changed(Located { pool, record }.info()))
     }
 
     fn copy_over(

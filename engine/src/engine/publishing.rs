@@ -73,7 +73,7 @@ impl Core {
         // Whoever unmounted the staging path while we copied it made us copy the folder below.
         let now = table::top_at(&self.host.mounts()?, to.path()).map(|top| (top.carries, top.what.clone()));
         match now {
-            Some((carries, _)) if carries == wanted => Ok(Change::Created(())),
+            Some((carries, _)) if carries == wanted => Ok(Change::Changed(())),
             other => {
                 if other.is_some() && self.host.unmount(&to)? {
                     let _ = self.remove_target(&to);
@@ -107,7 +107,7 @@ impl Core {
             changed = true;
         }
         changed |= self.remove_target(&place)?;
-        Ok(if changed { Change::Created(()) } else { Change::Unchanged(()) })
+        Ok(Change::of(changed))
     }
 
     /// Removes an empty mount point; `false`: there is none.

@@ -61,7 +61,7 @@ impl Core {
             }
         }
         self.settled(found)?;
-        Ok(Change::Created(()))
+        Ok(Change::Changed(()))
     }
 
     /// Calls a restore off. Whether nothing of it has happened; else it is over now.

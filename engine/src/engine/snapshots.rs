@@ -38,7 +38,7 @@ impl Core {
         let _reading = self.reading(&spec.source, &spec.id);
         self.copy_here(&source, &record, Some(held))?;
         let taken = Located { pool: source.pool, record };
-        Ok(Change::Created(taken.snapshot_info().expect("its record was made a snapshot's above")))
+        Ok(Change::Changed(taken.snapshot_info().expect("its record was made a snapshot's above")))
     }
 
     pub(super) fn get_snapshot(&self, id: &VolumeId) -> Result<Option<SnapshotInfo>, Error> {
@@ -67,7 +67,7 @@ impl Core {
         let deleted = found.pool.delete(id)?;
         self.gates.forget(id);
         self.sweep_if_due(&found.pool);
-        Ok(if deleted { Change::Created(()) } else { Change::Unchanged(()) })
+        Ok(Change::of(deleted))
     }
 
     /// Copies a volume or snapshot within its pool, with room set aside. `held`: the locks of both, of which the source's is given back as

@@ -125,7 +125,7 @@ impl Core {
             let Located { pool, record } = note(found)?;
             pool.attach(&record)?
         };
-        Ok(if staged && !device.fresh { Change::Unchanged(()) } else { Change::Created(()) })
+        Ok(Change::of(!staged || device.fresh))
     }
 
     fn stage_filesystem(
@@ -178,7 +178,7 @@ impl Core {
             let _ = self.host.unseal(place);
         }
         mounted?;
-        Ok(Change::Created(()))
+        Ok(Change::Changed(()))
     }
 
     /// Attaches the volume and sees to it that it carries its filesystem, as the guard allows.

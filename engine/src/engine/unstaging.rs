@@ -36,7 +36,7 @@ impl Core {
                 return Err(foreign(&place, &below.what));
             }
             self.host.unseal(&place)?;
-            return Ok(Change::Created(()));
+            return Ok(Change::Changed(()));
         }
         // A stage that was interrupted between sealing and mounting leaves a folder that its owner can't remove.
         if place.found()? == Found::Directory && place.is_empty_directory()? {
@@ -66,7 +66,7 @@ impl Core {
         }
         record.staged_at = None;
         pool.save(&record)?;
-        Ok(Change::Created(()))
+        Ok(Change::Changed(()))
     }
 
     /// Detaches a raw block volume's device when its pool is gone: who takes a pod down on a dying disk must come to an end. The record then
@@ -83,7 +83,7 @@ impl Core {
             return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
         }
         let detached = self.host.detach_marked(id, &pools)?;
-        Ok(if detached { Change::Created(()) } else { Change::Unchanged(()) })
+        Ok(Change::of(detached))
     }
 
     /// Whether the volume is attached as a device of which `ours` holds. Where its pool can't tell, the kernel can: our devices carry their

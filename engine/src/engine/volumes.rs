@@ -123,7 +123,7 @@ impl Core {
         };
         record.set_size(device_bytes, size_bytes);
         self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;
-        Ok(Change::Created(Located { pool, record }.info()))
+        Ok(Change::Changed(Located { pool, record }.info()))
     }
 
     /// Does something that needs space, with that space set aside for as long as the answer lives.
@@ -177,7 +177,7 @@ impl Core {
         }
         record.mount_options = options;
         pool.save(&record)?;
-        Ok(Change::Created(()))
+        Ok(Change::Changed(()))
     }
 
     pub(super) fn grow(&self, id: &VolumeId, size_bytes: u64) -> Result<Change<VolumeInfo>, Error> {
@@ -200,7 +200,7 @@ impl Core {
             found.pool.resize(&found.record)?;
             found.pool.save(&found.record)
         })?;
-        Ok(Change::Created(found.info()))
+        Ok(Change::Changed(found.info()))
     }
 
     pub(super) fn delete(&self, id: &VolumeId, only_if_unused: bool) -> Result<Change<()>, Error> {
@@ -214,7 +214,7 @@ impl Core {
         let deleted = pool.delete(id)?;
         self.gates.forget(id);
         self.sweep_if_due(&pool);
-        Ok(if deleted { Change::Created(()) } else { Change::Unchanged(()) })
+        Ok(Change::of(deleted))
     }
 
     /// An error while the volume is staged, mounted or open.

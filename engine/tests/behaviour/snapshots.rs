@@ -25,7 +25,7 @@ pub fn a_snapshot_keeps_what_was_there_and_outlives_its_volume(world: &mut World
     world.write(&volume, "one");
     let owner = Owner { namespace: "ns".to_owned(), name: "snap".to_owned(), uid: "u-1".to_owned() };
     let asked = SnapshotSpec { id: id("snap-1"), source: volume.clone(), owner: Some(owner.clone()) };
-    let Change::Created(info) = world.run(world.engine.snapshot(&asked)).unwrap() else {
+    let Change::Changed(info) = world.run(world.engine.snapshot(&asked)).unwrap() else {
         panic!("not taken")
     };
     assert_eq!((info.pool.as_str(), &info.source, info.size_bytes), ("pool", &volume, 64 * MIB));

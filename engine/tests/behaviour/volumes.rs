@@ -6,7 +6,7 @@ pub fn a_creation_repeated_changes_nothing_and_another_one_conflicts(world: &mut
     let owner = Owner { namespace: "ns".to_owned(), name: "data".to_owned(), uid: "u-1".to_owned() };
     let mut asked = spec("pvc-1", EXT4, 64 * MIB + 1);
     asked.owner = Some(owner.clone());
-    let Change::Created(info) = world.run(world.engine.create("pool", &asked)).unwrap() else {
+    let Change::Changed(info) = world.run(world.engine.create("pool", &asked)).unwrap() else {
         panic!("not created")
     };
     assert_eq!(info.size_bytes, (64 * MIB + 1).next_multiple_of(world.grain()), "rounded up to whole blocks");

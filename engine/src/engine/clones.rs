@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Held, core::Core, finding::Located, guard, volumes::on_device};
+use super::{core::Core, finding::Located, guard, locks::Held, sizes::on_device};
 use crate::{
     Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     error::Context,

@@ -6,32 +6,29 @@
 //! 3. the LUKS2 header is made, the mapper opened, the filesystem made on it: the same
 //! 4. the record says *done*: from here on neither is ever made again, whatever the disk shows
 
-use std::{path::Path, thread, time::Duration};
+use std::{path::Path, thread};
 
 use uuid::Uuid;
 
 use super::{
     core::Core,
+    devices::{ATTEMPTS, PAUSE},
     finding::Located,
     guard::{self, Verdict, ensure_unchanged},
 };
 use crate::{
-    Error, Filesystem, Key, StageRequest, VolumeId, VolumeMode,
+    Error, Key, StageRequest, VolumeId, VolumeMode,
     crypt::{
         Opened,
         mapper::{self, Mapper, Standing},
     },
-    device::{Attached, Device, DeviceNumber},
+    device::Device,
     mount::table,
     pool::{
         Pool,
-        record::{Encryption, Format, Record, overhead_bytes},
+        record::{Encryption, Format, Record},
     },
 };
-
-/// How often, and how far apart, we look for a mapper that comes or goes.
-const MAPPER_ATTEMPTS: u32 = 50;
-const MAPPER_PAUSE: Duration = Duration::from_millis(10);
 
 /// The keys of a stage.
 #[derive(Debug, Clone, Copy)]
@@ -54,68 +51,6 @@ impl<'a> Keys<'a> {
 }
 
 impl Core {
-    /// The uppermost device of a volume that is attached.
-    pub(super) fn attached(&self, pool: &dyn Pool, record: &Record) -> Result<Option<Attached>, Error> {
-        let below = pool.attached(&record.id)?;
-        match (&record.encryption, below) {
-            (Some(encryption), Some(below)) => {
-                let mapper = self.own_mapper(&record.id, encryption, below.number)?;
-                Ok(Some(mapper.map_or(below, |mapper| mapper.attached())))
-            }
-            (_, below) => Ok(below),
-        }
-    }
-
-    /// The device that the volume's user sees, held so that it stays; it is never attached or opened for that.
-    pub(super) fn device(&self, pool: &dyn Pool, record: &Record) -> Result<Option<Device>, Error> {
-        let Some(below) = pool.device(record)? else { return Ok(None) };
-        let Some(encryption) = &record.encryption else { return Ok(Some(below)) };
-        match self.own_mapper(&record.id, encryption, below.number)? {
-            Some(mapper) => self.host.crypt().device(&mapper),
-            None => Ok(None),
-        }
-    }
-
-    /// The same of a volume that is attached, made as large as its record says: a growth may have been interrupted.
-    pub(super) fn grown_device(&self, pool: &dyn Pool, record: &Record) -> Result<Device, Error> {
-        let below = pool.attach(record)?;
-        let Some(encryption) = &record.encryption else { return Ok(below) };
-        let gone = || Error::InUse {
-            id: record.id.clone(),
-            by: format!("a stage or unstage: {} is not open", mapper::name(&record.id)),
-        };
-        let mapper = self.own_mapper(&record.id, encryption, below.number)?.ok_or_else(gone)?;
-        self.resized(&mapper, &below)?.ok_or_else(gone)
-    }
-
-    /// Ends that the volume is a device. The caller has seen that nothing mounts it.
-    pub(super) fn detach(&self, pool: &dyn Pool, record: &Record) -> Result<bool, Error> {
-        if record.encryption.is_some()
-            && let Some(mapper) = self.host.crypt().mapper(&record.id)?
-            && mapper.is_made_by_us()
-            && !self.host.crypt().close(&mapper)?
-        {
-            return Err(Error::InUse { id: record.id.clone(), by: self.host.crypt().users(&mapper) });
-        }
-        // The copy that is made of it reads from below it. A device that nobody has open is not in use, and goes at the next chance.
-        if self.check_not_read(&record.id).is_err() {
-            return Ok(true);
-        }
-        pool.detach(&record.id)
-    }
-
-    /// The mapper of that volume, if it may be used.
-    fn own_mapper(
-        &self,
-        id: &VolumeId,
-        encryption: &Encryption,
-        below: DeviceNumber,
-    ) -> Result<Option<Mapper>, Error> {
-        let (Format::Started { uuid } | Format::Done { uuid }) = &encryption.header else { return Ok(None) };
-        let ours = |mapper: &Mapper| mapper::judge(mapper, *uuid, below) == Standing::Ours;
-        Ok(self.host.crypt().mapper(id)?.filter(ours))
-    }
-
     /// Makes an encrypted volume a device that carries what its record says. `found` comes back as its record is then.
     pub(super) fn ready_encrypted(&self, found: Located, keys: Keys<'_>) -> Result<(Located, Device), Error> {
         let Located { pool, mut record } = found;
@@ -201,31 +136,6 @@ impl Core {
         Ok(device)
     }
 
-    fn check_filesystem(
-        &self,
-        pool: &dyn Pool,
-        record: &mut Record,
-        filesystem: Filesystem,
-        device: &Device,
-    ) -> Result<(), Error> {
-        match guard::judge(filesystem, &record.format, &self.host.probe(device)?, false) {
-            verdict @ (Verdict::Mount | Verdict::Take(_)) => {
-                if let Some(origin) = &record.origin {
-                    self.host.distinguish(device, filesystem, origin.uuid)?;
-                }
-                let Verdict::Take(uuid) = verdict else { return Ok(()) };
-                (record.format, record.used) = (Format::Done { uuid }, true);
-                pool.save(record)
-            }
-            Verdict::Refuse(reason) => Err(Error::FormatRefused { id: record.id.clone(), reason }),
-            // Both are made in one go; a record that says otherwise was not written by us.
-            Verdict::Format | Verdict::FormatAgain => Err(Error::FormatRefused {
-                id: record.id.clone(),
-                reason: "the record says its LUKS2 header is made, but not its filesystem".to_owned(),
-            }),
-        }
-    }
-
     /// Opens an encrypted device whose header is made, and rotates its key where that is asked for or was begun.
     fn unlock(
         &self,
@@ -257,19 +167,19 @@ impl Core {
         let mut opened: Option<&Key> = None;
         let mut fresh = false;
         let mut by = format!("something that keeps changing {}", mapper::name(id));
-        for _ in 0..MAPPER_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let Some(mapper) = crypt.mapper(id)? else {
                 // Asked first: cryptsetup would find out only after it has stretched a passphrase, each time anew.
                 if let Some(holders) = crypt.holders(below) {
                     by = holders;
-                    thread::sleep(MAPPER_PAUSE);
+                    thread::sleep(PAUSE);
                     continue;
                 }
                 fresh = true;
                 opened = self.open_with_one_of(record, below, keys, discards)?;
                 if opened.is_none() {
                     by = format!("a process that holds {} for itself", below.node.display());
-                    thread::sleep(MAPPER_PAUSE);
+                    thread::sleep(PAUSE);
                 }
                 continue;
             };
@@ -297,7 +207,7 @@ impl Core {
                     }
                 }
             }
-            thread::sleep(MAPPER_PAUSE);
+            thread::sleep(PAUSE);
         }
         Err(Error::InUse { id: id.clone(), by })
     }
@@ -329,22 +239,9 @@ impl Core {
         Ok(None)
     }
 
-    /// The mapper as a device that is as large as the device below allows; `None`: it is gone meanwhile.
-    fn resized(&self, mapper: &Mapper, below: &Device) -> Result<Option<Device>, Error> {
-        let crypt = self.host.crypt();
-        let Some(device) = crypt.device(mapper)? else { return Ok(None) };
-        if device.bytes + overhead_bytes(true) >= below.bytes {
-            return Ok(Some(device));
-        }
-        crypt.resize(mapper)?;
-        crypt.device(mapper)
-    }
-
     /// Closes a mapper of ours that leads elsewhere; who uses it is named.
     fn remove_stale(&self, id: &VolumeId, mapper: &Mapper) -> Result<(), Error> {
-        if let Some(user) = table::user_of(&self.host.mounts()?, mapper.number) {
-            return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
-        }
+        self.check_unmounted(id, mapper.number)?;
         if self.host.crypt().close(mapper)? {
             return Ok(());
         }

@@ -3,33 +3,37 @@
 mod asking;
 mod clones;
 mod core;
+mod devices;
 mod encryption;
 mod entering;
 mod finding;
+mod formatting;
 mod gates;
+mod growing;
 mod guard;
+mod locks;
 mod opening;
 mod pause;
 mod pools;
 mod publishing;
+mod reading;
 mod recovery;
 mod restore;
 mod room;
 mod rotation;
+mod sizes;
 mod slot;
 mod snapshots;
 mod staging;
+mod stats;
+mod sweeping;
 mod sweeps;
 mod unstaging;
 mod volumes;
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
@@ -37,9 +41,7 @@ use crate::{
     StageRequest, Stats, VolumeId, VolumeInfo, VolumeSpec, host::Host,
 };
 use core::Core;
-
-/// One lock per volume that something works on.
-type Locks = Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>;
+use locks::{Held, Locks};
 
 /// All volumes of a node. Cheap to clone; needs a tokio runtime.
 ///
@@ -48,13 +50,13 @@ type Locks = Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>;
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
-    locks: Arc<Locks>,
+    locks: Locks,
 }
 
 impl Engine {
     /// An engine without pools.
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { core: Core::new(host), locks: Arc::default() }
+        Self { core: Core::new(host), locks: Locks::default() }
     }
 
     /// Sets the pools of this node, all at once. A pool that can't be opened shows in [`Self::reports`] and is tried again there; the
@@ -337,7 +339,7 @@ impl Engine {
         let held = {
             // A copy of a volume that nobody uses gives way.
             let _want = self.core.want(id);
-            self.hold(vec![id.clone()]).await
+            self.locks.hold(vec![id.clone()]).await
         };
         let pass = self.core.enter(id).await?;
         self.run(move |core| {
@@ -354,7 +356,7 @@ impl Engine {
         ids: Vec<VolumeId>,
         work: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> T {
-        let held = self.hold(ids).await;
+        let held = self.locks.hold(ids).await;
         // The locks move along: a caller that gives up must not let the next one in while this one still works.
         self.run(move |core| {
             let result = work(core);
@@ -370,61 +372,8 @@ impl Engine {
         ids: Vec<VolumeId>,
         work: impl FnOnce(&Core, &mut Held) -> T + Send + 'static,
     ) -> T {
-        let mut held = self.hold(ids).await;
+        let mut held = self.locks.hold(ids).await;
         self.run(move |core| work(core, &mut held)).await
-    }
-
-    async fn hold(&self, mut ids: Vec<VolumeId>) -> Held {
-        // In one order for all callers, so that no two wait for each other.
-        ids.sort();
-        ids.dedup();
-        let mut held = Held { locks: Arc::clone(&self.locks), guards: Vec::with_capacity(ids.len()) };
-        for id in ids {
-            let guard = self.lock(&id).await;
-            held.guards.push((id, guard));
-        }
-        held
-    }
-
-    async fn lock(&self, id: &VolumeId) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(locks.entry(id.clone()).or_default())
-        };
-        lock.lock_owned().await
-    }
-}
-
-/// The locks of volumes that a call works on.
-struct Held {
-    locks: Arc<Locks>,
-    guards: Vec<(VolumeId, OwnedMutexGuard<()>)>,
-}
-
-impl Held {
-    /// Lets others work on that volume.
-    fn release(&mut self, id: &VolumeId) {
-        for (id, guard) in self.guards.extract_if(.., |(held, _)| held == id) {
-            drop(guard);
-            forget_unused(&self.locks, &id);
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        for (id, guard) in self.guards.drain(..) {
-            drop(guard);
-            forget_unused(&self.locks, &id);
-        }
-    }
-}
-
-/// Drops a volume's lock from the table once nobody holds or awaits it.
-fn forget_unused(locks: &Locks, id: &VolumeId) {
-    let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
-    if locks.get(id).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-        locks.remove(id);
     }
 }
 

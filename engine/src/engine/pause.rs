@@ -4,8 +4,8 @@ use std::{path::PathBuf, thread};
 
 use super::{
     core::Core,
+    devices::{ATTEMPTS, PAUSE},
     finding::Located,
-    volumes::{RELEASE_ATTEMPTS, RELEASE_PAUSE},
 };
 use crate::{
     Error, VolumeId, VolumeMode,
@@ -41,7 +41,7 @@ impl Core {
             return source(Use::Nowhere, None);
         }
         let mut last = PathBuf::new();
-        for attempt in 0..=RELEASE_ATTEMPTS {
+        for attempt in 0..=ATTEMPTS {
             let Some(below) = pool.device(record)? else { return source(Use::Nowhere, None) };
             let device = match &record.encryption {
                 // What is mounted is the mapper. Without one the device is on its way out.
@@ -68,8 +68,8 @@ impl Core {
             last.clone_from(&device.node);
             // The kernel detaches a device a moment after its last mount went.
             drop(device);
-            if attempt < RELEASE_ATTEMPTS {
-                thread::sleep(RELEASE_PAUSE);
+            if attempt < ATTEMPTS {
+                thread::sleep(PAUSE);
             }
         }
         let by = format!("{}: a process or another mount namespace still has it open", last.display());

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use super::{
-    core::Core,
-    staging::{check_mode, foreign, is_whole},
-};
+use super::{core::Core, staging::check_mode};
 use crate::{
-    Change, Error, PublishRequest, Stats, VolumeId, VolumeMode,
+    Change, Error, PublishRequest, VolumeId, VolumeMode,
     mount::{
         place::{Found, Place},
         table::{self, Carries, Mount},
@@ -56,10 +53,10 @@ impl Core {
             (VolumeMode::Filesystem(_), Found::Directory) if to.is_empty_directory()? => {}
             (VolumeMode::Block, Found::File) => {}
             (_, Found::Directory) => {
-                return Err(foreign(&to, "a directory that is not an empty mount point"));
+                return Err(to.foreign("a directory that is not an empty mount point"));
             }
-            (_, Found::File) => return Err(foreign(&to, "a file")),
-            (_, Found::Other) => return Err(foreign(&to, "neither a directory nor an empty file")),
+            (_, Found::File) => return Err(to.foreign("a file")),
+            (_, Found::Other) => return Err(to.foreign("neither a directory nor an empty file")),
         }
         self.host.seal(&to)?;
         let bound = match found.record.mode {
@@ -90,20 +87,16 @@ impl Core {
         let mut changed = false;
         // Mounts can lie on one another; each is looked at before it goes.
         while let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
-            let ours = |number| is_whole(top, number) || top.carries == Carries::Node { device: number };
+            let ours =
+                |number| top.carries.is_whole_of(number) || top.carries == Carries::Node { device: number };
             if !self.is_attached(id, found.as_ref(), ours)? {
                 return Err(match found {
-                    Some(_) => foreign(&place, &top.what),
+                    Some(_) => place.foreign(&top.what),
                     // The target may be another volume's.
                     None => Error::NotFound { id: id.clone() },
                 });
             }
-            if !self.host.unmount(&place)? {
-                return Err(Error::InUse {
-                    id: id.clone(),
-                    by: format!("open files below {}", place.path().display()),
-                });
-            }
+            self.unmount(id, &place)?;
             changed = true;
         }
         changed |= self.remove_target(&place)?;
@@ -122,23 +115,10 @@ impl Core {
                 self.host.unseal(place)?;
                 place.remove_file()?;
             }
-            Found::Directory => return Err(foreign(place, "a directory with files in it")),
-            Found::Other => return Err(foreign(place, "neither a directory nor an empty file")),
+            Found::Directory => return Err(place.foreign("a directory with files in it")),
+            Found::Other => return Err(place.foreign("neither a directory nor an empty file")),
         }
         Ok(true)
-    }
-
-    pub(super) fn stats(&self, id: &VolumeId, path: &Path) -> Result<Stats, Error> {
-        let found = self.find(id)?;
-        let (place, device) = self.device_at(&found, path)?;
-        match found.record.mode {
-            VolumeMode::Filesystem(filesystem) => self.host.stats(filesystem, &place),
-            VolumeMode::Block => {
-                let used_bytes = found.pool.allocated(id).min(device.bytes);
-                let available_bytes = device.bytes - used_bytes;
-                Ok(Stats { total_bytes: device.bytes, used_bytes, available_bytes, inodes: None })
-            }
-        }
     }
 }
 
@@ -151,7 +131,7 @@ fn already(
     readonly: bool,
 ) -> Result<Change<()>, Error> {
     if top.carries != wanted {
-        return Err(foreign(target, &top.what));
+        return Err(target.foreign(&top.what));
     }
     if top.readonly != readonly {
         let name = |readonly| if readonly { "read-only" } else { "read-write" }.to_owned();

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -17,6 +18,9 @@ use crate::{
         space::{self, Disk, Room, Shared},
     },
 };
+
+/// How long a call waits for the space of deleted volumes.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Core {
     pub(super) fn reports(&self) -> Vec<PoolReport> {
@@ -80,6 +84,43 @@ impl Core {
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that needs space, with that space set aside for as long as the answer lives.
+    pub(super) fn with_room<T>(
+        &self,
+        pool: &dyn Pool,
+        existing: u64,
+        requested: u64,
+        work: impl Fn() -> Result<T, Error>,
+    ) -> Result<(T, Reservation<'_>), Error> {
+        let attempt = || {
+            let reservation = self.reserve(pool, existing, requested)?;
+            Ok((work()?, reservation))
+        };
+        match attempt() {
+            Err(
+                Error::OutOfSpace { .. }
+                | Error::PoolUnavailable(PoolError { kind: PoolErrorKind::MetadataNearlyFull, .. }),
+            ) if self.may_get_room(pool, existing, requested) => attempt(),
+            other => other,
+        }
+    }
+
+    /// Waits a while for what deleted volumes take, which counts as free. `false`: there would be too little even without them. Where zeros
+    /// are written over them it takes hours, so whoever needs the space comes again.
+    fn may_get_room(&self, pool: &dyn Pool, existing: u64, requested: u64) -> bool {
+        let Ok(disk) = pool.disk() else { return false };
+        // What is closed opens when deleted volumes go, whatever the sums say.
+        if !disk.closed && self.reserve(pool, existing, requested).is_err() {
+            return false;
+        }
+        let start = Instant::now();
+        for (pool, _) in self.sharing(&disk) {
+            self.sweep_if_due(&pool);
+            self.sweeps.wait(pool.id(), Some(SWEEP_PATIENCE.saturating_sub(start.elapsed())));
+        }
+        true
     }
 
     /// Sets bytes aside while a volume is made or grown by that much, or says how many there are. `existing`: bytes the volume has.

@@ -9,7 +9,7 @@
 
 use jiff::Timestamp;
 
-use super::{Held, core::Core, finding::Located};
+use super::{core::Core, finding::Located, locks::Held};
 use crate::{
     Change, Error, SnapshotInfo, SnapshotSpec, VolumeId,
     pool::{

@@ -1,20 +1,15 @@
 //! Undoing a stage: what is mounted at the staging folder comes down, a raw block volume's device is detached. It asks no more than the kernel's
 //! tables where the pool is gone: who takes a pod down on a dying disk must come to an end.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
-use super::{
-    core::Core,
-    staging::{foreign, is_whole},
-};
+use super::core::Core;
 use crate::{
     Change, Error, VolumeId, VolumeMode,
-    device::DeviceNumber,
     mount::{
         place::{Found, Place},
         table,
     },
-    pool::{Pool, record::Record},
 };
 
 impl Core {
@@ -23,17 +18,12 @@ impl Core {
         let found = self.find_for_teardown(id);
         let mounts = self.host.mounts()?;
         if let Some(top) = table::top_at(&mounts, place.path()) {
-            if !self.is_attached(id, found.as_ref(), |number| is_whole(top, number))? {
-                return Err(foreign(&place, &top.what));
+            if !self.is_attached(id, found.as_ref(), |number| top.carries.is_whole_of(number))? {
+                return Err(place.foreign(&top.what));
             }
-            if !self.host.unmount(&place)? {
-                return Err(Error::InUse {
-                    id: id.clone(),
-                    by: format!("open files below {}", place.path().display()),
-                });
-            }
+            self.unmount(id, &place)?;
             if let Some(below) = table::top_at(&self.host.mounts()?, place.path()) {
-                return Err(foreign(&place, &below.what));
+                return Err(place.foreign(&below.what));
             }
             self.host.unseal(&place)?;
             return Ok(Change::Changed(()));
@@ -43,6 +33,14 @@ impl Core {
             self.host.unseal(&place)?;
         }
         self.forget_block(id, Some(&place))
+    }
+
+    /// Unmounts what is uppermost at that place.
+    pub(super) fn unmount(&self, id: &VolumeId, place: &Place) -> Result<(), Error> {
+        if self.host.unmount(place)? {
+            return Ok(());
+        }
+        Err(Error::InUse { id: id.clone(), by: format!("open files below {}", place.path().display()) })
     }
 
     /// Detaches a raw block volume's device, if it is staged at that place (or anywhere, where the place itself is gone).
@@ -59,9 +57,7 @@ impl Core {
             return Ok(Change::Unchanged(()));
         }
         if let Some(device) = self.attached(pool.as_ref(), &record)? {
-            if let Some(user) = table::user_of(&self.host.mounts()?, device.number) {
-                return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
-            }
+            self.check_unmounted(id, device.number)?;
             self.detach(pool.as_ref(), &record)?;
         }
         record.staged_at = None;
@@ -78,33 +74,8 @@ impl Core {
         if !devices.iter().any(|device| !device.autoclear) {
             return Ok(Change::Unchanged(()));
         }
-        let mounts = self.host.mounts()?;
-        if let Some(user) = devices.iter().find_map(|device| table::user_of(&mounts, device.number)) {
-            return Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() });
-        }
+        devices.iter().try_for_each(|device| self.check_unmounted(id, device.number))?;
         let detached = self.host.detach_marked(id, &pools)?;
         Ok(Change::of(detached))
-    }
-
-    /// Whether the volume is attached as a device of which `ours` holds. Where its pool can't tell, the kernel can: our devices carry their
-    /// volume's name.
-    pub(super) fn is_attached(
-        &self,
-        id: &VolumeId,
-        found: Option<&(Arc<dyn Pool>, Option<Record>)>,
-        ours: impl Fn(DeviceNumber) -> bool,
-    ) -> Result<bool, Error> {
-        if let Some((pool, record)) = found {
-            let attached = match record {
-                Some(record) => self.attached(pool.as_ref(), record),
-                None => pool.attached(id),
-            };
-            if let Ok(Some(attached)) = attached
-                && ours(attached.number)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(self.host.marked(id, None)?.iter().any(|attached| ours(attached.number)))
     }
 }

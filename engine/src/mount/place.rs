@@ -77,6 +77,11 @@ impl Place {
         &self.path
     }
 
+    /// That something else is here.
+    pub(crate) fn foreign(&self, found: &str) -> Error {
+        Error::ForeignTarget { path: self.path.clone(), found: found.to_owned() }
+    }
+
     /// A path for calls that only take one: the parent by its descriptor, then the name, which must not be followed.
     pub(crate) fn call_path(&self) -> PathBuf {
         Path::new(&fd_path(&self.parent)).join(&self.name)

@@ -18,6 +18,11 @@ pub(crate) enum Carries {
 }
 
 impl Carries {
+    /// Whether it is the whole filesystem of the device.
+    pub(crate) fn is_whole_of(self, number: DeviceNumber) -> bool {
+        self == Self::Filesystem { device: number, whole: true }
+    }
+
     /// Whether it is the device's, in whatever way.
     pub(crate) fn is_of(self, number: DeviceNumber) -> bool {
         match self {

@@ -1,0 +1,30 @@
+//! When deleted volumes are freed.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use crate::pool::Pool;
+
+impl Core {
+    /// Lets what was deleted in that pool be freed in the background.
+    pub(super) fn sweep_if_due(&self, pool: &Arc<dyn Pool>) {
+        if pool.has_trash() {
+            self.sweeps.start(Arc::clone(pool));
+        }
+    }
+
+    /// Lets what was deleted in all pools be freed in the background.
+    pub(super) fn start_sweeps(&self) {
+        for pool in self.pools() {
+            self.sweep_if_due(&pool);
+        }
+    }
+
+    /// Frees what was deleted in all pools, and waits for that.
+    pub(super) fn sweep(&self) {
+        self.start_sweeps();
+        for pool in self.pools() {
+            self.sweeps.wait(pool.id(), None);
+        }
+    }
+}

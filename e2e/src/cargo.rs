@@ -16,8 +16,10 @@ const OWN_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 pub struct Built {
     /// Its name.
     pub name: String,
-    /// What it is: `bin`, `test`, `bench`.
+    /// What it is: `bin`, `lib`, `test`, `bench`.
     pub kind: String,
+    /// Whether it is made of that thing's tests.
+    pub is_test: bool,
     /// The program.
     pub file: PathBuf,
     /// The folder of its package.
@@ -62,7 +64,12 @@ pub fn build_in(workspace: &Path, target: Option<&Path>, arguments: &[&str]) -> 
     struct Message {
         executable: Option<PathBuf>,
         target: Option<Target>,
+        profile: Option<BuiltAs>,
         manifest_path: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct BuiltAs {
+        test: bool,
     }
     #[derive(Deserialize)]
     struct Target {
@@ -82,7 +89,8 @@ pub fn build_in(workspace: &Path, target: Option<&Path>, arguments: &[&str]) -> 
         let (Some(file), Some(target)) = (message.executable, message.target) else { continue };
         let Some(folder) = message.manifest_path.as_deref().and_then(Path::parent) else { continue };
         let kind = target.kind.into_iter().next().unwrap_or_default();
-        all.push(Built { name: target.name, kind, file, folder: folder.to_owned() });
+        let is_test = message.profile.is_some_and(|profile| profile.test);
+        all.push(Built { name: target.name, kind, is_test, file, folder: folder.to_owned() });
     }
     Ok(all)
 }

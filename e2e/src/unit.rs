@@ -1,41 +1,80 @@
-//! The tests that Cargo runs, so that nothing of them stays when they are killed in the middle.
+//! The tests that run on this machine's kernel, a few programs at a time, so that nothing of them stays when they are killed in the middle.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::cargo;
-use crate::cargo::workspace;
+use crate::cargo::{self, Built};
 use crate::folder::Folder;
+use crate::programs::{self, Program};
+use crate::stages::{self, Part};
+use crate::{lab, parallel};
 
-/// Runs them. Their temporary files lie in one folder, which goes with this process. As root they have processes and mounts of their
-/// own, which end with it too; what an ordinary user's tests started ends by itself.
+/// How many programs run at a time: several of them wait most of the time, and each of the others has as many threads as there are
+/// processors.
+const AT_A_TIME: usize = 2;
+/// Those that take longest, in this order; the first ones wait more than they compute.
+const SLOWEST: [&str; 5] = [
+    "engine/hanging",
+    "csi-driver/suite",
+    "controller/key_histories",
+    "controller/encryption",
+    "engine/faults",
+];
+
+/// Builds all tests and runs them. Their temporary files lie in one folder, which goes with this process.
 pub fn run() -> Result<()> {
+    let (started, building) = (Instant::now(), Part::begin());
+    let mut all = Vec::new();
+    for Built { name, file, folder, .. } in programs::built()? {
+        // Those of the lab skip themselves here.
+        if lab::is_for_guests(&name) {
+            continue;
+        }
+        let tests = programs::tests_of(&file)?;
+        // Packages have programs of the same name.
+        let package = folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{package}/{name}");
+        if !tests.is_empty() {
+            all.push(Program { name, file, folder, tests });
+        }
+    }
+    all.sort_by_key(|program| SLOWEST.iter().position(|name| *name == program.name).unwrap_or(SLOWEST.len()));
+    println!("{} test programs are built after {:.1} s", all.len(), started.elapsed().as_secs_f64());
+    building.end("tests on this kernel: their programs");
+    let part = Part::begin();
     let folder = Folder::new("unit")?;
-    let mut tests = if rustix::process::geteuid().is_root() {
-        let mut tests = Command::new("setpriv");
-        tests.args([
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]);
-        tests.arg(cargo::program());
-        tests
-    } else {
-        Command::new(cargo::program())
-    };
+    let reports = parallel::side_by_side(AT_A_TIME, all, |program| {
+        programs::run_one(program, |program| run_one(program, folder.path()))
+    });
+    let mut slowest: Vec<_> = reports.iter().collect();
+    slowest.sort_by_key(|report| std::cmp::Reverse(report.took));
+    for report in slowest.iter().take(5) {
+        stages::note(&format!("tests on this kernel: {}", report.name), report.took);
+    }
+    part.end("tests on this kernel: all");
+    programs::sum_up(&reports, "tests on this kernel", started.elapsed())
+}
+
+/// As root it has processes and mounts of its own, which end with this process too; what an ordinary user's tests started ends by itself.
+fn run_one(program: &Program, temporary: &Path) -> Result<String> {
+    let mut tests = Command::new("setpriv");
+    tests.args(["--pdeathsig", "KILL"]);
+    if rustix::process::geteuid().is_root() {
+        tests.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    }
+    tests.arg(&program.file).arg("--show-output");
     cargo::forget_own_package(&mut tests);
-    let status = tests
-        .current_dir(workspace())
-        .args(["test", "--workspace"])
-        .env("TMPDIR", folder.path())
+    let output = tests
+        .current_dir(&program.folder)
+        .env("TMPDIR", temporary)
         .stdin(Stdio::null())
-        .status()?;
-    ensure!(status.success(), "the tests that Cargo runs failed, see above");
-    Ok(())
+        .output()
+        .with_context(|| format!("can't start {}", program.name))?;
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    ensure!(output.status.success(), "{}\n{text}", output.status);
+    Ok(text)
 }

@@ -12,6 +12,7 @@ use super::hardware::Hardware;
 use super::launch;
 use super::run::{environment, is_hidden, quoted, surroundings};
 use super::suite::{program_of, side_by_side};
+use crate::stages::Part;
 
 /// What the volumes are.
 const KINDS: [&str; 4] = ["thin-luks", "thick", "thin", "thick-luks"];
@@ -56,7 +57,7 @@ pub fn run(cuts: usize, seed: u64) -> Result<()> {
         return Ok(());
     }
     let program = program_of("power_cuts")?;
-    let started = Instant::now();
+    let (started, part) = (Instant::now(), Part::begin());
     let pieces = KINDS.iter().enumerate().map(|(number, &kind)| {
         let share = cuts / KINDS.len() + usize::from(number < cuts % KINDS.len());
         (number, kind, share)
@@ -66,6 +67,7 @@ pub fn run(cuts: usize, seed: u64) -> Result<()> {
         let mut series = Series::new(kind, &program, seed.wrapping_add(number as u64), number * 3)?;
         series.run(share).with_context(|| format!("power cuts, {kind}, seed {seed}"))
     });
+    part.end("disk lab: power cuts");
     let (mut all, mut within, mut acknowledged) = (0, 0, 0);
     for tally in tallies {
         let tally = tally?;

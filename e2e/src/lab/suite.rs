@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,10 +11,11 @@ use super::guest::Guest;
 use super::hardware::Hardware;
 use super::here::{self, Here};
 use super::launch;
-use super::libtest::{self, Ending};
 use super::run::{environment, is_hidden, quoted, surroundings};
-use crate::cargo::{self, Built};
-use crate::{command, parallel, stages};
+use crate::cargo::Built;
+use crate::parallel;
+use crate::programs::{self, Program, Report};
+use crate::stages::{self, Part};
 
 /// How long a test program may take.
 const LIMIT: Duration = Duration::from_mins(15);
@@ -50,46 +50,27 @@ pub enum Kernel {
     Here,
 }
 
-/// A test program and which of its tests to run.
-struct Program {
-    name: String,
-    file: PathBuf,
-    /// Where Cargo would start it.
-    folder: PathBuf,
-    tests: Vec<String>,
+/// The same in pieces of a few tests each, so that no guest is still at work when the others have long ended.
+fn pieces(program: &Program) -> Vec<Program> {
+    let piece = |tests: &[String]| Program {
+        name: program.name.clone(),
+        file: program.file.clone(),
+        folder: program.folder.clone(),
+        tests: tests.into(),
+    };
+    let tests = if SLOWEST[..2].contains(&program.name.as_str()) { 1 } else { TESTS_OF_A_GUEST };
+    program.tests.chunks(tests).map(piece).collect()
 }
 
-impl Program {
-    /// The same in pieces of a few tests each, so that no guest is still at work when the others have long ended.
-    fn pieces(self) -> Vec<Self> {
-        let piece = |tests: &[String]| Self {
-            name: self.name.clone(),
-            file: self.file.clone(),
-            folder: self.folder.clone(),
-            tests: tests.into(),
-        };
-        let tests = if SLOWEST[..2].contains(&self.name.as_str()) { 1 } else { TESTS_OF_A_GUEST };
-        self.tests.chunks(tests).map(piece).collect()
-    }
-
-    /// What it is started with: one test at a time, each with its output.
-    fn arguments(&self) -> Vec<&str> {
-        let tests = self.tests.iter().map(String::as_str);
-        ["--test-threads=1", "--show-output", "--exact"].into_iter().chain(tests).collect()
-    }
-
-    /// What its environment says besides.
-    fn variables(&self) -> Result<Vec<(&'static str, PathBuf)>> {
-        if self.name == LOADED { Ok(vec![(fsx::VARIABLE, fsx::ensure()?)]) } else { Ok(Vec::new()) }
-    }
+/// What a program is started with: one test at a time, each with its output.
+fn arguments(program: &Program) -> Vec<&str> {
+    let tests = program.tests.iter().map(String::as_str);
+    ["--test-threads=1", "--show-output", "--exact"].into_iter().chain(tests).collect()
 }
 
-/// What came of a test program.
-struct Report {
-    endings: Vec<(String, Ending)>,
-    seconds: f64,
-    /// Its output, or why there is none.
-    text: String,
+/// What its environment says besides.
+fn variables(program: &Program) -> Result<Vec<(&'static str, PathBuf)>> {
+    if program.name == LOADED { Ok(vec![(fsx::VARIABLE, fsx::ensure()?)]) } else { Ok(Vec::new()) }
 }
 
 /// Builds the tests and runs those whose `program::test` has `filter` in it.
@@ -103,58 +84,37 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
         println!("0 passed, 0 failed, 0 skipped");
         return Ok(());
     }
-    let started = Instant::now();
+    let (started, building) = (Instant::now(), Part::begin());
     let mut programs = programs(filter)?;
     ensure!(!programs.is_empty(), "no test has `{filter}` in its name");
     println!("{} test programs are built after {:.1} s", programs.len(), started.elapsed().as_secs_f64());
-    stages::note("disk lab: its programs", started.elapsed());
-    let begun = Instant::now();
+    building.end("disk lab: its programs");
+    let part = Part::begin();
     // What takes longest comes first.
     programs.sort_by_key(|program| {
         let place = SLOWEST.iter().position(|start| program.name.starts_with(start));
-        (place.unwrap_or(SLOWEST.len()), !program.name.starts_with(FOR_GUESTS))
+        (place.unwrap_or(SLOWEST.len()), !is_for_guests(&program.name))
     });
-    let pieces = programs.into_iter().flat_map(Program::pieces);
+    let pieces = programs.iter().flat_map(pieces);
     let reports = match kernel {
-        Kernel::Guests => side_by_side(pieces, |program| run_one(program, run_in_guest)),
-        Kernel::Here => pieces.map(|program| run_one(program, run_here)).collect(),
+        Kernel::Guests => side_by_side(pieces, |program| programs::run_one(program, run_in_guest)),
+        Kernel::Here => pieces.map(|program| programs::run_one(program, run_here)).collect(),
     };
-    for (name, seconds) in slowest(&reports) {
-        stages::note(&format!("disk lab: {name} (of one processor)"), Duration::from_secs_f64(seconds));
+    for (name, took) in slowest(&reports) {
+        stages::note(&format!("disk lab: {name} (of one processor)"), took);
     }
-    stages::note("disk lab: all tests", begun.elapsed());
-    let of = |ending: Ending| {
-        let all = reports.iter().flat_map(|(program, report)| {
-            report.endings.iter().map(move |(test, ending)| (format!("{program}::{test}"), *ending))
-        });
-        all.filter(|(_, found)| *found == ending).map(|(name, _)| name).collect::<Vec<_>>()
-    };
-    for name in of(Ending::Skipped) {
-        println!("skipped  {name}");
-    }
-    let failed = of(Ending::Failed);
-    println!(
-        "{} passed, {} failed, {} skipped (the disk lab, {:.0} s)",
-        of(Ending::Passed).len(),
-        failed.len(),
-        of(Ending::Skipped).len(),
-        started.elapsed().as_secs_f64()
-    );
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    Ok(())
+    part.end("disk lab: all tests");
+    programs::sum_up(&reports, "the disk lab", started.elapsed())
 }
 
-/// The test programs that took longest, with the seconds of all their pieces together.
-fn slowest(reports: &[(String, Report)]) -> Vec<(String, f64)> {
-    let mut programs: BTreeMap<&str, f64> = BTreeMap::new();
-    for (name, report) in reports {
-        *programs.entry(name).or_default() += report.seconds;
+/// The test programs that took longest, with the time of all their pieces together.
+fn slowest(reports: &[Report]) -> Vec<(&str, Duration)> {
+    let mut programs: BTreeMap<&str, Duration> = BTreeMap::new();
+    for report in reports {
+        *programs.entry(&report.name).or_default() += report.took;
     }
-    let mut programs: Vec<_> =
-        programs.into_iter().map(|(name, seconds)| (name.to_owned(), seconds)).collect();
-    programs.sort_by(|one, other| other.1.total_cmp(&one.1));
+    let mut programs: Vec<_> = programs.into_iter().collect();
+    programs.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
     programs.truncate(5);
     programs
 }
@@ -168,26 +128,17 @@ pub(crate) fn side_by_side<W: Send, R: Send>(
     parallel::side_by_side(processors, pieces, work)
 }
 
-fn run_one(program: Program, run: fn(&Program) -> Result<String>) -> (String, Report) {
-    let started = Instant::now();
-    let text = run(&program).unwrap_or_else(|error| format!("{error:#}"));
-    let endings = libtest::endings(&program.tests, &text).into_iter().collect();
-    let report = Report { endings, seconds: started.elapsed().as_secs_f64(), text };
-    show(&program, &report);
-    (program.name, report)
-}
-
 fn run_here(program: &Program) -> Result<String> {
     let here = Here::new("lab-here", DISKS.split(' ').count(), DISK)?;
     let (status, output) =
-        here.run(&program.file, &program.arguments(), &program.variables()?, &program.folder)?;
+        here.run(&program.file, &arguments(program), &variables(program)?, &program.folder)?;
     ensure!(status == 0, "exit status {status}\n{output}");
     Ok(output)
 }
 
 fn run_in_guest(program: &Program) -> Result<String> {
     // Before there is a guest: it may have to be built.
-    let variables = program.variables()?;
+    let variables = variables(program)?;
     let mut hardware = Hardware::named(&program.name.replace('_', "-"));
     hardware.memory_mib = 1024;
     hardware.visible = surroundings()?;
@@ -196,7 +147,7 @@ fn run_in_guest(program: &Program) -> Result<String> {
     hardware.visible.extend(built.filter(|folder| is_hidden(folder)).map(Path::to_owned));
     let mut guest = Guest::new(hardware, &[DISK, DISK, DISK, SCRATCH_SIZE])?;
     guest.power_on()?;
-    let arguments: Vec<String> = program.arguments().into_iter().map(quoted).collect();
+    let arguments: Vec<String> = arguments(program).into_iter().map(quoted).collect();
     let exported =
         |(name, value): &(&str, PathBuf)| format!("export {name}={}\n", quoted(&value.to_string_lossy()));
     let script = format!(
@@ -227,36 +178,21 @@ fn limit() -> Duration {
     LIMIT * times.unwrap_or(1).max(1)
 }
 
-fn show(program: &Program, report: &Report) {
-    let count = |wanted| report.endings.iter().filter(|(_, ending)| *ending == wanted).count();
-    let failed = count(Ending::Failed);
-    println!(
-        "{} {}: {} passed, {failed} failed, {} skipped ({:.1} s)",
-        if failed == 0 { "ok      " } else { "FAILED  " },
-        program.name,
-        count(Ending::Passed),
-        count(Ending::Skipped),
-        report.seconds
-    );
-    for figure in report.text.lines().filter(|line| line.starts_with("measured: ")) {
-        println!("         {figure}");
-    }
-    if failed > 0 {
-        println!("{}", report.text);
-    }
+/// Whether a test program of this name is for guests alone.
+pub(crate) fn is_for_guests(name: &str) -> bool {
+    name.starts_with(FOR_GUESTS)
 }
 
 /// Builds the tests; returns the programs with tests to run.
 fn programs(filter: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for Built { name, file, folder, .. } in built()? {
-        let asked = folder.ends_with(ENGINE) || name.starts_with(FOR_GUESTS);
+        let asked = folder.ends_with(ENGINE) || is_for_guests(&name);
         if ELSEWHERE.contains(&name.as_str()) || !asked {
             continue;
         }
-        let ignored = list(&file, &["--ignored"])?;
-        let mut tests = list(&file, &[])?;
-        tests.retain(|test| !ignored.contains(test) && format!("{name}::{test}").contains(filter));
+        let mut tests = programs::tests_of(&file)?;
+        tests.retain(|test| format!("{name}::{test}").contains(filter));
         if !tests.is_empty() {
             programs.push(Program { name, file, folder, tests });
         }
@@ -270,14 +206,9 @@ pub(super) fn program_of(name: &str) -> Result<PathBuf> {
     found.map(|program| program.file).with_context(|| format!("the engine has no test program {name}"))
 }
 
-/// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.
+/// Those with a file of their own below `tests`.
 fn built() -> Result<Vec<Built>> {
-    let mut programs = cargo::build(&["test", "--workspace", "--no-run"])?;
-    programs.retain(|program| program.kind == "test");
-    Ok(programs)
-}
-
-fn list(file: &Path, arguments: &[&str]) -> Result<Vec<String>> {
-    let output = command::run(Command::new(file).args(["--list", "--format", "terse"]).args(arguments))?;
-    Ok(libtest::listed(&output))
+    let mut built = programs::built()?;
+    built.retain(|program| program.kind == "test");
+    Ok(built)
 }

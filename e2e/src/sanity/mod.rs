@@ -22,7 +22,8 @@ use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage, TOOLS};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
-use crate::{command, lab, stages, tools};
+use crate::stages::{self, Part};
+use crate::{command, lab, tools};
 
 /// What volumes of images need on the machine.
 const FILESYSTEM_TOOLS: [&str; 2] = ["mkfs.ext4", "e2fsck"];
@@ -48,11 +49,11 @@ pub enum Over {
 
 /// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim.
 pub fn run(over: Over) -> Result<()> {
-    let started = Instant::now();
+    let building = Part::begin();
     let (runs, in_guests) = choose(over)?;
     // The programs of the other layers: another profile would build everything once more.
     let programs = programs(Profile::Dev)?;
-    stages::note("csi-sanity: programs", started.elapsed());
+    building.end("csi-sanity: programs");
     let mut folder = Folder::new("sanity")?;
     let one = |storage: Storage| {
         let report = one(&folder.path().join(storage.name()), storage, programs.clone())?;

@@ -30,10 +30,11 @@ pub(crate) use self::test::{Test, tests};
 use crate::cluster::audit::Mark;
 use crate::cluster::{Cluster, Lifetime, State};
 use crate::images::ours::{self, Ours, Profile};
-use crate::lab::Ending;
 use crate::leftovers::Machine;
 use crate::parallel::side_by_side;
-use crate::{images, stages, tools};
+use crate::programs::libtest::Ending;
+use crate::stages::Part;
+use crate::{images, tools};
 
 fn all(nodes: Nodes) -> Vec<Test> {
     let mut all = Vec::new();
@@ -64,18 +65,19 @@ fn all(nodes: Nodes) -> Vec<Test> {
 pub fn run(nodes: Nodes, profile: Profile, filter: &str, keep: bool) -> Result<()> {
     let name = nodes.cluster();
     let machine = Machine::look(&[State::of(name)?.path().to_owned()])?;
-    let started = Instant::now();
+    let (started, building) = (Instant::now(), Part::begin());
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
     let ours = ours::ensure(profile)?;
     archives.extend(ours.archives.clone());
     let lifetime = if keep { Lifetime::UntilDown } else { Lifetime::WithUs };
-    stages::note("programs and images", started.elapsed());
+    building.end("programs and images");
+    let starting = Part::begin();
     let cluster = Cluster::up(name, nodes.size(), archives, tools, lifetime)?;
     println!("two nodes are Ready after {:.1} s", started.elapsed().as_secs_f64());
     let result = install_with(&cluster, &ours, &[]).and_then(|()| {
         println!("Tierce is installed after {:.1} s", started.elapsed().as_secs_f64());
-        stages::note("with the cluster up and Tierce installed", started.elapsed());
+        starting.end("a cluster with Tierce installed");
         let whole_log = Mark::begin(&cluster.state().audit_log());
         run_on(&cluster, &ours, &whole_log, filter)
     });
@@ -103,7 +105,7 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
     let bed = |test: &Test| Bed { cluster, images: ours, audit, namespace: namespace(test.name) };
     let (alone, together): (Vec<Test>, Vec<Test>) =
         all(nodes).into_iter().filter(|test| test.name.contains(filter)).partition(|test| test.alone);
-    let begun = Instant::now();
+    let part = Part::begin();
     let mut endings = Vec::new();
     if !together.is_empty() {
         endings = side_by_side(nodes.tests_at_a_time(), together, |test| {
@@ -112,8 +114,8 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
         let all = Bed { cluster, images: ours, audit, namespace: "default".into() };
         endings.push(told("they_left_nothing_behind", || all.until_nothing_is_left()));
     }
-    stages::note("tests that run side by side", begun.elapsed());
-    let begun = Instant::now();
+    part.end("tests that run side by side");
+    let part = Part::begin();
     for test in alone {
         endings.push(told(test.name, || {
             let bed = bed(&test);
@@ -121,7 +123,7 @@ fn run_on(cluster: &Cluster, ours: &Ours, audit: &Mark, filter: &str) -> Result<
             bed.until_nothing_is_left()
         }));
     }
-    stages::note("tests that run alone", begun.elapsed());
+    part.end("tests that run alone");
     let count = |wanted: Ending| endings.iter().filter(|(_, ending)| *ending == wanted).count();
     let failed: Vec<_> =
         endings.iter().filter(|(_, ending)| *ending == Ending::Failed).map(|(name, _)| *name).collect();

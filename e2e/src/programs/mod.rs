@@ -1,0 +1,115 @@
+//! The test programs of the workspace: which tests they have, how those ended, and what is said of it.
+
+pub(crate) mod libtest;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use self::libtest::Ending;
+use crate::cargo::{self, Built};
+use crate::command;
+
+/// A test program, and which of its tests to run.
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+    /// That of its package, where Cargo would start it.
+    pub(crate) folder: PathBuf,
+    pub(crate) tests: Vec<String>,
+}
+
+/// What came of a test program.
+pub(crate) struct Report {
+    /// The program's name.
+    pub(crate) name: String,
+    endings: Vec<(String, Ending)>,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Its output, or why there is none.
+    text: String,
+}
+
+/// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.
+pub(crate) fn built() -> Result<Vec<Built>> {
+    let mut programs = cargo::build(&["test", "--workspace", "--no-run"])?;
+    programs.retain(|program| program.is_test);
+    Ok(programs)
+}
+
+/// Its tests that are not marked as ignored.
+pub(crate) fn tests_of(program: &Path) -> Result<Vec<String>> {
+    let ignored = list(program, &["--ignored"])?;
+    let mut tests = list(program, &[])?;
+    tests.retain(|test| !ignored.contains(test));
+    Ok(tests)
+}
+
+fn list(program: &Path, arguments: &[&str]) -> Result<Vec<String>> {
+    let output = command::run(Command::new(program).args(["--list", "--format", "terse"]).args(arguments))?;
+    Ok(libtest::listed(&output))
+}
+
+/// Runs a program in some way that returns its output, and says how its tests ended: all of its output if one failed.
+pub(crate) fn run_one(program: Program, run: impl FnOnce(&Program) -> Result<String>) -> Report {
+    let started = Instant::now();
+    let text = run(&program).unwrap_or_else(|error| format!("{error:#}"));
+    let endings = libtest::endings(&program.tests, &text).into_iter().collect();
+    let report = Report { name: program.name, endings, took: started.elapsed(), text };
+    report.show();
+    report
+}
+
+impl Report {
+    fn count(&self, wanted: Ending) -> usize {
+        self.endings.iter().filter(|(_, ending)| *ending == wanted).count()
+    }
+
+    fn show(&self) {
+        let failed = self.count(Ending::Failed);
+        let mut said = format!(
+            "{} {}: {} passed, {failed} failed, {} skipped ({:.1} s)\n",
+            if failed == 0 { "ok      " } else { "FAILED  " },
+            self.name,
+            self.count(Ending::Passed),
+            self.count(Ending::Skipped),
+            self.took.as_secs_f64()
+        );
+        for figure in self.text.lines().filter(|line| line.starts_with("measured: ")) {
+            said = said + "         " + figure + "\n";
+        }
+        if failed > 0 {
+            said.push_str(&self.text);
+            said.push('\n');
+        }
+        // At once: others end at the same time.
+        print!("{said}");
+    }
+}
+
+/// Names what was skipped and what failed; fails if anything did.
+pub(crate) fn sum_up(reports: &[Report], what: &str, took: Duration) -> Result<()> {
+    let of = |ending: Ending| {
+        let all = reports.iter().flat_map(|report| {
+            report.endings.iter().map(move |(test, ending)| (format!("{}::{test}", report.name), *ending))
+        });
+        all.filter(|(_, found)| *found == ending).map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    for name in of(Ending::Skipped) {
+        println!("skipped  {name}");
+    }
+    let failed = of(Ending::Failed);
+    println!(
+        "{} passed, {} failed, {} skipped ({what}, {:.0} s)",
+        of(Ending::Passed).len(),
+        failed.len(),
+        of(Ending::Skipped).len(),
+        took.as_secs_f64()
+    );
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}

@@ -60,18 +60,24 @@ enum Task {
         over: Over,
     },
     /// Measure, and print one table.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
-        /// Only these parts; may be given several times, or with commas.
-        #[arg(long, value_enum, value_delimiter = ',')]
-        only: Vec<bench::Stage>,
+        /// Only this part, or the figures of a part with a text in their names: `io`, `io/random write`. May be given several times.
+        #[arg(long)]
+        only: Vec<bench::Wanted>,
+        /// Keep the figures in this file, to compare them with others.
+        #[arg(long)]
+        save: Option<PathBuf>,
         #[command(flatten)]
         build: Build,
+        #[command(subcommand)]
+        task: Option<BenchTask>,
     },
     /// The measuring process.
     #[command(hide = true)]
     RunBench {
-        #[arg(long, value_enum, value_delimiter = ',')]
-        only: Vec<bench::Stage>,
+        #[arg(long, value_delimiter = '\n')]
+        only: Vec<bench::Wanted>,
         /// The folder of a stand; without it: the cluster of KUBECONFIG.
         #[arg(long)]
         stand: Option<PathBuf>,
@@ -126,6 +132,17 @@ enum Task {
         name: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         line: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchTask {
+    /// Print the figures of two runs side by side, and which of them differ beyond doubt.
+    Compare {
+        /// What `bench --save` wrote before the change.
+        before: PathBuf,
+        /// What it wrote after it.
+        after: PathBuf,
     },
 }
 
@@ -280,7 +297,10 @@ fn run(task: Task) -> Result<()> {
             need_root("the demo")?;
             if disks { demo::run_disks(build.profile()) } else { demo::run(build.profile()) }
         }
-        Task::Bench { only, build } => bench::run(&only, build.profile()),
+        Task::Bench { task: Some(BenchTask::Compare { before, after }), .. } => {
+            bench::compare(&before, &after)
+        }
+        Task::Bench { only, save, build, task: None } => bench::run(&only, save.as_deref(), build.profile()),
         Task::RunBench { only, stand, audit_log } => {
             bench::run_confined(&only, stand.as_deref(), audit_log.as_deref())
         }

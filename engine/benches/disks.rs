@@ -25,7 +25,7 @@ const SIZE: u64 = 64 * MIB;
 /// Creations at once, and one after the other by hand.
 const MANY: usize = 50;
 /// Pairs of runs of fio.
-const PAIRS: usize = 5;
+const PAIRS: usize = 20;
 
 fn main() {
     for section in std::env::args().skip(1).filter(|argument| !argument.starts_with('-')) {
@@ -137,20 +137,28 @@ fn by_lvremove(group: &TestGroup, name: &str) {
 fn many_at_once() {
     let Some(world) = World::lvm(thin()) else { return };
     let group = world.group.as_ref().unwrap();
-    let by_hand =
-        milliseconds(|| (0..MANY).for_each(|index| by_lvcreate(group, true, &format!("bare-{index}"))));
-    let ours = milliseconds(|| {
-        world.run(async {
-            let mut tasks = tokio::task::JoinSet::new();
-            for index in 0..MANY {
-                let engine = world.engine.clone();
-                let spec = spec(&format!("pvc-{index}"), BLOCK, SIZE);
-                tasks.spawn(async move { engine.create("pool", &spec).await.unwrap() });
-            }
-            tasks.join_all().await
-        });
-    });
-    say(&format!("{MANY} at once"), &[vec![ours], vec![by_hand]]);
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for turn in 0..PAIRS {
+        let ours = || {
+            world.run(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for index in 0..MANY {
+                    let engine = world.engine.clone();
+                    let spec = spec(&format!("pvc-{index}"), BLOCK, SIZE);
+                    tasks.spawn(async move { engine.create("pool", &spec).await.unwrap() });
+                }
+                tasks.join_all().await
+            });
+        };
+        let by_hand = || (0..MANY).for_each(|index| by_lvcreate(group, true, &format!("bare-{index}")));
+        both(turn, &mut times, ours, by_hand);
+        for index in 0..MANY {
+            world.delete(&format!("pvc-{index}").parse().unwrap()).unwrap();
+            by_lvremove(group, &format!("bare-{index}"));
+        }
+        settled(group);
+    }
+    say(&format!("{MANY} at once"), &times);
 }
 
 /// What an encrypted volume's stage takes, a plain one's, and the memory that the opening program takes.

@@ -15,7 +15,8 @@ use tierce_crds::{Volume, names};
 
 use super::audit::{Mark, Writes};
 use super::client::milliseconds;
-use super::figures::{Figure, Samples, Unit};
+use super::figures::{Figure, Unit};
+use super::statistics::Samples;
 use super::watch::Arrivals;
 use crate::images::BUSYBOX;
 
@@ -24,7 +25,7 @@ pub(super) const TIER: &str = "standard-ssd";
 const NAMESPACE: &str = "default";
 /// Claims and pods that are measured one after the other.
 const SINGLE_CLAIMS: usize = 20;
-const PODS: usize = 10;
+const PODS: usize = 20;
 const COUNTED: u32 = 20;
 /// After this long all statuses and reports of what was done are written.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -65,7 +66,7 @@ pub(super) async fn claims(client: &Client, aims: &Aims) -> Result<Vec<Figure>> 
     }
     let times: Samples = times.into_iter().collect();
     let mut figures = vec![
-        Figure::new(format!("{prefix}claim applied → Bound"), times.median(), Unit::Milliseconds)
+        Figure::median(format!("{prefix}claim applied → Bound"), &times, Unit::Milliseconds)
             .at_most(aims.claim)
             .note(format!("median of {SINGLE_CLAIMS}, one at a time; the longest {:.0} ms", times.max())),
     ];
@@ -133,29 +134,25 @@ pub(super) async fn pods(client: &Client, aims: &Aims) -> Result<Vec<Figure>> {
             }
         }
     }
-    let median = |kind: usize| times[kind].iter().copied().collect::<Samples>().median();
-    let ratio = |kind: usize| {
-        times[kind].iter().zip(&times[2]).map(|(one, other)| one / other).collect::<Samples>().median()
-    };
     let ms = |what: &str, kind: usize| {
-        Figure::new(format!("{prefix}{what}"), median(kind), Unit::Milliseconds)
+        let times: Samples = times[kind].iter().copied().collect();
+        Figure::median(format!("{prefix}{what}"), &times, Unit::Milliseconds)
             .note(format!("median of {PODS}, in turns"))
+    };
+    let ratio = |what: &str, kind: usize| {
+        let ratios: Samples = times[kind].iter().zip(&times[2]).map(|(one, other)| one / other).collect();
+        Figure::median(format!("{prefix}{what}, against emptyDir"), &ratios, Unit::Times)
     };
     Ok(vec![
         ms("new Volume and pod applied → Running", 0),
         ms("new Volume with binding Immediate and pod applied → Running", 1),
         ms("the same pod with emptyDir", 2),
-        Figure::new(format!("{prefix}pod with a new Volume, against emptyDir"), ratio(0), Unit::Times)
+        ratio("pod with a new Volume", 0)
             .at_most(aims.pod)
             .note(
                 "median of the pairs; kube-scheduler looks once a second whether a volume that waits for its first pod is bound",
             ),
-        Figure::new(
-            format!("{prefix}pod with a new Volume with binding Immediate, against emptyDir"),
-            ratio(1),
-            Unit::Times,
-        )
-        .note("median of the pairs"),
+        ratio("pod with a new Volume with binding Immediate", 1).note("median of the pairs"),
     ])
 }
 

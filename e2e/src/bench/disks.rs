@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::figures::{Figure, Samples, Unit};
+use super::figures::{Figure, Unit};
+use super::statistics::Samples;
 use crate::images::ours::Profile;
 use crate::lab::{self, Guest, Hardware};
 use crate::{cargo, command};
 
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(45);
 /// The guest's disk for temporary files, among them the disks of the volume group.
 const SCRATCH: u64 = 16 << 30;
 
@@ -43,95 +44,99 @@ fn figures(text: &str) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for line in text.lines().filter(|line| line.starts_with('{')) {
         let line: Line = serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
-        figures.extend(read(line)?);
+        figures.push(read(line)?);
     }
     Ok(figures)
 }
 
 /// What a line says, with its aims.
-fn read(line: Line) -> Result<Vec<Figure>> {
-    let [ours, other] = [line.ours, line.other].map(|values| values.into_iter().collect::<Samples>());
-    let beside = (!other.is_empty()).then_some(&other);
+fn read(line: Line) -> Result<Figure> {
+    let both = Both::new(line.ours, line.other);
+    let (ours, other) = (&both.ours, &both.other);
+    let ms = |what: String| Figure::median(what, ours, Unit::Milliseconds);
     Ok(match line.what.as_str() {
-        "writes encrypted" => {
-            vec![share("4K random writes to an encrypted volume, of a plain one's", &ours, &other)]
-        }
+        "writes encrypted" => both.share("4K random writes to an encrypted volume, of a plain one's"),
         "writes after a snapshot" => {
-            vec![share(
-                "4K random writes to a thin volume right after a snapshot, of those before",
-                &ours,
-                &other,
-            )]
+            both.share("4K random writes to a thin volume right after a snapshot, of those before")
         }
         "writes during a copy" => {
-            vec![share(
-                "4K random writes to a thick volume while a snapshot of it is made, of those before",
-                &ours,
-                &other,
-            )]
+            both.share("4K random writes to a thick volume while a snapshot of it is made, of those before")
         }
-        "whole copy of 1 GiB" => {
-            let copy = Figure::new("LVM thick: snapshot of 1 GiB in use", ours.median(), Unit::Milliseconds);
-            vec![copy.note(p99(&ours))]
-        }
+        "whole copy of 1 GiB" => ms("LVM thick: snapshot of 1 GiB in use".to_owned()).note(p99(ours)),
         "memory to open" => {
-            vec![Figure::new("LUKS: memory that opening takes", ours.max(), Unit::Mebibytes).at_most(16.0)]
+            Figure::new("LUKS: memory that opening takes", ours.max(), Unit::Mebibytes).at_most(16.0)
         }
-        "stage encrypted" => {
-            let open =
-                Figure::new("LUKS: opening at stage", ours.median() - other.median(), Unit::Milliseconds);
-            vec![open.at_most(50.0).note(format!(
-                "stage of a raw block volume {:.1} ms, without encryption {:.1} ms",
-                ours.median(),
-                other.median()
-            ))]
-        }
+        "stage encrypted" => both.difference("LUKS: opening at stage").at_most(50.0),
         what if what.ends_with("at once") => {
-            let figure = Figure::new(
-                format!("LVM thin: {what}, faster than one after the other by hand"),
-                other.median() / ours.median(),
-                Unit::Times,
-            );
-            vec![figure.at_least(3.0).note(format!(
-                "{:.0} ms, by hand {:.0} ms",
-                ours.median(),
-                other.median()
-            ))]
+            let figure = format!("LVM thin: {what}, faster than one after the other by hand");
+            let note = format!("{:.0} ms, by hand {:.0} ms", ours.median(), other.median());
+            both.inverse_ratio(&figure).at_least(3.0).note(note)
         }
         what => match what.split_once(' ') {
-            Some((operation, "thin" | "thick")) => on_lvm(what, operation, &ours, beside),
+            Some((operation, kind @ ("thin" | "thick"))) => both.on_lvm(operation, kind),
             Some((operation, place)) if place.starts_with("image ") => {
                 let below = place.trim_start_matches("image ");
-                let what = format!("image on {below}: {operation} of a mounted volume");
-                vec![Figure::new(what, ours.median(), Unit::Milliseconds).at_most(10.0).note(p99(&ours))]
+                ms(format!("image on {below}: {operation} of a mounted volume")).at_most(10.0).note(p99(ours))
             }
             _ => bail!("{what:?} is not known"),
         },
     })
 }
 
-fn on_lvm(what: &str, operation: &str, ours: &Samples, by_hand: Option<&Samples>) -> Vec<Figure> {
-    let (name, kind) = what.split_once(' ').unwrap_or((what, ""));
-    let title = format!("LVM {kind}: {name}");
-    let Some(by_hand) = by_hand else {
-        let copy = Figure::new(title, ours.median(), Unit::Milliseconds);
-        return vec![copy.note(format!("{}; a full copy of 64 MiB", p99(ours)))];
-    };
-    let note = format!(
-        "{:.1} ms ({}), by hand {:.1} ms ({})",
-        ours.median(),
-        p99(ours),
-        by_hand.median(),
-        p99(by_hand)
-    );
-    let ratio =
-        Figure::new(format!("{title}, of the bare command's"), ours.median() / by_hand.median(), Unit::Times);
-    vec![if operation == "create" { ratio.at_most(1.2) } else { ratio }.note(note)]
+/// The two sides of a comparison, which were measured in turns: each value of one side has its partner.
+struct Both {
+    ours: Samples,
+    other: Samples,
+    pairs: Vec<(f64, f64)>,
 }
 
-fn share(what: &str, ours: &Samples, other: &Samples) -> Figure {
-    let note = format!("{:.0} and {:.0} IOPS, in a guest", ours.median(), other.median());
-    Figure::new(what, 100.0 * ours.median() / other.median(), Unit::Percent).note(note)
+impl Both {
+    fn new(ours: Vec<f64>, other: Vec<f64>) -> Self {
+        let pairs = ours.iter().copied().zip(other.iter().copied()).collect();
+        Self { ours: ours.into_iter().collect(), other: other.into_iter().collect(), pairs }
+    }
+
+    /// The median over the pairs.
+    fn over(&self, what: &str, unit: Unit, of: impl Fn(f64, f64) -> f64) -> Figure {
+        Figure::median(what, &self.pairs.iter().map(|&(ours, other)| of(ours, other)).collect(), unit)
+    }
+
+    fn share(&self, what: &str) -> Figure {
+        let note = format!("{:.0} and {:.0} IOPS, in a guest", self.ours.median(), self.other.median());
+        self.over(what, Unit::Percent, |ours, other| 100.0 * ours / other).note(note)
+    }
+
+    fn inverse_ratio(&self, what: &str) -> Figure {
+        self.over(what, Unit::Times, |ours, other| other / ours)
+    }
+
+    fn difference(&self, what: &str) -> Figure {
+        let note = format!(
+            "stage of a raw block volume {:.1} ms, without encryption {:.1} ms",
+            self.ours.median(),
+            self.other.median()
+        );
+        self.over(what, Unit::Milliseconds, |ours, other| ours - other).note(note)
+    }
+
+    fn on_lvm(&self, operation: &str, kind: &str) -> Figure {
+        let title = format!("LVM {kind}: {operation}");
+        let (ours, by_hand) = (&self.ours, &self.other);
+        if by_hand.is_empty() {
+            let copy = Figure::median(title, ours, Unit::Milliseconds);
+            return copy.note(format!("{}; a full copy of 64 MiB", p99(ours)));
+        }
+        let note = format!(
+            "{:.1} ms ({}), by hand {:.1} ms ({})",
+            ours.median(),
+            p99(ours),
+            by_hand.median(),
+            p99(by_hand)
+        );
+        let ratio =
+            self.over(&format!("{title}, of the bare command's"), Unit::Times, |ours, other| ours / other);
+        if operation == "create" { ratio.at_most(1.2) } else { ratio }.note(note)
+    }
 }
 
 fn p99(samples: &Samples) -> String {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::statistics::{Interval, Samples};
+
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unit {
@@ -30,20 +32,55 @@ pub(super) enum Aim {
     AtLeast(f64),
 }
 
+/// What the comparison of a figure with its aim says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The whole interval is within the aim.
+    Met,
+    /// The whole interval is beyond it.
+    Missed,
+    /// The aim lies within the interval, or too little was measured for an interval.
+    Open,
+}
+
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figure {
-    what: String,
-    value: f64,
-    unit: Unit,
+    pub(super) what: String,
+    pub(super) value: f64,
+    pub(super) unit: Unit,
     aim: Option<Aim>,
+    pub(super) spread: Spread,
     note: String,
 }
 
+/// How sure a figure is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Spread {
+    /// It was looked at once: a count, a size, the longest of several times. It is taken as it is.
+    One,
+    /// Too few values to say.
+    Unknown,
+    /// Between these with 95 %.
+    Interval(Interval),
+}
+
 impl Figure {
-    /// What was measured.
+    /// What was looked at once.
     pub(super) fn new(what: impl Into<String>, value: f64, unit: Unit) -> Self {
-        Self { what: what.into(), value, unit, aim: None, note: String::new() }
+        Self { what: what.into(), value, unit, aim: None, spread: Spread::One, note: String::new() }
+    }
+
+    /// The median of these values.
+    pub(super) fn median(what: impl Into<String>, samples: &Samples, unit: Unit) -> Self {
+        let spread = samples.interval(50).map_or(Spread::Unknown, Spread::Interval);
+        Self { spread, ..Self::new(what, samples.median(), unit) }
+    }
+
+    /// The value that so many percent of these do not exceed.
+    pub(super) fn percentile(what: impl Into<String>, samples: &Samples, percent: usize, unit: Unit) -> Self {
+        let spread = samples.interval(percent).map_or(Spread::Unknown, Spread::Interval);
+        Self { spread, ..Self::new(what, samples.percentile(percent), unit) }
     }
 
     /// The most that it should be.
@@ -64,11 +101,37 @@ impl Figure {
         self
     }
 
+    /// Whether more of it is better: shares of what something plain reaches are, times and sizes are not.
+    pub(super) fn more_is_better(&self) -> bool {
+        match self.aim {
+            Some(aim) => matches!(aim, Aim::AtLeast(_)),
+            None => self.unit == Unit::Percent,
+        }
+    }
+
+    /// The interval; of what was looked at once that value alone.
+    fn bounds(&self) -> Option<Interval> {
+        match self.spread {
+            Spread::One => Some(Interval { low: self.value, high: self.value }),
+            Spread::Unknown => None,
+            Spread::Interval(interval) => Some(interval),
+        }
+    }
+
     /// `None` without an aim.
-    fn met(&self) -> Option<bool> {
-        self.aim.map(|aim| match aim {
-            Aim::AtMost(limit) => self.value <= limit,
-            Aim::AtLeast(limit) => self.value >= limit,
+    fn verdict(&self) -> Option<Verdict> {
+        let aim = self.aim?;
+        let Some(Interval { low, high }) = self.bounds() else { return Some(Verdict::Open) };
+        let (met, missed) = match aim {
+            Aim::AtMost(limit) => (high <= limit, low > limit),
+            Aim::AtLeast(limit) => (low >= limit, high < limit),
+        };
+        Some(match (met, missed) {
+            (true, _) => Verdict::Met,
+            (_, true) => Verdict::Missed,
+            // Not a number is not an aim reached by accident.
+            _ if self.value.is_nan() => Verdict::Missed,
+            _ => Verdict::Open,
         })
     }
 
@@ -78,17 +141,28 @@ impl Figure {
             Some(Aim::AtMost(limit)) => format!("≤ {}", shown(limit, self.unit)),
             Some(Aim::AtLeast(limit)) => format!("≥ {}", shown(limit, self.unit)),
         };
-        let met = match self.met() {
+        let verdict = match self.verdict() {
             None => "",
-            Some(true) => "met",
-            Some(false) => "**missed**",
+            Some(Verdict::Met) => "met",
+            Some(Verdict::Missed) => "**missed**",
+            Some(Verdict::Open) => "open",
         };
-        let measured = shown(self.value, self.unit);
-        format!("| {} | {measured} | {aim} | {met} | {} |", self.what, self.note)
+        let (value, interval) = (shown(self.value, self.unit), self.interval());
+        format!("| {} | {value} | {interval} | {aim} | {verdict} | {} |", self.what, self.note)
+    }
+
+    /// The 95 % interval as it is shown; empty without one.
+    pub(super) fn interval(&self) -> String {
+        match self.spread {
+            Spread::Interval(Interval { low, high }) => {
+                format!("{} – {}", shown(low, self.unit), shown(high, self.unit))
+            }
+            Spread::One | Spread::Unknown => String::new(),
+        }
     }
 }
 
-fn shown(value: f64, unit: Unit) -> String {
+pub(super) fn shown(value: f64, unit: Unit) -> String {
     // Three digits say enough of anything measured on a machine that does other things too.
     let digits = |value: f64| match value.abs() {
         size if size < 10.0 && value.fract() != 0.0 => format!("{value:.2}"),
@@ -111,7 +185,10 @@ pub(super) struct Table<'a>(pub(super) &'a [Figure]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| figure | measured | aim | | how |\n|---|---|---|---|---|")?;
+        writeln!(
+            f,
+            "| figure | measured | 95 % interval | aim | verdict | how |\n|---|---|---|---|---|---|"
+        )?;
         for figure in self.0 {
             writeln!(f, "{}", figure.row())?;
         }
@@ -119,74 +196,44 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// Values in ascending order, to take medians and other quantiles from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Samples(Vec<f64>);
-
-impl FromIterator<f64> for Samples {
-    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        Self(values)
-    }
-}
-
-impl Samples {
-    /// The smallest value that at least so many percent of all values do not exceed; of no values: not a number.
-    pub(super) fn percentile(&self, percent: usize) -> f64 {
-        let rank = (self.0.len() * percent).div_ceil(100).max(1);
-        self.0.get(rank - 1).copied().unwrap_or(f64::NAN)
-    }
-
-    /// True of no values.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The value in the middle.
-    pub(super) fn median(&self) -> f64 {
-        self.percentile(50)
-    }
-
-    /// The largest value.
-    pub(super) fn max(&self) -> f64 {
-        self.percentile(100)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let samples: Samples = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(samples.median().to_string(), "100");
-        assert_eq!(samples.percentile(99).to_string(), "198");
-        assert_eq!(samples.max().to_string(), "200");
-        assert_eq!(Samples::from_iter([7.0]).percentile(99).to_string(), "7");
-        assert!(Samples::default().median().is_nan());
+    fn of(low: f64, value: f64, high: f64) -> Figure {
+        let spread = Spread::Interval(Interval { low, high });
+        Figure { spread, ..Figure::new("x", value, Unit::Milliseconds) }
     }
 
     #[test]
-    fn an_aim_is_met_or_missed_and_nothing_is_met_by_accident() {
-        let figure = |value: f64| Figure::new("x", value, Unit::Milliseconds);
-        assert_eq!(figure(150.0).at_most(150.0).met(), Some(true));
-        assert_eq!(figure(150.1).at_most(150.0).met(), Some(false));
-        assert_eq!(figure(79.9).at_least(80.0).met(), Some(false));
-        assert_eq!(figure(f64::NAN).at_most(1.0).met(), Some(false));
-        assert_eq!(figure(f64::NAN).at_least(1.0).met(), Some(false));
-        assert_eq!(figure(1.0).met(), None);
+    fn an_aim_is_met_or_missed_only_if_the_whole_interval_is() {
+        assert_eq!(of(9.0, 10.0, 11.0).at_most(11.0).verdict(), Some(Verdict::Met));
+        assert_eq!(of(9.0, 10.0, 11.0).at_most(10.5).verdict(), Some(Verdict::Open));
+        assert_eq!(of(9.0, 10.0, 11.0).at_most(9.0).verdict(), Some(Verdict::Open));
+        assert_eq!(of(9.0, 10.0, 11.0).at_most(8.9).verdict(), Some(Verdict::Missed));
+        assert_eq!(of(9.0, 10.0, 11.0).at_least(9.0).verdict(), Some(Verdict::Met));
+        assert_eq!(of(9.0, 10.0, 11.0).at_least(9.1).verdict(), Some(Verdict::Open));
+        assert_eq!(of(9.0, 10.0, 11.0).at_least(11.1).verdict(), Some(Verdict::Missed));
+        assert_eq!(of(9.0, 10.0, 11.0).verdict(), None);
+    }
+
+    #[test]
+    fn what_was_looked_at_once_is_taken_as_it_is_and_too_few_values_leave_it_open() {
+        let once = |value: f64| Figure::new("x", value, Unit::Milliseconds);
+        assert_eq!(once(150.0).at_most(150.0).verdict(), Some(Verdict::Met));
+        assert_eq!(once(150.1).at_most(150.0).verdict(), Some(Verdict::Missed));
+        assert_eq!(once(f64::NAN).at_most(1.0).verdict(), Some(Verdict::Missed));
+        assert_eq!(once(f64::NAN).at_least(1.0).verdict(), Some(Verdict::Missed));
+        let few: Samples = [1.0, 2.0, 3.0].into_iter().collect();
+        let few = Figure::median("x", &few, Unit::Milliseconds).at_most(100.0);
+        assert_eq!((few.verdict(), few.interval()), (Some(Verdict::Open), String::new()));
     }
 
     #[test]
     fn a_row_reads_as_a_sentence() {
-        let row = Figure::new("CreateVolume, p50", 12.345, Unit::Milliseconds)
-            .at_most(150.0)
-            .note("200 calls")
-            .row();
-        assert_eq!(row, "| CreateVolume, p50 | 12.3 ms | ≤ 150 ms | met | 200 calls |");
+        let row = of(11.0, 12.345, 20.0).at_most(150.0).note("200 calls").row();
+        assert_eq!(row, "| x | 12.3 ms | 11 ms – 20 ms | ≤ 150 ms | met | 200 calls |");
         let row = Figure::new("4K", 61.0, Unit::Percent).at_least(80.0).row();
-        assert_eq!(row, "| 4K | 61 % | ≥ 80 % | **missed** |  |");
+        assert_eq!(row, "| 4K | 61 % |  | ≥ 80 % | **missed** |  |");
     }
 }

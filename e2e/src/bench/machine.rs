@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cargo::workspace;
 use crate::command;
 
 /// Its facts in one line.
@@ -26,6 +27,15 @@ pub(super) fn facts(folder: &Path) -> Result<String> {
         system.release().to_string_lossy(),
         filesystem.trim(),
     ))
+}
+
+/// The commit of the sources, with `+` where they were changed since; without git nothing.
+pub(super) fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        command::run(Command::new("git").arg("-C").arg(workspace()).args(arguments)).unwrap_or_default()
+    };
+    let changed = if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+" };
+    format!("{}{changed}", git(&["rev-parse", "--short", "HEAD"]).trim())
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

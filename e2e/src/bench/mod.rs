@@ -1,15 +1,19 @@
-//! The figures of Tierce, measured in one run and printed as one table. Ratios are taken within the run; medians,
-//! and turns between the two sides of a comparison, keep a busy machine's noise out of them.
+//! The figures of Tierce, measured in one run and printed as one table. Ratios are taken within the run, from at least twenty pairs whose two
+//! sides take turns; medians keep a busy machine's noise out of them, and each comes with its interval of 95 %.
 
 mod audit;
 mod calls;
 mod client;
 mod cluster;
+mod compare;
 mod disks;
 mod figures;
 mod io;
 mod machine;
 mod memory;
+mod stage;
+mod statistics;
+mod wanted;
 mod watch;
 
 use std::path::Path;
@@ -19,7 +23,12 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::compare::Run;
+pub use self::compare::compare;
 use self::figures::{Figure, Table};
+use self::stage::Place;
+pub use self::stage::Stage;
+pub use self::wanted::Wanted;
 use crate::cluster::{Cluster, Lifetime, Size, State};
 use crate::folder::Folder;
 use crate::images::ours::{self, Profile};
@@ -32,62 +41,14 @@ use crate::{command, images, install, sanity, tools};
 /// The cluster's name: a benchmark does not meet a cluster that somebody plays with.
 const CLUSTER: &str = "bench";
 
-/// A part of the benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    /// CreateVolume and DeleteVolume at the controller's socket.
-    Calls,
-    /// The node plugin is killed.
-    Restart,
-    /// fio on a volume and on a plain file.
-    Io,
-    /// Resident memory of both programs.
-    Memory,
-    /// The disk engine's operations beside the bare commands: LVM, encryption, snapshots.
-    Disks,
-    /// Claims on a cluster: one at a time, 100 and 200 at once.
-    Claims,
-    /// Pods with a new Volume and with emptyDir.
-    Pods,
-    /// API writes for each Volume.
-    Writes,
-    /// Claims and pods over a thin pool, on a node with a kernel of its own.
-    Guest,
-}
-
-/// Where a stage is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Stand(Storage),
-    Engine,
-    Cluster,
-    Guest,
-}
-
-impl Stage {
-    fn place(self) -> Place {
-        match self {
-            Self::Calls | Self::Restart | Self::Io => Place::Stand(Storage::Directory),
-            Self::Memory => Place::Stand(Storage::Simulator),
-            Self::Disks => Place::Engine,
-            Self::Claims | Self::Pods | Self::Writes => Place::Cluster,
-            Self::Guest => Place::Guest,
-        }
-    }
-
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
-/// Measures; all stages when none is named.
-pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
+/// Measures; all stages when none is named. The figures are printed, and kept in the file if one is named.
+pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "a benchmark needs root, for loop devices, mounts and a cluster: run this with sudo"
     );
-    let chosen: Vec<Stage> =
-        Stage::value_variants().iter().copied().filter(|one| only.is_empty() || only.contains(one)).collect();
+    let all = || Stage::value_variants().iter().copied().map(Wanted::all).collect();
+    let chosen: Vec<Wanted> = if only.is_empty() { all() } else { only.to_owned() };
     let folder = Folder::new("bench")?;
     let own = [folder.path().to_owned(), State::of(CLUSTER)?.path().to_owned()];
     let before = Machine::look(&own)?;
@@ -100,7 +61,8 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
         Place::Cluster,
         Place::Guest,
     ] {
-        let stages: Vec<Stage> = chosen.iter().copied().filter(|stage| stage.place() == place).collect();
+        let stages: Vec<Wanted> =
+            chosen.iter().filter(|wanted| wanted.stage.place() == place).cloned().collect();
         if stages.is_empty() {
             continue;
         }
@@ -120,12 +82,18 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
             measured.push(serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?);
         }
     }
-    println!("{}", machine::facts(folder.path())?);
+    measured.retain(|figure: &Figure| chosen.iter().any(|wanted| wanted.names(&figure.what)));
+    let facts = machine::facts(folder.path())?;
+    println!("{facts}");
     if profile == Profile::Dev {
         println!("programs without optimisation: these figures say little");
     }
     println!("\n{}", Table(&measured));
     eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
+    if let Some(file) = save {
+        Run { commit: machine::commit(), machine: facts, figures: measured }.save(file)?;
+        eprintln!("kept in {}, for `tierce-e2e bench compare BEFORE AFTER`", file.display());
+    }
     // What the benchmark itself leaves is an error above; others may have begun something on this machine meanwhile.
     for new in Machine::look(&own)?.new_since(&before) {
         eprintln!("new on this machine: {new}");
@@ -133,21 +101,21 @@ pub fn run(only: &[Stage], profile: Profile) -> Result<()> {
     Ok(())
 }
 
-fn on_stand(folder: &Path, storage: Storage, stages: &[Stage], profile: Profile) -> Result<String> {
-    let names: Vec<String> = stages.iter().copied().map(Stage::name).collect();
+fn on_stand(folder: &Path, storage: Storage, stages: &[Wanted], profile: Profile) -> Result<String> {
+    let names: Vec<String> = stages.iter().map(Wanted::to_string).collect();
     let programs = sanity::programs(profile)?;
     eprintln!("measuring: {}", names.join(", "));
     let ending = confine::run(
         folder,
         Order { storage, programs },
-        &["run-bench", "--only", &names.join(","), "--stand"],
+        &["run-bench", "--only", &names.join("\n"), "--stand"],
     )?;
     ensure!(ending.success, "the measurement broke off, see above");
     ensure!(ending.stray_loops == 0, "{} loop devices were left behind", ending.stray_loops);
     Ok(ending.printed)
 }
 
-fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> {
+fn on_cluster(stages: &[Wanted], profile: Profile, size: Size) -> Result<String> {
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
     let ours = ours::ensure(profile)?;
@@ -156,7 +124,7 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
     let kept = std::env::var_os("TIERCE_KEEP").is_some();
     let lifetime = if kept { Lifetime::UntilDown } else { Lifetime::WithUs };
     let cluster = Cluster::up(CLUSTER, size, archives, tools, lifetime)?;
-    let names: Vec<String> = stages.iter().copied().map(Stage::name).collect();
+    let names: Vec<String> = stages.iter().map(Wanted::to_string).collect();
     let measure = || -> Result<String> {
         let tiers = (size.guests > 0).then(thin_tier);
         install::install_tiers(&cluster, &ours, &[], tiers.as_ref())?;
@@ -165,7 +133,7 @@ fn on_cluster(stages: &[Stage], profile: Profile, size: Size) -> Result<String> 
         eprintln!("measuring: {}", names.join(", "));
         let mut inside = cluster.command(&cluster.state().program().display().to_string())?;
         inside
-            .args(["run-bench", "--only", &names.join(","), "--audit-log"])
+            .args(["run-bench", "--only", &names.join("\n"), "--audit-log"])
             .arg(cluster.state().audit_log());
         command::run(&mut inside)
     };
@@ -183,7 +151,7 @@ fn thin_tier() -> Value {
 }
 
 /// The confined part of a benchmark: prints each figure as a line of JSON.
-pub fn run_confined(stages: &[Stage], stand: Option<&Path>, audit_log: Option<&Path>) -> Result<()> {
+pub fn run_confined(stages: &[Wanted], stand: Option<&Path>, audit_log: Option<&Path>) -> Result<()> {
     // One thread: children are killed when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let figures = runtime.block_on(async {
@@ -198,15 +166,15 @@ pub fn run_confined(stages: &[Stage], stand: Option<&Path>, audit_log: Option<&P
     Ok(())
 }
 
-async fn measure_on_stand(folder: &Path, stages: &[Stage]) -> Result<Vec<Figure>> {
+async fn measure_on_stand(folder: &Path, stages: &[Wanted]) -> Result<Vec<Figure>> {
     let order = Order::read(folder)?;
     let mut stand = Stand::start(folder, order.programs, order.storage).await?;
     let mut figures = Vec::new();
-    for stage in stages {
-        figures.extend(match stage {
+    for wanted in stages {
+        figures.extend(match wanted.stage {
             Stage::Calls => calls::create_and_delete(&stand).await?,
             Stage::Restart => calls::restart(&mut stand).await?,
-            Stage::Io => io::measure(&stand).await?,
+            Stage::Io => io::measure(&stand, wanted).await?,
             Stage::Memory => memory::measure(&stand).await?,
             Stage::Disks | Stage::Claims | Stage::Pods | Stage::Writes | Stage::Guest => Vec::new(),
         });
@@ -214,11 +182,11 @@ async fn measure_on_stand(folder: &Path, stages: &[Stage]) -> Result<Vec<Figure>
     Ok(figures)
 }
 
-async fn measure_on_cluster(stages: &[Stage], audit_log: &Path) -> Result<Vec<Figure>> {
+async fn measure_on_cluster(stages: &[Wanted], audit_log: &Path) -> Result<Vec<Figure>> {
     let client = kube::Client::try_default().await?;
     let mut figures = Vec::new();
-    for stage in stages {
-        figures.extend(match stage {
+    for wanted in stages {
+        figures.extend(match wanted.stage {
             Stage::Claims => cluster::claims(&client, &cluster::IMAGES).await?,
             Stage::Pods => cluster::pods(&client, &cluster::IMAGES).await?,
             Stage::Guest => {

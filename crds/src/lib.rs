@@ -13,6 +13,8 @@ mod node_volume;
 mod owner;
 mod quantity;
 mod storage_pool;
+#[cfg(test)]
+mod tests;
 mod volume;
 mod volume_restore;
 

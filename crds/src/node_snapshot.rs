@@ -90,16 +90,11 @@ pub struct NodeSnapshotStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::object;
+    use serde_json::json;
 
     fn of(source: &str) -> NodeSnapshot {
-        let spec = NodeSnapshotSpec {
-            node_name: "n".into(),
-            pool: "p".into(),
-            source: source.into(),
-            encrypted: false,
-            snapshot: None,
-        };
-        NodeSnapshot::new("snapshot-1", spec)
+        object("snapshot-1", &json!({"nodeName": "n", "pool": "p", "source": source}))
     }
 
     #[test]

@@ -255,14 +255,13 @@ pub struct NodeVolumeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::object;
     use serde_json::{Value, json};
 
     fn device(fields: &Value) -> NodeVolume {
         let mut spec = json!({"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4"});
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
-            "metadata": {"name": "pvc-1"}, "spec": spec}))
-        .unwrap()
+        object("pvc-1", &spec)
     }
 
     fn named(kind: &str, uid: &str) -> Value {

@@ -222,6 +222,7 @@ fn default_reserve() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::object;
     use serde_json::json;
 
     #[test]
@@ -247,9 +248,7 @@ mod tests {
     fn pool(spec: &serde_json::Value) -> StoragePool {
         let mut spec = spec.clone();
         spec["tier"] = json!("ssd");
-        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool",
-            "metadata": {"name": "p"}, "spec": spec}))
-        .unwrap()
+        object("p", &spec)
     }
 
     #[test]

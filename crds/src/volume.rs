@@ -300,14 +300,11 @@ impl fmt::Display for Filesystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::object;
     use serde_json::{Value, json};
 
     fn volume(spec: &Value) -> Volume {
-        serde_json::from_value(json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",
-            "metadata": {"name": "my-data", "namespace": "ada"}, "spec": spec
-        }))
-        .unwrap()
+        object("my-data", spec)
     }
 
     fn refused(spec: &Value) -> String {

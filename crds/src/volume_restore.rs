@@ -101,14 +101,13 @@ pub struct VolumeRestoreStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::object;
     use serde_json::{Value, json};
 
     fn restore(spec: &Value) -> VolumeRestore {
         let mut spec = spec.clone();
         spec["volume"] = json!("data");
-        serde_json::from_value(json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
-            "metadata": {"name": "back", "namespace": "ada"}, "spec": spec}))
-        .unwrap()
+        object("back", &spec)
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn a_restore_waits_for_the_pods_is_done_once_and_keeps_what_was_there() {
     );
     restore(&api, "back", "data", "monday");
     let message = restore_says(&api, "back", "InUse").await;
-    assert!(message.contains("now ada/web does"), "{message}");
+    assert!(message.contains("used now by ada/web"), "{message}");
     assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["restore"].is_null(), "nothing is ordered yet");
 
     api.remove("pods", "ada", "web");

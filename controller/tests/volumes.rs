@@ -308,7 +308,7 @@ async fn a_volume_in_use_waits_and_says_by_whom() {
     until("the index knows", || replica.index.read(|state| (state.pods.len() == 2).then_some(()))).await;
     delete(&api, "data");
     let (_, message) = says(&api, "data", "InUse").await;
-    assert_eq!(message, "it is deleted when no pod uses it any more; now ada/notebook does");
+    assert_eq!(message, "it is deleted when no pod uses it any more; used now by ada/notebook");
     assert!(api.get("persistentvolumeclaims", "ada", "data").is_some());
     api.remove("pods", "ada", "notebook");
     gone(&api, "persistentvolumeclaims", "ada", "data").await;
@@ -553,7 +553,8 @@ async fn what_the_api_server_refuses_is_told_and_heals() {
     grown["spec"]["size"] = json!("2Gi");
     api.put("volumes", grown);
     let (_, message) = says(&api, "data", "Growing").await;
-    let expected = "grows from 1Gi to 2Gi; cannot grow the claim of Volume ada/data: exceeded quota: storage";
+    let expected =
+        "it grows from 1Gi to 2Gi; cannot grow the claim of Volume ada/data: exceeded quota: storage";
     assert_eq!(message, expected);
     let status = api.get("volumes", "ada", "data").unwrap()["status"].clone();
     assert_eq!((&status["capacity"], &status["node"]), (&json!("1Gi"), &json!("n1")));

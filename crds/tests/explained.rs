@@ -1,6 +1,9 @@
-//! `kubectl explain` says something of every field, in whole words, and what holds where a field is left out.
+//! `kubectl explain` says something of every field, in whole words, and what holds where a field is left out. The guide says of every reason
+//! what it means.
 
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 
 /// Fields that Kubernetes gives every object.
 const OF_KUBERNETES: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -58,4 +61,26 @@ fn every_field_is_explained() {
     }
     assert!(found.fields > 80, "it looked at too little: {}", found.fields);
     assert!(found.wrong.is_empty(), "{}", found.wrong.join("\n"));
+}
+
+#[test]
+fn every_reason_is_in_the_guide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("../docs/guide.md")).unwrap();
+    let (mut reasons, mut missing) = (0, Vec::new());
+    for entry in fs::read_dir(root.join("src/conditions")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.file_name().is_some_and(|name| name == "mod.rs") {
+            continue;
+        }
+        for line in fs::read_to_string(&file).unwrap().lines().filter(|line| line.starts_with("pub const")) {
+            let reason = line.split('"').nth(1).unwrap();
+            reasons += 1;
+            if !guide.contains(&format!("`{reason}`")) {
+                missing.push(format!("{}: {reason}", file.display()));
+            }
+        }
+    }
+    assert!(reasons > 50, "it looked at too little: {reasons}");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

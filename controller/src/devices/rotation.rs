@@ -138,7 +138,7 @@ impl KeyRotation {
                 let annotations = held.metadata.annotations.get_or_insert_default();
                 annotations.insert(names::ANNOTATION_ROTATE_KEY.to_owned(), asked.to_owned());
                 self.keys.replace(&held).await?;
-                info!(id, "a new key is made; it gets in force at the next mount");
+                info!(id, "a new key is made; it comes into force at the next mount");
             }
             Step::Settle => {
                 self.provide_for_copies(&held, id).await?;

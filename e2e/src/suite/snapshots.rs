@@ -61,7 +61,7 @@ fn a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it(bed: &Bed<'_>) -> Resu
     let claim = bed.get("pvc/data", ".metadata.uid")?;
     restore(bed, "back", "monday")?;
     let said = bed.wait_reason("volumerestore/back", "InUse")?;
-    bed.says(&said, &[&format!("{}/data does", bed.namespace)])?;
+    bed.says(&said, &[&format!("used now by {}/data", bed.namespace)])?;
     ensure!(bed.exec("data", "cat /data/note")? == "tuesday", "it was restored under its pod");
 
     bed.delete("pod/data")?;

@@ -214,7 +214,7 @@ fn calling_off(o: &Observed, device: &Device, order: &RestoreOrder) -> Plan {
         }
         None => {
             let message =
-                format!("node {node} is asked whether it has begun: if so, it is carried to its end");
+                format!("node {node} is asked whether it has begun: if so, the restore is completed");
             Plan::say(Progress::UnderWay, reason::CALLING_OFF, message)
         }
     };
@@ -285,7 +285,7 @@ fn under_way(o: &Observed, device: &Device) -> Plan {
             Plan::say(Progress::UnderWay, reason::IN_USE, format!("a pod was faster: {who}"))
         }
         Some(word) => Plan::say(Progress::Stalled, reason::FAILED, format!("node {node}: {}", word.message)),
-        None => Plan::say(Progress::UnderWay, reason::RESTORING, format!("node {node} is at it")),
+        None => Plan::say(Progress::UnderWay, reason::RESTORING, format!("node {node} is restoring it")),
     }
 }
 
@@ -352,14 +352,18 @@ fn begin(o: &Observed, ours: bool) -> Plan {
     }
     let mut actions = if ours { Vec::new() } else { vec![Action::AddFinalizer] };
     actions.push(Action::Order(snapshot.id.clone()));
-    let plan = Plan::say(Progress::UnderWay, reason::RESTORING, format!("node {} is told", device.node));
+    let plan = Plan::say(
+        Progress::UnderWay,
+        reason::RESTORING,
+        format!("node {} is told to restore it", device.node),
+    );
     Plan { actions, ..plan }
 }
 
 fn in_use(o: &Observed) -> String {
     let namespace = o.restore.metadata.namespace.as_deref().unwrap_or_default();
     let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
-    format!("it begins when no pod uses the Volume any more; now {} does", pods.join(", "))
+    format!("it begins when no pod uses the Volume any more; used now by {}", pods.join(", "))
 }
 
 fn node_lost(node: &str) -> Plan {

@@ -150,7 +150,7 @@ fn bad_input_is_told_and_nothing_is_ordered() {
         ),
         (given().with(|o| o.node_is_there = false), reason::NODE_LOST, "node n1 is not in the cluster"),
         (given().ordered_by("another"), reason::WAITING, "another restore"),
-        (given().with(|o| o.pods = vec!["web".into()]), reason::IN_USE, "now ada/web does"),
+        (given().with(|o| o.pods = vec!["web".into()]), reason::IN_USE, "used now by ada/web"),
     ];
     for (given, why, words) in cases {
         assert_eq!(given.said().0, why);

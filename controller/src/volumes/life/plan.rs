@@ -201,7 +201,7 @@ fn waiting(o: &Observed) -> Said {
             "ready to use: it is made on the node of the first pod that uses it".to_owned(),
         ),
         Binding::Immediate => {
-            Said::under_way(Phase::Pending, reason::PROVISIONING, "waits for the provisioner".to_owned())
+            Said::under_way(Phase::Pending, reason::PROVISIONING, "it waits for the provisioner".to_owned())
         }
     }
 }
@@ -223,7 +223,7 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     if claim.deleting {
         // It goes when the last pod lets it; what becomes of the data has to be settled before.
         actions.extend(settle_retention(o));
-        let message = "somebody deletes its PersistentVolumeClaim".to_owned();
+        let message = "its PersistentVolumeClaim is being deleted".to_owned();
         return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
     }
     match (claim.phase, &o.persistent_volume, &o.device) {
@@ -266,7 +266,7 @@ fn being_made(o: &Observed, device: &Device) -> Said {
     }
     let message = match &device.word {
         Some(word) if !word.ready => format!("node {}: {}", device.node, word.message),
-        _ => format!("being made on node {}", device.node),
+        _ => format!("it is being made on node {}", device.node),
     };
     Said::under_way(Phase::Pending, reason::PROVISIONING, message)
 }
@@ -298,7 +298,7 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
             Some(word) if word.reason == node_volume::OUT_OF_SPACE => no_room(device.largest.unwrap_or(has)),
             _ if size > fits => no_room(fits),
             _ => {
-                let message = format!("grows from {} to {}", format_bytes(has), format_bytes(size));
+                let message = format!("it grows from {} to {}", format_bytes(has), format_bytes(size));
                 Said::under_way(Phase::Growing, reason::GROWING, message)
             }
         };
@@ -362,7 +362,7 @@ fn deletion(o: &Observed) -> Plan {
     if !o.pods.is_empty() {
         let namespace = &o.front.owner.namespace;
         let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
-        let message = format!("it is deleted when no pod uses it any more; now {} does", pods.join(", "));
+        let message = format!("it is deleted when no pod uses it any more; used now by {}", pods.join(", "));
         let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
         // Its claim may be on its way already, by somebody else's hand.
         return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(said) };
@@ -372,7 +372,7 @@ fn deletion(o: &Observed) -> Plan {
             Some(_) => {
                 // Only once the watch shows that the PersistentVolume stays may its claim go.
                 if let Some(action) = settle_retention(o) {
-                    let said = deleting("decides what becomes of the data".to_owned());
+                    let said = deleting("the controller settles first what becomes of the data".to_owned());
                     return Plan { actions: vec![action], said: Some(said) };
                 }
             }
@@ -380,14 +380,15 @@ fn deletion(o: &Observed) -> Plan {
                     // Before that the name is only a wish.
                     && claim.phase == ClaimPhase::Bound =>
             {
-                let said = deleting(format!("waits to see PersistentVolume {bound_to}, which has to stay"));
+                let said =
+                    deleting(format!("it waits to see PersistentVolume {bound_to}, which has to stay"));
                 return Plan { actions: Vec::new(), said: Some(said) };
             }
             None => {}
         }
     }
     let actions = if claim.deleting { Vec::new() } else { vec![Action::DeleteClaim(claim.uid.clone())] };
-    Plan { actions, said: Some(deleting("waits for its PersistentVolumeClaim to go".to_owned())) }
+    Plan { actions, said: Some(deleting("it waits until its PersistentVolumeClaim is gone".to_owned())) }
 }
 
 /// "Deleted" means that the data is gone; but a node that is gone is not waited for.
@@ -397,7 +398,7 @@ fn after_the_claim(o: &Observed) -> Plan {
         |name: &String| o.claim.as_ref().is_some_and(|claim| claim.volume_name.as_ref() == Some(name));
     match (&o.persistent_volume, &o.device) {
         (Some((name, pv)), Some(device)) if !pv.retain && o.node_is_there && !of_another(name) => {
-            let message = format!("waits for node {} to remove the data", device.node);
+            let message = format!("it waits until node {} has removed the data", device.node);
             let said = Said::under_way(Phase::Deleting, reason::DELETING, message);
             Plan { actions: Vec::new(), said: Some(said) }
         }

@@ -73,9 +73,9 @@ fn rotation(o: &Observed) -> Option<Verdict> {
         {
             Verdict::yes(
                 reason::KEY_ROTATED,
-                "the new key is in force, and the old one opens the volume no more",
+                "the new key is in force, and the old one no longer opens the volume",
             )
         }
-        _ => Verdict::no(reason::KEY_WAITING, "the new key gets in force when the volume is mounted next"),
+        _ => Verdict::no(reason::KEY_WAITING, "the new key comes into force when the volume is mounted next"),
     })
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::snapshots::{GRACE, cluster, data_of, drop_snapshot, take};
 use support::{GI, claim, mount, on, request, request_for, says, until, volume, within};
 use tierce_crds::names;
@@ -298,6 +298,47 @@ async fn bug_16_data_never_crosses_namespaces() {
                 assert_eq!(made.unwrap_err().code(), Code::PermissionDenied, "{asking} reads {owner}'s");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn whose_the_data_is_does_not_hang_on_the_names_of_persistent_volumes() {
+    let (api, _nodes, replica) = cluster().await;
+    let id = data_of(&api, &replica, "ada", "data").await;
+    let persistent_volume = |name: &str, namespace: &str, uid: &Value| {
+        api.put(
+            "persistentvolumes",
+            json!({"metadata": {"name": name}, "spec": {"csi": {"driver": "csi.tierce.dev", "volumeHandle": id},
+                "claimRef": {"namespace": namespace, "name": "data", "uid": uid}}}),
+        );
+    };
+    let seen = async |name: &str| {
+        let known = || replica.index.read(|state| state.persistent_volumes.get(&name.to_owned()).cloned());
+        until("the PersistentVolume", known).await;
+    };
+    // An administrator prepares to give it to somebody else some day.
+    persistent_volume("a-comes-first", "eve", &Value::Null);
+    seen("a-comes-first").await;
+    let foreign = take(&replica, "snapshot-1", &id, Some(("eve", "monday"))).await.unwrap_err();
+    assert_eq!(foreign.code(), Code::PermissionDenied, "{foreign}");
+    take(&replica, "snapshot-2", &id, Some(("ada", "monday"))).await.unwrap();
+    // Two have it, and neither is the claim that it was made for.
+    for namespace in ["bob", "eve"] {
+        api.put(
+            "persistentvolumeclaims",
+            json!({"metadata": {"name": "data", "namespace": namespace, "uid": namespace}, "status": {"phase": "Bound"},
+                "spec": {"volumeName": format!("of-{namespace}"), "resources": {"requests": {"storage": "1Gi"}}}}),
+        );
+        persistent_volume(&format!("of-{namespace}"), namespace, &json!(namespace));
+        seen(&format!("of-{namespace}")).await;
+    }
+    take(&replica, "snapshot-3", &id, Some(("ada", "tuesday"))).await.unwrap();
+    api.remove("persistentvolumes", "", &id);
+    let gone = || replica.index.read(|state| state.persistent_volumes.get(&id).is_none()).then_some(());
+    until("the first PersistentVolume to go", gone).await;
+    for namespace in ["ada", "bob", "eve"] {
+        let unclear = take(&replica, "snapshot-4", &id, Some((namespace, "wednesday"))).await.unwrap_err();
+        assert!(unclear.message().contains("belongs to none of them for certain"), "{namespace}: {unclear}");
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_snapshot as reasons;
 use tierce_crds::{ClaimReference, NodeSnapshotSpec};
+use tierce_policy::tenancy::{Deed, Refusal, Subject};
 use tierce_proto::csi::{self, CreateSnapshotRequest};
 use tokio::time::Instant;
 
@@ -38,6 +39,14 @@ pub enum SnapshotError {
         id: String,
         /// Namespace of the VolumeSnapshot.
         namespace: String,
+    },
+    /// Nobody knows whose the volume is.
+    #[error("no snapshot of volume {id} can be taken: {refusal}")]
+    Unclear {
+        /// Volume id.
+        id: String,
+        /// Why not.
+        refusal: Refusal,
     },
     /// An encrypted volume or snapshot without its Secret.
     #[error(
@@ -207,13 +216,14 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
     if source.capacity.is_none() {
         return Err(not_now("it is still being made"));
     }
-    let owner = service.index.read(|state| state.namespace_of(&source.id));
-    let owner = owner.or_else(|| source.claim.as_ref().map(|claim| claim.namespace.clone()));
-    if let Some(snapshot) = &wanted.snapshot
-        && owner.as_ref() != Some(&snapshot.namespace)
-    {
-        let (id, namespace) = (source.id.clone(), snapshot.namespace.clone());
-        return Err(SnapshotError::Foreign { id, namespace });
+    let tenant = service.index.read(|state| state.tenant_of(&source));
+    match (tenant.permits(Subject::of(wanted.snapshot.as_ref()), Deed::Snapshot), &wanted.snapshot) {
+        (Err(Refusal::Foreign), Some(snapshot)) => {
+            let (id, namespace) = (source.id.clone(), snapshot.namespace.clone());
+            return Err(SnapshotError::Foreign { id, namespace });
+        }
+        (Err(refusal), _) => return Err(SnapshotError::Unclear { id: source.id.clone(), refusal }),
+        (Ok(()), _) => {}
     }
     let spec = NodeSnapshotSpec {
         node_name: source.node.clone(),

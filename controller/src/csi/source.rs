@@ -10,6 +10,7 @@ use kube::core::GroupVersionKind;
 use std::collections::BTreeSet;
 use thiserror::Error;
 use tierce_crds::{ClaimReference, Filesystem, NodeSource, VolumeMode, format_bytes, names};
+use tierce_policy::tenancy::{Deed, Refusal, Subject, Tenant};
 use tierce_proto::csi::VolumeContentSource;
 use tierce_proto::csi::volume_content_source::Type;
 
@@ -44,6 +45,16 @@ pub enum SourceError {
         what: &'static str,
         /// Its id.
         id: String,
+    },
+    /// Nobody knows whose it is.
+    #[error("{what} {id} can't be copied: {refusal}")]
+    Unclear {
+        /// Snapshot or volume.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// Why not.
+        refusal: Refusal,
     },
     /// The new volume may not go to its node.
     #[error(
@@ -131,7 +142,7 @@ pub(super) struct Origin {
     mode: VolumeMode,
     filesystem: Option<Filesystem>,
     encrypted: bool,
-    namespace: Option<String>,
+    tenant: Tenant,
     snapshot: Option<ClaimReference>,
 }
 
@@ -167,8 +178,8 @@ pub(super) async fn find(service: &ControllerService, source: &NodeSource) -> Re
             return Err(not_found());
         }
         let found = service.find::<Device>(id).await.map_err(SourceError::Api)?.ok_or_else(not_found)?;
-        let namespace = service.index.read(|state| state.namespace_of(id));
-        of_volume(&found, namespace)
+        let tenant = service.index.read(|state| state.tenant_of(&found));
+        of_volume(&found, tenant)
     }
 }
 
@@ -193,19 +204,18 @@ fn of_snapshot(snapshot: &Snapshot) -> Result<Origin, SourceError> {
         mode,
         filesystem: snapshot.filesystem,
         encrypted: snapshot.encrypted,
-        namespace: snapshot.namespace().map(ToOwned::to_owned),
+        tenant: snapshot.tenant(),
         snapshot: snapshot.snapshot.clone(),
     })
 }
 
-fn of_volume(device: &Device, namespace: Option<String>) -> Result<Origin, SourceError> {
+fn of_volume(device: &Device, tenant: Tenant) -> Result<Origin, SourceError> {
     let (what, id) = ("volume", device.id.clone());
     let not_now = |why: &str| SourceError::NotNow { what, id: device.id.clone(), why: why.to_owned() };
     if device.deleting_since.is_some() {
         return Err(not_now("it is being deleted"));
     }
     let bytes = device.least_copy().ok_or_else(|| not_now("it is being made"))?;
-    let claimed = device.claim.as_ref().map(|claim| claim.namespace.clone());
     Ok(Origin {
         what,
         id,
@@ -215,7 +225,7 @@ fn of_volume(device: &Device, namespace: Option<String>) -> Result<Origin, Sourc
         mode: device.mode,
         filesystem: device.filesystem,
         encrypted: device.encrypted,
-        namespace: namespace.or(claimed),
+        tenant,
         snapshot: None,
     })
 }
@@ -232,8 +242,10 @@ impl Origin {
         conversion: bool,
     ) -> Result<(Size, Shape), SourceError> {
         let (what, id) = (self.what, self.id.clone());
-        if claim.map(|claim| &claim.namespace) != self.namespace.as_ref() {
-            return Err(SourceError::Foreign { what, id });
+        match self.tenant.permits(Subject::of(claim), Deed::Clone) {
+            Err(Refusal::Foreign) => return Err(SourceError::Foreign { what, id }),
+            Err(refusal @ Refusal::Unclear) => return Err(SourceError::Unclear { what, id, refusal }),
+            Ok(()) => {}
         }
         if shape.mode != self.mode && !conversion {
             return Err(SourceError::OtherMode { what, id, has: self.mode, asked: shape.mode });

@@ -64,7 +64,7 @@ fn source(error: &SourceError) -> Code {
         SourceError::NotFound { .. } => Code::NotFound,
         // Nothing was made; asked again with a growing delay.
         SourceError::NotNow { .. } => Code::FailedPrecondition,
-        SourceError::Foreign { .. } => Code::PermissionDenied,
+        SourceError::Foreign { .. } | SourceError::Unclear { .. } => Code::PermissionDenied,
         // The scheduler picks another node for the pod, until it picks that of the source.
         SourceError::OtherNode { .. } => Code::ResourceExhausted,
         SourceError::Larger { .. } => Code::OutOfRange,
@@ -82,7 +82,7 @@ pub fn snapshot(error: &SnapshotError) -> Code {
         SnapshotError::NotNow { .. } | SnapshotError::Refused { .. } | SnapshotError::NoKey(_) => {
             Code::FailedPrecondition
         }
-        SnapshotError::Foreign { .. } => Code::PermissionDenied,
+        SnapshotError::Foreign { .. } | SnapshotError::Unclear { .. } => Code::PermissionDenied,
         SnapshotError::Exists { .. } => Code::AlreadyExists,
         SnapshotError::Busy(_) | SnapshotError::BeingDeleted(_) | SnapshotError::Vanished(_) => Code::Aborted,
         SnapshotError::NoRoom { .. } => Code::ResourceExhausted,

@@ -5,6 +5,7 @@ use crate::run::progress::Progress;
 use std::sync::Arc;
 use tierce_crds::conditions::{self, Verdict, node_volume, volume_restore as reason};
 use tierce_crds::{RestoreOrder, VolumeRestore, format_bytes, names};
+use tierce_policy::tenancy::{Deed, Refusal, Subject, Tenant};
 
 /// Everything that a decision rests on, at one moment.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Observed {
     pub node_is_there: bool,
     /// Whether it was gone for so long that nobody waits for its word any more.
     pub node_is_lost: bool,
+    /// Why neither of the two may be touched from this namespace.
+    pub refusal: Option<Refusal>,
     /// What was taken for the VolumeSnapshot.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Pods on nodes that use the volume.
@@ -47,12 +50,18 @@ impl Observed {
         };
         let device = by_claim.filter(ordered).or_else(by_order).or(by_claim).cloned();
         let snapshot = Namespaced::new(&key.namespace, restore.spec.snapshot());
+        let snapshot = state.snapshot_of(&snapshot).cloned();
+        let tenants =
+            [device.as_ref().map(|device| state.tenant_of(device)), snapshot.as_ref().map(|s| s.tenant())];
+        let refused =
+            |tenant: &Tenant| tenant.permits(Subject::Namespace(&key.namespace), Deed::Restore).err();
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
             node_is_lost: false,
             device,
-            snapshot: state.snapshot_of(&snapshot).cloned(),
+            refusal: tenants.iter().flatten().find_map(refused),
+            snapshot,
             pods: state.pods_of(&volume),
             kept_for: its
                 .and_then(|uid| state.snapshots.get(&before_id(uid)))
@@ -311,6 +320,10 @@ fn begin(o: &Observed, ours: bool) -> Plan {
         );
         return stalled(reason::NO_SUCH_SNAPSHOT, message);
     };
+    if let Some(refusal) = o.refusal {
+        let message = format!("Volume {:?} can't be restored: {refusal}", spec.volume);
+        return stalled(reason::FAILED, message);
+    }
     if snapshot.source != device.id {
         let message = format!(
             "VolumeSnapshot {:?} is not of Volume {:?}: to get its content, make a new Volume with spec.source.snapshot",

@@ -54,6 +54,7 @@ fn given() -> Given {
         device: Some(Arc::new(device(|_| {}))),
         node_is_there: true,
         node_is_lost: false,
+        refusal: None,
         snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
         pods: Vec::new(),
         kept_for: None,

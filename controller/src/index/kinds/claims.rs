@@ -12,6 +12,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tierce_crds::{names, parse_bytes};
+use tierce_policy::tenancy::{Holder, Tenant};
 
 /// A `PersistentVolumeClaim`, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -275,18 +276,19 @@ impl State {
         }
     }
 
-    /// The namespaces whose users may read the volume of this id: those of the claims that its PersistentVolumes are bound
-    /// to, else that of the claim it was made for. A retained volume may have come to another namespace.
-    pub fn namespace_of(&self, id: &str) -> Option<String> {
-        let bound = self.volumes_of_handle.of(id).filter_map(|name| {
-            let claim = self.persistent_volumes.get(name)?.claim.as_ref()?;
-            Some((name, claim.namespace.clone()))
-        });
-        // By name, so that the answer is always the same.
-        let first = bound.min_by(|(one, _), (other, _)| one.cmp(other));
-        first.map(|(_, namespace)| namespace).or_else(|| {
-            self.devices.get(id).and_then(|device| device.claim.as_ref()).map(|claim| claim.namespace.clone())
-        })
+    /// Whose the bytes of this volume are.
+    pub fn tenant_of(&self, device: &Device) -> Tenant {
+        let named =
+            self.volumes_of_handle.of(&device.id).filter_map(|name| self.persistent_volumes.get(name));
+        let holders: Vec<_> = named.filter_map(|pv| self.holder(pv)).collect();
+        Tenant::of_device(device.claim.as_ref(), &holders)
+    }
+
+    fn holder<'a>(&self, pv: &'a PersistentVolume) -> Option<Holder<'a>> {
+        let claim = pv.claim.as_ref()?;
+        let uid = pv.claim_uid.as_deref();
+        let exists = self.claims.get(claim).is_some_and(|known| Some(known.uid.as_str()) == uid);
+        Some(Holder { namespace: &claim.namespace, uid, exists })
     }
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use std::ops::Deref;
 use std::sync::Arc;
 use tierce_crds::{ClaimReference, Filesystem, NodeSnapshot, VolumeMode};
+use tierce_policy::tenancy::Tenant;
 
 /// A `NodeSnapshot`.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,9 +70,9 @@ impl Snapshot {
         self.snapshot.as_ref().map(|snapshot| Namespaced::new(&snapshot.namespace, &snapshot.name))
     }
 
-    /// The namespace whose users may read it.
-    pub fn namespace(&self) -> Option<&str> {
-        self.snapshot.as_ref().map(|snapshot| snapshot.namespace.as_str())
+    /// Whose its bytes are.
+    pub fn tenant(&self) -> Tenant {
+        Tenant::of(self.snapshot.as_ref())
     }
 }
 

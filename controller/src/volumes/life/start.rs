@@ -2,6 +2,7 @@
 
 use crate::index::{Namespaced, State};
 use tierce_crds::{Filesystem, Source, VolumeMode};
+use tierce_policy::tenancy::{Deed, Refusal, Subject, Tenant};
 
 /// What a volume starts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,7 @@ impl Start {
         let snapshot = state.snapshot_of(&Namespaced::new(namespace, name)).ok_or_else(|| {
             format!("VolumeSnapshot {name:?} is not there, not taken yet, or not of a volume of Tierce")
         })?;
+        permitted(&snapshot.tenant(), namespace).map_err(|why| format!("VolumeSnapshot {name:?}: {why}"))?;
         let (Some(bytes), Some(mode), true) = (snapshot.size, snapshot.mode, snapshot.ready()) else {
             return Err(format!("VolumeSnapshot {name:?} is not ready"));
         };
@@ -49,6 +51,7 @@ impl Start {
             return Err(format!("Volume {name:?} is not there"));
         }
         let device = state.device_of(&key).ok_or_else(|| format!("Volume {name:?} holds nothing yet"))?;
+        permitted(&state.tenant_of(device), namespace).map_err(|why| format!("Volume {name:?}: {why}"))?;
         let bytes = device.least_copy().ok_or_else(|| format!("Volume {name:?} is still being made"))?;
         Ok(Self {
             node: device.node.clone(),
@@ -59,4 +62,9 @@ impl Start {
             encrypted: device.encrypted,
         })
     }
+}
+
+/// CreateVolume refuses it as well, and its words reach nobody who looks at the object that asks.
+fn permitted(tenant: &Tenant, namespace: &str) -> Result<(), Refusal> {
+    tenant.permits(Subject::Namespace(namespace), Deed::Clone)
 }

@@ -3,23 +3,18 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::core::ClusterResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tierce_crds::conditions::Verdict;
-use tierce_engine::{Error, VolumeId};
+use tierce_engine::{Engine, Error, VolumeId};
 
 use super::context::{Context, ReconcileError};
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said<S> {
-    /// The status to write; `None` where the old one is good enough.
-    pub status: Option<S>,
-    /// Why it is not as it should be, so that it is tried again.
-    pub trouble: Option<Verdict>,
-}
+use super::outcome::Outcome;
+use crate::metrics::ActionLabel;
+use crate::pools::Offer;
 
 /// A kind that this node carries out.
 pub trait Intent:
@@ -32,23 +27,73 @@ pub trait Intent:
     + Sync
     + 'static
 {
-    /// For people.
+    /// Its name, for people.
     const KIND: &'static str;
     /// Its status.
     type Status: Serialize + Send + Sync;
+    /// What the disk says about it.
+    type Info: Clone + Send + Sync;
+    /// One thing to do with the engine.
+    type Step: Step;
+    /// What a step answers to an order, besides what is then on the disk.
+    type Answer: Send;
 
     /// The node that it is for.
     fn node(&self) -> &str;
     /// The pool that it is in.
     fn pool(&self) -> &str;
-    /// What it says now.
+    /// The conditions of its status.
     fn conditions(&self) -> &[Condition];
-    /// Makes the disk as the object says. `None`: nothing is to be said about it.
-    fn carry_out(
+
+    /// Looks for it in every pool that the node knows.
+    fn find(engine: &Engine, id: &VolumeId)
+    -> impl Future<Output = Result<Option<Self::Info>, Error>> + Send;
+    /// Looks for it in one pool.
+    fn find_in(
+        engine: &Engine,
+        pool: &str,
+        id: &VolumeId,
+    ) -> impl Future<Output = Result<Option<Self::Info>, Error>> + Send;
+
+    /// How to make it where it is not there, or why that is refused.
+    fn making(&self, id: &VolumeId, offer: Offer) -> Result<Vec<Self::Step>, Verdict>;
+    /// What is left to do where it is there, or why that is refused.
+    fn converging(&self, info: &Self::Info) -> Result<Vec<Self::Step>, Verdict>;
+    /// How to delete it.
+    fn deletion(&self) -> Self::Step;
+
+    /// Whether a step may still be carried out, where that can have changed since the object was seen.
+    fn still_wants(
+        &self,
+        _step: &Self::Step,
+        _context: &Context<Self>,
+    ) -> impl Future<Output = Result<bool, ReconcileError>> + Send {
+        async { Ok(true) }
+    }
+    /// Does one step. `info` is what is on the disk, before and after.
+    fn act(
         &self,
         id: &VolumeId,
+        step: &Self::Step,
         context: &Context<Self>,
-    ) -> impl Future<Output = Result<Option<Said<Self::Status>>, ReconcileError>> + Send;
-    /// What it says when its name can't be the id of anything.
-    fn misnamed(&self, error: &Error) -> Said<Self::Status>;
+        info: &mut Option<Self::Info>,
+    ) -> impl Future<Output = Result<Option<Self::Answer>, Error>> + Send;
+
+    /// The engine's error as a reason that the API documents.
+    fn verdict(error: &Error) -> Verdict;
+    /// The status to write; `None` where the old one is good enough: a write wakes everybody who watches.
+    fn next_status(
+        &self,
+        outcome: &Outcome<Self::Info>,
+        answer: Option<Self::Answer>,
+        now: Timestamp,
+    ) -> Option<Self::Status>;
+}
+
+/// One thing to do with the engine.
+pub trait Step: Debug + Send + Sync {
+    /// What is counted.
+    fn label(&self) -> ActionLabel;
+    /// What the log says when it is done.
+    fn done(&self) -> &'static str;
 }

@@ -9,7 +9,7 @@ use super::context::{Context, ReconcileError};
 use super::intent::Intent;
 
 /// Whether the object waits for us before it goes.
-pub fn has_finalizer<K: Intent>(object: &K) -> bool {
+pub(super) fn has_finalizer<K: Intent>(object: &K) -> bool {
     object.finalizers().iter().any(|name| name == names::FINALIZER_ON_NODE)
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn write_status<K: Intent>(
 }
 
 /// Puts our finalizer on; the object's next version brings us back.
-pub async fn add_finalizer<K: Intent>(context: &Context<K>, object: &K) -> Result<(), ReconcileError> {
+pub(super) async fn add_finalizer<K: Intent>(context: &Context<K>, object: &K) -> Result<(), ReconcileError> {
     let name = object.name_any();
     let mut finalizers = object.finalizers().to_vec();
     finalizers.push(names::FINALIZER_ON_NODE.to_owned());
@@ -46,7 +46,10 @@ pub async fn add_finalizer<K: Intent>(context: &Context<K>, object: &K) -> Resul
 }
 
 /// Nothing is left on the node: lets the object go.
-pub async fn remove_finalizer<K: Intent>(context: &Context<K>, object: &K) -> Result<(), ReconcileError> {
+pub(super) async fn remove_finalizer<K: Intent>(
+    context: &Context<K>,
+    object: &K,
+) -> Result<(), ReconcileError> {
     let name = object.name_any();
     let Some(index) = object.finalizers().iter().position(|name| name == names::FINALIZER_ON_NODE) else {
         return Ok(());

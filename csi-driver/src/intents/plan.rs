@@ -1,7 +1,12 @@
-//! What plans for volumes and snapshots have in common: what is on the disk, what to do, and why nothing can be done.
+//! What to do about one object: a pure decision from what should be and what is. What is particular to a kind it says itself.
 
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::names;
+use tierce_engine::VolumeId;
+
+use super::intent::Intent;
+use super::object::has_finalizer;
+use crate::pools::Offer;
 
 /// What the node's disk says about a volume or snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,14 +28,48 @@ impl<T> From<Option<T>> for Disk<T> {
 pub enum Plan<S> {
     /// Not ours, or on its way without us.
     Ignore,
+    /// Put our finalizer on the object, before any disk is touched; its next version brings us back.
+    AddFinalizer,
     /// Carry these out; with none, the disk is as it should be.
     Steps(Vec<S>),
+    /// Carry these out; then nothing is left on the node, and the object may go.
+    LetGo(Vec<S>),
     /// Nothing that we may do leads there; say why.
     Refuse(Verdict),
 }
 
+/// Decides for the node `me`.
+pub fn plan<K: Intent>(
+    me: &str,
+    object: &K,
+    id: &VolumeId,
+    disk: &Disk<K::Info>,
+    offer: Offer,
+) -> Plan<K::Step> {
+    let (deleting, ours) = (object.meta().deletion_timestamp.is_some(), has_finalizer(object));
+    let steps = match (deleting, ours) {
+        _ if object.node() != me => return Plan::Ignore,
+        (true, false) => return Plan::Ignore,
+        (false, false) => return Plan::AddFinalizer,
+        (true, true) => return delete(object, disk, offer),
+        (false, true) => match disk {
+            Disk::Missing => object.making(id, offer),
+            Disk::Present(info) => object.converging(info),
+        },
+    };
+    steps.map_or_else(Plan::Refuse, Plan::Steps)
+}
+
+fn delete<K: Intent>(object: &K, disk: &Disk<K::Info>, offer: Offer) -> Plan<K::Step> {
+    match (disk, offer) {
+        (Disk::Present(_), _) => Plan::LetGo(vec![object.deletion()]),
+        (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::LetGo(Vec::new()),
+        (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(object.pool())),
+    }
+}
+
 /// Why something is not deleted whose pool the node does not know: without the pool's place we can't know that nothing is left there.
-pub fn uncleaned(pool: &str) -> Verdict {
+fn uncleaned(pool: &str) -> Verdict {
     let message = format!(
         "pool {pool} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or remove the \
          finalizer {} if the data may stay",
@@ -61,5 +100,6 @@ mod tests {
     fn volumes_and_snapshots_use_the_same_reasons() {
         assert_eq!(reason::POOL_UNAVAILABLE, node_snapshot::POOL_UNAVAILABLE);
         assert_eq!(reason::CONFLICT, node_snapshot::CONFLICT);
+        assert_eq!(reason::FAILED, node_snapshot::FAILED);
     }
 }

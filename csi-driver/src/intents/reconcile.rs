@@ -3,15 +3,18 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use tierce_engine::VolumeId;
 use tracing::warn;
 
+use super::carry_out::carry_out;
 use super::context::{Context, ReconcileError};
 use super::intent::Intent;
 use super::object;
+use super::outcome::Outcome;
 
 /// Makes the disk as the object says, once there is a place in its pool's lane.
 pub(super) async fn in_lane<K: Intent>(
@@ -44,19 +47,19 @@ pub async fn reconcile<K: Intent>(
         reason: invalid.error.clone(),
     })?;
     let name = object.name_any();
-    let said = match name.parse::<VolumeId>() {
+    let ended = match name.parse::<VolumeId>() {
         _ if object.node() != context.shared.node => None,
-        Ok(id) => object.carry_out(&id, &context).await?,
-        Err(error) => Some(object.misnamed(&error.into())),
+        Ok(id) => carry_out(object, &id, &context).await?,
+        Err(error) => Some((Outcome::failed(&error.into(), K::verdict, None), None)),
     };
-    let Some(said) = said else {
+    let Some((outcome, answer)) = ended else {
         context.succeeded(&name);
         return Ok(Action::await_change());
     };
-    if let Some(status) = &said.status {
-        object::write_status(&context, object, status).await?;
+    if let Some(status) = object.next_status(&outcome, answer, Timestamp::now()) {
+        object::write_status(&context, object, &status).await?;
     }
-    match said.trouble {
+    match outcome.trouble {
         None => {
             context.succeeded(&name);
             Ok(Action::await_change())

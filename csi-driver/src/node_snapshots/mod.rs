@@ -3,6 +3,3 @@
 mod carry_out;
 mod plan;
 mod status;
-
-pub use plan::{Step, plan};
-pub use status::{Outcome, next, verdict};

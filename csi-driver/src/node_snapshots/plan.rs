@@ -1,53 +1,44 @@
-//! What to do about one `NodeSnapshot`: a pure decision from what should be and what is.
+//! What to do about one `NodeSnapshot` that is ours: a pure decision from what should be and what is.
 
 use tierce_crds::NodeSnapshot;
 use tierce_crds::conditions::{Verdict, node_snapshot as reason};
 use tierce_engine::{Owner, SnapshotInfo, SnapshotSpec, VolumeId};
 
-use crate::intents::{Disk, Plan, differs, has_finalizer, uncleaned, unknown_pool};
+use crate::intents::{self, differs, unknown_pool};
+use crate::metrics::ActionLabel;
 use crate::pools::Offer;
 
-/// One thing to do with the engine or at the API server, in order.
+/// One thing to do with the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Put our finalizer on the object; its next version brings us back.
-    AddFinalizer,
-    /// Take it.
+    /// Take the snapshot.
     Take(SnapshotSpec),
     /// Delete it.
     Delete,
-    /// Nothing is left on the node: let the object go.
-    RemoveFinalizer,
 }
 
-/// Decides.
-pub fn plan(snapshot: &NodeSnapshot, id: &VolumeId, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
-    let ours = has_finalizer(snapshot);
-    if snapshot.metadata.deletion_timestamp.is_some() {
-        return if ours { delete(snapshot, disk, offer) } else { Plan::Ignore };
+impl intents::Step for Step {
+    fn label(&self) -> ActionLabel {
+        match self {
+            Self::Take(_) => ActionLabel::Take,
+            Self::Delete => ActionLabel::DeleteSnapshot,
+        }
     }
-    if !ours {
-        return Plan::Steps(vec![Step::AddFinalizer]);
-    }
-    match disk {
-        Disk::Missing => take(snapshot, id, offer),
-        Disk::Present(info) => check(snapshot, info),
-    }
-}
 
-fn delete(snapshot: &NodeSnapshot, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
-    match (disk, offer) {
-        (Disk::Present(_), _) => Plan::Steps(vec![Step::Delete, Step::RemoveFinalizer]),
-        (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::Steps(vec![Step::RemoveFinalizer]),
-        (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(&snapshot.spec.pool)),
+    fn done(&self) -> &'static str {
+        match self {
+            Self::Take(_) => "taken",
+            Self::Delete => "deleted",
+        }
     }
 }
 
-fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan<Step> {
+/// How to take the snapshot, or why it is not taken.
+pub(super) fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Result<Vec<Step>, Verdict> {
     let spec = &snapshot.spec;
     if snapshot.status.as_ref().is_some_and(|status| status.size_bytes.is_some()) {
         // Taking it anew would hand out later data as if it were the old.
-        return Plan::Refuse(Verdict::no(
+        return Err(Verdict::no(
             reason::LOST,
             format!(
                 "the snapshot was taken in pool {} of this node but is not there any more; it is not taken again, as its \
@@ -58,37 +49,34 @@ fn take(snapshot: &NodeSnapshot, id: &VolumeId, offer: Offer) -> Plan<Step> {
     }
     // A pool that takes no new volumes still serves those that it has, and their snapshots.
     if offer == Offer::Unknown {
-        return Plan::Refuse(unknown_pool(&spec.pool));
+        return Err(unknown_pool(&spec.pool));
     }
-    match spec.source.parse() {
-        Ok(source) => Plan::Steps(vec![Step::Take(SnapshotSpec {
-            id: id.clone(),
-            source,
-            owner: spec.snapshot.as_ref().map(|owner| Owner {
-                namespace: owner.namespace.clone(),
-                name: owner.name.clone(),
-                uid: owner.uid.clone(),
-            }),
-        })]),
-        Err(error) => Plan::Refuse(Verdict::no(reason::INVALID, format!("spec.source: {error}"))),
-    }
+    let source =
+        spec.source.parse().map_err(|error| Verdict::no(reason::INVALID, format!("spec.source: {error}")))?;
+    let owner = spec.snapshot.as_ref().map(|owner| Owner {
+        namespace: owner.namespace.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    });
+    Ok(vec![Step::Take(SnapshotSpec { id: id.clone(), source, owner })])
 }
 
-fn check(snapshot: &NodeSnapshot, info: &SnapshotInfo) -> Plan<Step> {
+/// Whether the snapshot on the disk is the one that is asked for, and whole.
+pub(super) fn check(snapshot: &NodeSnapshot, info: &SnapshotInfo) -> Result<(), Verdict> {
     let spec = &snapshot.spec;
     for (field, existing, asked) in
         [("source", info.source.as_str(), &spec.source), ("pool", info.pool.as_str(), &spec.pool)]
     {
         if existing != asked {
-            return Plan::Refuse(differs("snapshot", field, existing, asked));
+            return Err(differs("snapshot", field, existing, asked));
         }
     }
     if !info.valid {
         let message =
             "the snapshot ran out of its own space, so what it held is lost: delete it and take another one";
-        return Plan::Refuse(Verdict::no(reason::LOST, message));
+        return Err(Verdict::no(reason::LOST, message));
     }
-    Plan::Steps(Vec::new())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -99,6 +87,7 @@ pub(super) mod tests {
     use tierce_engine::{Filesystem, VolumeMode};
 
     use super::*;
+    use crate::intents::{Disk, Plan, plan};
 
     fn snapshot() -> NodeSnapshot {
         let spec = NodeSnapshotSpec {
@@ -136,7 +125,7 @@ pub(super) mod tests {
     }
 
     fn decide(snapshot: &NodeSnapshot, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
-        plan(snapshot, &"snapshot-1".parse().unwrap(), disk, offer)
+        plan("me", snapshot, &"snapshot-1".parse().unwrap(), disk, offer)
     }
 
     fn refusal(plan: Plan<Step>) -> (&'static str, String) {
@@ -152,15 +141,16 @@ pub(super) mod tests {
         let bare = NodeSnapshot { metadata: ObjectMeta::default(), ..snapshot() };
         let take =
             SnapshotSpec { id: "snapshot-1".parse().unwrap(), source: "pvc-1".parse().unwrap(), owner: None };
-        for (what, snapshot, disk, steps) in [
-            ("as it should be", snapshot(), present(), vec![]),
-            ("no finalizer yet: before any disk", bare, Disk::Missing, vec![Step::AddFinalizer]),
-            ("new", snapshot(), Disk::Missing, vec![Step::Take(take)]),
-            ("deleted", deleting(), present(), vec![Step::Delete, Step::RemoveFinalizer]),
-            ("deleted, never taken", deleting(), Disk::Missing, vec![Step::RemoveFinalizer]),
+        let steps = |steps: &[Step]| Plan::Steps(steps.to_vec());
+        for (what, snapshot, disk, planned) in [
+            ("as it should be", snapshot(), present(), steps(&[])),
+            ("no finalizer yet: before any disk", bare, Disk::Missing, Plan::AddFinalizer),
+            ("new", snapshot(), Disk::Missing, steps(&[Step::Take(take)])),
+            ("deleted", deleting(), present(), Plan::LetGo(vec![Step::Delete])),
+            ("deleted, never taken", deleting(), Disk::Missing, Plan::LetGo(vec![])),
         ] {
             for offer in [Offer::Offered, Offer::Retired] {
-                assert_eq!(decide(&snapshot, &disk, offer), Plan::Steps(steps.clone()), "{what}");
+                assert_eq!(decide(&snapshot, &disk, offer), planned, "{what}");
             }
         }
     }

@@ -6,21 +6,12 @@ use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
 use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
 
-use crate::node_volumes::{NEWER, noticeable};
+use crate::intents::{NEWER, Outcome, noticeable};
 use crate::signed::signed;
 use crate::status_codes::in_words;
 
-/// How a reconcile ended: what is on the disk, and why that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What is there.
-    pub info: Option<SnapshotInfo>,
-    /// What is wrong.
-    pub trouble: Option<Verdict>,
-}
-
 /// The engine's error as the reason that the API documents.
-pub fn verdict(error: &Error) -> Verdict {
+pub(super) fn verdict(error: &Error) -> Verdict {
     let reason = match error {
         Error::InvalidId { .. } | Error::InvalidArgument(_) | Error::Unsupported(_) => reason::INVALID,
         Error::SourceNotFound { .. } | Error::NotFound { .. } => reason::NO_SOURCE,
@@ -44,9 +35,9 @@ pub fn verdict(error: &Error) -> Verdict {
 }
 
 /// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches.
-pub fn next(
+pub(super) fn next(
     old: &NodeSnapshotStatus,
-    outcome: &Outcome,
+    outcome: &Outcome<SnapshotInfo>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Option<NodeSnapshotStatus> {
@@ -84,7 +75,7 @@ mod tests {
 
     #[test]
     fn one_write_makes_it_ready_and_nothing_new_writes_nothing() {
-        let outcome = Outcome { info: Some(info()), trouble: None };
+        let outcome = Outcome::ready(info());
         let first = next(&NodeSnapshotStatus::default(), &outcome, Some(1), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((first.size_bytes, first.used_bytes), (Some(1 << 30), Some(5)));
         assert_eq!(
@@ -94,8 +85,8 @@ mod tests {
         assert!(conditions::holds(&first.conditions, conditions::READY));
         assert_eq!(next(&first, &outcome, Some(1), Timestamp::MAX), None);
         // What is known of a snapshot stays known while it can't be seen.
-        let trouble = Some(Verdict::no(reason::POOL_UNAVAILABLE, "away"));
-        let away = next(&first, &Outcome { info: None, trouble }, Some(1), Timestamp::UNIX_EPOCH).unwrap();
+        let away = Outcome::refused(Verdict::no(reason::POOL_UNAVAILABLE, "away"), None);
+        let away = next(&first, &away, Some(1), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((away.size_bytes, away.taken_at), (first.size_bytes, first.taken_at));
         assert!(!conditions::holds(&away.conditions, conditions::READY));
     }

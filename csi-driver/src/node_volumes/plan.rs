@@ -1,17 +1,16 @@
-//! What to do about one `NodeVolume`: a pure decision from what should be and what is.
+//! What to do about one `NodeVolume` that is ours: a pure decision from what should be and what is.
 
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSource, NodeVolume, VolumeMode as ApiMode, names};
 use tierce_engine::{Filesystem, Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
 
-use crate::intents::{Disk, Plan, differs, has_finalizer, uncleaned, unknown_pool};
+use crate::intents::{self, differs, unknown_pool};
+use crate::metrics::ActionLabel;
 use crate::pools::Offer;
 
-/// One thing to do with the engine or at the API server, in order.
+/// One thing to do with the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Put our finalizer on the object; its next version brings us back.
-    AddFinalizer,
     /// Make the volume.
     Create(VolumeSpec),
     /// Change the mount options of the next stage.
@@ -39,52 +38,46 @@ pub enum Step {
         /// Refuse if it was ever staged.
         only_if_unused: bool,
     },
-    /// Nothing is left on the node: let the object go.
-    RemoveFinalizer,
 }
 
-/// Decides for the node `me`.
-pub fn plan(
-    me: &str,
-    volume: &NodeVolume,
-    id: &VolumeId,
-    disk: &Disk<VolumeInfo>,
-    offer: Offer,
-) -> Plan<Step> {
-    let ours = has_finalizer(volume);
-    if volume.spec.node_name != me {
-        return Plan::Ignore;
-    }
-    if volume.metadata.deletion_timestamp.is_some() {
-        return if ours { delete(volume, disk, offer) } else { Plan::Ignore };
-    }
-    if !ours {
-        return Plan::Steps(vec![Step::AddFinalizer]);
-    }
-    match disk {
-        Disk::Missing => create(volume, id, offer),
-        Disk::Present(info) => converge(volume, info),
-    }
-}
-
-fn delete(volume: &NodeVolume, disk: &Disk<VolumeInfo>, offer: Offer) -> Plan<Step> {
-    match (disk, offer) {
-        (Disk::Present(_), _) => {
-            let mut annotations = volume.metadata.annotations.iter().flatten();
-            let only_if_unused = annotations.any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
-            Plan::Steps(vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer])
+impl intents::Step for Step {
+    fn label(&self) -> ActionLabel {
+        match self {
+            Self::Create(_) => ActionLabel::Create,
+            Self::SetMountOptions(_) => ActionLabel::SetMountOptions,
+            Self::Restore { .. } => ActionLabel::Restore,
+            Self::CallOff { .. } => ActionLabel::CallOffRestore,
+            Self::Grow(_) => ActionLabel::Grow,
+            Self::Delete { .. } => ActionLabel::Delete,
         }
-        (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::Steps(vec![Step::RemoveFinalizer]),
-        (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(&volume.spec.pool)),
+    }
+
+    fn done(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "made",
+            Self::SetMountOptions(_) => "mount options set",
+            Self::Restore { .. } => "restored",
+            Self::CallOff { .. } => "the call to take its restore back is answered",
+            Self::Grow(_) => "grown",
+            Self::Delete { .. } => "deleted",
+        }
     }
 }
 
-fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan<Step> {
+/// How to delete the volume.
+pub(super) fn deletion(volume: &NodeVolume) -> Step {
+    let mut annotations = volume.metadata.annotations.iter().flatten();
+    let only_if_unused = annotations.any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
+    Step::Delete { only_if_unused }
+}
+
+/// How to make the volume, or why it is not made.
+pub(super) fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Result<Vec<Step>, Verdict> {
     let spec = &volume.spec;
     let status = volume.status.clone().unwrap_or_default();
     if status.used || status.capacity_bytes.is_some() {
         // Making it anew would show a pod an empty volume where its data should be.
-        return Plan::Refuse(Verdict::no(
+        return Err(Verdict::no(
             reason::FAILED,
             format!(
                 "the volume was made in pool {} of this node but is not there any more; it is not made again, as its \
@@ -96,7 +89,7 @@ fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan<Step> {
     match offer {
         Offer::Offered => {}
         Offer::Retired => {
-            return Plan::Refuse(Verdict::no(
+            return Err(Verdict::no(
                 reason::POOL_UNAVAILABLE,
                 format!(
                     "pool {} takes no new volumes on this node: its StoragePool no longer selects it",
@@ -104,23 +97,15 @@ fn create(volume: &NodeVolume, id: &VolumeId, offer: Offer) -> Plan<Step> {
                 ),
             ));
         }
-        Offer::Unknown => {
-            return Plan::Refuse(unknown_pool(&spec.pool));
-        }
+        Offer::Unknown => return Err(unknown_pool(&spec.pool)),
     }
-    match desired(volume, id) {
-        Ok(spec) => Plan::Steps(vec![Step::Create(spec)]),
-        Err(verdict) => Plan::Refuse(verdict),
-    }
+    Ok(vec![Step::Create(desired(volume, id)?)])
 }
 
-fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
-    let wanted = match desired(volume, &info.id) {
-        Ok(wanted) => wanted,
-        Err(verdict) => return Plan::Refuse(verdict),
-    };
-    let conflict =
-        |field: &str, existing: &str, asked: &str| Plan::Refuse(differs("volume", field, existing, asked));
+/// What is left to do for the volume on the disk, or why it is left alone.
+pub(super) fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Result<Vec<Step>, Verdict> {
+    let wanted = desired(volume, &info.id)?;
+    let conflict = |field: &str, existing: &str, asked: &str| Err(differs("volume", field, existing, asked));
     if info.pool != volume.spec.pool {
         return conflict("pool", &info.pool, &volume.spec.pool);
     }
@@ -132,10 +117,7 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
         return conflict("encryption", words(info.encrypted), words(wanted.encrypted));
     }
     // Before it grows: the snapshot fits what is there.
-    let order = match restore(volume) {
-        Ok(order) => order,
-        Err(verdict) => return Plan::Refuse(verdict),
-    };
+    let order = restore(volume)?;
     let mut steps = Vec::new();
     if info.mount_options != wanted.mount_options {
         steps.push(Step::SetMountOptions(wanted.mount_options));
@@ -148,7 +130,7 @@ fn converge(volume: &NodeVolume, info: &VolumeInfo) -> Plan<Step> {
     if info.size_bytes < wanted.size_bytes {
         steps.push(Step::Grow(wanted.size_bytes));
     }
-    Plan::Steps(steps)
+    Ok(steps)
 }
 
 /// An order that was not answered yet.

@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use tierce_crds::{NodeVolumeSpec, NodeVolumeStatus};
 
 use super::*;
+use crate::intents::{Disk, Plan, plan};
 
 struct Case(NodeVolume);
 
@@ -115,55 +116,60 @@ fn refusal(plan: Plan<Step>) -> (&'static str, String) {
 
 #[test]
 fn the_steps_lead_from_what_is_to_what_should_be() {
-    let delete = |only_if_unused| vec![Step::Delete { only_if_unused }, Step::RemoveFinalizer];
-    for (what, case, disk, steps) in [
-        ("as it should be", volume(), present(), vec![]),
-        ("label and owner are not compared", volume(), present(), vec![]),
+    let delete = |only_if_unused| Plan::LetGo(vec![Step::Delete { only_if_unused }]);
+    for (what, case, disk, planned) in [
+        ("as it should be", volume(), present(), Plan::Steps(vec![])),
+        ("label and owner are not compared", volume(), present(), Plan::Steps(vec![])),
         (
             "no finalizer yet: before any disk",
             volume().without_finalizer(),
             Disk::Missing,
-            vec![Step::AddFinalizer],
+            Plan::AddFinalizer,
         ),
-        ("larger", volume().sized(2 << 30), present(), vec![Step::Grow(2 << 30)]),
-        ("smaller than the disk: left", volume().sized(1), present(), vec![]),
+        ("larger", volume().sized(2 << 30), present(), Plan::Steps(vec![Step::Grow(2 << 30)])),
+        ("smaller than the disk: left", volume().sized(1), present(), Plan::Steps(vec![])),
         (
             "options and size",
             volume().sized(2 << 30).mounted_with("noatime"),
             present(),
-            vec![Step::SetMountOptions(vec!["noatime".into()]), Step::Grow(2 << 30)],
+            Plan::Steps(vec![Step::SetMountOptions(vec!["noatime".into()]), Step::Grow(2 << 30)]),
         ),
         (
             "ordered back, and larger",
             volume().ordered_back(false).sized(2 << 30),
             present(),
-            vec![
+            Plan::Steps(vec![
                 Step::Restore {
                     uid: "u".into(),
                     snapshot: "snapshot-1".parse().unwrap(),
                     safety: "before-u".parse().unwrap(),
                 },
                 Step::Grow(2 << 30),
-            ],
+            ]),
         ),
-        ("restored already", volume().ordered_back(true), present(), vec![]),
+        ("restored already", volume().ordered_back(true), present(), Plan::Steps(vec![])),
         (
             "called off: before all that may fail",
             volume().ordered_back(false).called_off(false).sized(2 << 30).mounted_with("noatime"),
             present(),
-            vec![
+            Plan::Steps(vec![
                 Step::CallOff { uid: "u".into(), safety: "before-u".parse().unwrap() },
                 Step::SetMountOptions(vec!["noatime".into()]),
                 Step::Grow(2 << 30),
-            ],
+            ]),
         ),
-        ("was called off", volume().ordered_back(false).called_off(true), present(), vec![]),
-        ("called off too late", volume().ordered_back(true).called_off(false), present(), vec![]),
+        ("was called off", volume().ordered_back(false).called_off(true), present(), Plan::Steps(vec![])),
+        (
+            "called off too late",
+            volume().ordered_back(true).called_off(false),
+            present(),
+            Plan::Steps(vec![]),
+        ),
         ("deleted", volume().deleting(), present(), delete(false)),
-        ("deleted, never made", volume().deleting(), Disk::Missing, vec![Step::RemoveFinalizer]),
+        ("deleted, never made", volume().deleting(), Disk::Missing, Plan::LetGo(vec![])),
         ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),
     ] {
-        assert_eq!(decide(&case, &disk, Offer::Offered), Plan::Steps(steps), "{what}");
+        assert_eq!(decide(&case, &disk, Offer::Offered), planned, "{what}");
     }
 }
 
@@ -193,7 +199,7 @@ fn a_pool_that_is_gone_takes_no_new_volume_but_serves_the_old_ones() {
             Plan::Steps(vec![Step::Grow(2 << 30)])
         );
     }
-    assert!(matches!(decide(&volume().deleting(), &Disk::Missing, Offer::Retired), Plan::Steps(_)));
+    assert_eq!(decide(&volume().deleting(), &Disk::Missing, Offer::Retired), Plan::LetGo(vec![]));
 }
 
 #[test]

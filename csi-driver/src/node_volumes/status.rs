@@ -5,27 +5,12 @@ use tierce_crds::NodeVolumeStatus;
 use tierce_crds::conditions::{self, Verdict, node_volume as reason};
 use tierce_engine::{Error, PoolErrorKind, VolumeInfo};
 
+use crate::intents::{NEWER, Outcome, noticeable};
 use crate::signed::signed;
 use crate::status_codes::in_words;
 
-/// How a reconcile ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The disk is as it should be.
-    Ready(VolumeInfo),
-    /// It is not.
-    Failed {
-        /// Why.
-        verdict: Verdict,
-        /// With `OutOfSpace`: the largest size in bytes that would fit.
-        largest: Option<u64>,
-        /// What is on the disk anyway.
-        info: Option<VolumeInfo>,
-    },
-}
-
 /// The engine's error as the reason that the API documents.
-pub fn verdict(error: &Error) -> Verdict {
+pub(super) fn verdict(error: &Error) -> Verdict {
     let reason = match error {
         Error::InvalidId { .. }
         | Error::InvalidArgument(_)
@@ -70,31 +55,19 @@ pub fn verdict(error: &Error) -> Verdict {
     Verdict::no(reason, message)
 }
 
-/// What to do about a record of a later Tierce.
-pub const NEWER: &str =
-    "; the volume is whole: update the node plugin to the version that was here before, or a later one";
-
-/// The largest size that an error offers instead.
-pub fn largest(error: &Error) -> Option<u64> {
-    match error {
-        Error::OutOfSpace { largest, .. } => Some(*largest),
-        _ => None,
-    }
-}
-
 /// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches.
-pub fn next(
+pub(super) fn next(
     old: &NodeVolumeStatus,
-    outcome: &Outcome,
+    outcome: &Outcome<VolumeInfo>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Option<NodeVolumeStatus> {
-    let (verdict, info, largest) = match outcome {
-        Outcome::Ready(info) => {
-            (Verdict::yes(reason::CREATED, format!("in pool {} of this node", info.pool)), Some(info), None)
-        }
-        Outcome::Failed { verdict, largest, info } => (verdict.clone(), info.as_ref(), *largest),
+    let info = outcome.info.as_ref();
+    let made = || {
+        let pool = info.map(|info| info.pool.as_str()).unwrap_or_default();
+        Verdict::yes(reason::CREATED, format!("in pool {pool} of this node"))
     };
+    let verdict = outcome.trouble.clone().unwrap_or_else(made);
     let status = NodeVolumeStatus {
         capacity_bytes: info.map(|info| signed(info.size_bytes)).or(old.capacity_bytes),
         used_bytes: info.map(|info| used_bytes(old, info)).or(old.used_bytes),
@@ -103,28 +76,15 @@ pub fn next(
             .map_or_else(|| old.key_fingerprint.clone(), |info| info.key_fingerprint.clone()),
         restored: old.restored.clone(),
         restore_called_off: old.restore_called_off.clone(),
-        largest_bytes: largest.map(signed),
+        largest_bytes: outcome.largest.map(signed),
         observed_generation: generation,
         conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],
     };
     (status != *old).then_some(status)
 }
 
-const NOTICEABLE: u64 = 16 << 20;
-
 fn used_bytes(old: &NodeVolumeStatus, info: &VolumeInfo) -> i64 {
     noticeable(old.used_bytes, info.allocated_bytes, info.size_bytes)
-}
-
-/// The old figure until the new one differs noticeably: by 5 % of the volume's size, or by 16 MiB and half of what
-/// was there. So a volume that is filled writes its status some thirty times in all, however large it is.
-pub fn noticeable(shown: Option<i64>, now: u64, size: u64) -> i64 {
-    let Some(shown) = shown else { return signed(now) };
-    let before = u64::try_from(shown).unwrap_or(0);
-    let difference = now.abs_diff(before);
-    let is_noticeable = difference.saturating_mul(20) >= size.max(1)
-        || (difference >= NOTICEABLE && difference.saturating_mul(2) >= before);
-    if is_noticeable { signed(now) } else { shown }
 }
 
 #[cfg(test)]
@@ -157,7 +117,7 @@ mod tests {
     }
 
     fn ready(allocated: u64) -> NodeVolumeStatus {
-        next(&NodeVolumeStatus::default(), &Outcome::Ready(info(10 * GIB, allocated)), Some(1), at(1))
+        next(&NodeVolumeStatus::default(), &Outcome::ready(info(10 * GIB, allocated)), Some(1), at(1))
             .unwrap()
     }
 
@@ -169,14 +129,14 @@ mod tests {
             (Some(10 << 30), false, Some(1))
         );
         assert!(conditions::holds(&first.conditions, conditions::READY));
-        assert_eq!(next(&first, &Outcome::Ready(info(10 * GIB, 0)), Some(1), at(99)), None);
+        assert_eq!(next(&first, &Outcome::ready(info(10 * GIB, 0)), Some(1), at(99)), None);
     }
 
     #[test]
     fn use_and_growth_are_written() {
         let staged = VolumeInfo { used: true, ..info(10 * GIB, 0) };
-        assert!(next(&ready(0), &Outcome::Ready(staged), Some(1), at(2)).unwrap().used);
-        let grown = next(&ready(0), &Outcome::Ready(info(20 * GIB, 0)), Some(2), at(2)).unwrap();
+        assert!(next(&ready(0), &Outcome::ready(staged), Some(1), at(2)).unwrap().used);
+        let grown = next(&ready(0), &Outcome::ready(info(20 * GIB, 0)), Some(2), at(2)).unwrap();
         assert_eq!((grown.capacity_bytes, grown.observed_generation), (Some(20 << 30), Some(2)));
     }
 
@@ -192,7 +152,7 @@ mod tests {
             (4 * GIB, 4 * GIB + 512 * MIB, true),
             (4 * GIB, 3 * GIB, true),
         ] {
-            let outcome = Outcome::Ready(info(10 * GIB, now));
+            let outcome = Outcome::ready(info(10 * GIB, now));
             assert_eq!(next(&ready(before), &outcome, Some(1), at(2)).is_some(), written, "{before} → {now}");
         }
     }
@@ -202,7 +162,7 @@ mod tests {
         let mut status = ready(0);
         let mut writes = 0;
         for step in 0..=10_000u64 {
-            let outcome = Outcome::Ready(info(10_000 * GIB, step * GIB));
+            let outcome = Outcome::ready(info(10_000 * GIB, step * GIB));
             if let Some(next) = next(&status, &outcome, Some(1), at(2)) {
                 status = next;
                 writes += 1;
@@ -214,7 +174,7 @@ mod tests {
     #[test]
     fn a_failure_keeps_what_is_known_of_the_disk() {
         let error = Error::OutOfSpace { pool: "ssd".into(), requested: 20 * GIB, largest: 12 * GIB };
-        let outcome = Outcome::Failed { verdict: verdict(&error), largest: largest(&error), info: None };
+        let outcome = Outcome::failed(&error, verdict, None);
         let status = next(&ready(0), &outcome, Some(2), at(5)).unwrap();
         assert_eq!((status.capacity_bytes, status.largest_bytes), (Some(10 << 30), Some(12 << 30)));
         let condition = conditions::find(&status.conditions, conditions::READY).unwrap();

@@ -1,6 +1,5 @@
 //! `tierce-controller`: wiring only.
 
-use anyhow::Context;
 use clap::Parser;
 use kube::Client;
 use prometheus_client::registry::Registry;
@@ -16,20 +15,13 @@ use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
 use tierce_runtime::socket::Socket;
-use tierce_runtime::{logs, shutdown};
+use tierce_runtime::{api_server, logs, shutdown};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     logs::init()?;
-    let mut kubeconfig = kube::Config::infer().await.context("no KUBECONFIG, and not in a cluster")?;
-    // The calls of this program are told apart in the audit log.
-    kubeconfig.headers.push((
-        http::header::USER_AGENT,
-        http::HeaderValue::from_static(concat!("tierce-controller/", env!("CARGO_PKG_VERSION"))),
-    ));
-    let client =
-        Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
+    let client = api_server::client(concat!("tierce-controller/", env!("CARGO_PKG_VERSION"))).await?;
     match cli.command {
         Some(Command::Crds(Crds::Apply)) => Ok(run::crds::apply(&client).await?),
         None => Box::pin(serve(client, &cli.serve)).await,

@@ -2,9 +2,8 @@
 
 use anyhow::Context;
 use clap::Parser;
-use kube::Client;
 use tierce_csi::{config::Config, plugin};
-use tierce_runtime::{logs, shutdown};
+use tierce_runtime::{api_server, logs, shutdown};
 
 /// Threads for calls that wait for disks.
 const MAX_DISK_THREADS: usize = 1024;
@@ -23,15 +22,7 @@ fn main() -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let lock = runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-        let mut kubeconfig =
-            kube::Config::infer().await.context("cannot find out how to reach the API server")?;
-        // The calls of this program are told apart in the audit log.
-        kubeconfig.headers.push((
-            http::header::USER_AGENT,
-            http::HeaderValue::from_static(concat!("tierce-csi/", env!("CARGO_PKG_VERSION"))),
-        ));
-        let client =
-            Client::try_from(kubeconfig).context("cannot use the API server's address or credentials")?;
+        let client = api_server::client(concat!("tierce-csi/", env!("CARGO_PKG_VERSION"))).await?;
         Box::pin(plugin::run(config, client, shutdown)).await
     })?;
     // Waits for what still works on a disk.

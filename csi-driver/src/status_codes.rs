@@ -5,9 +5,8 @@
 //! Unstage or Unpublish when the pod goes. Every other code is final: nothing happened. Both are tried again with
 //! growing pauses while the pod wants the volume.
 
-use std::error::Error as StdError;
-
 use tierce_engine::{Error, VolumeId};
+use tierce_runtime::errors::in_words;
 use tonic::{Code, Status};
 
 use crate::request::RequestError;
@@ -104,22 +103,6 @@ fn code(rpc: Rpc, error: &Error) -> Code {
         Error::PoolUnavailable(_) => Code::Unavailable,
         Error::Command(_) | Error::Io { .. } => Code::Internal,
     }
-}
-
-/// The error and its causes in one line.
-pub fn in_words(error: &dyn StdError) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        // `#[error(transparent)]` and the errors of kube repeat their source.
-        if !words.contains(&cause_words) {
-            words.push_str(": ");
-            words.push_str(&cause_words);
-        }
-        source = cause.source();
-    }
-    words
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the long-running programs of Tierce share.
 //!
+//! - [`api_server`]: a client whose calls are told apart in the audit log
+//! - [`errors`]: an error and its causes in one line
 //! - [`logs`]: `tracing` to stderr, as text or JSON
 //! - [`shutdown`]: SIGTERM and SIGINT as a cancellation token
 //! - [`socket`]: a unix socket that replaces a stale one and never steals a live one
@@ -9,6 +11,8 @@
 //! - [`ops`]: `/healthz`, `/readyz`, `/metrics`
 //! - [`locks`]: one operation at a time per volume
 
+pub mod api_server;
+pub mod errors;
 pub mod grpc;
 pub mod identity;
 pub mod locks;

@@ -8,7 +8,7 @@ use super::{
     ArgumentError, CreateError, DeleteError, ExpandError, ListError, SnapshotError, SourceError,
     ValidateError,
 };
-use crate::run::words::in_words;
+use tierce_runtime::errors::in_words;
 use tonic::{Code, Status};
 
 fn argument(error: &ArgumentError) -> Code {

@@ -5,7 +5,6 @@
 use crate::index::{Device, Index, OnNode, Snapshot};
 use crate::run::objects::gone_is_fine;
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -14,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tierce_crds::NodeStorage;
+use tierce_runtime::errors::in_words;
 use tokio::time::Instant;
 use tracing::{info, warn};
 

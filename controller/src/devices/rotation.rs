@@ -14,12 +14,12 @@
 use crate::devices::keys::{Held, Keys, fingerprint, holders, opens, random_key};
 use crate::index::{Device, Index, Namespaced, State};
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use std::sync::Arc;
 use tierce_crds::{NodeVolume, names};
+use tierce_runtime::errors::in_words;
 use tracing::{info, warn};
 
 /// What is to be done.

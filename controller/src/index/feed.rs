@@ -4,7 +4,6 @@ use super::hearing::Ear;
 use super::kinds::claims::{ClaimObject, PersistentVolumeObject};
 use super::kinds::pods::PodObject;
 use super::{ClassObject, ContentObject, Index, NodeObject, SecretObject, Tracked};
-use crate::run::words::in_words;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
@@ -16,6 +15,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore, names};
+use tierce_runtime::errors::in_words;
 use tierce_runtime::readiness::{Part, Readiness};
 use tracing::{debug, warn};
 

@@ -5,13 +5,13 @@ mod status;
 use crate::index::Index;
 use crate::run::objects::apply_status;
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tierce_crds::{StoragePool, StoragePoolStatus, names};
+use tierce_runtime::errors::in_words;
 use tokio::time::Instant;
 use tracing::warn;
 

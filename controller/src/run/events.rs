@@ -3,7 +3,6 @@
 //! Not with kube's `Recorder`: it keeps every Event for six minutes and walks through all of them for each new one, so that
 //! it can count repetitions. Ours are written on changes only, and thousands of Volumes may change at once.
 
-use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -11,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use std::fmt;
+use tierce_runtime::errors::in_words;
 use tracing::debug;
 
 /// The Events API takes at most so many bytes of a note.

@@ -2,7 +2,6 @@
 //! resource version that was read, so two can't both win. A candidate trusts no clock but its own: a lease has run out
 //! when it did not change for its whole duration while the candidate was watching (as client-go does).
 
-use crate::run::words::in_words;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -13,6 +12,7 @@ use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, ResourceExt};
 use std::pin::pin;
 use std::time::Duration;
+use tierce_runtime::errors::in_words;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};

@@ -1,4 +1,4 @@
-//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, metrics, words.
+//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, metrics, rough figures.
 
 pub mod config;
 pub mod crds;
@@ -9,4 +9,3 @@ pub(crate) mod objects;
 pub mod progress;
 pub mod queue;
 pub mod roughly;
-pub mod words;

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use tierce_engine::VolumeId;
+use tierce_runtime::errors::in_words;
 use tracing::warn;
 
 use super::carry_out::carry_out;
@@ -79,6 +80,6 @@ pub(super) fn error_policy<K: Intent>(
     context: &Context<K>,
 ) -> Action {
     let pause = context.failed(&object.name_any());
-    warn!("{}; again in {pause:?}", crate::status_codes::in_words(error));
+    warn!("{}; again in {pause:?}", in_words(error));
     Action::requeue(pause)
 }

@@ -10,6 +10,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tierce_crds::conditions;
 use tierce_engine::VolumeId;
+use tierce_runtime::errors::in_words;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +113,7 @@ pub async fn run<K: Intent>(
         .default_backoff()
         .modify(strip)
         .reflect(writer)
-        .inspect_err(|error| warn!("watch of {}s: {}", K::KIND, crate::status_codes::in_words(error)))
+        .inspect_err(|error| warn!("watch of {}s: {}", K::KIND, in_words(error)))
         .inspect_ok(move |event| {
             // An object that went without us leaves a volume that nobody speaks of, and the list is then known.
             if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {

@@ -5,10 +5,10 @@ use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
 use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
 use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
+use tierce_runtime::errors::in_words;
 
 use crate::intents::{NEWER, Outcome, noticeable};
 use crate::signed::signed;
-use crate::status_codes::in_words;
 
 /// The engine's error as the reason that the API documents.
 pub(super) fn verdict(error: &Error) -> Verdict {

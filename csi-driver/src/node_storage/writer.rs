@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tierce_crds::NodeStorageStatus;
+use tierce_runtime::errors::in_words;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -79,10 +80,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     let longer = (pause * 2).min(MAX_PAUSE);
-                    warn!(
-                        "cannot report the node's storage: {}; again in {longer:?}",
-                        crate::status_codes::in_words(&error)
-                    );
+                    warn!("cannot report the node's storage: {}; again in {longer:?}", in_words(&error));
                     changes.notify_rewrite();
                     longer
                 }

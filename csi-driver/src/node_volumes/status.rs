@@ -4,10 +4,10 @@ use k8s_openapi::jiff::Timestamp;
 use tierce_crds::NodeVolumeStatus;
 use tierce_crds::conditions::{self, Verdict, node_volume as reason};
 use tierce_engine::{Error, PoolErrorKind, VolumeInfo};
+use tierce_runtime::errors::in_words;
 
 use crate::intents::{NEWER, Outcome, noticeable};
 use crate::signed::signed;
-use crate::status_codes::in_words;
 
 /// The engine's error as the reason that the API documents.
 pub(super) fn verdict(error: &Error) -> Verdict {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tierce_engine::Engine;
+use tierce_runtime::errors::in_words;
 use tokio::sync::watch as channel;
 use tracing::{error, info, warn};
 
@@ -33,10 +34,7 @@ impl PoolBoard {
     /// the API server has it all.
     pub async fn load(engine: Engine, file: PathBuf) -> Self {
         let pools = state_file::read(&file).unwrap_or_else(|problem| {
-            error!(
-                "starting without the last pool configuration: {}",
-                crate::status_codes::in_words(&problem)
-            );
+            error!("starting without the last pool configuration: {}", in_words(&problem));
             Pools::new()
         });
         if !pools.is_empty() {
@@ -95,7 +93,7 @@ impl PoolBoard {
 
     fn write(&self, pools: &Pools) {
         if let Err(problem) = state_file::write(&self.file, pools) {
-            error!("pods won't start without the API server: {}", crate::status_codes::in_words(&problem));
+            error!("pods won't start without the API server: {}", in_words(&problem));
         }
     }
 

@@ -10,6 +10,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tierce_crds::StoragePool;
+use tierce_runtime::errors::in_words;
 use tokio_stream::wrappers::IntervalStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -141,17 +142,13 @@ fn ticks<K>(
 where
     K: Resource + Send,
 {
-    events.inspect_err(|error| warn!("watch: {}", crate::status_codes::in_words(error))).filter_map(
-        |event| async move {
-            match event {
-                // While a list comes in, the old state stays in force until it is complete.
-                Err(_) | Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-                Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => {
-                    Some(())
-                }
-            }
-        },
-    )
+    events.inspect_err(|error| warn!("watch: {}", in_words(error))).filter_map(|event| async move {
+        match event {
+            // While a list comes in, the old state stays in force until it is complete.
+            Err(_) | Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+            Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => Some(()),
+        }
+    })
 }
 
 /// `Some` if the future is ready at once.

@@ -10,7 +10,6 @@ use crate::run::objects::{
 };
 use crate::run::progress::{self, Progress};
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -23,6 +22,7 @@ use tierce_crds::conditions::{self, Verdict, volume_restore as reason};
 use tierce_crds::{
     ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
 };
+use tierce_runtime::errors::in_words;
 use tracing::warn;
 
 /// Reconciles VolumeRestores.

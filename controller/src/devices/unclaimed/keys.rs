@@ -12,11 +12,11 @@ use super::{Memory, guard, pages};
 use crate::devices::keys::Keys;
 use crate::index::{Index, KeySecret};
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{NodeSnapshot, NodeVolume, VolumeRestore};
+use tierce_runtime::errors::in_words;
 use tracing::{info, warn};
 
 /// What is to be done about one Secret.

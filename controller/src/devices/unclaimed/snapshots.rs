@@ -7,10 +7,10 @@ use crate::index::{Content, ContentObject, Index, Snapshot};
 use crate::run::events::Events;
 use crate::run::metrics::Metrics;
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
+use tierce_runtime::errors::in_words;
 use tracing::warn;
 
 /// What is to be done about one `NodeSnapshot`.

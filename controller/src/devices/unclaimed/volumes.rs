@@ -8,7 +8,6 @@ use crate::run::events::Events;
 use crate::run::metrics::Metrics;
 use crate::run::objects::gone_is_fine;
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
@@ -16,6 +15,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{NodeVolume, names};
+use tierce_runtime::errors::in_words;
 use tracing::{info, warn};
 
 /// What is to be done about one `NodeVolume`.

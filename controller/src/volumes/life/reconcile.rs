@@ -12,7 +12,6 @@ use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer,
 };
 use crate::run::queue::Next;
-use crate::run::words::in_words;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
@@ -26,6 +25,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tierce_crds::conditions::{self, volume as reason};
 use tierce_crds::{NodeVolume, format_bytes, names};
+use tierce_runtime::errors::in_words;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 

@@ -1,45 +1,31 @@
 //! Sizes: a limit is written and read as Kubernetes has it (`10Gi`, `500M`), bytes used are shown as Docker shows them (`256.5MB`).
 
-use tierce_crds::format_bytes;
+use tierce_crds::{format_bytes, parse_bytes};
 
 /// The allowed form, for messages.
 pub(crate) const FORM: &str =
-    "a whole number and a unit: Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s), for example 10Gi";
+    "a number and a unit: Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s), for example 10Gi";
 
-const UNITS: [(&str, u64); 9] = [
-    ("Pi", 1 << 50),
-    ("Ti", 1 << 40),
-    ("Gi", 1 << 30),
-    ("Mi", 1 << 20),
-    ("Ki", 1 << 10),
-    ("T", 1_000_000_000_000),
-    ("G", 1_000_000_000),
-    ("M", 1_000_000),
-    ("k", 1000),
-];
+/// In the order in which a limit is shown by them.
+const DECIMAL_UNITS: [(&str, u64); 4] =
+    [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000)];
 
 /// Bytes of a limit. A bare number is refused: whoever writes `10` means gibibytes or bytes, and we can't know which.
 pub(crate) fn parse(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor).filter(|bytes| *bytes > 0)
+    let (first, unit) =
+        (text.chars().next()?, text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));
+    let known =
+        ["Pi", "Ti", "Gi", "Mi", "Ki"].contains(&unit) || DECIMAL_UNITS.iter().any(|(name, _)| *name == unit);
+    let bytes = parse_bytes(text).ok()?;
+    (first.is_ascii_digit() && known && bytes > 0).then_some(bytes)
 }
 
 /// A limit in the largest unit that says it exactly, so that what is shown can be typed again.
 pub(crate) fn limit(bytes: u64) -> String {
-    let decimal = UNITS.iter().filter(|(name, _)| !name.ends_with('i'));
-    match decimal.into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
+    match DECIMAL_UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) if !bytes.is_multiple_of(1024) => format!("{}{unit}", bytes / factor),
         _ => format_bytes(bytes),
     }
-}
-
-/// Bytes of a disk in 1024s, in two to four digits and rounded down, so that what is shown can be typed again.
-pub(crate) fn roughly(bytes: u64) -> String {
-    let binary = UNITS.iter().filter(|(name, _)| name.ends_with('i'));
-    let fits = binary.into_iter().find(|(_, factor)| bytes / factor >= 10 || bytes > 0 && bytes == *factor);
-    fits.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 
 /// Bytes used, in four digits and decimal units as Docker writes them.
@@ -84,9 +70,13 @@ mod tests {
 
     #[test]
     fn limits_have_a_unit_and_nothing_else() {
-        for (text, bytes) in
-            [("10Gi", 10 << 30), ("1Ki", 1024), ("500M", 500_000_000), ("2T", 2_000_000_000_000)]
-        {
+        for (text, bytes) in [
+            ("10Gi", 10 << 30),
+            ("1Ki", 1024),
+            ("500M", 500_000_000),
+            ("2T", 2_000_000_000_000),
+            ("1.5Gi", 3 << 29),
+        ] {
             assert_eq!(parse(text), Some(bytes), "{text}");
         }
         for bad in [
@@ -96,7 +86,9 @@ mod tests {
             "1e3",
             "-1",
             "0Gi",
-            "1.5Gi",
+            "1.5.2Gi",
+            ".5Gi",
+            "10Ei",
             "Gi",
             " 1Gi",
             "1 Gi",
@@ -105,20 +97,6 @@ mod tests {
             "+1Gi",
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn bytes_of_a_disk_are_rounded_down() {
-        for (bytes, text) in [
-            (0, "0"),
-            (1 << 30, "1Gi"),
-            (10 << 30, "10Gi"),
-            ((9 << 30) + 5, "9216Mi"),
-            ((11 << 40) - 1, "10Ti"),
-            (512, "512"),
-        ] {
-            assert_eq!(roughly(bytes), text, "{bytes}");
         }
     }
 
@@ -141,8 +119,21 @@ mod tests {
     proptest! {
         #[test]
         fn a_limit_shown_can_be_typed_again(number in 1_u64..1 << 13, unit in 0_usize..9) {
-            let bytes = number * UNITS[unit].1;
+            let (text, bytes) = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)]
+                .map(|(name, shift)| (name, 1 << shift))
+                .into_iter()
+                .chain(DECIMAL_UNITS)
+                .nth(unit)
+                .map(|(name, factor)| (format!("{number}{name}"), number * factor))
+                .unwrap();
+            prop_assert_eq!(parse(&text), Some(bytes));
             prop_assert_eq!(parse(&limit(bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn what_a_disk_has_roughly_can_be_typed_as_a_limit(bytes in 1024_u64..1 << 60) {
+            let typed = parse(&tierce_crds::roughly(bytes));
+            prop_assert!(typed.is_some_and(|typed| typed <= bytes + 1), "{typed:?}");
         }
 
         #[test]

@@ -220,7 +220,7 @@ fn what_pools_share_counts_once_and_is_said() {
     let shown = cluster.ok(&["system", "df"]);
     let all: Vec<&str> =
         shown.lines().find(|line| line.starts_with("all ")).unwrap().split_whitespace().collect();
-    assert_eq!(all[3..], ["3", "150Gi", "6144Mi", "3072Mi", "100Gi", "10Gi", "3/3", "Ready"], "{shown}");
+    assert_eq!(all[3..], ["3", "150Gi", "6Gi", "3Gi", "100Gi", "10Gi", "3/3", "Ready"], "{shown}");
     let line = "Pools hdd, nvme of node n1 share one disk: 60Gi of it are free, for all of them together";
     assert!(shown.lines().any(|shown| shown == line), "{shown}");
     let report: serde_json::Value =

@@ -85,13 +85,35 @@ fn scale(digits: u128, multiplier: u128, shift: i32) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-/// Bytes as a quantity: the largest binary unit that divides them, else plain bytes. [`parse_bytes`] reads it back.
+const BINARY_UNITS: [(&str, u32); 5] = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+
+/// Bytes as a quantity: in the largest binary unit of which they are a whole number, or a whole number and a half (`7.5Gi`); else plain bytes.
+/// [`parse_bytes`] reads it back.
 pub fn format_bytes(bytes: u64) -> String {
-    ["Pi", "Ti", "Gi", "Mi", "Ki"]
-        .iter()
-        .zip([50u32, 40, 30, 20, 10])
-        .find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift)
-        .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
+    for (unit, shift) in BINARY_UNITS {
+        let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
+        if whole > 0 && rest == 0 {
+            return format!("{whole}{unit}");
+        }
+        if whole > 0 && rest == 1 << (shift - 1) {
+            return format!("{whole}.5{unit}");
+        }
+    }
+    bytes.to_string()
+}
+
+/// Bytes for people, as a quantity that does not change with every megabyte: rounded down to a tenth of the largest binary unit that they
+/// reach (`7.5Gi`, `300Mi`, `0`).
+pub fn roughly(bytes: u64) -> String {
+    if bytes == 0 {
+        return "0".to_owned();
+    }
+    let (unit, shift) = BINARY_UNITS.into_iter().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("Ki", 10));
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole}{unit}"),
+        (whole, tenth) => format!("{whole}.{tenth}{unit}"),
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +155,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, exactly, about) in [
+            (0, "0", "0"),
+            (512, "512", "0.5Ki"),
+            (1536, "1.5Ki", "1.5Ki"),
+            (1 << 20, "1Mi", "1Mi"),
+            ((7 << 30) + (1 << 29), "7.5Gi", "7.5Gi"),
+            ((7 << 30) + (1 << 20), "7169Mi", "7Gi"),
+            ((1 << 40) - 1, "1099511627775", "1023.9Gi"),
+            (3 << 50, "3Pi", "3Pi"),
+        ] {
+            assert_eq!((format_bytes(bytes).as_str(), roughly(bytes).as_str()), (exactly, about));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_rough_size_is_a_quantity_at_most_a_tenth_below(bytes in 0..=u64::MAX / 4) {
+            let read = parse_bytes(&roughly(bytes)).unwrap();
+            // Quantities are rounded up to whole bytes, so half a byte may come on top.
+            prop_assert!(read <= bytes.max(103) + 1 && bytes - read.min(bytes) <= bytes / 10 + 103);
+        }
+
         #[test]
         fn formatting_and_parsing_are_inverse(bytes in 0..=u64::try_from(i64::MAX).unwrap()) {
             prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));

@@ -7,11 +7,12 @@ use tierce_client::{
     Cluster, in_words,
     space::{self, Shared, Usage, VolumeUsage, together},
 };
+use tierce_crds::roughly;
 
 use crate::{
     args::{DiskUsage, Output},
     failure::Failure,
-    output, sizes,
+    output,
 };
 
 #[derive(Debug, Serialize)]
@@ -64,7 +65,7 @@ fn table(report: &Report) -> std::io::Result<()> {
     }
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let number = |number: Option<u64>| or_none(number.map(|number| number.to_string()));
-    let bytes = |bytes: Option<u64>| or_none(bytes.map(sizes::roughly));
+    let bytes = |bytes: Option<u64>| or_none(bytes.map(roughly));
     let sum = |tier: &str, usages: &[&Usage]| {
         let (capacity, free) = together(usages);
         let volumes = usages.iter().map(|usage| usage.volumes).sum::<Option<u64>>();
@@ -75,8 +76,8 @@ fn table(report: &Report) -> std::io::Result<()> {
             "all",
             &number(volumes),
             &bytes(capacity),
-            &sizes::roughly(usages.iter().map(|usage| usage.promised).sum()),
-            &sizes::roughly(usages.iter().map(|usage| usage.used).sum()),
+            &roughly(usages.iter().map(|usage| usage.promised).sum()),
+            &roughly(usages.iter().map(|usage| usage.used).sum()),
             &bytes(free),
             &bytes(usages.iter().filter_map(|usage| usage.largest).max()),
             &format!("{working}/{} Ready", usages.len()),
@@ -89,9 +90,9 @@ fn table(report: &Report) -> std::io::Result<()> {
                 &usage.pool,
                 usage.node.as_deref().unwrap_or("all"),
                 &number(usage.volumes),
-                &sizes::roughly(usage.capacity),
-                &sizes::roughly(usage.promised),
-                &sizes::roughly(usage.used),
+                &roughly(usage.capacity),
+                &roughly(usage.promised),
+                &roughly(usage.used),
                 &bytes(usage.free),
                 &bytes(usage.largest),
                 &usage.state,

@@ -3,8 +3,8 @@
 use super::arguments::ArgumentError;
 use super::source::SourceError;
 use crate::placement::Refusal;
-use crate::run::roughly::roughly;
 use thiserror::Error;
+use tierce_crds::roughly;
 
 /// Why there is no volume (yet).
 #[derive(Debug, Error)]

@@ -3,11 +3,10 @@
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};
 use crate::index::Device;
-use crate::run::roughly::roughly;
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
-use tierce_crds::format_bytes;
+use tierce_crds::{format_bytes, roughly};
 use tierce_proto::csi::{ControllerExpandVolumeRequest, ControllerExpandVolumeResponse};
 use tokio::time::Instant;
 

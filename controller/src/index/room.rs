@@ -3,7 +3,7 @@
 
 use super::Namespaced;
 use crate::placement::Offer;
-use crate::run::roughly::coarse;
+use crate::run::coarse::coarse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The Volumes whose status depends on room.

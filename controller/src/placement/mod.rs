@@ -6,12 +6,11 @@ mod reservations;
 pub use offers::{Offer, Promise, Promises};
 pub use reservations::Reservations;
 
-use crate::run::roughly::roughly;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
-use tierce_crds::format_bytes;
+use tierce_crds::{format_bytes, roughly};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

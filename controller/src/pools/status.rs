@@ -1,10 +1,9 @@
 //! Adds up what nodes report of a pool. Pure.
 
-use crate::run::roughly::roughly;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use tierce_crds::conditions::{self, Verdict, node_storage, storage_pool as reason};
-use tierce_crds::{PoolState, PoolStatus, StoragePool, StoragePoolStatus};
+use tierce_crds::{PoolState, PoolStatus, StoragePool, StoragePoolStatus, roughly};
 
 /// A condition's message names so many nodes; more are counted.
 const NAMED: usize = 5;

@@ -1,5 +1,6 @@
-//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, metrics, rough figures.
+//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, metrics, coarse figures.
 
+pub mod coarse;
 pub mod config;
 pub mod crds;
 pub mod events;
@@ -8,4 +9,3 @@ pub mod metrics;
 pub(crate) mod objects;
 pub mod progress;
 pub mod queue;
-pub mod roughly;

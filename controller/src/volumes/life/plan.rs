@@ -8,10 +8,10 @@ use super::asked::{Front, Owner};
 use super::observed::Observed;
 use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::{Place, Refusal};
+use crate::run::coarse::coarse;
 use crate::run::progress::Progress;
-use crate::run::roughly::{coarse, roughly};
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
-use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes};
+use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes, roughly};
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]

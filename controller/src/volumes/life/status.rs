@@ -4,11 +4,10 @@ use super::observed::Observed;
 use super::plan::{Said, plan};
 use crate::index::ClaimPhase;
 use crate::run::progress;
-use crate::run::roughly::roughly;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, volume as reason};
-use tierce_crds::{Phase, format_bytes};
+use tierce_crds::{Phase, format_bytes, roughly};
 
 /// What a front says of its life. A kind may say more.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -150,7 +150,7 @@ fn in_guest(program: &Path) -> Result<String> {
     let mut guest = Guest::new(hardware, &[SCRATCH])?;
     guest.power_on()?;
     let script = format!(
-        "{}export TMPDIR=/mnt\nmkfs.ext4 -q /dev/ubda && mount /dev/ubda /mnt || exit\nexec {} commands encryption writes\n",
+        "{}export TMPDIR=/mnt\nmkfs.ext4 -q -E nodiscard /dev/ubda && mount /dev/ubda /mnt || exit\nexec {} commands encryption writes\n",
         lab::environment(guest.folder()),
         lab::quoted(&program.to_string_lossy())
     );

@@ -34,7 +34,7 @@ pub(super) fn run(folder: &Path, order: &Order, task: &[&str]) -> Result<Ending>
     std::fs::write(guest.folder().join("run.json"), serde_json::to_vec_pretty(order)?)?;
     guest.power_on()?;
     let script = format!(
-        "{}mkfs.ext4 -q /dev/ubdb && mount /dev/ubdb /mnt && mkdir /mnt/run && cp $lab/run.json /mnt/run || exit\n\
+        "{}mkfs.ext4 -q -E nodiscard /dev/ubdb && mount -o noinit_itable /dev/ubdb /mnt && mkdir /mnt/run && cp $lab/run.json /mnt/run || exit\n\
          cd /mnt/run && HOME=/mnt/run {} {} /mnt/run\n\
          status=$?\n\
          mkdir -p $lab/results/logs && cp /mnt/run/*.json /mnt/run/*.left $lab/results\n\

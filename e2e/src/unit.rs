@@ -78,3 +78,34 @@ fn run_one(program: &Program, temporary: &Path) -> Result<String> {
     ensure!(output.status.success(), "{}\n{text}", output.status);
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cargo would compile and run one; this does not, and they would cost half a minute of every run.
+    #[test]
+    fn no_doc_comment_has_an_example_that_would_have_to_run() {
+        let mut looked_at = 0;
+        let mut folders = vec![cargo::workspace().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+                let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+                if path.is_dir() && !name.starts_with('.') && name != "target" {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    looked_at += 1;
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let fences = text.lines().filter_map(|line| {
+                        let comment = line.trim_start().strip_prefix("//")?;
+                        comment.trim_start_matches(['/', '!']).trim_start().strip_prefix("```")
+                    });
+                    for language in fences.step_by(2) {
+                        assert_eq!(language, "text", "{}", path.display());
+                    }
+                }
+            }
+        }
+        assert!(looked_at > 300, "{looked_at}");
+    }
+}

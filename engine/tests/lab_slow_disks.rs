@@ -73,6 +73,10 @@ fn a_volume_goes_down_and_comes_up_while_a_copy_of_it_is_made() {
         let copy = world.runtime.spawn(async move { engine.snapshot(&spec).await.map(drop) });
         // Of a volume it is refused, as soon as somebody reads that for another reason.
         while !matches!(world.run(world.engine.delete_snapshot(&id)), Err(Error::InUse { .. })) {
+            assert!(
+                !copy.is_finished(),
+                "nobody could ask before the copy was over: it keeps its source's lock"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         world.unpublish(&id, &target).unwrap();

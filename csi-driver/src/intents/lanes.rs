@@ -65,11 +65,17 @@ mod tests {
 
     use super::*;
 
+    /// What must not wait for ever.
+    async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+        let limit = LOOK_AGAIN * 100;
+        tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("it waits for ever: {what}"))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_full_lane_holds_up_nobody_in_another_and_its_waiters_are_told_when_the_pool_is_silent() {
         let lanes = Arc::new(Lanes::new(2));
         let stuck = [lanes.enter("a", || true).await, lanes.enter("a", || true).await];
-        drop(lanes.enter("b", || true).await);
+        drop(soon("a place in another lane", lanes.enter("b", || true)).await);
         let answers = Arc::new(AtomicBool::new(true));
         let waiter = tokio::spawn({
             let (lanes, answers) = (Arc::clone(&lanes), Arc::clone(&answers));
@@ -78,10 +84,10 @@ mod tests {
         sleep(LOOK_AGAIN * 10).await;
         assert!(!waiter.is_finished(), "there is no third place");
         answers.store(false, Ordering::SeqCst);
-        drop(waiter.await.unwrap());
+        drop(soon("who is only to be told", waiter).await.unwrap());
         // The pool answers again, and the places come free.
         answers.store(true, Ordering::SeqCst);
         drop(stuck);
-        drop(lanes.enter("a", || true).await);
+        drop(soon("a place that came free", lanes.enter("a", || true)).await);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tierce_engine::{Error, LvmKind, VolumeId};
-use world::{BLOCK, Death, EXT4, MIB, World, lvm::group};
+use world::{BLOCK, Death, EXT4, MIB, World, lvm::group, run, text};
 
 /// A used raw volume whose first and last MiB are full of ones.
 fn used(world: &World, name: &str, bytes: u64) -> VolumeId {
@@ -138,5 +138,63 @@ fn a_copy_without_room_for_what_holds_its_source_still_is_refused_before_anythin
     world.unstage(&id).unwrap();
     assert!(world.delete(&id).unwrap());
     world.run(world.engine.sweep());
+    world.assert_clean();
+}
+
+/// A copy-on-write snapshot of a volume, as a copy leaves it whose end LVM refused.
+fn left_by_a_copy(world: &World, of: &str, name: &str, ours: bool) {
+    let group = group(world);
+    let full = format!("{}/{of}", group.name);
+    let tag = group.lvm("lvs", &["--noheadings", "-o", "lv_tags", &full]);
+    let tag = tag.trim().split(',').find(|tag| tag.starts_with("tierce.pool=")).unwrap().to_owned();
+    let tag: &[&str] = if ours { &["--addtag", &tag] } else { &[] };
+    group.lvm("lvcreate", &[&["-qq", "-y", "-s", "-l", "100%ORIGIN", "-n", name], tag, &[&full]].concat());
+}
+
+/// How many blocks of 4 KiB are full of ones on the group's devices.
+fn ones(world: &World) -> usize {
+    let mut found = 0;
+    let mut piece = vec![0; 1 << 20];
+    for device in &group(world).devices {
+        // What lies upon it writes past what is in memory of it.
+        run("blockdev", &["--flushbufs", text(device)]);
+        let device = File::open(device).unwrap();
+        for at in 0.. {
+            if device.read_exact_at(&mut piece, at * MIB).is_err() {
+                break;
+            }
+            found += piece.chunks(4096).filter(|block| block.iter().all(|byte| *byte == 1)).count();
+        }
+    }
+    found
+}
+
+#[test]
+fn what_a_copy_left_of_a_deleted_volume_is_zeroed_too() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let id = used(&world, "pvc-1", 64 * MIB);
+    assert_eq!(ones(&world), 2 * 256);
+    left_by_a_copy(&world, "v-pvc-1", "n-snap-1-0a1b2c3d", true);
+    left_by_a_copy(&world, "v-pvc-1", "n-snap-2-0a1b2c3d", true);
+    assert!(world.delete(&id).unwrap());
+    world.run(world.engine.sweep());
+    assert_eq!(group(&world).volumes(), Vec::<String>::new());
+    assert_eq!(ones(&world), 0, "what the volume held lies where the next one may be");
+    world.assert_clean();
+}
+
+#[test]
+fn a_deleted_volume_of_which_somebody_has_a_snapshot_waits_and_the_snapshot_stays() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    let id = used(&world, "pvc-1", 64 * MIB);
+    left_by_a_copy(&world, "v-pvc-1", "theirs", false);
+    assert!(world.delete(&id).unwrap());
+    world.run(world.engine.sweep());
+    let left = group(&world).volumes();
+    assert!(left.iter().any(|name| name.starts_with("d-pvc-1-")), "{left:?}");
+    assert_eq!(written(&group(&world).node("theirs"), 0, MIB), 1 << 20, "{left:?}");
+    group(&world).lvm("lvremove", &["-qq", "-f", &format!("{}/theirs", group(&world).name)]);
+    world.run(world.engine.sweep());
+    assert_eq!((group(&world).volumes(), ones(&world)), (Vec::new(), 0));
     world.assert_clean();
 }

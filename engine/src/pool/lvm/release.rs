@@ -115,6 +115,7 @@ impl LvmPool {
         if self.thin_pool.is_some() || volume.zeroing == Zeroing::Nothing {
             return Ok(true);
         }
+        self.let_go(name)?;
         let doing = || format!("zero {}", self.full(name));
         let (state, _held) = self.hold(name)?;
         let node = state.mapped.node();
@@ -141,6 +142,41 @@ impl LvmPool {
                 self.activate(name)?;
             }
         }
+    }
+
+    /// Ends that copy-on-write snapshots keep what a deleted volume holds: those that a copy left which is over, as LVM could not split them off
+    /// then. Before zeros are written over their origin the kernel puts what was there into each of them, and LVM removes them together with
+    /// their origin, whatever is in them.
+    fn let_go(&self, name: &str) -> Result<(), Error> {
+        self.activate(name)?;
+        let Some(kept) = self.kept_below(name, "snapshot-origin")? else { return Ok(()) };
+        self.renew(&self.turn())?;
+        let unfinished: Vec<String> = self.view().unfinished.keys().cloned().collect();
+        for left in unfinished {
+            if self.kept_below(&left, "snapshot")?.as_ref() == Some(&kept) {
+                tracing::info!(volume = self.full(&left), "splitting off a snapshot that a copy left");
+                self.throw_unfinished(&left)?;
+            }
+        }
+        if self.kept_below(name, "snapshot-origin")?.is_none() {
+            return Ok(());
+        }
+        Err(Error::Io {
+            doing: format!(
+                "zero {}: a copy-on-write snapshot of it is there that is none of ours, or in use: `lvs -o lv_name,origin {}` names it",
+                self.full(name),
+                self.group
+            ),
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        })
+    }
+
+    /// The device below an LV of that kind, which a copy-on-write snapshot shares with its origin; `None`: it is of another kind.
+    fn kept_below(&self, name: &str, kind: &str) -> Result<Option<String>, Error> {
+        let table = device_mapper::table(&names::device(&self.group, name))
+            .doing(|| format!("ask for the table of {}", self.full(name)))?;
+        let below = table.filter(|target| target.kind == kind);
+        Ok(below.and_then(|target| target.text.split(' ').next().map(str::to_owned)))
     }
 
     /// Where the last piece begins of a deleted volume with so many bytes.

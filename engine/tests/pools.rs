@@ -7,12 +7,12 @@ mod world;
 use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use rustix::mount::{MountFlags, UnmountFlags};
-use tierce_engine::{Error, Provisioning};
+use tierce_engine::{Backend, Error, Provisioning};
 use world::{BLOCK, BTRFS, EXT4, MIB, World, run, spec, text};
 
 /// A filesystem of 1 GiB mounted over the pool's folder for one test.
@@ -193,4 +193,24 @@ fn the_space_of_a_deleted_volume_can_be_given_out_at_once() {
         let id = world.create(&format!("pvc-{round}"), BLOCK, most);
         assert!(world.delete(&id).unwrap());
     }
+}
+
+#[test]
+fn two_subvolumes_of_one_btrfs_are_one_disk() {
+    let Some((world, _below)) = world_on("btrfs", Provisioning::Thin) else { return };
+    let path = world.path("pool/second");
+    run("btrfs", &["-q", "subvolume", "create", text(&path)]);
+    let number = |path: &Path| fs::metadata(path).unwrap().dev();
+    assert_ne!(number(&path), number(&world.path("pool")));
+    let mut second = world.pool("second");
+    second.backend = Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false };
+    world.run(world.engine.set_pools(vec![world.pool("pool"), second]));
+    let usages = || -> Vec<_> {
+        world.run(world.engine.reports()).into_iter().map(|report| report.result.unwrap()).collect()
+    };
+    let before = usages();
+    assert_eq!(before[0].disk, before[1].disk);
+    world.create("pvc-1", EXT4, 400 * MIB);
+    let left = before[1].available_bytes - usages()[1].available_bytes;
+    assert!(left >= 400 * MIB, "what is promised in one can't be promised in the other: {left}");
 }

@@ -14,6 +14,6 @@ pub(crate) use loop_device::{
     loop_status,
 };
 pub(crate) use mounted::{
-    btrfs_grow, freeze, mount_set_readonly, thaw, thaw_unless_told, xfs_bytes, xfs_grow,
+    btrfs_grow, btrfs_id, freeze, mount_set_readonly, thaw, thaw_unless_told, xfs_bytes, xfs_grow,
 };
 pub(crate) use process::die_with_parent;

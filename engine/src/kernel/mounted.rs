@@ -16,6 +16,7 @@ const XFS_IOC_FSGROWFSDATA: Opcode = opcode::write::<XfsGrow>(b'X', 110);
 const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
 const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
 const BTRFS_IOC_RESIZE: Opcode = opcode::write::<BtrfsResize>(0x94, 3);
+const BTRFS_IOC_FS_INFO: Opcode = opcode::read::<BtrfsInfo>(0x94, 31);
 
 /// `struct xfs_fsop_geom_v1` of `xfs_fs.h`.
 #[repr(C)]
@@ -59,7 +60,17 @@ struct BtrfsResize {
     name: [u8; 4088],
 }
 
-const _: () = assert!(size_of::<BtrfsResize>() == 4096);
+/// `struct btrfs_ioctl_fs_info_args` of `linux/btrfs.h`, of which nothing else is used.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct BtrfsInfo {
+    highest_device: u64,
+    devices: u64,
+    id: [u8; 16],
+    further: [u64; 124],
+}
+
+const _: () = assert!(size_of::<BtrfsResize>() == 4096 && size_of::<BtrfsInfo>() == 1024);
 
 /// `struct mount_attr` of `linux/mount.h`.
 #[repr(C)]
@@ -99,6 +110,12 @@ pub(crate) fn btrfs_grow(mounted: impl AsFd) -> io::Result<()> {
     let resize = BtrfsResize { fd: 0, name };
     // SAFETY: BTRFS_IOC_RESIZE reads one `struct btrfs_ioctl_vol_args`, whose layout `BtrfsResize` repeats (size checked above).
     Ok(unsafe { ioctl::ioctl(mounted, Setter::<BTRFS_IOC_RESIZE, BtrfsResize>::new(resize)) }?)
+}
+
+/// The id of a mounted btrfs, which all of its subvolumes share.
+pub(crate) fn btrfs_id(mounted: impl AsFd) -> io::Result<[u8; 16]> {
+    // SAFETY: BTRFS_IOC_FS_INFO writes one `struct btrfs_ioctl_fs_info_args`, whose layout `BtrfsInfo` repeats (size checked above).
+    Ok(unsafe { ioctl::ioctl(mounted, Getter::<BTRFS_IOC_FS_INFO, BtrfsInfo>::new()) }?.id)
 }
 
 /// Makes a mount read-only before it is attached to the tree, so that nobody ever sees it writable.

@@ -16,7 +16,7 @@ use rustix::fs::{self, Mode, OFlags};
 use uuid::Uuid;
 
 use crate::{
-    PoolError, VolumeId,
+    PoolError, VolumeId, kernel,
     pool::{
         Backend, Pool, PoolConfig, Provisioning,
         ledger::Ledger,
@@ -39,6 +39,7 @@ pub(crate) struct DirectoryPool {
     hints: Mutex<HashMap<VolumeId, u32>>,
     direct_io: AtomicU8,
     block_sector: u32,
+    disk: u64,
 }
 
 impl DirectoryPool {
@@ -47,6 +48,9 @@ impl DirectoryPool {
             unreachable!("the host opens each kind of pool with its own code");
         };
         let store = Store::open(&config.name, path, *create_path, known, true)?;
+        let disk = disk_below(store.root()).map_err(|error| {
+            PoolError::of_system(&config.name, path, "can't look at the directory", &error)
+        })?;
         let block_sector = direct_io_alignment(store.root()).unwrap_or(512).clamp(512, 4096);
         let pool = Self {
             config: config.clone(),
@@ -56,6 +60,7 @@ impl DirectoryPool {
             hints: Mutex::default(),
             direct_io: AtomicU8::new(UNKNOWN),
             block_sector,
+            disk,
         };
         pool.scan()?;
         Ok(pool)
@@ -68,6 +73,19 @@ impl DirectoryPool {
     fn image_path(&self, id: &VolumeId) -> PathBuf {
         self.store.path_of(id, IMAGE)
     }
+}
+
+/// What tells the filesystem of a folder from all others. Each subvolume of a btrfs has a device number of its own, and the space is one.
+fn disk_below(folder: &OwnedFd) -> io::Result<u64> {
+    // No device number has this bit.
+    const OF_BTRFS: u64 = 1 << 63;
+    // `BTRFS_SUPER_MAGIC` of `linux/magic.h`.
+    let is_btrfs = fs::fstatfs(folder)?.f_type == 0x9123_683e;
+    if is_btrfs && let Ok(id) = kernel::btrfs_id(folder) {
+        let (first, second) = Uuid::from_bytes(id).as_u64_pair();
+        return Ok(OF_BTRFS | first ^ second);
+    }
+    Ok(fs::fstat(folder)?.st_dev)
 }
 
 /// The alignment that direct I/O needs below a folder, in bytes; `None` where the kernel can't tell.

@@ -41,15 +41,14 @@ impl Pool for DirectoryPool {
     }
 
     fn disk_id(&self) -> Result<u64, PoolError> {
-        let stat = fs::fstat(self.store.root());
-        Ok(stat.map_err(|error| self.error("can't look at the directory", &error.into()))?.st_dev)
+        Ok(self.disk)
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {
         let bad = |error: Errno| self.error("can't ask the filesystem for its size", &error.into());
         let space = fs::fstatvfs(self.store.root()).map_err(bad)?;
         Ok(Disk {
-            id: self.disk_id()?,
+            id: self.disk,
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
             free: space.f_bavail.saturating_mul(space.f_frsize),
             trash: self.store.trash_bytes(),

@@ -17,8 +17,13 @@ use std::{
 };
 
 use encrypted::{KEY, NEXT, OTHER, create, fingerprint, is_of, stage};
-use tierce_engine::{Error, LinuxHost, VolumeId};
-use world::{BLOCK, Death, EXT4, MIB, World, lvm::eventually, run, text};
+use tierce_engine::{Error, Filesystem, LinuxHost, VolumeId};
+use world::{
+    BLOCK, Death, EXT4, MIB, World,
+    below::world_on,
+    lvm::{eventually, in_lab},
+    run, text,
+};
 
 /// The longest run of programs that is killed at each of its steps; reaching it means that the search for its end went wrong.
 const STEPS: usize = 40;
@@ -328,6 +333,35 @@ fn a_deleted_volume_has_no_key_slots_left_wherever_its_blocks_remain() {
         assert_eq!(world.spy.lines.lock().unwrap().len(), lines, "no program is needed for that");
     }
     world.assert_clean();
+}
+
+#[test]
+fn a_deleted_snapshot_has_no_key_slots_left_and_its_volume_keeps_its_own() {
+    if !in_lab() {
+        return;
+    }
+    // It shares its blocks with its volume there.
+    let Some((world, _below)) = world_on(Filesystem::Xfs) else { return };
+    let id = create(&world, "pvc-1", EXT4, 64 * MIB);
+    stage(&world, &id, false, Some(KEY), None).unwrap();
+    let taken = world.snapshot("snap-1", &id).unwrap();
+    world.unstage(&id).unwrap();
+    world.assert_no_loops();
+    let slots = world.header(&id);
+    assert!(slots.starts_with(b"LUKS\xba\xbe") && world.header(&taken) == slots);
+    // Stopped in the middle: the snapshot can't be moved away any more.
+    let delete = || world.run(world.engine.delete_snapshot(&taken)).map(|change| change.changed());
+    run("chattr", &["+i", text(&world.path("pool/trash"))]);
+    assert!(matches!(delete(), Err(Error::Io { .. })));
+    run("chattr", &["-i", text(&world.path("pool/trash"))]);
+    assert!(world.header(&taken).iter().all(|&byte| byte == 0), "header and key slots are gone first");
+    assert!(world.header(&id) == slots, "the volume's own header");
+    assert!(delete().unwrap() && !delete().unwrap());
+    world.assert_no_loops();
+    stage(&world, &id, false, Some(KEY), None).unwrap();
+    world.unstage(&id).unwrap();
+    assert!(world.delete(&id).unwrap());
+    world.assert_no_loops();
 }
 
 #[test]

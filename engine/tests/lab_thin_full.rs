@@ -161,6 +161,31 @@ fn a_pool_that_is_full_grows_by_itself_onto_a_further_disk() {
     world.create("pvc-3", BLOCK, 4 * MIB);
 }
 
+/// Its key slots lie in a chunk that its snapshot shares, and zeros over them would need another chunk.
+#[test]
+fn an_encrypted_volume_with_a_snapshot_can_be_deleted_from_a_full_pool() {
+    let Some(mut world) = World::lvm(thin_pool(192, false)).map(World::encrypted) else { return };
+    world.overcommit = 3.0;
+    world.set_pool();
+    let mapper = |id: &VolumeId| PathBuf::from(format!("/dev/mapper/tierce-crypt-{id}"));
+    let (volume, filler) = (world.create("pvc-1", BLOCK, 64 * MIB), world.create("pvc-2", BLOCK, 160 * MIB));
+    for id in [&volume, &filler] {
+        world.stage(id, true).unwrap();
+    }
+    Writer::new(mapper(&volume)).write(0..64 * MIB / BYTES, "first").unwrap();
+    let taken = world.snapshot("snap-1", &volume).unwrap();
+    Writer::new(mapper(&filler)).write(0..160 * MIB / BYTES, "first").unwrap_err();
+    assert_eq!(usage(&world).thin.unwrap().data, 10_000);
+    world.unstage(&volume).unwrap();
+    assert!(world.delete(&volume).unwrap());
+    assert!(world.run(world.engine.delete_snapshot(&taken)).unwrap().changed());
+    world.run(world.engine.sweep());
+    assert!(usage(&world).thin.unwrap().data < 8_000);
+    world.unstage(&filler).unwrap();
+    assert!(world.delete(&filler).unwrap());
+    world.assert_clean();
+}
+
 /// Blocks of the pool's metadata that are in use, and all. Asked past the engine, which would look at the pool and let it grow.
 fn metadata(world: &World) -> (u64, u64) {
     let device = format!("{}-thin-tpool", group(world).name.replace('-', "--"));

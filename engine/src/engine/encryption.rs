@@ -26,7 +26,7 @@ use crate::{
     mount::table,
     pool::{
         Pool,
-        record::{Encryption, Format, Record},
+        record::{Encryption, Format, Record, overhead_bytes},
     },
 };
 
@@ -258,7 +258,8 @@ impl Core {
         self.release(pool, record)
     }
 
-    /// Destroys all key slots of a volume that is to be deleted: without them its data is noise, wherever copies of its blocks remain.
+    /// Destroys all key slots of a volume or snapshot that is to be deleted: without them its data is noise, wherever copies of its blocks
+    /// remain.
     pub(super) fn erase_keys(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
         let begun = record.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
         if !begun {
@@ -270,7 +271,16 @@ impl Core {
             self.remove_stale(&record.id, &mapper)?;
         }
         match pool.attach(record) {
-            Ok(below) => self.host.crypt().erase(&below)?,
+            Ok(below) => match self.host.crypt().erase(&below) {
+                // Zeros over blocks of its own would need no room. These are a copy's too, which keeps its slots anyway; and what deletes nothing
+                // while the disk is full never gets room.
+                Err(error @ Error::Io { .. })
+                    if pool.disk().is_ok_and(|disk| disk.free < overhead_bytes(true)) =>
+                {
+                    tracing::warn!(volume = %record.id, %error, "no room to destroy key slots that a copy shares");
+                }
+                erased => erased?,
+            },
             // Its image is gone or cut off: what is left of it goes with the volume.
             Err(error @ Error::BrokenRecord { .. }) => {
                 tracing::warn!(volume = %record.id, %error, "no key slots to destroy");

@@ -64,6 +64,9 @@ impl Core {
             let by = format!("the restore of volume {}, which is under way", role.volume);
             return Err(Error::InUse { id: id.clone(), by });
         }
+        if found.pool.overwrites_copies() {
+            self.erase_keys(found.pool.as_ref(), &found.record)?;
+        }
         let deleted = found.pool.delete(id)?;
         self.gates.forget(id);
         self.sweep_if_due(&found.pool);

@@ -163,6 +163,10 @@ pub(crate) trait Pool: Send + Sync {
     fn damage(&self, _snapshot: &Record) -> Result<Option<String>, Error> {
         Ok(None)
     }
+    /// Whether what is written to a snapshot takes the place of what lay there, as far as nothing else shares that.
+    fn overwrites_copies(&self) -> bool {
+        true
+    }
     /// Whether volumes are to keep the blocks that their filesystems no longer need.
     fn keeps_blocks(&self) -> bool {
         false

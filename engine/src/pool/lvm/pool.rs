@@ -161,6 +161,11 @@ impl Pool for LvmPool {
         }
     }
 
+    fn overwrites_copies(&self) -> bool {
+        // dm-thin never writes again to a chunk that was there when a snapshot was taken, whether anybody shares it by now or not.
+        self.thin_pool.is_none()
+    }
+
     fn content(&self, record: &Record) -> Result<Content, Error> {
         self.content_of(record)
     }

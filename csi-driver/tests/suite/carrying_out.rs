@@ -145,6 +145,8 @@ async fn a_pool_that_does_not_answer_keeps_no_volume_of_another_waiting_and_is_t
     other["spec"]["pool"] = json!("q");
     api.put(VOLUMES, other);
     api.until(VOLUMES, "pvc-q", ready).await;
+    let told = stuck.iter().find(|name| reason(api.get(VOLUMES, name).as_ref()).is_some());
+    assert_eq!(told, None, "it found a place only when another pool's volume was given up");
     // One of the three found no place, and need not wait for the disk to hear why.
     let mut told = 0;
     while told == 0 {

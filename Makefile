@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
-# The layers of `make test`, in this order.
-LAYERS := test-unit test-lab test-sanity test-cluster test-guests
+# The layers of `make test`: guests that compute beside clusters that wait for pods and nodes most of the time.
+LAYERS := test-unit test-lab+test-cluster,test-guests test-sanity
 
 .PHONY: help
 help: ## List the commands
@@ -50,7 +50,7 @@ package: ## The chart as one file in target/, for `helm push` to a registry of y
 	@$(E2E) tools helm && "$$($(E2E) tools --print-dir)/helm" package charts/tierce --destination target
 
 .PHONY: test
-test: ## Every layer that this machine can run; each skipped one is named; ends with a table of seconds
+test: ## Every layer that this machine can run; each skipped one is named; ends with a table of seconds, and how busy the cores were
 	@e2e/stages.sh --table setup $(LAYERS)
 
 .PHONY: test-unit

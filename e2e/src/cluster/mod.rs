@@ -89,7 +89,8 @@ impl Cluster {
         let spec = Spec { name: name.to_owned(), size, tools, images, system_disk, host };
         std::fs::write(state.path().join("cluster.json"), serde_json::to_vec_pretty(&spec)?)?;
         secrets::make(&state, size)?;
-        std::fs::copy(std::env::current_exe()?, state.program())?;
+        // Not by its path: a build that other suites wait for beside this one may have put another file there.
+        std::fs::copy("/proc/self/exe", state.program())?;
         let broom = match lifetime {
             Lifetime::WithUs => Some(broom(name, turn)?),
             Lifetime::UntilDown => None,

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
 use tierce_crds::{NodeVolumeSpec, NodeVolumeStatus};
 
 use super::*;
@@ -112,6 +113,28 @@ fn refusal(plan: Plan<Step>) -> (&'static str, String) {
         Plan::Refuse(verdict) => (verdict.reason, verdict.message),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_record_names_the_claim_in_whichever_form_it_was_given() {
+    let asked_by = |fields: serde_json::Value| {
+        let mut case = volume();
+        let mut spec = serde_json::to_value(&case.0.spec).unwrap();
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        case.0.spec = serde_json::from_value(spec).unwrap();
+        let owner = desired(&case.0, &"pvc-1".parse().unwrap()).unwrap().owner;
+        owner.map(|owner| [owner.namespace, owner.name, owner.uid])
+    };
+    let claim = json!({"namespace": "ada", "name": "data", "uid": "1"});
+    let volume_ref = json!({"kind": "Volume", "namespace": "ada", "name": "data", "uid": "v"});
+    for form in [
+        json!({"claim": claim}),
+        json!({"volumeRef": volume_ref}),
+        json!({"claim": claim, "volumeRef": volume_ref}),
+    ] {
+        assert_eq!(asked_by(form.clone()), Some(["ada", "data", "1"].map(ToOwned::to_owned)), "{form}");
+    }
+    assert_eq!(asked_by(json!({})), None);
 }
 
 #[test]

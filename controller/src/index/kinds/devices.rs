@@ -214,6 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_a_claims_in_whichever_form_it_says_so() {
+        let of = |form: serde_json::Value| {
+            let mut object = json!({"apiVersion": names::API_VERSION, "kind": "NodeVolume", "metadata": {"name": "pvc-1"},
+                "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4"}});
+            object["spec"].as_object_mut().unwrap().extend(form.as_object().unwrap().clone());
+            Device::of(serde_json::from_value(object).unwrap()).claim
+        };
+        let claim = json!({"namespace": "ada", "name": "data", "uid": "1"});
+        let volume_ref = json!({"kind": "Volume", "namespace": "ada", "name": "data", "uid": "v"});
+        let older = of(json!({"claim": claim}));
+        assert_eq!(older.as_ref().map(|claim| claim.uid.as_str()), Some("1"));
+        assert_eq!(of(json!({"volumeRef": volume_ref})), older);
+    }
+
+    #[test]
     fn what_a_node_said_of_an_older_spec_is_no_word() {
         let device = |generation: i64| {
             let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",

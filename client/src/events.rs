@@ -64,7 +64,7 @@ pub async fn of_all(cluster: &Cluster, everywhere: bool) -> Result<Vec<Event>, E
 }
 
 fn is_ours(event: &Event) -> bool {
-    event.involved_object.api_version.as_deref().is_some_and(|version| version.starts_with(known::GROUP))
+    event.involved_object.api_version.as_deref().is_some_and(known::is_ours)
 }
 
 async fn all(cluster: &Cluster, everywhere: bool, doing: &str) -> Result<Vec<Event>, Error> {

@@ -128,11 +128,8 @@ impl Claim {
 }
 
 fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOwner> {
-    let is_ours = |owner: &&OwnerReference| {
-        let group = owner.api_version.split_once('/').map(|(group, _)| group);
-        // Of every version, before or after this one.
-        owner.controller == Some(true) && group == Some(names::GROUP)
-    };
+    let is_ours =
+        |owner: &&OwnerReference| owner.controller == Some(true) && names::is_ours(&owner.api_version);
     let owner = meta.owner_references.iter().flatten().find(is_ours)?;
     let kind = kinds.iter().find(|kind| **kind == owner.kind)?;
     Some(ClaimOwner { kind, uid: owner.uid.clone() })

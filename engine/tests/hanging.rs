@@ -145,3 +145,42 @@ fn lists_and_measurements_that_hang_take_no_more_threads_than_the_pool_has_place
         }
     });
 }
+
+#[test]
+fn a_start_over_a_disk_that_hangs_serves_the_other_pools() {
+    let (mut world, _) = world();
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    let other = spec("other", EXT4, 64 * MIB);
+    world.run(world.engine.create("second", &other)).unwrap();
+    let left = world.path("pool/new/pvc-2.0123456789abcdef0123456789abcdef");
+    fs::create_dir(&left).unwrap();
+    world.forget();
+    // It hangs when it was opened, and with it what is mounted from it.
+    world.run(world.engine.set_pools(vec![world.pool("pool"), world.pool("second")]));
+    let hanging = [Hanging::pool(&world, "pool"), Hanging::pool(&world, "pvc-1")];
+    let start = async {
+        let recovery = world.engine.recover().await;
+        world.engine.start_sweeps().await;
+        recovery
+    };
+    let recovery = world.run(async { tokio::time::timeout(Duration::from_secs(15), start).await });
+    if recovery.is_ok() {
+        world.run(stage(&world, &other.id)).unwrap();
+        let silent = world.run(world.engine.create("pool", &spec("pvc-3", EXT4, 64 * MIB)));
+        assert!(is_silent(&silent.unwrap_err()), "it is used before it is clean");
+        assert!(left.exists());
+    }
+    drop(hanging);
+    let problems = recovery.expect("the start waits for the disk").problems;
+    assert!(problems.iter().any(|problem| problem.contains("pool pool does not answer")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.contains("staging")), "{problems:?}");
+    while world.run(world.engine.reports())[0].result.is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!left.exists(), "it is used before it is clean");
+    for volume in [&id, &other.id] {
+        world.unstage(volume).unwrap();
+    }
+    world.assert_clean();
+}

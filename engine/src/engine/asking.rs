@@ -6,12 +6,36 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::pool::Pool;
+
+/// Does several things at once, each in a thread of its own, and waits for all of them at most so long. `None`: it is not done by then, and goes
+/// on by itself.
+pub(super) fn at_once<T, W>(patience: Duration, works: impl IntoIterator<Item = W>) -> Vec<Option<T>>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    let start = Instant::now();
+    let begun = works.into_iter().map(|work| {
+        let (tell, answer) = mpsc::channel();
+        thread::spawn(move || {
+            // Whoever waited may have gone on.
+            let _ = tell.send(work());
+        });
+        answer
+    });
+    let begun: Vec<_> = begun.collect();
+    begun
+        .into_iter()
+        .map(|answer| answer.recv_timeout(patience.saturating_sub(start.elapsed())).ok())
+        .collect()
+}
 
 /// Questions of one kind.
 pub(super) struct Questions {

@@ -2,8 +2,8 @@
 //! [`super::Engine`] runs it where that is allowed.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -37,8 +37,8 @@ pub(super) struct Core {
     pub(super) answered: Mutex<HashMap<String, Instant>>,
     /// When a caller last tried the pools that can't be used.
     pub(super) tried: Mutex<Option<Instant>>,
-    /// The pools that were cleaned up in this process; `None`: nobody asked for that yet.
-    recovered: Mutex<Option<HashSet<Uuid>>>,
+    /// The pools that are cleaned up in this process, each once; `None`: nobody asked for that yet.
+    recovered: Mutex<Option<HashMap<Uuid, Arc<OnceLock<()>>>>>,
     /// What is being copied right now, and what for.
     pub(super) readers: Mutex<HashMap<VolumeId, Vec<VolumeId>>>,
     /// How many calls of the node wait for a volume's lock.
@@ -74,7 +74,7 @@ impl Core {
         })
     }
 
-    pub(super) fn recovered(&self) -> MutexGuard<'_, Option<HashSet<Uuid>>> {
+    pub(super) fn recovered(&self) -> MutexGuard<'_, Option<HashMap<Uuid, Arc<OnceLock<()>>>>> {
         self.recovered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,12 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{core::Core, slot::Slot};
+use super::{
+    asking::at_once,
+    core::{Core, PATIENCE},
+    opening::not_answering,
+    slot::Slot,
+};
 use crate::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, pool::Pool};
 
 /// How often a disk is asked at most whether it answers, beside all other work. Each time costs it a small write, or a read.
@@ -45,13 +50,20 @@ impl Core {
     fn looked_at(&self, slots: Vec<Slot>) -> Vec<Slot> {
         let me = self.me.clone();
         // An engine that is gone needs no answer.
-        let slots = self.looks.at(slots, move |slot| match me.upgrade() {
+        let mut slots = self.looks.at(slots, move |slot| match me.upgrade() {
             Some(core) => core.refreshed(slot),
             None => slot,
         });
         // A look that came back before the recovery, and is asked for its answer only now, was cleaned up by neither.
-        for pool in slots.iter().filter_map(|slot| slot.opened.as_ref().ok()) {
-            self.recover_late(pool);
+        let left = |slot: &&mut Slot| slot.opened.as_ref().is_ok_and(|pool| !self.is_cleaned(pool.id()));
+        let left: Vec<_> = slots.iter_mut().filter(left).collect();
+        let clean = |slot: &&mut Slot| {
+            let (pool, core) = (slot.opened.as_ref().ok().cloned(), self.me.upgrade());
+            move || pool.zip(core).is_some_and(|(pool, core)| core.recover_late(&pool))
+        };
+        let cleaned = at_once(PATIENCE, left.iter().map(clean));
+        for (slot, _) in left.into_iter().zip(cleaned).filter(|(_, cleaned)| cleaned.is_none()) {
+            slot.opened = Err(not_answering(&slot.config, PATIENCE));
         }
         slots
     }
@@ -122,6 +134,16 @@ impl Core {
         let slots = without_twins(slots);
         self.slots.write().unwrap_or_else(PoisonError::into_inner).clone_from(&slots);
         slots
+    }
+
+    /// Closes pools that do not answer, until a look has come back from them.
+    pub(super) fn close(&self, is_silent: impl Fn(&Slot) -> bool) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in self.slots.write().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if is_silent(slot) {
+                slot.opened = Err(not_answering(&slot.config, PATIENCE));
+            }
+        }
     }
 
     pub(super) fn slots(&self) -> Vec<Slot> {

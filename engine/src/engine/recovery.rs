@@ -1,18 +1,33 @@
 //! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
 //!
 //! Nobody is served before it is over, so it does nothing that takes long: it looks, resumes, detaches and renames. What is to be freed waits
-//! for the sweeps.
+//! for the sweeps, and who does not answer is waited for only so long: all of it is over within 15 s.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use super::{core::Core, finding::Located};
+use uuid::Uuid;
+
+use super::{
+    asking::at_once,
+    core::{Core, PATIENCE},
+    finding::Located,
+};
 use crate::{
-    Error, Recovery,
+    Error, Recovery, VolumeId,
     crypt::mapper::Mapper,
     device::Attached,
     mount::table::{self, Mount},
     pool::Pool,
 };
+
+/// How long a start waits for what has to be done in a pool before it is used. One that takes longer is used later.
+const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Core {
     pub(super) fn recover(&self) -> Recovery {
@@ -21,8 +36,13 @@ impl Core {
         self.recovered().get_or_insert_default();
         let pools = self.pools();
         // Before anything else: what is suspended lets pods wait, and us too, should we look at what lies on it.
-        for pool in &pools {
-            recovery.problems.extend(pool.resume());
+        let resume = |pool: &Arc<dyn Pool>| {
+            let pool = Arc::clone(pool);
+            move || pool.resume()
+        };
+        for (pool, problems) in pools.iter().zip(at_once(PATIENCE, pools.iter().map(resume))) {
+            let silent = || vec![format!("pool {} does not answer", pool.config().name)];
+            recovery.problems.extend(problems.unwrap_or_else(silent));
         }
         let mounts = match self.host.mounts() {
             Ok(mounts) => mounts,
@@ -31,44 +51,102 @@ impl Core {
                 return recovery;
             }
         };
-        // A process that was killed together with what would have thawed leaves its filesystem frozen.
-        for mount in self.host.ours(&mounts) {
-            match self.host.thaw(mount) {
-                Ok(true) => recovery.thawed.push(mount.point.clone()),
-                Ok(false) => {}
-                Err(error) => recovery.problems.push(error.to_string()),
-            }
-        }
+        self.thaw_all(&mounts, &mut recovery);
         // What lies upon a device goes before the device.
-        match self.stale_mappers(&mounts) {
-            Ok((closed, problems)) => {
-                recovery.closed_mappers = closed;
-                recovery.problems.extend(problems);
-            }
-            Err(error) => recovery.problems.push(error.to_string()),
-        }
-        for pool in pools {
-            self.recovered().get_or_insert_default().insert(pool.id());
-            self.recover_pool(pool.as_ref(), &mounts, &mut recovery);
-        }
+        self.close_stale_mappers(&mounts, &mut recovery);
+        self.clean_up(&pools, &mounts, &mut recovery);
         recovery
     }
 
+    /// A process that was killed together with what would have thawed leaves its filesystem frozen. Where a disk hangs the thaw does so too,
+    /// whether anything is frozen or not; one that comes so late that we have frozen it ourselves by then is noticed by who did.
+    fn thaw_all(&self, mounts: &[Mount], recovery: &mut Recovery) {
+        let ours: Vec<Mount> = self.host.ours(mounts).into_iter().cloned().collect();
+        let thaw = |mount: &Mount| {
+            let (host, mount) = (Arc::clone(&self.host), mount.clone());
+            move || host.thaw(&mount)
+        };
+        let thawed = at_once(PATIENCE, ours.iter().map(thaw));
+        for (mount, thawed) in ours.iter().zip(thawed) {
+            match thawed {
+                Some(Ok(true)) => recovery.thawed.push(mount.point.clone()),
+                Some(Ok(false)) => {}
+                Some(Err(error)) => recovery.problems.push(error.to_string()),
+                None => recovery.problems.push(format!(
+                    "the filesystem at {} does not answer: is its disk there?",
+                    mount.point.display()
+                )),
+            }
+        }
+    }
+
+    /// Cleans the pools up. One that does not come to its end soon stays closed until a look finds that it has.
+    fn clean_up(&self, pools: &[Arc<dyn Pool>], mounts: &[Mount], recovery: &mut Recovery) {
+        let Some(core) = self.me.upgrade() else { return };
+        let clean = |pool: &Arc<dyn Pool>| {
+            let (core, pool, mounts) = (Arc::clone(&core), Arc::clone(pool), mounts.to_vec());
+            move || {
+                core.recover_once(pool.as_ref(), |recovery| {
+                    core.recover_pool(pool.as_ref(), &mounts, recovery);
+                })
+            }
+        };
+        let mut silent = Vec::new();
+        for (pool, cleaned) in pools.iter().zip(at_once(CLEANING_PATIENCE, pools.iter().map(clean))) {
+            if let Some(cleaned) = cleaned {
+                let cleaned = cleaned.unwrap_or_default();
+                recovery.freed_loops.extend(cleaned.freed_loops);
+                recovery.thrown_unfinished += cleaned.thrown_unfinished;
+                recovery.problems.extend(cleaned.problems);
+            } else {
+                let name = &pool.config().name;
+                recovery
+                    .problems
+                    .push(format!("pool {name} does not answer: it is cleaned up before it is used"));
+                silent.push(pool.id());
+            }
+        }
+        if !silent.is_empty() {
+            self.close(|slot| slot.opened.as_ref().is_ok_and(|pool| silent.contains(&pool.id())));
+        }
+    }
+
+    /// Cleans a pool up unless somebody has; whoever comes meanwhile waits. `None`: it was clean, or nobody wants it so.
+    fn recover_once(&self, pool: &dyn Pool, clean: impl FnOnce(&mut Recovery)) -> Option<Recovery> {
+        let once = Arc::clone(self.recovered().as_mut()?.entry(pool.id()).or_default());
+        let mut recovery = None;
+        once.get_or_init(|| clean(recovery.get_or_insert_default()));
+        recovery
+    }
+
+    /// Whether nothing is to be cleaned up in that pool, as far as is known.
+    pub(super) fn is_cleaned(&self, pool: Uuid) -> bool {
+        let recovered = self.recovered();
+        recovered
+            .as_ref()
+            .is_none_or(|recovered| recovered.get(&pool).is_some_and(|once| once.get().is_some()))
+    }
+
     /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody uses yet. Its mappers wait for
-    /// the next stage or start.
-    pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) {
-        if !self.recovered().as_mut().is_some_and(|recovered| recovered.insert(pool.id())) {
-            return;
+    /// the next stage or start. Whether it was due.
+    pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) -> bool {
+        let cleaned = self.recover_once(pool.as_ref(), |recovery| {
+            recovery.problems.extend(pool.resume());
+            match self.host.mounts() {
+                Ok(mounts) => self.recover_pool(pool.as_ref(), &mounts, recovery),
+                Err(error) => recovery.problems.push(error.to_string()),
+            }
+        });
+        if self.recovered().is_some() {
+            self.sweep_if_due(pool);
         }
-        let mut recovery = Recovery { problems: pool.resume(), ..Recovery::default() };
-        match self.host.mounts() {
-            Ok(mounts) => self.recover_pool(pool.as_ref(), &mounts, &mut recovery),
-            Err(error) => recovery.problems.push(error.to_string()),
-        }
-        self.sweep_if_due(pool);
-        let (name, problems) = (&pool.config().name, recovery.problems);
-        let (freed, unfinished) = (recovery.freed_loops, recovery.thrown_unfinished);
+        let Some(Recovery { freed_loops: freed, thrown_unfinished: unfinished, problems, .. }) = cleaned
+        else {
+            return false;
+        };
+        let name = &pool.config().name;
         tracing::info!(pool = name, ?freed, unfinished, ?problems, "looked for leftovers");
+        true
     }
 
     fn recover_pool(&self, pool: &dyn Pool, mounts: &[Mount], recovery: &mut Recovery) {
@@ -95,35 +173,58 @@ impl Core {
 
     /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that are gone or not staged. Others
     /// may be another instance's.
-    fn stale_mappers(&self, mounts: &[Mount]) -> Result<(Vec<String>, Vec<String>), Error> {
-        let (mut closed, mut problems) = (Vec::new(), Vec::new());
-        let pools = self.known_pools();
-        for (id, mapper) in self.host.crypt().mappers()? {
-            if !mapper.is_made_by_us() || table::user_of(mounts, mapper.number).is_some() {
-                continue;
-            }
-            let on = |device: &Attached| mapper.below == [device.number];
-            let needed = match self.find_maybe(&id) {
-                Ok(Some(Located { pool, record })) => {
-                    record.staged().is_some() || !pool.attached(&id)?.as_ref().is_some_and(on)
+    fn close_stale_mappers(&self, mounts: &[Mount], recovery: &mut Recovery) {
+        let found = match self.host.crypt().mappers() {
+            Ok(found) => found,
+            Err(error) => return recovery.problems.push(error.to_string()),
+        };
+        let Some(core) = self.me.upgrade() else { return };
+        let mut unused = found;
+        unused
+            .retain(|(_, mapper)| mapper.is_made_by_us() && table::user_of(mounts, mapper.number).is_none());
+        let late = Arc::new(AtomicBool::new(false));
+        let close = |(id, mapper): &(VolumeId, Mapper)| {
+            let (core, late, id, mapper) = (Arc::clone(&core), Arc::clone(&late), id.clone(), mapper.clone());
+            // Later a pod may be about to use it.
+            move || {
+                if core.is_needed(&id, &mapper)? || late.load(Ordering::SeqCst) {
+                    Ok(None)
+                } else {
+                    core.host.crypt().close(&mapper).map(Some)
                 }
-                Ok(None) => !self.host.marked(&id, Some(&pools))?.iter().any(on),
-                // Unknown is not "gone".
-                Err(_) => true,
-            };
-            if needed {
-                continue;
             }
-            if self.host.crypt().close(&mapper)? {
-                closed.push(mapper.name);
-            } else {
-                problems.push(format!(
-                    "{} is still used by {}",
-                    mapper.name,
-                    self.host.crypt().users(&mapper)
-                ));
+        };
+        let closed = at_once(PATIENCE, unused.iter().map(close));
+        late.store(true, Ordering::SeqCst);
+        for ((_, mapper), closed) in unused.iter().zip(closed) {
+            match closed {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(true))) => recovery.closed_mappers.push(mapper.name.clone()),
+                Some(Ok(Some(false))) => {
+                    let users = self.host.crypt().users(mapper);
+                    recovery.problems.push(format!("{} is still used by {users}", mapper.name));
+                }
+                Some(Err(error)) => {
+                    let error: Error = error;
+                    recovery.problems.push(error.to_string());
+                }
+                None => {
+                    recovery.problems.push(format!("{} does not answer: is its disk there?", mapper.name));
+                }
             }
         }
-        Ok((closed, problems))
+    }
+
+    /// Whether a mapper may be of use to a volume, or of another instance's.
+    fn is_needed(&self, id: &VolumeId, mapper: &Mapper) -> Result<bool, Error> {
+        let on = |device: &Attached| mapper.below == [device.number];
+        Ok(match self.find_maybe(id) {
+            Ok(Some(Located { pool, record })) => {
+                record.staged().is_some() || !pool.attached(id)?.as_ref().is_some_and(on)
+            }
+            Ok(None) => !self.host.marked(id, Some(&self.known_pools()))?.iter().any(on),
+            // Unknown is not "gone".
+            Err(_) => true,
+        })
     }
 }

@@ -13,10 +13,11 @@ impl Core {
         }
     }
 
-    /// Lets what was deleted in all pools be freed in the background.
+    /// Lets what was deleted in all pools be freed in the background. Each sweep finds out by itself whether there is anything to do: a disk that
+    /// hangs lets only it wait.
     pub(super) fn start_sweeps(&self) {
         for pool in self.pools() {
-            self.sweep_if_due(&pool);
+            self.sweeps.start(pool);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The simulated kernel: mounts are entries of a table.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use uuid::Uuid;
 
@@ -106,7 +106,14 @@ impl Operations for SimHost {
         work().map(|()| true)
     }
 
-    fn thaw(&self, _: &Mount) -> Result<bool, Error> {
+    fn thaw(&self, mount: &Mount) -> Result<bool, Error> {
+        if let Carries::Filesystem { device, .. } = mount.carries
+            && let Some(volume) = self.state.look(|tables| tables.volume(device).cloned())
+        {
+            while self.state.hangs(volume.as_str()) {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
         Ok(false)
     }
 

@@ -224,6 +224,7 @@ impl Pool for SimPool {
     }
 
     fn has_trash(&self) -> bool {
+        self.wait_for_disk();
         self.store.has_trash()
     }
 

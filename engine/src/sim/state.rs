@@ -131,9 +131,9 @@ impl State {
         Ok(Self { file, tables: Mutex::new(tables) })
     }
 
-    /// Whether that pool's disk does not answer now: somebody made a file for it.
-    pub(super) fn hangs(&self, pool: &str) -> bool {
-        self.file.with_file_name(format!("{pool}-hangs")).exists()
+    /// Whether that pool's disk, or that volume's filesystem, does not answer now: somebody made a file for it.
+    pub(super) fn hangs(&self, name: &str) -> bool {
+        self.file.with_file_name(format!("{name}-hangs")).exists()
     }
 
     /// Whether a copy in that pool takes for ever: somebody made a file for it.

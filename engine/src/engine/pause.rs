@@ -86,6 +86,14 @@ impl Pause for Source<'_> {
         !self.core.is_wanted(&self.id)
     }
 
+    fn write_out(&self) -> Result<(), Error> {
+        match &self.used {
+            Use::Nowhere => Ok(()),
+            Use::Mounted(place) => self.core.host.write_out(place),
+            Use::Device(device) => self.core.host.flush(device),
+        }
+    }
+
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
         match &self.used {
             Use::Nowhere => work().map(|()| true),

@@ -222,6 +222,11 @@ impl Operations for LinuxHost {
         lasting("give a copy its own id", || btrfs_id::set(&mut file, device.bytes, own)).doing(doing)
     }
 
+    fn write_out(&self, at: &Place) -> Result<(), Error> {
+        let mounted = at.directory()?;
+        fs::syncfs(&mounted).doing(|| format!("write out the filesystem at {}", at.path().display()))
+    }
+
     fn while_frozen(&self, at: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
         freeze::while_frozen(&at.directory()?, PAUSE_LIMIT, &at.path().display().to_string(), work)
     }

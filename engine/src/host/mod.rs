@@ -63,6 +63,8 @@ pub(crate) trait Operations: Send + Sync + 'static {
     /// beside it, so a probe shows what it did before. May be repeated.
     fn distinguish(&self, device: &Device, filesystem: Filesystem, own: Uuid) -> Result<(), Error>;
 
+    /// Writes out what was written to the filesystem mounted at a place.
+    fn write_out(&self, at: &Place) -> Result<(), Error>;
     /// Runs something while the filesystem mounted at a place takes no writes. `false`: it thawed before the end.
     fn while_frozen(&self, at: &Place, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
     /// Ends a freeze that a process left; `false`: there is none.

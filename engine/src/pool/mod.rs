@@ -38,6 +38,11 @@ pub(crate) trait Pause {
         true
     }
 
+    /// Writes out what was written before, which may take long, so that the hold is short.
+    fn write_out(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Runs `work` with everything written before on the device, and the mounted filesystem frozen. `false`: somebody may have written
     /// meanwhile, because it took longer than [`PAUSE_LIMIT`] or because it is a raw block device, which can't be held.
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;

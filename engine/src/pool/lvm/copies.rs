@@ -37,12 +37,19 @@ impl LvmPool {
         // One command makes all of it, except where it may turn out only then that the filesystem thawed too early.
         if record.size_bytes <= available && (source.mode == VolumeMode::Block || !layered) {
             let name = names::volume(&record.id);
-            self.held_still(layered, source, pause, &mut || self.snap(&from, &name, &tags, record))?;
+            self.held_still(
+                layered,
+                source,
+                pause,
+                &self.snapping(&from, &name, &tags, record),
+                record.size_bytes,
+            )?;
             self.view().made(record.clone(), available, tags, 0);
             return Ok(None);
         }
         let name = names::unfinished(&record.id);
-        let made = self.held_still(layered, source, pause, &mut || self.snap(&from, &name, &tags, record));
+        let arguments = self.snapping(&from, &name, &tags, record);
+        let made = self.held_still(layered, source, pause, &arguments, record.size_bytes);
         self.kept_if(made, &name)?;
         if record.size_bytes > available {
             let size = format!("{}b", record.size_bytes);
@@ -72,9 +79,9 @@ impl LvmPool {
         if there { self.drop_unfinished(name) } else { Ok(()) }
     }
 
-    /// Makes a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with that.
-    fn snap(&self, from: &str, name: &str, tags: &[String], record: &Record) -> Result<(), Error> {
-        let from = self.full(from);
+    /// What `lvcreate` is told for a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with
+    /// that.
+    fn snapping(&self, from: &str, name: &str, tags: &[String], record: &Record) -> Vec<String> {
         let mut arguments = vec!["-qq", "-y", "-s", "-ky", "-n", name];
         if record.role.is_none() {
             arguments.extend(["-K", "-ay"]);
@@ -82,23 +89,40 @@ impl LvmPool {
         for tag in tags {
             arguments.extend(["--addtag", tag]);
         }
+        let from = self.full(from);
         arguments.push(&from);
-        self.make(&self.turn(), &arguments, record.size_bytes)
+        arguments.into_iter().map(str::to_owned).collect()
     }
 
-    /// Runs `work`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
-    /// frozen before, or LVM can't suspend the volume. An error where it thawed before the end; what `work` made is then of no use.
+    /// Runs `lvcreate`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
+    /// frozen before, or LVM can't suspend the volume. An error where it thawed before the end; what was made is then of no use.
+    ///
+    /// Nobody waits for our turn with the filesystem frozen, and what a failed command changed is looked at when it writes again.
     fn held_still(
         &self,
         layered: bool,
         source: &Record,
         pause: &dyn Pause,
-        work: &mut dyn FnMut() -> Result<(), Error>,
+        arguments: &[String],
+        requested: u64,
     ) -> Result<(), Error> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         if source.mode != VolumeMode::Block && !layered {
-            return work();
+            return self.make(&self.turn(), &arguments, requested);
         }
-        if pause.hold(work)? || source.mode == VolumeMode::Block {
+        // Minutes of writing must not keep others from the group.
+        pause.write_out()?;
+        let turn = self.turn();
+        let mut still = false;
+        self.make_by(&turn, requested, || {
+            let mut made = Ok(());
+            still = pause.hold(&mut || {
+                made = self.lvm.change("lvcreate", &arguments).map(drop);
+                Ok(())
+            })?;
+            Ok(made)
+        })?;
+        if still || source.mode == VolumeMode::Block {
             return Ok(());
         }
         Err(Error::CopyNeedsPause {
@@ -136,24 +160,10 @@ impl LvmPool {
         let cow = names::unfinished(&record.id);
         let (full, pool) = (self.full(&from), tags::of_pool(self.id));
         let layered = self.has_layers(&from)?;
-        let made = self.held_still(layered, source, pause, &mut || {
-            let arguments = [
-                "-qq",
-                "-y",
-                "-s",
-                "-l",
-                "100%ORIGIN",
-                "-ky",
-                "-K",
-                "-ay",
-                "-n",
-                &cow,
-                "--addtag",
-                &pool,
-                &full,
-            ];
-            self.make(&self.turn(), &arguments, bytes_while_in_use(record, source))
-        });
+        let arguments =
+            ["-qq", "-y", "-s", "-l", "100%ORIGIN", "-ky", "-K", "-ay", "-n", &cow, "--addtag", &pool, &full];
+        let arguments = arguments.map(str::to_owned);
+        let made = self.held_still(layered, source, pause, &arguments, bytes_while_in_use(record, source));
         self.kept_if(made, &cow)?;
         Ok(Some(Box::new(move || self.copy_kept(record, source, &cow))))
     }
@@ -274,7 +284,9 @@ impl LvmPool {
             let name = names::unfinished(&volume.id);
             let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
             let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
-            let made = self.snap(&names::volume(&snapshot.id), &name, &first, volume);
+            let arguments = self.snapping(&names::volume(&snapshot.id), &name, &first, volume);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let made = self.make(&self.turn(), &arguments, volume.size_bytes);
             self.kept_if(made, &name)?;
             if !whole {
                 let (size, full) = (format!("{}b", volume.size_bytes), self.full(&name));
@@ -338,4 +350,81 @@ pub(super) fn bytes_while_in_use(record: &Record, source: &Record) -> u64 {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, mpsc},
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::pool::lvm::scripted::{EXTENT, Group, Told, record, refusal};
+
+    /// A filesystem that is frozen during the work, for as long as this notes.
+    #[derive(Default)]
+    struct Freezing {
+        frozen: Mutex<Duration>,
+        is_frozen: Mutex<bool>,
+    }
+
+    impl Pause for Freezing {
+        fn user(&self) -> Option<&str> {
+            Some("/somewhere")
+        }
+
+        fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
+            let start = Instant::now();
+            *self.is_frozen.lock().unwrap() = true;
+            let worked = work();
+            *self.is_frozen.lock().unwrap() = false;
+            *self.frozen.lock().unwrap() += start.elapsed();
+            worked.map(|()| true)
+        }
+    }
+
+    #[test]
+    fn a_filesystem_is_not_frozen_while_a_copy_waits_for_another_command_of_ours() {
+        const LONG: Duration = Duration::from_millis(600);
+        let (tell, renaming) = mpsc::channel();
+        let (group, pool) =
+            Group::pool(Told { metadata_free: 1 << 20, ..Told::default() }, move |line, _| {
+                if line[0] == "lvrename" {
+                    tell.send(()).unwrap();
+                    thread::sleep(LONG);
+                }
+                if line[0] == "lvcreate" { Err(refusal("no")) } else { Ok(()) }
+            });
+        let pause = Freezing::default();
+        let source = record("pvc-1", EXTENT);
+        let error = thread::scope(|scope| {
+            scope.spawn(|| pool.change(&pool.turn(), "lvrename", &["vg", "a", "b"]));
+            renaming.recv().unwrap();
+            pool.held_still(true, &source, &pause, &["-s".to_owned()], EXTENT).unwrap_err()
+        });
+        assert!(matches!(error, Error::Command(_)), "{error:?}");
+        let frozen = *pause.frozen.lock().unwrap();
+        assert!(frozen < LONG / 2, "it was frozen for {frozen:?}");
+        assert_eq!(group.count("lvcreate"), 1);
+    }
+
+    #[test]
+    fn what_a_failed_copy_changed_is_looked_at_after_the_thaw() {
+        let pause = std::sync::Arc::new(Freezing::default());
+        let (seen, reports) = (std::sync::Arc::clone(&pause), std::sync::Arc::new(Mutex::new(Vec::new())));
+        let noted = std::sync::Arc::clone(&reports);
+        let (_group, pool) =
+            Group::pool(Told { metadata_free: 1 << 20, ..Told::default() }, move |line, _| {
+                if line[0] == "fullreport" {
+                    noted.lock().unwrap().push(*seen.is_frozen.lock().unwrap());
+                }
+                if line[0] == "lvcreate" { Err(refusal("no")) } else { Ok(()) }
+            });
+        reports.lock().unwrap().clear();
+        let source = record("pvc-1", EXTENT);
+        pool.held_still(true, &source, pause.as_ref(), &["-s".to_owned()], EXTENT).unwrap_err();
+        assert_eq!(*reports.lock().unwrap(), [false]);
+    }
 }

@@ -21,6 +21,8 @@ mod pool;
 mod release;
 mod report;
 mod room;
+#[cfg(test)]
+mod scripted;
 mod settings;
 mod tags;
 mod thin_pool;

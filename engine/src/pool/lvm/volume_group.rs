@@ -141,7 +141,15 @@ impl LvmPool {
         command: &str,
         arguments: &[&str],
     ) -> Result<(), CommandError> {
-        let result = self.lvm.change(command, arguments).map(drop);
+        self.looked_after(turn, self.lvm.change(command, arguments).map(drop))
+    }
+
+    /// What came of a command; what it changed where it failed is looked up.
+    fn looked_after(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        result: Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         if result.is_err()
             && let Err(error) = self.look_after(turn)
         {
@@ -157,9 +165,19 @@ impl LvmPool {
         arguments: &[&str],
         requested: u64,
     ) -> Result<(), Error> {
-        let made = match self.change(turn, "lvcreate", arguments) {
+        self.make_by(turn, requested, || Ok(self.lvm.change("lvcreate", arguments).map(drop)))
+    }
+
+    /// The same by a command that is run in some way.
+    pub(super) fn make_by(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        requested: u64,
+        mut run: impl FnMut() -> Result<Result<(), CommandError>, Error>,
+    ) -> Result<(), Error> {
+        let made = match self.looked_after(turn, run()?) {
             Err(error) if call::over_threshold(&error) && self.extend(turn) => {
-                self.change(turn, "lvcreate", arguments)
+                self.looked_after(turn, run()?)
             }
             other => other,
         };

@@ -23,7 +23,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, Access, AtFlags, Mode, OFlags},
+    fs::{self, Access, AtFlags, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,14 @@ impl Store {
         }
         let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("can't open the directory", error.into()))?;
-        let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
+        let read = || read_mark(&root).map_err(|error| failed("can't read pool.json", error));
+        let mut found = read()?;
+        if found == Seen::Nothing && known.is_none() {
+            // Of two who make a pool here at the same time, the second finds the first one's. Given back below, or with the folder.
+            fs::flock(&root, FlockOperation::LockExclusive)
+                .map_err(|error| failed("can't lock the directory", error.into()))?;
+            found = read()?;
+        }
         if let Seen::Newer(version) = found {
             let reason = format!(
                 "pool.json was written by a newer Tierce (form {version}, this one reads {MARK_VERSION}): update Tierce on this node"
@@ -146,6 +153,8 @@ impl Store {
             write_file(&root, MARK, &bytes, durable).map_err(not_writable)?;
             mark.id
         };
+        fs::flock(&root, FlockOperation::Unlock)
+            .map_err(|error| failed("can't unlock the directory", error.into()))?;
         let folder = |name: &str| -> io::Result<OwnedFd> {
             match fs::mkdirat(&root, name, FOLDER_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -357,6 +366,24 @@ mod tests {
                 names(&fs::open(folder.path(), OFlags::RDONLY, Mode::empty()).unwrap()).unwrap(),
                 before
             );
+        }
+    }
+
+    #[test]
+    fn two_pools_that_are_made_in_one_directory_at_the_same_time_are_one() {
+        for round in 0..100 {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, both) = (folder.path(), std::sync::Barrier::new(2));
+            let make = || {
+                both.wait();
+                open(path, None).unwrap().id
+            };
+            let ids = std::thread::scope(|scope| {
+                let two = [scope.spawn(make), scope.spawn(make)];
+                two.map(|one| one.join().unwrap())
+            });
+            assert_eq!(ids[0], ids[1], "round {round}");
+            assert_eq!(open(path, None).unwrap().id, ids[0], "round {round}");
         }
     }
 

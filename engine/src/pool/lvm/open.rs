@@ -229,11 +229,11 @@ fn numbered(report: &Report) -> Result<Vec<(PathBuf, DeviceNumber)>, Trouble> {
 /// Refuses a group that lies on what may be somebody's volume, whatever its node is called: nobody named it.
 fn check_disks(group: &str, devices: &[(PathBuf, DeviceNumber)]) -> Result<(), Trouble> {
     for (path, number) in devices {
-        let of_kernel = fs::canonicalize(format!("/sys/dev/block/{number}")).map_err(|error| {
+        let of_kernel = Path::new("/sys/dev/block").join(number.to_string());
+        let found = no_disk_below(&of_kernel).map_err(|error| {
             Kind::Failed.because(format!("can't ask what kind of device {} is: {error}", path.display()))
         })?;
-        let name = of_kernel.file_name().unwrap_or_default().to_string_lossy();
-        if call::is_no_disk(&name) {
+        if let Some(name) = found {
             return Err(Kind::NoSuchVolumeGroup.because(format!(
                 "there is no volume group {group} on a disk or partition: the one on {} ({name}) may be inside somebody's volume, so it \
                  was not touched. If it is the right one, name its devices",
@@ -242,6 +242,29 @@ fn check_disks(group: &str, devices: &[(PathBuf, DeviceNumber)]) -> Result<(), T
         }
     }
     Ok(())
+}
+
+/// The kernel's name of a device that is no disk, of that one in sysfs and of all that it lies on: RAIDs and caches lie on others, also on
+/// volumes that somebody has attached.
+fn no_disk_below(device: &Path) -> io::Result<Option<String>> {
+    let device = fs::canonicalize(device)?;
+    let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if call::is_no_disk(&name) {
+        return Ok(Some(name));
+    }
+    // What a partition lies on, its disk lies on.
+    let partition = device.join("partition").exists();
+    let whole = device.parent().filter(|_| partition).unwrap_or(&device);
+    let below = match fs::read_dir(whole.join("slaves")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        below => below?,
+    };
+    for below in below {
+        if let Some(found) = no_disk_below(&below?.path())? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// The pool's own id, from LVM's ids of its group and thin pool: what is made anew under the same names is another pool.
@@ -307,6 +330,50 @@ mod tests {
         }
         assert_ne!(disk_id(ids[0]), disk_id(ids[1]));
         assert_eq!(pool_id(&one, None), ids[0]);
+    }
+
+    #[test]
+    fn a_device_is_judged_by_all_that_it_lies_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let sys = folder.path();
+        let device = |name: &str, below: &[&str]| {
+            fs::create_dir_all(sys.join(name).join("slaves")).unwrap();
+            for other in below {
+                let link = sys.join(name).join("slaves").join(Path::new(other).file_name().unwrap());
+                std::os::unix::fs::symlink(sys.join(other), link).unwrap();
+            }
+        };
+        let partition = |name: &str| {
+            fs::create_dir_all(sys.join(name)).unwrap();
+            fs::write(sys.join(name).join("partition"), "1").unwrap();
+        };
+        for (name, below) in [
+            ("sda", &[][..]),
+            ("loop0", &[]),
+            ("dm-3", &["sda"]),
+            ("md1", &["sda", "sda/sda1"]),
+            ("md127", &["sda/sda1", "loop0"]),
+            ("bcache0", &["sda", "md127"]),
+            ("md5", &["dm-3"]),
+        ] {
+            device(name, below);
+        }
+        for name in ["sda/sda1", "md127/md127p1", "md1/md1p1"] {
+            partition(name);
+        }
+        let judged = |name: &str| no_disk_below(&sys.join(name)).unwrap();
+        for disk in ["sda", "sda/sda1", "md1", "md1/md1p1"] {
+            assert_eq!(judged(disk), None, "{disk}");
+        }
+        for (other, found) in [
+            ("loop0", "loop0"),
+            ("md127", "loop0"),
+            ("md127/md127p1", "loop0"),
+            ("bcache0", "loop0"),
+            ("md5", "dm-3"),
+        ] {
+            assert_eq!(judged(other).as_deref(), Some(found), "{other}");
+        }
     }
 
     #[test]

@@ -49,6 +49,34 @@ enum State<T> {
     Answered(T),
     /// Nobody waits for it any more.
     GivenUp,
+    /// It ended without an answer.
+    Failed,
+}
+
+/// The end of a question, with its answer or without.
+struct Asked<T> {
+    shared: Arc<(Mutex<State<T>>, Condvar)>,
+    hanging: Arc<AtomicUsize>,
+    answer: Option<T>,
+}
+
+impl<T> Asked<T> {
+    fn end(mut self, answer: T) {
+        self.answer = Some(answer);
+    }
+}
+
+impl<T> Drop for Asked<T> {
+    fn drop(&mut self) {
+        let (state, told) = &*self.shared;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::GivenUp) {
+            self.hanging.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            *state = self.answer.take().map_or(State::Failed, State::Answered);
+            told.notify_all();
+        }
+    }
 }
 
 impl Questions {
@@ -71,28 +99,74 @@ impl Questions {
             return None;
         }
         let shared = Arc::new((Mutex::new(State::Asked), Condvar::new()));
-        let (asked, late, pool) = (Arc::clone(&shared), Arc::clone(&hanging), Arc::clone(pool));
+        let asked = Asked { shared: Arc::clone(&shared), hanging: Arc::clone(&hanging), answer: None };
+        let pool = Arc::clone(pool);
         thread::spawn(move || {
             let answer = question(&pool);
             // Its last user may be this thread: closed before anybody hears the answer.
             drop(pool);
-            let (state, told) = &*asked;
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(*state, State::GivenUp) {
-                late.fetch_sub(1, Ordering::SeqCst);
-            } else {
-                *state = State::Answered(answer);
-                told.notify_all();
-            }
+            asked.end(answer);
         });
         let (state, told) = &*shared;
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = told.wait_timeout_while(state, self.patience, |state| matches!(state, State::Asked));
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let State::Answered(answer) = mem::replace(&mut *state, State::GivenUp) {
-            return Some(answer);
+        match mem::replace(&mut *state, State::GivenUp) {
+            State::Answered(answer) => Some(answer),
+            // It panicked: the next one may fare better.
+            State::Failed => None,
+            State::Asked | State::GivenUp => {
+                hanging.fetch_add(1, Ordering::SeqCst);
+                None
+            }
         }
-        hanging.fetch_add(1, Ordering::SeqCst);
-        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Host, PoolConfig, Provisioning, SimConfig, SimHost};
+
+    fn pool(folder: &std::path::Path) -> Arc<dyn Pool> {
+        let path = folder.join("pool");
+        std::fs::create_dir(&path).unwrap();
+        let host: Arc<dyn Host> = Arc::new(
+            SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 1 << 30 }).unwrap(),
+        );
+        let config = PoolConfig {
+            name: "p".to_owned(),
+            tier: "t".to_owned(),
+            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+            expected_id: None,
+        };
+        host.open_pool(&config, None).unwrap()
+    }
+
+    #[test]
+    fn a_question_that_panics_does_not_silence_its_pool() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = pool(folder.path());
+        let questions = Questions::new(Duration::from_mins(1));
+        assert_eq!(questions.ask(&pool, |_| -> u8 { panic!("on purpose") }), None);
+        assert_eq!(questions.ask(&pool, |_| 7), Some(7));
+        // One that panics when nobody waits for it any more.
+        let questions = Questions::new(Duration::from_millis(200));
+        let (tell, wait) = mpsc::channel::<()>();
+        let late = move |_: &Arc<dyn Pool>| -> u8 {
+            let _ = wait.recv();
+            panic!("on purpose")
+        };
+        assert_eq!(questions.ask(&pool, late), None);
+        assert_eq!(questions.ask(&pool, |_| 7), None, "the one before hangs");
+        drop(tell);
+        let start = Instant::now();
+        while questions.ask(&pool, |_| 7).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the pool stays silent");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -184,3 +184,33 @@ fn a_start_over_a_disk_that_hangs_serves_the_other_pools() {
     }
     world.assert_clean();
 }
+
+#[test]
+fn long_calls_on_a_disk_that_answers_keep_others_waiting_and_no_more() {
+    let (world, runtime) = world();
+    let ids: Vec<VolumeId> = (0..16).map(|at| world.create(&format!("pvc-{at}"), EXT4, 64 * MIB)).collect();
+    let last = world.create("last", EXT4, 64 * MIB);
+    world.stage(&last, false).unwrap();
+    let repairs: Vec<Hanging> = ids.iter().map(|id| Hanging::pool(&world, id.as_str())).collect();
+    let engine = &world.engine;
+    runtime.block_on(async {
+        let staged: Vec<JoinHandle<_>> = ids.iter().map(|id| tokio::spawn(stage(&world, id))).collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let unstage = {
+            let (engine, id, staging) = (engine.clone(), last.clone(), world.staging(&last));
+            tokio::spawn(async move { engine.unstage(&id, &staging).await.map(drop) })
+        };
+        // Longer than any call is given before its disk is suspected.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert!(!unstage.is_finished(), "it found a place: nothing is tested, or it was refused");
+        drop(repairs);
+        soon("the call that waited", unstage).await.unwrap().unwrap();
+        for call in staged {
+            soon("a long call", call).await.unwrap().unwrap();
+        }
+        for id in &ids {
+            engine.unstage(id, &world.staging(id)).await.unwrap();
+        }
+    });
+    world.assert_clean();
+}

@@ -9,7 +9,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{asking::Questions, gates::Gates, opening::Looks, slot::Slot, sweeps::Sweeps};
+use super::{asking::Questions, gates::Gates, opening::Looks, repairs::Repairs, slot::Slot, sweeps::Sweeps};
 use crate::{VolumeId, host::Host};
 
 /// How long a caller waits for a pool that it does not depend on.
@@ -46,6 +46,7 @@ pub(super) struct Core {
     /// Bytes being promised right now, by disk.
     pub(super) pending: Mutex<HashMap<u64, u64>>,
     pub(super) sweeps: Sweeps,
+    pub(super) repairs: Repairs,
 }
 
 impl Core {
@@ -71,6 +72,7 @@ impl Core {
             wanted: Mutex::default(),
             pending: Mutex::default(),
             sweeps: Sweeps::default(),
+            repairs: Repairs::default(),
         })
     }
 

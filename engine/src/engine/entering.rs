@@ -12,10 +12,9 @@ impl Core {
     pub(super) async fn enter(&self, id: &VolumeId) -> Result<Option<Pass>, Error> {
         let Some(home) = self.home(id) else { return Ok(None) };
         let name = &home.config.name;
-        match self.gates.enter(name, || self.answers(name)).await {
+        match self.gates.enter(name, || self.answers(name), || self.suspect(name)).await {
             Ok(pass) => Ok(Some(pass)),
             Err(still) => {
-                self.suspect(name);
                 let reason = format!(
                     "{PLACES} calls for its volumes wait for its disk, and none has come to its end for {} s; the kernel's log may say \
                      why",

@@ -1,5 +1,6 @@
 //! How many of a node's own calls (for pods that start and end) wait for the disk of one pool at a time. A call that hangs in the kernel can't
-//! be taken back and keeps its thread; so each pool has places of its own, and whoever finds none is told instead of taking another thread.
+//! be taken back and keeps its thread; so each pool has places of its own, and whoever finds none waits without a thread: until one is free,
+//! however long that takes, or until the pool's disk is known to hang.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use crate::VolumeId;
 
 /// How many calls one pool serves at a time.
 pub(super) const PLACES: usize = 16;
-/// How long none of them comes to its end before nobody else waits for it.
+/// How long none of them comes to its end before somebody asks the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often whoever waits looks whether that is so.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -65,10 +66,16 @@ impl Gates {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place in that pool. `answers`: whether the pool is not known to keep callers waiting. The error is for how long no call
-    /// for the pool has begun or ended.
-    pub(super) async fn enter(&self, pool: &str, answers: impl Fn() -> bool) -> Result<Pass, Duration> {
+    /// Waits for a place in that pool. `answers`: whether the pool is not known to keep callers waiting. `suspect` is called each time when none
+    /// of its calls has begun or ended for a while: they may do what takes long. The error is for how long that was.
+    pub(super) async fn enter(
+        &self,
+        pool: &str,
+        answers: impl Fn() -> bool,
+        suspect: impl Fn(),
+    ) -> Result<Pass, Duration> {
         let gate = self.of(pool);
+        let mut asked = Instant::now();
         let place = Arc::clone(&gate.places).acquire_owned();
         tokio::pin!(place);
         loop {
@@ -81,8 +88,12 @@ impl Gates {
                 }
                 () = sleep(LOOK_AGAIN) => {
                     let still = gate.moved().elapsed();
-                    if still >= PATIENCE || !answers() {
+                    if !answers() {
                         return Err(still);
+                    }
+                    if still >= PATIENCE && asked.elapsed() >= PATIENCE {
+                        asked = Instant::now();
+                        suspect();
                     }
                 }
             }

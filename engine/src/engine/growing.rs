@@ -87,7 +87,10 @@ impl Core {
         options: &[String],
         place: &Place,
     ) -> Result<(), Error> {
-        self.host.repair_marked(device, filesystem)?;
+        if self.host.wants_repair(device, filesystem)? {
+            let _repair = self.repairs.begin(&found.pool.config().name, |pool| self.answers(pool));
+            self.host.repair(device)?;
+        }
         self.host.mount(device, filesystem, options, place)?;
         match self.host.grow_mounted(device, filesystem, place) {
             Ok(_) => Ok(()),

@@ -18,6 +18,7 @@ mod pools;
 mod publishing;
 mod reading;
 mod recovery;
+mod repairs;
 mod restore;
 mod room;
 mod rotation;

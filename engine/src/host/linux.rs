@@ -154,20 +154,21 @@ impl Operations for LinuxHost {
         flush(&device.node)
     }
 
-    fn repair_marked(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {
+    fn wants_repair(&self, device: &Device, filesystem: Filesystem) -> Result<bool, Error> {
         if filesystem != Filesystem::Ext4 {
             // The others have no such mark: what their kernels find wrong they don't mount.
-            return Ok(());
+            return Ok(false);
         }
         let doing = || format!("read {}", device.node.display());
         let file = File::open(&device.node).doing(doing)?;
-        if probe::ext4_has_errors(&file).doing(doing)? {
-            let check = make::ext4_check(&device.node);
-            tracing::warn!(program = check.line(), "the filesystem says that it has errors: repairing it");
-            lasting("check", || self.runner.run(&check))?;
-            flush(&device.node)?;
-        }
-        Ok(())
+        probe::ext4_has_errors(&file).doing(doing)
+    }
+
+    fn repair(&self, device: &Device) -> Result<(), Error> {
+        let check = make::ext4_check(&device.node);
+        tracing::warn!(program = check.line(), "the filesystem says that it has errors: repairing it");
+        lasting("check", || self.runner.run(&check))?;
+        flush(&device.node)
     }
 
     fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {

@@ -52,8 +52,10 @@ pub(crate) trait Operations: Send + Sync + 'static {
     fn probe(&self, device: &Device) -> Result<Probe, Error>;
     /// Makes a filesystem.
     fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error>;
-    /// Repairs a filesystem that is not mounted, where it says itself that something is wrong with it.
-    fn repair_marked(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error>;
+    /// Whether a filesystem that is not mounted says itself that something is wrong with it, and can be repaired.
+    fn wants_repair(&self, device: &Device, filesystem: Filesystem) -> Result<bool, Error>;
+    /// Repairs it.
+    fn repair(&self, device: &Device) -> Result<(), Error>;
     /// Grows a filesystem that is not mounted.
     fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error>;
     /// Grows a mounted filesystem to its device, unless it fills it already. Returns its size in bytes.

@@ -85,7 +85,14 @@ impl Operations for SimHost {
         })
     }
 
-    fn repair_marked(&self, _: &Device, _: Filesystem) -> Result<(), Error> {
+    fn wants_repair(&self, device: &Device, _: Filesystem) -> Result<bool, Error> {
+        Ok(self.hangs(device.number))
+    }
+
+    fn repair(&self, device: &Device) -> Result<(), Error> {
+        while self.hangs(device.number) {
+            thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
     }
 
@@ -111,10 +118,8 @@ impl Operations for SimHost {
     }
 
     fn thaw(&self, mount: &Mount) -> Result<bool, Error> {
-        if let Carries::Filesystem { device, .. } = mount.carries
-            && let Some(volume) = self.state.look(|tables| tables.volume(device).cloned())
-        {
-            while self.state.hangs(volume.as_str()) {
+        if let Carries::Filesystem { device, .. } = mount.carries {
+            while self.hangs(device) {
                 thread::sleep(Duration::from_millis(10));
             }
         }
@@ -184,6 +189,12 @@ impl Operations for SimHost {
 }
 
 impl SimHost {
+    /// Whether somebody made a file for the volume behind that number that keeps whoever works on its filesystem.
+    fn hangs(&self, number: DeviceNumber) -> bool {
+        let volume = self.state.look(|tables| tables.volume(number).cloned());
+        volume.is_some_and(|volume| self.state.hangs(volume.as_str()))
+    }
+
     fn grow(&self, device: &Device) -> Result<(), Error> {
         let found = self.state.look(|tables| {
             let id = tables.volume(device.number)?;

@@ -9,7 +9,10 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{asking::Questions, gates::Gates, opening::Looks, repairs::Repairs, slot::Slot, sweeps::Sweeps};
+use super::{
+    asking::Questions, disks::Disks, gates::Gates, opening::Looks, repairs::Repairs, slot::Slot,
+    sweeps::Sweeps,
+};
 use crate::{VolumeId, host::Host};
 
 /// How long a caller waits for a pool that it does not depend on.
@@ -33,8 +36,7 @@ pub(super) struct Core {
     /// What lies in a pool.
     pub(super) lists: Questions,
     pub(super) gates: Gates,
-    /// When each pool's disk last answered, by the pool's name.
-    pub(super) answered: Mutex<HashMap<String, Instant>>,
+    pub(super) disks: Disks,
     /// When a caller last tried the pools that can't be used.
     pub(super) tried: Mutex<Option<Instant>>,
     /// The pools that are cleaned up in this process, each once; `None`: nobody asked for that yet.
@@ -51,10 +53,11 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(host: Arc<dyn Host>) -> Arc<Self> {
-        Self::with(host, Looks::default())
+        let disks = Disks::new(host.disk_patience());
+        Self::with(host, Looks::default(), disks)
     }
 
-    pub(super) fn with(host: Arc<dyn Host>, looks: Looks) -> Arc<Self> {
+    pub(super) fn with(host: Arc<dyn Host>, looks: Looks, disks: Disks) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             host,
             me: me.clone(),
@@ -65,7 +68,7 @@ impl Core {
             figures: Questions::new(PATIENCE),
             lists: Questions::new(MORE_PATIENCE),
             gates: Gates::default(),
-            answered: Mutex::default(),
+            disks,
             tried: Mutex::default(),
             recovered: Mutex::default(),
             readers: Mutex::default(),

@@ -4,6 +4,7 @@ mod asking;
 mod clones;
 mod core;
 mod devices;
+mod disks;
 mod encryption;
 mod entering;
 mod finding;

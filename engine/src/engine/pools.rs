@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -16,9 +15,6 @@ use super::{
     slot::Slot,
 };
 use crate::{Backend, Error, LvmKind, PoolConfig, PoolError, PoolErrorKind, pool::Pool};
-
-/// How often a disk is asked at most whether it answers, beside all other work. Each time costs it a small write, or a read.
-const DISK_PERIOD: Duration = Duration::from_secs(50);
 
 impl Core {
     pub(super) fn set_pools(&self, configs: Vec<PoolConfig>) {
@@ -68,57 +64,44 @@ impl Core {
         slots
     }
 
-    /// The pool as it is now: closed if it went away, opened if it came back.
+    /// The pool as it is now: closed if it went away or its disk hangs, opened if it came back. To be open says nothing of the disk: much of what
+    /// is asked of a pool the kernel answers from memory.
     fn refreshed(&self, slot: Slot) -> Slot {
+        let (name, disks) = (&slot.config.name, &self.disks);
+        if disks.hangs(name) {
+            let opened = Err(not_answering(&slot.config, self.host.disk_patience()));
+            return Slot { opened, ..slot };
+        }
         let opened = match &slot.opened {
-            Ok(pool) if pool.check().is_ok() => {
-                self.ask_disk(pool.as_ref());
-                pool.tend();
-                return slot;
-            }
+            Ok(pool) if pool.check().is_ok() => Ok(Arc::clone(pool)),
             _ => self.host.open_pool(&slot.config, slot.known),
         };
-        if opened.is_ok() {
-            self.note_answer(&slot.config.name);
-        }
         if let Err(error) = &opened
             && slot.opened.as_ref().err() != Some(error)
         {
-            tracing::warn!(pool = slot.config.name, %error, "the pool can't be used");
-        }
-        if let Ok(pool) = &opened {
-            self.recover_late(pool);
+            tracing::warn!(pool = name, %error, "the pool can't be used");
         }
         let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
+        let Ok(pool) = &opened else { return Slot { opened, config: slot.config, known } };
+        let me = self.me.clone();
+        disks.ask_if_due(pool, move || {
+            if let Some(core) = me.upgrade() {
+                core.looks.news();
+            }
+        });
+        if slot.opened.is_ok() {
+            pool.tend();
+        } else {
+            self.recover_late(pool);
+        }
         Slot { opened, config: slot.config, known }
-    }
-
-    /// Lets a pool's disk show now and then that it answers: much of what is asked of a pool the kernel answers from memory. One that answers
-    /// with an error answers.
-    fn ask_disk(&self, pool: &dyn Pool) {
-        let name = &pool.config().name;
-        if self.answered().get(name).is_some_and(|last| last.elapsed() < DISK_PERIOD) {
-            return;
-        }
-        if let Err(error) = pool.reach_disk() {
-            tracing::warn!(pool = name, %error, "the pool's disk answers with an error");
-        }
-        self.note_answer(name);
-    }
-
-    fn note_answer(&self, pool: &str) {
-        self.answered().insert(pool.to_owned(), Instant::now());
     }
 
     /// Somebody waited for a pool's disk in vain: the next look, which is due now, asks it.
     pub(super) fn suspect(&self, pool: &str) {
-        if self.answered().remove(pool).is_some() {
+        if self.disks.suspect(pool) {
             self.looks.news();
         }
-    }
-
-    fn answered(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks again at every pool, or at the one of that name.
@@ -208,41 +191,97 @@ mod tests {
     use std::{
         fs::{self, File},
         io::Write,
+        path::{Path, PathBuf},
         process::Command,
-        time::Duration,
+        thread,
+        time::{Duration, Instant},
     };
 
     use super::*;
-    use crate::{Provisioning, SimConfig, SimHost, engine::opening::Looks};
+    use crate::{
+        Provisioning, SimConfig, SimHost,
+        engine::{disks::Disks, opening::Looks},
+    };
 
-    #[test]
-    fn a_look_reaches_the_disk_when_it_has_not_answered_for_a_while() {
-        let folder = tempfile::tempdir().unwrap();
-        let (state, path) = (folder.path().join("sim"), folder.path().join("pool"));
-        std::fs::create_dir(&path).unwrap();
-        let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
-        let core = Core::new(Arc::new(host));
-        core.set_pools(vec![PoolConfig {
-            name: "p".to_owned(),
+    fn config(name: &str, path: PathBuf) -> PoolConfig {
+        PoolConfig {
+            name: name.to_owned(),
             tier: "t".to_owned(),
             backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
             reserve_bytes: 0,
             reserve_percent: 0,
             overcommit: 1.0,
             expected_id: None,
-        }]);
-        assert!(core.reports()[0].result.is_ok());
-        let hangs = state.join("p-hangs");
-        std::fs::write(&hangs, "").unwrap();
-        // What the kernel answers from memory goes on.
-        assert!(core.reports()[0].result.is_ok());
-        core.answered().clear();
-        for _ in 0..2 {
-            assert_eq!(core.reports()[0].result.as_ref().unwrap_err().kind, PoolErrorKind::NotAnswering);
         }
-        std::fs::remove_file(hangs).unwrap();
-        while core.reports()[0].result.is_err() {}
-        assert!(!core.answered().is_empty());
+    }
+
+    /// A core over a simulated pool `p` whose disk has so long to answer, and the file that lets that not answer what it is asked by a look.
+    fn over_disk(folder: &Path, patience: Duration) -> (Arc<Core>, PathBuf) {
+        let (state, path) = (folder.join("sim"), folder.join("pool"));
+        fs::create_dir(&path).unwrap();
+        let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
+        let looks = Looks::of_patience(Duration::from_millis(300));
+        let core = Core::with(Arc::new(host), looks, Disks::new(patience));
+        core.set_pools(vec![config("p", path)]);
+        (core, state.join("p-syncs-slowly"))
+    }
+
+    fn wait_until(what: &str, holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what} never came");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kind(core: &Core) -> Option<PoolErrorKind> {
+        core.reports()[0].result.as_ref().err().map(|error| error.kind)
+    }
+
+    #[test]
+    fn a_look_reaches_the_disk_when_it_has_not_answered_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, hangs) = over_disk(folder.path(), Duration::from_millis(100));
+        wait_until("the first answer", || core.disks.suspect("p"));
+        fs::write(&hangs, "").unwrap();
+        let news = core.late_answers();
+        assert_eq!(kind(&core), None, "the question is asked only now");
+        wait_until("the news", || news.has_changed().unwrap());
+        for _ in 0..2 {
+            assert_eq!(kind(&core), Some(PoolErrorKind::NotAnswering));
+        }
+        fs::remove_file(hangs).unwrap();
+        wait_until("the pool", || kind(&core).is_none());
+        // What the kernel answers from memory goes on, until the next question is due.
+        fs::write(folder.path().join("sim/p-syncs-slowly"), "").unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(kind(&core), None);
+    }
+
+    #[test]
+    fn a_disk_that_takes_long_to_write_is_none_that_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, slow) = over_disk(folder.path(), Duration::from_mins(1));
+        wait_until("the first answer", || core.disks.suspect("p"));
+        fs::write(&slow, "").unwrap();
+        // Longer than a look that opens a pool is waited for.
+        for _ in 0..5 {
+            assert_eq!(kind(&core), None);
+            thread::sleep(Duration::from_millis(200));
+        }
+        fs::remove_file(slow).unwrap();
+    }
+
+    #[test]
+    fn a_pool_that_is_opened_anew_over_a_disk_that_hangs_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, hangs) = over_disk(folder.path(), Duration::from_millis(300));
+        wait_until("the first answer", || core.disks.suspect("p"));
+        fs::write(&hangs, "").unwrap();
+        // Where the kernel has all that opening needs in memory.
+        core.set_pools(vec![PoolConfig { reserve_bytes: 4096, ..config("p", folder.path().join("pool")) }]);
+        wait_until("the report", || kind(&core) == Some(PoolErrorKind::NotAnswering));
+        fs::remove_file(hangs).unwrap();
     }
 
     #[tokio::test]
@@ -256,17 +295,10 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&mark).status().unwrap().success());
         let sim = SimConfig { state: folder.path().join("host"), capacity_bytes: 1 << 30 };
         let looks = Looks::of_patience(Duration::from_millis(1));
-        let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks);
+        let disks = Disks::new(Duration::from_mins(1));
+        let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks, disks);
         let mut late = core.late_answers();
-        core.set_pools(vec![PoolConfig {
-            name: "slow".to_owned(),
-            tier: "hdd".to_owned(),
-            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        }]);
+        core.set_pools(vec![config("slow", path)]);
         let mut answer = File::options().write(true).open(&mark).unwrap();
         let id = format!(r#"{{"version":1,"id":"{}"}}"#, Uuid::from_u128(7));
         let aside = folder.path().join("aside");

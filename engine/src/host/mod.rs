@@ -2,7 +2,7 @@
 
 mod linux;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use linux::LinuxHost;
 use uuid::Uuid;
@@ -31,6 +31,12 @@ pub(crate) enum GrowError {
 
 /// What the engine asks of a host.
 pub(crate) trait Operations: Send + Sync + 'static {
+    /// How long a pool's disk may take to answer before it counts as one that hangs: to write a few bytes and wait for them takes long where much else
+    /// is being written.
+    fn disk_patience(&self) -> Duration {
+        Duration::from_mins(1)
+    }
+
     /// Opens a pool. `known`: its own id, where it was open before; another one is then refused, and nothing is written.
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError>;
 

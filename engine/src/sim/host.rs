@@ -29,6 +29,11 @@ use crate::{
 impl Host for SimHost {}
 
 impl Operations for SimHost {
+    fn disk_patience(&self) -> Duration {
+        // A simulated disk is never busy.
+        Duration::from_secs(10)
+    }
+
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
         Ok(Arc::new(SimPool::open(config, known, self.capacity_bytes, Arc::clone(&self.state))?))
     }

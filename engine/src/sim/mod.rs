@@ -26,7 +26,7 @@ pub struct SimConfig {
 /// A simulated host.
 ///
 /// A pool's disk does not answer as long as there is a file `<pool>-hangs` in its folder; with `<pool>-copies-slowly` no
-/// copy in it comes to its end. A filesystem does not thaw, and its repair goes on, as long as there is a file `<volume>-hangs`.
+/// copy in it comes to its end, and with `<pool>-syncs-slowly` nothing is written by a look at it. A filesystem does not thaw, and its repair goes on, as long as there is a file `<volume>-hangs`.
 ///
 /// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for them), programs that fail,
 /// filesystems that refuse to grow.

@@ -84,6 +84,9 @@ impl Pool for SimPool {
     }
 
     fn reach_disk(&self) -> io::Result<()> {
+        while self.state.syncs_slowly(&self.config.name) {
+            thread::sleep(Duration::from_millis(10));
+        }
         self.wait_for_disk();
         Ok(())
     }

@@ -136,6 +136,11 @@ impl State {
         self.file.with_file_name(format!("{name}-hangs")).exists()
     }
 
+    /// Whether that pool's disk takes long to write while the kernel has in memory whatever else is asked of it: somebody made a file for it.
+    pub(super) fn syncs_slowly(&self, pool: &str) -> bool {
+        self.file.with_file_name(format!("{pool}-syncs-slowly")).exists()
+    }
+
     /// Whether a copy in that pool takes for ever: somebody made a file for it.
     pub(super) fn copies_slowly(&self, pool: &str) -> bool {
         self.file.with_file_name(format!("{pool}-copies-slowly")).exists()

@@ -255,6 +255,36 @@ async fn a_key_is_there_until_what_it_opens_is_gone_whoever_deletes_its_secret()
     .await;
 }
 
+#[tokio::test]
+async fn a_key_stays_as_long_as_a_node_has_something_of_its_volume_on_a_disk() {
+    let (api, mut node, replica) = cluster().await;
+    for id in ["pvc-1", "pvc-2"] {
+        within(replica.create(encrypted(id))).await.unwrap();
+    }
+    node.stop_plugin();
+    let first = key(&api, "pvc-1", "key");
+    let report = |unclaimed: &[&str]| {
+        let mut report = api.get("nodestorages", "", "n1").unwrap();
+        report["status"]["unclaimed"] = json!(unclaimed);
+        api.put("nodestorages", report);
+    };
+    // Somebody takes the objects away by force, or a backup brings the Secrets back before them; the node tells a moment later.
+    for id in ["pvc-1", "pvc-2"] {
+        api.remove("nodevolumes", "", id);
+        api.delete_object("secrets", "default", &names::key_secret(id));
+    }
+    tokio::time::sleep(GRACE).await;
+    report(&["pvc-1"]);
+    until("the other one is let go", || secret(&api, "pvc-2").is_none().then_some(())).await;
+    assert_eq!(key(&api, "pvc-1", "key"), first);
+    let many: Vec<_> = (0..100).map(|n| format!("other-{n}")).collect();
+    report(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(key(&api, "pvc-1", "key"), first, "a list that is cut off may lack it");
+    report(&[]);
+    until("it is let go", || secret(&api, "pvc-1").is_none().then_some(())).await;
+}
+
 /// As `Keys::put` leaves it when the call ends before it has written its object.
 fn left_behind(api: &FakeApi, id: &str, untied_since: Option<&str>) {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();

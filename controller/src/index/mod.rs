@@ -86,8 +86,8 @@ pub struct State {
     volumes_of_handle: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     contents_of: Relation<String, String>,
-    /// Volumes and snapshots whose keys go with no object.
-    untied_keys: HashSet<String>,
+    /// Volumes and snapshots whose keys go with no object, or are to go.
+    keys_in_doubt: HashSet<String>,
     /// Volumes that a change of room may concern.
     room: Room,
     /// Volumes not made yet, by what they start with.

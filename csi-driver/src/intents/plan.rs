@@ -72,7 +72,8 @@ fn delete<K: Intent>(object: &K, disk: &Disk<K::Info>, offer: Offer) -> Plan<K::
 fn uncleaned(pool: &str) -> Verdict {
     let message = format!(
         "pool {pool} is not configured on this node, so its disks can't be cleaned: make the StoragePool again, or remove the \
-         finalizer {} if the data may stay",
+         finalizer {} if the data may stay; with the object goes the key of what is encrypted, so that only a copy of its Secret opens that \
+         data later",
         names::FINALIZER_ON_NODE
     );
     // The same constant for snapshots.

@@ -48,18 +48,22 @@ pub struct UnclaimedKeys {
     keys: Keys,
     grace: Duration,
     memory: Memory,
+    /// What the guard saw gone.
+    gone: Memory,
 }
 
 impl UnclaimedKeys {
     /// Reaps what was unclaimed for `grace`.
     pub fn new(client: Client, index: Arc<Index>, keys: Keys, grace: Duration) -> Self {
-        Self { client, index, keys, grace, memory: Memory::default() }
+        Self { client, index, keys, grace, memory: Memory::default(), gone: Memory::default() }
     }
 
     /// Looks at the Secret of one volume or snapshot.
     pub async fn look(&self, id: &str) -> Next {
-        match guard::look(&self.client, &self.index, &self.keys, id).await {
-            Ok(()) => {}
+        let told_after = self.grace.min(guard::TOLD_AFTER);
+        match guard::look(&self.client, &self.index, &self.keys, (&self.gone, told_after), id).await {
+            Ok(None) => {}
+            Ok(Some(rest)) => return Next::After(rest),
             Err(kube::Error::Api(status)) if status.is_conflict() => return Next::Failed,
             Err(error) => {
                 warn!(id, "cannot look after the Secret with its key: {}", in_words(&error));

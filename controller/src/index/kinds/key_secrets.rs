@@ -59,10 +59,10 @@ impl Tracked for SecretObject {
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         if let Some(id) = names::of_key_secret(change.key) {
-            if change.new.is_some_and(|secret| !secret.owned) {
-                state.untied_keys.insert(id.to_owned());
+            if change.new.is_some_and(|secret| !secret.owned || secret.leaving) {
+                state.keys_in_doubt.insert(id.to_owned());
             } else {
-                state.untied_keys.remove(id);
+                state.keys_in_doubt.remove(id);
             }
         }
         Affects::Nothing
@@ -105,7 +105,7 @@ impl Topic for KeySecrets {
                 wakes.all(old.metadata.uid.as_deref().map(before_id));
             }
             // A node may have said that it has nothing of theirs.
-            News::Report(_) => wakes.all(state.untied_keys.iter().cloned()),
+            News::Report(_) => wakes.all(state.keys_in_doubt.iter().cloned()),
             _ => {}
         }
     }
@@ -115,6 +115,21 @@ impl State {
     /// The Secret with the key of this volume or snapshot.
     pub fn key_secret(&self, id: &str) -> Option<&Arc<KeySecret>> {
         self.key_secrets.get(&names::key_secret(id))
+    }
+
+    /// Whether a node reports something of this id on its disks that no object speaks of, or reports so much that this may be among it.
+    pub fn is_said_to_be_on_a_disk(&self, id: &str) -> bool {
+        let full = |list: &Vec<String>| list.len() >= MOST_LEFTOVERS;
+        let says = |status: &NodeStorageStatus| {
+            let (unclaimed, broken) = (&status.unclaimed, &status.broken_records);
+            // A record that can't be read is told with its file, and that has the id in its name.
+            full(unclaimed)
+                || full(broken)
+                || unclaimed.iter().any(|other| other == id)
+                || broken.iter().any(|text| text.contains(id))
+        };
+        let mut reports = self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
+        self.reports.unreadable() > 0 || reports.any(says)
     }
 
     /// Whether all nodes that report could look at all their disks, and found nothing of this id that no object speaks of.

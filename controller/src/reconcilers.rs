@@ -2,6 +2,7 @@
 
 use crate::devices::keys::Keys;
 use crate::devices::lost_node::{Absences, LostNodes};
+use crate::devices::older_keys;
 use crate::devices::restore::RestoreReconciler;
 use crate::devices::rotation::KeyRotation;
 use crate::devices::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
@@ -86,6 +87,7 @@ async fn reconcile(
     let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
+    older_keys::convert_all(&client, &keys, &desk.shutdown).await;
     let absences = Arc::new(Absences::new(config.node_lost_grace));
     let restores = Arc::new(RestoreReconciler::new(
         client.clone(),

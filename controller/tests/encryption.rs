@@ -222,6 +222,65 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
 }
 
 #[tokio::test]
+async fn a_revoked_key_that_an_older_version_left_as_the_next_one_does_not_come_back() {
+    let (api, mut node, replica) = cluster().await;
+    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
+    let mut make = request_for(&claim, "ssd");
+    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
+    within(replica.create(make)).await.unwrap();
+    let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
+    bind(&api, &claim, &id);
+    says(&api, "data", "Provisioned").await;
+    node.stop_plugin();
+    drop(replica);
+
+    // A rotation ended, and a restore in place lent the key of the snapshot, which was mounted since.
+    let now = "0b".repeat(32);
+    let mut left = secret(&api, &id).unwrap();
+    let text = |text: &str| k8s_openapi::ByteString(text.as_bytes().to_vec());
+    left["data"] = json!({"key": text(&now), "next-key": old_key()});
+    left["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATE_KEY: "once"});
+    left["metadata"]["labels"] = json!({names::LABEL_MANAGED_BY.0: names::LABEL_MANAGED_BY.1});
+    api.put("secrets", left.clone());
+    let shows = |key: &str| {
+        let mut device = api.get("nodevolumes", "", &id).unwrap();
+        device["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATED_KEY: "once"});
+        device["status"]["keyFingerprint"] =
+            json!(fingerprint(key, "6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x").unwrap());
+        api.put("nodevolumes", device);
+    };
+    shows(&OLD.repeat(32));
+    let mut asks = api.get("volumes", "ada", "data").unwrap();
+    asks["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATE_KEY: "once"});
+    api.put("volumes", asks);
+    // Of a rotation that is under way, next to it.
+    let mut rotating = left;
+    rotating["metadata"]["name"] = json!(names::key_secret("pvc-2"));
+    rotating["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATE_KEY: "twice"});
+    api.put("secrets", rotating);
+    let mut other = api.get("nodevolumes", "", &id).unwrap();
+    other["metadata"]["name"] = json!("pvc-2");
+    api.put("nodevolumes", other);
+
+    let _replica = Replica::reconciling(&api, GRACE).await;
+    let wanted = until("another key is wanted", || {
+        let print = key(&api, &id, "wanted")?;
+        key(&api, &id, &format!("key-{print}"))
+    })
+    .await;
+    let wanted = wanted.trim_start_matches("plain:").to_owned();
+    assert!(wanted != OLD.repeat(32), "the revoked key is wanted");
+    let all = secret(&api, &id).unwrap()["data"].as_object().unwrap().clone();
+    let keys = all.keys().filter(|name| name.starts_with("key-"));
+    assert_eq!(keys.count(), 3, "whatever is in force now still opens it");
+    assert_eq!(key(&api, "pvc-2", "next-key").unwrap(), OLD.repeat(32), "a rotation goes on");
+    shows(&wanted);
+    until("it is alone", || key(&api, &id, "next-key").is_none().then_some(())).await;
+    assert_eq!(key(&api, &id, "key").unwrap(), wanted);
+}
+
+#[tokio::test]
 async fn a_key_is_there_until_what_it_opens_is_gone_whoever_deletes_its_secret() {
     let (api, _node, replica) = cluster().await;
     within(replica.create(encrypted("pvc-1"))).await.unwrap();

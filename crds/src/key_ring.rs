@@ -81,6 +81,12 @@ impl KeyRing {
         ring
     }
 
+    /// Whether a Secret with these entries has its keys in the older form, and more than one: which of them is wanted depends on more than it
+    /// says itself.
+    pub fn is_in_older_form<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> bool {
+        names.clone().any(|name| name == NEXT_KEY) && !names.any(|name| name == WANTED)
+    }
+
     /// The entries of the Secret.
     pub fn write(&self) -> BTreeMap<String, Vec<u8>> {
         let mut entries = self.rest.clone();

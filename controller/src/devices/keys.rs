@@ -10,11 +10,12 @@
 //! (`rotation.rs`), and not while a restore in place holds the Secret: until the restore is over it stays as it was when the order was given.
 
 use crate::run::objects::gone_is_fine;
+use super::unclaimed::pages;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -39,6 +40,8 @@ pub struct Held {
     pub metadata: ObjectMeta,
     /// What it holds.
     pub ring: KeyRing,
+    /// Whether it says by `next-key` alone which key is wanted; see [`older_keys`](super::older_keys).
+    pub in_older_form: bool,
 }
 
 impl Keys {
@@ -53,8 +56,25 @@ impl Keys {
         Ok(found.map(|secret| {
             let entries = secret.data.iter().flatten();
             let ring = KeyRing::read(entries.map(|(name, value)| (name.as_str(), value.0.as_slice())));
-            Held { metadata: secret.metadata, ring }
+            Held { in_older_form: is_in_older_form(&secret), metadata: secret.metadata, ring }
         }))
+    }
+
+    /// Ids of those that an older version wrote, and that hold more than one key.
+    pub async fn in_older_form(&self) -> Result<Vec<String>, kube::Error> {
+        let (label, us) = names::LABEL_MANAGED_BY;
+        let list = |page: ListParams| {
+            let secrets = self.secrets.clone();
+            async move { secrets.list(&page.labels(&format!("{label}={us}"))).await }
+        };
+        let mut found = Vec::new();
+        pages::any(list, |secret| {
+            let id = secret.metadata.name.as_deref().and_then(names::of_key_secret);
+            found.extend(id.filter(|_| is_in_older_form(&secret)).map(ToOwned::to_owned));
+            false
+        })
+        .await?;
+        Ok(found)
     }
 
     /// Makes a key for a volume that does not exist. One that a call before left is kept.
@@ -266,6 +286,10 @@ fn untied(id: &str, ring: &KeyRing) -> Secret {
 fn secret(metadata: ObjectMeta, ring: &KeyRing) -> Secret {
     let data = ring.write().into_iter().map(|(name, value)| (name, ByteString(value))).collect();
     Secret { metadata, data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() }
+}
+
+fn is_in_older_form(secret: &Secret) -> bool {
+    KeyRing::is_in_older_form(secret.data.iter().flatten().map(|(name, _)| name.as_str()))
 }
 
 /// How many objects it goes with.

@@ -3,6 +3,7 @@
 
 pub mod keys;
 pub mod lost_node;
+pub mod older_keys;
 pub mod restore;
 pub mod rotation;
 pub mod unclaimed;

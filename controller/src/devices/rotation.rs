@@ -12,6 +12,7 @@
 //! While a restore in place is under way the Secret stays as it is: the snapshot that keeps what was there before needs its keys.
 
 use crate::devices::keys::{Held, Keys, fingerprint, holders, opens, random_key};
+use crate::devices::older_keys;
 use crate::index::{Device, Index, Namespaced, State};
 use crate::run::queue::Next;
 use kube::api::{Patch, PatchParams};
@@ -116,6 +117,10 @@ impl KeyRotation {
         else {
             return Ok(Next::Event);
         };
+        if !self.is_held(&held) && older_keys::convert(&mut held, Some(&device))? {
+            self.keys.replace(&held).await?;
+            return Ok(Next::Event);
+        }
         let annotations = held.metadata.annotations.as_ref();
         let begun = annotations.and_then(|all| all.get(names::ANNOTATION_ROTATE_KEY)).cloned();
         let shown = device.fingerprint.as_deref();

@@ -55,6 +55,16 @@ impl Content {
 }
 
 impl Disk {
+    /// It has a header that this key opens; `dead` was rotated away, and whatever opens with it came back with a restore.
+    pub(crate) fn begin_with(&mut self, key: &str, dead: &str) {
+        self.headers += 1;
+        let uuid = format!("00000000-0000-0000-0000-{:012}", self.headers);
+        self.volume.header = Some(Header { uuid, slots: [key.to_owned()].into() });
+        self.volume.in_force = Some(key.to_owned());
+        self.dead.insert(dead.to_owned());
+        self.exchanged = true;
+    }
+
     /// Mounts the volume with these keys. `cut`: after how many steps the plugin is killed.
     pub(crate) fn stage(&mut self, ring: &KeyRing, cut: usize) -> Result<(), String> {
         self.settle();

@@ -57,12 +57,29 @@ impl History {
     pub(crate) async fn run(&mut self) -> Outcome {
         self.world.start_controller();
         self.world.make_volume().await;
+        if self.luck.below(4) == 0 {
+            self.begin_with_what_an_older_version_left().await?;
+        }
         for _ in 0..6 + self.luck.below(14) {
             self.step().await?;
             self.check()?;
         }
         // What costs most is done for some.
         if self.luck.below(12) == 0 { self.end().await } else { Ok(()) }
+    }
+
+    /// The volume was rotated, and went back to a snapshot of before under the older version: `next-key` has the key of then.
+    async fn begin_with_what_an_older_version_left(&mut self) -> Outcome {
+        let (old, new) = ("0a".repeat(32), "0b".repeat(32));
+        let mounted_since = self.luck.below(2) == 0;
+        self.tell(format!("an older version left a revoked key, mounted since: {mounted_since}"));
+        self.world.leave_in_older_form(&new, &old);
+        self.world.disk.begin_with(if mounted_since { &old } else { &new }, &old);
+        self.world.node_reports();
+        self.world.start_controller();
+        self.world.convert_older_keys().await;
+        self.world.tell_index(None);
+        self.check()
     }
 
     async fn step(&mut self) -> Outcome {

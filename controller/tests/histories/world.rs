@@ -10,6 +10,7 @@ use std::time::Duration;
 use tierce_controller::csi::ControllerService;
 use tierce_controller::devices::keys::Keys;
 use tierce_controller::devices::lost_node::Absences;
+use tierce_controller::devices::older_keys;
 use tierce_controller::devices::restore::RestoreReconciler;
 use tierce_controller::devices::rotation::KeyRotation;
 use tierce_controller::devices::unclaimed::UnclaimedKeys;
@@ -20,6 +21,7 @@ use tierce_controller::run::events::Events;
 use tierce_crds::{KeyRing, NodeSnapshot, NodeVolume, Volume, VolumeRestore, names};
 use tierce_proto::csi::CreateSnapshotRequest;
 use tierce_proto::csi::controller_server::Controller as _;
+use tokio_util::sync::CancellationToken;
 
 /// The volume.
 pub(crate) const ID: &str = "pvc-1";
@@ -70,6 +72,26 @@ impl World {
             keys: UnclaimedKeys::new(client, Arc::clone(&index), keys, Duration::ZERO),
             index,
         });
+    }
+
+    /// As the older version leaves the Secret when a restore in place is over, after a rotation.
+    pub(crate) fn leave_in_older_form(&self, key: &str, next: &str) {
+        let name = names::key_secret(ID);
+        let mut secret = self.api.get("secrets", "default", &name).unwrap();
+        let text = |text: &str| k8s_openapi::ByteString(text.as_bytes().to_vec());
+        secret["data"] = json!({"key": text(key), "next-key": text(next)});
+        secret["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATE_KEY: "once"});
+        self.api.put("secrets", secret);
+        let mut device = self.api.get("nodevolumes", "", ID).unwrap();
+        device["metadata"]["annotations"] = json!({names::ANNOTATION_ROTATED_KEY: "once"});
+        self.api.put("nodevolumes", device);
+        self.annotate(names::ANNOTATION_ROTATE_KEY, "once");
+    }
+
+    /// As every controller does before it looks at anything.
+    pub(crate) async fn convert_older_keys(&self) {
+        let keys = Keys::new(self.client.clone(), "default");
+        older_keys::convert_all(&self.client, &keys, &CancellationToken::new()).await;
     }
 
     fn controller(&self) -> &Controller {

@@ -5,7 +5,7 @@ mod guard;
 mod keys;
 mod memory;
 mod need;
-mod pages;
+pub(super) mod pages;
 mod snapshots;
 mod teller;
 mod volumes;

@@ -8,7 +8,7 @@ use std::future::Future;
 const PAGE: u32 = 500;
 
 /// Whether one of them is it. `list` asks for a page.
-pub(super) async fn any<T: Clone, F>(
+pub(in crate::devices) async fn any<T: Clone, F>(
     list: impl Fn(ListParams) -> F,
     mut is_it: impl FnMut(T) -> bool,
 ) -> Result<bool, kube::Error>

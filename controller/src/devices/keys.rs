@@ -9,8 +9,8 @@
 //! Every write but one adds keys, to what was read, in the version that was read. A key goes from a Secret only when a rotation has ended
 //! (`rotation.rs`), and not while a restore in place holds the Secret: until the restore is over it stays as it was when the order was given.
 
-use crate::run::objects::gone_is_fine;
 use super::unclaimed::pages;
+use crate::run::objects::gone_is_fine;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

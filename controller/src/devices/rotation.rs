@@ -13,7 +13,7 @@
 
 use crate::devices::keys::{Held, Keys, fingerprint, holders, opens, random_key};
 use crate::devices::older_keys;
-use crate::index::{Device, Index, Namespaced, State};
+use crate::index::{Device, Index, Namespaced, State, asked_key};
 use crate::run::queue::Next;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -84,7 +84,7 @@ impl KeyRotation {
     pub async fn look(&self, key: &Namespaced) -> Next {
         let found = self.index.read(|state| {
             let volume = state.volumes.get(key)?;
-            let wanted = volume.metadata.annotations.as_ref()?.get(names::ANNOTATION_ROTATE_KEY)?.clone();
+            let wanted = asked_key(volume)?.to_owned();
             let uid = volume.metadata.uid.as_deref();
             let own = state.claims.get(key).is_some_and(|claim| claim.is_controlled_by("Volume", uid));
             let device = state.device_of(key).filter(|device| own && device.encrypted)?;

@@ -26,7 +26,7 @@ pub use kinds::nodes::{Node, NodeObject, Nodes, Pools};
 pub use kinds::pods::{Pod, PodObject};
 pub use kinds::restores::Restores;
 pub use kinds::snapshots::{Snapshot, Snapshots};
-pub use kinds::volumes::{Rotations, Volumes};
+pub use kinds::volumes::{MOST_ASKED, Rotations, Volumes, asked_key};
 pub use on_node::{Follower, NodeWord, OnNode, Placed, Presence};
 pub use table::Table;
 pub use topics::{Affects, News, Topic, Wakes};

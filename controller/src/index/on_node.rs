@@ -1,6 +1,7 @@
 //! Objects that a node carries out (`NodeVolume`, `NodeSnapshot`): whoever has written one waits here for what the node
 //! says about it.
 
+use super::tracked::beginning;
 use super::{Device, Index, Snapshot, State, Table};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -74,7 +75,7 @@ impl NodeWord {
         (ready.observed_generation.or(observed) == generation).then(|| Self {
             ready: ready.status == "True",
             reason: ready.reason.clone(),
-            message: ready.message.clone(),
+            message: beginning(ready.message.clone()),
         })
     }
 }

@@ -69,14 +69,16 @@ async fn set_finalizer<K>(
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+    let name = meta.name.as_deref().unwrap_or_default();
+    // The index does not keep those of others.
+    let found = api.get_metadata(name).await?;
+    let mut finalizers = found.metadata.finalizers.unwrap_or_default();
     finalizers.retain(|other| other != finalizer);
     if there {
         finalizers.push(finalizer.to_owned());
     }
     // The version: a list is written as a whole, and others have finalizers too.
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": meta.resource_version}});
-    let name = meta.name.as_deref().unwrap_or_default();
     api.patch(name, &patched_by(manager), &Patch::Merge(&patch)).await
 }
 

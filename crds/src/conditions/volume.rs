@@ -4,6 +4,8 @@
 pub const KEY_ROTATED: &str = "Rotated";
 /// Of `KeyRotation`: the new key is made, and comes into force at the next mount.
 pub const KEY_WAITING: &str = "WaitingForMount";
+/// Of `KeyRotation`: nothing is done, the value with which a new key was asked for is too long.
+pub const KEY_VALUE_TOO_LONG: &str = "ValueTooLong";
 /// Of `KeyRotation`: the volume is not encrypted, so there is no key to change.
 pub const NOT_ENCRYPTED: &str = "NotEncrypted";
 /// The volume exists and can be used.

@@ -1,7 +1,7 @@
 //! Nodes, what they report of their pools, and StoragePools: what is remembered of each, and whom its changes concern.
 
 use crate::index::topics::{Affects, News, Topic, Wakes};
-use crate::index::tracked::Change;
+use crate::index::tracked::{Change, beginning};
 use crate::index::{State, Table, Tracked};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +9,7 @@ use kube::Resource;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
-use tierce_crds::{NodeStorage, StoragePool};
+use tierce_crds::{MOST_LEFTOVERS, NodeStorage, StoragePool};
 
 /// A node, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -34,6 +34,9 @@ struct Taint {
     #[serde(default)]
     effect: String,
 }
+
+/// More pools than anybody gives to one node.
+const MOST_POOLS: usize = 256;
 
 /// What Kubernetes puts on a node that it does not hear of, or that cannot run pods.
 const NOT_WORKING: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
@@ -99,6 +102,19 @@ impl Tracked for NodeStorage {
 
     fn facts(mut self) -> Option<Self> {
         self.metadata = ObjectMeta { name: self.metadata.name, ..ObjectMeta::default() };
+        // A node's own word, and nobody bounds that.
+        if let Some(status) = &mut self.status {
+            status.pools.truncate(MOST_POOLS);
+            for pool in &mut status.pools {
+                pool.message = pool.message.take().map(beginning);
+            }
+            for list in [&mut status.broken_records, &mut status.unclaimed] {
+                list.truncate(MOST_LEFTOVERS);
+                for text in list {
+                    *text = beginning(std::mem::take(text));
+                }
+            }
+        }
         Some(self)
     }
 
@@ -231,6 +247,22 @@ mod tests {
             let facts = Node::of(node(&json!({}), &spec));
             assert_eq!((facts.works, facts.closed.as_deref()), (works, closed), "{spec}");
         }
+    }
+
+    #[test]
+    fn what_a_node_writes_into_its_report_takes_little_room_here() {
+        let pool = |n: usize| {
+            json!({"name": format!("p{n}"), "tier": "hdd", "state": "Unavailable", "capacityBytes": 0, "usedBytes": 0,
+                "promisedBytes": 0, "maxVolumeBytes": 0, "volumes": 0, "message": "x".repeat(5_000)})
+        };
+        let report: NodeStorage = serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
+            "spec": {"nodeName": "n1"},
+            "status": {"pools": (0..1_000).map(pool).collect::<Vec<_>>(), "unclaimed": vec!["x".repeat(5_000); 1_000]}
+        }))
+        .unwrap();
+        let takes = serde_json::to_string(&report.facts().unwrap()).unwrap().len();
+        assert!(takes < 500_000, "{takes} bytes");
     }
 
     #[test]

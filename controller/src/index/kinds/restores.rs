@@ -3,7 +3,7 @@
 use super::pods::claims_of;
 use crate::devices::restore;
 use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
-use crate::index::tracked::Change;
+use crate::index::tracked::{Change, named};
 use crate::index::{Namespaced, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::{VolumeRestore, names};
@@ -13,8 +13,7 @@ impl Tracked for VolumeRestore {
     type Facts = Self;
 
     fn facts(mut self) -> Option<Self> {
-        self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
+        self.metadata = named(self.metadata, names::FINALIZER_RESTORE);
         Some(self)
     }
 
@@ -116,5 +115,34 @@ impl State {
     pub fn has_open_restore(&self, uid: &str) -> bool {
         let mut all = self.restores_of_uid.of(uid).filter_map(|key| self.restores.get(key));
         all.any(|restore| !restore::is_over(restore))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_user_writes_into_a_restore_takes_no_room_here() {
+        let many: Vec<_> = (0..10_000).map(|n| format!("example.org/finalizer-{n}")).collect();
+        let labels: std::collections::BTreeMap<_, _> = many.iter().map(|name| (name, "x")).collect();
+        let mut finalizers = many.clone();
+        finalizers.push(names::FINALIZER_RESTORE.to_owned());
+        let owners: Vec<_> = many
+            .iter()
+            .map(|name| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": name}))
+            .collect();
+        let object: VolumeRestore = serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore",
+            "metadata": {"name": "r", "namespace": "n", "uid": "u", "labels": labels, "finalizers": finalizers,
+                "ownerReferences": owners, "annotations": {"x": "x".repeat(200_000)}},
+            "spec": {"volume": "v", "snapshot": "s"}
+        }))
+        .unwrap();
+        let facts = object.facts().unwrap();
+        assert!(is_ours(&facts) && facts.metadata.uid.as_deref() == Some("u"));
+        let takes = serde_json::to_string(&facts).unwrap().len();
+        assert!(takes < 4096, "{takes} bytes");
     }
 }

@@ -3,7 +3,7 @@
 use super::pods::claims_of;
 use crate::index::room::{Market, Wish};
 use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
-use crate::index::tracked::Change;
+use crate::index::tracked::{Change, beginning, named};
 use crate::index::{Namespaced, State, Table, Tracked};
 use crate::volumes::life::{self, Kind as _};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ impl Tracked for Volume {
     type Facts = Self;
 
     fn facts(mut self) -> Option<Self> {
-        self.metadata.managed_fields = None;
-        let rotate = |key: &String| key == names::ANNOTATION_ROTATE_KEY;
-        self.metadata.annotations.iter_mut().for_each(|all| all.retain(|key, _| rotate(key)));
-        self.metadata.labels = None;
-        self.metadata.owner_references = None;
+        let asked =
+            self.metadata.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_ROTATE_KEY));
+        self.metadata = named(self.metadata, names::FINALIZER_VOLUME);
+        let asked = asked.map(|value| (names::ANNOTATION_ROTATE_KEY.to_owned(), beginning(value)));
+        self.metadata.annotations = asked.map(|asked| [asked].into());
         Some(self)
     }
 
@@ -47,9 +47,18 @@ fn awaited(key: &Namespaced, volume: Option<&Arc<Volume>>) -> Option<Awaited> {
     snapshot.or_else(|| source.volume.as_ref().map(|name| Awaited::Volume(of(name))))
 }
 
+/// Bytes of the value with which a new key is asked for. It is written into other objects, and kept in memory.
+pub const MOST_ASKED: usize = 253;
+
+/// With which value somebody asked for a new key. One that is too long counts for nothing.
+pub fn asked_key(volume: &Volume) -> Option<&str> {
+    let asked = volume.metadata.annotations.as_ref()?.get(names::ANNOTATION_ROTATE_KEY)?;
+    (asked.len() <= MOST_ASKED).then_some(asked)
+}
+
 /// Whether somebody asked for a new key.
 fn rotates(volume: &Volume) -> bool {
-    volume.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::ANNOTATION_ROTATE_KEY))
+    asked_key(volume).is_some()
 }
 
 fn wish(volume: &Volume) -> Wish {
@@ -170,5 +179,36 @@ impl Topic for Rotations {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn facts(rotate: &str) -> Volume {
+        let many: Vec<_> = (0..10_000).map(|n| format!("example.org/finalizer-{n}")).collect();
+        let labels: std::collections::BTreeMap<_, _> = many.iter().map(|name| (name, "x")).collect();
+        let mut finalizers = many.clone();
+        finalizers.push(names::FINALIZER_VOLUME.to_owned());
+        let object: Volume = serde_json::from_value(json!({
+            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume",
+            "metadata": {"name": "v", "namespace": "n", "uid": "u", "labels": labels, "finalizers": finalizers,
+                "annotations": {"x": "x".repeat(50_000), names::ANNOTATION_ROTATE_KEY: rotate}},
+            "spec": {"size": "1Gi", "tier": "ssd"}
+        }))
+        .unwrap();
+        object.facts().unwrap()
+    }
+
+    #[test]
+    fn what_a_user_writes_into_a_volume_takes_no_room_here() {
+        let volume = facts(&"é".repeat(100_000));
+        let takes = serde_json::to_string(&volume).unwrap().len();
+        assert!(takes < 4096, "{takes} bytes");
+        assert_eq!(volume.metadata.finalizers.as_deref(), Some(&[names::FINALIZER_VOLUME.to_owned()][..]));
+        assert!(asked_key(&volume).is_none() && !rotates(&volume));
+        assert_eq!(asked_key(&facts("monday")), Some("monday"));
     }
 }

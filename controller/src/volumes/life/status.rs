@@ -2,12 +2,12 @@
 
 use super::observed::Observed;
 use super::plan::{Said, plan};
-use crate::index::ClaimPhase;
+use crate::index::{ClaimPhase, MOST_ASKED};
 use crate::run::progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, volume as reason};
-use tierce_crds::{Phase, format_bytes, roughly};
+use tierce_crds::{Phase, format_bytes, names, roughly};
 
 /// What a front says of its life. A kind may say more.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,13 +62,20 @@ pub(crate) fn is_settled(o: &Observed) -> bool {
 /// How far the new key is that somebody asked for.
 fn rotation(o: &Observed) -> Option<Verdict> {
     let wanted = o.front.new_key.as_ref()?;
+    if wanted.len() > MOST_ASKED {
+        let message = format!(
+            "nothing is done: the value of {} has more than {MOST_ASKED} bytes",
+            names::ANNOTATION_ROTATE_KEY
+        );
+        return Some(Verdict::no(reason::KEY_VALUE_TOO_LONG, message));
+    }
     Some(match &o.device {
         Some(device) if !device.encrypted => {
             Verdict::no(reason::NOT_ENCRYPTED, "the volume is not encrypted, so it has no key to change")
         }
         // Another fingerprint than at that time: a restore brought another header, whose key is still to be changed.
         Some(device)
-            if device.rotated.as_ref() == Some(wanted) && device.rotated_to == device.fingerprint =>
+            if device.rotated.as_deref() == Some(wanted) && device.rotated_to == device.fingerprint =>
         {
             Verdict::yes(
                 reason::KEY_ROTATED,

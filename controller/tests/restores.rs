@@ -341,6 +341,21 @@ async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn many_restores_leave_the_secret_of_the_volume_as_small_as_one() {
+    let (api, _nodes, replica) = cluster().await;
+    let id = encrypted_with_snapshot(&api, &replica).await;
+    for round in 0..20 {
+        let name = format!("r{round}");
+        restore(&api, &name, "data", "monday");
+        restore_says(&api, &name, "Restored").await;
+    }
+    let secret = api.get("secrets", "default", &names::key_secret(&id)).unwrap();
+    let annotations = secret["metadata"]["annotations"].as_object().unwrap();
+    let held = annotations.keys().filter(|name| name.starts_with(names::ANNOTATION_KEY_HELD_BY)).count();
+    assert_eq!(held, 1, "{annotations:?}");
+}
+
+#[tokio::test]
 async fn a_restore_on_a_node_that_is_lost_is_called_off_after_the_grace_and_leaves_the_key() {
     let (api, mut nodes, replica) = cluster().await;
     let id = encrypted_with_snapshot(&api, &replica).await;

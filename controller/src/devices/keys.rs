@@ -120,12 +120,13 @@ impl Keys {
     }
 
     /// Nothing is taken from the Secret of this volume until the restore of this UID is over. `lent`: the snapshot whose keys the volume needs
-    /// besides, once it has its content; they are never the wanted ones. Whose Secret is gone, where one is: then nothing was done.
+    /// besides, once it has its content; they are never the wanted ones. `is_open`: whether the restore of a UID is not over. Whose Secret is gone, where one is: then nothing was done.
     pub async fn hold(
         &self,
         volume: &str,
         restore: &str,
         lent: Option<&str>,
+        is_open: impl Fn(&str) -> bool,
     ) -> Result<Option<String>, kube::Error> {
         let Some(mut held) = self.read(volume).await?.filter(|held| !held.ring.is_empty()) else {
             return Ok(Some(volume.to_owned()));
@@ -138,6 +139,8 @@ impl Keys {
         }
         // Also where it stands there already: a write of somebody who has not seen it fails.
         let annotations = held.metadata.annotations.get_or_insert_default();
+        // Those that are over hold nothing, and there is no end to how many there were.
+        annotations.retain(|name, _| name.strip_prefix(names::ANNOTATION_KEY_HELD_BY).is_none_or(&is_open));
         annotations
             .insert(format!("{}{restore}", names::ANNOTATION_KEY_HELD_BY), Timestamp::now().to_string());
         self.replace(&held).await?;

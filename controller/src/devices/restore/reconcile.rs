@@ -219,7 +219,8 @@ impl RestoreReconciler {
         let header = |print: &Option<String>| print.as_deref().and_then(header_of).map(ToOwned::to_owned);
         let theirs = observed.snapshot.as_ref().and_then(|snapshot| header(&snapshot.fingerprint));
         let lent = (theirs.is_some() && theirs != header(&device.fingerprint)).then_some(snapshot);
-        let gone = self.keys.hold(&device.id, uid, lent).await?;
+        let is_open = |uid: &str| self.index.read(|state| state.has_open_restore(uid));
+        let gone = self.keys.hold(&device.id, uid, lent, is_open).await?;
         if gone.is_none() {
             self.keys.copy(&device.id, &before_id(uid)).await?;
         }

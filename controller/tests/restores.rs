@@ -175,6 +175,72 @@ async fn a_restore_whose_name_for_what_was_before_is_taken_says_so_and_goes_on()
 }
 
 #[tokio::test]
+async fn a_restore_whose_snapshot_of_before_is_refused_says_so_and_goes_on() {
+    let (api, _nodes, replica) = cluster().await;
+    volume_with_snapshot(&api, &replica).await;
+    api.forbid(Some((http::Method::POST, "volumesnapshots", 403)));
+    restore(&api, "back", "data", "monday");
+    let message = restore_says(&api, "back", "Failed").await;
+    assert!(message.contains("can't be made: exceeded quota: storage"), "{message}");
+    api.forbid(None);
+    restore_says(&api, "back", "Restored").await;
+}
+
+#[tokio::test]
+async fn a_restore_in_a_namespace_that_ends_lets_go_of_it_and_leaves_nothing() {
+    let (api, nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    // The node is at it when the namespace is deleted; what Kubernetes' own controllers do with the rest is not of interest.
+    mount_everywhere(&nodes, &id);
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "InUse").await;
+    let uid = order(&api, &id)["uid"].as_str().unwrap().to_owned();
+    for node in &nodes {
+        let mut disk = node.disk.lock().unwrap();
+        if disk.volumes.contains_key(&id) {
+            disk.restores.push([id.clone(), "snapshot-9".into(), format!("before-{uid}")]);
+            disk.snapshots.insert(format!("before-{uid}"), (support::GI, id.clone()));
+        }
+    }
+    api.end_namespace("ada");
+    unmount_everywhere(&nodes);
+    nudge(&api, "nodevolumes", &id);
+    let message = restore_says(&api, "back", "Failed").await;
+    assert!(message.contains("is being terminated"), "{message}");
+    api.delete_object("volumerestores", "ada", "back");
+    is_gone(&api, "back").await;
+    assert_eq!(order(&api, &id), Value::Null);
+    until("what was before is gone", || {
+        api.get("nodesnapshots", "", &format!("before-{uid}")).is_none().then_some(())
+    })
+    .await;
+    assert!(api.all("volumesnapshotcontents").is_empty());
+}
+
+#[tokio::test]
+async fn a_restore_whose_volume_went_before_its_snapshot_was_shown_still_shows_it() {
+    let (api, mut nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    api.forbid(Some((http::Method::POST, "volumesnapshots", 403)));
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "Failed").await;
+    let uid = order(&api, &id)["uid"].as_str().unwrap().to_owned();
+    nodes.iter_mut().for_each(FakeNode::stop_plugin);
+    until("it knows of what is kept", || {
+        let object = api.get("nodesnapshots", "", &format!("before-{uid}"))?;
+        object["status"]["volumeMode"].is_string().then_some(())
+    })
+    .await;
+    api.remove("nodevolumes", "", &id);
+    api.delete_object("volumerestores", "ada", "back");
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("volumerestores", "ada", "back").is_some(), "nobody was shown what is kept");
+    api.forbid(None);
+    is_gone(&api, "back").await;
+    assert!(api.get("volumesnapshots", "ada", &format!("back-before-{}", &uid[..8])).is_some());
+}
+
+#[tokio::test]
 async fn a_restore_goes_on_where_a_controller_was_killed() {
     let (api, nodes, replica) = cluster().await;
     let id = volume_with_snapshot(&api, &replica).await;

@@ -9,3 +9,4 @@ pub mod metrics;
 pub(crate) mod objects;
 pub mod progress;
 pub mod queue;
+pub mod refusal;

@@ -33,6 +33,8 @@ struct State {
     slow: std::time::Duration,
     /// Method, plural and code of a write that is refused for good.
     forbidden: Option<(Method, String, u16)>,
+    /// Nothing can be made in the namespace any more.
+    ending: Option<String>,
     /// Sizes of the lists that were answered.
     listed: Vec<(String, usize)>,
     /// Kinds whose watches break, and can't be had again.
@@ -40,6 +42,8 @@ struct State {
     /// What befalls the write after so many others.
     fault: Option<(u32, Fault)>,
 }
+
+const ENDS: &str = "unable to create new content";
 
 /// What befalls a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +152,11 @@ impl FakeApi {
         listed.into_iter().filter(|(kind, _)| kind == plural).map(|(_, count)| count).collect()
     }
 
+    /// The namespace is deleted: nothing can be made in it any more.
+    pub fn end_namespace(&self, namespace: &str) {
+        self.state.lock().unwrap().ending = Some(namespace.to_owned());
+    }
+
     /// Such writes are refused with this code, as by an admission rule or a quota.
     pub fn forbid(&self, forbidden: Option<(Method, &str, u16)>) {
         let forbidden = forbidden.map(|(method, plural, code)| (method, plural.to_owned(), code));
@@ -221,10 +230,16 @@ impl FakeApi {
         }
         let (code, answer) = match answer {
             Ok(answer) => (200, answer),
-            Err(Refused(code, reason, message)) => (
-                code,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
-            ),
+            Err(Refused(code, reason, message)) => {
+                let causes: &[_] = if message.starts_with(ENDS) {
+                    &[json!({"reason": "NamespaceTerminating"})]
+                } else {
+                    &[]
+                };
+                let mut status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message});
+                status["details"] = json!({"causes": causes});
+                (code, status)
+            }
         };
         let bytes = Full::new(Bytes::from(answer.to_string())).boxed_unsync();
         Response::builder().status(code).body(bytes).unwrap()
@@ -245,6 +260,9 @@ impl FakeApi {
             {
                 return Err(Refused(*code, "Forbidden", "exceeded quota: storage".into()));
             }
+        }
+        if method == Method::POST && !namespace.is_empty() && state.ending.as_ref() == Some(&namespace) {
+            return Err(Refused(403, "Forbidden", format!("{ENDS}: {namespace} is being terminated")));
         }
         let Some(name) = target.name.clone() else {
             return self.create(&mut state, plural, &namespace, body);

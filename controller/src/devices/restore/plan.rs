@@ -4,7 +4,7 @@ use crate::index::{Claim, Device, Namespaced, Snapshot, State};
 use crate::run::progress::Progress;
 use std::sync::Arc;
 use tierce_crds::conditions::{self, Verdict, node_volume, volume_restore as reason};
-use tierce_crds::{RestoreOrder, VolumeRestore, format_bytes, names};
+use tierce_crds::{RestoreOrder, VolumeMode, VolumeRestore, format_bytes, names};
 use tierce_policy::tenancy::{Deed, Refusal, Subject, Tenant};
 
 /// Everything that a decision rests on, at one moment.
@@ -28,6 +28,8 @@ pub struct Observed {
     pub pods: Vec<String>,
     /// The VolumeSnapshot for which what was there before is kept already; an older controller named it otherwise.
     pub kept_for: Option<String>,
+    /// The mode of that.
+    pub kept_mode: Option<VolumeMode>,
 }
 
 impl Observed {
@@ -55,6 +57,7 @@ impl Observed {
             [device.as_ref().map(|device| state.tenant_of(device)), snapshot.as_ref().map(|s| s.tenant())];
         let refused =
             |tenant: &Tenant| tenant.permits(Subject::Namespace(&key.namespace), Deed::Restore).err();
+        let kept = its.and_then(|uid| state.snapshots.get(&before_id(uid)));
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
@@ -63,9 +66,8 @@ impl Observed {
             refusal: tenants.iter().flatten().find_map(refused),
             snapshot,
             pods: state.pods_of(&volume),
-            kept_for: its
-                .and_then(|uid| state.snapshots.get(&before_id(uid)))
-                .and_then(|kept| kept.snapshot.as_ref().map(|snapshot| snapshot.name.clone())),
+            kept_for: kept.and_then(|kept| kept.snapshot.as_ref().map(|snapshot| snapshot.name.clone())),
+            kept_mode: kept.and_then(|kept| kept.mode),
             restore,
         })
     }
@@ -80,6 +82,11 @@ impl Observed {
     /// Name of the VolumeSnapshot that keeps what was there before, or will.
     pub fn before(&self) -> String {
         self.kept_for.clone().unwrap_or_else(|| before_name(&self.restore))
+    }
+
+    /// Mode of what was there before; the Volume itself may be gone meanwhile.
+    pub(super) fn mode_before(&self) -> Option<VolumeMode> {
+        self.device.as_ref().map(|device| device.mode).or(self.kept_mode)
     }
 
     fn uid(&self) -> &str {
@@ -191,6 +198,10 @@ pub fn plan(o: &Observed) -> Plan {
             None if deleting => never_ordered(Some(device), ours),
             None => begin(o, ours),
         },
+        // Its volume went before anybody was shown what is kept.
+        None if deleting && ours && o.kept_for.is_some() => {
+            Plan::silent(vec![Action::ShowBefore, Action::RemoveFinalizer])
+        }
         None if deleting => never_ordered(None, ours),
         None => begin(o, ours),
     }

@@ -58,6 +58,7 @@ fn given() -> Given {
         snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
         pods: Vec::new(),
         kept_for: None,
+        kept_mode: None,
     })
 }
 

@@ -3,24 +3,26 @@
 use super::plan::{Action, Observed, Plan, Said, before_id, plan};
 use crate::devices::keys::{Keys, header_of};
 use crate::devices::lost_node::{self, Absences};
-use crate::index::{Device, Index, Namespaced};
+use crate::index::{Index, Namespaced};
 use crate::run::events::Events;
 use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine,
 };
 use crate::run::progress::{self, Progress};
 use crate::run::queue::Next;
+use crate::run::refusal::{is_refusal, namespace_ends};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, Patch};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tierce_crds::conditions::{self, Verdict, volume_restore as reason};
 use tierce_crds::{
-    ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeRestore, VolumeRestoreStatus, names,
+    ClaimReference, NodeSnapshot, NodeSnapshotSpec, NodeVolume, VolumeMode, VolumeRestore,
+    VolumeRestoreStatus, names,
 };
 use tierce_runtime::errors::in_words;
 use tracing::warn;
@@ -97,14 +99,33 @@ impl RestoreReconciler {
                 // Secrets come back without telling a restore.
                 return Ok(Next::Failed);
             }
-            if *action == Action::ShowBefore
-                && let Some(other) = self.show_before(key, observed).await?
-            {
-                self.say(key, observed, &name_taken(&other)).await?;
-                // Nobody watches VolumeSnapshots for us.
-                return Ok(Next::Failed);
+            let done = if *action == Action::ShowBefore {
+                self.show_before(key, observed).await
+            } else {
+                self.act(key, observed, action).await.map(|()| None)
+            };
+            match done {
+                Ok(None) => {}
+                Ok(Some(other)) => {
+                    self.say(key, observed, &name_taken(&other)).await?;
+                    // Nobody watches VolumeSnapshots for us.
+                    return Ok(Next::Failed);
+                }
+                // Whatever else was in the namespace goes, and nobody could ever see this.
+                Err(error)
+                    if *action == Action::ShowBefore
+                        && namespace_ends(&error)
+                        && observed.restore.metadata.deletion_timestamp.is_some() =>
+                {
+                    self.forget_before(observed).await?;
+                }
+                // It is tried again, and somebody has to know the words meanwhile.
+                Err(error) if is_refusal(&error) => {
+                    self.say(key, observed, &refused(action, observed, &error)).await?;
+                    return Ok(Next::Failed);
+                }
+                Err(error) => return Err(error),
             }
-            self.act(key, observed, action).await?;
         }
         if let Some(said) = plan.said {
             self.say(key, observed, &said).await?;
@@ -279,11 +300,11 @@ impl RestoreReconciler {
         key: &Namespaced,
         observed: &Observed,
     ) -> Result<Option<String>, kube::Error> {
-        let Some(device) = &observed.device else { return Ok(None) };
+        let Some(mode) = observed.mode_before() else { return Ok(None) };
         let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
         let name = observed.before();
-        let content_name = format!("snapcontent-{uid}");
-        let content = before_content(device, &content_name, &before_id(&uid), &key.namespace, &name);
+        let content_name = before_content_name(&uid);
+        let content = before_content(mode, &content_name, &before_id(&uid), &key.namespace, &name);
         let contents: Api<DynamicObject> =
             Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
         there_is_fine(contents.create(&created_by(names::MANAGER_RESTORE), &content).await)?;
@@ -305,6 +326,16 @@ impl RestoreReconciler {
 
     fn restores(&self, key: &Namespaced) -> Api<VolumeRestore> {
         Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    /// What was there before goes, with what would have shown it.
+    async fn forget_before(&self, observed: &Observed) -> Result<(), kube::Error> {
+        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let contents: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
+        gone_is_fine(contents.delete(&before_content_name(&uid), &DeleteParams::default()).await)?;
+        let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
+        gone_is_fine(snapshots.delete(&before_id(&uid), &DeleteParams::default()).await).map(drop)
     }
 
     async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {
@@ -343,13 +374,17 @@ fn status(
     }
 }
 
-fn before_content(device: &Device, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {
+fn before_content_name(uid: &str) -> String {
+    format!("snapcontent-{uid}")
+}
+
+fn before_content(mode: VolumeMode, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {
     let resource = resource("VolumeSnapshotContent", "volumesnapshotcontents");
     DynamicObject::new(name, &resource).data(json!({"spec": {
         "driver": names::DRIVER,
         "deletionPolicy": "Delete",
         "source": {"snapshotHandle": id},
-        "sourceVolumeMode": device.mode.as_str(),
+        "sourceVolumeMode": mode.as_str(),
         "volumeSnapshotRef": {
             "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": snapshot, "namespace": namespace,
         },
@@ -373,6 +408,21 @@ fn name_taken(name: &str) -> Said {
          before: rename or delete that one, and it goes on"
     );
     Said { ready: Verdict::no(reason::NAME_CONFLICT, message), progress: Progress::Stalled }
+}
+
+/// What is said where the API server refuses a write.
+fn refused(action: &Action, observed: &Observed, error: &kube::Error) -> Said {
+    let words = in_words(error);
+    let message = if *action == Action::ShowBefore {
+        format!(
+            "VolumeSnapshot {}, which keeps what Volume {} had before the restore, can't be made: {words}. It is tried again",
+            observed.before(),
+            observed.restore.spec.volume
+        )
+    } else {
+        format!("the API server refuses a write: {words}. It is tried again")
+    };
+    Said { ready: Verdict::no(reason::FAILED, message), progress: Progress::Stalled }
 }
 
 /// What is said of a restore that could end with a volume that nothing opens.

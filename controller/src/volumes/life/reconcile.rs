@@ -12,6 +12,7 @@ use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer,
 };
 use crate::run::queue::Next;
+use crate::run::refusal::is_refusal;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
@@ -346,12 +347,6 @@ fn says_the_same(old: &Status, new: &Status) -> bool {
 /// Resource versions of one kind are numbers that grow (KEP-5504).
 fn version(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_ref()?.parse().ok()
-}
-
-/// Whether the API server will say the same again until somebody changes something: a quota, an admission rule, a missing
-/// right. What is gone, what somebody else wrote and what comes too often passes by itself.
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code))
 }
 
 fn what(action: &Action) -> &'static str {

@@ -1,11 +1,11 @@
 //! What wakes whom, and that strangers are left alone however many there are.
 
 use super::topics::{News, Topic, Wakes};
-use super::{Devices, Index, KeySecrets, Namespaced, Restores, Snapshots, State, Volumes};
+use super::{Devices, Index, KeySecrets, Namespaced, Pools, Restores, Snapshots, State, Volumes};
 use crate::run::queue::{Key, Queue};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tierce_crds::{NodeSnapshot, NodeVolume, Volume, VolumeRestore, names};
+use tierce_crds::{NodeSnapshot, NodeVolume, StoragePool, Volume, VolumeRestore, names};
 
 /// More than anybody looks through at each event.
 const STRANGERS: usize = 1_000;
@@ -182,6 +182,26 @@ fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object()
     let found = |look: fn(&State) -> Option<String>| index.read(look);
     let named = |state: &State| state.snapshot_of(&key("monday")).map(|snapshot| snapshot.id.clone());
     assert_eq!(found(named).as_deref(), Some("one"));
+#[test]
+fn the_figures_of_a_pool_wake_no_volume_and_its_tier_does() {
+    let index = Index::default();
+    let pool = |tier: &str, volumes: i64| {
+        put::<StoragePool>(
+            &index,
+            json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool",
+                "metadata": {"name": "p", "resourceVersion": volumes.to_string()},
+                "spec": {"tier": tier, "directory": {"path": "/p/q"}}, "status": {"nodes": volumes}}),
+        );
+    };
+    pool("ssd", 1);
+    for n in 0..STRANGERS {
+        volume(&index, &format!("waits-{n}"), &Value::Null);
+    }
+    assert_eq!(woken::<Volumes>(&index, |_| pool("ssd", 2)), 0);
+    assert_eq!(woken::<Pools>(&index, |_| pool("ssd", 3)), 1, "who writes them hears of it");
+    assert_eq!(woken::<Volumes>(&index, |_| pool("hdd", 3)), STRANGERS);
+}
+
     assert_eq!(index.read(|state| state.snapshots_on("n").count()), STRANGERS + 1);
     let by_order = |state: &State| state.device_with_order("r-7").map(|device| device.id.clone());
     assert_eq!(found(by_order).as_deref(), Some("pvc-7"));

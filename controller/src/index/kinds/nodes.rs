@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorage, StoragePool};
 
@@ -145,8 +146,10 @@ impl Tracked for StoragePool {
         &mut state.pools
     }
 
-    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
-        Affects::Tiers
+    fn connect(_: &mut State, change: &Change<'_, Self>) -> Affects {
+        let spec = |pool: Option<&Arc<Self>>| pool.map(|pool| pool.spec.clone());
+        // Its status adds up what volumes do all the time, and no tier comes or goes with it.
+        if spec(change.old) == spec(change.new) { Affects::Nothing } else { Affects::Tiers }
     }
 
     fn news(change: Change<'_, Self>) -> News<'_> {

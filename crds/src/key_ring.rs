@@ -187,7 +187,8 @@ impl fmt::Debug for KeyRing {
 
 /// Which key it is, whatever it opens: 128 bits of a hash of 256 random ones. `None`: it is no key.
 fn fingerprint(digits: &str) -> Option<String> {
-    if digits.len() != 2 * KEY_BYTES {
+    // Digits alone: `from_str_radix` takes a sign as well.
+    if digits.len() != 2 * KEY_BYTES || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
@@ -267,6 +268,8 @@ mod tests {
         assert_eq!(written.get(&wrapped), named.get(&wrapped));
         assert_eq!(written.get("note"), named.get("note"));
         // Under another key's name it would be taken for that one.
+        let signed = read(&[("key", &"+f".repeat(32))]);
+        assert!(signed.is_empty() && signed.bad().is_some());
         let misnamed = read(&[("key-00000000000000000000000000000000", &format!("plain:{}", key("a")))]);
         assert!(misnamed.is_empty() && misnamed.bad().is_some());
     }
@@ -284,6 +287,13 @@ mod tests {
             prop_assert_eq!(again.wanted(), ring.wanted());
             prop_assert_eq!(again.keys().collect::<Vec<_>>(), ring.keys().collect::<Vec<_>>());
             prop_assert_eq!(again.write(), ring.write());
+        }
+
+        #[test]
+        fn whoever_reads_a_key_of_a_ring_gets_hexadecimal_digits(text in "[-+_ 0-9a-fA-Fg]{62,66}|[0-9a-fA-F]{64}") {
+            let ring = KeyRing::read([("key", text.as_bytes())]);
+            let is_key = |key: &str| key.len() == 64 && key.bytes().all(|digit| digit.is_ascii_hexdigit());
+            prop_assert!(ring.keys().all(is_key));
         }
     }
 }

@@ -307,9 +307,13 @@ mod tests {
             // The engine says that the key is missing, with the volume's name.
             assert!(keys(&missing).unwrap().0.is_none());
         }
-        for edited in
-            ["0a".repeat(31), "0a".repeat(33), format!("{}xy", "0a".repeat(31)), "hunter2".to_owned()]
-        {
+        for edited in [
+            "0a".repeat(31),
+            "+f".repeat(32),
+            "0a".repeat(33),
+            format!("{}xy", "0a".repeat(31)),
+            "hunter2".to_owned(),
+        ] {
             let error = keys(&with(&edited)).unwrap_err();
             let message = error.to_string();
             assert!(

@@ -321,6 +321,9 @@ pub fn random_key() -> Result<String, kube::Error> {
 /// Which key it is, for a volume whose header is told by another fingerprint of it: as the node writes it.
 pub fn fingerprint(key: &str, like: &str) -> Option<String> {
     let header: Uuid = header_of(like)?.parse().ok()?;
+    if !key.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
     let byte = |at: usize| key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let bytes: Vec<u8> = (0..key.len()).step_by(2).map(byte).collect::<Option<_>>()?;
     let digest = Sha256::new().chain_update(header.as_bytes()).chain_update(bytes).finalize();
@@ -358,5 +361,6 @@ mod tests {
         assert_ne!(fingerprint(&key, &print), Some(print));
         assert_eq!(fingerprint(&known, "none"), None);
         assert_eq!(fingerprint("no key", like), None);
+        assert_eq!(fingerprint(&"+f".repeat(32), like), None);
     }
 }

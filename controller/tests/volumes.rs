@@ -539,7 +539,7 @@ async fn bug_24_one_bad_object_of_each_kind_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn what_the_api_server_refuses_is_told_and_heals() {
-    let (api, _node, replica) = cluster(10 * GI).await;
+    let (api, node, replica) = cluster(10 * GI).await;
     api.forbid(Some((http::Method::POST, "persistentvolumeclaims", 403)));
     volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"}));
     let (_, message) = says(&api, "data", "Failed").await;
@@ -558,6 +558,14 @@ async fn what_the_api_server_refuses_is_told_and_heals() {
     assert_eq!(message, expected);
     let status = api.get("volumes", "ada", "data").unwrap()["status"].clone();
     assert_eq!((&status["capacity"], &status["node"]), (&json!("1Gi"), &json!("n1")));
+    // Room comes and goes all the time, and no quota is raised by that.
+    api.writes();
+    for round in 0..100 {
+        node.resize((10 + round % 2) * GI);
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let asked = api.writes().iter().filter(|write| *write == "PATCH persistentvolumeclaims").count();
+    assert!(asked <= 2, "it was asked for {asked} times");
 }
 
 #[tokio::test]

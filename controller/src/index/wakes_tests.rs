@@ -173,6 +173,12 @@ fn a_retained_device_wakes_the_volume_that_has_it_now() {
 #[test]
 fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object() {
     let index = Index::default();
+    // Its claim does not ask for it yet.
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-0", "other", &Value::Null)), 0);
+    put::<super::ClaimObject>(
+        &index,
+        json!({"metadata": meta("grows", true), "spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
+    );
     for n in 0..STRANGERS {
         snapshot(&index, &format!("other-{n}"), &format!("never-{n}"));
         let order = json!({"uid": format!("r-{n}"), "snapshot": "s", "safety": format!("before-r-{n}")});

@@ -214,7 +214,8 @@ impl Tracked for ClaimObject {
         &mut state.claims
     }
 
-    fn connect(_: &mut State, _: &Change<'_, Self>) -> Affects {
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        super::volumes::wants(state, change.key);
         Affects::Nothing
     }
 

@@ -28,7 +28,7 @@ impl Tracked for Volume {
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        state.room.wants(key, new.map_or(Wish::Nothing, |volume| wish(volume)));
+        wants(state, key);
         state.copies.change(key, awaited(key, old), awaited(key, new));
         Affects::Nothing
     }
@@ -59,6 +59,19 @@ pub fn asked_key(volume: &Volume) -> Option<&str> {
 /// Whether somebody asked for a new key.
 fn rotates(volume: &Volume) -> bool {
     asked_key(volume).is_some()
+}
+
+/// Keeps what it wants. Until its claim asks for the size to which it is to grow, no room is of any use to it.
+pub(super) fn wants(state: &mut State, key: &Namespaced) {
+    let mut wants = state.volumes.get(key).map_or(Wish::Nothing, |volume| wish(volume));
+    if wants == Wish::Growth {
+        let size = |volume: &Volume| parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
+        let requested = state.claims.get(key).map_or(0, |claim| claim.requested);
+        if state.volumes.get(key).is_none_or(|volume| requested < size(volume)) {
+            wants = Wish::Nothing;
+        }
+    }
+    state.room.wants(key, wants);
 }
 
 fn wish(volume: &Volume) -> Wish {

@@ -62,6 +62,9 @@ struct Life<K> {
     observed: Observed,
 }
 
+/// A growth that the API server refused is not asked for again before that: most often a quota stands against it, which nobody tells us of.
+const ASKED_AGAIN: Duration = Duration::from_mins(1);
+
 /// What is remembered of one between two looks.
 #[derive(Debug, Default)]
 struct Memory {
@@ -73,6 +76,8 @@ struct Memory {
     room: RoomWords,
     /// When we made its claim, until the watch of claims shows one: it would be made again.
     claimed: Option<Instant>,
+    /// The growth that the API server refused last, when, and its words.
+    refused: Option<(u64, Instant, String)>,
 }
 
 impl<K: Kind> Lives<K> {
@@ -119,30 +124,40 @@ impl<K: Kind> Lives<K> {
         let plan = plan(&life.observed);
         let mut refused = None;
         for action in &plan.actions {
+            if let Some((words, rest)) = self.was_refused(&life.key, action) {
+                refused = Some((action, words, Ok(Next::After(rest))));
+                break;
+            }
             if let Err(source) = self.act(life, action).await {
                 let error = failed(what(action), source);
                 if !is_refusal(&error.source) {
                     return Err(error);
                 }
-                refused = Some((action, error));
+                let words = in_words(&error);
+                if let Action::GrowClaim(size) = action {
+                    let told = (*size, Instant::now(), words.clone());
+                    self.remember(&life.key, |memory| memory.refused = Some(told));
+                }
+                refused = Some((action, words, Err(error)));
                 break;
             }
         }
         let Some(mut said) = plan.said else {
             return match refused {
-                Some((_, error)) => Err(error),
+                Some((_, _, next)) => next,
                 None => Ok(Next::Event),
             };
         };
-        if let Some((action, error)) = &refused {
-            said = said.refused(action, in_words(error));
+        if let Some((action, words, _)) = &refused {
+            said = said.refused(action, words.clone());
         }
         let makes_claim = refused.is_none() && plan.actions.contains(&Action::CreateClaim);
         let has_claim = life.observed.own_claim().is_some() || makes_claim;
         let said = self.say(life, &said, has_claim).await;
-        match refused {
-            Some((_, error)) => Err(error),
-            None => said.map_err(|source| failed("write the status", source)),
+        match (refused, said) {
+            (Some((_, _, Ok(again))), Ok(Next::Event)) => Ok(again),
+            (Some((_, _, Err(error))), _) => Err(error),
+            (_, said) => said.map_err(|source| failed("write the status", source)),
         }
     }
 
@@ -313,6 +328,20 @@ impl<K: Kind> Lives<K> {
         })
     }
 
+    /// The words with which the same growth was refused a moment ago, and when to ask again.
+    fn was_refused(&self, key: &Namespaced, action: &Action) -> Option<(String, Duration)> {
+        let Action::GrowClaim(size) = action else { return None };
+        self.remember(key, |memory| {
+            let (refused, at, words) = memory.refused.as_ref()?;
+            let rest = ASKED_AGAIN.saturating_sub(at.elapsed());
+            if refused != size || rest.is_zero() {
+                memory.refused = None;
+                return None;
+            }
+            Some((words.clone(), rest))
+        })
+    }
+
     fn wrote(&self, key: &Namespaced, meta: &ObjectMeta) {
         self.remember(key, |memory| memory.written = version(meta));
     }
@@ -321,7 +350,10 @@ impl<K: Kind> Lives<K> {
         let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(key.clone()).or_default();
         let result = change(memory);
-        let nothing = memory.passing_since.is_none() && memory.written.is_none() && memory.claimed.is_none();
+        let nothing = memory.passing_since.is_none()
+            && memory.written.is_none()
+            && memory.claimed.is_none()
+            && memory.refused.is_none();
         if nothing && memory.room.is_over(Instant::now()) {
             memories.remove(key);
         }

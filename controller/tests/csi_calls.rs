@@ -507,6 +507,14 @@ async fn without_a_scheduler_no_volume_goes_where_pods_stay_away() {
         CreateVolumeRequest { accessibility_requirements: Some(on("cp")), ..request("pvc-3", "ssd", GI) };
     let made = within(replica.create(tolerated)).await.unwrap().volume.unwrap();
     assert_eq!(made.accessible_topology, on("cp").requisite, "the pod's own node");
+    // A class with `allowedTopologies` over several nodes: nobody has chosen one of them.
+    let mut several = on("cp");
+    several.requisite.extend(on("n1").requisite);
+    several.preferred.clear();
+    let of_the_class =
+        CreateVolumeRequest { accessibility_requirements: Some(several), ..request("pvc-4", "ssd", GI) };
+    let made = within(replica.create(of_the_class)).await.unwrap().volume.unwrap();
+    assert_eq!(made.accessible_topology, on("n1").requisite, "the emptier one is closed");
 }
 
 #[tokio::test]

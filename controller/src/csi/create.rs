@@ -183,8 +183,8 @@ impl Wanted {
             allowed: self.allowed.clone(),
             preferred: self.preferred.clone(),
             beside: self.beside.clone(),
-            // The nodes are those of the pod, of the source, or of the class: each of them was chosen.
-            closed: self.allowed.is_some(),
+            // That of the pod, or of the source. Of the several that a class names nobody chose one, and no pod was asked.
+            closed: self.source.is_some() || self.allowed.as_ref().is_some_and(|nodes| nodes.len() == 1),
         }
     }
 

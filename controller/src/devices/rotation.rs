@@ -191,12 +191,10 @@ impl KeyRotation {
 
 /// What starts with the content of this volume, and the fingerprint that it shows.
 fn copies(state: &State, id: &str) -> Vec<(String, Option<String>)> {
-    let snapshots =
-        state.snapshots.iter().filter(|(_, snapshot)| snapshot.encrypted && snapshot.source == id);
-    let snapshots = snapshots.map(|(_, snapshot)| (snapshot.id.clone(), snapshot.fingerprint.clone()));
-    let is_of = |device: &Device| device.source.as_ref().is_some_and(|s| s.volume.as_deref() == Some(id));
-    let clones = state.devices.iter().filter(|(_, device)| device.encrypted && is_of(device));
-    snapshots.chain(clones.map(|(_, device)| (device.id.clone(), device.fingerprint.clone()))).collect()
+    let snapshots = state.snapshots_from(id).filter(|snapshot| snapshot.encrypted);
+    let snapshots = snapshots.map(|snapshot| (snapshot.id.clone(), snapshot.fingerprint.clone()));
+    let clones = state.devices_from(id).filter(|device| device.encrypted);
+    snapshots.chain(clones.map(|device| (device.id.clone(), device.fingerprint.clone()))).collect()
 }
 
 #[cfg(test)]

@@ -78,6 +78,10 @@ pub struct State {
     devices_of_node: Relation<String, String>,
     /// Ids of the NodeVolumes with an order of this restore, by its UID, or with this safety.
     devices_of_order: Relation<String, String>,
+    /// Ids of the NodeVolumes that start with the content of the volume of this id.
+    devices_from: Relation<String, String>,
+    /// Ids of the NodeSnapshots that are taken of the volume of this id.
+    snapshots_from: Relation<String, String>,
     /// Ids of the NodeSnapshots on a node.
     snapshots_of_node: Relation<String, String>,
     /// Ids of the NodeSnapshots that were taken for the VolumeSnapshot of this name.

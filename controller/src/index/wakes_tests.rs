@@ -231,6 +231,17 @@ fn one_that_is_gone_is_looked_at_by_those_who_look_after_orphans() {
     let queues = (Queue::default(), Queue::default(), Queue::default());
     drop(index.subscribe::<Devices>(&queues.0));
     drop(index.subscribe::<Snapshots>(&queues.1));
+    let copy = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": meta("copy", false),
+        "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4", "source": {"volume": "pvc-8"}}});
+    put::<NodeVolume>(&index, copy);
+    let copies = |state: &State| {
+        let (snapshots, devices) =
+            (state.snapshots_from("pvc-1").count(), state.devices_from("pvc-8").count());
+        (snapshots, devices, state.snapshots_from("pvc-2").count(), state.devices_from("pvc-9").count())
+    };
+    assert_eq!(index.read(copies), (STRANGERS + 1, 1, 0, 0));
+    index.remove::<NodeVolume>(&ObjectMeta { name: Some("copy".into()), ..ObjectMeta::default() });
+    assert_eq!(index.read(copies), (STRANGERS + 1, 0, 0, 0));
     drop(index.subscribe::<KeySecrets>(&queues.2));
     gone(&index);
     assert_eq!((queues.0.len(), queues.1.len()), (1, 1));

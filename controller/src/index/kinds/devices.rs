@@ -132,6 +132,7 @@ impl Tracked for NodeVolume {
         let node = |device: &Arc<Device>| device.node.clone();
         state.devices_of_node.change(key, old.map(node), new.map(node));
         state.devices_of_order.change(key, words(old), words(new));
+        state.devices_from.change(key, old.and_then(from), new.and_then(from));
         let share = |device: &Arc<Device>| (device.promise(), device.pending());
         if let Some(old) = old {
             state.promises.take_back(old);
@@ -151,6 +152,11 @@ impl Tracked for NodeVolume {
 fn words(device: Option<&Arc<Device>>) -> impl Iterator<Item = String> + use<'_> {
     let order = device.and_then(|device| device.restore.as_ref());
     order.into_iter().flat_map(|order| [order.uid.clone(), order.safety.clone()])
+}
+
+/// The volume that it starts with.
+fn from(device: &Arc<Device>) -> Option<String> {
+    device.source.as_ref().and_then(|source| source.volume.clone())
 }
 
 /// NodeVolumes that may be orphans, by id.
@@ -187,6 +193,11 @@ impl State {
     /// NodeVolumes of a node.
     pub fn devices_on(&self, node: &str) -> impl Iterator<Item = &Arc<Device>> {
         self.devices_of_node.of(node).filter_map(|id| self.devices.get(id))
+    }
+
+    /// NodeVolumes that start with the content of the volume of this id.
+    pub fn devices_from(&self, id: &str) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices_from.of(id).filter_map(|id| self.devices.get(id))
     }
 
     /// The `NodeVolume` that is told to undergo the restore of this UID, or to keep what it had under this id.

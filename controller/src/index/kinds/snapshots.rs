@@ -92,6 +92,8 @@ impl Tracked for NodeSnapshot {
         let Change { key, old, new } = *change;
         let node = |snapshot: &Arc<Snapshot>| snapshot.node.clone();
         state.snapshots_of_node.change(key, old.map(node), new.map(node));
+        let source = |snapshot: &Arc<Snapshot>| snapshot.source.clone();
+        state.snapshots_from.change(key, old.map(source), new.map(source));
         let name = |snapshot: &Arc<Snapshot>| snapshot.name();
         state.snapshots_named.change(key, old.and_then(name), new.and_then(name));
         Affects::Nothing
@@ -128,6 +130,11 @@ impl State {
     /// Snapshots on a node.
     pub fn snapshots_on(&self, node: &str) -> impl Iterator<Item = &Arc<Snapshot>> {
         self.snapshots_of_node.of(node).filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// Snapshots of the volume of this id.
+    pub fn snapshots_from(&self, id: &str) -> impl Iterator<Item = &Arc<Snapshot>> {
+        self.snapshots_from.of(id).filter_map(|id| self.snapshots.get(id))
     }
 
     /// The snapshot that was taken for the VolumeSnapshot of this name: the newest, if one of that name was deleted before.

@@ -28,6 +28,7 @@ pub fn watch_everything(
 ) -> impl Future<Output = ()> + Send + use<> {
     // A pod that has ended holds no volume. One that ends leaves the watch as if deleted.
     let pods = config().fields("status.phase!=Succeeded,status.phase!=Failed");
+    index.keys_are_in(namespace);
     let on = |part| Feed { client: client.clone(), index: Arc::clone(index), ear: Ear::default(), part };
     let needed = |name| on(Some(readiness.part(name)));
     let feeds = [

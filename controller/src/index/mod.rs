@@ -107,6 +107,8 @@ pub struct State {
     /// Tiers that StoragePools name; empty once one of them has changed.
     tiers: OnceCell<Arc<BTreeSet<String>>>,
     listeners: Vec<Arc<dyn Listens>>,
+    /// The namespace of the release, where the keys are.
+    namespace: String,
 }
 
 /// The facts and those who wait for them.
@@ -131,6 +133,11 @@ impl Index {
         state.reservations.keep(id, place.clone(), request.size);
         state.offers.take();
         Ok((place, Reservation { index: Arc::clone(self), id: id.to_owned() }))
+    }
+
+    /// From now on it knows in which namespace the keys are.
+    pub fn keys_are_in(&self, namespace: &str) {
+        namespace.clone_into(&mut self.lock().namespace);
     }
 
     /// Changes facts under the lock, then wakes whom it concerns.
@@ -160,6 +167,11 @@ impl State {
     pub fn tiers(&self) -> Arc<BTreeSet<String>> {
         let all = || self.pools.iter().map(|(_, pool)| pool.spec.tier.clone()).collect();
         Arc::clone(self.tiers.get_or_init(|| Arc::new(all())))
+    }
+
+    /// The namespace of the release; empty while nobody has said so.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Whether a node of this name is in the cluster.

@@ -6,13 +6,20 @@ mod parameters;
 pub(crate) use parameters::{Parameters, SnapshotParameters};
 
 use crate::index::{Class, State};
-use tierce_crds::names;
+use tierce_crds::{Binding, names};
 
-/// Without it the kubelet hands no key to the node.
+/// Which Secret the kubelet hands to the node. Without it the node gets no key, and with another one a wrong one.
 const KEY_OF: &str = "csi.storage.k8s.io/node-stage-secret-name";
+const KEY_NAMESPACE: &str = "csi.storage.k8s.io/node-stage-secret-namespace";
+/// What it has to be: external-provisioner puts the name of the PersistentVolume in.
+const KEY_NAME: &str = "tierce-key-${pv.name}";
 
-/// Why the class of this name does not make volumes of this tier, encrypted or not; `None` where it does, or nobody knows yet.
-pub(crate) fn trouble(state: &State, class: &str, tier: &str, encrypted: bool) -> Option<String> {
+/// Why the class of this name does not make volumes of this tier, encrypted or not, with this binding; `None` where it does, or nobody knows yet.
+pub(crate) fn trouble(
+    state: &State,
+    class: &str,
+    (tier, encrypted, binding): (&str, bool, Binding),
+) -> Option<String> {
     if !state.classes.is_whole() {
         return None;
     }
@@ -22,24 +29,34 @@ pub(crate) fn trouble(state: &State, class: &str, tier: &str, encrypted: bool) -
             "StorageClass {class} is not there, and volumes of tier {tier:?}{kind} are made through it: name the tier in the \
              chart's `tiers`, or apply that class (provisioner {}, {})",
             names::DRIVER,
-            wanted(tier, encrypted)
+            wanted(tier, encrypted, binding)
         ));
     };
-    let what = other(found, tier, encrypted)?;
+    let what = other(found, tier, encrypted)
+        .or_else(|| other_key(found, encrypted, state.namespace()))
+        .or_else(|| other_binding(found, binding))?;
     Some(format!(
         "StorageClass {class} {what}: delete it, which no volume minds, and apply it anew with provisioner {} and {}",
         names::DRIVER,
-        wanted(tier, encrypted)
+        wanted(tier, encrypted, binding)
     ))
 }
 
-fn wanted(tier: &str, encrypted: bool) -> String {
-    if encrypted {
+fn wanted(tier: &str, encrypted: bool, binding: Binding) -> String {
+    let parameters = if encrypted {
         format!(
             "the parameters tier: {tier}, encrypted: \"true\" and those of the key, as in examples/storagepool.yaml"
         )
     } else {
         format!("the parameter tier: {tier}")
+    };
+    format!("{parameters}; volumeBindingMode: {}", mode(binding))
+}
+
+fn mode(binding: Binding) -> &'static str {
+    match binding {
+        Binding::OnFirstUse => "WaitForFirstConsumer",
+        Binding::Immediate => "Immediate",
     }
 }
 
@@ -60,11 +77,31 @@ fn other(class: &Class, tier: &str, encrypted: bool) -> Option<String> {
     match (has.is_encrypted(), encrypted) {
         (false, true) => Some("makes volumes that are not encrypted".to_owned()),
         (true, false) => Some("makes encrypted volumes".to_owned()),
-        (true, true) if !class.parameters.contains_key(KEY_OF) => {
-            Some(format!("has no parameter {KEY_OF}, so no node gets the key"))
-        }
         _ => None,
     }
+}
+
+/// Why no node gets the key. `ours`: the namespace of the release, empty where that is not known.
+fn other_key(class: &Class, encrypted: bool, ours: &str) -> Option<String> {
+    if !encrypted {
+        return None;
+    }
+    let of = |name: &str| class.parameters.get(name).map(String::as_str);
+    let (Some(name), Some(namespace)) = (of(KEY_OF), of(KEY_NAMESPACE)) else {
+        let missing = if of(KEY_OF).is_none() { KEY_OF } else { KEY_NAMESPACE };
+        return Some(format!("has no parameter {missing}, so no node gets the key"));
+    };
+    if name != KEY_NAME {
+        return Some(format!("has {KEY_OF}: {name:?} instead of {KEY_NAME:?}, so no node gets the key"));
+    }
+    (namespace != ours && !ours.is_empty()).then(|| {
+        format!("has {KEY_NAMESPACE}: {namespace:?}, but the keys are in {ours:?}, so no node gets the key")
+    })
+}
+
+fn other_binding(class: &Class, binding: Binding) -> Option<String> {
+    (class.binding != binding)
+        .then(|| format!("has volumeBindingMode {} instead of {}", mode(class.binding), mode(binding)))
 }
 
 #[cfg(test)]
@@ -87,11 +124,20 @@ mod tests {
 
     #[test]
     fn a_class_that_makes_something_else_is_told_with_what() {
-        let key = json!("tierce-key-${pv.name}");
+        let key = json!(KEY_NAME);
+        let with_key = |name: &str, namespace: &str| json!({"parameters": {"tier": "hdd", "encrypted": "true", KEY_OF: name, KEY_NAMESPACE: namespace}});
         for (class, encrypted, words) in [
             (json!({"parameters": {"tier": "hdd"}}), false, ""),
             (json!({"parameters": {"tier": "hdd", "csi.storage.k8s.io/fstype": "xfs"}}), false, ""),
-            (json!({"parameters": {"tier": "hdd", "encrypted": "true", KEY_OF: key}}), true, ""),
+            (with_key(KEY_NAME, "storage"), true, ""),
+            (with_key("tierce-key-${pvc.name}", "storage"), true, "instead of \"tierce-key-${pv.name}\""),
+            (with_key(KEY_NAME, "tierce-system"), true, "but the keys are in \"storage\""),
+            (json!({"parameters": {"tier": "hdd", "encrypted": "true", KEY_OF: key}}), true, KEY_NAMESPACE),
+            (
+                json!({"volumeBindingMode": "WaitForFirstConsumer", "parameters": {"tier": "hdd"}}),
+                false,
+                "has volumeBindingMode WaitForFirstConsumer instead of Immediate",
+            ),
             (json!({"provisioner": "other.example"}), false, "is of another driver, other.example"),
             (json!({"parameters": {"teir": "hdd"}}), false, "unknown field `teir`"),
             (json!({}), false, "names no tier"),
@@ -105,7 +151,8 @@ mod tests {
             (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), true, "so no node gets the key"),
         ] {
             let index = index(std::slice::from_ref(&class));
-            let told = index.read(|state| trouble(state, "c", "hdd", encrypted));
+            index.keys_are_in("storage");
+            let told = index.read(|state| trouble(state, "c", ("hdd", encrypted, Binding::Immediate)));
             assert_eq!(told.is_some(), !words.is_empty(), "{class}: {told:?}");
             assert!(told.unwrap_or_default().contains(words), "{class}");
         }
@@ -113,8 +160,13 @@ mod tests {
 
     #[test]
     fn a_class_that_is_missing_is_told_once_all_are_known() {
-        assert_eq!(Index::default().read(|state| trouble(state, "c", "hdd", false)), None);
-        let told = index(&[]).read(|state| trouble(state, "tierce-hdd", "hdd", false)).unwrap();
+        assert_eq!(
+            Index::default().read(|state| trouble(state, "c", ("hdd", false, Binding::Immediate))),
+            None
+        );
+        let told = index(&[])
+            .read(|state| trouble(state, "tierce-hdd", ("hdd", false, Binding::Immediate)))
+            .unwrap();
         assert!(told.starts_with("StorageClass tierce-hdd is not there"), "{told}");
         assert!(told.contains("provisioner csi.tierce.dev, the parameter tier: hdd"), "{told}");
     }

@@ -128,17 +128,20 @@ pub fn tier(api: &FakeApi, name: &str) {
     for binding in [Binding::OnFirstUse, Binding::Immediate] {
         class(api, &names::storage_class(name, false, binding), &json!({"tier": name}));
         let key = "csi.storage.k8s.io/node-stage-secret-name";
-        let encrypted = json!({"tier": name, "encrypted": "true", key: "tierce-key-${pv.name}"});
+        let namespace = "csi.storage.k8s.io/node-stage-secret-namespace";
+        let encrypted =
+            json!({"tier": name, "encrypted": "true", key: "tierce-key-${pv.name}", namespace: "default"});
         class(api, &names::storage_class(name, true, binding), &encrypted);
     }
 }
 
 /// A StorageClass of ours.
 pub fn class(api: &FakeApi, name: &str, parameters: &Value) {
+    let binding = if name.ends_with("-immediate") { "Immediate" } else { "WaitForFirstConsumer" };
     api.put(
         "storageclasses",
         json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
-            "provisioner": names::DRIVER, "parameters": parameters}),
+            "provisioner": names::DRIVER, "parameters": parameters, "volumeBindingMode": binding}),
     );
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use tierce_crds::Binding;
 
 /// A `StorageClass`, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -16,6 +17,8 @@ pub struct ClassObject {
     metadata: ObjectMeta,
     provisioner: String,
     parameters: Option<BTreeMap<String, String>>,
+    #[serde(rename = "volumeBindingMode")]
+    binding: Option<String>,
 }
 
 /// A `StorageClass` of any driver.
@@ -25,6 +28,8 @@ pub struct Class {
     pub provisioner: String,
     /// What it says to that driver, to external-provisioner and to the kubelet.
     pub parameters: BTreeMap<String, String>,
+    /// When its volumes are made.
+    pub binding: Binding,
 }
 
 impl Tracked for ClassObject {
@@ -32,7 +37,12 @@ impl Tracked for ClassObject {
     type Facts = Class;
 
     fn facts(self) -> Option<Class> {
-        Some(Class { provisioner: self.provisioner, parameters: self.parameters.unwrap_or_default() })
+        let waits = self.binding.as_deref() == Some("WaitForFirstConsumer");
+        Some(Class {
+            provisioner: self.provisioner,
+            parameters: self.parameters.unwrap_or_default(),
+            binding: if waits { Binding::OnFirstUse } else { Binding::Immediate },
+        })
     }
 
     fn table(state: &mut State) -> &mut Table<String, Class> {

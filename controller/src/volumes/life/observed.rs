@@ -89,7 +89,7 @@ impl Observed {
                 let chosen = own.and_then(|claim| claim.class.clone());
                 let chosen = chosen.unwrap_or_else(|| asked.class(encrypted));
                 let encrypted = asked.encryption_of(&chosen).unwrap_or(encrypted);
-                storage_class::trouble(state, &chosen, &asked.tier, encrypted)
+                storage_class::trouble(state, &chosen, (&asked.tier, encrypted, asked.binding()))
             }
         };
         Self {

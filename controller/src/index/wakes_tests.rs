@@ -141,6 +141,24 @@ fn a_restore_that_goes_on_wakes_no_other_of_its_volume_until_it_is_over() {
 }
 
 #[test]
+fn pods_that_come_beside_another_wake_the_oldest_restore_of_their_volume() {
+    let index = Index::default();
+    for n in 0..STRANGERS {
+        restore(&index, &format!("next-{n}"), "data", "monday");
+    }
+    pod(&index, "first", "data");
+    assert_eq!(woken::<Restores>(&index, |index| pod(index, "second", "data")), 1);
+    let gone = |name: &str| ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some("ada".into()),
+        ..ObjectMeta::default()
+    };
+    index.remove::<super::kinds::pods::PodObject>(&gone("second"));
+    let last = |index: &Index| index.remove::<super::kinds::pods::PodObject>(&gone("first"));
+    assert_eq!(woken::<Restores>(&index, last), STRANGERS, "each of them may begin now");
+}
+
+#[test]
 fn room_wakes_those_that_want_to_grow_and_none_that_lack_something_else() {
     let index = Index::default();
     let made = |name: &str, size: &str| {
@@ -155,39 +173,15 @@ fn room_wakes_those_that_want_to_grow_and_none_that_lack_something_else() {
     };
     (0..STRANGERS).for_each(|n| made(&format!("lost-{n}"), "1Gi"));
     made("grows", "2Gi");
-    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "other", &Value::Null)), 1);
-}
-
-#[test]
-fn a_retained_device_wakes_the_volume_that_has_it_now() {
-    let index = Index::default();
-    volume(&index, "now", &Value::Null);
-    put::<super::PersistentVolumeObject>(
-        &index,
-        json!({"metadata": {"name": "kept"}, "spec": {"csi": {"driver": names::DRIVER, "volumeHandle": "pvc-1"},
-            "claimRef": {"namespace": "ada", "name": "now", "uid": "2"}}}),
-    );
-    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "before", &Value::Null)), 1);
-}
-
-#[test]
-fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object() {
-    let index = Index::default();
     // Its claim does not ask for it yet.
     assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-0", "other", &Value::Null)), 0);
     put::<super::ClaimObject>(
         &index,
         json!({"metadata": meta("grows", true), "spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
     );
-    for n in 0..STRANGERS {
-        snapshot(&index, &format!("other-{n}"), &format!("never-{n}"));
-        let order = json!({"uid": format!("r-{n}"), "snapshot": "s", "safety": format!("before-r-{n}")});
-        device(&index, &format!("pvc-{n}"), &format!("c-{n}"), &order);
-    }
-    snapshot(&index, "one", "monday");
-    let found = |look: fn(&State) -> Option<String>| index.read(look);
-    let named = |state: &State| state.snapshot_of(&key("monday")).map(|snapshot| snapshot.id.clone());
-    assert_eq!(found(named).as_deref(), Some("one"));
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "other", &Value::Null)), 1);
+}
+
 #[test]
 fn the_figures_of_a_pool_wake_no_volume_and_its_tier_does() {
     let index = Index::default();
@@ -208,11 +202,46 @@ fn the_figures_of_a_pool_wake_no_volume_and_its_tier_does() {
     assert_eq!(woken::<Volumes>(&index, |_| pool("hdd", 3)), STRANGERS);
 }
 
+#[test]
+fn a_retained_device_wakes_the_volume_that_has_it_now() {
+    let index = Index::default();
+    volume(&index, "now", &Value::Null);
+    put::<super::PersistentVolumeObject>(
+        &index,
+        json!({"metadata": {"name": "kept"}, "spec": {"csi": {"driver": names::DRIVER, "volumeHandle": "pvc-1"},
+            "claimRef": {"namespace": "ada", "name": "now", "uid": "2"}}}),
+    );
+    assert_eq!(woken::<Volumes>(&index, |index| device(index, "pvc-1", "before", &Value::Null)), 1);
+}
+
+#[test]
+fn what_is_looked_up_by_name_is_found_among_many_and_forgotten_with_its_object() {
+    let index = Index::default();
+    for n in 0..STRANGERS {
+        snapshot(&index, &format!("other-{n}"), &format!("never-{n}"));
+        let order = json!({"uid": format!("r-{n}"), "snapshot": "s", "safety": format!("before-r-{n}")});
+        device(&index, &format!("pvc-{n}"), &format!("c-{n}"), &order);
+    }
+    snapshot(&index, "one", "monday");
+    let found = |look: fn(&State) -> Option<String>| index.read(look);
+    let named = |state: &State| state.snapshot_of(&key("monday")).map(|snapshot| snapshot.id.clone());
+    assert_eq!(found(named).as_deref(), Some("one"));
     assert_eq!(index.read(|state| state.snapshots_on("n").count()), STRANGERS + 1);
     let by_order = |state: &State| state.device_with_order("r-7").map(|device| device.id.clone());
     assert_eq!(found(by_order).as_deref(), Some("pvc-7"));
     let by_safety = |state: &State| state.device_with_order("before-r-7").map(|device| device.id.clone());
     assert_eq!(found(by_safety).as_deref(), Some("pvc-7"));
+    let copy = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": meta("copy", false),
+        "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4", "source": {"volume": "pvc-8"}}});
+    put::<NodeVolume>(&index, copy);
+    let copies = |state: &State| {
+        let (snapshots, devices) =
+            (state.snapshots_from("pvc-1").count(), state.devices_from("pvc-8").count());
+        (snapshots, devices, state.snapshots_from("pvc-2").count(), state.devices_from("pvc-9").count())
+    };
+    assert_eq!(index.read(copies), (STRANGERS + 1, 1, 0, 0));
+    index.remove::<NodeVolume>(&ObjectMeta { name: Some("copy".into()), ..ObjectMeta::default() });
+    assert_eq!(index.read(copies), (STRANGERS + 1, 0, 0, 0));
     device(&index, "pvc-7", "c-7", &Value::Null);
     assert_eq!(found(by_order), None);
     index.remove::<NodeSnapshot>(&ObjectMeta { name: Some("one".into()), ..ObjectMeta::default() });
@@ -231,17 +260,6 @@ fn one_that_is_gone_is_looked_at_by_those_who_look_after_orphans() {
     let queues = (Queue::default(), Queue::default(), Queue::default());
     drop(index.subscribe::<Devices>(&queues.0));
     drop(index.subscribe::<Snapshots>(&queues.1));
-    let copy = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume", "metadata": meta("copy", false),
-        "spec": {"nodeName": "n", "pool": "p", "sizeBytes": 1, "filesystem": "ext4", "source": {"volume": "pvc-8"}}});
-    put::<NodeVolume>(&index, copy);
-    let copies = |state: &State| {
-        let (snapshots, devices) =
-            (state.snapshots_from("pvc-1").count(), state.devices_from("pvc-8").count());
-        (snapshots, devices, state.snapshots_from("pvc-2").count(), state.devices_from("pvc-9").count())
-    };
-    assert_eq!(index.read(copies), (STRANGERS + 1, 1, 0, 0));
-    index.remove::<NodeVolume>(&ObjectMeta { name: Some("copy".into()), ..ObjectMeta::default() });
-    assert_eq!(index.read(copies), (STRANGERS + 1, 0, 0, 0));
     drop(index.subscribe::<KeySecrets>(&queues.2));
     gone(&index);
     assert_eq!((queues.0.len(), queues.1.len()), (1, 1));

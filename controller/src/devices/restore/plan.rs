@@ -26,6 +26,8 @@ pub struct Observed {
     pub snapshot: Option<Arc<Snapshot>>,
     /// Pods on nodes that use the volume.
     pub pods: Vec<String>,
+    /// The oldest open restore of the same Volume, where that is another one. It alone tells of the pods: all would, with each that comes or goes.
+    pub older: Option<Namespaced>,
     /// The VolumeSnapshot for which what was there before is kept already; an older controller named it otherwise.
     pub kept_for: Option<String>,
     /// The mode of that.
@@ -66,6 +68,7 @@ impl Observed {
             refusal: tenants.iter().flatten().find_map(refused),
             snapshot,
             pods: state.pods_of(&volume),
+            older: state.oldest_restore_of(&volume).filter(|oldest| *oldest != key).cloned(),
             kept_for: kept.and_then(|kept| kept.snapshot.as_ref().map(|snapshot| snapshot.name.clone())),
             kept_mode: kept.and_then(|kept| kept.mode),
             restore,
@@ -384,10 +387,21 @@ fn begin(o: &Observed, ours: bool) -> Plan {
     Plan { actions, ..plan }
 }
 
+/// A message names so many pods; more are counted.
+const MOST_PODS: usize = 5;
+
 fn in_use(o: &Observed) -> String {
+    if o.older.is_some() {
+        return "it begins when no pod uses the Volume any more, after the older restores of the same Volume"
+            .to_owned();
+    }
     let namespace = o.restore.metadata.namespace.as_deref().unwrap_or_default();
-    let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
-    format!("it begins when no pod uses the Volume any more; used now by {}", pods.join(", "))
+    let named: Vec<_> = o.pods.iter().take(MOST_PODS).map(|pod| format!("{namespace}/{pod}")).collect();
+    let more = match o.pods.len().saturating_sub(MOST_PODS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("it begins when no pod uses the Volume any more; used now by {}{more}", named.join(", "))
 }
 
 fn node_lost(node: &str) -> Plan {

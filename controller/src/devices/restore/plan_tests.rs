@@ -1,7 +1,7 @@
 //! The plan as a table: what there is, what is done, what is said.
 
 use super::plan::*;
-use crate::index::{Device, Snapshot};
+use crate::index::{Device, Namespaced, Snapshot};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tierce_crds::conditions::volume_restore as reason;
@@ -57,6 +57,7 @@ fn given() -> Given {
         refusal: None,
         snapshot: Some(Arc::new(snapshot("pvc-1", Some(GI)))),
         pods: Vec::new(),
+        older: None,
         kept_for: None,
         kept_mode: None,
     })
@@ -261,4 +262,18 @@ fn a_restore_that_was_called_off_is_never_ordered_again() {
 
 fn silent(actions: Vec<Action>) -> Plan {
     Plan { actions, said: None }
+}
+
+#[test]
+fn only_the_oldest_restore_of_a_volume_tells_of_its_pods() {
+    let used = |oldest: bool, pods: usize| {
+        given().with(|o| {
+            o.older = (!oldest).then(|| Namespaced::new("ada", "first"));
+            o.pods = (0..pods).map(|n| format!("web-{n}")).collect();
+        })
+    };
+    assert!(used(true, 1).said().1.ends_with("used now by ada/web-0"), "{:?}", used(true, 1).said());
+    assert!(used(true, 9).said().1.ends_with("ada/web-4 and 4 more"), "{:?}", used(true, 9).said());
+    assert_eq!(used(false, 1).said(), used(false, 2).said(), "a pod that comes is not worth a write");
+    assert_eq!(used(false, 1).said().0, reason::IN_USE);
 }

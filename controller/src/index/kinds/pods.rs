@@ -99,6 +99,11 @@ pub(super) fn claims_of(key: &Namespaced, pod: Option<&Arc<Pod>>) -> Vec<Namespa
 }
 
 impl State {
+    /// Whether the claim is used by one pod on a node, or none.
+    pub(super) fn has_at_most_one_pod(&self, claim: &Namespaced) -> bool {
+        self.pods_of_claim.of(claim).nth(1).is_none()
+    }
+
     /// Pods on nodes that use the claim, by name.
     pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
         let mut pods: Vec<_> = self.pods_of_claim.of(claim).cloned().collect();

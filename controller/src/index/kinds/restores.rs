@@ -76,7 +76,17 @@ impl Topic for Restores {
             }
             News::Volume(change) => vec![change.key.clone()],
             News::Claim(change) => vec![change.key.clone()],
-            News::Pod(Change { key, old, new }) => [claims_of(key, old), claims_of(key, new)].concat(),
+            News::Pod(Change { key, old, new }) => {
+                for volume in [claims_of(key, old), claims_of(key, new)].concat() {
+                    // The first that comes and the last that goes concern all; any other changes what the oldest says.
+                    if state.has_at_most_one_pod(&volume) {
+                        wakes.all(state.open_restores.of(&Awaited::Volume(volume)).cloned());
+                    } else if let Some(oldest) = state.oldest_restore_of(&volume) {
+                        wakes.now(oldest.clone());
+                    }
+                }
+                return;
+            }
             News::Device(change) => {
                 let orders = change.both().filter_map(|device| device.restore.as_ref());
                 let ordered = orders.flat_map(|order| state.restores_of_uid.of(&order.uid));
@@ -106,6 +116,16 @@ impl Topic for Restores {
 }
 
 impl State {
+    /// The open restore of this Volume that was made first.
+    pub fn oldest_restore_of(&self, volume: &Namespaced) -> Option<&Namespaced> {
+        let open = self.open_restores.of(&Awaited::Volume(volume.clone()));
+        open.min_by_key(|key| {
+            let restore = self.restores.get(*key);
+            let made = restore.and_then(|restore| restore.metadata.creation_timestamp.as_ref());
+            (made.map(|time| time.0), *key)
+        })
+    }
+
     /// Whether there is a VolumeRestore of this UID.
     pub fn has_restore(&self, uid: &str) -> bool {
         self.restores_of_uid.has(uid)

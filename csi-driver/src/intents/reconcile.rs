@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::{ObjectRef, Store};
 use tierce_engine::VolumeId;
 use tierce_runtime::errors::in_words;
 use tracing::warn;
@@ -17,9 +18,10 @@ use super::intent::Intent;
 use super::object;
 use super::outcome::Outcome;
 
-/// Makes the disk as the object says, once there is a place in its pool's lane.
+/// Makes the disk as the object says, once there is a place in its pool's lane; as it says then.
 pub(super) async fn in_lane<K: Intent>(
     guarded: Arc<DeserializeGuard<K>>,
+    store: Store<DeserializeGuard<K>>,
     context: Arc<Context<K>>,
 ) -> Result<Action, ReconcileError> {
     let _place = match &guarded.0 {
@@ -34,7 +36,11 @@ pub(super) async fn in_lane<K: Intent>(
         }
         Err(_) => None,
     };
-    Box::pin(reconcile(guarded, context)).await
+    // Whatever has come meanwhile is in the queue as well, and may wait there for long.
+    let Some(newest) = store.get(&ObjectRef::from_obj(&*guarded)) else {
+        return Ok(Action::await_change());
+    };
+    Box::pin(reconcile(newest, context)).await
 }
 
 /// Makes the disk as the object says.

@@ -127,8 +127,9 @@ pub async fn run<K: Intent>(
     let queue = stream::select(events, nudged).take_until(shutdown.clone().cancelled_owned());
 
     let store = intents.store.clone();
+    let newest = store.clone();
     let carried_out = applier(
-        |object, context| Box::pin(in_lane(object, context)),
+        move |object, context| Box::pin(in_lane(object, newest.clone(), context)),
         |object, error, context: Arc<Context<K>>| error_policy(&object, error, &context),
         context,
         store.clone(),

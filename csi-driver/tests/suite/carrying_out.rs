@@ -165,6 +165,30 @@ async fn a_pool_that_does_not_answer_keeps_no_volume_of_another_waiting_and_is_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_it_waited_for_its_turn_is_not_made_any_more() {
+    let machine = Machine::new();
+    let api = FakeApi::start().await;
+    api.put(POOLS, pool("p", &machine.pool_path("p")));
+    let plugin = machine.start_with(api.client(), &["--no-registration", "--parallel=1"]).await;
+    api.put(VOLUMES, node_volume("pvc-0", GIB));
+    api.until(VOLUMES, "pvc-0", ready).await;
+    let moment = || tokio::time::sleep(std::time::Duration::from_millis(300));
+    let hangs = machine.path("simulator/p-hangs");
+    std::fs::write(&hangs, "").unwrap();
+    api.put(VOLUMES, node_volume("pvc-1", GIB));
+    moment().await;
+    api.put(VOLUMES, node_volume("pvc-2", GIB));
+    moment().await;
+    api.delete(VOLUMES, "pvc-2");
+    moment().await;
+    std::fs::remove_file(hangs).unwrap();
+    api.until(VOLUMES, "pvc-1", ready).await;
+    api.until(VOLUMES, "pvc-2", |volume| volume.is_none()).await;
+    assert_eq!(writes_for(&api, "pvc-2"), ["PATCH nodevolumes/pvc-2"], "its finalizer goes, and no more");
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn growth_and_mount_options_are_carried_out() {
     let machine = Machine::new();
     let (api, plugin) = with_pool(&machine).await;

@@ -207,6 +207,11 @@ fn prune_leaves_what_something_else_would_miss_and_names_it() {
 #[test]
 fn what_pools_share_counts_once_and_is_said() {
     let cluster = furnished();
+    cluster.holds(
+        "storagepools",
+        &json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": "nvme"},
+            "spec": {"tier": "nvme", "directory": {"path": "/srv/nvme"}}}),
+    );
     let pool = |name: &str, disk: &str, gib: i64, free: i64| {
         json!({"name": name, "tier": name, "state": "Ready", "disk": disk, "capacityBytes": gib << 30,
             "freeBytes": free << 30, "usedBytes": 1 << 30, "promisedBytes": 2_i64 << 30, "maxVolumeBytes": 10_i64 << 30, "volumes": 1})

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde::Serialize;
-use tierce_crds::{NodeStorage, PoolState, StoragePool, Volume};
+use tierce_crds::{NodeStorage, PoolState, PoolStatus, StoragePool, Volume};
 
 use crate::{
     Cluster, Error, Users,
@@ -88,13 +89,44 @@ fn of_volume(volume: &Volume, users: &Users) -> VolumeUsage {
 }
 
 async fn by_node(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
-    let nodes = Api::<NodeStorage>::all(cluster.client.clone()).list(&ListParams::default()).await;
-    let nodes = nodes.map_err(|error| cluster.failed("read what the nodes have", error))?;
+    let reports = Api::<NodeStorage>::all(cluster.client.clone()).list(&ListParams::default()).await;
+    let reports = reports.map_err(|error| cluster.failed("read what the nodes have", error))?;
+    let pools = Api::<StoragePool>::all(cluster.client.clone()).list(&ListParams::default()).await;
+    let pools = pools.map_err(|error| cluster.failed("read what the pools have", error))?;
+    let nodes = Api::<Node>::all(cluster.client.clone()).list_metadata(&ListParams::default()).await;
+    let labels = match nodes.map_err(|error| cluster.failed("read the nodes", error)) {
+        Ok(nodes) => {
+            Some(nodes.into_iter().map(|node| (node.name_any(), node.metadata.labels.unwrap_or_default())))
+        }
+        // Who may not see them hears what each node says of the pools that there are.
+        Err(Error::RefusedByServer { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(given(reports.items, &pools.items, labels.map(Iterator::collect).as_ref()))
+}
+
+/// What nodes report of the pools that an administrator gave to them. What a node says of itself is not enough: whoever has its token may say
+/// anything. `labels`: of each node, where they can be read.
+fn given(
+    reports: Vec<NodeStorage>,
+    pools: &[StoragePool],
+    labels: Option<&BTreeMap<String, BTreeMap<String, String>>>,
+) -> Vec<Usage> {
     let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    let none = BTreeMap::new();
     let mut found: Vec<Usage> = Vec::new();
-    for node in nodes {
+    for node in reports {
         let name = node.name_any();
-        for pool in node.status.unwrap_or_default().pools {
+        let is_given = |reported: &PoolStatus| {
+            let known = pools.iter().find(|pool| pool.name_any() == reported.name);
+            known.is_some_and(|known| {
+                let selects = |labels: &BTreeMap<String, BTreeMap<String, String>>| {
+                    known.spec.selects(labels.get(&name).unwrap_or(&none))
+                };
+                known.spec.tier == reported.tier && labels.is_none_or(selects)
+            })
+        };
+        for pool in node.status.unwrap_or_default().pools.into_iter().filter(is_given) {
             let state = match pool.state {
                 PoolState::Ready => "Ready".to_owned(),
                 PoolState::Unavailable => {
@@ -117,7 +149,7 @@ async fn by_node(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
         }
     }
     found.sort_by(|a, b| (&a.tier, &a.pool, &a.node).cmp(&(&b.tier, &b.pool, &b.node)));
-    Ok(found)
+    found
 }
 
 async fn by_pool(cluster: &Cluster) -> Result<Vec<Usage>, Error> {
@@ -189,8 +221,9 @@ pub fn together(usages: &[&Usage]) -> (Option<u64>, Option<u64>) {
         disk.0 = disk.0.max(usage.capacity);
         disk.1 = disk.1.max(usage.free);
     }
-    let free = disks.values().filter(|(capacity, _)| *capacity > 0).map(|(_, free)| *free).sum();
-    (Some(disks.values().map(|(capacity, _)| capacity).sum()), free)
+    let mut free = disks.values().filter(|(capacity, _)| *capacity > 0).map(|(_, free)| *free);
+    let free = free.try_fold(0_u64, |sum, free| Some(sum.saturating_add(free?)));
+    (Some(disks.values().fold(0_u64, |sum, (capacity, _)| sum.saturating_add(*capacity))), free)
 }
 
 /// The pools by tier and name, on each node for those who may see the nodes' reports, else of all nodes together.
@@ -207,4 +240,39 @@ pub async fn of_volumes(cluster: &Cluster) -> Result<Vec<VolumeUsage>, Error> {
     let users = Users::ask(cluster, false).await?;
     let volumes = chosen(cluster, &Selection::default()).await?;
     Ok(volumes.iter().map(|volume| of_volume(volume, &users)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_is_believed_of_the_pools_that_were_given_to_it_alone_and_no_sum_overflows() {
+        let pool = |name: &str, selector: serde_json::Value| {
+            let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name},
+                "spec": {"tier": "ssd", "nodeSelector": selector, "directory": {"path": "/p/q"}}});
+            serde_json::from_value::<StoragePool>(object).unwrap()
+        };
+        let pools = [pool("here", json!({})), pool("trusted", json!({"zone": "trusted"}))];
+        let says = |name: &str, tier: &str| {
+            json!({"name": name, "tier": tier, "state": "Ready", "capacityBytes": i64::MAX, "freeBytes": i64::MAX, "usedBytes": 0,
+                "promisedBytes": 0, "maxVolumeBytes": 0, "volumes": 0, "disk": name})
+        };
+        let report = |node: &str| {
+            let all =
+                [says("here", "ssd"), says("here", "hdd"), says("trusted", "ssd"), says("forged", "ssd")];
+            let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": node},
+                "spec": {"nodeName": node}, "status": {"pools": all}});
+            serde_json::from_value::<NodeStorage>(object).unwrap()
+        };
+        let reports = || vec![report("n1"), report("n2"), report("n3")];
+        let labels = [("n1".to_owned(), [("zone".to_owned(), "trusted".to_owned())].into())].into();
+        let found = given(reports(), &pools, Some(&labels));
+        let told: Vec<_> = found.iter().map(|u| (u.pool.as_str(), u.node.as_deref().unwrap())).collect();
+        assert_eq!(told, [("here", "n1"), ("here", "n2"), ("here", "n3"), ("trusted", "n1")]);
+        assert_eq!(given(reports(), &pools, None).len(), 6, "without the nodes' labels");
+        let all: Vec<_> = found.iter().collect();
+        assert_eq!(together(&all), (Some(u64::MAX), Some(u64::MAX)));
+    }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves on a cluster where the chart is installed that a node plugin's token writes the objects of its own node alone, and
-# that the controller's token writes no Secrets but keys.
+# that the controller's token writes no Secrets but keys, and no PersistentVolumes and snapshots of other drivers.
 # The tokens are real ones, bound by the API server to pods of two nodes that exist for this check only.
 # Needs: KUBECONFIG of a cluster administrator, kubectl (or KUBECTL). Usage: check-policy.sh [namespace of the release]
 set -euo pipefail
@@ -24,6 +24,12 @@ cleanup() {
     done
     "$kubectl" delete secret tierce-key-check tierce-key-check-token tierce-check --namespace "$namespace" || true
     "$kubectl" delete clusterrole,clusterrolebinding tierce-check || true
+    for name in tierce-check tierce-check-foreign; do
+        for kind in persistentvolume volumesnapshotcontent; do
+            "$kubectl" delete "$kind" "$name" --wait=false || true
+            "$kubectl" patch "$kind" "$name" --type=merge -p '{"metadata":{"finalizers":null}}' || true
+        done
+    done
     rm -rf "$scratch"
 } >/dev/null 2>&1
 trap cleanup EXIT
@@ -210,4 +216,60 @@ END
 expect "cannot create" "the controller makes a key in another namespace" \
     as controller create secret generic tierce-key-check --from-literal=key=x --namespace default
 expect "cannot list" "the controller lists Secrets of another namespace" as controller get secrets --namespace default
+
+persistent_volume() { # name, source
+    cat <<END
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: $1}
+spec: {capacity: {storage: 1Mi}, accessModes: [ReadWriteOnce], persistentVolumeReclaimPolicy: Retain, $2}
+END
+}
+csi() { # driver, Secret
+    echo "csi: {driver: $1, volumeHandle: tierce-check, nodeStageSecretRef: {namespace: $namespace, name: $2}}"
+}
+only_ours="the controller writes PersistentVolumes of csi.tierce.dev only"
+persistent_volume tierce-check-foreign "$(csi other.example.org tierce-key-check)" | "$kubectl" create -f - >/dev/null
+expect ok "the controller makes a PersistentVolume" \
+    as controller create -f <(persistent_volume tierce-check "$(csi csi.tierce.dev tierce-key-check)")
+expect ok "the controller changes a PersistentVolume" \
+    as controller patch persistentvolume tierce-check --type=merge -p "$label"
+expect ok "the controller deletes a PersistentVolume" as controller delete persistentvolume tierce-check --wait=false
+expect "$only_ours" "the controller makes a PersistentVolume of a node's path" \
+    as controller create -f <(persistent_volume tierce-check-2 "hostPath: {path: /}")
+expect "$only_ours" "the controller makes a PersistentVolume of another driver" \
+    as controller create -f <(persistent_volume tierce-check-2 "$(csi other.example.org tierce-key-check)")
+expect "the controller writes PersistentVolumes with keys of its own only" \
+    "the controller makes a PersistentVolume with another Secret" \
+    as controller create -f <(persistent_volume tierce-check-2 "$(csi csi.tierce.dev tierce-check)")
+expect "$only_ours" "the controller changes a PersistentVolume of another driver" \
+    as controller patch persistentvolume tierce-check-foreign --type=merge -p "$label"
+expect "$only_ours" "the controller deletes a PersistentVolume of another driver" \
+    as controller delete persistentvolume tierce-check-foreign --wait=false
+
+snapshot_content() { # name, driver
+    cat <<END
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshotContent
+metadata: {name: $1}
+spec:
+  driver: $2
+  deletionPolicy: Retain
+  source: {snapshotHandle: tierce-check}
+  volumeSnapshotRef: {namespace: default, name: tierce-check}
+END
+}
+if "$kubectl" get crd volumesnapshotcontents.snapshot.storage.k8s.io >/dev/null 2>&1; then
+    only_ours="the controller writes VolumeSnapshotContents of csi.tierce.dev only"
+    snapshot_content tierce-check-foreign other.example.org | "$kubectl" create -f - >/dev/null
+    expect ok "the controller makes a VolumeSnapshotContent" \
+        as controller create -f <(snapshot_content tierce-check csi.tierce.dev)
+    # Its sidecar may change one as well, and needs more for that than kubectl does.
+    expect ok "the controller deletes a VolumeSnapshotContent" \
+        as controller delete volumesnapshotcontent tierce-check --wait=false
+    expect "$only_ours" "the controller makes a VolumeSnapshotContent of another driver" \
+        as controller create -f <(snapshot_content tierce-check-2 other.example.org)
+    expect "$only_ours" "the controller deletes a VolumeSnapshotContent of another driver" \
+        as controller delete volumesnapshotcontent tierce-check-foreign --wait=false
+fi
 exit "$failed"

@@ -131,7 +131,7 @@ async fn reconcile(
             let snapshots = Arc::clone(&snapshots);
             async move { snapshots.look(&id).await }
         }),
-        desk.looks::<KeySecrets, _>("unclaimed_key", 1, move |id| {
+        desk.looks::<KeySecrets, _>("unclaimed_key", 4, move |id| {
             let unclaimed_keys = Arc::clone(&unclaimed_keys);
             async move { unclaimed_keys.look(&id).await }
         }),

@@ -86,7 +86,8 @@ pub(super) async fn look(
                 return Ok(Some(rest));
             }
             // A watch may be late; the last word is the API server's.
-            for name in [Some(id), secret.owner.as_deref()].into_iter().flatten() {
+            for name in [Some(id), secret.owner.as_deref().filter(|owner| *owner != id)].into_iter().flatten()
+            {
                 let volumes: Api<NodeVolume> = Api::all(client.clone());
                 let snapshots: Api<NodeSnapshot> = Api::all(client.clone());
                 if volumes.get_metadata_opt(name).await?.is_some()

@@ -1,4 +1,4 @@
-//! Compiles `protos/` without protoc: client and server code, the descriptor set, and a `Debug` that hides secrets
+//! Compiles the files in `vendor/` without protoc: client and server code, the descriptor set, and a `Debug` that hides secrets
 //! for each message with a `csi_secret` field.
 
 use std::error::Error;
@@ -8,26 +8,19 @@ use std::{env, fs};
 
 use protox::prost_reflect::{DescriptorPool, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, Value};
 
-const FILES: [&str; 5] = [
-    "csi/identity.proto",
-    "csi/controller.proto",
-    "csi/node.proto",
-    "csi/group_controller.proto",
-    "csi/snapshot_metadata.proto",
-];
-const REGISTRATION: &str = "pluginregistration/v1.proto";
+const CSI: &str = "csi.proto";
+const REGISTRATION: &str = "api.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=protos");
+    println!("cargo::rerun-if-changed=vendor");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
 
-    let mut compiler = protox::Compiler::new(["protos"])?;
-    compiler.include_imports(true).include_source_info(true).open_files(FILES)?.open_file(REGISTRATION)?;
+    let mut compiler = protox::Compiler::new(["vendor/csi", "vendor/pluginregistration"])?;
+    compiler.include_imports(true).open_file(CSI)?.open_file(REGISTRATION)?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    let secret =
-        pool.get_extension_by_name("csi.v1.csi_secret").ok_or("options.proto declares csi_secret")?;
+    let secret = pool.get_extension_by_name("csi.v1.csi_secret").ok_or("csi.proto declares csi_secret")?;
     let with_secrets = messages_with_secrets(&pool, &secret);
     fs::write(out.join("debug.rs"), debug_impls(&with_secrets, &secret)?)?;
 

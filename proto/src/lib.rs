@@ -1,8 +1,7 @@
 //! Wire types of Tierce: CSI 1.13 and the kubelet's plugin registration, with tonic clients and servers.
 //!
-//! The sources are in `protos/`. Names, numbers, types and options are those of the
-//! [Container Storage Interface](https://github.com/container-storage-interface/spec) and of Kubernetes'
-//! `pluginregistration` API; a test compares them with the published files.
+//! The sources are in `vendor/`, as the [Container Storage Interface](https://github.com/container-storage-interface/spec)
+//! and Kubernetes publish them; a test compares them with the published files.
 //!
 //! - Maps are `BTreeMap`s, so that two equal messages print and encode alike.
 //! - RPCs that a server does not implement answer `UNIMPLEMENTED`, as CSI wants it for what is not claimed.

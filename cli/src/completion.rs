@@ -1,8 +1,8 @@
-//! How a command line that is being typed may go on: with the words of the command, and with names of volumes, snapshots and tiers.
+//! How a command line that is being typed may go on: with the words of the command, and with names of what there is.
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use clap_complete::{CompleteEnv, Shell, env::Shells};
 
 use crate::{
@@ -26,11 +26,23 @@ fn names(what: Named, line: &[OsString]) -> Option<Vec<String>> {
     let mut command = Cli::command().ignore_errors(true);
     let matches = command.try_get_matches_from_mut(line).ok()?;
     let global = Global::from_arg_matches(&matches).ok()?;
-    match (Config::load(&global).ok()?, what) {
-        (Config::Host { root, .. }, Named::Volume) => Some(host::names(&root)),
-        (Config::Host { .. }, Named::Snapshot | Named::Tier) => None,
-        (Config::Cluster, what) => Some(cluster::names(what, &global.connection.into())),
+    let volume = volume_of(&matches);
+    Some(match Config::load(&global).ok()? {
+        Config::Host { root, pools } => host::names(what, volume, &root, &pools),
+        Config::Cluster => cluster::names(what, volume, global.connection.into()),
+    })
+}
+
+/// The volume whose snapshot or consumer is meant, where the command is about one that is there.
+fn volume_of(matches: &ArgMatches) -> Option<&str> {
+    let (mut commands, mut below) = (Vec::new(), matches);
+    while let Some((command, deeper)) = below.subcommand() {
+        commands.push(command);
+        below = deeper;
     }
+    let is_about_one = ["snapshot", "restore", "detach"].iter().any(|command| commands.contains(command));
+    let name = || below.try_get_one::<String>("name").ok().flatten();
+    is_about_one.then(name).flatten().map(String::as_str)
 }
 
 /// Prints the script by which a shell asks for candidates.
@@ -45,7 +57,6 @@ pub(crate) fn is_asked() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|shell| !shell.is_empty())
 }
 
-/// Answers it.
 pub(crate) fn answer(arguments: Vec<OsString>) -> ExitCode {
     // The shell's words stand after `--`.
     if let Some(at) = arguments.iter().position(|word| word == "--") {

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, sync::OnceLock};
 
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 
 /// Says which names there are; trouble on the way to them is no matter of a suggestion.
 type Look = Box<dyn Fn(Named) -> Vec<String> + Send + Sync>;
@@ -16,6 +16,13 @@ pub(crate) enum Named {
     Volume,
     Snapshot,
     Tier,
+    Namespace,
+    /// A context of the kubeconfig.
+    Context,
+    Pool,
+    Stack,
+    /// Who uses a volume of this host.
+    Consumer,
 }
 
 impl Named {
@@ -25,10 +32,33 @@ impl Named {
     }
 
     fn candidates(self, current: &OsStr) -> Vec<CompletionCandidate> {
-        let (Some(current), Some(look)) = (current.to_str(), LOOK.get()) else { return Vec::new() };
-        let fits = |name: &String| name.starts_with(current) && !name.contains(char::is_control);
-        look(self).into_iter().filter(fits).map(CompletionCandidate::new).collect()
+        let Some(look) = LOOK.get() else { return Vec::new() };
+        fitting(look(self), current)
     }
+}
+
+/// Those of the names with which the word may go on.
+pub(crate) fn fitting(names: Vec<String>, current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let fits = |name: &String| name.starts_with(current) && !name.contains(char::is_control);
+    names.into_iter().filter(fits).map(CompletionCandidate::new).collect()
+}
+
+/// What completes a place that files are copied from or to: a volume's name before its `:`, or a local path.
+pub(crate) fn place_completer() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let volumes = LOOK.get().map(|look| look(Named::Volume)).unwrap_or_default();
+        let mut found = fitting(volumes.into_iter().map(|name| name + ":").collect(), current);
+        found.extend(PathCompleter::any().complete(current));
+        found
+    })
+}
+
+/// What completes a word of a fixed list.
+pub(crate) fn word_completer(words: &'static [&'static str]) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        fitting(words.iter().map(ToString::to_string).collect(), current)
+    })
 }
 
 /// From now on names are looked up like this.

@@ -141,6 +141,44 @@ fn a_tier_that_does_not_exist_is_refused_with_those_that_do_and_nothing_is_left(
 }
 
 #[test]
+fn an_unknown_name_is_told_at_once_with_the_names_that_there_are() {
+    let cluster = furnished();
+    let snapshot = |name: &str, of: &str| {
+        json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"source": {"persistentVolumeClaimName": of}}, "status": {"readyToUse": true, "restoreSize": "1Gi"}})
+    };
+    cluster.holds("volumesnapshots", &snapshot("monday", "old"));
+    let volumes = "Volume 'nosuch' not found in namespace 'ada': there are data, old";
+    for (line, words) in [
+        ("volume inspect nosuch", volumes),
+        ("volume rm nosuch", volumes),
+        ("volume label nosuch a=b", volumes),
+        ("volume resize nosuch 2Gi", volumes),
+        ("volume clone nosuch copy", volumes),
+        ("volume snapshot create nosuch tuesday", volumes),
+        ("volume snapshot list nosuch", volumes),
+        ("volume snapshot rm nosuch monday", volumes),
+        ("volume restore nosuch monday", volumes),
+        ("volume create new --from-volume nosuch", volumes),
+        ("events nosuch", volumes),
+        (
+            "volume create new --from-snapshot nosuch",
+            "no snapshot 'nosuch' in namespace 'ada': there are monday",
+        ),
+        ("volume restore old nosuch", "Volume 'old' has no snapshot 'nosuch': there are monday"),
+        ("volume snapshot rm old nosuch", "Volume 'old' has no snapshot 'nosuch': there are monday"),
+        ("volume restore data monday", "Volume 'data' has no snapshot 'monday': there are none"),
+        ("volume create new --size 1Gi --tier nosuch", "no tier is named 'nosuch': the tiers are hdd, ssd"),
+        ("volume ls --context nosuch", "no context 'nosuch'"),
+    ] {
+        let said = cluster.fails(1, &line.split(' ').collect::<Vec<_>>());
+        assert!(said.contains(words), "{line}: {said}");
+    }
+    let empty = cluster.fails(1, &["volume", "inspect", "nosuch", "-n", "nowhere"]);
+    assert!(empty.contains("not found in namespace 'nowhere': there are none"), "{empty}");
+}
+
+#[test]
 fn without_a_wait_what_fails_at_once_is_an_error_and_what_goes_on_is_said() {
     let cluster = furnished();
     cluster.controls::<Volume>("volumes", |volume| {
@@ -385,6 +423,62 @@ fn a_shell_is_told_the_names_of_volumes() {
     assert_eq!(complete(&["tierce", "volume", "rm", "o"]), "old");
     assert_eq!(complete(&["tierce", "--host", "volume", "rm", "lo"]), "local-data");
     assert_eq!(complete(&["tierce", "volume", "resi"]), "resize");
+}
+
+#[test]
+fn every_argument_that_takes_a_name_is_completed() {
+    let cluster = furnished();
+    let snapshot = |name: &str, of: &str| {
+        json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"source": {"persistentVolumeClaimName": of}}})
+    };
+    cluster.holds("volumesnapshots", &snapshot("monday", "old"));
+    cluster.holds("volumesnapshots", &snapshot("morning", "data"));
+    for name in ["ada", "bob"] {
+        cluster.holds(
+            "namespaces",
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        );
+    }
+    let world = &cluster.world;
+    for line in
+        ["volume create mydata", "volume create web --stack shop", "volume snapshot create mydata evening"]
+    {
+        world.ok(&line.split(' ').collect::<Vec<_>>());
+    }
+    world.ok(&["volume", "attach", "mydata", "--to", "myvm"]);
+    let config = "[pools.big]\ndirectory = \"/srv/big\"\n";
+    std::fs::create_dir_all(world.path("home/.config/tierce")).unwrap();
+    std::fs::write(world.path("home/.config/tierce/config.toml"), config).unwrap();
+    let complete = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = world.command(env!("CARGO_BIN_EXE_tierce"));
+        command.env("TIERCE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+        let output = command.arg("--").args(words).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        // Options may follow wherever a name may.
+        shown.lines().filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")
+    };
+    for (line, names) in [
+        ("tierce volume restore old mo", "monday"),
+        ("tierce volume snapshot rm data ", "morning"),
+        ("tierce volume create new --from-snapshot mo", "monday morning"),
+        ("tierce volume create new --from-volume ", "data old"),
+        ("tierce volume create new --tier ", "hdd ssd"),
+        ("tierce volume create new --filesystem x", "xfs"),
+        ("tierce stack manifests --tier h", "hdd"),
+        ("tierce volume ls -n b", "bob"),
+        ("tierce volume ls --context o", "other"),
+        ("tierce events d", "data"),
+        ("tierce --host volume restore mydata ev", "evening"),
+        ("tierce --host volume create new --pool ", "big local"),
+        ("tierce --host volume create new --stack s", "shop"),
+        ("tierce --host volume detach mydata --from my", "myvm"),
+        ("tierce --host volume cp my", "mydata:"),
+        ("tierce --host stack rm --name s", "shop"),
+    ] {
+        assert_eq!(complete(line), names, "{line}");
+    }
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::{
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Config, Resource,
-    config::{KubeConfigOptions, Kubeconfig},
+    Api, Client, Config, Resource, ResourceExt,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use serde::de::DeserializeOwned;
 use tierce_crds::Volume;
 
-use crate::{Error, Tried, names};
+use crate::{Error, Tried, known, names};
 
 /// How long a server may be silent in the middle of an answer. Watches say something every minute.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -84,7 +85,31 @@ impl Cluster {
     pub async fn volume(&self, name: &str) -> Result<Volume, Error> {
         names::checked("Volume", name, 63)?;
         let found = self.find(&self.here::<Volume>(), name).await?;
-        found.ok_or_else(|| Error::NotFound { name: name.to_owned(), namespace: self.namespace.clone() })
+        match found {
+            Some(volume) => Ok(volume),
+            None => Err(Error::NotFound {
+                name: name.to_owned(),
+                namespace: self.namespace.clone(),
+                known: known(self.names::<Volume>().await?),
+            }),
+        }
+    }
+
+    /// The names of the namespace's objects of a kind, without anything else of them.
+    pub(crate) async fn names<K>(&self) -> Result<Vec<String>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
+    {
+        self.names_of(&self.here::<K>()).await
+    }
+
+    pub(crate) async fn names_of<K>(&self, api: &Api<K>) -> Result<Vec<String>, Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
+    {
+        let found = api.list_metadata(&ListParams::default()).await;
+        let found = found.map_err(|error| self.failed(&format!("list each {}", K::kind(&())), error))?;
+        Ok(found.items.into_iter().map(|object| object.name_any()).collect())
     }
 
     /// An object that may be there. A kind that the server does not know is an error, not an absence.
@@ -155,14 +180,9 @@ async fn config(connection: &Connection) -> Result<(Config, String, Option<Strin
         return Err(Error::NoKubeconfig { looked_at });
     }
     let shown = format!("kubeconfig {looked_at}");
-    let unusable = |source: kube::config::KubeconfigError| Error::Kubeconfig {
-        kubeconfig: looked_at.clone(),
-        source: source.into(),
-    };
-    let merged = files.iter().try_fold(Kubeconfig::default(), |merged, file| {
-        Kubeconfig::read_from(file).and_then(|next| merged.merge(next))
-    });
-    let kubeconfig = merged.map_err(unusable)?;
+    let unusable =
+        |source: KubeconfigError| Error::Kubeconfig { kubeconfig: looked_at.clone(), source: source.into() };
+    let kubeconfig = merged(&files).map_err(unusable)?;
     let wanted = connection.context.clone().or_else(|| kubeconfig.current_context.clone());
     let known: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
     let no_context = |words: String| Error::NoContext {
@@ -180,6 +200,19 @@ async fn config(connection: &Connection) -> Result<(Config, String, Option<Strin
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?;
     Ok((config, shown, Some(context)))
+}
+
+/// The contexts that there are, for a command line that is being typed.
+pub fn contexts(connection: &Connection) -> Vec<String> {
+    let (files, _) = files(connection);
+    let contexts = merged(&files).map(|kubeconfig| kubeconfig.contexts).unwrap_or_default();
+    contexts.into_iter().map(|context| context.name).collect()
+}
+
+fn merged(files: &[PathBuf]) -> Result<Kubeconfig, KubeconfigError> {
+    files.iter().try_fold(Kubeconfig::default(), |merged, file| {
+        Kubeconfig::read_from(file).and_then(|next| merged.merge(next))
+    })
 }
 
 /// The kubeconfig files that are there, and all that were looked for. One that is named by its option must be there; of those in

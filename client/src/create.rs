@@ -12,7 +12,7 @@ use tierce_crds::{
 };
 
 use crate::{
-    Cluster, Differs, Error, MANAGER, names,
+    Cluster, Differs, Error, MANAGER, known, names,
     snapshots::VolumeSnapshot,
     wait::{self, Outcome, Patience, State},
 };
@@ -183,9 +183,11 @@ async fn start(cluster: &Cluster, start: Option<&Start>) -> Result<TakenOver, Er
         Some(Start::Snapshot(name)) => name,
     };
     names::checked("Snapshot", name, 253)?;
-    let snapshot = cluster.find(&cluster.here::<VolumeSnapshot>(), name).await?.ok_or_else(|| {
-        Error::Refused(format!("there is no snapshot '{name}' in {}", cluster.place(false)))
-    })?;
+    let Some(snapshot) = cluster.find(&cluster.here::<VolumeSnapshot>(), name).await? else {
+        let all = known(cluster.names::<VolumeSnapshot>().await?);
+        let place = cluster.place(false);
+        return Err(Error::Refused(format!("there is no snapshot '{name}' in {place}: there are {all}")));
+    };
     // Its volume may be gone, which says nothing against it.
     let volume = match snapshot.spec.source.persistent_volume_claim_name.as_deref() {
         Some(claim) => cluster.find(&cluster.here::<Volume>(), claim).await?,

@@ -73,22 +73,24 @@ pub enum Error {
         advice: &'static str,
     },
     /// No volume has that name.
-    #[error("Volume '{name}' not found in namespace '{namespace}'")]
+    #[error("Volume '{name}' not found in namespace '{namespace}': there are {known}")]
     NotFound {
         /// The name.
         name: String,
         /// Its namespace.
         namespace: String,
+        /// The volumes that the namespace has.
+        known: String,
     },
     /// The volume has no such snapshot.
-    #[error(
-        "Volume '{name}' has no snapshot '{snapshot}': tierce volume snapshot list {name} shows those it has"
-    )]
+    #[error("Volume '{name}' has no snapshot '{snapshot}': there are {known}")]
     SnapshotNotFound {
         /// The volume.
         name: String,
         /// The snapshot.
         snapshot: String,
+        /// The snapshots that it has.
+        known: String,
     },
     /// The name is taken by a volume with other parameters.
     #[error(transparent)]

@@ -41,6 +41,10 @@ pub async fn of_volume(cluster: &Cluster, name: &str) -> Result<Vec<Event>, Erro
             _ => false,
         }
     });
+    if all.is_empty() {
+        // Nothing is told of a volume that never was.
+        cluster.volume(name).await?;
+    }
     Ok(all)
 }
 

@@ -9,6 +9,7 @@ pub mod create;
 mod error;
 pub mod events;
 pub mod inspect;
+mod known;
 pub mod labels;
 pub mod list;
 mod names;
@@ -23,9 +24,10 @@ mod users;
 pub mod version;
 pub mod wait;
 
-pub use access::{Cluster, Connection};
+pub use access::{Cluster, Connection, contexts};
 pub use conflicts::{Differs, InUse};
 pub use error::Error;
+pub use known::known;
 pub use tried::Tried;
 pub use users::{Users, in_words};
 

@@ -1,10 +1,13 @@
 //! Which volumes a request means.
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Resource, ResourceExt, api::ListParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt, api::ListParams};
 use tierce_crds::Volume;
 
-use crate::{Cluster, Error, snapshots::VolumeSnapshot};
+use crate::{
+    Cluster, Error,
+    snapshots::{self, VolumeSnapshot},
+};
 
 /// Which volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,24 +31,19 @@ pub async fn chosen(cluster: &Cluster, selection: &Selection) -> Result<Vec<Volu
 
 /// The names of the namespace's volumes, without anything else of them.
 pub async fn names(cluster: &Cluster) -> Result<Vec<String>, Error> {
-    names_of::<Volume>(cluster).await
+    cluster.names::<Volume>().await
 }
 
-/// The names of the namespace's snapshots.
-pub async fn snapshot_names(cluster: &Cluster) -> Result<Vec<String>, Error> {
-    names_of::<VolumeSnapshot>(cluster).await
+/// The names of the snapshots of a volume, or of all in the namespace.
+pub async fn snapshot_names(cluster: &Cluster, volume: Option<&str>) -> Result<Vec<String>, Error> {
+    let Some(volume) = volume else { return cluster.names::<VolumeSnapshot>().await };
+    let found = snapshots::of(cluster, &cluster.volume(volume).await?).await?;
+    Ok(found.iter().map(ResourceExt::name_any).collect())
 }
 
-async fn names_of<K>(cluster: &Cluster) -> Result<Vec<String>, Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    let found = cluster.here::<K>().list_metadata(&ListParams::default()).await;
-    let found = found.map_err(|error| cluster.failed("list names", error))?;
-    Ok(found.items.into_iter().map(|object| object.name_any()).collect())
+/// The names of all namespaces.
+pub async fn namespaces(cluster: &Cluster) -> Result<Vec<String>, Error> {
+    cluster.names_of(&Api::<Namespace>::all(cluster.client.clone())).await
 }
 
 /// Without what the API server keeps for itself.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tierce_crds::{Volume, VolumeRestore};
 
 use crate::{
-    Cluster, Differs, Error, MANAGER, access, names,
+    Cluster, Differs, Error, MANAGER, access, known, names,
     wait::{self, Outcome, Patience, State},
 };
 
@@ -153,8 +153,15 @@ pub async fn of(cluster: &Cluster, volume: &Volume) -> Result<Vec<VolumeSnapshot
 /// A snapshot that must be one of the Volume's.
 pub async fn of_volume(cluster: &Cluster, volume: &Volume, snapshot: &str) -> Result<VolumeSnapshot, Error> {
     names::checked("Snapshot", snapshot, 253)?;
-    let found = of(cluster, volume).await?.into_iter().find(|one| one.name_any() == snapshot);
-    found.ok_or_else(|| Error::SnapshotNotFound { name: volume.name_any(), snapshot: snapshot.to_owned() })
+    let mut all = of(cluster, volume).await?;
+    match all.iter().position(|one| one.name_any() == snapshot) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => Err(Error::SnapshotNotFound {
+            name: volume.name_any(),
+            snapshot: snapshot.to_owned(),
+            known: known(all.iter().map(ResourceExt::name_any).collect()),
+        }),
+    }
 }
 
 /// Removes a snapshot of a Volume, and looks a moment whether it goes.

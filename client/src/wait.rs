@@ -16,6 +16,11 @@ use tokio::time::Instant;
 
 use crate::{Cluster, Error};
 
+/// An object that can be watched.
+pub(crate) trait Watched: Resource + Clone + DeserializeOwned + Debug + Send + 'static {}
+
+impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watched for K {}
+
 /// How far an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
@@ -84,17 +89,14 @@ pub enum Outcome {
 }
 
 /// Looks at what becomes of a request. What a glance can't see is no failure: the request itself was accepted.
-pub(crate) async fn follow<K>(
+pub(crate) async fn follow<K: Watched>(
     cluster: &Cluster,
     api: Api<K>,
     name: &str,
     what: &str,
     patience: Patience<'_>,
     look: impl Fn(Option<&K>) -> State,
-) -> Result<Outcome, Error>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
+) -> Result<Outcome, Error> {
     match (until(cluster, api, name, what, patience, look).await, patience) {
         (Ok(word), _) => Ok(Outcome::Done(word)),
         (Err(Error::Timeout { last, .. }), Patience::Glance { .. }) => Ok(Outcome::UnderWay(last)),
@@ -104,17 +106,14 @@ where
 }
 
 /// Waits until `look` says that the object of that name is as it should be. `None`: it is not there (any more).
-async fn until<K>(
+async fn until<K: Watched>(
     cluster: &Cluster,
     api: Api<K>,
     name: &str,
     what: &str,
     patience: Patience<'_>,
     look: impl Fn(Option<&K>) -> State,
-) -> Result<Option<String>, Error>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
+) -> Result<Option<String>, Error> {
     let (deadline, after, audience) = match patience {
         Patience::UntilDone { deadline, after, audience } => (deadline, after, Some(audience)),
         Patience::Glance { deadline } => (deadline, MOMENT, None),

@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::shared::NewVolume;
-use crate::named::Named;
+use crate::named::{Named, place_completer};
 
 /// `volume mount`.
 #[derive(Debug, Args)]
 pub struct Mount {
-    /// Full names
+    /// Full names of the volumes
     #[arg(required_unless_present = "all", add = Named::Volume.completer())]
     pub names: Vec<String>,
-    /// All of them
+    /// Mount every volume that has a size
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
-    /// Where the key of an encrypted volume is from now on
+    /// Read the key of the encrypted volume from this file, from now on
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     pub key_file: Option<PathBuf>,
-    /// File whose first line is the passphrase, '-' for standard input. It is read this once
+    /// Read the passphrase from the first line of this file, or of standard input with '-', this once
     #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "key_file"])]
     pub passphrase_file: Option<PathBuf>,
 }
@@ -27,7 +27,7 @@ pub struct Mount {
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Give an encrypted volume another key or passphrase; it may be in use meanwhile
+    /// Give an encrypted volume another key or passphrase, also while it is in use (host)
     #[command(
         after_help = "Examples:\n  tierce --host volume key change secret\n  tierce --host volume key change secret --key-file /root/new.key"
     )]
@@ -37,13 +37,13 @@ pub enum KeyCommand {
 /// `volume key change`.
 #[derive(Debug, Args)]
 pub struct KeyChange {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
-    /// File with the new key, 64 hexadecimal digits. Default: a passphrase, which is asked for
+    /// Read the new key, 64 hexadecimal digits, from this file. Default: ask for a passphrase
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// File whose first line is the new passphrase, '-' for standard input. It is read this once
+    /// Read the new passphrase from the first line of this file, or of standard input with '-', this once
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     pub passphrase_file: Option<PathBuf>,
 }
@@ -51,21 +51,21 @@ pub struct KeyChange {
 /// `volume cp`.
 #[derive(Debug, Args)]
 pub struct Copy {
-    /// VOLUME:PATH or a local path; one that ends in /. stands for what is in it
-    #[arg(value_name = "SRC")]
+    /// VOLUME:PATH or a local path; a path that ends in /. stands for what is in the folder
+    #[arg(value_name = "SRC", add = place_completer())]
     pub from: String,
     /// VOLUME:PATH or a local path
-    #[arg(value_name = "DST")]
+    #[arg(value_name = "DST", add = place_completer())]
     pub to: String,
 }
 
 /// `volume import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// What the new volume shall be
+    /// What the new volume is to be
     #[command(flatten)]
     pub new: NewVolume,
-    /// The archive. Default: standard input
+    /// Read the archive from this file. Default: standard input
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
@@ -73,18 +73,18 @@ pub struct Import {
 /// `volume attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
-    /// Who uses it, as messages shall name it
+    /// Name of what uses the volume, for messages
     #[arg(long, value_name = "CONSUMER")]
     pub to: String,
-    /// An empty folder to show it at (needs root)
+    /// An empty folder to show the volume at (needs root)
     pub path: Option<PathBuf>,
-    /// Show it read-only
+    /// Show the volume read-only
     #[arg(long, requires = "path")]
     pub read_only: bool,
-    /// The process that uses it: when it ends, the volume is free. Default: until the next boot
+    /// Free the volume when the process of this number ends. Default: at the next boot
     #[arg(long)]
     pub pid: Option<u32>,
 }
@@ -92,10 +92,10 @@ pub struct Attach {
 /// `volume detach`.
 #[derive(Debug, Args)]
 pub struct Detach {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
-    /// Who used it
-    #[arg(long, value_name = "CONSUMER")]
+    /// Name of what used the volume, as attach was given it
+    #[arg(long, value_name = "CONSUMER", add = Named::Consumer.completer())]
     pub from: String,
 }

@@ -22,7 +22,7 @@ pub use volume::{
     CloneVolume, Create, CreateOnCluster, Label, List, Names, Prune, Remove, Resize, Selection, VolumeCommand,
 };
 
-/// Named volumes: on this host with --host, else on a Kubernetes cluster.
+/// Manage named volumes: those of this host with --host, else those of a Kubernetes cluster.
 #[derive(Debug, Parser)]
 #[command(name = "tierce", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
@@ -38,19 +38,19 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// Work with the volumes of this host. Also `mode = "host"` in ~/.config/tierce/config.toml
+    /// Work with the volumes of this host. A line `mode = "host"` in ~/.config/tierce/config.toml does the same
     #[arg(long, global = true, env = "TIERCE_HOST", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub host: bool,
 
-    /// How results are written
+    /// Write results in this format
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
 
-    /// Tell each cause of an error on a line of its own
+    /// Write each cause of an error on a line of its own
     #[arg(long, short, global = true)]
     pub verbose: bool,
 
-    /// Folder of this host's volumes. Default: /var/lib/tierce for root, ~/.local/share/tierce for others
+    /// Keep this host's volumes in this folder. Default: /var/lib/tierce for root, ~/.local/share/tierce for other users
     #[arg(long, global = true, env = "TIERCE_ROOT", value_name = "DIR", hide_env_values = true, help_heading = WITH_HOST)]
     pub root: Option<PathBuf>,
 
@@ -63,15 +63,15 @@ pub struct Global {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = ON_A_CLUSTER)]
 pub struct Connection {
-    /// Namespace. Default: that of the context
-    #[arg(long, short, global = true)]
+    /// Work in this namespace. Default: the namespace of the context
+    #[arg(long, short, global = true, add = Named::Namespace.completer())]
     pub namespace: Option<String>,
 
-    /// Context of the kubeconfig. Default: its current one
-    #[arg(long, global = true)]
+    /// Use this context of the kubeconfig. Default: its current context
+    #[arg(long, global = true, add = Named::Context.completer())]
     pub context: Option<String>,
 
-    /// Kubeconfig file. Default: those of KUBECONFIG, else ~/.kube/config
+    /// Read this kubeconfig file. Default: the files that KUBECONFIG names, else ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }
@@ -101,25 +101,25 @@ pub enum Output {
 #[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Volumes
+    /// Make, list, change and remove volumes
     #[command(subcommand, visible_alias = "volumes")]
     Volume(VolumeCommand),
-    /// The volumes of a Compose file
+    /// Make and remove the volumes of a Compose file
     #[command(subcommand)]
     Stack(StackCommand),
-    /// The space that volumes take
+    /// Show and free the space that volumes take
     #[command(subcommand)]
     System(SystemCommand),
-    /// What happened to volumes of a cluster lately
+    /// Show what happened lately to the volumes of a cluster
     #[command(after_help = "Example:\n  tierce events mydata")]
     Events(Events),
     /// Show the versions of this command and of what runs on the cluster
     #[command(after_help = "Example:\n  tierce version")]
     Version,
-    /// Serve Docker and Podman as their volume plugin
+    /// Serve Docker and Podman as their volume plugin (host)
     #[command(after_help = "Example:\n  tierce --host serve --socket /run/docker/plugins/tierce.sock")]
     Serve(Serve),
-    /// Print completions for a shell
+    /// Print the completions for a shell
     #[command(after_help = "Example:\n  tierce completions bash > /etc/bash_completion.d/tierce")]
     Completions(Completions),
     /// Write a manual page for each command into a folder
@@ -130,10 +130,10 @@ pub enum Command {
 /// `events`.
 #[derive(Debug, Args)]
 pub struct Events {
-    /// Only of this volume, its claim, snapshots and restores
+    /// Show only the events of this volume, its claim, snapshots and restores
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: Option<String>,
-    /// Of all namespaces
+    /// Show the events of all namespaces
     #[arg(long, short = 'A', conflicts_with = "name")]
     pub all_namespaces: bool,
 }
@@ -141,7 +141,7 @@ pub struct Events {
 /// `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The unix socket. One that systemd hands over is taken instead
+    /// Listen on this unix socket, unless systemd hands one over
     #[arg(long, value_name = "PATH", default_value = "/run/docker/plugins/tierce.sock")]
     pub socket: PathBuf,
 }
@@ -149,14 +149,14 @@ pub struct Serve {
 /// `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// Which shell
+    /// The shell that is to read them
     pub shell: clap_complete::Shell,
 }
 
 /// `man`.
 #[derive(Debug, Args)]
 pub struct Man {
-    /// The folder; it is made if it is not there
+    /// The folder to write into; it is made where it is missing
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }

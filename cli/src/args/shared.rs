@@ -4,42 +4,42 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use crate::named::Named;
+use crate::named::{Named, word_completer};
 
 /// Heading of options that only a cluster knows.
 pub const ON_A_CLUSTER: &str = "On a cluster";
 /// Heading of options that only a host knows.
 pub const WITH_HOST: &str = "With --host";
 
-/// What a new volume shall be.
+/// What a new volume is to be.
 #[derive(Debug, Args)]
 pub struct NewVolume {
-    /// Its name. Host: letters, digits, '_', '.' and '-'. Cluster: lower-case letters, digits, '.' and '-'
+    /// Name of the new volume. Host: letters, digits, '_', '.' and '-'. Cluster: lower-case letters, digits, '.' and '-'
     #[arg(allow_hyphen_values = true)]
     pub name: String,
-    /// Bytes it may hold at most, as 10Gi. Host: it gets a filesystem of its own (needs root); default: no limit, a plain folder
+    /// Size of the volume, such as 10Gi (Ki, Mi, Gi, Ti count in 1024s; k, M, G, T in 1000s). Host: needs root; default: a plain folder without a limit
     #[arg(long, allow_hyphen_values = true)]
     pub size: Option<String>,
-    /// Its filesystem: ext4, xfs or btrfs. Default: ext4, or what the tier says
-    #[arg(long)]
+    /// Filesystem of the volume: ext4, xfs or btrfs. Default: ext4 on a host, what the tier says on a cluster
+    #[arg(long, add = word_completer(&["ext4", "xfs", "btrfs"]))]
     pub filesystem: Option<String>,
-    /// A label; may be given again
+    /// Set a label; may be given several times
     #[arg(long = "label", short, value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
-    /// Encrypt what lies on the disk (LUKS2). Host: needs --size, and asks for a passphrase where there is no --key-file
+    /// Encrypt what lies on the disk (LUKS2). Host: needs --size, and asks for a passphrase unless one of the files below is given
     #[arg(long)]
     pub encrypt: bool,
-    /// File with the key of --encrypt, 64 hexadecimal digits. It is read whenever the volume is mounted
+    /// Read the key for --encrypt, 64 hexadecimal digits, from this file whenever the volume is mounted
     #[arg(long, value_name = "FILE", requires = "encrypt", help_heading = WITH_HOST)]
     pub key_file: Option<PathBuf>,
-    /// File whose first line is the passphrase of --encrypt, '-' for standard input. It is read this once
+    /// Read the passphrase for --encrypt from the first line of this file, or of standard input with '-', this once
     #[arg(long, value_name = "FILE", requires = "encrypt", conflicts_with = "key_file", help_heading = WITH_HOST)]
     pub passphrase_file: Option<PathBuf>,
-    /// Pool of the configuration that it lies in, as a volume group. Default: local, images below the root
-    #[arg(long, value_name = "NAME", help_heading = WITH_HOST)]
+    /// Make the volume in this pool of the configuration. Default: local, which keeps images below the root
+    #[arg(long, value_name = "NAME", help_heading = WITH_HOST, add = Named::Pool.completer())]
     pub pool: Option<String>,
-    /// The stack it belongs to: its full name is then `<stack>_<name>`
-    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
+    /// Make the volume a part of this stack; its full name is then `<stack>_<name>`
+    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST, add = Named::Stack.completer())]
     pub stack: Option<String>,
 }
 
@@ -47,10 +47,10 @@ pub struct NewVolume {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = ON_A_CLUSTER)]
 pub struct Waiting {
-    /// Wait until it is done
+    /// Wait until the cluster has done it
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait at most, as 90s or 10m
+    /// With --wait, give up after this time, such as 90s or 10m
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -65,7 +65,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The name of one volume.
 #[derive(Debug, Args)]
 pub struct OneName {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
 }

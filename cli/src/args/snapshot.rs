@@ -8,13 +8,13 @@ use crate::named::Named;
 /// What can be done with snapshots.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
-    /// Take a snapshot
+    /// Take a snapshot of a volume
     #[command(after_help = "Example:\n  tierce volume snapshot create mydata before-upgrade")]
     Create(SnapshotCreate),
-    /// List a volume's snapshots
+    /// List the snapshots of a volume
     #[command(visible_alias = "ls", after_help = "Example:\n  tierce volume snapshot list mydata")]
     List(OneName),
-    /// Remove a snapshot
+    /// Remove a snapshot of a volume
     #[command(
         visible_alias = "remove",
         after_help = "Example:\n  tierce volume snapshot rm mydata before-upgrade"

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::named::Named;
+
 /// What can be done with the volumes of a Compose file.
 #[derive(Debug, Subcommand)]
 pub enum StackCommand {
-    /// Say what each service gets
+    /// Show which volumes and folders each service gets
     #[command(after_help = "Example:\n  tierce --host stack plan -f compose.yaml")]
     Plan(StackFile),
     /// Make the named volumes, each with the full name `<stack>_<name>`
@@ -24,11 +26,11 @@ pub enum StackCommand {
 /// A Compose file.
 #[derive(Debug, Args)]
 pub struct StackFile {
-    /// The Compose file
+    /// Read this Compose file
     #[arg(long, short, default_value = "compose.yaml")]
     pub file: PathBuf,
-    /// Name of the stack. Default: what the file says, else its folder's name
-    #[arg(long)]
+    /// Name of the stack. Default: the name in the file, else the name of its folder
+    #[arg(long, add = Named::Stack.completer())]
     pub name: Option<String>,
 }
 
@@ -49,7 +51,7 @@ pub struct StackManifests {
     /// Which
     #[command(flatten)]
     pub file: StackFile,
-    /// Tier of volumes whose driver options name none
-    #[arg(long, default_value = "standard-ssd")]
+    /// Tier of the volumes whose driver options name none
+    #[arg(long, default_value = "standard-ssd", add = Named::Tier.completer())]
     pub tier: String,
 }

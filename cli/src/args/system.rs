@@ -8,7 +8,7 @@ pub enum SystemCommand {
     /// Show the space that volumes take
     #[command(after_help = "Examples:\n  tierce system df\n  tierce --host system df --details")]
     Df(DiskUsage),
-    /// Clean up what interrupted commands left; with --volumes also unused volumes (host)
+    /// Remove what interrupted commands left; with --volumes also unused volumes (host)
     #[command(after_help = "Example:\n  tierce --host system prune --volumes --all")]
     Prune(SystemPrune),
 }
@@ -16,7 +16,7 @@ pub enum SystemCommand {
 /// `system df`.
 #[derive(Debug, Args)]
 pub struct DiskUsage {
-    /// Each volume too; so does -v
+    /// Show each volume too; -v does the same
     #[arg(long)]
     pub details: bool,
 }
@@ -24,13 +24,13 @@ pub struct DiskUsage {
 /// `system prune`.
 #[derive(Debug, Args)]
 pub struct SystemPrune {
-    /// Unused volumes too: those without a name of their own, as Docker makes them
+    /// Remove unused volumes too: those that Docker made without a name
     #[arg(long)]
     pub volumes: bool,
-    /// With --volumes: those with a name too
+    /// With --volumes, remove those with a name too
     #[arg(long, short, requires = "volumes")]
     pub all: bool,
-    /// Don't ask
+    /// Remove them without asking
     #[arg(long, short)]
     pub force: bool,
 }

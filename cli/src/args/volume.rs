@@ -29,30 +29,30 @@ pub enum VolumeCommand {
     /// Remove volumes with their data
     #[command(visible_alias = "remove", after_help = "Example:\n  tierce volume rm mydata old-data")]
     Rm(Remove),
-    /// Remove volumes that nothing uses, once they were shown: those chosen by label, or --all
+    /// Remove the volumes that nothing uses, chosen by label or with --all; they are shown first
     #[command(
         after_help = "Examples:\n  tierce volume prune --filter label=team=blue\n  tierce volume prune --all --dry-run"
     )]
     Prune(Prune),
-    /// Set and remove labels
+    /// Set and remove the labels of a volume
     #[command(after_help = "Example:\n  tierce volume label mydata team=blue old-")]
     Label(Label),
-    /// Make a volume with a size larger
+    /// Make a volume larger
     #[command(after_help = "Example:\n  tierce volume resize mydata 20Gi")]
     Resize(Resize),
     /// Make a volume with the content of another
     #[command(after_help = "Example:\n  tierce volume clone mydata mydata-test")]
     Clone(CloneVolume),
-    /// Snapshots of a volume
+    /// Take, list and remove the snapshots of a volume
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Give a volume the content of its snapshot back; what it has now is kept as a further snapshot
+    /// Give a volume the content of one of its snapshots back; what it has now is kept as a further snapshot
     #[command(after_help = "Example:\n  tierce volume restore mydata before-upgrade")]
     Restore(Restore),
-    /// Mount volumes with a size at their places, as after a reboot (host)
+    /// Mount volumes that have a size at their places, as after a reboot (host)
     #[command(after_help = "Example:\n  tierce --host volume mount --all")]
     Mount(Mount),
-    /// Keys of encrypted volumes (host)
+    /// Change the keys of encrypted volumes (host)
     #[command(subcommand)]
     Key(KeyCommand),
     /// Copy files between volumes and local paths (host)
@@ -66,10 +66,10 @@ pub enum VolumeCommand {
     /// Make a volume from such an archive, or from a plain tar archive (host)
     #[command(after_help = "Example:\n  tierce --host volume import restored < mydata.tar.zst")]
     Import(Import),
-    /// Say that something uses a volume, and show it at a path (host)
+    /// Note that something uses a volume, and show the volume at a path (host)
     #[command(after_help = "Example:\n  tierce --host volume attach mydata --to myvm --pid 4711")]
     Attach(Attach),
-    /// Undo attach (host)
+    /// Note that something uses a volume no more, and hide it again (host)
     #[command(after_help = "Example:\n  tierce --host volume detach mydata --from myvm")]
     Detach(Detach),
 }
@@ -88,30 +88,30 @@ pub struct Create {
     pub waiting: Waiting,
 }
 
-/// What a new volume on a cluster shall be.
+/// What a new volume on a cluster is to be.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = ON_A_CLUSTER)]
 pub struct CreateOnCluster {
-    /// Tier of disk: `kubectl get storagepools` lists them. Needed where there are several and no source
+    /// Tier of disk; `kubectl get storagepools` lists the tiers. Default: that of the source, or the only one
     #[arg(long, add = Named::Tier.completer())]
     pub tier: Option<String>,
-    /// All pods of one node may use it (the default)
+    /// Let all pods of one node use the volume (the default)
     #[arg(long, conflicts_with = "rwop")]
     pub rwo: bool,
-    /// One pod at a time may use it
+    /// Let one pod at a time use the volume
     #[arg(long)]
     pub rwop: bool,
-    /// A raw device instead of a filesystem
+    /// Make a raw device instead of a filesystem
     #[arg(long, conflicts_with = "filesystem")]
     pub block: bool,
-    /// Start with what this snapshot holds
+    /// Start with the content of this snapshot
     #[arg(long, value_name = "SNAPSHOT", add = Named::Snapshot.completer(), conflicts_with = "from_volume")]
     pub from_snapshot: Option<String>,
-    /// Start with what this volume holds
+    /// Start with the content of this volume
     #[arg(long, value_name = "VOLUME", add = Named::Volume.completer())]
     pub from_volume: Option<String>,
-    /// Make it at once, not with its first pod
+    /// Make the volume at once instead of when its first pod starts
     #[arg(long)]
     pub immediate: bool,
     /// Keep the data on the node when the volume is removed
@@ -123,10 +123,10 @@ pub struct CreateOnCluster {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = ON_A_CLUSTER)]
 pub struct Selection {
-    /// Only volumes that this label selector chooses
+    /// Choose only the volumes that this label selector matches
     #[arg(long, short = 'l')]
     pub selector: Option<String>,
-    /// Of all namespaces
+    /// Choose from all namespaces
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
 }
@@ -134,10 +134,10 @@ pub struct Selection {
 /// `volume ls`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Names only
+    /// Write only names
     #[arg(long, short)]
     pub quiet: bool,
-    /// Only volumes with this label: label=KEY or label=KEY=VALUE; may be given again
+    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE; may be given several times
     #[arg(long = "filter", short, value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Which
@@ -148,7 +148,7 @@ pub struct List {
 /// Names of volumes.
 #[derive(Debug, Args)]
 pub struct Names {
-    /// Full names
+    /// Full names of the volumes
     #[arg(required = true, add = Named::Volume.completer())]
     pub names: Vec<String>,
 }
@@ -156,10 +156,10 @@ pub struct Names {
 /// `volume rm`.
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Full names
+    /// Full names of the volumes
     #[arg(required = true, add = Named::Volume.completer())]
     pub names: Vec<String>,
-    /// Host: detach it from what uses it first. Cluster: remove it though a pod uses it; it goes when the pod does
+    /// Host: detach the volume from what uses it first. Cluster: remove it though a pod uses it; it goes when the pod ends
     #[arg(long, short)]
     pub force: bool,
     /// Whether to wait
@@ -170,16 +170,16 @@ pub struct Remove {
 /// `volume prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// All of them, whatever their labels. Without it and a filter only those without a name of their own, as Docker makes them
+    /// Choose all volumes, whatever their labels. Host, without --all and --filter: only those that Docker made without a name
     #[arg(long, short)]
     pub all: bool,
-    /// Only show what would be removed
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Don't ask
+    /// Remove them without asking
     #[arg(long, short)]
     pub force: bool,
-    /// Only volumes with this label: label=KEY or label=KEY=VALUE; may be given again
+    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE; may be given several times
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Which
@@ -190,7 +190,7 @@ pub struct Prune {
 /// `volume label`.
 #[derive(Debug, Args)]
 pub struct Label {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
     /// KEY=VALUE sets a label, KEY- removes it
@@ -201,10 +201,10 @@ pub struct Label {
 /// `volume resize`.
 #[derive(Debug, Args)]
 pub struct Resize {
-    /// Full name
+    /// Full name of the volume
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub name: String,
-    /// Bytes it may hold at most, as 20Gi
+    /// New size of the volume, such as 20Gi; a volume never becomes smaller
     #[arg(allow_hyphen_values = true)]
     pub size: String,
     /// Whether to wait
@@ -215,14 +215,14 @@ pub struct Resize {
 /// `volume clone`.
 #[derive(Debug, Args)]
 pub struct CloneVolume {
-    /// Full name of the one that is there
+    /// Full name of the volume to copy
     #[arg(allow_hyphen_values = true, add = Named::Volume.completer())]
     pub from: String,
-    /// Name of the new one
+    /// Name of the new volume
     #[arg(allow_hyphen_values = true)]
     pub to: String,
-    /// Stack of the new one
-    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST)]
+    /// Make the new volume a part of this stack
+    #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST, add = Named::Stack.completer())]
     pub stack: Option<String>,
     /// Whether to wait
     #[command(flatten)]

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     Error,
-    error::Context,
+    error::{Context, no_snapshot},
     layout::Root,
     locks::Lock,
     names::Name,
@@ -58,7 +58,6 @@ pub(super) enum Mounted {
 }
 
 impl Devices {
-    /// Devices without pools.
     pub(super) fn start(root: &Root, pools: &Pools) -> Result<Self, Error> {
         // Programs such as mkfs are awaited while a call blocks, so one more thread drives them.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -199,7 +198,6 @@ impl Devices {
         }
     }
 
-    /// Undoes it.
     pub(super) fn unmount(&self, name: &Name, at: &Path) -> Result<(), Error> {
         self.runtime.block_on(self.engine.unstage(&id(name), at))?;
         Ok(())
@@ -270,10 +268,11 @@ impl Devices {
     }
 
     fn snapshot_named(&self, name: &Name, snapshot: &str) -> Result<VolumeId, Error> {
-        let found = self.snapshots(name).into_iter().find(|(called, _)| called == snapshot);
-        found
-            .map(|(_, info)| info.id)
-            .ok_or_else(|| Error::SnapshotNotFound { name: name.full(), snapshot: snapshot.to_owned() })
+        let all = self.snapshots(name);
+        match all.iter().find(|(called, _)| called == snapshot) {
+            Some((_, info)) => Ok(info.id.clone()),
+            None => Err(no_snapshot(name, snapshot, all.into_iter().map(|(called, _)| called).collect())),
+        }
     }
 
     pub(super) fn delete_snapshot(&self, name: &Name, snapshot: &str) -> Result<(), Error> {

@@ -2,9 +2,9 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
-use tierce_client::{Differs, InUse};
+use tierce_client::{Differs, InUse, known};
 
-use super::names::NameError;
+use super::names::{Name, NameError};
 use crate::{failure::Failure, labels::LabelError, sizes};
 
 /// Why a command on this host did not do what it was asked.
@@ -26,17 +26,22 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// No volume has that name.
-    #[error("Volume '{0}' not found")]
-    NotFound(String),
+    #[error("Volume '{name}' not found: there are {known}")]
+    NotFound {
+        /// The full name.
+        name: String,
+        /// The volumes that there are.
+        known: String,
+    },
     /// The volume has no such snapshot.
-    #[error(
-        "Volume '{name}' has no snapshot '{snapshot}': tierce --host volume snapshot list {name} shows those it has"
-    )]
+    #[error("Volume '{name}' has no snapshot '{snapshot}': there are {known}")]
     SnapshotNotFound {
         /// The full name.
         name: String,
         /// The snapshot.
         snapshot: String,
+        /// The snapshots that it has.
+        known: String,
     },
     /// The name is taken.
     #[error("{what} exists already: choose another name or remove it first")]
@@ -195,6 +200,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Command { usage: error.is_usage(), error: error.into() }
     }
+}
+
+/// The error of a snapshot that is none of those that the volume has.
+pub(super) fn no_snapshot(volume: &Name, snapshot: &str, all: Vec<String>) -> Error {
+    Error::SnapshotNotFound { name: volume.full(), snapshot: snapshot.to_owned(), known: known(all) }
 }
 
 /// Adds what was tried to an error of the system.

@@ -1,12 +1,8 @@
 //! `volume ls` and `volume inspect`: the volumes of this host, as results show them.
 
-use std::path::Path;
-
 use super::{
     Error,
     census::Census,
-    layout::{self, Root},
-    names::Name,
     view::{DRIVER, View},
     volumes::{Volume, Volumes},
 };
@@ -16,20 +12,6 @@ use crate::{
     labels::Filter,
     output, sizes, terminal,
 };
-
-/// The full names of what has a place, without a look at any pool: for a command line that is being typed.
-pub(crate) fn names(root: &Path) -> Vec<String> {
-    let root = Root::new(root);
-    let Ok(Some(volumes)) = root.folder(layout::VOLUMES) else { return Vec::new() };
-    let mut found = Vec::new();
-    for stack in layout::entries(&volumes).unwrap_or_default() {
-        let Ok(Some(folder)) = root.stack(&stack) else { continue };
-        let names = layout::entries(&folder).unwrap_or_default();
-        found.extend(names.iter().filter_map(|short| Some(Name::new(Some(&stack), short).ok()?.full())));
-    }
-    found.sort_unstable();
-    found
-}
 
 pub(super) fn list(volumes: &Volumes, arguments: &List, output: Output) -> Result<(), Failure> {
     let chosen = filtered(volumes, &arguments.filters)?;

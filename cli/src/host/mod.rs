@@ -14,6 +14,7 @@ mod archive;
 mod attachments;
 mod census;
 mod commands;
+mod completion;
 mod compose;
 mod devices;
 mod disk_usage;
@@ -44,6 +45,6 @@ mod volume_removal;
 mod volumes;
 
 pub(crate) use commands::run;
+pub(crate) use completion::names;
 pub use error::Error;
-pub(crate) use listing::names;
 pub(crate) use stack::manifests;

@@ -45,7 +45,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
                 reclaimed = reclaimed.saturating_add(bytes);
             }
             // Somebody took it, or removed it, meanwhile.
-            Err(Error::InUse(_) | Error::NotFound(_)) => {}
+            Err(Error::InUse(_) | Error::NotFound { .. }) => {}
             Err(error) => {
                 failed = true;
                 failure::tell(&error, false);

@@ -18,7 +18,7 @@ use super::{
     Error,
     census::Census,
     devices::Devices,
-    error::{Context, full_disk},
+    error::{Context, full_disk, no_snapshot},
     fail, layout,
     locks::Lock,
     mounting::busy,
@@ -38,7 +38,6 @@ const SNAPSHOTS: &str = "snapshots";
 /// What a copy is called until it is whole.
 pub(super) const NEW: &str = ".new-";
 
-/// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) name: String,
@@ -153,7 +152,7 @@ impl Volumes {
 
     pub(super) fn open_data(&self, volume: &Volume) -> Result<OwnedFd, Error> {
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
-        self.root.folder(&below)?.ok_or_else(|| Error::NotFound(volume.name.full()))
+        self.root.folder(&below)?.ok_or_else(|| self.not_found(&volume.name.full()))
     }
 
     /// Takes a snapshot. One that exists is an error: its content is of another moment.
@@ -237,10 +236,11 @@ impl Volumes {
     }
 
     fn existing(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
-        if self.snapshots_of(volume)?.iter().any(|existing| existing.name == snapshot) {
+        let all: Vec<String> = self.snapshots_of(volume)?.into_iter().map(|existing| existing.name).collect();
+        if all.iter().any(|existing| existing == snapshot) {
             return Ok(());
         }
-        Err(Error::SnapshotNotFound { name: volume.name.full(), snapshot: snapshot.to_owned() })
+        Err(no_snapshot(&volume.name, snapshot, all))
     }
 
     /// Gives a volume the content of its snapshot back. What it had before is kept as a further snapshot, whose name is returned.
@@ -272,10 +272,7 @@ impl Volumes {
         fail::point("restore: safety taken");
         let doing = || format!("restore snapshot '{snapshot}' of volume '{full}'");
         let from = self.root.folder(&format!("{}/{snapshot}", snapshots_below(&volume.name)))?;
-        let from = from.ok_or_else(|| Error::SnapshotNotFound {
-            name: full.to_owned(),
-            snapshot: snapshot.to_owned(),
-        })?;
+        let from = from.ok_or_else(|| no_snapshot(&volume.name, snapshot, Vec::new()))?;
         let stack = self.root.make_stack(volume.name.stack())?;
         let hidden = self.copied_hidden(&from, &stack, volume.name.short(), &volume)?;
         fail::point("restore: copied");

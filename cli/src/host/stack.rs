@@ -112,7 +112,7 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Fail
         }
         match volumes.remove(&volume.full, false) {
             Ok(()) => output::lines([&volume.full])?,
-            Err(Error::NotFound(_)) => {}
+            Err(Error::NotFound { .. }) => {}
             Err(error) => {
                 failed = true;
                 failure::tell(&error, false);

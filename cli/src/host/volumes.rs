@@ -3,6 +3,7 @@
 use std::{cell::OnceCell, collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
+use tierce_client::known;
 use tierce_engine::{Filesystem, VolumeInfo, VolumeMode};
 
 use super::{
@@ -237,7 +238,15 @@ impl Volumes {
 
     /// The volume of that full name.
     pub(super) fn get(&self, full: &str) -> Result<Volume, Error> {
-        self.find(full)?.ok_or_else(|| Error::NotFound(full.to_owned()))
+        match self.find(full)? {
+            Some(volume) => Ok(volume),
+            None => Err(self.not_found(full)),
+        }
+    }
+
+    pub(super) fn not_found(&self, full: &str) -> Error {
+        let (names, _) = self.root.scan().unwrap_or_default();
+        Error::NotFound { name: full.to_owned(), known: known(names.iter().map(Name::full).collect()) }
     }
 
     pub(super) fn find(&self, full: &str) -> Result<Option<Volume>, Error> {

@@ -4,7 +4,7 @@
 #[allow(dead_code, unreachable_pub, reason = "the controller's tests use the rest")]
 mod fake_api;
 
-use std::{fs, net::SocketAddr};
+use std::{fmt::Debug, fs, net::SocketAddr};
 
 use axum::{Router, body::Body, extract::Request, response::Response, routing};
 use futures::{Stream, StreamExt};
@@ -12,6 +12,7 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -20,6 +21,17 @@ pub(crate) use fake_api::FakeApi;
 
 /// The namespace of the kubeconfig's context.
 pub(crate) const NAMESPACE: &str = "ada";
+
+/// What a controller reads and writes.
+pub(crate) trait Object:
+    kube::Resource<DynamicType = ()> + Clone + Debug + Send + DeserializeOwned + Serialize + 'static
+{
+}
+
+impl<K> Object for K where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + Send + DeserializeOwned + Serialize + 'static
+{
+}
 
 pub(crate) struct Cluster {
     pub(crate) api: FakeApi,
@@ -61,16 +73,7 @@ impl Cluster {
     }
 
     /// A controller for Volumes: what `answer` gives for one is written over it.
-    pub(crate) fn controls<K>(&self, plural: &'static str, answer: fn(&K) -> Option<Value>)
-    where
-        K: kube::Resource<DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + Send
-            + serde::de::DeserializeOwned
-            + serde::Serialize
-            + 'static,
-    {
+    pub(crate) fn controls<K: Object>(&self, plural: &'static str, answer: fn(&K) -> Option<Value>) {
         let api = self.api.clone();
         self.runtime.as_ref().unwrap().spawn(async move {
             let mut changes = Box::pin(changes::<K>(api.client()));
@@ -95,15 +98,7 @@ impl Drop for Cluster {
     }
 }
 
-fn changes<K>(client: kube::Client) -> impl Stream<Item = K>
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + Send
-        + serde::de::DeserializeOwned
-        + 'static,
-{
+fn changes<K: Object>(client: kube::Client) -> impl Stream<Item = K> {
     let config = watcher::Config::default().streaming_lists();
     watcher(Api::<K>::all(client), config).applied_objects().filter_map(|object| async { object.ok() })
 }

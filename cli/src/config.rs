@@ -17,14 +17,12 @@ const SYSTEM_FILE: &str = "/etc/tierce/config.toml";
 /// The pool of images below the root, which is always there.
 pub(crate) const LOCAL_POOL: &str = "local";
 
-/// Where commands act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Against a Kubernetes cluster.
     #[default]
     Cluster,
-    /// On this host.
     Host,
 }
 
@@ -33,7 +31,6 @@ pub(crate) enum Mode {
 pub(crate) enum Config {
     /// Against a Kubernetes cluster.
     Cluster,
-    /// On this host.
     Host {
         /// Root folder of its volumes, absolute.
         root: PathBuf,
@@ -45,7 +42,6 @@ pub(crate) enum Config {
 /// A pool that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pool {
-    /// Its name.
     pub(crate) name: String,
     /// What it is made of.
     pub(crate) place: PoolPlace,
@@ -56,7 +52,6 @@ pub(crate) struct Pool {
 pub(crate) enum PoolPlace {
     /// Logical volumes: of a thin pool, or thick ones of the group itself.
     VolumeGroup {
-        /// The group's name.
         group: String,
         /// The thin pool in it; none: volumes are thick.
         thin_pool: Option<ThinPool>,
@@ -81,20 +76,10 @@ pub(crate) struct ThinPool {
 pub(crate) enum ConfigError {
     /// The file can't be read.
     #[error("can't read the configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// The file makes no sense.
     #[error("{}: {reason}; known are mode = \"host\" or \"cluster\", root = \"/a/folder\" and tables [pools.NAME]", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line and trouble.
-        reason: String,
-    },
+    Malformed { path: PathBuf, reason: String },
     /// Neither root nor a home folder.
     #[error("there is no HOME and no XDG_DATA_HOME to keep volumes in: name a folder with --root")]
     NoHome,

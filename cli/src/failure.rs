@@ -20,12 +20,7 @@ pub(crate) enum Failure {
     },
     /// The manual could not be written.
     #[error("can't write manual pages into {}", folder.display())]
-    Manual {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
+    Manual { folder: std::path::PathBuf, source: std::io::Error },
     /// Results could not be written, as to a closed pipe.
     #[error("can't write the result")]
     Output(#[from] std::io::Error),
@@ -35,7 +30,6 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A usage error.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
     }

@@ -19,13 +19,11 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
     io::stdout().lock().write_all(safe_json(&String::from_utf8_lossy(&bytes)).as_bytes())
 }
 
-/// YAML.
 pub(crate) fn yaml<T: Serialize>(value: &T) -> io::Result<()> {
     let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
     io::stdout().lock().write_all(safe_yaml(&text).as_bytes())
 }
 
-/// Lines.
 pub(crate) fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     lines.into_iter().try_for_each(|line| writeln!(out, "{}", shown(line.as_ref())))

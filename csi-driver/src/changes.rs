@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// Wakes the writer of the report. Telling never waits, and any number of calls make one look. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     inner: Arc<Inner>,
 }
 
@@ -20,18 +20,18 @@ struct Inner {
 
 impl Changes {
     /// The figures of a pool may have changed.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.inner.changed.notify_one();
     }
 
     /// Volumes may have come or gone without us.
-    pub fn notify_inventory(&self) {
+    pub(crate) fn notify_inventory(&self) {
         self.inner.inventory.store(true, Ordering::Relaxed);
         self.notify();
     }
 
     /// The object may be gone: it is to be written even if nothing changed.
-    pub fn notify_rewrite(&self) {
+    pub(crate) fn notify_rewrite(&self) {
         self.inner.rewrite.store(true, Ordering::Relaxed);
         self.notify_inventory();
     }

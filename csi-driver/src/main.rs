@@ -19,9 +19,9 @@ fn main() -> anyhow::Result<()> {
         .max_blocking_threads(MAX_DISK_THREADS)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
+        .context("can't start the runtime")?;
     let lock = runtime.block_on(async {
-        let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+        let shutdown = shutdown::on_signal().context("can't listen for signals")?;
         let client = api_server::client(concat!("tierce-csi/", env!("CARGO_PKG_VERSION"))).await?;
         Box::pin(plugin::run(config, client, shutdown)).await
     })?;

@@ -9,7 +9,7 @@ use tierce_crds::{NodeStorageStatus, PoolState};
 
 /// What was done for a `NodeVolume` or `NodeSnapshot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum ActionLabel {
+pub(crate) enum ActionLabel {
     /// The finalizer was put on.
     AddFinalizer,
     /// The volume was made.
@@ -24,22 +24,14 @@ pub enum ActionLabel {
     Take,
     /// A snapshot was deleted.
     DeleteSnapshot,
-    /// It was grown.
     Grow,
-    /// It was deleted.
     Delete,
     /// The finalizer was taken off.
     RemoveFinalizer,
-    /// Its status was written.
-    WriteStatus,
-    /// It could not be read.
-    Read,
 }
 
-/// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum ResultLabel {
-    /// Well.
+pub(crate) enum ResultLabel {
     Ok,
     /// It is tried again.
     Failed,
@@ -61,7 +53,7 @@ type PoolGauge = Family<PoolLabels, Gauge>;
 
 /// The metrics of the node plugin. Clones share their counts.
 #[derive(Clone, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     reconciled: Family<Reconciled, Counter>,
     ready: PoolGauge,
     capacity: PoolGauge,
@@ -81,7 +73,7 @@ struct Written {
 
 impl Metrics {
     /// Makes the metrics and puts them into `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let all = Self::default();
         registry.register(
             "tierce_node_volume_actions",
@@ -117,17 +109,17 @@ impl Metrics {
     }
 
     /// Counts one action for a `NodeVolume` or `NodeSnapshot`.
-    pub fn reconciled(&self, action: ActionLabel, result: ResultLabel) {
+    pub(crate) fn reconciled(&self, action: ActionLabel, result: ResultLabel) {
         self.reconciled.get_or_create(&Reconciled { action, result }).inc();
     }
 
     /// Counts one write of the `NodeStorage`.
-    pub fn storage_written(&self, result: ResultLabel) {
+    pub(crate) fn storage_written(&self, result: ResultLabel) {
         self.storage_writes.get_or_create(&Written { result }).inc();
     }
 
     /// Shows the pools as they are now; `broken` and `unclaimed` are counts.
-    pub fn show(&self, status: &NodeStorageStatus, broken: usize, unclaimed: usize) {
+    pub(crate) fn show(&self, status: &NodeStorageStatus, broken: usize, unclaimed: usize) {
         let gauges = [&self.capacity, &self.used, &self.promised, &self.largest, &self.volumes, &self.ready];
         for gauge in gauges {
             gauge.clear();

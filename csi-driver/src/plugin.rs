@@ -30,7 +30,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     // Before anything is cleaned up.
     let lock = tokio::select! {
         lock = StateLock::acquire(&config.state_dir) => {
-            lock.with_context(|| format!("cannot lock the state folder {}", config.state_dir.display()))?
+            lock.with_context(|| format!("can't lock the state folder {}", config.state_dir.display()))?
         }
         () = shutdown.cancelled() => bail!("stopped while another node plugin works on this node"),
     };
@@ -113,7 +113,7 @@ fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
             let simulated = SimConfig { state: folder.clone(), capacity_bytes: config.simulate_capacity };
             Arc::new(
                 SimHost::open(simulated)
-                    .with_context(|| format!("cannot simulate in {}", folder.display()))?,
+                    .with_context(|| format!("can't simulate in {}", folder.display()))?,
             )
         }
     })

@@ -21,7 +21,7 @@ const MAX_PATH_BYTES: usize = 4095;
 
 /// Why a request is refused before anything is touched. [`crate::status_codes::refused`] picks the code.
 #[derive(Debug, Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// No volume is named.
     #[error("volume_id is missing")]
     MissingId,
@@ -49,7 +49,6 @@ pub enum RequestError {
     /// A path at which no volume can be.
     #[error("volume {id} is not at {path:?}")]
     NotThere {
-        /// The volume.
         id: VolumeId,
         /// As given, cut to 80 characters.
         path: String,
@@ -73,50 +72,38 @@ pub enum RequestError {
     MountGroup,
 }
 
-/// `NodeStageVolume`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stage {
-    /// The volume.
-    pub id: VolumeId,
-    /// Where to.
-    pub staging: PathBuf,
-    /// How.
-    pub how: StageRequest,
+pub(crate) struct Stage {
+    pub(crate) id: VolumeId,
+    pub(crate) staging: PathBuf,
+    pub(crate) how: StageRequest,
 }
 
-/// `NodePublishVolume`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Publish {
-    /// The volume.
-    pub id: VolumeId,
+pub(crate) struct Publish {
+    pub(crate) id: VolumeId,
     /// Where it is staged.
-    pub staging: PathBuf,
-    /// Where to.
-    pub target: PathBuf,
-    /// How.
-    pub how: PublishRequest,
+    pub(crate) staging: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) how: PublishRequest,
 }
 
 /// A call that names a volume and one path.
 #[derive(Debug, PartialEq, Eq)]
-pub struct At {
-    /// The volume.
-    pub id: VolumeId,
-    /// The path.
-    pub path: PathBuf,
+pub(crate) struct At {
+    pub(crate) id: VolumeId,
+    pub(crate) path: PathBuf,
 }
 
-/// `NodeExpandVolume`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Expand {
+pub(crate) struct Expand {
     /// The volume and where it is.
-    pub at: At,
+    pub(crate) at: At,
     /// Bytes that it must have afterwards; 0: whatever the device has.
-    pub required_bytes: u64,
+    pub(crate) required_bytes: u64,
 }
 
-/// Checks `NodeStageVolume`.
-pub fn stage(request: &NodeStageVolumeRequest) -> Result<Stage, RequestError> {
+pub(crate) fn stage(request: &NodeStageVolumeRequest) -> Result<Stage, RequestError> {
     let id = id(&request.volume_id)?;
     let staging = path("staging_target_path", &request.staging_target_path)?;
     let capability = capability(request.volume_capability.as_ref())?;
@@ -139,14 +126,12 @@ fn keys(secrets: &BTreeMap<String, String>) -> Result<(Option<Key>, Vec<Key>), R
     Ok((Some(key(wanted)), ring.others().map(|(_, digits)| key(digits)).collect()))
 }
 
-/// Checks `NodeUnstageVolume`.
-pub fn unstage(request: &NodeUnstageVolumeRequest) -> Result<At, RequestError> {
+pub(crate) fn unstage(request: &NodeUnstageVolumeRequest) -> Result<At, RequestError> {
     let id = id(&request.volume_id)?;
     Ok(At { id, path: path("staging_target_path", &request.staging_target_path)? })
 }
 
-/// Checks `NodePublishVolume`.
-pub fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestError> {
+pub(crate) fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestError> {
     let id = id(&request.volume_id)?;
     let target = path("target_path", &request.target_path)?;
     let capability = capability(request.volume_capability.as_ref())?;
@@ -166,20 +151,18 @@ pub fn publish(request: &NodePublishVolumeRequest) -> Result<Publish, RequestErr
     Ok(Publish { id, staging, target, how })
 }
 
-/// Checks `NodeUnpublishVolume`.
-pub fn unpublish(request: &NodeUnpublishVolumeRequest) -> Result<At, RequestError> {
+pub(crate) fn unpublish(request: &NodeUnpublishVolumeRequest) -> Result<At, RequestError> {
     let id = id(&request.volume_id)?;
     Ok(At { id, path: path("target_path", &request.target_path)? })
 }
 
-/// Checks `NodeGetVolumeStats`.
-pub fn stats(request: &NodeGetVolumeStatsRequest) -> Result<At, RequestError> {
+pub(crate) fn stats(request: &NodeGetVolumeStatsRequest) -> Result<At, RequestError> {
     let id = id(&request.volume_id)?;
     Ok(At { path: place(&id, &request.volume_path)?, id })
 }
 
 /// Checks `NodeExpandVolume`. Its capability is optional and tells nothing that the record does not.
-pub fn expand(request: &NodeExpandVolumeRequest) -> Result<Expand, RequestError> {
+pub(crate) fn expand(request: &NodeExpandVolumeRequest) -> Result<Expand, RequestError> {
     let id = id(&request.volume_id)?;
     let required = request.capacity_range.as_ref().map_or(0, |range| range.required_bytes);
     Ok(Expand {

@@ -13,23 +13,17 @@ use crate::request::RequestError;
 
 /// The call that failed: a few errors mean something else to another caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rpc {
-    /// `NodeStageVolume`
+pub(crate) enum Rpc {
     Stage,
-    /// `NodeUnstageVolume`
     Unstage,
-    /// `NodePublishVolume`
     Publish,
-    /// `NodeUnpublishVolume`
     Unpublish,
-    /// `NodeGetVolumeStats`
     Stats,
-    /// `NodeExpandVolume`
     Expand,
 }
 
 /// The answer to a request that was refused before anything was touched.
-pub fn refused(error: &RequestError) -> Status {
+pub(crate) fn refused(error: &RequestError) -> Status {
     let code = match error {
         RequestError::MissingId
         | RequestError::InvalidId(_)
@@ -48,12 +42,12 @@ pub fn refused(error: &RequestError) -> Status {
 }
 
 /// The answer when another call about the volume is under way.
-pub fn busy(id: &VolumeId) -> Status {
+pub(crate) fn busy(id: &VolumeId) -> Status {
     Status::aborted(format!("another call about volume {id} is under way"))
 }
 
 /// The answer to a call that the engine did not carry out.
-pub fn failed(rpc: Rpc, error: &Error) -> Status {
+pub(crate) fn failed(rpc: Rpc, error: &Error) -> Status {
     Status::new(code(rpc, error), in_words(error))
 }
 

@@ -21,7 +21,7 @@ pub const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why serving ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve RPCs on {path}")]
+#[error("can't serve RPCs on {path}")]
 pub struct ServeError {
     path: String,
     source: tonic::transport::Error,

@@ -26,7 +26,7 @@ pub enum LogsError {
     #[error("{FORMAT_VARIABLE}={0:?}: only \"text\" and \"json\" are known")]
     Format(String),
     /// Called twice.
-    #[error("cannot install the log output")]
+    #[error("can't install the log output")]
     Install(#[from] TryInitError),
 }
 

@@ -26,7 +26,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub enum OpsError {
     /// The address is not one, or is taken.
     #[error(
-        "cannot listen for /healthz and /metrics on {address:?} (want such as \":9808\" or \"127.0.0.1:9808\")"
+        "can't listen for /healthz and /metrics on {address:?} (want such as \":9808\" or \"127.0.0.1:9808\")"
     )]
     Listen {
         /// As given.
@@ -35,7 +35,7 @@ pub enum OpsError {
         source: io::Error,
     },
     /// Serving ended by itself.
-    #[error("cannot serve /healthz and /metrics")]
+    #[error("can't serve /healthz and /metrics")]
     Serve(#[source] io::Error),
 }
 

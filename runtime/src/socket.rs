@@ -29,7 +29,7 @@ pub enum SocketError {
     #[error("{0:?} exists and is not a socket; it was left alone")]
     NotASocket(PathBuf),
     /// The kernel said no.
-    #[error("{path:?}: cannot {action}")]
+    #[error("{path:?}: can't {action}")]
     Io {
         /// What we tried.
         action: &'static str,
@@ -96,12 +96,12 @@ impl Drop for SocketFile {
         match fs::symlink_metadata(&self.path) {
             Ok(now) if (now.dev(), now.ino()) == self.inode => {
                 if let Err(error) = fs::remove_file(&self.path) {
-                    warn!("cannot remove the socket {:?}: {error}", self.path);
+                    warn!("can't remove the socket {:?}: {error}", self.path);
                 }
             }
             Ok(_) => debug!("{:?} belongs to somebody else now", self.path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!("cannot look at the socket {:?}: {error}", self.path),
+            Err(error) => warn!("can't look at the socket {:?}: {error}", self.path),
         }
     }
 }
@@ -252,7 +252,7 @@ mod tests {
         let folder = folder();
         let long = folder.path().join("x".repeat(120));
         let long = Socket::bind(&long).await.unwrap_err().to_string();
-        assert!(long.contains("cannot bind"), "{long}");
+        assert!(long.contains("can't bind"), "{long}");
     }
 
     #[test]

@@ -45,14 +45,12 @@ pub(super) enum Holder {
     Container {
         /// The kernel's id of the boot.
         boot: String,
-        /// The container's id.
         id: String,
     },
     /// The end of a process.
     Process {
         /// The kernel's id of the boot.
         boot: String,
-        /// Its number.
         pid: u32,
         /// When it started, in clock ticks since the boot: numbers are used again.
         started: u64,
@@ -60,7 +58,6 @@ pub(super) enum Holder {
 }
 
 impl Holder {
-    /// This boot.
     pub(super) fn boot() -> Result<Self, Error> {
         Ok(Self::Boot { boot: boot_id()? })
     }

@@ -46,7 +46,6 @@ pub(super) enum Asking {
     Terminal,
     /// Standard input, a line each time.
     Input,
-    /// Nobody.
     Never,
 }
 

@@ -27,7 +27,6 @@ pub(super) const LOCKS: &str = "state/locks";
 
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// The root folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Root {
     path: PathBuf,

@@ -23,7 +23,6 @@ const VERSION: u32 = 1;
 /// not be ignored by those who don't know it.
 const UNDERSTOOD: u32 = 1;
 
-/// A volume's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,

@@ -20,7 +20,6 @@ use super::{
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Users {
-    /// Living holders.
     pub(super) attachments: Vec<Attachment>,
     /// What only the kernel knows of.
     others: Vec<String>,
@@ -205,7 +204,6 @@ pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error
     Err(InUse { name, by, advice: "End that first, then try again." }.into())
 }
 
-/// What `attach` notes.
 pub(super) fn attachment(
     consumer: &str,
     pid: Option<u32>,

@@ -24,7 +24,6 @@ pub(super) struct View {
     pub(super) driver: &'static str,
     pub(super) mountpoint: String,
     pub(super) scope: &'static str,
-    /// Bytes used.
     pub(super) size: u64,
     /// Bytes it may use; missing: as many as the disk has.
     #[serde(skip_serializing_if = "Option::is_none")]

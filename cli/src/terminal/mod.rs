@@ -76,7 +76,6 @@ pub(crate) struct Spinner {
 }
 
 impl Spinner {
-    /// Waits for `what`.
     pub(crate) fn new(what: &str) -> Self {
         if !io::stderr().is_terminal() {
             return Self { bar: ProgressBar::hidden() };
@@ -92,7 +91,6 @@ impl Spinner {
         Self { bar }
     }
 
-    /// The latest word.
     pub(crate) fn says(&self, word: &str) {
         self.bar.set_message(shown(word).into_owned());
     }

@@ -69,7 +69,11 @@ pub(super) async fn carry_out<K: Intent>(
 
 /// What the disk says. "Not there" only comes from the pool of the spec itself, asked just now; another pool that can't be looked into
 /// does not matter, as things are made in the pool of the spec only.
-pub async fn look<K: Intent>(engine: &Engine, id: &VolumeId, pool: &str) -> Result<Option<K::Info>, Error> {
+pub(crate) async fn look<K: Intent>(
+    engine: &Engine,
+    id: &VolumeId,
+    pool: &str,
+) -> Result<Option<K::Info>, Error> {
     match K::find(engine, id).await {
         Err(unavailable @ Error::PoolUnavailable(_)) => match K::find_in(engine, pool, id).await {
             Err(Error::UnknownPool { .. }) => Err(unavailable),

@@ -14,34 +14,31 @@ use crate::metrics::{ActionLabel, Metrics, ResultLabel};
 use crate::pools::PoolBoard;
 
 /// What all kinds share.
-pub struct Shared {
-    /// The disks.
-    pub engine: Engine,
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
     /// Name of this node.
-    pub node: String,
+    pub(crate) node: String,
     /// The pools in force.
-    pub pools: PoolBoard,
+    pub(crate) pools: PoolBoard,
     /// Told when a pool's figures change.
-    pub changes: Changes,
-    /// Counts.
-    pub metrics: Metrics,
+    pub(crate) changes: Changes,
+    pub(crate) metrics: Metrics,
     /// Called when something is no longer being read: who wanted to delete, grow or restore it may go on.
-    pub copied: Box<dyn Fn() + Send + Sync>,
+    pub(crate) copied: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Shared {
     /// Something was done on a disk, or failed.
-    pub fn count(&self, action: ActionLabel, ok: bool) {
+    pub(crate) fn count(&self, action: ActionLabel, ok: bool) {
         self.metrics.reconciled(action, if ok { ResultLabel::Ok } else { ResultLabel::Failed });
     }
 }
 
 /// What a reconcile needs.
-pub struct Context<K> {
-    /// The objects.
-    pub api: Api<K>,
+pub(crate) struct Context<K> {
+    pub(crate) api: Api<K>,
     /// What all kinds share.
-    pub shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pub(super) lanes: Lanes,
     pub(super) shutdown: CancellationToken,
     failures: Mutex<HashMap<String, u32>>,
@@ -49,7 +46,7 @@ pub struct Context<K> {
 
 impl<K: Resource<DynamicType = ()>> Context<K> {
     /// Over this API server. In each pool at most `parallel` objects are carried out at a time; none begins after `shutdown`.
-    pub fn new(
+    pub(crate) fn new(
         client: kube::Client,
         shared: Arc<Shared>,
         parallel: u16,
@@ -75,27 +72,11 @@ impl<K: Resource<DynamicType = ()>> Context<K> {
 
 /// Why a reconcile ended early. Each is tried again with growing pauses.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// The object can't be read: another version of Tierce wrote it, or somebody by hand.
     #[error("{kind} {name} can't be read and is left alone: {reason}")]
-    Unreadable {
-        /// Its kind.
-        kind: &'static str,
-        /// The object.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Unreadable { kind: &'static str, name: String, reason: String },
     /// The API server refused or is away.
-    #[error("cannot {action} {kind} {name}")]
-    Api {
-        /// What we tried.
-        action: &'static str,
-        /// Its kind.
-        kind: &'static str,
-        /// The object.
-        name: String,
-        /// Its answer.
-        source: kube::Error,
-    },
+    #[error("can't {action} {kind} {name}")]
+    Api { action: &'static str, kind: &'static str, name: String, source: kube::Error },
 }

@@ -17,7 +17,7 @@ use crate::metrics::ActionLabel;
 use crate::pools::Offer;
 
 /// A kind that this node carries out.
-pub trait Intent:
+pub(crate) trait Intent:
     Resource<DynamicType = (), Scope = ClusterResourceScope>
     + Clone
     + Debug
@@ -29,7 +29,6 @@ pub trait Intent:
 {
     /// Its name, for people.
     const KIND: &'static str;
-    /// Its status.
     type Status: Serialize + Send + Sync;
     /// What the disk says about it.
     type Info: Clone + Send + Sync;
@@ -91,8 +90,7 @@ pub trait Intent:
 }
 
 /// One thing to do with the engine.
-pub trait Step: Debug + Send + Sync {
-    /// What is counted.
+pub(crate) trait Step: Debug + Send + Sync {
     fn label(&self) -> ActionLabel;
     /// What the log says when it is done.
     fn done(&self) -> &'static str;

@@ -12,11 +12,12 @@ mod reconcile;
 mod report;
 mod watch;
 
-pub use carry_out::look;
-pub use context::{Context, ReconcileError, Shared};
-pub use intent::{Intent, Step};
-pub use outcome::Outcome;
-pub use plan::{Disk, Plan, differs, plan, unknown_pool};
-pub use reconcile::reconcile;
-pub use report::{NEWER, noticeable};
-pub use watch::{Intents, Nudges, run};
+pub(crate) use carry_out::look;
+pub(crate) use context::{Context, ReconcileError, Shared};
+pub(crate) use intent::{Intent, Step};
+pub(crate) use outcome::Outcome;
+#[cfg(test)]
+pub(crate) use plan::{Disk, Plan, plan, refusal};
+pub(crate) use plan::{differs, unknown_pool};
+pub(crate) use report::{NEWER, noticeable};
+pub(crate) use watch::{Intents, Nudges, run};

@@ -5,28 +5,28 @@ use tierce_engine::Error;
 
 /// What is on the disk now, and why that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome<I> {
+pub(crate) struct Outcome<I> {
     /// What is on the disk, as far as it is known.
-    pub info: Option<I>,
+    pub(crate) info: Option<I>,
     /// Why the disk is not as it should be, so that it is tried again.
-    pub trouble: Option<Verdict>,
+    pub(crate) trouble: Option<Verdict>,
     /// Where room is missing: the largest size in bytes that would fit.
-    pub largest: Option<u64>,
+    pub(crate) largest: Option<u64>,
 }
 
 impl<I> Outcome<I> {
     /// The disk is as it should be.
-    pub fn ready(info: I) -> Self {
+    pub(crate) fn ready(info: I) -> Self {
         Self { info: Some(info), trouble: None, largest: None }
     }
 
     /// Nothing that we may do leads to what should be.
-    pub fn refused(verdict: Verdict, info: Option<I>) -> Self {
+    pub(crate) fn refused(verdict: Verdict, info: Option<I>) -> Self {
         Self { info, trouble: Some(verdict), largest: None }
     }
 
     /// The engine failed; `verdict` says how the API calls that.
-    pub fn failed(error: &Error, verdict: fn(&Error) -> Verdict, info: Option<I>) -> Self {
+    pub(crate) fn failed(error: &Error, verdict: fn(&Error) -> Verdict, info: Option<I>) -> Self {
         let largest = match error {
             Error::OutOfSpace { largest, .. } => Some(*largest),
             _ => None,

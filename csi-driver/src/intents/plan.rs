@@ -10,10 +10,9 @@ use crate::pools::Offer;
 
 /// What the node's disk says about a volume or snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk<T> {
+pub(crate) enum Disk<T> {
     /// The pool of the spec could be read, if it is known, and does not hold it.
     Missing,
-    /// It is there.
     Present(Box<T>),
 }
 
@@ -23,9 +22,8 @@ impl<T> From<Option<T>> for Disk<T> {
     }
 }
 
-/// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan<S> {
+pub(crate) enum Plan<S> {
     /// Not ours, or on its way without us.
     Ignore,
     /// Put our finalizer on the object, before any disk is touched; its next version brings us back.
@@ -39,7 +37,7 @@ pub enum Plan<S> {
 }
 
 /// Decides for the node `me`.
-pub fn plan<K: Intent>(
+pub(crate) fn plan<K: Intent>(
     me: &str,
     object: &K,
     id: &VolumeId,
@@ -81,14 +79,22 @@ fn uncleaned(pool: &str) -> Verdict {
 }
 
 /// Why something is not made whose pool the node does not know.
-pub fn unknown_pool(pool: &str) -> Verdict {
+pub(crate) fn unknown_pool(pool: &str) -> Verdict {
     Verdict::no(reason::POOL_UNAVAILABLE, format!("pool {pool} is not configured on this node"))
 }
 
 /// Why something of the same id is left alone.
-pub fn differs(what: &str, field: &str, existing: &str, asked: &str) -> Verdict {
+pub(crate) fn differs(what: &str, field: &str, existing: &str, asked: &str) -> Verdict {
     let message = format!("a {what} of this id exists with another {field}: {existing}, asked for {asked}");
     Verdict::no(reason::CONFLICT, message)
+}
+
+#[cfg(test)]
+pub(crate) fn refusal<S: std::fmt::Debug>(plan: Plan<S>) -> (&'static str, String) {
+    match plan {
+        Plan::Refuse(verdict) => (verdict.reason, verdict.message),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(super) async fn in_lane<K: Intent>(
 }
 
 /// Makes the disk as the object says.
-pub async fn reconcile<K: Intent>(
+pub(crate) async fn reconcile<K: Intent>(
     guarded: Arc<DeserializeGuard<K>>,
     context: Arc<Context<K>>,
 ) -> Result<Action, ReconcileError> {

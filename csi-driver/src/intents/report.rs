@@ -3,14 +3,14 @@
 use crate::signed::signed;
 
 /// What to do about a record of a later Tierce.
-pub const NEWER: &str =
+pub(crate) const NEWER: &str =
     "; the volume is whole: update the node plugin to the version that was here before, or a later one";
 
 const NOTICEABLE: u64 = 16 << 20;
 
 /// The old figure until the new one differs noticeably: by 5 % of the volume's size, or by 16 MiB and half of what
 /// was there. So a volume that is filled writes its status some thirty times in all, however large it is.
-pub fn noticeable(shown: Option<i64>, now: u64, size: u64) -> i64 {
+pub(crate) fn noticeable(shown: Option<i64>, now: u64, size: u64) -> i64 {
     let Some(shown) = shown else { return signed(now) };
     let before = u64::try_from(shown).unwrap_or(0);
     let difference = now.abs_diff(before);

@@ -26,13 +26,13 @@ const WAITING_NUDGES: usize = 4096;
 
 /// Asks for a look at single volumes, without waiting and without the API server: a pod that starts must not.
 #[derive(Clone)]
-pub struct Nudges {
+pub(crate) struct Nudges {
     queue: mpsc::Sender<String>,
 }
 
 impl Nudges {
     /// The volume was staged, unstaged or measured: its status may be out of date.
-    pub fn volume(&self, id: &VolumeId) {
+    pub(crate) fn volume(&self, id: &VolumeId) {
         self.name(id.to_string());
     }
 
@@ -47,7 +47,7 @@ type Writer<K> = reflector::store::Writer<DeserializeGuard<K>>;
 
 /// The objects of this node as we last heard of them. Cheap to clone.
 #[derive(Clone)]
-pub struct Intents<K: Intent> {
+pub(crate) struct Intents<K: Intent> {
     store: Store<DeserializeGuard<K>>,
     nudges: Nudges,
     listener: Arc<Mutex<Option<mpsc::Receiver<String>>>>,
@@ -69,12 +69,12 @@ impl<K: Intent> Default for Intents<K> {
 
 impl<K: Intent> Intents<K> {
     /// Where to ask for a look at a volume.
-    pub fn nudges(&self) -> Nudges {
+    pub(crate) fn nudges(&self) -> Nudges {
         self.nudges.clone()
     }
 
     /// Names of all of this node, unreadable ones too; `None` until the first list is complete.
-    pub fn names(&self) -> Option<Vec<String>> {
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
         let ready = futures::FutureExt::now_or_never(self.store.wait_until_ready());
         ready?.ok()?;
         Some(self.store.state().iter().map(|object| object.name_any()).collect())
@@ -82,7 +82,7 @@ impl<K: Intent> Intents<K> {
 
     /// Asks for a look at every one that said why it is not as it should be: room or a pool may have come back. The
     /// others are in the queue already, and a look from an old copy would write their status twice.
-    pub fn nudge_failed(&self) {
+    pub(crate) fn nudge_failed(&self) {
         for object in self.store.state() {
             let failed = object.0.as_ref().is_ok_and(|object| {
                 let ready = conditions::find(object.conditions(), conditions::READY);
@@ -96,7 +96,7 @@ impl<K: Intent> Intents<K> {
 }
 
 /// Carries out our objects until `shutdown`; what is under way ends first.
-pub async fn run<K: Intent>(
+pub(crate) async fn run<K: Intent>(
     client: Client,
     intents: Intents<K>,
     context: Arc<Context<K>>,

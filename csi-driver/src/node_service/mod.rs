@@ -26,7 +26,7 @@ use crate::status_codes;
 /// Answers the kubelet from the engine's records and the kernel's tables alone: pods start while the API server is
 /// away.
 #[derive(Clone)]
-pub struct NodeService {
+pub(crate) struct NodeService {
     node: String,
     engine: Engine,
     locks: VolumeLocks,
@@ -36,12 +36,12 @@ pub struct NodeService {
 
 impl NodeService {
     /// The service of the node of this name. What calls change is told to `nudges` and `changes`, without waiting.
-    pub fn new(node: String, engine: Engine, nudges: Nudges, changes: Changes) -> Self {
+    pub(crate) fn new(node: String, engine: Engine, nudges: Nudges, changes: Changes) -> Self {
         Self { node, engine, locks: VolumeLocks::new(), nudges, changes }
     }
 
     /// Ready for [`tierce_runtime::grpc::Routes::add_service`].
-    pub fn into_server(self) -> NodeServer<Self> {
+    pub(crate) fn into_server(self) -> NodeServer<Self> {
         NodeServer::new(self)
     }
 

@@ -10,10 +10,8 @@ use crate::pools::Offer;
 
 /// One thing to do with the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Take the snapshot.
+pub(crate) enum Step {
     Take(SnapshotSpec),
-    /// Delete it.
     Delete,
 }
 
@@ -87,7 +85,7 @@ pub(super) mod tests {
     use tierce_engine::{Filesystem, VolumeMode};
 
     use super::*;
-    use crate::intents::{Disk, Plan, plan};
+    use crate::intents::{Disk, Plan, plan, refusal};
 
     fn snapshot() -> NodeSnapshot {
         let spec = NodeSnapshotSpec {
@@ -126,13 +124,6 @@ pub(super) mod tests {
 
     fn decide(snapshot: &NodeSnapshot, disk: &Disk<SnapshotInfo>, offer: Offer) -> Plan<Step> {
         plan("me", snapshot, &"snapshot-1".parse().unwrap(), disk, offer)
-    }
-
-    fn refusal(plan: Plan<Step>) -> (&'static str, String) {
-        match plan {
-            Plan::Refuse(verdict) => (verdict.reason, verdict.message),
-            other => panic!("{other:?}"),
-        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 mod report;
 mod writer;
 
-pub use report::{Leftovers, leftovers, more_room, status, worth_writing};
-pub use writer::{HEARTBEAT, Storage, run, tell_of_late_answers};
+pub(crate) use report::{Leftovers, leftovers, status};
+pub(crate) use writer::{Storage, run, tell_of_late_answers};
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,11 +29,9 @@ enum MadeFor {
 
 /// The objects that speak of what is on the disks.
 #[derive(Clone)]
-pub struct Claims {
-    /// Of volumes.
-    pub volumes: Intents<NodeVolume>,
-    /// Of snapshots.
-    pub snapshots: Intents<NodeSnapshot>,
+pub(crate) struct Claims {
+    pub(crate) volumes: Intents<NodeVolume>,
+    pub(crate) snapshots: Intents<NodeSnapshot>,
 }
 
 impl Claims {
@@ -46,7 +44,7 @@ impl Claims {
 }
 
 /// The disks on one side, the API server on the other.
-pub struct Reporter {
+pub(crate) struct Reporter {
     api: Api<NodeStorage>,
     engine: Engine,
     node: String,
@@ -60,7 +58,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Reports for the node of this name.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         node: String,
         engine: Engine,

@@ -11,15 +11,15 @@ use crate::signed::signed;
 
 /// What lies on the disks and belongs to nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Leftovers {
+pub(crate) struct Leftovers {
     /// Records that can't be read: file and what is wrong.
-    pub broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
     /// Ids of volumes without a `NodeVolume`, and of snapshots without a `NodeSnapshot`.
-    pub unclaimed: Vec<String>,
+    pub(crate) unclaimed: Vec<String>,
 }
 
 /// Compares the disks with the names of the node's `NodeVolumes` and `NodeSnapshots`: one id is never both.
-pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
+pub(crate) fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
     let claimed: HashSet<&str> = claimed.iter().map(String::as_str).collect();
     let mut found = Leftovers {
         broken: inventory
@@ -42,7 +42,7 @@ pub fn leftovers(inventory: &Inventory, claimed: &[String]) -> Leftovers {
 }
 
 /// The status that says all of it.
-pub fn status(pools: &Pools, reports: &[PoolReport], leftovers: &Leftovers) -> NodeStorageStatus {
+pub(crate) fn status(pools: &Pools, reports: &[PoolReport], leftovers: &Leftovers) -> NodeStorageStatus {
     NodeStorageStatus {
         pools: pools.iter().filter_map(|(name, pool)| pool_status(name, pool, reports)).collect(),
         broken_records: leftovers.broken.iter().take(MOST_LEFTOVERS).cloned().collect(),
@@ -139,7 +139,7 @@ fn why(kind: PoolErrorKind) -> &'static str {
 }
 
 /// Whether somebody would want to know: everything but a few used bytes more or less (1 % of the pool).
-pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
+pub(crate) fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
     let same_but_for_bytes = |(old, new): (&PoolStatus, &PoolStatus)| {
         let coarse = PoolStatus {
             used_bytes: old.used_bytes,
@@ -166,7 +166,7 @@ pub fn worth_writing(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
 
 /// Whether a pool came back, lost a volume, or takes a volume larger by more than one percent than before: other files on
 /// the same disk come and go all the time.
-pub fn more_room(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
+pub(crate) fn more_room(old: &NodeStorageStatus, new: &NodeStorageStatus) -> bool {
     new.pools.iter().any(|now| {
         let before = old.pools.iter().find(|before| before.name == now.name);
         before.is_none_or(|before| {

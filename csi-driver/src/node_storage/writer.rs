@@ -16,12 +16,12 @@ use crate::changes::Changes;
 const GAP: Duration = Duration::from_secs(1);
 /// The longest time between two looks. The kernel has no event for "this filesystem fills up", and a disk may be
 /// mounted late; looking costs a few system calls and writes only what changed.
-pub const HEARTBEAT: Duration = Duration::from_mins(1);
+pub(crate) const HEARTBEAT: Duration = Duration::from_mins(1);
 /// The longest pause after failed writes.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Lets a pool be reported at once whose disk answers after it was reported not to; else that would wait for the heartbeat.
-pub async fn tell_of_late_answers(
+pub(crate) async fn tell_of_late_answers(
     mut answers: watch::Receiver<u64>,
     changes: &Changes,
     shutdown: CancellationToken,
@@ -39,16 +39,15 @@ pub async fn tell_of_late_answers(
 }
 
 /// Where the figures come from and where they go.
-pub trait Storage: Send + Sync {
+pub(crate) trait Storage: Send + Sync {
     /// The figures now; `inventory`: also of broken and unclaimed volumes.
     fn look(&self, inventory: bool) -> impl Future<Output = NodeStorageStatus> + Send;
-    /// Writes them.
     fn write(&self, status: &NodeStorageStatus) -> impl Future<Output = Result<(), kube::Error>> + Send;
 }
 
 /// Keeps the report up to date until `shutdown`. `room_came` is called when a pool came back or has noticeably more
 /// room than at the last look, so that volumes that wait for it are tried again.
-pub async fn run(
+pub(crate) async fn run(
     storage: &impl Storage,
     changes: &Changes,
     room_came: impl Fn() + Send + Sync,
@@ -80,7 +79,7 @@ pub async fn run(
                 }
                 Err(error) => {
                     let longer = (pause * 2).min(MAX_PAUSE);
-                    warn!("cannot report the node's storage: {}; again in {longer:?}", in_words(&error));
+                    warn!("can't report the node's storage: {}; again in {longer:?}", in_words(&error));
                     changes.notify_rewrite();
                     longer
                 }

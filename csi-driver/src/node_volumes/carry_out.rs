@@ -92,7 +92,7 @@ impl Intent for NodeVolume {
 
 /// What became of a restore's order.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The order of this UID is carried out.
     Restored(String),
     /// It is called off.

@@ -10,8 +10,7 @@ use crate::pools::Offer;
 
 /// One thing to do with the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Make the volume.
+pub(crate) enum Step {
     Create(VolumeSpec),
     /// Change the mount options of the next stage.
     SetMountOptions(Vec<String>),
@@ -19,7 +18,6 @@ pub enum Step {
     Restore {
         /// UID of the order.
         uid: String,
-        /// The snapshot.
         snapshot: VolumeId,
         /// Id of the snapshot that keeps what is there now.
         safety: VolumeId,
@@ -33,7 +31,6 @@ pub enum Step {
     },
     /// Grow the device to so many bytes.
     Grow(u64),
-    /// Delete the volume.
     Delete {
         /// Refuse if it was ever staged.
         only_if_unused: bool,

@@ -6,7 +6,7 @@ use serde_json::json;
 use tierce_crds::{NodeVolumeSpec, NodeVolumeStatus};
 
 use super::*;
-use crate::intents::{Disk, Plan, plan};
+use crate::intents::{Disk, Plan, plan, refusal};
 
 struct Case(NodeVolume);
 
@@ -106,13 +106,6 @@ fn present() -> Disk<VolumeInfo> {
 
 fn decide(case: &Case, disk: &Disk<VolumeInfo>, offer: Offer) -> Plan<Step> {
     plan("me", &case.0, &"pvc-1".parse().unwrap(), disk, offer)
-}
-
-fn refusal(plan: Plan<Step>) -> (&'static str, String) {
-    match plan {
-        Plan::Refuse(verdict) => (verdict.reason, verdict.message),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -10,25 +10,24 @@ use tierce_engine::{Backend, LvmKind, PoolConfig, Provisioning, ThinPool, Uuid};
 /// A pool that the engine is to have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Known {
+pub(crate) struct Known {
     /// What the `StoragePool` says, or said last.
-    pub spec: StoragePoolSpec,
+    pub(crate) spec: StoragePoolSpec,
     /// Whether it takes new volumes and is reported.
-    pub offered: bool,
+    pub(crate) offered: bool,
     /// Why it takes no new volumes although a `StoragePool` selects this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
     /// The pool's own id on its disk, once seen: an empty directory where that disk should be mounted is then no new pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<Uuid>,
+    pub(crate) id: Option<Uuid>,
 }
 
-/// Pools by name.
-pub type Pools = BTreeMap<String, Known>;
+pub(crate) type Pools = BTreeMap<String, Known>;
 
 /// Whether a pool takes new volumes here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub(crate) enum Offer {
     /// A `StoragePool` selects this node.
     Offered,
     /// None does any more, but volumes still lie in it: they are served, grown and deleted.
@@ -39,15 +38,15 @@ pub enum Offer {
 
 /// The `StoragePools` as the API server has them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Those that select this node.
-    pub selected: BTreeMap<String, StoragePoolSpec>,
+    pub(crate) selected: BTreeMap<String, StoragePoolSpec>,
     /// Those that can't be read: what was known of them stays in force.
-    pub unreadable: BTreeSet<String>,
+    pub(crate) unreadable: BTreeSet<String>,
 }
 
 /// The pools to serve from now on. `holds` tells whether volumes lie in a known pool, or may.
-pub fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Pools {
+pub(crate) fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool) -> Pools {
     let mut pools = Pools::new();
     for (name, spec) in wanted.selected {
         let pool = match known.get(&name) {
@@ -104,7 +103,7 @@ pub(super) fn elsewhere(one: &StoragePoolSpec, other: &StoragePoolSpec) -> bool 
 }
 
 /// The engine's words for the pools.
-pub fn configs(pools: &Pools) -> Vec<PoolConfig> {
+pub(crate) fn configs(pools: &Pools) -> Vec<PoolConfig> {
     pools.iter().filter_map(|(name, pool)| config(name, pool)).collect()
 }
 

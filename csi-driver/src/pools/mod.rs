@@ -1,13 +1,15 @@
 //! The pools of this node: chosen from the `StoragePools`, given to the engine, remembered for the next start.
 
 mod choice;
+#[expect(
+    unreachable_pub,
+    reason = "the last change of that file says which version an upgrade is tested from"
+)]
 mod state_file;
 mod watch;
 
-pub use choice::{Known, Offer, Pools, Wanted, choose, configs};
-pub use state_file::StateFileError;
-pub use watch::{NodeFacts, run};
-pub(crate) use watch::{streaming, strip};
+pub(crate) use choice::{Known, Offer, Pools, Wanted, choose, configs};
+pub(crate) use watch::{NodeFacts, run, streaming, strip};
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +21,7 @@ use tracing::{error, info, warn};
 
 /// The pools in force. Cheap to clone.
 #[derive(Clone)]
-pub struct PoolBoard {
+pub(crate) struct PoolBoard {
     engine: Engine,
     file: Arc<PathBuf>,
     pools: Arc<Mutex<Pools>>,
@@ -32,7 +34,7 @@ pub struct PoolBoard {
 impl PoolBoard {
     /// The pools of the last time, given to the engine. A file that can't be read is reported and does not stop us:
     /// the API server has it all.
-    pub async fn load(engine: Engine, file: PathBuf) -> Self {
+    pub(crate) async fn load(engine: Engine, file: PathBuf) -> Self {
         let pools = state_file::read(&file).unwrap_or_else(|problem| {
             error!("starting without the last pool configuration: {}", in_words(&problem));
             Pools::new()
@@ -51,7 +53,7 @@ impl PoolBoard {
     }
 
     /// Puts new pools in force. Whether anything changed.
-    pub async fn apply(&self, wanted: Wanted) -> bool {
+    pub(crate) async fn apply(&self, wanted: Wanted) -> bool {
         let changing = self.changing.lock().await;
         let known = self.known();
         let holding = self.holding(&known, &wanted).await;
@@ -76,7 +78,7 @@ impl PoolBoard {
     }
 
     /// Notes the own ids of pools that were opened for the first time, so that after a restart an empty directory does not pass for them.
-    pub async fn remember_ids(&self) {
+    pub(crate) async fn remember_ids(&self) {
         let _changing = self.changing.lock().await;
         let ids = self.engine.pool_ids().await;
         let (before, mut pools) = (self.known(), self.known());
@@ -98,7 +100,7 @@ impl PoolBoard {
     }
 
     /// Whether the pool takes new volumes.
-    pub fn offer(&self, name: &str) -> Offer {
+    pub(crate) fn offer(&self, name: &str) -> Offer {
         match self.pools.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             Some(pool) if pool.offered => Offer::Offered,
             Some(_) => Offer::Retired,
@@ -107,22 +109,22 @@ impl PoolBoard {
     }
 
     /// The pools in force.
-    pub fn known(&self) -> Pools {
+    pub(crate) fn known(&self) -> Pools {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a pool is kept only because volumes lie in it, or may.
-    pub fn keeps_some(&self) -> bool {
+    pub(crate) fn keeps_some(&self) -> bool {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().any(|pool| !pool.offered)
     }
 
     /// Whether the API server has told us the pools.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }
 
     /// Returns once the API server has told us the pools.
-    pub async fn wait_until_synced(&self) {
+    pub(crate) async fn wait_until_synced(&self) {
         let mut synced = self.synced.subscribe();
         synced.wait_for(|synced| *synced).await.expect("self holds a sender");
     }

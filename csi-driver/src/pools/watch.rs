@@ -25,19 +25,18 @@ const LOOKS: Duration = Duration::from_mins(1);
 enum Tick {
     /// A StoragePool or our Node changed.
     Event,
-    /// Time has passed.
     Look,
 }
 
 /// What we know of our own Node. Cheap to clone.
 #[derive(Clone)]
-pub struct NodeFacts {
+pub(crate) struct NodeFacts {
     store: Store<PartialObjectMeta<Node>>,
 }
 
 impl NodeFacts {
     /// Its UID; `None` while there is no such Node.
-    pub fn uid(&self) -> Option<String> {
+    pub(crate) fn uid(&self) -> Option<String> {
         self.store.state().first().and_then(|node| node.metadata.uid.clone())
     }
 
@@ -47,7 +46,7 @@ impl NodeFacts {
 }
 
 /// Makes the watches; `run` drives them. Without a Node of our name only pools without a selector are served.
-pub fn run<F: Fn() + Send + Sync>(
+pub(crate) fn run<F: Fn() + Send + Sync>(
     client: Client,
     me: &str,
     board: PoolBoard,

@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::{error, info};
 
-pub use socket::serve;
+pub(crate) use socket::serve;
 
 /// Answers the kubelet's plugin watcher. Clones are the same service.
 #[derive(Clone)]
-pub struct RegistrationService {
+pub(crate) struct RegistrationService {
     endpoint: String,
     ready: Part,
     registered: Gauge,
@@ -41,7 +41,6 @@ enum Stage {
     Asked(Instant),
     /// It refused us, and forgot the socket until its own time to look again has come.
     Refused,
-    /// It knows us.
     Registered,
     /// The socket goes; nobody is to begin a registration.
     Closing,
@@ -49,7 +48,7 @@ enum Stage {
 
 impl RegistrationService {
     /// `endpoint` is the CSI socket as the kubelet sees it.
-    pub fn new(endpoint: &Path, ready: Part, registry: &mut Registry) -> Self {
+    pub(crate) fn new(endpoint: &Path, ready: Part, registry: &mut Registry) -> Self {
         let registered = Gauge::default();
         registry.register(
             "tierce_kubelet_registered",

@@ -35,13 +35,13 @@ const REGISTERS: Duration = Duration::from_secs(150);
 const ENDING: &str = "@reg.sock";
 
 /// Answers the kubelet on a socket in its folder until `shutdown`.
-pub async fn serve(
+pub(crate) async fn serve(
     service: RegistrationService,
     folder: &Path,
     metrics: RpcMetrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut path = take_over(folder).with_context(|| format!("cannot look into {}", folder.display()))?;
+    let mut path = take_over(folder).with_context(|| format!("can't look into {}", folder.display()))?;
     let mut patience = FIRST_PATIENCE;
     loop {
         service.stage.send_replace(Stage::Waiting);

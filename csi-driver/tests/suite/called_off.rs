@@ -26,6 +26,22 @@ fn answered(volume: Option<&Value>, field: &str, uid: &str) -> bool {
     volume.is_some_and(|volume| volume["status"][field] == json!(uid))
 }
 
+/// A pod uses the volume, and its restore is ordered, which waits for the pod. Returns where it is staged.
+async fn ordered_while_in_use(machine: &Machine, api: &FakeApi, plugin: &mut Plugin) -> String {
+    let staging = machine.kubelet_path("staging");
+    plugin.node.node_stage_volume(stage("pvc-1", &staging)).await.unwrap();
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
+    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("InUse")).await;
+    staging
+}
+
+/// The volume, once its restore was called off and it is well.
+async fn called_off(api: &FakeApi) -> Value {
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", true));
+    let off = |volume: Option<&Value>| answered(volume, "restoreCalledOff", "r1") && ready(volume);
+    api.until(VOLUMES, "pvc-1", off).await.unwrap()
+}
+
 /// Ids on the disk that no object speaks of, as soon as the report says that these are all.
 async fn on_disk_without_object(api: &FakeApi, expected: &[String]) {
     let expected = json!(expected);
@@ -42,13 +58,8 @@ async fn on_disk_without_object(api: &FakeApi, expected: &[String]) {
 async fn a_restore_that_waits_for_a_pod_is_called_off_and_never_done() {
     let machine = Machine::new();
     let (api, mut plugin) = with_snapshot(&machine).await;
-    let staging = machine.kubelet_path("staging");
-    plugin.node.node_stage_volume(stage("pvc-1", &staging)).await.unwrap();
-    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
-    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("InUse")).await;
-    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", true));
-    let off = |volume: Option<&Value>| answered(volume, "restoreCalledOff", "r1") && ready(volume);
-    let volume = api.until(VOLUMES, "pvc-1", off).await.unwrap();
+    let staging = ordered_while_in_use(&machine, &api, &mut plugin).await;
+    let volume = called_off(&api).await;
     assert_eq!(volume["status"].get("restored"), None);
 
     // Neither the end of the pod nor a new plugin brings it back.
@@ -68,18 +79,13 @@ async fn a_restore_that_waits_for_a_pod_is_called_off_and_never_done() {
 async fn a_snapshot_that_goes_before_its_restore_begins_is_named_and_the_restore_called_off() {
     let machine = Machine::new();
     let (api, mut plugin) = with_snapshot(&machine).await;
-    let staging = machine.kubelet_path("staging");
-    plugin.node.node_stage_volume(stage("pvc-1", &staging)).await.unwrap();
-    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
-    api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("InUse")).await;
+    let staging = ordered_while_in_use(&machine, &api, &mut plugin).await;
     api.delete(SNAPSHOTS, "snapshot-1");
     api.until(SNAPSHOTS, "snapshot-1", |snapshot| snapshot.is_none()).await;
     plugin.node.node_unstage_volume(unstage("pvc-1", &staging)).await.unwrap();
     let said = api.until(VOLUMES, "pvc-1", |volume| reason(volume) == Some("NoSource")).await.unwrap();
     assert!(message(&said).contains("snapshot-1"), "{}", message(&said));
-    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", true));
-    let off = |volume: Option<&Value>| answered(volume, "restoreCalledOff", "r1") && ready(volume);
-    api.until(VOLUMES, "pvc-1", off).await;
+    called_off(&api).await;
     on_disk_without_object(&api, &[]).await;
     plugin.stop().await;
 }

@@ -39,9 +39,7 @@ pub(super) struct Service {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Mount {
-    /// `source:target:options`.
     Short(String),
-    /// Fields.
     Long(LongMount),
 }
 

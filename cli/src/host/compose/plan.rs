@@ -27,12 +27,10 @@ pub(in super::super) struct Plan {
     pub(in super::super) mounts: Vec<ServiceMount>,
 }
 
-/// A top-level volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct NamedVolume {
     /// Its key in the file.
     pub(in super::super) key: String,
-    /// Its full name.
     pub(in super::super) full: String,
     /// Its place; `None`: it is external, so only its full name is known.
     pub(in super::super) name: Option<Name>,
@@ -50,7 +48,6 @@ pub(in super::super) struct ServiceMount {
     pub(in super::super) access: Access,
 }
 
-/// What it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Source {
     /// A named volume, by full name.
@@ -59,7 +56,6 @@ pub(in super::super) enum Source {
     Bind(PathBuf),
     /// A volume without a name, which the engine of the containers makes and removes.
     Anonymous,
-    /// Memory.
     Tmpfs,
 }
 

@@ -26,7 +26,6 @@ struct Request {
 /// Why there is no result.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// No such call.
     Unknown(String),
     /// What whoever called shall read.
     Failed(String),

@@ -14,7 +14,6 @@ use rustix::{
 
 use temporary::temporary;
 
-/// Copies one tree.
 pub(super) struct Copier<'a> {
     /// Where copies of files with several names are, for their other names.
     links: HashMap<(u64, u64), OwnedFd>,

@@ -171,6 +171,7 @@ impl LvmPool {
     /// Copies what a copy-on-write snapshot keeps of a volume that may be used meanwhile. LVM neither removes nor grows its origin as long as
     /// it is there.
     fn copy_kept(&self, record: &Record, source: &Record, cow: &str) -> Result<(), Error> {
+        let _reserved = self.reserved(cow);
         let copied = self.open_volume(cow).and_then(|file| {
             let content = Content { file: Some(file), bytes: source.size_bytes };
             self.fill_new(record, &source.id, &content, &|| true)
@@ -202,27 +203,28 @@ impl LvmPool {
         content: &Content,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        let name = self.made_with(record, source, content, &tags::of(self.id, record), goes_on)?;
+        let name = names::unfinished(&record.id);
+        let _reserved = self.reserved(&name);
+        self.made_with(&name, record, source, content, &tags::of(self.id, record), goes_on)?;
         self.appear(&name, record)
     }
 
     /// Makes an unfinished LV with that content and these tags.
     fn made_with(
         &self,
+        name: &str,
         record: &Record,
         source: &VolumeId,
         content: &Content,
         tags: &[String],
         goes_on: &dyn Fn() -> bool,
-    ) -> Result<String, Error> {
-        let name = names::unfinished(&record.id);
+    ) -> Result<(), Error> {
         // Without the tag that says it is whole, and without the record, as long as it is not.
-        let made = self.make_empty(&self.turn(), &name, record, &[tags::of_pool(self.id)]);
-        self.kept_if(made, &name)?;
-        let filled = self.fill_with(&name, record, content, goes_on);
+        let made = self.make_empty(&self.turn(), name, record, &[tags::of_pool(self.id)]);
+        self.kept_if(made, name)?;
+        let filled = self.fill_with(name, record, content, goes_on);
         let filled = filled.and_then(|whole| if whole { Ok(()) } else { Err(gave_way(source)) });
-        self.kept_if(filled.and_then(|()| self.add_tags(&name, tags)), &name)?;
-        Ok(name)
+        self.kept_if(filled.and_then(|()| self.add_tags(name, tags)), name)
     }
 
     /// `false`: it was given up.
@@ -296,7 +298,9 @@ impl LvmPool {
             }
             name
         } else {
-            self.made_with(volume, &snapshot.id, &self.content_of(snapshot)?, &tags, &|| true)?
+            let name = names::unfinished(&volume.id);
+            self.made_with(&name, volume, &snapshot.id, &self.content_of(snapshot)?, &tags, &|| true)?;
+            name
         };
         let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
         let turn = self.turn();
@@ -355,7 +359,7 @@ fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{Mutex, mpsc},
+        sync::{Arc, Mutex, OnceLock, Weak, mpsc},
         thread,
         time::{Duration, Instant},
     };
@@ -412,9 +416,9 @@ mod tests {
 
     #[test]
     fn what_a_failed_copy_changed_is_looked_at_after_the_thaw() {
-        let pause = std::sync::Arc::new(Freezing::default());
-        let (seen, reports) = (std::sync::Arc::clone(&pause), std::sync::Arc::new(Mutex::new(Vec::new())));
-        let noted = std::sync::Arc::clone(&reports);
+        let pause = Arc::new(Freezing::default());
+        let (seen, reports) = (Arc::clone(&pause), Arc::new(Mutex::new(Vec::new())));
+        let noted = Arc::clone(&reports);
         let (_group, pool) =
             Group::pool(Told { metadata_free: 1 << 20, ..Told::default() }, move |line, _| {
                 if line[0] == "fullreport" {
@@ -426,5 +430,46 @@ mod tests {
         let source = record("pvc-1", EXTENT);
         pool.held_still(true, &source, pause.as_ref(), &["-s".to_owned()], EXTENT).unwrap_err();
         assert_eq!(*reports.lock().unwrap(), [false]);
+    }
+
+    #[test]
+    fn what_a_copy_takes_while_it_is_made_counts_once() {
+        const FREE: u64 = 100 * EXTENT;
+        // What is free besides what the caller has reserved, whenever something unfinished is there.
+        let noted = Arc::<Mutex<Vec<u64>>>::default();
+        let noting = Arc::clone(&noted);
+        let myself = Arc::<OnceLock<Weak<LvmPool>>>::default();
+        let pool_of = Arc::clone(&myself);
+        let told = Told {
+            volumes: vec![("n-snap-1-0a1b2c3d".to_owned(), 10 * EXTENT)],
+            free: FREE - 10 * EXTENT,
+            metadata_free: 1 << 20,
+            ..Told::default()
+        };
+        let (_group, pool) = Group::pool(told, move |line, told| {
+            match line[0].as_str() {
+                "lvcreate" => {
+                    let name = line.iter().find(|word| word.starts_with("n-")).unwrap();
+                    told.volumes.push((name.clone(), 10 * EXTENT));
+                    told.free -= 10 * EXTENT;
+                }
+                "lvconvert" => {
+                    let pool = pool_of.get().and_then(Weak::upgrade).unwrap();
+                    noting.lock().unwrap().push(pool.space().unwrap().free);
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        let pool = Arc::new(pool);
+        myself.set(Arc::downgrade(&pool)).unwrap();
+        let (snapshot, source) = (record("snap-1", 10 * EXTENT), record("pvc-1", 10 * EXTENT));
+        // Neither can be read here, so each is thrown away again.
+        pool.copy_kept(&snapshot, &source, "n-snap-1-0a1b2c3d").unwrap_err();
+        let content = Content { file: None, bytes: source.size_bytes };
+        pool.fill_new(&snapshot, &source.id, &content, &|| true).unwrap_err();
+        let noted = noted.lock().unwrap().clone();
+        assert_eq!(noted.first(), Some(&FREE), "the copy-on-write snapshot: {noted:?}");
+        assert_eq!(noted.last(), Some(&(FREE - 10 * EXTENT)), "the copy: {noted:?}");
     }
 }

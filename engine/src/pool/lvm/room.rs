@@ -46,9 +46,11 @@ impl LvmPool {
             let closed = level.is_closed(self.growth(&level)) || self.view().lacks_metadata();
             return Ok(Disk { id, capacity, free, trash, closed });
         }
+        let reserved = self.reserved_bytes();
         let view = self.view();
         let closed = view.lacks_metadata();
-        Ok(Disk { id, capacity: view.group_size, free: view.group_free, trash, closed })
+        let free = view.group_free.saturating_add(reserved);
+        Ok(Disk { id, capacity: view.group_size, free, trash, closed })
     }
 
     /// What needs somebody though the pool can be used.

@@ -94,6 +94,14 @@ impl Runner for Group {
         told.commands.push(arguments.join(" "));
         let stdout = if arguments[0] == "fullreport" { report(&told) } else { String::new() };
         (self.answer)(&arguments, &mut told)?;
+        if let [command, .., from, to] = arguments.as_slice()
+            && command == "lvrename"
+        {
+            told.volumes
+                .iter_mut()
+                .filter(|(name, _)| name == from)
+                .for_each(|(name, _)| name.clone_from(to));
+        }
         Ok(CommandOutput { code: 0, stdout })
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unfinished {
     pub(crate) id: VolumeId,
+    /// Bytes.
+    pub(crate) size: u64,
     /// Whether it is whole and takes the volume's place.
     pub(crate) swap: bool,
 }
@@ -134,7 +136,8 @@ impl View {
         match names::read(&volume.name) {
             Named::Volume(id) | Named::Unfinished(id) if ours && never_made => {
                 self.never_made = Some(volume.name.clone());
-                self.unfinished.insert(volume.name.clone(), Unfinished { id, swap: false });
+                let unfinished = Unfinished { id, size: volume.size, swap: false };
+                self.unfinished.insert(volume.name.clone(), unfinished);
             }
             Named::Volume(id) if ours || volume.tags.iter().any(|tag| tags::is_ours(tag)) => {
                 let record = tags::read(pool, &id, &volume.tags)
@@ -152,7 +155,7 @@ impl View {
             }
             Named::Unfinished(id) if ours => {
                 let swap = volume.tags.iter().any(|tag| tag == tags::SWAP);
-                self.unfinished.insert(volume.name.clone(), Unfinished { id, swap });
+                self.unfinished.insert(volume.name.clone(), Unfinished { id, size: volume.size, swap });
             }
             _ => self.foreign.push(volume.name.clone()),
         }

@@ -1,6 +1,7 @@
 //! One volume group as a pool: whose turn it is to change it, and how LVM is asked and told.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
@@ -47,6 +48,20 @@ pub(super) struct Notes {
     /// Held while LVM works on the group and its result is noted. LVM's own lock would order the commands, but not our notes.
     turn: Mutex<()>,
     view: Mutex<View>,
+    /// Unfinished LVs for whose space there is a reservation as long as they are made.
+    reserved: Mutex<BTreeSet<String>>,
+}
+
+/// One of them, until it is made or given up.
+pub(super) struct Reserved<'a> {
+    notes: &'a Notes,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.notes.reserved().remove(&self.name);
+    }
 }
 
 /// The notes of the pools that a host has open, by the pools' own ids.
@@ -68,6 +83,10 @@ impl AllNotes {
 }
 
 impl Notes {
+    fn reserved(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes what LVM reports now: asked in our turn, so that nobody who has the group open changes it meanwhile.
     pub(super) fn begin(&self, report: impl FnOnce() -> Result<View, Trouble>) -> Result<(), Trouble> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,6 +115,19 @@ impl LvmPool {
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         // Each change of it is one assignment; a panic elsewhere leaves it usable.
         self.notes.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the caller has reserved the space of an unfinished LV: what it takes must not count twice.
+    pub(super) fn reserved(&self, name: &str) -> Reserved<'_> {
+        self.notes.reserved().insert(name.to_owned());
+        Reserved { notes: &self.notes, name: name.to_owned() }
+    }
+
+    /// Bytes of the group that are taken and reserved as well.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        let reserved = self.notes.reserved();
+        let view = self.view();
+        reserved.iter().filter_map(|name| view.unfinished.get(name)).map(|unfinished| unfinished.size).sum()
     }
 
     /// The argument by which LVM knows a logical volume.

@@ -67,13 +67,14 @@ impl LvmPool {
         if result.is_err()
             && let Err(problem) = self.remove_if_unfinished(name)
         {
-            tracing::warn!(volume = self.full(name), error = %problem, "can't remove a copy that failed");
+            tracing::warn!(volume = self.full(name), error = %problem, "can't remove a copy that failed yet");
+            self.left().insert(name.to_owned());
         }
         result
     }
 
     /// A command that failed may have done its work all the same, so LVM is asked.
-    fn remove_if_unfinished(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn remove_if_unfinished(&self, name: &str) -> Result<(), Error> {
         self.renew(&self.turn())?;
         let there = self.view().unfinished.contains_key(name);
         if there { self.drop_unfinished(name) } else { Ok(()) }
@@ -177,11 +178,11 @@ impl LvmPool {
             self.fill_new(record, &source.id, &content, &|| true)
         });
         let removed = self.throw_unfinished(cow).or_else(|_| self.remove_if_unfinished(cow));
-        copied?;
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
+            self.left().insert(cow.to_owned());
         }
-        Ok(())
+        copied
     }
 
     /// An error where that is not free now. Had one of both been made already, there would be zeros to be written over it.
@@ -365,7 +366,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::pool::lvm::scripted::{EXTENT, Group, Told, record, refusal};
+    use crate::pool::{
+        Pool,
+        lvm::scripted::{EXTENT, Group, Told, record, refusal},
+    };
 
     /// A filesystem that is frozen during the work, for as long as this notes.
     #[derive(Default)]
@@ -471,5 +475,30 @@ mod tests {
         let noted = noted.lock().unwrap().clone();
         assert_eq!(noted.first(), Some(&FREE), "the copy-on-write snapshot: {noted:?}");
         assert_eq!(noted.last(), Some(&(FREE - 10 * EXTENT)), "the copy: {noted:?}");
+    }
+
+    #[test]
+    fn a_copy_on_write_snapshot_that_could_not_be_split_goes_with_the_next_sweep() {
+        let refusals = Mutex::new(2);
+        let told = Told {
+            volumes: vec![("n-snap-1-0a1b2c3d".to_owned(), 10 * EXTENT)],
+            metadata_free: 1 << 20,
+            ..Told::default()
+        };
+        let (group, pool) = Group::pool(told, move |line, _| {
+            let mut refusals = refusals.lock().unwrap();
+            if line[0] == "lvconvert" && *refusals > 0 {
+                *refusals -= 1;
+                return Err(refusal("device-mapper: reload ioctl failed: Device or resource busy"));
+            }
+            Ok(())
+        });
+        pool.copy_kept(&record("snap-1", EXTENT), &record("pvc-1", EXTENT), "n-snap-1-0a1b2c3d").unwrap_err();
+        assert_eq!((group.count("lvconvert"), group.told().volumes[0].0.as_str()), (2, "n-snap-1-0a1b2c3d"));
+        assert!(Pool::has_trash(&pool));
+        // It can't be zeroed here, so it stays a deleted one.
+        pool.sweep_deleted(&|| true);
+        assert!(group.told().volumes[0].0.starts_with("d-snap-1-"), "{:?}", group.told().volumes);
+        assert!(pool.left().is_empty());
     }
 }

@@ -193,7 +193,7 @@ impl Pool for LvmPool {
     }
 
     fn has_trash(&self) -> bool {
-        !self.view().deleted.is_empty()
+        !self.view().deleted.is_empty() || !self.left().is_empty()
     }
 
     fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {

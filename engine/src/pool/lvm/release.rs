@@ -59,6 +59,13 @@ impl LvmPool {
     /// Zeroes and removes the LVs of deleted volumes.
     pub(super) fn sweep_deleted(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
         let (mut removed, mut problems, mut tried) = (0, Vec::new(), BTreeSet::new());
+        let left = self.left().clone();
+        for name in left {
+            match self.remove_if_unfinished(&name) {
+                Ok(()) => drop(self.left().remove(&name)),
+                Err(error) => problems.push(format!("throw {} away: {error}", self.full(&name))),
+            }
+        }
         while goes_on() {
             let left = self.view().deleted.clone();
             let due: Vec<_> = left.iter().filter(|(name, _)| !tried.contains(*name)).collect();

@@ -50,6 +50,8 @@ pub(super) struct Notes {
     view: Mutex<View>,
     /// Unfinished LVs for whose space there is a reservation as long as they are made.
     reserved: Mutex<BTreeSet<String>>,
+    /// Those that could not be removed when they were of no use any more.
+    left: Mutex<BTreeSet<String>>,
 }
 
 /// One of them, until it is made or given up.
@@ -128,6 +130,11 @@ impl LvmPool {
         let reserved = self.notes.reserved();
         let view = self.view();
         reserved.iter().filter_map(|name| view.unfinished.get(name)).map(|unfinished| unfinished.size).sum()
+    }
+
+    /// The unfinished LVs that a sweep is to remove.
+    pub(super) fn left(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.notes.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The argument by which LVM knows a logical volume.

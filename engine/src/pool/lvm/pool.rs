@@ -45,6 +45,8 @@ impl Pool for LvmPool {
     }
 
     fn tend(&self) {
+        // Here, so that whoever asks how much room there is need not wait for LVM.
+        self.check_metadata();
         // The group may have got space since the kernel told that the pool fills up.
         if let Some(watch) = self.watch.get()
             && self.is_due()
@@ -58,12 +60,7 @@ impl Pool for LvmPool {
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {
-        // Between two looks at the group what is made counts by a guess, which must refuse nothing by itself.
-        if self.view().lacks_metadata()
-            && let Err(error) = self.renew(&self.turn())
-        {
-            tracing::warn!(pool = self.config.name, %error, "can't look how full the group's metadata area is");
-        }
+        self.check_metadata();
         self.space()
     }
 

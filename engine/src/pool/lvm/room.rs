@@ -31,6 +31,15 @@ impl LvmPool {
         thin_pool::level(&self.group, pool).map(Some).map_err(|trouble| self.error(trouble))
     }
 
+    /// Asks LVM how full the group's metadata area is, where it only seems to be full. Once: until something is made the answer holds.
+    pub(super) fn check_metadata(&self) {
+        if self.view().seems_to_lack_metadata()
+            && let Err(error) = self.renew(&self.turn())
+        {
+            tracing::warn!(pool = self.config.name, %error, "can't look how full the group's metadata area is");
+        }
+    }
+
     /// What there is below all volumes.
     pub(super) fn space(&self) -> Result<Disk, PoolError> {
         self.space_at(self.level()?)
@@ -197,4 +206,31 @@ impl LvmPool {
 /// Whether a thin pool that is so full would grow, had its group the space.
 fn is_due(level: &Fill) -> bool {
     level.growth(u64::MAX >> 1, 1) != Growth::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pool::{
+        Pool,
+        lvm::scripted::{EXTENT, Group, Told, record},
+    };
+
+    #[test]
+    fn a_group_that_is_crowded_is_looked_at_once_and_not_by_each_who_asks() {
+        let told = Told { free: 100 * EXTENT, metadata_free: 65 << 10, ..Told::default() };
+        let (group, pool) = Group::pool(told, |_, _| Ok(()));
+        let made = |id: &str| pool.view().made(record(id, EXTENT), EXTENT, vec!["x".repeat(1000)], EXTENT);
+        made("pvc-1");
+        assert!(pool.view().lacks_metadata());
+        // LVM wrote less than was guessed.
+        pool.tend();
+        assert!(!pool.disk().unwrap().closed);
+        assert_eq!(group.count("fullreport"), 1);
+        made("pvc-2");
+        group.told().metadata_free = 10 << 10;
+        for _ in 0..5 {
+            assert!(pool.disk().unwrap().closed);
+        }
+        assert_eq!(group.count("fullreport"), 2);
+    }
 }

@@ -48,6 +48,8 @@ pub(crate) struct View {
     pub(crate) extent: u64,
     /// How much LVM's description of the group can still grow.
     pub(crate) metadata_free: u64,
+    /// Whether that is a guess, of what was made since LVM was asked.
+    pub(crate) metadata_guessed: bool,
     /// Whether the group has devices that LVM does not see.
     pub(crate) lacks_devices: bool,
     pub(crate) volumes: BTreeMap<VolumeId, Entry>,
@@ -168,6 +170,7 @@ impl View {
         let text: usize = tags.iter().map(String::len).sum();
         let text = u64::try_from(text).expect("tags fit").saturating_add(BARE_VOLUME_TEXT);
         self.metadata_free = self.metadata_free.saturating_sub(text);
+        self.metadata_guessed = true;
         self.volumes.insert(record.id.clone(), Entry { size, record: Ok(record), tags, raw });
         self.group_free = self.group_free.saturating_sub(takes);
     }
@@ -194,6 +197,11 @@ impl View {
     /// Whether the group's metadata area is so full that nothing more is made.
     pub(crate) fn lacks_metadata(&self) -> bool {
         self.metadata_free < METADATA_RESERVE
+    }
+
+    /// Whether it only seems so: what is made counts by a guess, which must refuse nothing by itself.
+    pub(crate) fn seems_to_lack_metadata(&self) -> bool {
+        self.lacks_metadata() && self.metadata_guessed
     }
 
     /// What is promised. `allocated`: bytes that all volumes take.

@@ -131,7 +131,7 @@ fn a_copy_without_room_for_what_holds_its_source_still_is_refused_before_anythin
     let before = world.spy.lines.lock().unwrap().len();
     // Of two devices of 2 GiB too little is left for both a snapshot and a copy.
     let error = world.snapshot("snap-1", &id).unwrap_err();
-    assert!(matches!(error, Error::OutOfSpace { requested, .. } if requested == 2 * SIZE), "{error:?}");
+    assert!(matches!(error, Error::OutOfSpace { requested, .. } if requested > 2 * SIZE), "{error:?}");
     let lines = world.spy.lines.lock().unwrap()[before..].to_vec();
     assert!(!lines.iter().any(|line| line.contains("lvcreate")), "{lines:#?}");
     assert_eq!(group(&world).volumes(), ["v-pvc-1"]);

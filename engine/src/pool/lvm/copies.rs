@@ -164,7 +164,8 @@ impl LvmPool {
         let arguments =
             ["-qq", "-y", "-s", "-l", "100%ORIGIN", "-ky", "-K", "-ay", "-n", &cow, "--addtag", &pool, &full];
         let arguments = arguments.map(str::to_owned);
-        let made = self.held_still(layered, source, pause, &arguments, bytes_while_in_use(record, source));
+        let made =
+            self.held_still(layered, source, pause, &arguments, self.bytes_while_in_use(record, source));
         self.kept_if(made, &cow)?;
         Ok(Some(Box::new(move || self.copy_kept(record, source, &cow))))
     }
@@ -188,8 +189,12 @@ impl LvmPool {
     /// An error where that is not free now. Had one of both been made already, there would be zeros to be written over it.
     fn check_room_for_copy(&self, record: &Record, source: &Record) -> Result<(), Error> {
         self.renew(&self.turn())?;
-        let needed = bytes_while_in_use(record, source);
+        let needed = self.bytes_while_in_use(record, source);
         if self.view().group_free < needed { Err(self.out_of_space(needed)) } else { Ok(()) }
+    }
+
+    pub(super) fn bytes_while_in_use(&self, record: &Record, source: &Record) -> u64 {
+        bytes_while_in_use(record, source, self.view().extent)
     }
 
     fn open_volume(&self, name: &str) -> Result<File, Error> {
@@ -349,8 +354,11 @@ impl LvmPool {
 }
 
 /// Bytes that a copy of a thick volume in use takes while it is made: its own, and those of what holds the source still.
-pub(super) fn bytes_while_in_use(record: &Record, source: &Record) -> u64 {
-    record.size_bytes.saturating_add(source.size_bytes)
+/// That is larger than the source: beside each chunk the kernel keeps where it belongs, and LVM rounds up. `extent`: the group's, in bytes.
+fn bytes_while_in_use(record: &Record, source: &Record, extent: u64) -> u64 {
+    let whole = |bytes: u64| bytes.div_ceil(extent.max(1)).saturating_mul(extent.max(1));
+    let places = (source.size_bytes / 128).saturating_add(2 * extent);
+    whole(record.size_bytes).saturating_add(whole(source.size_bytes.saturating_add(places)))
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -500,5 +508,19 @@ mod tests {
         pool.sweep_deleted(&|| true);
         assert!(group.told().volumes[0].0.starts_with("d-snap-1-"), "{:?}", group.told().volumes);
         assert!(pool.left().is_empty());
+    }
+
+    #[test]
+    fn a_copy_needs_room_for_more_than_twice_its_size() {
+        const SIZE: u64 = 300 * EXTENT;
+        let (snapshot, source) = (record("snap-1", SIZE), record("pvc-1", SIZE));
+        for (free, enough) in
+            [(2 * SIZE, false), (2 * SIZE + SIZE / 128 + EXTENT, false), (2 * SIZE + 5 * EXTENT, true)]
+        {
+            let told = Told { free, metadata_free: 1 << 20, ..Told::default() };
+            let (_group, pool) = Group::pool(told, |_, _| Ok(()));
+            let checked = pool.check_room_for_copy(&snapshot, &source);
+            assert_eq!(checked.is_ok(), enough, "{free}: {checked:?}");
+        }
     }
 }

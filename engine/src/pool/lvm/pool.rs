@@ -4,7 +4,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::{LvmPool, call, copies, devices, names, open};
+use super::{LvmPool, call, devices, names, open};
 use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     device::{Attached, Content, Device},
@@ -152,7 +152,7 @@ impl Pool for LvmPool {
 
     fn bytes_for_copy(&self, record: &Record, source: &Record, in_use: bool) -> u64 {
         if in_use && self.thin_pool.is_none() {
-            copies::bytes_while_in_use(record, source)
+            self.bytes_while_in_use(record, source)
         } else {
             record.size_bytes
         }

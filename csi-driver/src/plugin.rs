@@ -1,6 +1,7 @@
 //! Puts the parts together, in the order that lets pods start as early as possible.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use kube::Client;
@@ -24,6 +25,9 @@ use crate::node_storage::{self, Claims, Reporter};
 use crate::pools::{self, PoolBoard};
 use crate::registration::{self, RegistrationService};
 use crate::state_lock::StateLock;
+
+/// How long the end waits for what frees the space of deleted volumes.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the plugin until `shutdown`. Keep what it returns until the process ends: work on a disk may outlast the calls.
 pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> anyhow::Result<StateLock> {
@@ -84,7 +88,14 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         }
         Ok(())
     };
+    let stop_background = async {
+        shutdown.cancelled().await;
+        // At once: what is carried out may wait for a copy, and the program ends whether the disks answer or not.
+        engine.stop_sweeps(STOP_PATIENCE).await;
+        Ok(())
+    };
     tokio::try_join!(
+        stop_background,
         async {
             grpc::serve(csi, csi_routes, rpc_metrics.clone(), Abandoned::Finish, shutdown.clone()).await?;
             anyhow::Ok(())
@@ -100,7 +111,6 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
     )?;
-    engine.stop_sweeps().await;
     info!("stopped");
     Ok(lock)
 }

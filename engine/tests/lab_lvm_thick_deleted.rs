@@ -8,6 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     path::Path,
+    time::Duration,
 };
 
 use tierce_engine::{Error, LvmKind, VolumeId};
@@ -69,7 +70,7 @@ fn zeroing_goes_on_where_a_killed_process_ended() {
     const SIZE: u64 = 1024 * MIB;
     let Some(mut world) = World::lvm(LvmKind::Thick) else { return };
     let id = used(&world, "pvc-1", SIZE);
-    world.run(world.engine.stop_sweeps());
+    world.run(world.engine.stop_sweeps(Duration::from_mins(1)));
     assert!(world.delete(&id).unwrap());
     let deleted = group(&world).volumes().remove(0);
     assert!(deleted.starts_with("d-pvc-1-"), "{deleted}");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tierce_engine::{Error, StageRequest};
+use tierce_engine::{Error, SnapshotSpec, StageRequest};
 use world::{EXT4, MIB, World, run, spec, text};
 
 /// No call that waits for a sweep comes back by then: it would wait for ever.
@@ -98,7 +98,7 @@ fn a_start_waits_for_no_space_to_be_freed() {
 #[test]
 fn a_stopped_engine_frees_nothing_more_and_the_next_one_does() {
     let mut world = with_second_pool();
-    world.run(world.engine.stop_sweeps());
+    world.run(world.engine.stop_sweeps(LIMIT));
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     assert!(world.delete(&id).unwrap());
     world.run(world.engine.sweep());
@@ -107,4 +107,33 @@ fn a_stopped_engine_frees_nothing_more_and_the_next_one_does() {
     world.restart();
     world.run(world.engine.sweep());
     assert_eq!(fs::read_dir(world.path("pool/trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_engine_stops_though_a_sweep_hangs_and_gives_copies_up() {
+    let mut world = with_second_pool();
+    let id = world.create("pvc-1", EXT4, 64 * MIB);
+    world.stage(&id, false).unwrap();
+    let stuck = Stuck::within(&world, "second");
+    world.run(world.engine.start_sweeps());
+    let slow = world.path("sim/pool-copies-slowly");
+    fs::write(&slow, "").unwrap();
+    let spec = SnapshotSpec { id: "snapshot-1".parse().unwrap(), source: id.clone(), owner: None };
+    let engine = world.engine.clone();
+    let copy = world.runtime.spawn(async move { engine.snapshot(&spec).await.map(drop) });
+    // As soon as somebody reads it, it is refused for that.
+    while !matches!(world.run(world.engine.delete(&id, false)), Err(Error::InUse { by, .. }) if by.contains("snapshot-1"))
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let stop = world.engine.stop_sweeps(Duration::from_millis(300));
+    let stopped = world.run(async { tokio::time::timeout(LIMIT, stop).await });
+    let copied = world.run(async { tokio::time::timeout(LIMIT, copy).await });
+    fs::remove_file(slow).unwrap();
+    stuck.let_go();
+    assert!(stopped.is_ok(), "it waits for the disk");
+    let error = copied.expect("it waits for the copy").unwrap().unwrap_err();
+    assert!(matches!(&error, Error::InUse { by, .. } if by.contains("a process that ends")), "{error:?}");
+    world.restart();
+    world.snapshot("snapshot-1", &id).unwrap();
 }

@@ -33,7 +33,7 @@ mod sweeps;
 mod unstaging;
 mod volumes;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -231,9 +231,10 @@ impl Engine {
         self.run(Core::start_sweeps).await;
     }
 
-    /// Ends what goes on in the background at a place from which the next process goes on. Nothing more is freed by this engine.
-    pub async fn stop_sweeps(&self) {
-        self.run(|core| core.sweeps.stop()).await;
+    /// Ends what goes on in the background, and copies of volumes, at a place from which the next process goes on or begins anew, and waits for the
+    /// former at most so long. Nothing more is freed by this engine.
+    pub async fn stop_sweeps(&self, limit: Duration) {
+        self.run(move |core| core.sweeps.stop(limit)).await;
     }
 
     /// Mounts a volume's filesystem at the staging path, after making or growing the filesystem where that is due; attaches the device of a

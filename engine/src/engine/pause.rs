@@ -83,7 +83,7 @@ impl Pause for Source<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        !self.core.is_wanted(&self.id)
+        !self.core.is_wanted(&self.id) && self.core.sweeps.goes_on()
     }
 
     fn write_out(&self) -> Result<(), Error> {

@@ -100,7 +100,7 @@ impl Core {
                 // It keeps the mount, or the device, in use.
                 drop(still);
                 give_back();
-                rest()
+                rest(&|| self.sweeps.goes_on())
             }
         });
         self.sweep_if_due(&source.pool);

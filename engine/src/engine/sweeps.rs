@@ -66,10 +66,15 @@ impl Sweeps {
         self.wait_while(limit, |running| running.contains_key(&id));
     }
 
-    /// Lets no sweep begin any more, and waits until those under way have ended with what they do just now.
-    pub(super) fn stop(&self) {
+    /// Whether what takes long in the background goes on.
+    pub(super) fn goes_on(&self) -> bool {
+        self.0.goes_on()
+    }
+
+    /// Lets no sweep begin any more, and waits until those under way have ended with what they do just now, at most so long: a disk may hang.
+    pub(super) fn stop(&self, limit: Duration) {
         self.0.stopped.store(true, Ordering::SeqCst);
-        self.wait_while(None, |running| !running.is_empty());
+        self.wait_while(Some(limit), |running| !running.is_empty());
     }
 
     fn wait_while(

@@ -48,12 +48,18 @@ pub(crate) trait Pause {
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
 }
 
-/// What is left to do of a copy whose source may be used and changed again.
-pub(crate) type Rest<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
+/// What is left to do of a copy whose source may be used and changed again. It is given up when what it is told no longer holds.
+pub(crate) type Rest<'a> = Box<dyn FnOnce(&dyn Fn() -> bool) -> Result<(), Error> + 'a>;
 
 /// That the copy of a volume which nobody used gave way.
 pub(crate) fn gave_way(source: &VolumeId) -> Error {
     let by = "a pod that starts or ends, for which its copy was given up; the next try begins anew";
+    Error::InUse { id: source.clone(), by: by.to_owned() }
+}
+
+/// That a copy was given up since this process ends.
+pub(crate) fn cut_short(source: &VolumeId) -> Error {
+    let by = "a process that ends, for which its copy was given up; the next one begins anew";
     Error::InUse { id: source.clone(), by: by.to_owned() }
 }
 

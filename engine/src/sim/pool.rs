@@ -12,7 +12,7 @@ use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     device::{Attached, Content, Device},
     pool::{
-        Backend, Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way,
+        Backend, Pause, Pool, PoolConfig, Promised, Rest, Scanned, cut_short, gave_way,
         ledger::{ImageSize, Ledger},
         record::Record,
         space::Disk,
@@ -179,8 +179,9 @@ impl Pool for SimPool {
             return Ok(None);
         }
         pause.hold(&mut || copy())?;
-        Ok(Some(Box::new(move || {
-            self.store.insert(record, |_| self.copy_slowly(source, &|| true))?;
+        Ok(Some(Box::new(move |goes_on| {
+            self.store
+                .insert(record, |_| self.copy_slowly(source, goes_on).map_err(|_| cut_short(&source.id)))?;
             self.ledger.set(record);
             Ok(())
         })))

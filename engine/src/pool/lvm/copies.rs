@@ -16,7 +16,7 @@ use crate::{
     device::Content,
     error::Context,
     kernel::device_mapper,
-    pool::{PAUSE_LIMIT, Pause, Rest, gave_way, images, record::Record},
+    pool::{PAUSE_LIMIT, Pause, Rest, cut_short, gave_way, images, record::Record},
 };
 
 impl LvmPool {
@@ -167,23 +167,29 @@ impl LvmPool {
         let made =
             self.held_still(layered, source, pause, &arguments, self.bytes_while_in_use(record, source));
         self.kept_if(made, &cow)?;
-        Ok(Some(Box::new(move || self.copy_kept(record, source, &cow))))
+        Ok(Some(Box::new(move |goes_on| self.copy_kept(record, source, &cow, goes_on))))
     }
 
     /// Copies what a copy-on-write snapshot keeps of a volume that may be used meanwhile. LVM neither removes nor grows its origin as long as
     /// it is there.
-    fn copy_kept(&self, record: &Record, source: &Record, cow: &str) -> Result<(), Error> {
+    fn copy_kept(
+        &self,
+        record: &Record,
+        source: &Record,
+        cow: &str,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let _reserved = self.reserved(cow);
         let copied = self.open_volume(cow).and_then(|file| {
             let content = Content { file: Some(file), bytes: source.size_bytes };
-            self.fill_new(record, &source.id, &content, &|| true)
+            self.fill_new(record, &source.id, &content, goes_on)
         });
         let removed = self.throw_unfinished(cow).or_else(|_| self.remove_if_unfinished(cow));
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
             self.left().insert(cow.to_owned());
         }
-        copied
+        copied.map_err(|error| if goes_on() { error } else { cut_short(&source.id) })
     }
 
     /// An error where that is not free now. Had one of both been made already, there would be zeros to be written over it.
@@ -477,7 +483,7 @@ mod tests {
         myself.set(Arc::downgrade(&pool)).unwrap();
         let (snapshot, source) = (record("snap-1", 10 * EXTENT), record("pvc-1", 10 * EXTENT));
         // Neither can be read here, so each is thrown away again.
-        pool.copy_kept(&snapshot, &source, "n-snap-1-0a1b2c3d").unwrap_err();
+        pool.copy_kept(&snapshot, &source, "n-snap-1-0a1b2c3d", &|| true).unwrap_err();
         let content = Content { file: None, bytes: source.size_bytes };
         pool.fill_new(&snapshot, &source.id, &content, &|| true).unwrap_err();
         let noted = noted.lock().unwrap().clone();
@@ -501,7 +507,8 @@ mod tests {
             }
             Ok(())
         });
-        pool.copy_kept(&record("snap-1", EXTENT), &record("pvc-1", EXTENT), "n-snap-1-0a1b2c3d").unwrap_err();
+        pool.copy_kept(&record("snap-1", EXTENT), &record("pvc-1", EXTENT), "n-snap-1-0a1b2c3d", &|| true)
+            .unwrap_err();
         assert_eq!((group.count("lvconvert"), group.told().volumes[0].0.as_str()), (2, "n-snap-1-0a1b2c3d"));
         assert!(Pool::has_trash(&pool));
         // It can't be zeroed here, so it stays a deleted one.

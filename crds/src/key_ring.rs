@@ -50,7 +50,8 @@ impl KeyRing {
         for (name, value) in entries {
             let text = std::str::from_utf8(value).unwrap_or("?").trim();
             if name == WANTED {
-                wanted = Some(text.to_owned());
+                // One that was emptied by hand is as good as absent.
+                wanted = Some(text.to_owned()).filter(|print| !print.is_empty());
                 continue;
             }
             let print = name.strip_prefix(ENTRY);
@@ -76,8 +77,18 @@ impl KeyRing {
                 }
             }
         }
-        let there = |print: &String| ring.keys.contains_key(print);
-        ring.wanted = wanted.filter(there).or(next).or_else(|| ring.alias.clone());
+        match wanted {
+            // Another one in its place would undo a rotation without a word.
+            Some(print) if !ring.keys.contains_key(&print) => {
+                ring.bad.get_or_insert_with(|| BadKey(format!("{ENTRY}{print}")));
+                let aliases = [(KEY, ring.alias.as_ref()), (NEXT_KEY, next.as_ref())];
+                let aliases =
+                    aliases.into_iter().filter_map(|(name, print)| Some((name, ring.keys.get(print?)?)));
+                let kept = aliases.map(|(name, digits)| (name.to_owned(), digits.clone().into_bytes()));
+                ring.rest.extend(kept.chain([(WANTED.to_owned(), print.into_bytes())]));
+            }
+            wanted => ring.wanted = wanted.or(next).or_else(|| ring.alias.clone()),
+        }
         ring
     }
 
@@ -97,6 +108,7 @@ impl KeyRing {
         else {
             return entries;
         };
+        entries.remove(NEXT_KEY);
         entries.insert(WANTED.to_owned(), wanted.clone().into_bytes());
         let mut alias = |name: &str, digits: &String| {
             entries.insert(name.to_owned(), digits.clone().into_bytes());
@@ -149,8 +161,9 @@ impl KeyRing {
 
     /// Drops every key but the wanted one. The caller has seen that it is in force, and that nothing opens with another.
     pub fn keep_the_wanted(&mut self) {
-        let wanted = self.wanted.clone();
-        self.keys.retain(|print, _| Some(print) == wanted.as_ref());
+        if let Some(wanted) = &self.wanted {
+            self.keys.retain(|print, _| print == wanted);
+        }
     }
 
     /// The key that is to be in force, as hexadecimal digits.
@@ -272,6 +285,26 @@ mod tests {
         assert!(signed.is_empty() && signed.bad().is_some());
         let misnamed = read(&[("key-00000000000000000000000000000000", &format!("plain:{}", key("a")))]);
         assert!(misnamed.is_empty() && misnamed.bad().is_some());
+    }
+
+    #[test]
+    fn a_wanted_key_that_can_not_be_read_is_replaced_by_no_other() {
+        let (old, new) = (KeyRing::of(&key("a")).unwrap(), KeyRing::of(&key("b")).unwrap());
+        let wanted = new.write().remove(WANTED).unwrap();
+        let entry = format!("{ENTRY}{}", std::str::from_utf8(&wanted).unwrap());
+        for wrapped in [None, Some("vault/transit:hunter2")] {
+            let mut entries = old.write();
+            entries.insert(WANTED.to_owned(), wanted.clone());
+            entries.extend(wrapped.map(|text| (entry.clone(), text.as_bytes().to_vec())));
+            let ring = KeyRing::read(entries.iter().map(|(name, text)| (name.as_str(), text.as_slice())));
+            assert_eq!(ring.wanted(), None, "{wrapped:?}");
+            assert_eq!(ring.bad(), Some(&BadKey(entry.clone())), "{wrapped:?}");
+            assert_eq!(ring.write(), entries, "{wrapped:?}: a program that can read it finds it");
+            // In the form of before it can be read, whatever wraps the other.
+            entries.insert(NEXT_KEY.to_owned(), key("b").into_bytes());
+            let ring = KeyRing::read(entries.iter().map(|(name, text)| (name.as_str(), text.as_slice())));
+            assert_eq!(ring.wanted(), Some(key("b").as_str()), "{wrapped:?}");
+        }
     }
 
     proptest! {

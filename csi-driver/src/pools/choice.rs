@@ -83,6 +83,17 @@ pub(crate) fn choose(wanted: Wanted, known: &Pools, holds: impl Fn(&str) -> bool
     pools
 }
 
+/// Adds what an earlier list knows of the pools: those that are not in this one, and the ids of those that are at the same place.
+pub(super) fn remember(pools: &mut Pools, earlier: Pools) {
+    for (name, old) in earlier {
+        match pools.get_mut(&name) {
+            None => drop(pools.insert(name, old)),
+            Some(pool) if !elsewhere(&old.spec, &pool.spec) => pool.id = pool.id.or(old.id),
+            Some(_) => {}
+        }
+    }
+}
+
 /// Where the pool lies, in words.
 fn place(spec: &StoragePoolSpec) -> String {
     match (&spec.directory, &spec.lvm) {

@@ -1,6 +1,7 @@
 //! The pools of this node: chosen from the `StoragePools`, given to the engine, remembered for the next start.
 
 mod choice;
+mod kept;
 #[expect(
     unreachable_pub,
     reason = "the last change of that file says which version an upgrade is tested from"
@@ -11,13 +12,24 @@ mod watch;
 pub(crate) use choice::{Known, Offer, Pools, Wanted, choose, configs};
 pub(crate) use watch::{NodeFacts, run, streaming, strip};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tierce_engine::Engine;
 use tierce_runtime::errors::in_words;
 use tokio::sync::watch as channel;
 use tracing::{error, info, warn};
+
+/// Why nothing may become a pool that is none yet; `None`: it may.
+fn lost_ids(file: &Path) -> Option<String> {
+    let kept = kept::files(file);
+    let kept = kept.first()?;
+    Some(format!(
+        "there is no pool here, and none was made: an earlier list of this node's pools, kept as {}, can't be read and may know one. Is a disk not \
+         mounted, or the node plugin older than the one before? If this pool is a new one, remove that file",
+        kept.display()
+    ))
+}
 
 /// The pools in force. Cheap to clone.
 #[derive(Clone)]
@@ -32,13 +44,29 @@ pub(crate) struct PoolBoard {
 }
 
 impl PoolBoard {
-    /// The pools of the last time, given to the engine. A file that can't be read is reported and does not stop us:
-    /// the API server has it all.
+    /// The pools of the last time, given to the engine. A file that can't be read is reported, set aside and does not stop us: the API server has it
+    /// all, except which disk belongs where. So until that is known nothing becomes a pool that is none yet.
     pub(crate) async fn load(engine: Engine, file: PathBuf) -> Self {
-        let pools = state_file::read(&file).unwrap_or_else(|problem| {
-            error!("starting without the last pool configuration: {}", in_words(&problem));
+        let mut pools = state_file::read(&file).unwrap_or_else(|problem| {
+            let problem = in_words(&problem);
+            match kept::keep(&file) {
+                Ok(kept) => error!("starting without the last pool configuration, kept as {kept:?}: {problem}"),
+                Err(error) => error!("starting without the last pool configuration, which can't be set aside ({error}): {problem}"),
+            }
             Pools::new()
         });
+        for kept in kept::files(&file) {
+            // This program may read what the one before could not.
+            let Ok(earlier) = state_file::read(&kept) else { continue };
+            info!("the pools of {kept:?} are known again");
+            choice::remember(&mut pools, earlier);
+            if let Err(problem) = state_file::write(&file, &pools) {
+                error!("{}", in_words(&problem));
+            } else if let Err(error) = std::fs::remove_file(&kept) {
+                error!("cannot remove {kept:?}: {error}");
+            }
+        }
+        engine.make_no_pools(lost_ids(&file));
         if !pools.is_empty() {
             info!("{} pools from {file:?}", pools.len());
             engine.set_pools(configs(&pools)).await;
@@ -78,7 +106,12 @@ impl PoolBoard {
     }
 
     /// Notes the own ids of pools that were opened for the first time, so that after a restart an empty directory does not pass for them.
+<<<<<<< HEAD
     pub(crate) async fn remember_ids(&self) {
+=======
+    pub async fn remember_ids(&self) {
+        self.engine.make_no_pools(lost_ids(&self.file));
+>>>>>>> 72bf3d0 (Make no pool where the list of before can't be read, and keep that list)
         let _changing = self.changing.lock().await;
         let ids = self.engine.pool_ids().await;
         let (before, mut pools) = (self.known(), self.known());
@@ -149,5 +182,90 @@ impl PoolBoard {
             |name: &String| opened.contains(name) || known.get(name).is_some_and(|pool| pool.id.is_some());
         let may_hold = inventory.unread.into_iter().chain(unreadable).filter(was_open);
         on_disk.chain(broken).chain(may_hold).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use tierce_crds::{DirectoryBackend, Provisioning, StoragePoolSpec};
+    use tierce_engine::{SimConfig, SimHost};
+
+    use super::*;
+
+    fn selected(folder: &Path, names: &[&str]) -> Wanted {
+        let spec = |name: &str| StoragePoolSpec {
+            tier: "fast".into(),
+            node_selector: BTreeMap::new(),
+            directory: Some(DirectoryBackend {
+                path: folder.join(name).display().to_string(),
+                provisioning: Provisioning::Thin,
+                create_path: true,
+            }),
+            lvm: None,
+            encrypt_by_default: false,
+            overcommit_percent: 100,
+            reserve_percent: 0,
+        };
+        Wanted {
+            selected: names.iter().map(|name| ((*name).to_owned(), spec(name))).collect(),
+            ..Wanted::default()
+        }
+    }
+
+    fn engine(folder: &Path) -> Engine {
+        let sim = SimConfig { state: folder.join("sim"), capacity_bytes: 1 << 30 };
+        Engine::new(Arc::new(SimHost::open(sim).unwrap()))
+    }
+
+    async fn usable(board: &PoolBoard) -> Vec<bool> {
+        board.engine.reports().await.iter().map(|report| report.result.is_ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn without_the_ids_of_before_nothing_new_becomes_a_pool() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, file) = (folder.path(), folder.path().join("pools.json"));
+        let before = PoolBoard::load(engine(at), file.clone()).await;
+        before.apply(selected(at, &["a"])).await;
+        assert_eq!(usable(&before).await, [true]);
+        drop(before);
+        let newer = fs::read("golden/pools/newer-form.json").unwrap();
+        fs::write(&file, &newer).unwrap();
+        fs::create_dir(at.join("b")).unwrap();
+
+        let wanted = || selected(at, &["a", "b", "c"]);
+        for _ in 0..2 {
+            let board = PoolBoard::load(engine(at), file.clone()).await;
+            board.apply(wanted()).await;
+            assert_eq!(usable(&board).await, [true, false, false]);
+            assert!(!at.join("b/pool.json").exists() && !at.join("c").exists());
+            let said = board.engine.reports().await.remove(1).result.unwrap_err().to_string();
+            assert!(said.contains("pools.json.kept") && said.contains("remove that file"), "{said}");
+        }
+        assert_eq!(fs::read(at.join("pools.json.kept")).unwrap(), newer);
+        // Somebody says that they are new.
+        let board = PoolBoard::load(engine(at), file.clone()).await;
+        board.apply(wanted()).await;
+        fs::remove_file(at.join("pools.json.kept")).unwrap();
+        board.remember_ids().await;
+        assert_eq!(usable(&board).await, [true; 3]);
+    }
+
+    #[tokio::test]
+    async fn what_an_older_program_could_not_read_is_remembered_by_one_that_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, file) = (folder.path(), folder.path().join("pools.json"));
+        let before = PoolBoard::load(engine(at), file.clone()).await;
+        before.apply(selected(at, &["a"])).await;
+        let id = before.known()["a"].id;
+        assert!(id.is_some());
+        drop(before);
+        fs::rename(&file, at.join("pools.json.kept")).unwrap();
+        let board = PoolBoard::load(engine(at), file.clone()).await;
+        assert_eq!(board.known()["a"].id, id);
+        assert!(!at.join("pools.json.kept").exists() && file.exists());
     }
 }

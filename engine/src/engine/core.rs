@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) lists: Questions,
     pub(super) gates: Gates,
     pub(super) disks: Disks,
+    /// Why no pools are made, if so.
+    pub(super) unmade: Mutex<Option<String>>,
     /// When a caller last tried the pools that can't be used.
     pub(super) tried: Mutex<Option<Instant>>,
     /// The pools that are cleaned up in this process, each once; `None`: nobody asked for that yet.
@@ -69,6 +71,7 @@ impl Core {
             lists: Questions::new(MORE_PATIENCE),
             gates: Gates::default(),
             disks,
+            unmade: Mutex::default(),
             tried: Mutex::default(),
             recovered: Mutex::default(),
             readers: Mutex::default(),

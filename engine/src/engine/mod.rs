@@ -67,6 +67,12 @@ impl Engine {
         self.run(move |core| core.set_pools(pools)).await;
     }
 
+    /// From now on nothing becomes a pool that is none yet, for that reason, or may again (`None`): where the pools' ids were lost, an empty
+    /// directory may be one whose disk is missing. What is a pool is opened as ever.
+    pub fn make_no_pools(&self, because: Option<String>) {
+        self.core.make_no_pools(because);
+    }
+
     /// Every pool's state, in the order they were set.
     pub async fn reports(&self) -> Vec<PoolReport> {
         self.run(Core::reports).await

@@ -74,7 +74,7 @@ impl Core {
         }
         let opened = match &slot.opened {
             Ok(pool) if pool.check().is_ok() => Ok(Arc::clone(pool)),
-            _ => self.host.open_pool(&slot.config, slot.known),
+            _ => self.open_slot(&slot),
         };
         if let Err(error) = &opened
             && slot.opened.as_ref().err() != Some(error)
@@ -95,6 +95,21 @@ impl Core {
             self.recover_late(pool);
         }
         Slot { opened, config: slot.config, known }
+    }
+
+    fn open_slot(&self, slot: &Slot) -> Result<Arc<dyn Pool>, PoolError> {
+        let unmade = self.unmade.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(because) = unmade.filter(|_| slot.known.is_none()) else {
+            return self.host.open_pool(&slot.config, slot.known);
+        };
+        if self.host.is_pool(&slot.config)? {
+            return self.host.open_pool(&slot.config, None);
+        }
+        Err(PoolErrorKind::OtherDisk.because(because).of(&slot.config))
+    }
+
+    pub(super) fn make_no_pools(&self, because: Option<String>) {
+        *self.unmade.lock().unwrap_or_else(PoisonError::into_inner) = because;
     }
 
     /// Somebody waited for a pool's disk in vain: the next look, which is due now, asks it.

@@ -46,6 +46,7 @@ use crate::{
         directory::DirectoryPool,
         loops::{self, Loop},
         lvm::{self, AllNotes, LvmPool},
+        store,
     },
 };
 
@@ -92,6 +93,13 @@ impl Operations for LinuxHost {
             Backend::Directory { .. } => Arc::new(DirectoryPool::open(config, known)?),
             Backend::Lvm { .. } => LvmPool::open(config, known, Arc::clone(&self.runner), &self.groups)?,
         })
+    }
+
+    fn is_pool(&self, config: &PoolConfig) -> Result<bool, PoolError> {
+        match &config.backend {
+            Backend::Directory { path, .. } => store::is_pool(&config.name, path),
+            Backend::Lvm { .. } => lvm::is_pool(config, Arc::clone(&self.runner)),
+        }
     }
 
     fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {

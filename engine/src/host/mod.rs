@@ -40,6 +40,9 @@ pub(crate) trait Operations: Send + Sync + 'static {
     /// Opens a pool. `known`: its own id, where it was open before; another one is then refused, and nothing is written.
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError>;
 
+    /// Whether what a pool's settings name is one, so that opening it makes nothing.
+    fn is_pool(&self, config: &PoolConfig) -> Result<bool, PoolError>;
+
     /// The devices that carry a volume's own mark (of these pools, or of any), asked of the kernel alone: the volume's pool may be gone.
     fn marked(&self, id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Attached>, Error>;
     /// Detaches those of these pools; `false`: there was none.

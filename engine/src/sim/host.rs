@@ -23,7 +23,7 @@ use crate::{
         place::Place,
         table::{Carries, Mount, top_at},
     },
-    pool::{Pool, PoolConfig},
+    pool::{Backend, Pool, PoolConfig, store},
 };
 
 impl Host for SimHost {}
@@ -36,6 +36,11 @@ impl Operations for SimHost {
 
     fn open_pool(&self, config: &PoolConfig, known: Option<Uuid>) -> Result<Arc<dyn Pool>, PoolError> {
         Ok(Arc::new(SimPool::open(config, known, self.capacity_bytes, Arc::clone(&self.state))?))
+    }
+
+    fn is_pool(&self, config: &PoolConfig) -> Result<bool, PoolError> {
+        let Backend::Directory { path, .. } = &config.backend else { return Ok(false) };
+        store::is_pool(&config.name, path)
     }
 
     fn marked(&self, id: &VolumeId, _: Option<&[Uuid]>) -> Result<Vec<Attached>, Error> {

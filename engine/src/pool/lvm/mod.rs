@@ -33,4 +33,5 @@ mod watch;
 mod wipe;
 
 pub(crate) use devices::{attached, marked};
+pub(crate) use open::is_pool;
 pub(crate) use volume_group::{AllNotes, LvmPool};

@@ -149,6 +149,21 @@ fn open(
     })
 }
 
+/// Whether the group that a pool's settings name is there, and its thin pool.
+pub(crate) fn is_pool(config: &PoolConfig, runner: Arc<dyn Runner>) -> Result<bool, PoolError> {
+    let Backend::Lvm { volume_group: group, kind, devices } = &config.backend else { return Ok(false) };
+    let found = real(devices).and_then(|named| match Lvm::new(runner, &named).report(group) {
+        Ok(report) => Ok(Some(report)),
+        Err(error) if call::no_such_group(&error) => Ok(None),
+        Err(error) => Err(not_looked_at(group, &error)),
+    });
+    let found = found.map_err(|trouble| trouble.of(config))?;
+    Ok(found.is_some_and(|report| match kind {
+        LvmKind::Thick => true,
+        LvmKind::Thin(pool) => report.volumes.iter().any(|volume| volume.name == pool.name),
+    }))
+}
+
 fn look(lvm: &Lvm, group: &str) -> Result<Report, Trouble> {
     lvm.report(group).map_err(|error| not_looked_at(group, &error))
 }

@@ -225,6 +225,19 @@ impl Store {
     }
 }
 
+/// Whether a directory is one of a pool. One that is not there is none.
+pub(crate) fn is_pool(pool: &str, path: &Path) -> Result<bool, PoolError> {
+    let failed = |what: &str, error: io::Error| PoolError::of_system(pool, path, what, &error);
+    match fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(root) => {
+            let found = read_mark(&root).map_err(|error| failed("can't read pool.json", error))?;
+            Ok(found != Seen::Nothing)
+        }
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(failed("can't open the directory", error.into())),
+    }
+}
+
 /// What a directory has in it besides what a new filesystem has, and what a crash leaves while the mark is written.
 fn foreign(root: &OwnedFd) -> io::Result<Vec<String>> {
     let ours = [LOST_AND_FOUND.to_owned(), temporary(MARK)];

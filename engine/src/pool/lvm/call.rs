@@ -62,6 +62,13 @@ impl Lvm {
         self.read("fullreport", &arguments, report::parse)
     }
 
+    /// The devices of the groups of which that holds, by their LVM ids without hyphens: whatever devices there are is looked at, and only that.
+    pub(crate) fn devices_of(&self, is_it: impl Fn(&str) -> bool) -> Result<Vec<String>, CommandError> {
+        let everywhere = Self { config: config_with("\"a|.*|\"", self.udev), ..self.clone() };
+        let arguments = ["-qq", "--reportformat", "json", "-o", report::OWNERS_COLUMNS];
+        everywhere.read("pvs", &arguments, |stdout| report::devices_of(stdout, is_it))
+    }
+
     /// Devices that carry the LVM id of another device of the group.
     pub(crate) fn copied_devices(&self, group: &str) -> Result<Vec<String>, CommandError> {
         let arguments = ["-qq", "--all", "--reportformat", "json", "-o", report::COPIES_COLUMNS];
@@ -174,6 +181,10 @@ pub(crate) fn words(error: &CommandError) -> String {
 }
 
 fn config(devices: &[PathBuf], udev: bool) -> String {
+    config_with(&filter(devices), udev)
+}
+
+fn config_with(filter: &str, udev: bool) -> String {
     let udev = u8::from(udev);
     format!(
         "devices {{ use_devicesfile=0 obtain_device_list_from_udev=0 external_device_info_source=\"none\" hints=\"none\" \
@@ -182,8 +193,7 @@ fn config(devices: &[PathBuf], udev: bool) -> String {
          thin_pool_autoextend_threshold={EXTEND_FROM_PERCENT} }} \
          backup {{ backup=0 archive=0 }} \
          global {{ use_lvmpolld=0 use_lvmlockd=0 notify_dbus=0 thin_check_options=[\"-q\",\"--clear-needs-check-flag\"] }} \
-         log {{ syslog=0 }}",
-        filter = filter(devices)
+         log {{ syslog=0 }}"
     )
 }
 

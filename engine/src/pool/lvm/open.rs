@@ -73,10 +73,7 @@ fn open(
         Ok(report) => report,
         Err(error) if call::no_such_group(&error) => {
             if let Some(known) = known {
-                return Err(Kind::NoSuchVolumeGroup.because(format!(
-                    "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name; one on multipath or on \
-                     other mapped devices is found only where its devices are named)"
-                )));
+                return Err(Kind::NoSuchVolumeGroup.because(gone(&lvm, group, known)));
             }
             if named.is_empty() {
                 return Err(Kind::NoSuchVolumeGroup.because(format!(
@@ -162,6 +159,25 @@ pub(crate) fn is_pool(config: &PoolConfig, runner: Arc<dyn Runner>) -> Result<bo
         LvmKind::Thick => true,
         LvmKind::Thin(pool) => report.volumes.iter().any(|volume| volume.name == pool.name),
     }))
+}
+
+/// That the group of a pool that was open before is not where it is looked for, and where it is, if it is anywhere.
+fn gone(lvm: &Lvm, group: &str, known: Uuid) -> String {
+    let elsewhere = lvm.devices_of(|found| is_of_group(known, found)).unwrap_or_else(|error| {
+        tracing::warn!(group, error = call::words(&error), "can't look for a group's devices");
+        Vec::new()
+    });
+    if elsewhere.is_empty() {
+        return format!(
+            "volume group {group} of pool {known} is gone: is a disk missing? (Give a new group another pool name; one on multipath or on other \
+             mapped devices is found only where its devices are named)"
+        );
+    }
+    let devices = elsewhere.join(", ");
+    format!(
+        "volume group {group} of pool {known} is on {devices}, and nothing on such devices is used unless they are named: put them into \
+         spec.lvm.devices of the StoragePool"
+    )
 }
 
 fn look(lvm: &Lvm, group: &str) -> Result<Report, Trouble> {
@@ -345,6 +361,59 @@ mod tests {
         }
         assert_ne!(disk_id(ids[0]), disk_id(ids[1]));
         assert_eq!(pool_id(&one, None), ids[0]);
+    }
+
+    /// LVM where the group is on a multipath device.
+    struct Multipath;
+
+    impl Runner for Multipath {
+        fn run(&self, program: &crate::Program) -> Result<crate::CommandOutput, CommandError> {
+            let rejects = program.line().contains("r|^/dev/dm-|");
+            if program.arguments[0] == "pvs" && !rejects {
+                let id = ["a".repeat(6).as_str(), &"a".repeat(26)].join("-");
+                let other = "b".repeat(32);
+                let stdout = format!(
+                    r#"{{"report":[{{"pv":[{{"pv_name":"/dev/mapper/mpatha","vg_uuid":"{id}"}},{{"pv_name":"/dev/sdb","vg_uuid":"{other}"}}]}}]}}"#
+                );
+                return Ok(crate::CommandOutput { code: 0, stdout });
+            }
+            Err(CommandError::Failed {
+                line: program.line(),
+                status: "exit status: 5".to_owned(),
+                code: Some(5),
+                stderr: "Volume group \"vg\" not found".to_owned(),
+                stdout: String::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_known_pool_on_a_device_that_has_to_be_named_says_which_and_where() {
+        let config = PoolConfig {
+            name: "p".to_owned(),
+            tier: "t".to_owned(),
+            backend: Backend::Lvm {
+                volume_group: "vg".to_owned(),
+                kind: LvmKind::Thick,
+                devices: Vec::new(),
+            },
+            reserve_bytes: 0,
+            reserve_percent: 0,
+            overcommit: 1.0,
+            expected_id: None,
+        };
+        let opened = |known: Uuid| {
+            let opened = LvmPool::open(&config, Some(known), Arc::new(Multipath), &AllNotes::default());
+            opened.map(drop).unwrap_err()
+        };
+        let here = opened(pool_id(&"a".repeat(32), None));
+        assert_eq!(here.kind, Kind::NoSuchVolumeGroup);
+        for words in ["spec.lvm.devices", "is on /dev/mapper/mpatha,"] {
+            assert!(here.reason.contains(words), "{here}");
+        }
+        assert!(!here.reason.contains("sdb"), "{here}");
+        let missing = opened(pool_id(&"c".repeat(32), None));
+        assert!(missing.reason.contains("is a disk missing?"), "{missing}");
     }
 
     #[test]

@@ -154,6 +154,27 @@ pub(crate) fn copies(stdout: &str, group: &str) -> Result<Vec<String>, String> {
     Ok(copies.map(|device| format!("{} (LVM id {})", device.pv_name, device.pv_uuid)).collect())
 }
 
+/// The columns of [`devices_of`].
+pub(crate) const OWNERS_COLUMNS: &str = "pv_name,vg_uuid";
+
+/// Reads a list of all devices: those whose group's LVM id, without hyphens, is one of which that holds.
+pub(crate) fn devices_of(stdout: &str, is_it: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Devices {
+        pv: Vec<Device>,
+    }
+    #[derive(Deserialize)]
+    struct Device {
+        pv_name: String,
+        vg_uuid: String,
+    }
+    let devices = only::<Devices>(stdout)?.pv.into_iter();
+    Ok(devices
+        .filter(|device| is_it(&device.vg_uuid.replace('-', "")))
+        .map(|device| device.pv_name)
+        .collect())
+}
+
 const NOT_ONE: &str = "unexpected report: it does not speak of one volume group";
 
 /// The one report of an output.

@@ -106,12 +106,8 @@ impl PoolBoard {
     }
 
     /// Notes the own ids of pools that were opened for the first time, so that after a restart an empty directory does not pass for them.
-<<<<<<< HEAD
     pub(crate) async fn remember_ids(&self) {
-=======
-    pub async fn remember_ids(&self) {
         self.engine.make_no_pools(lost_ids(&self.file));
->>>>>>> 72bf3d0 (Make no pool where the list of before can't be read, and keep that list)
         let _changing = self.changing.lock().await;
         let ids = self.engine.pool_ids().await;
         let (before, mut pools) = (self.known(), self.known());

@@ -190,7 +190,7 @@ fn the_figures_of_a_pool_wake_no_volume_and_its_tier_does() {
             &index,
             json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool",
                 "metadata": {"name": "p", "resourceVersion": volumes.to_string()},
-                "spec": {"tier": tier, "directory": {"path": "/p/q"}}, "status": {"nodes": volumes}}),
+                "spec": {"tier": tier, "directory": {"path": "/p/q"}}, "status": {"nodes": volumes.to_string()}}),
         );
     };
     pool("ssd", 1);

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A block device's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceNumber {
-    /// Of the driver.
+    /// Number of the driver.
     pub major: u32,
-    /// Of the device.
+    /// Number of the device among the driver's.
     pub minor: u32,
 }
 
@@ -19,17 +19,17 @@ impl fmt::Display for DeviceNumber {
     }
 }
 
-/// A volume as a device.
+/// The device that a volume is attached as.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) number: DeviceNumber,
-    /// Its node, as `/dev/loop3`.
+    /// The device's node, as `/dev/loop3`.
     pub(crate) node: PathBuf,
     /// Bytes.
     pub(crate) bytes: u64,
-    /// Whether it was attached by this call.
+    /// Whether this call attached the device.
     pub(crate) fresh: bool,
-    /// Keeps it attached while we work on it.
+    /// Keeps the device attached while we work on it.
     pub(crate) _hold: Option<OwnedFd>,
 }
 
@@ -38,14 +38,14 @@ pub(crate) struct Device {
 pub(crate) struct Attached {
     pub(crate) number: DeviceNumber,
     pub(crate) node: PathBuf,
-    /// Whether the kernel detaches it by itself after the last user.
+    /// Whether the kernel detaches the device by itself after the last user.
     pub(crate) autoclear: bool,
 }
 
-/// The content of a volume or snapshot that nobody writes to.
+/// The content of a volume or snapshot that is not being written to.
 #[derive(Debug)]
 pub(crate) struct Content {
-    /// An image or a device; `None`: a simulated one has no bytes.
+    /// The image or device; `None` in the simulation, where content has no bytes.
     pub(crate) file: Option<File>,
     pub(crate) bytes: u64,
 }

@@ -30,7 +30,7 @@ pub enum Error {
         id: VolumeId,
         /// Which parameter differs.
         field: &'static str,
-        /// What it is.
+        /// What the volume has.
         existing: String,
         /// What was asked for.
         requested: String,
@@ -44,7 +44,8 @@ pub enum Error {
         pool: String,
         /// Bytes asked for.
         requested: u64,
-        /// The largest volume (for a growth: the largest size of this volume) that would be accepted now, in bytes.
+        /// The largest volume (for a growth: the largest size of this volume) that would be accepted now, in
+        /// bytes.
         largest: u64,
     },
     /// Something still uses the volume.
@@ -98,7 +99,8 @@ pub enum Error {
         /// Where the record lies, what it says that this program does not know, and what to do.
         reason: String,
     },
-    /// The device does not look as the record says; making a filesystem could destroy data, so nothing was written.
+    /// The device does not look as the record says; making a filesystem could destroy data, so nothing was
+    /// written.
     #[error("volume {id} was not formatted: {reason}")]
     FormatRefused {
         /// The volume.
@@ -134,15 +136,15 @@ pub enum Error {
         /// The kernel's answer.
         reason: String,
     },
-    /// What a volume or snapshot shall be made from is not there.
+    /// The source that a volume or snapshot is to be made from does not exist.
     #[error("{id} can't be made from {from}: that exists on this node neither as a snapshot nor as a volume")]
     SourceNotFound {
         /// The volume or snapshot to be made.
         id: VolumeId,
-        /// What it shall be made from.
+        /// The source that does not exist.
         from: VolumeId,
     },
-    /// What a volume shall be made from, or what it shall go back to, is of another kind.
+    /// The source of a volume, or the snapshot that it is to go back to, is of another kind.
     #[error("volume {id} can't get the content of {from}: its {field} is {existing}, not {requested}")]
     SourceMismatch {
         /// The volume.
@@ -175,7 +177,7 @@ pub enum Error {
     SnapshotInvalid {
         /// The snapshot.
         id: VolumeId,
-        /// Why.
+        /// Why the content is lost.
         reason: String,
     },
     /// A volume in use can't be held still for as long as its copy takes.
@@ -234,7 +236,7 @@ impl From<UnknownFilesystem> for Error {
 /// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It is not installed.
+    /// The program is not installed.
     #[error("{program} is not installed (looked in {looked_in})")]
     Missing {
         /// The program.
@@ -242,7 +244,7 @@ pub enum CommandError {
         /// The folders that were searched.
         looked_in: String,
     },
-    /// It could not be started.
+    /// The program could not be started.
     #[error("{line}: could not be started")]
     Spawn {
         /// The command line.
@@ -250,22 +252,22 @@ pub enum CommandError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It ran longer than its limit and was killed.
+    /// The program ran longer than its limit and was killed.
     #[error("{line}: killed after {seconds} s")]
     Timeout {
         /// The command line.
         line: String,
-        /// The limit.
+        /// The limit, in seconds.
         seconds: u64,
     },
-    /// It said no.
+    /// The program ended with a code that does not mean success.
     #[error("{line}: {status}; stderr: {stderr:?}; stdout: {stdout:?}")]
     Failed {
         /// The command line.
         line: String,
         /// Exit code or signal, in words.
         status: String,
-        /// Its exit code, if it ended by itself.
+        /// The exit code, if the program ended by itself.
         code: Option<i32>,
         /// The end of its standard error.
         stderr: String,

@@ -9,7 +9,8 @@ pub const MAX_ID_BYTES: usize = 63;
 
 /// The id of a volume: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
 ///
-/// A value of this type is safe as a single path component: it has no separator, no dot and no NUL, and is never empty.
+/// A value of this type is safe as a single path component: it has no separator, no dot and no NUL, and is
+/// never empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeId(String);
@@ -53,7 +54,7 @@ impl FromStr for VolumeId {
     }
 }
 
-/// What an error message may repeat of a rejected id: it comes from outside and can be of any length.
+/// Cuts a rejected id to what an error message may repeat: it comes from outside and can be of any length.
 fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(80).collect();
     if short.len() < text.len() {
@@ -130,7 +131,8 @@ mod tests {
 
     #[test]
     fn bug_14_a_million_hostile_ids_never_become_a_path() {
-        // A small deterministic generator: hostile fragments glued together, so that traversal, NUL, escapes and look-alikes all occur.
+        // A small deterministic generator: hostile fragments glued together, so that traversal, NUL, escapes
+        // and look-alikes all occur.
         const PARTS: [&str; 20] = [
             "../",
             "..",

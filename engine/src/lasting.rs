@@ -1,7 +1,9 @@
-//! Side effects that outlive the process: each goes through here, so that a test can let a fault come before or after any of them.
+//! Side effects that outlive the process: each goes through here, so that a test can let a fault come before
+//! or after any of them.
 //!
-//! The point is called `lasting` and is reached twice for each side effect, counted through the whole process. In builds without the feature
-//! `failpoints` of the crate `fail`, which only tests turn on, nothing is left of it.
+//! The point is called `lasting` and is reached twice for each side effect, counted through the whole
+//! process. In builds without the feature `failpoints` of the crate `fail`, which only tests turn on, nothing
+//! is left of it.
 
 use std::io;
 
@@ -39,7 +41,7 @@ impl Injected for CommandError {
     }
 }
 
-/// Does something that lasts. `what`: for the message of a fault.
+/// Carries out a change that lasts. `what` names the change in the message of a fault.
 pub(crate) fn lasting<T, E: Injected>(what: &str, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     point(what)?;
     let done = act()?;

@@ -1,7 +1,7 @@
 //! Everything of Tierce that touches a disk: pools, image files, loop devices, filesystems and mounts.
 //!
-//! It knows nothing of Kubernetes or gRPC. Calls are level-based: each may be repeated and finds out from the disk and the kernel what is
-//! left to do.
+//! It knows nothing of Kubernetes or gRPC. Calls are level-based: each may be repeated and finds out from the
+//! disk and the kernel what is left to do.
 
 mod command;
 mod crypt;

@@ -39,9 +39,10 @@ impl PoolError {
 pub enum PoolErrorKind {
     /// It was not looked at yet.
     NotOpened,
-    /// The pool's own settings can't be met by any disk: a name that LVM does not take, a path that is not absolute.
+    /// The pool's own settings can't be met by any disk: a name that LVM does not take, a path that is not
+    /// absolute.
     InvalidSettings,
-    /// Another pool of the node lies there already.
+    /// Another pool of the node is there already.
     UsedByOtherPool,
     /// The disk below does not answer.
     NotAnswering,
@@ -59,13 +60,13 @@ pub enum PoolErrorKind {
     ForeignContent,
     /// There is no volume group of that name.
     NoSuchVolumeGroup,
-    /// Devices of the volume group, or devices it shall be made from, are missing.
+    /// Devices of the volume group, or devices it is to be made from, are missing.
     MissingDevices,
     /// Two devices carry the same LVM id.
     DuplicateDevices,
-    /// A device that the volume group shall be made from carries something, so it was not touched.
+    /// A device that the volume group is to be made from carries something, so it was not touched.
     ForeignSignature,
-    /// A device that the volume group shall be made from is in use or can't be read.
+    /// A device that the volume group is to be made from is in use or can't be read.
     DeviceUnusable,
     /// There is no thin pool of that name.
     NoSuchThinPool,
@@ -79,7 +80,8 @@ pub enum PoolErrorKind {
     NeedsCheck,
     /// The thin pool has no room for its metadata.
     MetadataFull,
-    /// The metadata of the thin pool, or of the volume group, is so full that nothing more is made in the pool. Its volumes go on.
+    /// The metadata of the thin pool, or of the volume group, is so full that nothing more is made in the
+    /// pool. Its volumes go on.
     MetadataNearlyFull,
     /// The thin pool's metadata can't be written.
     MetadataReadOnly,

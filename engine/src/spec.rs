@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Filesystem, Key, VolumeId, VolumeMode};
 
-/// Whose volume it is: kept in the record, so that the disks alone can tell.
+/// The owner of a volume. The record keeps it, so that the disks alone can tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
@@ -15,56 +15,58 @@ pub struct Owner {
     pub namespace: String,
     /// Name of the owner object.
     pub name: String,
-    /// Its unique id.
+    /// Unique id of the owner object.
     pub uid: String,
 }
 
-/// What a new volume shall be.
+/// The order for a new volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSpec {
-    /// Its id; also the name of its folder.
+    /// The volume's id, which is also the name of its folder.
     pub id: VolumeId,
-    /// Bytes; rounded up to whole 4096.
+    /// Size in bytes, rounded up to a multiple of 4096.
     pub size_bytes: u64,
     /// Filesystem or raw block. Can't change later.
     pub mode: VolumeMode,
     /// The filesystem's label; cut to the filesystem's limit.
     pub label: String,
-    /// Whose volume it is.
+    /// The volume's owner.
     pub owner: Option<Owner>,
     /// Mount options from [`crate::mount_options::ALLOWED`], used by every later stage.
     pub mount_options: Vec<String>,
-    /// The snapshot or volume of this node whose content it starts with; `None`: it starts empty. It has at least the source's size, and
-    /// its mode unless it may convert.
+    /// The snapshot or volume of this node whose content it starts with; `None`: it starts empty. It has at
+    /// least the source's size, and its mode unless it may convert.
     pub source: Option<VolumeId>,
-    /// Whether a raw device's snapshot may be read as the filesystem asked for, and a filesystem's as a raw device. Whoever made the content of
-    /// a raw device chose what the kernel reads then, so somebody with the right to must have permitted it.
+    /// Whether a raw device's snapshot may be read as the filesystem asked for, and a filesystem's as a raw
+    /// device. The writer of a raw device chose what the kernel reads then, so an administrator must have
+    /// permitted it.
     pub may_convert: bool,
     /// Encrypted at rest (LUKS2). Can't change later.
     pub encrypted: bool,
 }
 
-/// What a new snapshot shall be.
+/// The order for a new snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSpec {
-    /// Its id, which no volume of the node may have.
+    /// The snapshot's id, which no volume of the node may have.
     pub id: VolumeId,
-    /// The volume it is taken of.
+    /// The volume of which it is taken.
     pub source: VolumeId,
-    /// Whose snapshot it is.
+    /// The snapshot's owner.
     pub owner: Option<Owner>,
 }
 
 /// A snapshot as the disk tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {
-    /// Its id.
+    /// The id.
     pub id: VolumeId,
-    /// The pool it lies in: its volume's.
+    /// The pool of the snapshot and of its volume.
     pub pool: String,
     /// The volume it was taken of, which may be gone.
     pub source: VolumeId,
-    /// Bytes the volume was asked for: the least that a volume made from it must be asked for. It may have had more, see [`VolumeInfo`].
+    /// Bytes the volume was asked for: the least that a volume made from it must be asked for. It may have
+    /// had more, see [`VolumeInfo`].
     pub size_bytes: u64,
     /// Bytes that really take space on the disk, blocks shared with others counted in full.
     pub allocated_bytes: u64,
@@ -74,9 +76,9 @@ pub struct SnapshotInfo {
     pub encrypted: bool,
     /// Which key opens a volume made from it: the one that was in force when it was taken.
     pub key_fingerprint: Option<String>,
-    /// When it was taken.
+    /// When the snapshot was taken.
     pub taken_at: Timestamp,
-    /// Whose snapshot it is.
+    /// The snapshot's owner.
     pub owner: Option<Owner>,
     /// Whether its content can still be read. One that ran out of its own room can't.
     pub valid: bool,
@@ -85,9 +87,9 @@ pub struct SnapshotInfo {
 /// A volume as the disk tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
-    /// Its id.
+    /// The id.
     pub id: VolumeId,
-    /// The pool it lies in.
+    /// The pool that holds the volume.
     pub pool: String,
     /// Bytes promised: what was asked for, or what the pool made of that.
     pub size_bytes: u64,
@@ -95,11 +97,11 @@ pub struct VolumeInfo {
     pub allocated_bytes: u64,
     /// Filesystem or raw block.
     pub mode: VolumeMode,
-    /// Whether it was ever staged, so may hold somebody's data.
+    /// Whether the volume was ever staged, so that it may hold a user's data.
     pub used: bool,
-    /// Its label, uncut.
+    /// The label, uncut.
     pub label: String,
-    /// Whose volume it is.
+    /// The volume's owner.
     pub owner: Option<Owner>,
     /// Mount options of the next stage.
     pub mount_options: Vec<String>,
@@ -107,20 +109,21 @@ pub struct VolumeInfo {
     pub source: Option<VolumeId>,
     /// Encrypted at rest.
     pub encrypted: bool,
-    /// Which key opens it ([`crate::Key::fingerprint`]); `None` where it is not encrypted, or was never staged.
+    /// Which key opens it ([`crate::Key::fingerprint`]); `None` where it is not encrypted, or was never
+    /// staged.
     pub key_fingerprint: Option<String>,
 }
 
 /// A volume whose record can't be trusted; the engine leaves it alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenRecord {
-    /// The pool it lies in.
+    /// The pool that holds the volume.
     pub pool: String,
     /// The file (or folder) that is wrong.
     pub file: PathBuf,
     /// The volume's id, where the folder's name still is one.
     pub id: Option<VolumeId>,
-    /// What is wrong with it.
+    /// What is wrong with the record or image.
     pub reason: String,
 }
 
@@ -131,7 +134,7 @@ pub struct Inventory {
     pub volumes: Vec<VolumeInfo>,
     /// The sound snapshots, by pool and id.
     pub snapshots: Vec<SnapshotInfo>,
-    /// The others.
+    /// The volumes and snapshots whose records can't be trusted.
     pub broken: Vec<BrokenRecord>,
     /// Open pools that could not be listed: what lies in them is unknown.
     pub unread: Vec<String>,
@@ -140,14 +143,14 @@ pub struct Inventory {
 /// Whether a call changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<T> {
-    /// This call did it.
+    /// This call changed something; it may also have unmounted, deleted or detached it.
     Changed(T),
-    /// It was so already.
+    /// Everything was so already.
     Unchanged(T),
 }
 
 impl<T> Change<T> {
-    /// The result, whoever made it.
+    /// The result, whether or not this call changed something.
     pub fn into_inner(self) -> T {
         match self {
             Self::Changed(inner) | Self::Unchanged(inner) => inner,
@@ -161,7 +164,7 @@ impl<T> Change<T> {
 }
 
 impl Change<()> {
-    /// `changed`: whether this call changed something.
+    /// The change of a call without a result.
     pub(crate) const fn of(changed: bool) -> Self {
         if changed { Self::Changed(()) } else { Self::Unchanged(()) }
     }
@@ -209,11 +212,11 @@ pub struct Stats {
 /// Inodes of a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inodes {
-    /// In all.
+    /// Inodes in all.
     pub total: u64,
-    /// In use.
+    /// Inodes in use.
     pub used: u64,
-    /// Free.
+    /// Free inodes.
     pub available: u64,
 }
 

@@ -20,7 +20,7 @@ impl Filesystem {
     /// All of them, in the order in which a message lists them.
     pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
 
-    /// The kernel's name of it.
+    /// The kernel's name of the filesystem.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -38,8 +38,8 @@ impl Filesystem {
         }
     }
 
-    /// The smallest volume that can be made and changed in size, in bytes. mkfs makes a btrfs of 128 MiB too, but the kernel gives none a
-    /// size below 256 MiB (`btrfs_ioctl_resize` of Linux).
+    /// The smallest volume that can be made and changed in size, in bytes. mkfs makes a btrfs of 128 MiB too,
+    /// but the kernel gives none a size below 256 MiB (`btrfs_ioctl_resize` of Linux).
     pub const fn min_volume_bytes(self) -> u64 {
         const MIB: u64 = 1 << 20;
         match self {
@@ -49,7 +49,8 @@ impl Filesystem {
         }
     }
 
-    /// A text made into a label: other characters than letters, digits, `.`, `_`, `-` become `-`; cut to the filesystem's limit.
+    /// A text made into a label: other characters than letters, digits, `.`, `_`, `-` become `-`; cut to the
+    /// filesystem's limit.
     pub fn label(self, text: &str) -> String {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         text.chars().map(|c| if allowed(c) { c } else { '-' }).take(self.max_label_bytes()).collect()

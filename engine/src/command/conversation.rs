@@ -1,5 +1,5 @@
-//! Talking with a program that runs: its input, what it says, and its end, all at once and with a limit. By poll(2) in the calling thread, so
-//! that it needs no runtime, which may be gone before the program is.
+//! Talking with a program that runs: its input, what it says, and its end, all at once and with a limit. By
+//! poll(2) in the calling thread, so that it needs no runtime, which may be gone before the program is.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -22,7 +22,6 @@ pub(super) struct Said {
     pub(super) stderr: Vec<u8>,
 }
 
-/// What may become ready.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Ending,
@@ -31,8 +30,8 @@ enum Part {
     Errors,
 }
 
-/// Gives a program its input and waits for its end; `None`: it took longer than `limit`, and was killed. Processes that it leaves behind are
-/// not waited for, also when they hold its streams.
+/// Gives a program its input and waits for its end; `None`: it took longer than `limit`, and was killed.
+/// Processes that it leaves behind are not waited for, also when they hold its streams.
 pub(super) fn hold(child: Child, input: &[u8], limit: Duration) -> io::Result<Option<Said>> {
     let deadline = Instant::now() + limit;
     let mut running = Running(Some(child));
@@ -133,7 +132,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         let Some(mut child) = self.0.take() else { return };
         let _ = child.kill();
-        // One that waits in the kernel for a disk dies only when that answers, and nobody shall wait for that.
+        // One that waits in the kernel for a disk dies only when that answers, and nothing should wait for
+        // that.
         let _ = thread::Builder::new().name("tierce-reaper".to_owned()).spawn(move || child.wait());
     }
 }

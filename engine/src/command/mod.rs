@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::{CommandError, kernel};
 
-/// Where programs are looked for. `PATH` is not asked: whoever sets it could choose what runs as root.
+/// The folders in which programs are looked for. `PATH` is not asked: its owner could choose what runs as
+/// root.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// There is a udevd when this exists.
@@ -32,12 +33,13 @@ pub struct CommandOutput {
     pub stdout: String,
 }
 
-/// What a program reads from its standard input. It may be a secret: it is shown nowhere and wiped from memory after use.
+/// What a program reads from its standard input. It may be a secret: it is shown nowhere and wiped from
+/// memory after use.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Input(Zeroizing<Vec<u8>>);
 
 impl Input {
-    /// Several pieces, one after the other.
+    /// An input made of several pieces, one after the other.
     pub fn of(pieces: &[&[u8]]) -> Self {
         // Of its final size at once: growing would leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
@@ -57,19 +59,21 @@ impl fmt::Debug for Input {
 /// A program and how to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Its name, without folder.
+    /// The program's name, without a folder.
     pub name: &'static str,
-    /// Its arguments.
+    /// The program's arguments.
     pub arguments: Vec<OsString>,
-    /// What it reads from its standard input; secrets are given here, never as arguments, which every process on the host can see.
+    /// What the program reads from its standard input. Secrets are given here, never as arguments, which
+    /// every process on the host can see.
     pub input: Input,
     /// Exit codes that mean success.
     pub good: &'static [i32],
-    /// It is killed after that time.
+    /// The program is killed after that time.
     pub limit: Duration,
-    /// Added to its environment.
+    /// Variables that are added to the program's environment.
     pub environment: &'static [(&'static str, &'static str)],
-    /// Whether it runs to its end when we are killed: one that suspends devices while it works would leave them suspended.
+    /// Whether the program runs to its end when we are killed: a program that suspends devices while it works
+    /// would leave them suspended.
     pub outlives_us: bool,
 }
 
@@ -87,11 +91,12 @@ impl Program {
 
 /// Starts programs: [`SystemRunner`], or a test's spy.
 pub trait Runner: Send + Sync + 'static {
-    /// Runs a program to its end. Blocks; called from a thread where that is allowed. It needs no runtime: what has begun on a disk comes to
-    /// its end also while the runtime shuts down.
+    /// Runs a program to its end. Blocks; called from a thread where that is allowed. It needs no runtime:
+    /// what has begun on a disk comes to its end also while the runtime shuts down.
     ///
     /// # Errors
-    /// [`CommandError`] when it is missing, can't start, takes too long or ends with another code than the good ones.
+    /// [`CommandError`] when it is missing, can't start, takes too long or ends with another code than the
+    /// good ones.
     fn run(&self, program: &Program) -> Result<CommandOutput, CommandError>;
 }
 

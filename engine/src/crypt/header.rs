@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::filesystem::probe::{self, Probe};
 
-/// What the LUKS2 header takes of the pool's device, in bytes: two metadata copies of 16 KiB and room for three key slots. Of the
-/// usual 16 MiB a rotation needs nothing, and each volume would pay them in time and space.
+/// Size of the LUKS2 header on the pool's device, in bytes: two metadata copies of 16 KiB and room for three
+/// key slots. The usual 16 MiB would cost each volume time and space, and a rotation needs none of it.
 pub(crate) const HEADER_BYTES: u64 = 1 << 20;
 
-/// Sector size of encrypted devices, in bytes: one initialisation vector for 4096 bytes instead of 512 costs an eighth.
+/// Sector size of encrypted devices, in bytes: one initialisation vector for 4096 bytes instead of 512 costs
+/// an eighth.
 pub(crate) const SECTOR_BYTES: u32 = 4096;
 
 /// How many key slots the header has room for.
@@ -41,8 +42,9 @@ pub(crate) fn read(device: &mut File, length: u64) -> io::Result<Header> {
     }
 }
 
-// Layout: LUKS2 On-Disk Format Specification 1.1, section 2.1. Big endian, at the start of the device. A torn write of this first copy is
-// mended by cryptsetup from the second one; the first sector holds the same magic and uuid before and after.
+// Layout: LUKS2 On-Disk Format Specification 1.1, section 2.1. Big endian, at the start of the device. A torn
+// write of this first copy is mended by cryptsetup from the second one; the first sector holds the same magic
+// and uuid before and after.
 fn parse(head: &[u8]) -> Option<Uuid> {
     if head.get(..6)? != b"LUKS\xba\xbe" || head.get(6..8)? != [0, 2] {
         return None;
@@ -73,7 +75,8 @@ struct Segment {
     sector_size: Option<u32>,
 }
 
-/// The key slots in use, from `cryptsetup luksDump --dump-json-metadata`; `Err` says why it is no header of ours.
+/// The key slots in use, from `cryptsetup luksDump --dump-json-metadata`; `Err` says why it is no header of
+/// ours.
 pub(crate) fn slots(json: &str) -> Result<Vec<u32>, String> {
     let metadata: Metadata =
         serde_json::from_str(json).map_err(|error| format!("its metadata can't be read: {error}"))?;

@@ -21,7 +21,7 @@ enum Secret {
 impl Key {
     /// Length of a random key in bytes.
     pub const BYTES: usize = 32;
-    /// What a passphrase has at least and at most, in bytes. The most is what `cryptsetup` reads from a terminal.
+    /// Shortest and longest passphrase, in bytes. The longest is what `cryptsetup` reads from a terminal.
     pub const PASSPHRASE_BYTES: RangeInclusive<usize> = 8..=512;
 
     /// A key of these bytes, which must be random: nothing stretches them.
@@ -29,11 +29,12 @@ impl Key {
         Self(Secret::Random(Zeroizing::new(bytes)))
     }
 
-    /// A key that a person remembers. It can be guessed, so its slot is stretched (Argon2id) and it has no fingerprint of its own.
+    /// A key that a person remembers. It can be guessed, so its slot is stretched (Argon2id) and it has no
+    /// fingerprint of its own.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it has another length than [`Self::PASSPHRASE_BYTES`], or control characters, which `cryptsetup` could
-    /// not be given at a terminal.
+    /// [`Error::InvalidArgument`] when it has another length than [`Self::PASSPHRASE_BYTES`], or control
+    /// characters, which `cryptsetup` could not be given at a terminal.
     pub fn passphrase(text: &str) -> Result<Self, Error> {
         let (least, most) = (Self::PASSPHRASE_BYTES.start(), Self::PASSPHRASE_BYTES.end());
         if !Self::PASSPHRASE_BYTES.contains(&text.len()) || text.contains(char::is_control) {
@@ -44,7 +45,7 @@ impl Key {
         Ok(Self(Secret::Passphrase(Zeroizing::new(text.to_owned()))))
     }
 
-    /// Whether it can be guessed.
+    /// Whether the key is a passphrase, which can be guessed.
     pub(crate) fn is_passphrase(&self) -> bool {
         matches!(self.0, Secret::Passphrase(_))
     }
@@ -56,9 +57,10 @@ impl Key {
         }
     }
 
-    /// Which key it is, without telling it: `<uuid of the LUKS header>:<first 128 bits of SHA-256(uuid, key) in hex>`. 256 random bits can't
-    /// be guessed from that, and the same key of two volumes has two fingerprints. A passphrase could be guessed, a thousand million times
-    /// a second: all of them are `<uuid of the LUKS header>:passphrase`.
+    /// Identifies the key without revealing it: `<uuid of the LUKS header>:<first 128 bits of SHA-256(uuid,
+    /// key) in hex>`. 256 random bits can't be guessed from that, and the same key of two volumes has two
+    /// fingerprints. A passphrase could be guessed, a thousand million times a second, so all passphrases
+    /// have the fingerprint `<uuid of the LUKS header>:passphrase`.
     pub fn fingerprint(&self, header: Uuid) -> String {
         use std::fmt::Write;
 
@@ -76,7 +78,8 @@ impl Key {
 impl FromStr for Key {
     type Err = Error;
 
-    /// Reads 64 hexadecimal digits; white space around them is ignored. (Raw bytes don't pass through CSI: its secrets are UTF-8 text.)
+    /// Reads 64 hexadecimal digits; white space around them is ignored. (Raw bytes don't pass through CSI:
+    /// its secrets are UTF-8 text.)
     fn from_str(text: &str) -> Result<Self, Error> {
         // The text is never repeated: it is a key with a typing mistake.
         let refused = || {

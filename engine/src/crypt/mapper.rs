@@ -9,36 +9,37 @@ use crate::{
     device::{Attached, DeviceNumber},
 };
 
-/// What the names of our mappers start with.
+/// Prefix of our mappers' names.
 const PREFIX: &str = "tierce-crypt-";
 
 /// A device-mapper device that has the name of a volume's mapper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapper {
     pub(crate) name: String,
-    /// Who made it for what, as its maker told the kernel: `CRYPT-LUKS2-<uuid of the header>-<name>`.
+    /// Names the mapper's maker and purpose, as the maker told the kernel: `CRYPT-LUKS2-<uuid of the
+    /// header>-<name>`.
     pub(crate) uuid: String,
     pub(crate) number: DeviceNumber,
     /// `/dev/dm-N`: the kernel's own node, which is there with and without udevd.
     pub(crate) node: PathBuf,
-    /// It does I/O.
+    /// Whether the mapper does I/O.
     pub(crate) live: bool,
-    /// The kernel removes it after its last user.
+    /// Whether the kernel removes the mapper after its last user.
     pub(crate) deferred: bool,
-    /// How many have it open.
+    /// How many processes and mounts have the mapper open.
     pub(crate) open_count: u32,
-    /// The devices below it; none where they are gone.
+    /// The devices below the mapper; none where they are gone.
     pub(crate) below: Vec<DeviceNumber>,
 }
 
 /// What may be done with a mapper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is this volume's, over this device: use it.
+    /// The mapper is this volume's, over this device: use it.
     Ours,
-    /// We made it, but it leads elsewhere: it must go before the volume is opened.
+    /// We made the mapper, but it leads elsewhere: it must go before the volume is opened.
     Stale(String),
-    /// We did not make it: leave it alone.
+    /// We did not make the mapper: leave it alone.
     Foreign(String),
 }
 
@@ -53,12 +54,12 @@ pub(crate) fn volume(name: &str) -> Option<VolumeId> {
 }
 
 impl Mapper {
-    /// As a device that a volume is attached to.
+    /// The mapper as the device that a volume is attached to.
     pub(crate) fn attached(&self) -> Attached {
         Attached { number: self.number, node: self.node.clone(), autoclear: self.deferred }
     }
 
-    /// Whether it was made by us, for whatever header.
+    /// Whether we made the mapper, for whatever header.
     pub(crate) fn is_made_by_us(&self) -> bool {
         let header = self.uuid.strip_prefix("CRYPT-LUKS2-").and_then(|rest| rest.strip_suffix(&self.name));
         header
@@ -67,7 +68,8 @@ impl Mapper {
     }
 }
 
-/// Decides by what the kernel says: the uuid given at its making, and the device that it really lies on. A name proves nothing.
+/// Decides by what the kernel says of the mapper: the uuid that its maker gave, and the device that it really
+/// lies on. A name proves nothing.
 pub(crate) fn judge(mapper: &Mapper, header: Uuid, below: DeviceNumber) -> Standing {
     if !mapper.is_made_by_us() {
         let uuid = if mapper.uuid.is_empty() { "no uuid" } else { &mapper.uuid };

@@ -1,4 +1,5 @@
-//! Questions to a pool that somebody asks who does not depend on it: each in a thread of its own, and nobody waits for longer than its patience.
+//! Questions to a pool, for callers that do not depend on it: each in a thread of its own, and no caller
+//! waits longer than its patience.
 
 use std::{
     collections::HashMap,
@@ -14,8 +15,8 @@ use std::{
 
 use crate::pool::Pool;
 
-/// Does several things at once, each in a thread of its own, and waits for all of them at most so long. `None`: it is not done by then, and goes
-/// on by itself.
+/// Does several things at once, each in a thread of its own, and waits for all of them at most so long.
+/// `None`: it is not done by then, and goes on by itself.
 pub(super) fn at_once<T, W>(patience: Duration, works: impl IntoIterator<Item = W>) -> Vec<Option<T>>
 where
     T: Send + 'static,
@@ -37,17 +38,17 @@ where
         .collect()
 }
 
-/// Questions of one kind.
+/// The questions of one kind that are asked of pools.
 pub(super) struct Questions {
     patience: Duration,
-    /// How many hang, by the pool's name.
+    /// How many questions hang, by the pool's name.
     hanging: Mutex<HashMap<String, Arc<AtomicUsize>>>,
 }
 
 enum State<T> {
     Asked,
     Answered(T),
-    /// Nobody waits for it any more.
+    /// The caller waits no longer.
     GivenUp,
     /// It ended without an answer.
     Failed,
@@ -84,7 +85,7 @@ impl Questions {
         Self { patience, hanging: Mutex::default() }
     }
 
-    /// Asks the pool. `None`: it does not answer.
+    /// Asks the pool. Returns `None` if it does not answer in time.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         pool: &Arc<dyn Pool>,
@@ -94,7 +95,7 @@ impl Questions {
             let mut hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(hanging.entry(pool.config().name.clone()).or_default())
         };
-        // Until it has answered nobody asks again: each would wait as long, and leave a thread.
+        // Until it has answered it is not asked again: each would wait as long, and leave a thread.
         if hanging.load(Ordering::SeqCst) > 0 {
             return None;
         }
@@ -103,7 +104,7 @@ impl Questions {
         let pool = Arc::clone(pool);
         thread::spawn(move || {
             let answer = question(&pool);
-            // Its last user may be this thread: closed before anybody hears the answer.
+            // Its last user may be this thread: closed before the caller gets the answer.
             drop(pool);
             asked.end(answer);
         });

@@ -1,4 +1,5 @@
-//! The device that a volume's user sees: the pool's, or the mapper of an encrypted volume. Who uses it, and taking it away.
+//! The device that a volume's user sees: the pool's, or the mapper of an encrypted volume. Who uses it, and
+//! taking it away.
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
@@ -34,7 +35,8 @@ impl Core {
         }
     }
 
-    /// The device that the volume's user sees, held so that it stays; it is never attached or opened for that.
+    /// The device that the volume's user sees, held so that it stays; it is never attached or opened for
+    /// that.
     pub(super) fn device(&self, pool: &dyn Pool, record: &Record) -> Result<Option<Device>, Error> {
         let Some(below) = pool.device(record)? else { return Ok(None) };
         let Some(encryption) = &record.encryption else { return Ok(Some(below)) };
@@ -73,8 +75,8 @@ impl Core {
         Ok((place, device))
     }
 
-    /// Whether the volume is attached as a device of which `ours` holds. Where its pool can't tell, the kernel can: our devices carry their
-    /// volume's name.
+    /// Whether the volume is attached as a device for which `ours` holds. Where the pool can't tell, the
+    /// kernel can: our devices carry their volume's name.
     pub(super) fn is_attached(
         &self,
         id: &VolumeId,
@@ -95,7 +97,7 @@ impl Core {
         Ok(self.host.marked(id, None)?.iter().any(|attached| ours(attached.number)))
     }
 
-    /// Ends that the volume is a device. The caller has seen that nothing mounts it.
+    /// Detaches the volume's device. The caller has checked that it is not mounted.
     pub(super) fn detach(&self, pool: &dyn Pool, record: &Record) -> Result<bool, Error> {
         if record.encryption.is_some()
             && let Some(mapper) = self.host.crypt().mapper(&record.id)?
@@ -104,7 +106,8 @@ impl Core {
         {
             return Err(Error::InUse { id: record.id.clone(), by: self.host.crypt().users(&mapper) });
         }
-        // The copy that is made of it reads from below it. A device that nobody has open is not in use, and goes at the next chance.
+        // The copy that is made of it reads from below it. A device that is not open is not in use, and goes
+        // at the next chance.
         if self.check_not_read(&record.id).is_err() {
             return Ok(true);
         }
@@ -123,7 +126,7 @@ impl Core {
         Err(Error::InUse { id: id.clone(), by: "a process that has its device open".to_owned() })
     }
 
-    /// An error while the volume is staged, mounted or open.
+    /// Fails while the volume is staged, mounted or open.
     pub(super) fn check_unused(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
         let in_use = |by: String| Err(Error::InUse { id: record.id.clone(), by });
         for attempt in 0..=ATTEMPTS {
@@ -135,7 +138,8 @@ impl Core {
             if record.mode == VolumeMode::Block {
                 self.detach(pool, record)?;
             }
-            // The kernel detaches a device a moment after its last mount went; a mount in another namespace keeps it for longer.
+            // The kernel detaches a device a moment after its last mount went; a mount in another namespace
+            // keeps it for longer.
             if attempt == ATTEMPTS {
                 return in_use(self.host.lying_on(&device).unwrap_or_else(|| {
                     let node = device.node.display();
@@ -159,7 +163,7 @@ impl Core {
         Ok(self.host.crypt().mapper(id)?.filter(ours))
     }
 
-    /// An error while the device is mounted or bound somewhere.
+    /// Fails while the device is mounted or bound somewhere.
     pub(super) fn check_unmounted(&self, id: &VolumeId, number: DeviceNumber) -> Result<(), Error> {
         match table::user_of(&self.host.mounts()?, number) {
             Some(user) => Err(Error::InUse { id: id.clone(), by: user.point.display().to_string() }),

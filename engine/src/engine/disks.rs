@@ -1,5 +1,6 @@
-//! Whether the disks of the pools answer: each is asked now and then, in a thread of its own, and nobody waits for that. A disk that is busy takes its
-//! time; only one that says nothing for long counts as one that hangs.
+//! Whether the disks of the pools answer: each is asked now and then, in a thread of its own, and nobody
+//! waits for that. A disk that is busy takes its time; only one that says nothing for long counts as one that
+//! hangs.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,8 @@ impl Disks {
         Self { patience, known: Arc::default() }
     }
 
-    /// Asks a pool's disk, if that is due. `news` is called when it becomes known that it hangs, and when it answers after that.
+    /// Asks a pool's disk, if that is due. `news` is called when it becomes known that it hangs, and when it
+    /// answers after that.
     pub(super) fn ask_if_due(&self, pool: &Arc<dyn Pool>, news: impl Fn() + Send + 'static) {
         let name = pool.config().name.clone();
         {

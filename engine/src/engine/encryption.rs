@@ -2,7 +2,7 @@
 //!
 //! A first stage, and what a crash after each step leaves:
 //! 1. the pool's device is attached and found to be empty: it goes by itself, or `recover` detaches it
-//! 2. the record says *started*, with the uuids to come: the next stage wipes everything and begins anew
+//! 2. the record says *started*, with the uuids to come: the next stage wipes everything and starts again
 //! 3. the LUKS2 header is made, the mapper opened, the filesystem made on it: the same
 //! 4. the record says *done*: from here on neither is ever made again, whatever the disk shows
 
@@ -51,11 +51,12 @@ impl<'a> Keys<'a> {
 }
 
 impl Core {
-    /// Makes an encrypted volume a device that carries what its record says. `found` comes back as its record is then.
+    /// Makes an encrypted volume a device that carries what its record says. `found` comes back as its record
+    /// is then.
     pub(super) fn ready_encrypted(&self, found: Located, keys: Keys<'_>) -> Result<(Located, Device), Error> {
         let Located { pool, mut record } = found;
         let result = self.ready_device(pool.as_ref(), &mut record, keys);
-        // A raw block volume's devices would stay; unless it was staged before, nobody would take them down.
+        // A raw block volume's devices would stay; unless it was staged before, nothing would take them down.
         if result.is_err() && record.mode == VolumeMode::Block && record.staged().is_none() {
             let _ = self.detach(pool.as_ref(), &record);
         }
@@ -103,7 +104,7 @@ impl Core {
         Ok(device)
     }
 
-    /// Makes the header, and the filesystem on it.
+    /// Makes the LUKS2 header, and the filesystem on it.
     fn encrypt(
         &self,
         pool: &dyn Pool,
@@ -136,7 +137,8 @@ impl Core {
         Ok(device)
     }
 
-    /// Opens an encrypted device whose header is made, and rotates its key where that is asked for or was begun.
+    /// Opens an encrypted device whose header is made, and rotates its key where that is asked for or was
+    /// begun.
     fn unlock(
         &self,
         pool: &dyn Pool,
@@ -153,7 +155,7 @@ impl Core {
         Ok(device)
     }
 
-    /// Opens the mapper with the first of the keys that does, or finds it open; which key it was.
+    /// Opens the mapper with the first key that fits, or finds it open. Returns that key too.
     fn open<'a>(
         &self,
         pool: &dyn Pool,
@@ -169,7 +171,8 @@ impl Core {
         let mut by = format!("something that keeps changing {}", mapper::name(id));
         for _ in 0..ATTEMPTS {
             let Some(mapper) = crypt.mapper(id)? else {
-                // Asked first: cryptsetup would find out only after it has stretched a passphrase, each time anew.
+                // Asked first: cryptsetup would find out only after it has stretched a passphrase, each time
+                // again.
                 if let Some(holders) = crypt.holders(below) {
                     by = holders;
                     thread::sleep(PAUSE);
@@ -200,7 +203,8 @@ impl Core {
                     };
                     if let Some(device) = self.resized(&mapper, below)? {
                         if matches!(record.mode, VolumeMode::Filesystem(_)) && !mapper.deferred {
-                            // While we hold it, and then while it is mounted, it stays; a plugin that is killed leaks none.
+                            // While we hold it, and then while it is mounted, it stays; a plugin that is
+                            // killed leaks none.
                             crypt.close_after_use(&mapper)?;
                         }
                         return Ok((Device { fresh, ..device }, key));
@@ -212,7 +216,8 @@ impl Core {
         Err(Error::InUse { id: id.clone(), by })
     }
 
-    /// Makes the mapper with the first of the keys that opens it; `None`: something lies on the device still.
+    /// Makes the mapper with the first of the keys that opens it. Returns `None` while something still lies
+    /// on the device.
     fn open_with_one_of<'a>(
         &self,
         record: &Record,
@@ -239,7 +244,7 @@ impl Core {
         Ok(None)
     }
 
-    /// Closes a mapper of ours that leads elsewhere; who uses it is named.
+    /// Closes a mapper of ours that leads elsewhere. The error names its users.
     fn remove_stale(&self, id: &VolumeId, mapper: &Mapper) -> Result<(), Error> {
         self.check_unmounted(id, mapper.number)?;
         if self.host.crypt().close(mapper)? {
@@ -258,8 +263,8 @@ impl Core {
         self.release(pool, record)
     }
 
-    /// Destroys all key slots of a volume or snapshot that is to be deleted: without them its data is noise, wherever copies of its blocks
-    /// remain.
+    /// Destroys all key slots of a volume or snapshot that is to be deleted: without them its data is noise,
+    /// wherever copies of its blocks remain.
     pub(super) fn erase_keys(&self, pool: &dyn Pool, record: &Record) -> Result<(), Error> {
         let begun = record.encryption.as_ref().is_some_and(|encryption| encryption.header != Format::Never);
         if !begun {
@@ -272,8 +277,8 @@ impl Core {
         }
         match pool.attach(record) {
             Ok(below) => match self.host.crypt().erase(&below) {
-                // Zeros over blocks of its own would need no room. These are a copy's too, which keeps its slots anyway; and what deletes nothing
-                // while the disk is full never gets room.
+                // Zeros over blocks of its own would need no room. These are a copy's too, which keeps its
+                // slots anyway; and what deletes nothing while the disk is full never gets room.
                 Err(error @ Error::Io { .. })
                     if pool.disk().is_ok_and(|disk| disk.free < overhead_bytes(true)) =>
                 {

@@ -32,7 +32,8 @@ impl Core {
         slot.is_none_or(|slot| !slot.is_silent())
     }
 
-    /// The pool that a volume lies in, from memory. For one that none is known to hold: a pool that can't be used, as it may lie there.
+    /// The pool that a volume lies in, from memory. Where no pool is known to hold the volume, a pool that
+    /// can't be used, as it may lie there.
     fn home(&self, id: &VolumeId) -> Option<Slot> {
         let slots = self.slots();
         let mut homes = self.gates.homes();

@@ -1,4 +1,4 @@
-//! Where volumes and snapshots lie, and what is said of them.
+//! Finding where volumes and snapshots lie, and describing them.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -28,7 +28,7 @@ pub(super) struct Located {
 }
 
 impl Core {
-    /// Where a volume lies, record sound or not. A pool that came back is opened for it.
+    /// Finds where a volume lies, whether or not its record is sound. A pool that came back is opened for it.
     fn locate(&self, id: &VolumeId) -> Result<Option<Entry>, Error> {
         match self.look_for(id) {
             Err(Error::PoolUnavailable(_)) if self.is_any_closed() && self.may_try_again() => {
@@ -43,7 +43,8 @@ impl Core {
         self.slots().iter().any(|slot| slot.opened.is_err())
     }
 
-    /// Whether pools that can't be used may be tried by a caller that is no report: at most once in [`RETRY_PAUSE`].
+    /// Whether pools that can't be used may be tried by a caller that is no report: at most once in
+    /// [`RETRY_PAUSE`].
     fn may_try_again(&self) -> bool {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -78,7 +79,7 @@ impl Core {
         unavailable.map_or(Ok(None), Err)
     }
 
-    /// A volume's record, of a pool that most likely does not hold it and must hold up nobody.
+    /// Asks for a volume's record in a pool that most likely does not hold it, and so must delay no caller.
     fn ask_for(&self, pool: &Arc<dyn Pool>, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         let asked = id.clone();
         self.questions.ask(pool, move |pool| pool.load(&asked)).unwrap_or_else(|| {
@@ -87,17 +88,17 @@ impl Core {
         })
     }
 
-    /// The volume, which must exist.
+    /// Finds the volume, which must exist.
     pub(super) fn find(&self, id: &VolumeId) -> Result<Located, Error> {
         self.find_maybe(id)?.ok_or_else(|| Error::NotFound { id: id.clone() })
     }
 
-    /// The volume, if it exists. A snapshot of that id is an error.
+    /// Finds the volume, if it exists. Fails if a snapshot has that id.
     pub(super) fn find_maybe(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
         self.find_entry(id)?.map(Located::volume).transpose()
     }
 
-    /// The volume or snapshot, if it exists.
+    /// Finds the volume or snapshot, if it exists.
     pub(super) fn find_entry(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
         match self.locate(id)? {
             None => Ok(None),
@@ -105,7 +106,8 @@ impl Core {
         }
     }
 
-    /// The same, but a pool that is down elsewhere does not stop creations in the others.
+    /// Finds the volume or snapshot in the pools that can be used: a pool that is down does not stop
+    /// creations in the others.
     pub(super) fn find_entry_usable(&self, id: &VolumeId) -> Result<Option<Located>, Error> {
         match self.find_entry(id) {
             Err(Error::PoolUnavailable(_)) => Ok(None),
@@ -113,8 +115,8 @@ impl Core {
         }
     }
 
-    /// The pool that a volume lies in, even if its record is broken or it lies nowhere that we can see: taking a volume down must not need
-    /// more than the kernel's tables.
+    /// Finds the pool that a volume lies in, even if its record is broken. Returns `None` also where we can't
+    /// look: taking a volume down must not need more than the kernel's tables.
     pub(super) fn find_for_teardown(&self, id: &VolumeId) -> Option<(Arc<dyn Pool>, Option<Record>)> {
         match self.locate(id) {
             Ok(Some((pool, record))) => Some((pool, record.ok())),
@@ -130,7 +132,7 @@ impl Core {
         self.load_in(pool, id)?.map(|found| found.volume().map(|volume| volume.info())).transpose()
     }
 
-    /// A volume or snapshot, looked for in that pool alone.
+    /// Finds a volume or snapshot in that pool alone.
     pub(super) fn load_in(&self, pool: &str, id: &VolumeId) -> Result<Option<Located>, Error> {
         Located::load(&self.pool(pool)?, id)
     }
@@ -180,7 +182,8 @@ impl Core {
 }
 
 impl Located {
-    /// Another volume or snapshot of the same pool: what else a restore needs lies there, and no other pool is asked, which may be away.
+    /// Finds another volume or snapshot of the same pool. All that a restore needs lies there, and no other
+    /// pool is asked, which may be away.
     pub(super) fn beside(&self, id: &VolumeId) -> Result<Option<Self>, Error> {
         Self::load(&self.pool, id)
     }
@@ -191,12 +194,12 @@ impl Located {
         Ok(Some(Self { pool: Arc::clone(pool), record }))
     }
 
-    /// It, if it is a volume.
+    /// Fails if this is a snapshot.
     pub(super) fn volume(self) -> Result<Self, Error> {
         if self.record.role.is_some() { Err(self.wrong_kind()) } else { Ok(self) }
     }
 
-    /// It is a snapshot where a volume is asked for, or the other way round.
+    /// The error for a snapshot where a volume is asked for, or the other way round.
     pub(super) fn wrong_kind(&self) -> Error {
         let kinds = ["volume", "snapshot"].map(str::to_owned);
         let [mut requested, mut existing] = kinds;
@@ -210,7 +213,7 @@ impl Located {
         self.record.info(&self.pool.config().name, self.pool.allocated(&self.record.id))
     }
 
-    /// What callers see of a snapshot; `None`: it is a volume.
+    /// The snapshot as callers see it; `None` if this is a volume.
     pub(super) fn snapshot_info(&self) -> Option<SnapshotInfo> {
         let Self { pool, record } = self;
         record.snapshot_info(&pool.config().name, pool.allocated(&record.id), is_valid(pool.as_ref(), record))

@@ -1,4 +1,5 @@
-//! Making a volume's filesystem once, and taking the one that is there for the volume's, as the guard decides.
+//! Making a volume's filesystem once, and taking the one that is there for the volume's, as the guard
+//! decides.
 
 use uuid::Uuid;
 
@@ -71,7 +72,8 @@ impl Core {
         }
     }
 
-    /// Takes a filesystem that the guard found to be the volume's: a copy's gets an id of its own, and the record says what it is.
+    /// Takes a filesystem that the guard found to be the volume's: a copy's gets an id of its own, and the
+    /// record says what it is.
     fn accept(
         &self,
         pool: &dyn Pool,

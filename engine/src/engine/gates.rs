@@ -1,6 +1,7 @@
-//! How many of a node's own calls (for pods that start and end) wait for the disk of one pool at a time. A call that hangs in the kernel can't
-//! be taken back and keeps its thread; so each pool has places of its own, and whoever finds none waits without a thread: until one is free,
-//! however long that takes, or until the pool's disk is known to hang.
+//! How many of a node's own calls (for pods that start and end) wait for the disk of one pool at a time. A
+//! call that hangs in the kernel can't be taken back and keeps its thread; so each pool has places of its
+//! own, and whoever finds none waits without a thread: until one is free, however long that takes, or until
+//! the pool's disk is known to hang.
 
 use std::{
     collections::HashMap,
@@ -19,14 +20,14 @@ use crate::VolumeId;
 pub(super) const PLACES: usize = 16;
 /// How long none of them comes to its end before somebody asks the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often whoever waits looks whether that is so.
+/// How often a waiting call checks that.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The places of all pools, by their names.
 #[derive(Default)]
 pub(super) struct Gates {
     gates: Mutex<HashMap<String, Arc<Gate>>>,
-    /// In which pool a volume was when it was last asked for: one that does not answer can't tell.
+    /// The pool in which a volume was when it was last asked for: a pool that does not answer can't tell.
     homes: Mutex<HashMap<VolumeId, String>>,
 }
 
@@ -36,7 +37,7 @@ struct Gate {
     moved: Mutex<Instant>,
 }
 
-/// A place, until the call is over, whoever still waits for it.
+/// A place, kept until the call is over, even if its caller has given up.
 pub(super) struct Pass {
     gate: Arc<Gate>,
     _place: OwnedSemaphorePermit,
@@ -66,8 +67,9 @@ impl Gates {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place in that pool. `answers`: whether the pool is not known to keep callers waiting. `suspect` is called each time when none
-    /// of its calls has begun or ended for a while: they may do what takes long. The error is for how long that was.
+    /// Waits for a place in that pool. `answers`: whether the pool is not known to keep callers waiting.
+    /// `suspect` is called each time when none of its calls has begun or ended for a while: they may do what
+    /// takes long. The error is for how long that was.
     pub(super) async fn enter(
         &self,
         pool: &str,

@@ -1,7 +1,7 @@
 //! The guard against formatting: whether a filesystem may be made on a volume's device.
 //!
-//! Only our own record can say that a volume was never formatted. A probe that finds nothing proves nothing, since a sick device can read as
-//! zeros; a probe that finds something always forbids.
+//! Only our own record can say that a volume was never formatted. A probe that finds nothing proves nothing,
+//! since a sick device can read as zeros; a probe that finds something always forbids.
 
 use uuid::Uuid;
 
@@ -18,20 +18,21 @@ use crate::{
 /// What may be done with the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Make the filesystem: it never held data.
+    /// Make the filesystem: the device never held data.
     Format,
     /// Wipe the remains of an interrupted mkfs, then make the filesystem: it was never mounted.
     FormatAgain,
-    /// It carries the filesystem that we made.
+    /// The device carries the filesystem that we made.
     Mount,
-    /// It carries the filesystem that it shall be read as, with this uuid: from now on the record says so.
+    /// The device carries the filesystem that it is to be read as, with this uuid: from now on the record
+    /// says so.
     Take(Uuid),
     /// Touch nothing; the text says why.
     Refuse(String),
 }
 
-/// Decides from what the record says, what the device shows, and whether the image holds any data (`image_is_empty` comes from the image's
-/// own map, not from the device).
+/// Decides from what the record says, what the device shows, and whether the image holds any data
+/// (`image_is_empty` comes from the image's own map, not from the device).
 pub(crate) fn judge(expected: Filesystem, format: &Format, probe: &Probe, image_is_empty: bool) -> Verdict {
     match (format, probe) {
         (Format::Never, Probe::Zeros) if image_is_empty => Verdict::Format,
@@ -66,7 +67,8 @@ pub(crate) fn judge(expected: Filesystem, format: &Format, probe: &Probe, image_
     }
 }
 
-/// The same for the LUKS2 header of an encrypted volume: what may be done with the pool's device. [`Verdict::Mount`]: open it.
+/// Decides about the LUKS2 header of an encrypted volume: what may be done with the pool's device.
+/// [`Verdict::Mount`] means that it may be opened.
 pub(crate) fn judge_header(format: &Format, shows: &Header, image_is_empty: bool) -> Verdict {
     let what = match shows {
         Header::Luks(uuid) => format!("LUKS2 header {uuid}"),
@@ -91,7 +93,7 @@ pub(crate) fn judge_header(format: &Format, shows: &Header, image_is_empty: bool
     }
 }
 
-/// What a device shows, in words.
+/// Describes what a device shows.
 pub(crate) fn shown(probe: &Probe) -> String {
     match probe {
         Probe::Found(superblock) => format!("{} {}", superblock.filesystem, superblock.uuid),
@@ -100,7 +102,7 @@ pub(crate) fn shown(probe: &Probe) -> String {
     }
 }
 
-/// Refuses to wipe what another process may have made a volume of since we looked: it knows of no lock of ours.
+/// Refuses to wipe what another process may have changed since we looked: it does not know our locks.
 pub(super) fn ensure_unchanged(pool: &dyn Pool, record: &Record) -> Result<(), Error> {
     match pool.load_anew(&record.id)? {
         Some(Ok(now)) if now == *record => Ok(()),

@@ -37,7 +37,7 @@ impl Locks {
         lock.lock_owned().await
     }
 
-    /// Drops a volume's lock from the table once nobody holds or awaits it.
+    /// Drops a volume's lock from the table once it is neither held nor awaited.
     fn forget_unused(&self, id: &VolumeId) {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if locks.get(id).is_some_and(|lock| Arc::strong_count(lock) == 1) {

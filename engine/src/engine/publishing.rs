@@ -21,7 +21,8 @@ impl Core {
     ) -> Result<Change<()>, Error> {
         let found = self.find(id)?;
         check_mode(id, found.record.mode, request.block)?;
-        // What is staged must be our own device, looked at anew each time: a folder whose mount is missing would take the pod's writes.
+        // What is staged must be our own device, checked again each time: a folder whose mount is missing
+        // would take the pod's writes.
         let (from, device) = self.device_at(&found, staging)?;
         let Some(to) = Place::open(target)? else {
             return Err(Error::InvalidArgument(format!(
@@ -67,7 +68,7 @@ impl Core {
             let _ = self.remove_target(&to);
         }
         bound?;
-        // Whoever unmounted the staging path while we copied it made us copy the folder below.
+        // If the staging path was unmounted while we copied it, we copied the folder below.
         let now = table::top_at(&self.host.mounts()?, to.path()).map(|top| (top.carries, top.what.clone()));
         match now {
             Some((carries, _)) if carries == wanted => Ok(Change::Changed(())),
@@ -122,7 +123,8 @@ impl Core {
     }
 }
 
-/// The answer where something is mounted at the target already. It is never unmounted, healthy or broken: somebody may be writing to it.
+/// The answer where something is mounted at the target already. That mount is never taken down, healthy or
+/// broken: a pod may be writing to it.
 fn already(
     id: &VolumeId,
     top: &Mount,

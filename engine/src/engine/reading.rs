@@ -15,7 +15,8 @@ impl Core {
         Reading { core: self, source: source.clone(), target: target.clone() }
     }
 
-    /// An error if it is being copied: who wants to delete it, or to change its size or content, need not wait for that to end.
+    /// Fails while the volume is being copied, so that a deletion, or a change of its size or content, is
+    /// refused at once instead of waiting.
     pub(super) fn check_not_read(&self, id: &VolumeId) -> Result<(), Error> {
         match self.readers().get(id).and_then(|targets| targets.first()) {
             Some(target) => {

@@ -1,7 +1,9 @@
-//! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only what nothing can need.
+//! Cleaning up after a crash or a restart. It touches only what carries the pool's own mark, and of that only
+//! what nothing can need.
 //!
-//! Nobody is served before it is over, so it does nothing that takes long: it looks, resumes, detaches and renames. What is to be freed waits
-//! for the sweeps, and who does not answer is waited for only so long: all of it is over within 15 s.
+//! No call is served before it is over, so it does nothing that takes long: it looks, resumes, detaches and
+//! renames. What is to be freed waits for the sweeps, and who does not answer is waited for only so long: all
+//! of it is over within 15 s.
 
 use std::{
     sync::{
@@ -26,7 +28,8 @@ use crate::{
     pool::Pool,
 };
 
-/// How long a start waits for what has to be done in a pool before it is used. One that takes longer is used later.
+/// How long a start waits for what has to be done in a pool before it is used. One that takes longer is used
+/// later.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Core {
@@ -35,7 +38,8 @@ impl Core {
         // A look at a pool that comes back from now on cleans it up itself.
         self.recovered().get_or_insert_default();
         let pools = self.pools();
-        // Before anything else: what is suspended lets pods wait, and us too, should we look at what lies on it.
+        // Before anything else: what is suspended lets pods wait, and us too, should we look at what lies on
+        // it.
         let resume = |pool: &Arc<dyn Pool>| {
             let pool = Arc::clone(pool);
             move || pool.resume()
@@ -58,8 +62,9 @@ impl Core {
         recovery
     }
 
-    /// A process that was killed together with what would have thawed leaves its filesystem frozen. Where a disk hangs the thaw does so too,
-    /// whether anything is frozen or not; one that comes so late that we have frozen it ourselves by then is noticed by who did.
+    /// A process that was killed together with what would have thawed leaves its filesystem frozen. Where a
+    /// disk hangs the thaw does so too, whether anything is frozen or not; one that comes so late that we
+    /// have frozen it ourselves by then is noticed by who did.
     fn thaw_all(&self, mounts: &[Mount], recovery: &mut Recovery) {
         let ours: Vec<Mount> = self.host.ours(mounts).into_iter().cloned().collect();
         let thaw = |mount: &Mount| {
@@ -80,7 +85,8 @@ impl Core {
         }
     }
 
-    /// Cleans the pools up. One that does not come to its end soon stays closed until a look finds that it has.
+    /// Cleans the pools up. One that does not come to its end soon stays closed until a look finds that it
+    /// has.
     fn clean_up(&self, pools: &[Arc<dyn Pool>], mounts: &[Mount], recovery: &mut Recovery) {
         let Some(core) = self.me.upgrade() else { return };
         let clean = |pool: &Arc<dyn Pool>| {
@@ -111,7 +117,8 @@ impl Core {
         }
     }
 
-    /// Cleans a pool up unless somebody has; whoever comes meanwhile waits. `None`: it was clean, or nobody wants it so.
+    /// Cleans a pool up unless somebody has; whoever comes meanwhile waits. `None`: it was clean, or nobody
+    /// wants it so.
     fn recover_once(&self, pool: &dyn Pool, clean: impl FnOnce(&mut Recovery)) -> Option<Recovery> {
         let once = Arc::clone(self.recovered().as_mut()?.entry(pool.id()).or_default());
         let mut recovery = None;
@@ -127,8 +134,8 @@ impl Core {
             .is_none_or(|recovered| recovered.get(&pool).is_some_and(|once| once.get().is_some()))
     }
 
-    /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody uses yet. Its mappers wait for
-    /// the next stage or start. Whether it was due.
+    /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody
+    /// uses yet. Its mappers wait for the next stage or start. Whether it was due.
     pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) -> bool {
         let cleaned = self.recover_once(pool.as_ref(), |recovery| {
             recovery.problems.extend(pool.resume());
@@ -159,7 +166,8 @@ impl Core {
                 return false;
             }
             match pool.load(id) {
-                // A raw block device stays while its record says it is staged, or when the record can't be read.
+                // A raw block device stays while its record says it is staged, or when the record can't be
+                // read.
                 Ok(Some(Ok(record))) => record.staged().is_none(),
                 _ => false,
             }
@@ -171,8 +179,8 @@ impl Core {
         recovery.problems.extend(problems);
     }
 
-    /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that are gone or not staged. Others
-    /// may be another instance's.
+    /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that
+    /// are gone or not staged. Others may be another instance's.
     fn close_stale_mappers(&self, mounts: &[Mount], recovery: &mut Recovery) {
         let found = match self.host.crypt().mappers() {
             Ok(found) => found,

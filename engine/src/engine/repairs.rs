@@ -1,4 +1,5 @@
-//! How many filesystems are repaired at a time. Each repair reads all of one and takes memory for it, and after a power cut many are due at once.
+//! How many filesystems are repaired at a time. Each repair reads all of one and takes memory for it, and
+//! after a power cut many are due at once.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},

@@ -1,19 +1,23 @@
-//! Restore in place: a volume goes back to the content of one of its snapshots and keeps its id, its size and all who speak of it.
+//! Restore in place: a volume goes back to the content of one of its snapshots and keeps its id, its size and
+//! all who speak of it.
 //!
 //! 1. The volume must not be in use, and the snapshot must be one of its own that fits.
-//! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of before is kept). From here on the
-//!    volume can't be used before the restore is through: whoever wants to (a stage, a snapshot, a growth) carries it to its end first.
-//! 3. The content of before is kept as a snapshot, the *safety*. If that fails and it is not there, the record is put back and nothing has
-//!    happened.
-//! 4. The pool exchanges the content, and with it the record, which now says: done. Of an encrypted volume the LUKS2 header of before is
-//!    put back from the safety first, so that the key in force stays in force.
+//! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of
+//!    before is kept). From here on the volume can't be used before the restore is through: whoever wants to
+//!    (a stage, a snapshot, a growth) carries it to its end first.
+//! 3. The content of before is kept as a snapshot, the *safety*. If that fails and it is not there, the
+//!    record is put back and nothing has happened.
+//! 4. The pool exchanges the content, and with it the record, which now says: done. Of an encrypted volume
+//!    the LUKS2 header of before is put back from the safety first, so that the key in force stays in force.
 //!
-//! A crash before (2) leaves everything as it was; after (2) or (3) the record says what is left to do, and the same steps are
-//! repeated, since each finds what it made before; after (4) the repeated call finds it done. The safety's id tells one restore from
-//! another: as long as it is remembered, by the record or by the safety itself, the restore is not done a second time.
+//! A crash before (2) leaves everything as it was; after (2) or (3) the record says what is left to do, and
+//! the same steps are repeated, since each finds what it made before; after (4) the repeated call finds it
+//! done. The safety's id tells one restore from another: as long as it is remembered, by the record or by the
+//! safety itself, the restore is not done a second time.
 //!
-//! Calling one off: (1) where the safety is there, the restore is carried to its end, or is over; (2) where only the record speaks of it,
-//! nothing has happened, and the record is put back. A crash before (2) leaves a restore that is under way, one after it nothing.
+//! Calling one off: (1) where the safety is there, the restore is carried to its end, or is over; (2) where
+//! only the record speaks of it, nothing has happened, and the record is put back. A crash before (2) leaves
+//! a restore that is under way, one after it nothing.
 
 use super::{clones::check_content, core::Core, finding::Located, snapshots::snapshot_record};
 use crate::{
@@ -85,7 +89,7 @@ impl Core {
     /// Whether the volume can take that snapshot's content.
     fn check_restore(&self, volume: &Located, snapshot: &VolumeId) -> Result<(), Error> {
         let id = &volume.record.id;
-        // Only one beside the volume can be restored; the others are looked for to say why not.
+        // Only a snapshot in the volume's pool can be restored; others are looked for to say why not.
         let source = match volume.beside(snapshot)? {
             Some(source) => source,
             None => self
@@ -126,10 +130,11 @@ impl Core {
             kept_before(&kept, &id)?;
         } else {
             let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record), None);
-            // A safety whose making failed may be there all the same: the restore is then under way, and putting the record back would make
-            // the repeated call take it for done.
+            // A safety whose making failed may be there all the same: the restore is then under way, and
+            // putting the record back would make the repeated call take it for done.
             if kept.is_err() && matches!(found.beside(&restore.safety), Ok(None)) {
-                // Nothing has happened yet, and a volume that can be used is better than one that waits for room.
+                // Nothing has happened yet, and a volume that can be used is better than one that waits for
+                // room.
                 found.pool.save(&Record { restore: None, ..found.record.clone() })?;
             }
             kept?;
@@ -147,8 +152,8 @@ impl Core {
             ..found.record.clone()
         };
         if keeps_header(&found.record, &source.record) {
-            // The key may have been rotated since the snapshot. The data's own key has not, so the header of now opens it, and the
-            // restore is done only when that header is back.
+            // The key may have been rotated since the snapshot. The data's own key has not, so the header of
+            // now opens it, and the restore is done only when that header is back.
             record.encryption.clone_from(&found.record.encryption);
             record.restore = Some(restore.clone());
             self.roll_back(&found, &record, &source.record)?;

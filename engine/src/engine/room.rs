@@ -35,7 +35,7 @@ impl Core {
         slots.into_iter().map(report).collect()
     }
 
-    /// What a pool has, and what needs somebody.
+    /// The figures of a pool, and the fault that somebody has to mend.
     fn figures(&self, pool: &Arc<dyn Pool>) -> (Result<PoolUsage, PoolError>, Option<PoolError>) {
         let me = self.me.clone();
         let asked = self.figures.ask(pool, move |pool| {
@@ -69,8 +69,8 @@ impl Core {
         })
     }
 
-    /// The pools of a disk, with the bytes of each that wait to be freed. Only these are asked for more than the kernel knows by itself:
-    /// another disk may not answer. Never with what is pending held.
+    /// The pools of a disk, with the bytes of each that wait to be freed. Only these are asked for more than
+    /// the kernel knows by itself: another disk may not answer. Never with what is pending held.
     pub(super) fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
         let same = |pool: Arc<dyn Pool>| {
             if pool.disk_id().ok()? != disk.id {
@@ -86,7 +86,7 @@ impl Core {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something that needs space, with that space set aside for as long as the answer lives.
+    /// Runs a job that needs space, with that space set aside for as long as the returned reservation lives.
     pub(super) fn with_room<T>(
         &self,
         pool: &dyn Pool,
@@ -107,8 +107,9 @@ impl Core {
         }
     }
 
-    /// Waits a while for what deleted volumes take, which counts as free. `false`: there would be too little even without them. Where zeros
-    /// are written over them it takes hours, so whoever needs the space comes again.
+    /// Waits a while for the space of deleted volumes, which counts as free. Returns `false` if there would
+    /// be too little even with that. Where zeros are written over it this takes hours, so the caller must
+    /// come again.
     fn may_get_room(&self, pool: &dyn Pool, existing: u64, requested: u64) -> bool {
         let Ok(disk) = pool.disk() else { return false };
         // What is closed opens when deleted volumes go, whatever the sums say.
@@ -123,7 +124,8 @@ impl Core {
         true
     }
 
-    /// Sets bytes aside while a volume is made or grown by that much, or says how many there are. `existing`: bytes the volume has.
+    /// Sets bytes aside while a volume is made or grown by that much. The error says how many bytes there
+    /// are. `existing`: bytes that the volume has.
     pub(super) fn reserve(
         &self,
         pool: &dyn Pool,
@@ -153,7 +155,7 @@ impl Core {
     }
 }
 
-/// What a pool has for new volumes, beside what others of its disk hold and what is pending.
+/// The room that a pool has for new volumes, given what other pools on its disk hold and what is pending.
 fn room(pool: &dyn Pool, disk: &Disk, sharing: &[(Arc<dyn Pool>, u64)], pending: u64) -> Room {
     let mut shared = Shared { pending, ..Shared::default() };
     for (other, trash) in sharing {

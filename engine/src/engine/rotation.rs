@@ -1,9 +1,12 @@
 //! Rotating the key of an encrypted volume, while it is in use or not.
 //!
-//! The steps, and what a crash after each of them leaves; at every moment a key that the record names opens the volume:
+//! The steps, and what a crash after each of them leaves; at every moment a key that the record names opens
+//! the volume:
 //! 1. the record says that a rotation runs, with the old key in force: nothing else has changed
-//! 2. the new key is put into a free slot (the old one's stays): both open; the next stage finds the new key's slot
-//! 3. the new key is seen to open its slot; the record names it as the key in force: both open; the next stage goes on at 4
+//! 2. the new key is put into a free slot (the old one's stays): both open; the next stage finds the new
+//!    key's slot
+//! 3. the new key is seen to open its slot; the record names it as the key in force: both open; the next
+//!    stage goes on at 4
 //! 4. every other slot is emptied: only the new key opens
 //! 5. the record says that no rotation runs
 
@@ -16,7 +19,8 @@ use crate::{
 };
 
 impl Core {
-    /// Ends a rotation that was begun and begins the one asked for. `opened`: the key that opens the volume now; `wanted`: the one that is to.
+    /// Completes a rotation that was begun, and begins the one asked for. `opened`: the key that opens the
+    /// volume now; `wanted`: the key that is to open it.
     pub(super) fn settle_keys(
         &self,
         pool: &dyn Pool,
@@ -61,8 +65,8 @@ impl Core {
         pool.save(record)
     }
 
-    /// The slot that `wanted` is seen to open, put there if it was in none. Slots of neither key are emptied: a rotation that was given up
-    /// left them.
+    /// The slot that `wanted` is seen to open, put there if it was in none. Slots of neither key are emptied:
+    /// a rotation that was given up left them.
     fn slot_for(&self, record: &Record, below: &Device, opened: &Key, wanted: &Key) -> Result<u32, Error> {
         let crypt = self.host.crypt();
         let mut taken = Vec::new();

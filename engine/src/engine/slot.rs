@@ -11,12 +11,12 @@ use crate::{PoolConfig, PoolError, PoolErrorKind, pool::Pool};
 pub(super) struct Slot {
     pub(super) config: PoolConfig,
     pub(super) opened: Result<Arc<dyn Pool>, PoolError>,
-    /// The pool's own id, once seen: what lies at the path later must be the same, or a disk is missing.
+    /// The pool's own id, once seen: a pool with another id at the same path means that a disk is missing.
     pub(super) known: Option<Uuid>,
 }
 
 impl Slot {
-    /// Whether its disk is known not to answer.
+    /// Whether the pool's disk is known not to answer.
     pub(super) fn is_silent(&self) -> bool {
         self.opened.as_ref().is_err_and(|error| error.kind == PoolErrorKind::NotAnswering)
     }

@@ -3,18 +3,21 @@
 //! The steps of a filesystem, and what a crash after each of them leaves:
 //! 1. a restore that was begun is carried to its end: see there
 //! 2. the staging folder is made, if its caller has not: an empty folder, which the next stage takes
-//! 3. the volume is attached: a loop device that goes with us, or an active logical volume, which is no harm; of an encrypted one also a
-//!    mapper, which the next stage takes over if it is the right one (see `encryption`)
-//! 4. if it was never formatted, and the guard agrees: the record says *started*: the next stage wipes everything and begins anew. A copy of
-//!    a raw device is never formatted: if it carries the filesystem that it shall be read as, the record says *done* with its uuid
+//! 3. the volume is attached: a loop device that goes with us, or an active logical volume, which is no harm;
+//!    of an encrypted one also a mapper, which the next stage takes over if it is the right one (see
+//!    `encryption`)
+//! 4. if it was never formatted, and the guard agrees: the record says *started*: the next stage wipes
+//!    everything and starts again. A copy of a raw device is never formatted: if it carries the filesystem
+//!    that it is to be read as, the record says *done* with its uuid
 //! 5. the filesystem is made and looked at: the same
 //! 6. the record says *done* and *used*: from here on it is never formatted again, whatever the disk shows
 //! 7. the folder is sealed against writes: an empty folder that is still taken
-//! 8. it is mounted, and grown if the device is larger: the repeated call finds the mount, and tries the growth again
+//! 8. it is mounted, and grown if the device is larger: the repeated call finds the mount, and tries the
+//!    growth again
 //!
-//! A raw block volume: (1) as above; (2) the record says where it is staged, and *used*; (3) it is attached. A crash between the two leaves a
-//! record that says more than there is: the repeated call attaches, an unstage takes the word back. An encrypted one is opened before (2),
-//! so that a wrong key changes nothing.
+//! A raw block volume: (1) as above; (2) the record says where it is staged, and *used*; (3) it is attached.
+//! A crash between the two leaves a record that says more than there is: the repeated call attaches, an
+//! unstage takes the word back. An encrypted one is opened before (2), so that a wrong key changes nothing.
 
 use std::path::Path;
 
@@ -56,7 +59,8 @@ impl Core {
         }
     }
 
-    /// A conflict under a name of its own where the volume is staged just there: its caller speaks of a stage that there is.
+    /// A conflict under a name of its own where the volume is staged just there: its caller speaks of a stage
+    /// that there is.
     fn told_apart(&self, conflict: Error, found: &Located, staging: &Path) -> Result<Error, Error> {
         let Error::Conflict { id, field, existing, requested } = conflict else { return Ok(conflict) };
         let Located { pool, record } = found;

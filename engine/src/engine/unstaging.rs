@@ -1,5 +1,6 @@
-//! Undoing a stage: what is mounted at the staging folder comes down, a raw block volume's device is detached. It asks no more than the kernel's
-//! tables where the pool is gone: who takes a pod down on a dying disk must come to an end.
+//! Undoing a stage: what is mounted at the staging folder comes down, a raw block volume's device is
+//! detached. It asks no more than the kernel's tables where the pool is gone: who takes a pod down on a dying
+//! disk must come to an end.
 
 use std::path::Path;
 
@@ -28,7 +29,8 @@ impl Core {
             self.host.unseal(&place)?;
             return Ok(Change::Changed(()));
         }
-        // A stage that was interrupted between sealing and mounting leaves a folder that its owner can't remove.
+        // A stage that was interrupted between sealing and mounting leaves a folder that its owner can't
+        // remove.
         if place.found()? == Found::Directory && place.is_empty_directory()? {
             self.host.unseal(&place)?;
         }
@@ -43,7 +45,8 @@ impl Core {
         Err(Error::InUse { id: id.clone(), by: format!("open files below {}", place.path().display()) })
     }
 
-    /// Detaches a raw block volume's device, if it is staged at that place (or anywhere, where the place itself is gone).
+    /// Detaches a raw block volume's device, if it is staged at that place (or anywhere, where the place
+    /// itself is gone).
     fn forget_block(&self, id: &VolumeId, place: Option<&Place>) -> Result<Change<()>, Error> {
         let Some((pool, Some(mut record))) = self.find_for_teardown(id) else {
             return self.detach_without_record(id);
@@ -65,8 +68,9 @@ impl Core {
         Ok(Change::Changed(()))
     }
 
-    /// Detaches a raw block volume's device when its pool is gone: who takes a pod down on a dying disk must come to an end. The record then
-    /// still says that it is staged, which counts only while the staging path exists.
+    /// Detaches a raw block volume's device when its pool is gone: who takes a pod down on a dying disk must
+    /// come to an end. The record then still says that it is staged, which counts only while the staging path
+    /// exists.
     fn detach_without_record(&self, id: &VolumeId) -> Result<Change<()>, Error> {
         let pools = self.known_pools();
         let devices = self.host.marked(id, Some(&pools))?;

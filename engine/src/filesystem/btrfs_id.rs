@@ -1,6 +1,7 @@
-//! The two ids of a btrfs: the one it was made with, which every block of it carries, and the one that the kernel tells mounted filesystems
-//! apart by. A copy gets another one of the second kind, as `btrfstune -M` would give it; that program refuses to go on where it was
-//! interrupted, and a volume must not depend on that.
+//! The two ids of a btrfs: the one it was made with, which every block of it carries, and the one that the
+//! kernel tells mounted filesystems apart by. A copy gets another one of the second kind, as `btrfstune -M`
+//! would give it; that program refuses to go on where it was interrupted, and a volume must not depend on
+//! that.
 
 use std::{
     fs::File,
@@ -10,7 +11,8 @@ use std::{
 
 use uuid::Uuid;
 
-/// Where the superblock and its copies lie, in bytes (`btrfs_sb_offset` of the kernel). A small device has fewer.
+/// Where the superblock and its copies lie, in bytes (`btrfs_sb_offset` of the kernel). A small device has
+/// fewer.
 const COPIES: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
 const BYTES: usize = 4096;
 
@@ -32,8 +34,8 @@ pub(crate) fn made_with(superblock: &[u8]) -> Option<Uuid> {
     Uuid::from_slice(superblock.get(if has_own { METADATA_UUID } else { FSID })?).ok()
 }
 
-/// Gives a filesystem that is not mounted an id of its own. The first superblock is written last, so that an interrupted call is not taken
-/// for a finished one.
+/// Gives a filesystem that is not mounted an id of its own. The first superblock is written last, so that an
+/// interrupted call is not taken for a finished one.
 pub(crate) fn set(device: &mut File, bytes: u64, own: Uuid) -> io::Result<()> {
     let mut first = [0; BYTES];
     device.read_exact_at(&mut first, COPIES[0])?;

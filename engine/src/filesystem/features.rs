@@ -1,17 +1,18 @@
-//! Which features of a filesystem the oldest kernel that we support can mount: a volume may be mounted by an older kernel than that of the
-//! node which made it, and mkfs decides by its own age.
+//! Which features of a filesystem the oldest kernel that we support can mount: a volume may be mounted by an
+//! older kernel than that of the node which made it, and mkfs decides by its own age.
 
 use crate::Filesystem;
 
-/// A word of feature bits in a superblock. What it has beyond `known` keeps an older kernel from mounting it, or from writing.
+/// A word of feature bits in a superblock. What it has beyond `known` keeps an older kernel from mounting it,
+/// or from writing.
 struct Word {
     name: &'static str,
-    /// Where it lies, in bytes from the start of the device.
+    /// Offset of the field, in bytes from the start of the device.
     at: usize,
     big_endian: bool,
-    /// What Linux 5.15 knows of it, or the little that we ask for.
+    /// The features that Linux 5.15 knows, or the few that we ask for.
     known: u32,
-    /// What to tell mkfs, by the bit that it then leaves out.
+    /// The arguments by which mkfs leaves out a feature, by the feature's bit.
     left_out_by: &'static [(u32, &'static [&'static str])],
 }
 
@@ -48,7 +49,8 @@ const XFS_WORDS: [Word; 2] = [
     },
 ];
 
-// Layout: include/uapi/linux/btrfs_tree.h, `struct btrfs_super_block`. The upper halves of the words are not in use.
+// Layout: include/uapi/linux/btrfs_tree.h, `struct btrfs_super_block`. The upper halves of the words are not
+// in use.
 const BTRFS_WORDS: [Word; 2] = [
     // free space tree and its mark, verity
     Word {
@@ -71,7 +73,7 @@ const BTRFS_WORDS: [Word; 2] = [
 /// A feature that Linux 5.15 does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beyond {
-    /// For messages.
+    /// The feature's name, for messages.
     pub(crate) name: String,
     /// The arguments by which mkfs leaves it out, where we know them.
     pub(crate) left_out_by: Option<&'static [&'static str]>,

@@ -15,10 +15,12 @@ const MAKE_LIMIT: Duration = Duration::from_mins(5);
 /// A check reads all metadata: many minutes on a large, slow disk.
 const CHECK_LIMIT: Duration = Duration::from_hours(1);
 
-/// By this word an ext4's inode tables are taken for zeros. e2fsprogs before 1.47 do not know it.
+/// The option by which mkfs takes an ext4's inode tables for zeros already. e2fsprogs before 1.47 do not know
+/// it.
 pub(crate) const PREZEROED: &str = "assume_storage_prezeroed";
 
-/// The features of an ext4: what mke2fs makes of itself, and its configuration on the host, could be more than an older kernel knows.
+/// The features of an ext4: what mke2fs makes of itself, and its configuration on the host, could be more
+/// than an older kernel knows.
 const EXT4_FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
                              huge_file,dir_nlink,extra_isize,metadata_csum";
 
@@ -48,7 +50,8 @@ pub(crate) fn program(new: &NewFilesystem<'_>, learned: &Learned, device: &Path)
     let label = filesystem.label(new.label);
     let prezeroed = format!("nodiscard,{PREZEROED}=1");
     let (name, mut arguments): (&'static str, Vec<&str>) = match filesystem {
-        // -m 0: a user's volume needs no blocks kept for root. 4096-byte blocks always, as the device has 4096-byte sectors.
+        // -m 0: a user's volume needs no blocks kept for root. 4096-byte blocks always, as the device has
+        // 4096-byte sectors.
         Filesystem::Ext4 => (
             "mkfs.ext4",
             vec![
@@ -120,13 +123,14 @@ pub(crate) fn ext4_grow(device: &Path) -> Program {
         good: &[0],
         limit: CHECK_LIMIT,
         environment: &[],
-        // Cut off in the middle it leaves a filesystem that must be repaired. It has the device for itself: nobody mounts it meanwhile.
+        // Cut off in the middle it leaves a filesystem that must be repaired. It has the device for itself:
+        // nothing mounts it meanwhile.
         outlives_us: true,
     }
 }
 
-/// How far a filesystem may be below its device and still count as grown: mkfs and the kernel drop a last group that is too small to hold
-/// its own metadata.
+/// How far a filesystem may be below its device and still count as grown: mkfs and the kernel drop a last
+/// group that is too small to hold its own metadata.
 pub(crate) const fn slack_bytes(filesystem: Filesystem) -> u64 {
     match filesystem {
         Filesystem::Ext4 => 4 << 20,

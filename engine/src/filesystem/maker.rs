@@ -1,5 +1,5 @@
-//! Making filesystems with whatever mkfs the host has: an older one does not know each word, a newer one turns on by itself what an older
-//! kernel can't mount. Both is learned from them, and remembered.
+//! Making filesystems with whatever mkfs the host has: an older one does not know each word, a newer one
+//! turns on by itself what an older kernel can't mount. Both is learned from them, and remembered.
 
 use std::{
     fs::File,
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{CommandError, Error, Runner, error::Context, filesystem::make::NewFilesystem, lasting::lasting};
 
-/// So many times mkfs is run for one filesystem: each time but the last something was learned.
+/// How often mkfs is run at most for one filesystem. It is run again only when a run has shown what this
+/// host's mkfs lacks.
 const ATTEMPTS: usize = 4;
 
-/// What this host's mkfs programs do not know, and do unasked.
+/// Makes filesystems, and remembers what this host's mkfs programs do not know and what they do unasked.
 #[derive(Debug, Default)]
 pub(crate) struct Maker {
     learned: Mutex<Learned>,

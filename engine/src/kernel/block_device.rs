@@ -20,7 +20,8 @@ pub(crate) fn block_discard(device: impl AsFd, start: u64, length: u64) -> io::R
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, length])) }?)
 }
 
-/// Makes a range of a block device read as zeros, in bytes; the kernel writes them where the device has no faster way.
+/// Makes a range of a block device read as zeros, in bytes; the kernel writes them where the device has no
+/// faster way.
 pub(crate) fn block_zero(device: impl AsFd, start: u64, length: u64) -> io::Result<()> {
     // SAFETY: BLKZEROOUT reads two u64.
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([start, length])) }?)

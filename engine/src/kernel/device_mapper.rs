@@ -1,4 +1,5 @@
-//! Device-mapper: which devices there are, what state they are in and what lies on them, without starting a program.
+//! Device-mapper: which devices there are, what state they are in and what lies on them, without starting a
+//! program.
 
 use std::{
     fs, io,
@@ -31,7 +32,7 @@ const DEFERRED_REMOVE: u32 = 1 << 17;
 
 /// Bytes of `struct dm_ioctl`, which opcodes are made of; the room for the answer is not part of it.
 const HEADER_BYTES: usize = 312;
-/// How much a call may answer, in bytes: the status of one device is a line or two.
+/// Room for a call's answer, in bytes: the status of one device is a line or two.
 const ANSWER_BYTES: usize = 16_384 - HEADER_BYTES;
 
 /// `DM_DEV_REMOVE`
@@ -53,7 +54,7 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    /// Its node, which the kernel itself makes: those in `/dev/mapper` are udev's or LVM's.
+    /// The device's node, which the kernel itself makes. The nodes in `/dev/mapper` are udev's or LVM's.
     pub(crate) fn node(&self) -> PathBuf {
         PathBuf::from(format!("/dev/dm-{}", self.number.minor))
     }
@@ -64,18 +65,18 @@ impl Mapped {
 pub(crate) struct State {
     pub(crate) mapped: Mapped,
     pub(crate) open_count: u32,
-    /// Whether it has a table, so does I/O unless it is suspended.
+    /// Whether the device has a table, so that it does I/O unless it is suspended.
     pub(crate) has_table: bool,
     /// Whether the kernel removes it when its last user closes it.
     pub(crate) deferred: bool,
 }
 
-/// What a device's first target says.
+/// The first target of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// As `thin-pool`.
+    /// The target's kind, as `thin-pool`.
     pub(crate) kind: String,
-    /// Its status or its table line.
+    /// The target's status or table line.
     pub(crate) text: String,
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn control() -> io::Result<OwnedFd> {
     })
 }
 
-/// From now on `control` polls readable as soon as an event happens on any device.
+/// Makes `control` poll readable as soon as an event happens on any device.
 pub(crate) fn arm_poll(control: &OwnedFd) -> io::Result<()> {
     Call::new(0).run::<ARM_POLL>(control)
 }
@@ -137,7 +138,7 @@ fn target(name: &str, flags: u32) -> io::Result<Option<Target>> {
     }
 }
 
-/// Removes a device that nobody has open; `false`: there was none, or somebody has.
+/// Removes a device that is not open. Returns `false` if there is none, or if it is open.
 pub(crate) fn remove(name: &str) -> io::Result<bool> {
     match Call::about(name, 0)?.run::<REMOVE>(control()?) {
         Ok(()) => Ok(true),
@@ -146,8 +147,8 @@ pub(crate) fn remove(name: &str) -> io::Result<bool> {
     }
 }
 
-/// Removes the device of that uuid: at once, or (`deferred`) when its last user closes it. `false`: somebody has it open. One that is gone
-/// is removed already.
+/// Removes the device of that uuid: at once, or (`deferred`) when its last user closes it. Returns `false` if
+/// it is open. A device that is gone counts as removed.
 pub(crate) fn remove_by_uuid(uuid: &str, deferred: bool) -> io::Result<bool> {
     let mut call = Call::new(if deferred { DEFERRED_REMOVE } else { 0 });
     put(&mut call.uuid, uuid)?;
@@ -183,7 +184,7 @@ fn read(folder: &Path) -> Option<Mapped> {
     })
 }
 
-/// The devices that a device lies on. Empty where it is gone.
+/// The devices that a device lies on; none where the device is gone.
 pub(crate) fn below(number: DeviceNumber) -> io::Result<Vec<DeviceNumber>> {
     let folder = folder_of(number).join("slaves");
     match names(&folder) {
@@ -230,7 +231,8 @@ fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }
 
-/// The kernel gives its own `huge_encode_dev` number here: the same as user space's for the majors and minors that exist.
+/// The kernel gives its own `huge_encode_dev` number here: the same as user space's for the majors and minors
+/// that exist.
 fn number(dev: u64) -> DeviceNumber {
     DeviceNumber { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) }
 }
@@ -240,7 +242,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Puts a text that is not empty into a field, with a NUL behind it. One that was cut would name another device.
+/// Puts a text that is not empty into a field, with a NUL behind it. One that was cut would name another
+/// device.
 fn put(field: &mut [u8], text: &str) -> io::Result<()> {
     if text.is_empty() || text.len() >= field.len() {
         return Err(Errno::NAMETOOLONG.into());
@@ -254,7 +257,7 @@ fn put(field: &mut [u8], text: &str) -> io::Result<()> {
 struct Call {
     version: [u32; 3],
     data_size: u32,
-    /// Where the answer begins, in bytes from the start of this struct.
+    /// Offset of the answer, in bytes from the start of this struct.
     data_start: u32,
     target_count: u32,
     open_count: i32,
@@ -271,7 +274,7 @@ struct Call {
 const _: () = assert!(size_of::<Call>() == 16_384 && std::mem::offset_of!(Call, answer) == HEADER_BYTES);
 
 impl Call {
-    /// A call about no device.
+    /// A call that names no device.
     fn new(flags: u32) -> Box<Self> {
         Box::new(Self {
             version: [4, 0, 0],
@@ -299,13 +302,14 @@ impl Call {
 
     /// Hands it to the kernel, which answers in it.
     fn run<const OPCODE: Opcode>(&mut self, control: impl AsFd) -> io::Result<()> {
-        // SAFETY: every command of device-mapper reads and writes one `struct dm_ioctl` and at most `data_size` bytes from its start, which
-        // is the size of `Call` (checked above); it is alive and exclusively ours during the call.
+        // SAFETY: every command of device-mapper reads and writes one `struct dm_ioctl` and at most
+        // `data_size` bytes from its start, which is the size of `Call` (checked above); it is alive and
+        // exclusively ours during the call.
         Ok(unsafe { ioctl::ioctl(control, Updater::<OPCODE, Self>::new(self)) }?)
     }
 
-    /// The answer to a question for a table: `struct dm_target_spec` (start, length, status, offset of the next, and 16 bytes of the kind's
-    /// name), then the text.
+    /// The answer to a question for a table: `struct dm_target_spec` (start, length, status, offset of the
+    /// next, and 16 bytes of the kind's name), then the text.
     fn first_target(&self) -> Option<Target> {
         const KIND: std::ops::Range<usize> = 24..40;
         if self.target_count == 0 {

@@ -49,7 +49,7 @@ struct LoopConfig {
 
 const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<LoopConfig>() == 304);
 
-/// What a loop device says of itself.
+/// The status of a loop device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoopStatus {
     /// Device number of the filesystem that the backing file lies on, as in `stat`.
@@ -65,7 +65,8 @@ pub(crate) struct LoopStatus {
 /// Opcode of a call whose result is the returned number itself.
 struct ReturnsNumber;
 
-// SAFETY: LOOP_CTL_GET_FREE takes no argument, touches no memory of ours and returns a device number or an error.
+// SAFETY: LOOP_CTL_GET_FREE takes no argument, touches no memory of ours and returns a device number or an
+// error.
 unsafe impl Ioctl for ReturnsNumber {
     type Output = i32;
 
@@ -84,7 +85,8 @@ unsafe impl Ioctl for ReturnsNumber {
     }
 }
 
-/// The number of a free loop device; `control` is `/dev/loop-control`. Somebody else may take it before we do.
+/// The number of a free loop device; `control` is `/dev/loop-control`. Another program may take it before we
+/// do.
 pub(crate) fn loop_get_free(control: impl AsFd) -> io::Result<i32> {
     // SAFETY: see `ReturnsNumber`.
     Ok(unsafe { ioctl::ioctl(control, ReturnsNumber) }?)
@@ -119,13 +121,15 @@ pub(crate) fn loop_configure(
     };
     let fd = u32::try_from(image.as_raw_fd()).expect("an open descriptor is not negative");
     let config = LoopConfig { fd, block_size, info, reserved: [0; 8] };
-    // SAFETY: LOOP_CONFIGURE reads one `struct loop_config`, whose layout `LoopConfig` repeats (size checked above).
+    // SAFETY: LOOP_CONFIGURE reads one `struct loop_config`, whose layout `LoopConfig` repeats (size checked
+    // above).
     Ok(unsafe { ioctl::ioctl(device, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }?)
 }
 
-/// What a loop device is attached to; `ENXIO` when to nothing.
+/// Asks what a loop device is attached to. Fails with `ENXIO` if it is not attached.
 pub(crate) fn loop_status(device: impl AsFd) -> io::Result<LoopStatus> {
-    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`, whose layout `LoopInfo` repeats (size checked above).
+    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`, whose layout `LoopInfo` repeats (size
+    // checked above).
     let info = unsafe { ioctl::ioctl(device, Getter::<LOOP_GET_STATUS64, LoopInfo>::new()) }?;
     let end = info.file_name.iter().position(|&byte| byte == 0).unwrap_or(info.file_name.len());
     let name = String::from_utf8_lossy(&info.file_name[..end]).into_owned();

@@ -1,5 +1,6 @@
-//! The kernel calls for which no safe wrapper exists: loop devices, device-mapper, discarding and zeroing, growing and freezing mounted
-//! filesystems, one mount attribute, and what child processes do beside running a program. Nothing is decided here.
+//! The kernel calls for which no safe wrapper exists: loop devices, device-mapper, discarding and zeroing,
+//! growing and freezing mounted filesystems, one mount attribute, and what child processes do besides running
+//! a program. Nothing is decided here.
 #![allow(unsafe_code)]
 
 mod block_device;

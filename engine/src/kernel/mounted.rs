@@ -88,7 +88,8 @@ pub(crate) fn xfs_bytes(mounted: impl AsFd) -> io::Result<u64> {
 }
 
 fn xfs_geometry(mounted: impl AsFd) -> io::Result<XfsGeometry> {
-    // SAFETY: XFS_IOC_FSGEOMETRY_V1 writes one `struct xfs_fsop_geom_v1`, whose layout `XfsGeometry` repeats (size checked above).
+    // SAFETY: XFS_IOC_FSGEOMETRY_V1 writes one `struct xfs_fsop_geom_v1`, whose layout `XfsGeometry` repeats
+    // (size checked above).
     Ok(unsafe { ioctl::ioctl(mounted, Getter::<XFS_IOC_FSGEOMETRY_V1, XfsGeometry>::new()) }?)
 }
 
@@ -99,7 +100,8 @@ pub(crate) fn xfs_grow(mounted: impl AsFd, bytes: u64) -> io::Result<()> {
         new_blocks: bytes / u64::from(geometry.block_size).max(1),
         inode_max_percent: geometry.inode_max_percent,
     };
-    // SAFETY: XFS_IOC_FSGROWFSDATA reads one `struct xfs_growfs_data`, whose layout `XfsGrow` repeats (size checked above).
+    // SAFETY: XFS_IOC_FSGROWFSDATA reads one `struct xfs_growfs_data`, whose layout `XfsGrow` repeats (size
+    // checked above).
     Ok(unsafe { ioctl::ioctl(mounted, Setter::<XFS_IOC_FSGROWFSDATA, XfsGrow>::new(grow)) }?)
 }
 
@@ -108,22 +110,25 @@ pub(crate) fn btrfs_grow(mounted: impl AsFd) -> io::Result<()> {
     let mut name = [0; 4088];
     name[..3].copy_from_slice(b"max");
     let resize = BtrfsResize { fd: 0, name };
-    // SAFETY: BTRFS_IOC_RESIZE reads one `struct btrfs_ioctl_vol_args`, whose layout `BtrfsResize` repeats (size checked above).
+    // SAFETY: BTRFS_IOC_RESIZE reads one `struct btrfs_ioctl_vol_args`, whose layout `BtrfsResize` repeats
+    // (size checked above).
     Ok(unsafe { ioctl::ioctl(mounted, Setter::<BTRFS_IOC_RESIZE, BtrfsResize>::new(resize)) }?)
 }
 
 /// The id of a mounted btrfs, which all of its subvolumes share.
 pub(crate) fn btrfs_id(mounted: impl AsFd) -> io::Result<[u8; 16]> {
-    // SAFETY: BTRFS_IOC_FS_INFO writes one `struct btrfs_ioctl_fs_info_args`, whose layout `BtrfsInfo` repeats (size checked above).
+    // SAFETY: BTRFS_IOC_FS_INFO writes one `struct btrfs_ioctl_fs_info_args`, whose layout `BtrfsInfo`
+    // repeats (size checked above).
     Ok(unsafe { ioctl::ioctl(mounted, Getter::<BTRFS_IOC_FS_INFO, BtrfsInfo>::new()) }?.id)
 }
 
-/// Makes a mount read-only before it is attached to the tree, so that nobody ever sees it writable.
+/// Makes a mount read-only before it is attached to the tree, so that it is never seen writable.
 pub(crate) fn mount_set_readonly(mount: impl AsFd) -> io::Result<()> {
     const MOUNT_ATTR_RDONLY: u64 = 1;
     let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, user_namespace: 0 };
-    // SAFETY: mount_setattr(2) reads an empty path and one `struct mount_attr` of the given size, both alive during the call. rustix has
-    // no wrapper, and remounting by path is refused for a mount that is not in the tree yet.
+    // SAFETY: mount_setattr(2) reads an empty path and one `struct mount_attr` of the given size, both alive
+    // during the call. rustix has no wrapper, and remounting by path is refused for a mount that is not in
+    // the tree yet.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -143,14 +148,14 @@ pub(crate) fn freeze(mounted: impl AsFd) -> io::Result<()> {
     Ok(unsafe { ioctl::ioctl(mounted, NoArg::<FIFREEZE>::new()) }?)
 }
 
-/// Ends a freeze; `EINVAL` when there is none.
+/// Ends a freeze. Fails with `EINVAL` if there is none.
 pub(crate) fn thaw(mounted: impl AsFd) -> io::Result<()> {
     // SAFETY: FITHAW ignores its argument.
     Ok(unsafe { ioctl::ioctl(mounted, NoArg::<FITHAW>::new()) }?)
 }
 
-/// Starts a process that thaws a mounted filesystem after the limit, or once nobody holds the other end of `listening`, and ends without a
-/// thaw when a byte arrives there before. The caller waits for its end.
+/// Starts a process that thaws a mounted filesystem after the limit, or once the other end of `listening` is
+/// closed. The process ends without a thaw if a byte arrives there before. The caller waits for the process.
 pub(crate) fn thaw_unless_told(
     mounted: BorrowedFd<'_>,
     listening: BorrowedFd<'_>,
@@ -158,8 +163,9 @@ pub(crate) fn thaw_unless_told(
 ) -> io::Result<Pid> {
     let limit_ms = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     let (mounted, listening) = (mounted.as_raw_fd(), listening.as_raw_fd());
-    // SAFETY: other threads do not exist in the child, so whatever lock one of them held is held there for ever; the child therefore makes
-    // system calls only, on memory that was laid out before, and never returns.
+    // SAFETY: other threads do not exist in the child, so whatever lock one of them held is held there for
+    // ever; the child therefore makes system calls only, on memory that was laid out before, and never
+    // returns.
     let child = unsafe { libc::fork() };
     match child {
         0 => thaw_unless_told_child(mounted, listening, limit_ms),
@@ -171,8 +177,9 @@ pub(crate) fn thaw_unless_told(
 fn thaw_unless_told_child(mounted: libc::c_int, listening: libc::c_int, limit_ms: libc::c_int) -> ! {
     /// Between two tries, where the freeze is still being made when its time is over.
     const AGAIN_MS: libc::c_int = 50;
-    // SAFETY: only calls that signal-safety(7) lists, and close_range(2), each on values of this frame. Every other descriptor is closed,
-    // as loop devices and sockets of the parent must not live longer through us; signals are blocked, as the parent's handlers are not ours.
+    // SAFETY: only calls that signal-safety(7) lists, and close_range(2), each on values of this frame. Every
+    // other descriptor is closed, as loop devices and sockets of the parent must not live longer through us;
+    // signals are blocked, as the parent's handlers are not ours.
     unsafe {
         let mut all = std::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&raw mut all);

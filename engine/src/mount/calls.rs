@@ -23,7 +23,7 @@ pub(crate) fn mount_device(
 ) -> Result<(), Error> {
     let doing = || format!("mount {filesystem} {} at {}", device.display(), at.path().display());
     let context = mount::fsopen(filesystem.name(), FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
-    // The kernel says more than an error number, to whoever reads the descriptor.
+    // The kernel says more than an error number, to a reader of the descriptor.
     let explain = |error: Errno| Error::Io { doing: with_log(doing(), &context), source: error.into() };
     mount::fsconfig_set_string(&context, "source", device).map_err(explain)?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -110,7 +110,8 @@ fn attach(mounted: &OwnedFd, at: &Place) -> io::Result<()> {
     Ok(lasting("mount", || mount::move_mount(mounted.as_fd(), "", target.as_fd(), "", flags))?)
 }
 
-/// Unmounts the uppermost mount at a place. Never lazily: a lazy unmount would hide users of the data from us.
+/// Unmounts the uppermost mount at a place. Never lazily: a lazy unmount would hide users of the data from
+/// us.
 pub(crate) fn unmount(at: &Place) -> io::Result<()> {
     Ok(lasting("unmount", || mount::unmount(at.call_path(), UnmountFlags::NOFOLLOW))?)
 }

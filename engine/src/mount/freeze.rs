@@ -1,9 +1,10 @@
 //! Freezing a mounted filesystem for a moment, so that its device holds still.
 //!
-//! A filesystem that stays frozen hangs everybody who writes to it, so a process of its own is started first: it thaws after the limit, or at
-//! once when the process that froze is gone. It holds nothing but the mounted folder and one end of a pipe, and outlives a `kill -9` of its
-//! parent. What kills both at the same moment (a container whose first process ends) leaves the filesystem frozen until
-//! [`crate::Engine::recover`] of the next process.
+//! A filesystem that stays frozen hangs everybody who writes to it, so a process of its own is started first:
+//! it thaws after the limit, or at once when the process that froze is gone. It holds nothing but the mounted
+//! folder and one end of a pipe, and outlives a `kill -9` of its parent. What kills both at the same moment
+//! (a container whose first process ends) leaves the filesystem frozen until [`crate::Engine::recover`] of
+//! the next process.
 
 use std::{
     io,
@@ -20,7 +21,8 @@ use rustix::{
 
 use crate::{Error, error::Context, kernel, lasting::lasting};
 
-/// Runs `work` while the filesystem is frozen. `false`: it was thawed before `work` was through. `what`: the mount point, for messages.
+/// Runs `work` while the filesystem is frozen. `false`: it was thawed before `work` was through. `what`: the
+/// mount point, for messages.
 pub(crate) fn while_frozen(
     mounted: &OwnedFd,
     limit: Duration,
@@ -40,7 +42,7 @@ pub(crate) fn while_frozen(
             });
         }
         Err(error) => {
-            // Nothing is frozen, or nobody knows.
+            // Nothing is frozen, or it is not known.
             let _ = thaw(mounted);
             return Err(error).doing(doing);
         }
@@ -52,7 +54,7 @@ pub(crate) fn while_frozen(
     worked.map(|()| still)
 }
 
-/// Ends a freeze; `false`: there was none.
+/// Ends a freeze. Returns `false` if there was none.
 pub(crate) fn thaw(mounted: impl AsFd) -> io::Result<bool> {
     match kernel::thaw(mounted) {
         Ok(()) => Ok(true),
@@ -154,7 +156,8 @@ mod tests {
     impl Drop for Mounted {
         fn drop(&mut self) {
             let _ = thaw(open(&self.at()));
-            // The helper of a killed process holds the filesystem until it has ended, a moment after its thaw.
+            // The helper of a killed process holds the filesystem until it has ended, a moment after its
+            // thaw.
             let start = Instant::now();
             while rustix::mount::unmount(self.at(), UnmountFlags::empty()) == Err(rustix::io::Errno::BUSY) {
                 assert!(start.elapsed() < Duration::from_secs(10), "{} stays busy", self.at().display());

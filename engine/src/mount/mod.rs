@@ -1,4 +1,5 @@
-//! Mounts: the kernel's table of them, the places they are made at, the calls that make them, and the options users may set.
+//! Mounts: the kernel's table of them, the places they are made at, the calls that make them, and the options
+//! users may set.
 
 pub(crate) mod calls;
 pub mod folder;

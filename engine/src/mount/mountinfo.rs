@@ -7,15 +7,15 @@ use crate::DeviceNumber;
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number.
+    /// The mount's number.
     pub id: u64,
-    /// The mount it lies on.
+    /// Number of the mount that this one lies on.
     pub parent: u64,
     /// The filesystem.
     pub device: DeviceNumber,
     /// Which folder or file of the filesystem is mounted; `/` is all of it.
     pub root: PathBuf,
-    /// Where, seen from this process's root.
+    /// The mount point, seen from this process's root.
     pub point: PathBuf,
     /// Whether the mount (not the filesystem) is read-only.
     pub readonly: bool,
@@ -43,7 +43,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let readonly = fields.next()?.split(|&byte| byte == b',').any(|option| option == b"ro");
     // Optional fields until a single dash.
     fields.find(|field| *field == b"-")?;
-    // Who mounts a FUSE filesystem chooses a part of its type, of whatever bytes.
+    // The user who mounts a FUSE filesystem chooses a part of its type, of whatever bytes.
     let fstype = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
     let device = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };

@@ -1,7 +1,8 @@
 //! Mount options that users may set: a short list, and everything else is refused.
 //!
-//! `nodev` is always set. Options that weaken isolation (`suid`, `dev`, `context=`), that risk data (`nobarrier`, `data=writeback`) or that
-//! name a path are not on the list, and no option may carry a comma, a line break or a leading dash.
+//! `nodev` is always set. Options that weaken isolation (`suid`, `dev`, `context=`), that risk data
+//! (`nobarrier`, `data=writeback`) or that name a path are not on the list, and no option may carry a comma,
+//! a line break or a leading dash.
 
 use crate::{Error, Filesystem};
 

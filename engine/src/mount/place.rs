@@ -1,5 +1,5 @@
-//! A path where something is, or shall be, mounted: held by its parent's descriptor and its own name, so that nobody can swap what lies
-//! between.
+//! A path where something is, or will be, mounted: held by its parent's descriptor and its own name, so that
+//! nothing can swap what lies between.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,13 +18,13 @@ use rustix::{
 
 use crate::{Error, error::Context, lasting::lasting};
 
-/// Mode of a mount point that waits for its mount: nobody but root can even look inside.
+/// Mode of a mount point that waits for its mount: only root can look inside.
 const SEALED: Mode = Mode::empty();
 
 /// Mode of one that nothing is mounted on any more: its owner, who made it, can remove it.
 const UNSEALED: Mode = Mode::RWXU;
 
-/// What lies at a place, not counting mounts.
+/// What is at a place, apart from mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing,
@@ -33,7 +33,7 @@ pub(crate) enum Found {
     Other,
 }
 
-/// A place.
+/// A path at which something is or will be mounted: the folder above, held open, and a name in it.
 #[derive(Debug)]
 pub(crate) struct Place {
     parent: OwnedFd,
@@ -44,7 +44,8 @@ pub(crate) struct Place {
 impl Place {
     /// Opens the parent folder of a path. `None` where it is missing: then nothing can be at the path either.
     ///
-    /// The parent may be reached through symbolic links (a kubelet's root often is); the last component never is.
+    /// The parent may be reached through symbolic links (a kubelet's root often is); the last component never
+    /// is.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
         let bad = |why: &str| Error::InvalidArgument(format!("path {} {why}", path.display()));
         if !path.is_absolute() {
@@ -77,17 +78,18 @@ impl Place {
         &self.path
     }
 
-    /// That something else is here.
+    /// The error for a place at which something else was found.
     pub(crate) fn foreign(&self, found: &str) -> Error {
         Error::ForeignTarget { path: self.path.clone(), found: found.to_owned() }
     }
 
-    /// A path for calls that only take one: the parent by its descriptor, then the name, which must not be followed.
+    /// A path for calls that only take one: the parent by its descriptor, then the name, which must not be
+    /// followed.
     pub(crate) fn call_path(&self) -> PathBuf {
         Path::new(&fd_path(&self.parent)).join(&self.name)
     }
 
-    /// What is there. Asks the filesystem, so only where nothing is mounted.
+    /// Looks what is there. This asks the filesystem, so call it only where nothing is mounted.
     pub(crate) fn found(&self) -> Result<Found, Error> {
         match fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
             Err(Errno::NOENT) => Ok(Found::Nothing),
@@ -112,7 +114,8 @@ impl Place {
     }
 
     fn open_beneath(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        // BENEATH would refuse nothing more than NO_SYMLINKS does for a single name, and NO_XDEV must stay off: mounts are crossed here.
+        // BENEATH would refuse nothing more than NO_SYMLINKS does for a single name, and NO_XDEV must stay
+        // off: mounts are crossed here.
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         fs::openat2(
             &self.parent,
@@ -168,8 +171,8 @@ impl Place {
         }
     }
 
-    /// Makes the directory or file at the place untouchable even for root, as far as its filesystem can: what a program writes to a mount
-    /// point that lost its mount would be lost (and would fill the host's disk).
+    /// Makes the directory or file at the place untouchable even for root, as far as its filesystem can: what
+    /// a program writes to a mount point that lost its mount would be lost (and would fill the host's disk).
     pub(crate) fn seal(&self) -> Result<(), Error> {
         let handle = self.open_beneath(OFlags::RDONLY).doing(|| format!("open {}", self.path.display()))?;
         // One that a crash or a reboot left sealed can't be changed, and need not be.
@@ -178,7 +181,8 @@ impl Place {
         }
         lasting("close to others", || fs::fchmod(&handle, SEALED))
             .doing(|| format!("close {} to others", self.path.display()))?;
-        // Not every filesystem has this flag (tmpfs before 6.6, overlayfs); the mode above is then all there is.
+        // Not every filesystem has this flag (tmpfs before 6.6, overlayfs); the mode above is then all there
+        // is.
         let _ = change_flags(&handle, |flags| flags | fs::IFlags::IMMUTABLE);
         Ok(())
     }

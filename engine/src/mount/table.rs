@@ -18,12 +18,12 @@ pub(crate) enum Carries {
 }
 
 impl Carries {
-    /// Whether it is the whole filesystem of the device.
+    /// Whether the mount carries the whole filesystem of the device.
     pub(crate) fn is_whole_of(self, number: DeviceNumber) -> bool {
         self == Self::Filesystem { device: number, whole: true }
     }
 
-    /// Whether it is the device's, in whatever way.
+    /// Whether the mount carries the device, in whatever way.
     pub(crate) fn is_of(self, number: DeviceNumber) -> bool {
         match self {
             Self::Filesystem { device, .. } | Self::Node { device } => device == number,
@@ -36,12 +36,12 @@ impl Carries {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mount {
     pub(crate) id: u64,
-    /// The mount it lies on: a mount below it at the same point is covered by it.
+    /// Number of the mount that this one lies on, and covers if both have the same point.
     pub(crate) parent: u64,
     pub(crate) point: PathBuf,
     pub(crate) carries: Carries,
     pub(crate) readonly: bool,
-    /// For messages: `ext4 of /dev/loop3`.
+    /// What the mount carries, for messages: `ext4 of /dev/loop3`.
     pub(crate) what: String,
 }
 

@@ -11,26 +11,29 @@ use rustix::{
     io::Errno,
 };
 
-/// How much of an image's data is read to see whether it is all zeros, in bytes.
+/// Limit for the data of an image that is read to see whether it is all zeros, in bytes.
 const EMPTY_CHECK_LIMIT: u64 = 64 << 20;
 
 /// How much is read at once, in bytes.
 const PIECE: u64 = 1 << 20;
 
-/// What of a piece is left out of a copy if it is zero, in bytes: a block of the filesystem below.
+/// Unit in which zeros are left out of a copy, in bytes: a block of the filesystem below.
 const BLOCK: usize = 4096;
 
-/// Makes an empty file share all blocks of another one, at one moment: writers wait meanwhile. `false`: the filesystem can't.
+/// Makes an empty file share all blocks of another one, at one moment: writers wait meanwhile. `false`: the
+/// filesystem can't.
 pub(crate) fn share(source: &File, target: &File) -> io::Result<bool> {
     match fs::ioctl_ficlone(target, source) {
         Ok(()) => Ok(true),
-        // XDEV: a folder below is another filesystem or subvolume; INVAL: one of the two files can't (a swap file, another checksum mode).
+        // XDEV: a folder below is another filesystem or subvolume; INVAL: one of the two files can't (a swap
+        // file, another checksum mode).
         Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Copies what is not zero into a file or device that reads as zeros, as long as `goes_on` holds. `false`: it was given up.
+/// Copies what is not zero into a file or device that reads as zeros, as long as `goes_on` holds. `false`: it
+/// was given up.
 pub(crate) fn copy_data(
     source: &File,
     bytes: u64,
@@ -71,7 +74,8 @@ fn write_nonzero(target: &File, piece: &[u8], at: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file holds nothing but zeros. Its holes are skipped; more data than [`EMPTY_CHECK_LIMIT`] counts as data unread.
+/// Whether a file holds nothing but zeros. Its holes are skipped; more data than [`EMPTY_CHECK_LIMIT`] counts
+/// as data unread.
 pub(crate) fn all_zeros(file: &File) -> io::Result<bool> {
     let bytes = file.metadata()?.len();
     let mut buffer = vec![0; length(PIECE)];

@@ -1,4 +1,5 @@
-//! What a pool has promised, kept in memory so that a creation need not read every record. The disk has the truth: each scan renews it.
+//! What a pool has promised, kept in memory so that a creation need not read every record. The disk has the
+//! truth: each scan renews it.
 
 use std::{
     collections::BTreeMap,
@@ -33,13 +34,13 @@ impl ImageSize {
     }
 }
 
-/// What one volume or snapshot counts for.
+/// What one volume or snapshot adds to the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     /// Bytes promised.
     size: u64,
     snapshot: bool,
-    /// Whether it began as a copy of another image of the pool, with which it may share blocks.
+    /// Whether the volume began as a copy of another image of the pool, with which it may share blocks.
     copy: bool,
 }
 
@@ -58,9 +59,9 @@ pub(crate) struct Ledger(Mutex<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     known: BTreeMap<VolumeId, Entry>,
-    /// Scans under way.
+    /// Number of scans under way.
     scans: u32,
-    /// What changed since the first of them began, which they may have seen or not; `None`: removed.
+    /// Changes since the first of these scans began, which the scans may have seen or not; `None`: removed.
     meanwhile: BTreeMap<VolumeId, Option<Entry>>,
 }
 
@@ -75,7 +76,7 @@ impl Entries {
         }
     }
 
-    /// Ends a scan, with what it found where it came to its end.
+    /// Ends a scan. `found`: what it found, if it succeeded.
     fn scanned(&mut self, found: Option<BTreeMap<VolumeId, Entry>>) {
         if let Some(found) = found {
             self.known = found;
@@ -102,8 +103,8 @@ impl Ledger {
         self.entries().change(id, None);
     }
 
-    /// The sums. A copy's blocks are taken for its source's, which counts them: free space that is really there may so be overlooked, but
-    /// none is offered twice.
+    /// The sums. A copy's blocks are taken for its source's, which counts them: free space that is really
+    /// there may so be overlooked, but none is offered twice.
     pub(crate) fn promised(&self, allocated: impl Fn(&VolumeId) -> u64) -> Promised {
         let known = self.entries().known.clone();
         let count = |snapshot| {

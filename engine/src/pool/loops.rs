@@ -21,10 +21,10 @@ use crate::{
     lasting::lasting,
 };
 
-/// How often we try for a device that others snatch before us.
+/// How often we try to get a free device, which others may take before us.
 const ATTEMPTS: u32 = 64;
 
-/// What the names of our devices start with; the pool's first digits follow.
+/// Prefix of our devices' names; the first digits of the pool's id follow.
 pub(crate) const MARK: &str = "tierce:";
 const POOL_DIGITS: usize = 8;
 /// How many bytes of a device's name the kernel keeps (`LO_NAME_SIZE` of `linux/loop.h`, less the NUL).
@@ -131,13 +131,14 @@ fn node(index: u32) -> PathBuf {
     PathBuf::from(format!("/dev/loop{index}"))
 }
 
-/// The name that a volume's device gets; `pool`: the pool's own id. The kernel keeps its first [`NAME_BYTES`] bytes.
+/// The name that a volume's device gets; `pool`: the pool's own id. The kernel keeps its first [`NAME_BYTES`]
+/// bytes.
 pub(crate) fn mark(pool: Uuid, id: &str) -> String {
     format!("{MARK}{}:{id}", &pool.simple().to_string()[..POOL_DIGITS])
 }
 
-/// Whether a device's name says that it is this volume's, of whatever pool. A name that the kernel cut must be borne out by the image's
-/// path, whole or in the trash.
+/// Whether a device's name says that it is this volume's, of whatever pool. A name that the kernel cut must
+/// be borne out by the image's path, whole or in the trash.
 pub(crate) fn is_marked(name: &str, backing: &str, id: &VolumeId) -> bool {
     let Some((pool, rest)) = name.strip_prefix(MARK).and_then(|name| name.split_once(':')) else {
         return false;
@@ -164,8 +165,8 @@ pub(crate) fn find(image: Identity, hint: Option<u32>) -> io::Result<Option<Loop
     Ok(all(|_| true)?.into_iter().find(|found| found.identity() == image))
 }
 
-/// All devices that are attached to a file named as our images are, and whose backing path `wanted` accepts. Others are not even opened:
-/// an open would delay their owners' detach.
+/// All devices that are attached to a file named as our images are, and whose backing path `wanted` accepts.
+/// Others are not even opened: an open would delay their owners' detach.
 pub(crate) fn all(wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Loop>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
@@ -231,7 +232,7 @@ pub(crate) fn attach(
                 let status = kernel::loop_status(&fd)?;
                 return Ok(Loop { index, fd, status, backing: String::new() });
             }
-            // Somebody else took it, or is still letting it go.
+            // Another program took it, or is still letting it go.
             Err(error)
                 if [Errno::BUSY, Errno::NXIO]
                     .iter()

@@ -1,5 +1,5 @@
-//! How a record lies on a disk, in a file or in the tags of a logical volume: what is checked before it is believed, and what becomes of
-//! what only a later Tierce understands.
+//! How a record lies on a disk, in a file or in the tags of a logical volume: what is checked before it is
+//! believed, and what becomes of what only a later Tierce understands.
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
@@ -9,20 +9,22 @@ use crate::{
     pool::record::{Further, Record},
 };
 
-/// The form of the whole. What a later one means can't be known, so it is never read.
+/// The version of the envelope. An envelope of a later version is never read, since its meaning can't be
+/// known.
 const VERSION: u32 = 1;
 
-/// What this program understands of the form's fields. A record names a larger number in its field `needs` where it has a field that must
-/// not be ignored by those who don't know it; other unknown fields are kept as they are.
+/// What this program understands of the form's fields. A record names a larger number in its field `needs`
+/// where it has a field that must not be ignored by those who don't know it; other unknown fields are kept as
+/// they are.
 const UNDERSTOOD: u32 = 1;
 
 /// Why a record can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// It is not what was written, or what it speaks of is gone.
+    /// The record is not what was written, or its volume's data is gone.
     #[error("{0}")]
     Damaged(String),
-    /// It is whole, and says what this program does not know.
+    /// The record is whole, but says something that this program does not know.
     #[error("written by a newer Tierce ({0}): update Tierce on this node")]
     Newer(String),
 }
@@ -31,7 +33,8 @@ pub(crate) enum Unreadable {
 struct Envelope<'a> {
     version: u32,
     volume: &'a Record,
-    /// SHA-256 of `volume` as it is stored but without blanks, in hex: a cut-off file or a hand that edits it must show.
+    /// SHA-256 of `volume` as it is stored but without blanks, in hex: a cut-off file or a hand that edits it
+    /// must show.
     sha256: String,
 }
 
@@ -42,14 +45,14 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The file's bytes.
+/// Encodes a record as the bytes of its file.
 pub(crate) fn encode(record: &Record) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(&Envelope::of(record)).expect("a record has only text keys");
     bytes.push(b'\n');
     bytes
 }
 
-/// The same in as few bytes as possible, for where space is short. [`decode`] reads both.
+/// Encodes a record in as few bytes as possible, for where space is short. [`decode`] reads both forms.
 pub(crate) fn encode_compact(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&Envelope::of(record)).expect("a record has only text keys")
 }
@@ -81,7 +84,7 @@ pub(crate) fn decode(id: &VolumeId, bytes: &[u8]) -> Result<Record, Unreadable> 
     let Some(stored) = stored else {
         return Err(Unreadable::Damaged("its checksum does not match: it was edited or damaged".to_owned()));
     };
-    // From here on it is what somebody wrote, so that what is not understood is no damage.
+    // From here on it is what a Tierce wrote, so that what is not understood is no damage.
     if version != VERSION {
         return Err(Unreadable::Damaged(format!("there is no form {version} of a record")));
     }
@@ -119,7 +122,8 @@ fn without_blanks(json: &str) -> String {
         .collect()
 }
 
-/// A value of an object that is sound JSON without blanks, by its key. That key stands before any other place where it may occur.
+/// A value of an object that is sound JSON without blanks, by its key. That key stands before any other place
+/// where it may occur.
 fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     // Within a string its quotes would have a backslash before them.
     let (_, rest) = object.split_once(&format!("\"{key}\":"))?;
@@ -161,7 +165,7 @@ mod tests {
         decode(&ID.parse().unwrap(), &golden("171e5bb-in-use.json")).unwrap()
     }
 
-    /// A record as somebody wrote it who knows more than we do.
+    /// A record as a later Tierce writes it, which knows more than we do.
     fn written(change: impl FnOnce(&mut Value)) -> Vec<u8> {
         let mut volume = serde_json::to_value(record()).unwrap();
         change(&mut volume);

@@ -15,7 +15,8 @@ pub(super) fn node(number: DeviceNumber) -> PathBuf {
     PathBuf::from(format!("/dev/sim{}", number.minor))
 }
 
-/// The device that a volume is: a raw block one until it is detached, a filesystem's as long as it is mounted somewhere.
+/// The device that a volume is attached as: of a raw block volume until it is detached, of a filesystem as
+/// long as it is mounted somewhere.
 pub(super) fn attached(tables: &Tables, id: &VolumeId) -> Option<Attached> {
     let number = tables.known_number(id)?;
     let block = tables.attached.contains(id);
@@ -23,7 +24,8 @@ pub(super) fn attached(tables: &Tables, id: &VolumeId) -> Option<Attached> {
     in_use.then(|| Attached { number, node: node(number), autoclear: !block })
 }
 
-/// The mapper of a volume: a raw block one until it is closed, a filesystem's as long as it is mounted somewhere.
+/// The mapper of a volume: of a raw block volume until it is closed, of a filesystem as long as it is mounted
+/// somewhere.
 pub(super) fn mapper_of(tables: &Tables, id: &VolumeId) -> Option<Mapper> {
     let entry = tables.mappers.get(id)?;
     let below = tables.known_number(id)?;

@@ -1,5 +1,5 @@
-//! A simulated host: unprivileged, its state in a plain folder. Pools, records, placement and every check are the real ones; devices,
-//! filesystems and mounts are entries of a file, and images take no space.
+//! A simulated host: unprivileged, its state in a plain folder. Pools, records, placement and every check are
+//! the real ones; devices, filesystems and mounts are entries of a file, and images take no space.
 
 mod crypt;
 mod devices;
@@ -25,11 +25,13 @@ pub struct SimConfig {
 
 /// A simulated host.
 ///
-/// A pool's disk does not answer as long as there is a file `<pool>-hangs` in its folder; with `<pool>-copies-slowly` no
-/// copy in it comes to its end, and with `<pool>-syncs-slowly` nothing is written by a look at it. A filesystem does not thaw, and its repair goes on, as long as there is a file `<volume>-hangs`.
+/// A pool's disk does not answer as long as there is a file `<pool>-hangs` in its folder; with
+/// `<pool>-copies-slowly` no copy in it comes to its end, and with `<pool>-syncs-slowly` nothing is written
+/// by a look at it. A filesystem does not thaw, and its repair goes on, as long as there is a file
+/// `<volume>-hangs`.
 ///
-/// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for them), programs that fail,
-/// filesystems that refuse to grow.
+/// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for
+/// them), programs that fail, filesystems that refuse to grow.
 pub struct SimHost {
     capacity_bytes: u64,
     state: Arc<State>,
@@ -51,7 +53,7 @@ impl SimHost {
         Ok(Self { capacity_bytes: config.capacity_bytes, state, crypt })
     }
 
-    /// Stands for somebody who writes to a volume's filesystem and calls fsync.
+    /// Stands for a user who writes to a volume's filesystem and calls fsync.
     ///
     /// # Errors
     /// [`Error::NotFound`] when it has none; [`Error::Io`] when the state can't be written.

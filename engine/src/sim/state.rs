@@ -24,7 +24,7 @@ pub(super) struct SimFilesystem {
     pub(super) uuid: Uuid,
     pub(super) label: String,
     pub(super) bytes: u64,
-    /// What stands for all files in it.
+    /// The text that stands for all files in the filesystem.
     #[serde(default)]
     pub(super) text: String,
 }
@@ -41,7 +41,7 @@ pub(super) struct SimHeader {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct SimMapper {
     pub(super) header: Uuid,
-    /// It goes with its last mount.
+    /// Whether the mapper goes with its last mount.
     pub(super) deferred: bool,
 }
 
@@ -131,17 +131,19 @@ impl State {
         Ok(Self { file, tables: Mutex::new(tables) })
     }
 
-    /// Whether that pool's disk, or that volume's filesystem, does not answer now: somebody made a file for it.
+    /// Whether that pool's disk, or that volume's filesystem, does not answer now: somebody made a file for
+    /// it.
     pub(super) fn hangs(&self, name: &str) -> bool {
         self.file.with_file_name(format!("{name}-hangs")).exists()
     }
 
-    /// Whether that pool's disk takes long to write while the kernel has in memory whatever else is asked of it: somebody made a file for it.
+    /// Whether that pool's disk takes long to write while the kernel has in memory whatever else is asked of
+    /// it: somebody made a file for it.
     pub(super) fn syncs_slowly(&self, pool: &str) -> bool {
         self.file.with_file_name(format!("{pool}-syncs-slowly")).exists()
     }
 
-    /// Whether a copy in that pool takes for ever: somebody made a file for it.
+    /// Whether a copy in that pool takes for ever: a test has made a file for that.
     pub(super) fn copies_slowly(&self, pool: &str) -> bool {
         self.file.with_file_name(format!("{pool}-copies-slowly")).exists()
     }
@@ -156,7 +158,7 @@ impl State {
         lasting(what, || self.change_by_others(what, change))
     }
 
-    /// The same for what is not the engine's doing.
+    /// Changes the tables and the file for something that is not the engine's doing.
     pub(super) fn change_by_others<T>(
         &self,
         what: &str,

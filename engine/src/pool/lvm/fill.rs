@@ -2,10 +2,11 @@
 
 use crate::pool::{ThinUsage, lvm::call::EXTEND_FROM_PERCENT};
 
-/// From which fill level on, in percent, no more volumes are promised: what is there still has to be written. Where the pool can't grow that
-/// begins with [`EXTEND_FROM_PERCENT`], since LVM then makes nothing more in it.
+/// The fill level, in percent, from which no more volumes are promised, since the existing ones still have to
+/// be written. Where the pool can't grow that is [`EXTEND_FROM_PERCENT`], since LVM then makes nothing more
+/// in it.
 const CLOSED_FROM_PERCENT: u64 = 80;
-/// By how much a pool grows, in percent of its size.
+/// The step by which a pool grows, in percent of its size.
 const EXTEND_BY_PERCENT: u64 = 20;
 /// Bytes of a block of a thin pool's metadata.
 pub(crate) const METADATA_BLOCK: u64 = 4096;
@@ -23,14 +24,14 @@ pub(crate) enum Health {
     ReadOnly,
     /// No chunk is left: writes to new places fail.
     OutOfData,
-    /// All is well.
+    /// Nothing is wrong.
     Good,
 }
 
 /// A thin pool's status. Counts of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolStatus {
-    /// How many changes of its volumes it has seen.
+    /// How many changes of its volumes the pool has seen.
     pub(crate) transaction: u64,
     pub(crate) metadata_used: u64,
     pub(crate) metadata_total: u64,
@@ -60,12 +61,13 @@ impl Fill {
         self.status.data_used.saturating_mul(self.chunk)
     }
 
-    /// Whether data or metadata is so full that nothing more may be promised. `growth`: by how much the pool can grow now.
+    /// Whether data or metadata is so full that nothing more may be promised. `growth`: by how much the pool
+    /// can grow now.
     pub(crate) fn is_closed(&self, growth: Growth) -> bool {
         is_closed(self.usage().data, growth.data) || self.lacks_metadata(growth)
     }
 
-    /// The same of its metadata alone.
+    /// Whether the metadata is so full that nothing more may be promised.
     pub(crate) fn lacks_metadata(&self, growth: Growth) -> bool {
         is_closed(self.usage().metadata, growth.metadata)
     }
@@ -78,7 +80,8 @@ impl Fill {
         }
     }
 
-    /// By how many bytes data and metadata have to grow now, where the group has `free` bytes in whole extents.
+    /// The bytes by which data and metadata have to grow now, where the group has `free` bytes in whole
+    /// extents.
     pub(crate) fn growth(&self, free: u64, extent: u64) -> Growth {
         let extent = extent.max(1);
         let due = |level: u16| level >= hundredths(EXTEND_FROM_PERCENT);
@@ -98,7 +101,7 @@ impl Fill {
     }
 }
 
-/// By how many bytes a pool has to grow.
+/// The bytes by which a pool has to grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Growth {
     pub(crate) data: u64,
@@ -122,8 +125,8 @@ fn level(used: u64, total: u64) -> u16 {
 }
 
 /// Reads a `thin-pool` status line (`Documentation/admin-guide/device-mapper/thin-provisioning.rst`):
-/// `<transaction id> <used>/<total metadata blocks> <used>/<total data blocks> <held root> ro|rw|out_of_data_space …
-/// error_if_no_space|queue_if_no_space needs_check|- <low water mark>`.
+/// `<transaction id> <used>/<total metadata blocks> <used>/<total data blocks> <held root>
+/// ro|rw|out_of_data_space … error_if_no_space|queue_if_no_space needs_check|- <low water mark>`.
 pub(crate) fn pool_status(text: &str) -> Option<PoolStatus> {
     let failed = PoolStatus {
         transaction: 0,
@@ -175,7 +178,8 @@ pub(crate) fn chunk_bytes(table: &str) -> Option<u64> {
     sectors.checked_mul(crate::kernel::device_mapper::SECTOR).filter(|bytes| *bytes > 0)
 }
 
-/// The low water mark in chunks, from a `thin-pool` table line: when fewer are free, the kernel tells of it. 0: never.
+/// The low water mark in chunks, from a `thin-pool` table line: when fewer are free, the kernel tells of it.
+/// 0: never.
 pub(crate) fn low_water(table: &str) -> Option<u64> {
     table.split_ascii_whitespace().nth(3)?.parse().ok()
 }

@@ -6,13 +6,14 @@ use crate::VolumeId;
 
 /// The longest name of a device, in bytes (`DM_NAME_LEN` of `linux/dm-ioctl.h`, less the NUL).
 const DEVICE_NAME_BYTES: usize = 127;
-/// What LVM adds to the names of the devices below a volume, at most: `-real`.
+/// Length of the longest suffix that LVM adds to the names of the devices below a volume: `-real`.
 const LAYER_BYTES: usize = 5;
-/// What device-mapper ids of logical volumes start with; the group's and the volume's own ids follow, 32 characters each.
+/// Prefix of the device-mapper ids of logical volumes. The group's and the volume's own ids follow, 32
+/// characters each.
 const LVM: &str = "LVM-";
 const LVM_ID_BYTES: usize = 32;
 
-/// What a logical volume's name says.
+/// The meaning of a logical volume's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
     /// A volume.
@@ -25,7 +26,8 @@ pub(crate) enum Named {
     Other,
 }
 
-/// The name of a volume's LV. The prefix is there because ids may begin with words that LVM keeps for itself, as `snapshot`.
+/// The name of a volume's LV. The prefix is there because ids may begin with words that LVM keeps for itself,
+/// as `snapshot`.
 pub(crate) fn volume(id: &VolumeId) -> String {
     format!("v-{id}")
 }
@@ -84,7 +86,8 @@ pub(crate) fn fit(group: &str, id: &VolumeId) -> bool {
     device(group, &deleted(id)).len() + LAYER_BYTES <= DEVICE_NAME_BYTES
 }
 
-/// The group's id (without hyphens) in the device-mapper id of a logical volume; `None`: it is no logical volume, or a part of one.
+/// The group's id (without hyphens) in the device-mapper id of a logical volume; `None`: it is no logical
+/// volume, or a part of one.
 pub(crate) fn group_of(uuid: &str) -> Option<&str> {
     let ids = uuid.strip_prefix(LVM).filter(|ids| ids.len() == 2 * LVM_ID_BYTES)?;
     ids.get(..LVM_ID_BYTES)
@@ -136,7 +139,8 @@ mod tests {
     proptest! {
         #[test]
         fn device_names_round_trip(group in "[a-z0-9+_.][a-z0-9+_.-]{0,20}[a-z0-9]", volume in "[a-z0-9][a-z0-9-]{0,20}") {
-            // A name that ends with a hyphen before one that starts with one would be ambiguous: neither is possible for ours.
+            // A name that ends with a hyphen before one that starts with one would be ambiguous: neither is
+            // possible for ours.
             prop_assert_eq!(of_device(&device(&group, &volume)), Some((group, volume)));
         }
     }

@@ -1,8 +1,9 @@
 //! The few settings that LVM takes from its configuration file alone.
 //!
-//! LVM reserves memory for the time while it suspends devices, 8 MiB that it touches page by page, before it reads `--config`. Where a page
-//! costs much that is a good part of a command's time: 0.1 of 0.27 s of an `lvcreate` in a user-mode Linux guest. Nothing swaps to our volumes,
-//! so a file says that none is needed. It lies in a filesystem in memory that is mounted nowhere and ends with this process.
+//! LVM reserves memory for the time while it suspends devices, 8 MiB that it touches page by page, before it
+//! reads `--config`. Where a page costs much that is a good part of a command's time: 0.1 of 0.27 s of an
+//! `lvcreate` in a user-mode Linux guest. Nothing swaps to our volumes, so a file says that none is needed.
+//! It lies in a filesystem in memory that is mounted nowhere and ends with this process.
 
 use std::{
     fs::{self, File},
@@ -19,10 +20,11 @@ use rustix::{
 const NAME: &str = "lvm.conf";
 const TEXT: &str = "activation { reserved_memory=0 reserved_stack=0 }\n";
 
-/// What an LVM command's environment says.
+/// The variables in an LVM command's environment.
 pub(super) type Environment = &'static [(&'static str, &'static str)];
 
-/// A folder for `LVM_SYSTEM_DIR`. The empty text, with which LVM reads no file at all, where none can be made: then it is slower.
+/// A folder for `LVM_SYSTEM_DIR`. The empty text, with which LVM reads no file at all, where none can be
+/// made: then it is slower.
 static FOLDER: LazyLock<String> = LazyLock::new(|| {
     folder().unwrap_or_else(|error| {
         tracing::debug!(%error, "LVM gets no configuration file");

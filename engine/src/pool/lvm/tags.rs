@@ -4,7 +4,7 @@
 //! tierce.pool=<uuid>   the pool it belongs to; what has no such tag is not ours
 //! tierce.r0.<text>     the record (its JSON, base64url) in pieces, in order
 //! tierce.r1.<text>
-//! tierce.raw           a thick volume whose ends may still show what lay there before; gone before anything is written to it
+//! tierce.raw           a thick volume whose ends may still show what lay there before; removed before its first use
 //! tierce.swap          something whole that takes the place of the volume it is named after
 //! ```
 
@@ -49,12 +49,12 @@ pub(crate) fn is_ours(tag: &str) -> bool {
     tag.starts_with("tierce.")
 }
 
-/// Whether it is written with a record, and goes when that is written anew. What a later Tierce put there stays.
+/// Whether the tag belongs to the record, and is replaced with it. Tags that a later Tierce put there stay.
 pub(crate) fn is_of_record(tag: &str) -> bool {
     tag == RAW || tag == SWAP || tag.starts_with(POOL) || piece(tag).is_some()
 }
 
-/// What follows `tierce.r` of a piece of a record.
+/// The rest of a record's tag after `tierce.r`.
 fn piece(tag: &str) -> Option<&str> {
     tag.strip_prefix(PIECE).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }

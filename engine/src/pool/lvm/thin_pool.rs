@@ -1,4 +1,5 @@
-//! A thin pool as the kernel has it: making it ready, asking how full it is, and naming what is wrong with it and what mends that.
+//! A thin pool as the kernel has it: making it ready, asking how full it is, and naming what is wrong with it
+//! and what mends that.
 
 use std::io;
 
@@ -51,7 +52,7 @@ pub(super) fn ready(lvm: &Lvm, report: &Report, pool: &str) -> Result<String, Tr
     }
     let table = device_name(group, pool)?.and_then(|name| device_mapper::table(&name).ok().flatten());
     if table.and_then(|table| fill::low_water(&table.text)) == Some(0) {
-        // Activated by somebody whose configuration gives the kernel no mark from which on it tells.
+        // It was activated with a configuration that gives the kernel no mark from which on it tells.
         change(&["-qq", "--refresh", &full], &format!("let the kernel tell how full {full} is"))?;
     }
     Ok(volume.uuid.clone())
@@ -72,7 +73,8 @@ fn not_activated(group: &str, pool: &str, words: &str) -> Trouble {
     ))
 }
 
-/// The transaction that the kernel has seen of a thin pool, and the one that LVM expects, where LVM refuses the pool for that.
+/// The transaction that the kernel has seen of a thin pool, and the one that LVM expects, where LVM refuses
+/// the pool for that.
 fn transactions(words: &str) -> Option<(u64, u64)> {
     let number = |before: &str| {
         let digits = words.split_once(before)?.1;
@@ -82,7 +84,8 @@ fn transactions(words: &str) -> Option<(u64, u64)> {
     number("transaction_id is ").zip(number("while expected "))
 }
 
-/// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of its own.
+/// The name of the thin pool's device; `None`: it is not active. A pool that was never used has no layer of
+/// its own.
 fn device_name(group: &str, pool: &str) -> Result<Option<String>, Trouble> {
     let plain = names::device(group, pool);
     for name in [format!("{plain}-tpool"), plain] {
@@ -129,7 +132,8 @@ pub(super) fn is_suspended(group: &str, pool: &str) -> bool {
 
 /// Refuses a thin pool that can't be written, with the command that mends it.
 pub(super) fn healthy(group: &str, pool: &str, level: &Fill) -> Result<(), Trouble> {
-    /// From here on a pool that is read-only is so for want of metadata, in hundredths of a percent: the kernel keeps some blocks back.
+    /// The metadata's fill level, in hundredths of a percent, from which a read-only pool is so for want of
+    /// metadata: the kernel keeps some blocks back.
     const METADATA_FULL_FROM: u16 = 9000;
     let full = format!("{group}/{pool}");
     let again = format!("then stop its users, lvchange -an {full} and lvchange -ay {full}");
@@ -154,7 +158,8 @@ pub(super) fn healthy(group: &str, pool: &str, level: &Fill) -> Result<(), Troub
     })
 }
 
-/// What is wrong with a thin pool that can be read and, in part, be written. `growth`: by how much it can grow now.
+/// The trouble of a thin pool that can be read and, in part, be written. `growth`: by how much it can grow
+/// now.
 pub(super) fn warning(group: &str, pool: &str, level: &Fill, growth: Growth) -> Option<Trouble> {
     if level.status.health == Health::OutOfData {
         return Some(Kind::OutOfData.because(format!(
@@ -165,7 +170,7 @@ pub(super) fn warning(group: &str, pool: &str, level: &Fill, growth: Growth) -> 
     level.lacks_metadata(growth).then(|| crowded(group, pool, level))
 }
 
-/// That nothing more is made in a thin pool for want of metadata.
+/// The trouble of a thin pool in which nothing more is made for want of metadata.
 pub(super) fn crowded(group: &str, pool: &str, level: &Fill) -> Trouble {
     Kind::MetadataNearlyFull.because(format!(
         "the metadata of thin pool {pool} of volume group {group} is {} % full, so no volume or snapshot is made in it; what there is \

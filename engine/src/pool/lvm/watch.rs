@@ -1,5 +1,5 @@
-//! Watching a thin pool: the kernel tells when it fills up, so nobody has to ask again and again. It tells once: where the pool could not
-//! grow then, whoever looks at it later nudges.
+//! Watching a thin pool: the kernel tells when it fills up, so it need not be polled. It tells once: where
+//! the pool could not grow then, a later look nudges.
 
 use std::{
     os::fd::OwnedFd,
@@ -16,15 +16,15 @@ use crate::kernel::device_mapper;
 /// The least time between two nudges: a group without space is not asked each second.
 const NUDGE_PAUSE: Duration = Duration::from_secs(10);
 
-/// A thread that watches until this is dropped.
+/// A thread that watches until this value is dropped.
 pub(crate) struct Watch {
-    /// Its closing ends the thread, a byte lets it look at the pool.
+    /// Closing it ends the thread; a byte makes the thread look at the pool.
     open: OwnedFd,
     nudged: Mutex<Option<Instant>>,
 }
 
 impl Watch {
-    /// Lets the thread look whether the pool can grow now. Returns at once.
+    /// Makes the thread look whether the pool can grow now. Returns at once.
     pub(super) fn nudge(&self) {
         let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
         if nudged.is_none_or(|last| last.elapsed() >= NUDGE_PAUSE) {
@@ -35,7 +35,8 @@ impl Watch {
     }
 }
 
-/// Starts to watch. `look` looks whether the pool can grow, and is asked each time when that may be so; `false`: the pool is gone.
+/// Starts to watch. `look` extends the pool if it can grow, and is called each time that this may be so. It
+/// returns `false` when the pool is gone.
 pub(crate) fn start(look: impl Fn() -> bool + Send + 'static) -> std::io::Result<Watch> {
     let (ended, open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let control = device_mapper::control()?;

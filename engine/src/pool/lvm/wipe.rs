@@ -1,4 +1,5 @@
-//! Making devices read as zeros: before a thick volume is first shown, and before its space goes back to the group.
+//! Making devices read as zeros: before a thick volume is first shown, and before its space goes back to the
+//! group.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,10 +9,10 @@ use std::{
 
 use crate::{filesystem::probe::WINDOW, kernel, lasting::lasting};
 
-/// How much is zeroed by one call, in bytes: a call can't be interrupted.
+/// Bytes that are zeroed by one call, which can't be interrupted.
 const STEP: u64 = 64 << 20;
 
-/// Zeroes what [`crate::filesystem::probe`] looks at.
+/// Zeroes both ends, which [`crate::filesystem::probe`] looks at.
 pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {
     let device = open(node)?;
     lasting("zero the ends of a volume", || {
@@ -21,12 +22,14 @@ pub(crate) fn ends(node: &Path, bytes: u64) -> io::Result<()> {
     })
 }
 
-/// Zeroes all of it. A discard alone would promise nothing: what a device shows after it is the device's choice.
+/// Zeroes the whole device. A discard alone would promise nothing: the device chooses what it shows after
+/// that.
 pub(crate) fn all(node: &Path, bytes: u64) -> io::Result<()> {
     range(node, 0, bytes, &|| true).map(drop)
 }
 
-/// Zeroes a part of it, as long as `goes_on` holds. `true`: to its end, and the zeros are on the disk.
+/// Zeroes a part of the device, as long as `goes_on` holds. Returns `true` once all the zeros are on the
+/// disk.
 pub(crate) fn range(node: &Path, from: u64, to: u64, goes_on: &dyn Fn() -> bool) -> io::Result<bool> {
     let device = open(node)?;
     let mut at = from;

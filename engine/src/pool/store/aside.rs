@@ -1,4 +1,5 @@
-//! Volumes that are no volumes, yet or any more: the names of their folders in `new` and `trash`, and the removal of these.
+//! Volumes that are no volumes, yet or any more: the names of their folders in `new` and `trash`, and the
+//! removal of these.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -27,8 +28,8 @@ pub(super) fn is_ours(name: &str) -> bool {
     })
 }
 
-/// Removes a volume's folder of `new` or `trash`: the files in it, then itself. It has no folders below it; one that does is not ours, and
-/// stays.
+/// Removes a volume's folder in `new` or `trash`: the files in it, then the folder. Ours has no folders in
+/// it; one that has is not ours, and stays.
 pub(super) fn remove_folder(within: &OwnedFd, name: &str) -> io::Result<()> {
     let folder = match open_beneath(within, name, OFlags::RDONLY | OFlags::DIRECTORY) {
         Err(Errno::NOENT) => return Ok(()),

@@ -22,7 +22,7 @@ pub(crate) fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> rusti
     fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// A file as a whole; `None`: there is none.
+/// Reads a whole file; `None` if there is none.
 pub(super) fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
     /// No record is larger; a file that is, is not one.
     const LIMIT: u64 = 1 << 20;
@@ -35,7 +35,8 @@ pub(super) fn read_file(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u
     Ok(Some(bytes))
 }
 
-/// Replaces a file so that a crash leaves the old or the new one, whole. `durable`: when this returns it is on the disk.
+/// Replaces a file so that a crash leaves the old or the new one, whole. `durable`: when this returns it is
+/// on the disk.
 pub(super) fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
     let temporary = temporary(name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -49,7 +50,7 @@ pub(super) fn write_file(folder: &OwnedFd, name: &str, bytes: &[u8], durable: bo
     if durable { Ok(fs::fsync(folder)?) } else { Ok(()) }
 }
 
-/// What a file is called while it is written.
+/// The name of a file while it is written.
 pub(super) fn temporary(name: &str) -> String {
     format!("{name}.tmp")
 }

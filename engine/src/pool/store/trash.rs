@@ -30,13 +30,14 @@ impl Store {
         names(&self.trash).is_ok_and(|names| names.iter().any(|name| is_ours(name)))
     }
 
-    /// Frees what deleted volumes still take, one after the other as long as `goes_on` holds. Returns how many are gone, and what could not be
-    /// removed.
+    /// Frees what deleted volumes still take, one after the other as long as `goes_on` holds. Returns how
+    /// many are gone, and what could not be removed.
     pub(crate) fn sweep_trash(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
         self.each(&self.trash, "remove trash", goes_on, &|name| remove_folder(&self.trash, name))
     }
 
-    /// Moves what interrupted creations left into the trash. Only when none is running. Returns how many, and what could not be moved.
+    /// Moves what interrupted creations left into the trash. Only when none is running. Returns how many, and
+    /// what could not be moved.
     pub(crate) fn throw_unfinished(&self) -> (usize, Vec<String>) {
         self.each(&self.new, "throw away new", &|| true, &|name| {
             let thrown = lasting("throw an unfinished volume away", || {

@@ -4,9 +4,10 @@
 pub mod csi;
 pub mod devices;
 pub mod index;
+pub mod metrics;
 pub mod placement;
 pub mod pools;
 pub mod reconcilers;
 pub mod run;
 mod storage_class;
-mod volumes;
+pub mod volumes;

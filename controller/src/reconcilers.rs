@@ -6,16 +6,15 @@ use crate::devices::older_keys;
 use crate::devices::restore::RestoreReconciler;
 use crate::devices::rotation::KeyRotation;
 use crate::devices::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
-use crate::index::{
-    Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic, Volumes,
-};
+use crate::index::{Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic};
+use crate::metrics::Metrics;
 use crate::pools::PoolReconciler;
 use crate::run::config::Serve;
 use crate::run::events::Events;
 use crate::run::lease::Candidate;
-use crate::run::metrics::Metrics;
 use crate::run::queue::{Next, Queue};
 use crate::volumes::life::Lives;
+use crate::volumes::personal::Volumes;
 use kube::Client;
 use std::future::Future;
 use std::sync::Arc;

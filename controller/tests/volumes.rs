@@ -222,7 +222,7 @@ async fn settled_volumes_are_not_looked_at_when_a_replica_begins_to_lead() {
     api.put("volumes", grows);
     let next = Replica::serving(&api).await;
     let queue = tierce_controller::run::queue::Queue::default();
-    next.index.listen::<tierce_controller::index::Volumes>(&queue).await;
+    next.index.listen::<tierce_controller::volumes::personal::Volumes>(&queue).await;
     assert_eq!(queue.len(), 1, "the one that is to grow");
 }
 

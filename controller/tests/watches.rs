@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use std::time::Duration;
 use support::fake_api::FakeApi;
 use support::{Replica, tier, until};
-use tierce_controller::run::metrics::Metrics;
+use tierce_controller::metrics::Metrics;
 
 /// What `/metrics` says of the watch of this kind.
 fn behind(registry: &Registry, kind: &str) -> u64 {

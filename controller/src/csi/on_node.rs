@@ -1,6 +1,7 @@
 //! Reading, writing and removing one object that a node carries out, for every RPC the same.
 
-use super::{ControllerService, MANAGER};
+use super::ControllerService;
+use super::service::MANAGER;
 use crate::index::{Device, OnNode, Presence, Snapshot};
 use crate::run::objects::{created_by, patched_by, there_is_fine};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

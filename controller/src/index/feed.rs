@@ -1,9 +1,11 @@
 //! One watch per kind, into the index.
 
 use super::hearing::Ear;
-use super::kinds::claims::{ClaimObject, PersistentVolumeObject};
-use super::kinds::pods::PodObject;
-use super::{ClassObject, ContentObject, Index, NodeObject, SecretObject, Tracked};
+use super::news::Tracked;
+use super::shared::Index;
+use super::{
+    ClaimObject, ClassObject, ContentObject, NodeObject, PersistentVolumeObject, PodObject, SecretObject,
+};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::core::{DeserializeGuard, error_boundary::InvalidObject};

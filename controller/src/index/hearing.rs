@@ -1,10 +1,10 @@
 //! Whether the watches still tell something. One that is interrupted for a moment comes back by itself; one that stays broken (a right was
 //! taken away, a kind can't be served any more) leaves the index as it was, and somebody has to hear of that.
 
-use super::Index;
 use http::Request;
 use kube::Client;
 use kube::client::Body;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -105,16 +105,19 @@ impl Ear {
     }
 }
 
-impl Index {
-    /// From now on it is told how the watch of this kind does.
-    pub(super) fn hears(&self, kind: &str, ear: &Ear) {
-        let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+/// Those of all watches, by kind.
+#[derive(Debug, Default)]
+pub(super) struct Ears(Mutex<BTreeMap<String, Ear>>);
+
+impl Ears {
+    pub(super) fn add(&self, kind: &str, ear: &Ear) {
+        let mut ears = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ears.insert(kind.to_owned(), ear.clone());
     }
 
     /// By kind, for how long its watch has been broken.
-    pub fn watches_behind(&self) -> Vec<(String, Duration)> {
-        let ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn behind(&self) -> Vec<(String, Duration)> {
+        let ears = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         ears.iter().map(|(kind, ear)| (kind.clone(), ear.lock().behind(now))).collect()
     }

@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 /// Keys of objects, by a word that they speak of.
 #[derive(Debug)]
-pub(super) struct Relation<W, K>(HashMap<W, Few<K>>);
+pub(crate) struct Relation<W, K>(HashMap<W, Few<K>>);
 
 /// Most words are spoken of by one object: then no set is made.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl<W, K> Default for Relation<W, K> {
 
 impl<W: Eq + Hash, K: Clone + Eq + Hash> Relation<W, K> {
     /// The object of this key spoke of the old words, and now speaks of the new ones.
-    pub(super) fn change(
+    pub(crate) fn change(
         &mut self,
         key: &K,
         old: impl IntoIterator<Item = W>,
@@ -57,7 +57,7 @@ impl<W: Eq + Hash, K: Clone + Eq + Hash> Relation<W, K> {
     }
 
     /// Those that speak of the word, in no order.
-    pub(super) fn of<Q: Eq + Hash + ?Sized>(&self, word: &Q) -> impl Iterator<Item = &K> + use<'_, W, K, Q>
+    pub(crate) fn of<Q: Eq + Hash + ?Sized>(&self, word: &Q) -> impl Iterator<Item = &K> + use<'_, W, K, Q>
     where
         W: Borrow<Q>,
     {
@@ -70,7 +70,7 @@ impl<W: Eq + Hash, K: Clone + Eq + Hash> Relation<W, K> {
     }
 
     /// Whether anything speaks of the word.
-    pub(super) fn has<Q: Eq + Hash + ?Sized>(&self, word: &Q) -> bool
+    pub(crate) fn has<Q: Eq + Hash + ?Sized>(&self, word: &Q) -> bool
     where
         W: Borrow<Q>,
     {
@@ -78,7 +78,7 @@ impl<W: Eq + Hash, K: Clone + Eq + Hash> Relation<W, K> {
     }
 
     /// All that is spoken of.
-    pub(super) fn words(&self) -> impl Iterator<Item = &W> {
+    pub(crate) fn words(&self) -> impl Iterator<Item = &W> {
         self.0.keys()
     }
 }

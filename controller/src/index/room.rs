@@ -1,14 +1,14 @@
 //! Which Volumes a change of free room concerns. Ten thousand that wait for their first pod are not looked at because
 //! some other volume was made: only those for which the answer "is there room?" is another one now.
 
-use super::Namespaced;
+use super::key::Namespaced;
 use crate::placement::Offer;
 use crate::run::coarse::coarse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The Volumes whose status depends on room.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(crate) struct Room {
     /// Those that have no place yet, by market and size.
     placeless: BTreeMap<Market, BTreeSet<(u64, Namespaced)>>,
     /// Where in `placeless` each is.
@@ -21,16 +21,16 @@ pub(super) struct Room {
 
 /// The pools that a Volume may go to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Market {
+pub(crate) struct Market {
     /// Those of this tier,
-    pub(super) tier: String,
+    pub(crate) tier: String,
     /// also on nodes that pods stay away from; see [`Request::closed`](crate::placement::Request::closed).
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
 }
 
 /// What a Volume wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// A place in a market for so many bytes.
     Place(Market, u64),
     /// To grow where it is.
@@ -41,7 +41,7 @@ pub(super) enum Wish {
 
 impl Room {
     /// From now on the Volume wants this.
-    pub(super) fn wants(&mut self, key: &Namespaced, wish: Wish) {
+    pub(crate) fn wants(&mut self, key: &Namespaced, wish: Wish) {
         if let Some((market, size)) = self.places.remove(key)
             && let Some(others) = self.placeless.get_mut(&market)
         {
@@ -64,12 +64,12 @@ impl Room {
     }
 
     /// Everybody who wants anything: the tiers themselves have changed.
-    pub(super) fn all(&self) -> Vec<Namespaced> {
+    pub(crate) fn all(&self) -> Vec<Namespaced> {
         self.places.keys().chain(&self.growing).cloned().collect()
     }
 
     /// Those whom the difference between these offers and the last ones concerns.
-    pub(super) fn concerned(&mut self, offers: &[Offer]) -> Vec<Namespaced> {
+    pub(crate) fn concerned(&mut self, offers: &[Offer]) -> Vec<Namespaced> {
         let mut largest: BTreeMap<Market, u64> = BTreeMap::new();
         for offer in offers.iter().filter(|offer| offer.working) {
             let markets = if offer.closed.is_some() { &[true][..] } else { &[true, false] };

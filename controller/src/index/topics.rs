@@ -1,80 +1,16 @@
-//! Who is woken by what. A kind tells what has become of an object ([`News`]). A topic, declared beside the kind whose keys it has, says which
-//! of them that concerns. A reconciler listens to the topics it wants, and costs nothing where nobody does.
+//! Who is woken by what. A kind tells what has become of an object ([`News`]). A topic, declared beside the kind or the reconciler whose keys
+//! it has, says which of them that concerns. A reconciler listens to the topics it wants, and costs nothing where nobody does.
 
-use super::kinds::claims::{ClaimObject, PersistentVolumeObject};
-use super::kinds::pods::PodObject;
-use super::tracked::Change;
-use super::{ClassObject, ContentObject, Index, Namespaced, NodeObject, SecretObject, State};
+use super::news::{Affects, Change, News, Tracked};
+use super::state::State;
 use crate::run::queue::{self, Queue};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
 
 /// So many that one change concerns are looked at at once. More of them are a crowd, and wait until it settles.
 const FEW: usize = 16;
-/// Keys that are put in under one lock when somebody begins to listen.
-const AT_ONCE: usize = 256;
-
-/// What has become of something.
-#[derive(Clone, Copy)]
-pub enum News<'a> {
-    /// Of a Volume.
-    Volume(Change<'a, Volume>),
-    /// Of a PersistentVolumeClaim.
-    Claim(Change<'a, ClaimObject>),
-    /// Of a `PersistentVolume`.
-    PersistentVolume(Change<'a, PersistentVolumeObject>),
-    /// Of a `NodeVolume`.
-    Device(Change<'a, NodeVolume>),
-    /// Of a `NodeSnapshot`.
-    Snapshot(Change<'a, NodeSnapshot>),
-    /// Of a `VolumeSnapshotContent`.
-    Content(Change<'a, ContentObject>),
-    /// Of a Secret with a key.
-    KeySecret(Change<'a, SecretObject>),
-    /// Of a `VolumeRestore`.
-    Restore(Change<'a, VolumeRestore>),
-    /// Of what a node reports.
-    Report(Change<'a, NodeStorage>),
-    /// Of a `StoragePool`.
-    Pool(Change<'a, StoragePool>),
-    /// Of a StorageClass.
-    Class(Change<'a, ClassObject>),
-    /// Of a node.
-    Node(Change<'a, NodeObject>),
-    /// Of a pod that holds claims.
-    Pod(Change<'a, PodObject>),
-    /// All `VolumeSnapshotContents` were listed.
-    ContentsListed,
-    /// Room may have come or gone somewhere.
-    Room,
-    /// Tiers, or the classes that lead to them, may have come or gone.
-    Tiers,
-}
-
-/// What a change means for the room that pools have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Affects {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Some may have come or gone.
-    Room,
-    /// Whole tiers may have.
-    Tiers,
-}
-
-/// Something that others wait for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Awaited {
-    /// What is behind the claim, or the Volume, of this name.
-    Volume(Namespaced),
-    /// What was taken for the VolumeSnapshot of this name.
-    Snapshot(Namespaced),
-}
-
 /// Keys that a reconciler looks at, and what makes it look.
 pub trait Topic: 'static {
     /// What identifies one.
@@ -160,32 +96,15 @@ impl<T: Topic> Listens for Listener<T> {
     }
 }
 
-impl Index {
-    /// From now on changes put keys of this topic into the queue; what is known and not settled is put in first.
-    pub async fn listen<T: Topic>(&self, queue: &Queue<T::Key>) {
-        for keys in self.subscribe::<T>(queue).chunks(AT_ONCE) {
-            let unsettled = self.read(|state| {
-                let unsettled = keys.iter().filter(|key| !T::is_settled(state, key));
-                unsettled.cloned().collect::<Vec<_>>()
-            });
-            for key in unsettled {
-                queue.add_after(key, T::FIRST_LOOK);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// From now on changes put keys of this topic into the queue. Returns those that are known.
-    pub(super) fn subscribe<T: Topic>(&self, queue: &Queue<T::Key>) -> Vec<T::Key> {
-        let mut state = self.lock();
-        state.listeners.push(Arc::new(Listener::<T>(queue.clone())));
-        T::all(&state)
-    }
+/// From now on what the topic tells of is put into the queue.
+pub(super) fn listener<T: Topic>(queue: &Queue<T::Key>) -> Arc<dyn Listens> {
+    Arc::new(Listener::<T>(queue.clone()))
 }
 
 /// Tells of changes under the lock, and collects what is to be done after it.
 pub(super) struct Telling<'a> {
     pub(super) state: &'a mut State,
+    listeners: &'a [Arc<dyn Listens>],
     pub(super) affects: Affects,
     deliveries: Vec<Delivery>,
     /// Ids of objects that a node carries out and that have changed.
@@ -193,8 +112,8 @@ pub(super) struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    pub(super) fn new(state: &'a mut State) -> Self {
-        Self { state, affects: Affects::Nothing, deliveries: Vec::new(), followed: Vec::new() }
+    pub(super) fn new(state: &'a mut State, listeners: &'a [Arc<dyn Listens>]) -> Self {
+        Self { state, listeners, affects: Affects::Nothing, deliveries: Vec::new(), followed: Vec::new() }
     }
 
     pub(super) fn tell(&mut self, news: &News<'_>) {
@@ -204,9 +123,7 @@ impl<'a> Telling<'a> {
             News::Snapshot(change) => self.followed.push(change.key.clone()),
             _ => {}
         }
-        let listeners = std::mem::take(&mut self.state.listeners);
-        self.deliveries.extend(listeners.iter().filter_map(|listener| listener.hear(self.state, news)));
-        self.state.listeners = listeners;
+        self.deliveries.extend(self.listeners.iter().filter_map(|listener| listener.hear(self.state, news)));
     }
 
     /// What is to be done after the lock.
@@ -224,5 +141,18 @@ impl<'a> Telling<'a> {
             self.tell(&news);
         }
         (self.deliveries, self.followed)
+    }
+}
+
+impl Telling<'_> {
+    pub(super) fn connect<T: Tracked>(&mut self, change: Change<'_, T>) {
+        let affects = T::connect(self.state, &change);
+        self.affects = self.affects.max(affects);
+        self.tell(&T::news(change));
+    }
+
+    pub(super) fn remove<T: Tracked>(&mut self, key: &T::Key) {
+        let old = T::table(self.state).remove(key);
+        self.connect::<T>(Change { key, old: old.as_ref(), new: None });
     }
 }

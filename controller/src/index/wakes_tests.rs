@@ -1,8 +1,8 @@
 //! What wakes whom, and that strangers are left alone however many there are.
 
-use super::topics::{News, Topic, Wakes};
-use super::{Devices, Index, KeySecrets, Namespaced, Pools, Restores, Snapshots, State, Volumes};
+use super::{Devices, Index, KeySecrets, Namespaced, News, Pools, Restores, Snapshots, State, Topic, Wakes};
 use crate::run::queue::{Key, Queue};
+use crate::volumes::personal::Volumes;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tierce_crds::{NodeSnapshot, NodeVolume, StoragePool, Volume, VolumeRestore, names};
@@ -61,7 +61,7 @@ fn snapshot(index: &Index, id: &str, name: &str) {
 }
 
 fn pod(index: &Index, name: &str, claim: &str) {
-    put::<super::kinds::pods::PodObject>(
+    put::<super::PodObject>(
         index,
         json!({"metadata": meta(name, true), "spec": {"nodeName": "n",
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}}),
@@ -153,8 +153,8 @@ fn pods_that_come_beside_another_wake_the_oldest_restore_of_their_volume() {
         namespace: Some("ada".into()),
         ..ObjectMeta::default()
     };
-    index.remove::<super::kinds::pods::PodObject>(&gone("second"));
-    let last = |index: &Index| index.remove::<super::kinds::pods::PodObject>(&gone("first"));
+    index.remove::<super::PodObject>(&gone("second"));
+    let last = |index: &Index| index.remove::<super::PodObject>(&gone("first"));
     assert_eq!(woken::<Restores>(&index, last), STRANGERS, "each of them may begin now");
 }
 

@@ -3,7 +3,6 @@
 //! A node's report lags behind: volumes on their way, and some that were just made, are not in it. What was promised to
 //! all `NodeVolume`s of the pool is known exactly, so the part of it that the report does not count is taken off.
 
-use crate::index::Device;
 use std::collections::HashMap;
 use tierce_crds::{PoolState, PoolStatus};
 
@@ -20,7 +19,7 @@ pub struct Offer {
     pub free: u64,
     /// Whether volumes can be made at all.
     pub working: bool,
-    /// Why pods stay away from the node unless they tolerate it; see [`Node::closed`](crate::index::Node::closed).
+    /// Why pods stay away from the node unless they tolerate it.
     pub closed: Option<String>,
 }
 
@@ -68,20 +67,20 @@ impl Promises {
         self.0.get(&(node.to_owned(), pool.to_owned())).map(|sum| sum.promise).unwrap_or_default()
     }
 
-    /// A `NodeVolume` counts from now on.
-    pub fn give(&mut self, device: &Device) {
-        let sum = self.0.entry((device.node.clone(), device.pool.clone())).or_default();
-        sum.promise.total += device.promise();
-        sum.promise.pending += device.pending();
+    /// So much more is promised, to one `NodeVolume`.
+    pub fn give(&mut self, node: &str, pool: &str, promise: Promise) {
+        let sum = self.0.entry((node.to_owned(), pool.to_owned())).or_default();
+        sum.promise.total += promise.total;
+        sum.promise.pending += promise.pending;
         sum.volumes += 1;
     }
 
-    /// It does not count any more. The facts are those that were given.
-    pub fn take_back(&mut self, device: &Device) {
-        let key = (device.node.clone(), device.pool.clone());
+    /// What was given to one does not count any more.
+    pub fn take_back(&mut self, node: &str, pool: &str, promise: Promise) {
+        let key = (node.to_owned(), pool.to_owned());
         let Some(sum) = self.0.get_mut(&key) else { return };
-        sum.promise.total -= device.promise();
-        sum.promise.pending -= device.pending();
+        sum.promise.total -= promise.total;
+        sum.promise.pending -= promise.pending;
         sum.volumes -= 1;
         if sum.volumes == 0 {
             self.0.remove(&key);

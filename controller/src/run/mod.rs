@@ -5,7 +5,6 @@ pub mod config;
 pub mod crds;
 pub mod events;
 pub mod lease;
-pub mod metrics;
 pub(crate) mod objects;
 pub mod progress;
 pub mod queue;

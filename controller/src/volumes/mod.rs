@@ -1,7 +1,7 @@
 //! The volumes that people ask for: one folder for each kind of object that they ask with, and `life`, which is behind all of them.
 
 pub(crate) mod life;
-mod personal;
+pub mod personal;
 
 use crate::index::{ClaimOwner, Index, Namespaced};
 use kube::Client;

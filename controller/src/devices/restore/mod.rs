@@ -21,6 +21,5 @@ mod plan;
 mod plan_tests;
 mod reconcile;
 
-pub use plan::{Action, Observed, Plan, Said, before_id, plan};
-pub(crate) use plan::{is_over, of_before};
+pub use plan::{Action, Observed, Plan, Said, plan};
 pub use reconcile::RestoreReconciler;

@@ -1,9 +1,9 @@
 //! What is to be done about a VolumeRestore, and what its status says. Pure; every property is checked anew each time.
 
-use crate::index::{Claim, Device, Namespaced, Snapshot, State};
+use crate::index::{Claim, Device, Namespaced, Snapshot, State, before_id, is_over};
 use crate::run::progress::Progress;
 use std::sync::Arc;
-use tierce_crds::conditions::{self, Verdict, node_volume, volume_restore as reason};
+use tierce_crds::conditions::{Verdict, node_volume, volume_restore as reason};
 use tierce_crds::{RestoreOrder, VolumeMode, VolumeRestore, format_bytes, names};
 use tierce_policy::tenancy::{Deed, Refusal, Subject, Tenant};
 
@@ -101,26 +101,6 @@ impl Observed {
 fn guarded(restore: &VolumeRestore) -> bool {
     restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
 }
-
-/// Whether nothing more will happen for it.
-pub(crate) fn is_over(restore: &VolumeRestore) -> bool {
-    restore.status.as_ref().is_some_and(|status| {
-        let ready = conditions::find(&status.conditions, conditions::READY);
-        ready.is_some_and(|ready| ready.status == "True" || ready.reason == reason::CALLED_OFF)
-    })
-}
-
-/// Id of the snapshot that keeps what a volume had before the restore of this UID.
-pub fn before_id(uid: &str) -> String {
-    format!("{BEFORE}{uid}")
-}
-
-/// UID of the restore whose safety has this id.
-pub(crate) fn of_before(id: &str) -> Option<&str> {
-    id.strip_prefix(BEFORE)
-}
-
-const BEFORE: &str = "before-";
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]

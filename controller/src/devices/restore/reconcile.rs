@@ -1,9 +1,9 @@
 //! Carries out plans.
 
-use super::plan::{Action, Observed, Plan, Said, before_id, plan};
+use super::plan::{Action, Observed, Plan, Said, plan};
 use crate::devices::keys::{Keys, header_of};
 use crate::devices::lost_node::{self, Absences};
-use crate::index::{Index, Namespaced};
+use crate::index::{Index, Namespaced, before_id};
 use crate::run::events::Events;
 use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine,

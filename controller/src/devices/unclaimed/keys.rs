@@ -115,7 +115,7 @@ impl UnclaimedKeys {
         if volumes.get_metadata_opt(id).await?.is_some() || snapshots.get_metadata_opt(id).await?.is_some() {
             return Ok(true);
         }
-        let Some(uid) = crate::devices::restore::of_before(id) else { return Ok(false) };
+        let Some(uid) = crate::index::of_before(id) else { return Ok(false) };
         let restores: Api<VolumeRestore> = Api::all(self.client.clone());
         let list = |page| {
             let restores = restores.clone();

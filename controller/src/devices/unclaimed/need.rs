@@ -21,6 +21,6 @@ pub(super) fn may_be_needed(state: &State, id: &str) -> bool {
         || state.snapshots.exists(id)
         || state.has_persistent_volume(id)
         || state.device_with_order(id).is_some()
-        || crate::devices::restore::of_before(id).is_some_and(|uid| state.has_restore(uid))
+        || crate::index::of_before(id).is_some_and(|uid| state.has_restore(uid))
         || !state.is_on_no_disk(id)
 }

@@ -4,8 +4,8 @@
 
 use super::{Teller, pages};
 use crate::index::{Content, ContentObject, Index, Snapshot};
+use crate::metrics::Metrics;
 use crate::run::events::Events;
-use crate::run::metrics::Metrics;
 use crate::run::queue::Next;
 use kube::{Api, Client};
 use std::sync::Arc;

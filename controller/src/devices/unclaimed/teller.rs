@@ -2,8 +2,8 @@
 
 use super::Memory;
 use crate::index::OnNode;
+use crate::metrics::Metrics;
 use crate::run::events::Events;
-use crate::run::metrics::Metrics;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use std::marker::PhantomData;

@@ -4,8 +4,8 @@
 
 use super::{Teller, pages};
 use crate::index::{Device, Index, Namespaced, PersistentVolume, PersistentVolumeObject, State};
+use crate::metrics::Metrics;
 use crate::run::events::Events;
-use crate::run::metrics::Metrics;
 use crate::run::objects::gone_is_fine;
 use crate::run::queue::Next;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;

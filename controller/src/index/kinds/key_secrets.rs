@@ -1,56 +1,20 @@
-//! The Secrets with keys, without what is in them: whether each goes with an object, and whether it may be deleted.
+//! Whom changes of Secrets with keys concern, and what is looked up of them.
 
-use crate::devices::restore::before_id;
-use crate::index::topics::{Affects, News, Topic, Wakes};
-use crate::index::tracked::Change;
-use crate::index::{State, Table, Tracked};
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::jiff::Timestamp;
-use kube::core::PartialObjectMeta;
+use super::restores::before_id;
+use crate::index::news::{Affects, News};
+use crate::index::topics::{Topic, Wakes};
+
+use crate::index::news::Change;
+use crate::index::{KeySecret, SecretObject, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, names};
-
-/// The metadata of a Secret.
-pub type SecretObject = PartialObjectMeta<Secret>;
-
-/// A Secret with the key of a volume or snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySecret {
-    /// UID.
-    pub uid: String,
-    /// `metadata.resourceVersion`.
-    pub resource_version: String,
-    /// Whether it goes with an object.
-    pub owned: bool,
-    /// Name of that object.
-    pub owner: Option<String>,
-    /// Whether it has our finalizer.
-    pub guarded: bool,
-    /// Whether it is being deleted.
-    pub leaving: bool,
-    /// Since when it goes with none, as it says itself.
-    pub untied_since: Option<String>,
-    /// When the object was made.
-    pub created: Option<Timestamp>,
-}
 
 impl Tracked for SecretObject {
     type Key = String;
     type Facts = KeySecret;
 
     fn facts(self) -> Option<KeySecret> {
-        let mut meta = self.metadata;
-        names::of_key_secret(meta.name.as_deref().unwrap_or_default())?;
-        Some(KeySecret {
-            uid: meta.uid.unwrap_or_default(),
-            resource_version: meta.resource_version.unwrap_or_default(),
-            owned: meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()),
-            owner: meta.owner_references.and_then(|owners| owners.into_iter().next()).map(|owner| owner.name),
-            guarded: meta.finalizers.iter().flatten().any(|f| f == names::FINALIZER_KEY),
-            leaving: meta.deletion_timestamp.is_some(),
-            untied_since: meta.annotations.as_mut().and_then(|all| all.remove(names::ANNOTATION_UNTIED_KEY)),
-            created: meta.creation_timestamp.map(|t| t.0),
-        })
+        KeySecret::of(self)
     }
 
     fn table(state: &mut State) -> &mut Table<String, KeySecret> {

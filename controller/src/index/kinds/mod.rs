@@ -1,4 +1,4 @@
-//! One file for each kind of object: what is remembered of it, and whom its changes concern.
+//! One file for each kind of object: whom its changes concern, and what is looked up of it.
 
 pub(super) mod claims;
 pub(super) mod classes;

@@ -1,73 +1,19 @@
-//! Nodes, what they report of their pools, and StoragePools: what is remembered of each, and whom its changes concern.
+//! Whom changes of Nodes concern, and what is looked up of them.
 
-use crate::index::topics::{Affects, News, Topic, Wakes};
-use crate::index::tracked::{Change, beginning};
-use crate::index::{State, Table, Tracked};
-use k8s_openapi::api::core::v1 as core;
+use crate::index::news::{Affects, News};
+use crate::index::topics::{Topic, Wakes};
+
+use crate::index::facts::trimmed::beginning;
+use crate::index::news::Change;
+use crate::index::{Node, NodeObject, State, Table, Tracked};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorage, StoragePool};
 
-/// A node, as it is read.
-#[derive(Resource, Clone, Debug, Deserialize)]
-#[resource(inherit = "core::Node")]
-pub struct NodeObject {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: NodeObjectSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-struct NodeObjectSpec {
-    #[serde(default)]
-    taints: Vec<Taint>,
-    #[serde(default)]
-    unschedulable: bool,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Taint {
-    key: String,
-    #[serde(default)]
-    effect: String,
-}
-
 /// More pools than anybody gives to one node.
 const MOST_POOLS: usize = 256;
-
-/// What Kubernetes puts on a node that it does not hear of, or that cannot run pods.
-const NOT_WORKING: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
-
-/// Effects of a taint that no pod gets past without a toleration.
-const REPELLING: [&str; 2] = ["NoSchedule", "NoExecute"];
-
-/// A node of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Labels, for `StoragePool.spec.nodeSelector`.
-    pub labels: BTreeMap<String, String>,
-    /// Whether Kubernetes hears of it and finds it ready.
-    pub works: bool,
-    /// Why pods stay away from it unless they say otherwise: it is cordoned, or has a taint.
-    pub closed: Option<String>,
-}
-
-impl Node {
-    /// The facts of this object.
-    pub fn of(object: NodeObject) -> Self {
-        let NodeObjectSpec { taints, unschedulable } = object.spec;
-        let works = !taints.iter().any(|taint| NOT_WORKING.contains(&taint.key.as_str()));
-        let repels = taints.iter().find(|taint| REPELLING.contains(&taint.effect.as_str()));
-        // A cordon is a taint as well, a moment later.
-        let cordoned = unschedulable.then(|| "cordon".to_owned());
-        let closed = cordoned.or_else(|| repels.map(|taint| format!("taint {}:{}", taint.key, taint.effect)));
-        Self { labels: object.metadata.labels.unwrap_or_default(), works, closed }
-    }
-}
 
 impl Tracked for NodeObject {
     type Key = String;
@@ -92,7 +38,7 @@ impl Tracked for NodeObject {
 }
 
 impl Change<'_, NodeObject> {
-    pub(super) fn works_as_before(&self) -> bool {
+    pub(crate) fn works_as_before(&self) -> bool {
         self.old.map(|node| node.works) == self.new.map(|node| node.works)
     }
 }
@@ -220,37 +166,7 @@ impl Topic for Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Index;
-    use serde_json::{Value, json};
-
-    fn node(labels: &Value, spec: &Value) -> NodeObject {
-        serde_json::from_value(json!({"metadata": {"name": "n1", "labels": labels}, "spec": spec})).unwrap()
-    }
-
-    #[test]
-    fn a_node_that_pods_stay_away_from_says_why() {
-        let taint = |key: &str, effect: &str| json!({"taints": [{"key": key, "effect": effect}]});
-        for (spec, works, closed) in [
-            (json!({}), true, None),
-            (json!({"unschedulable": true}), true, Some("cordon")),
-            (taint("a", "NoSchedule"), true, Some("taint a:NoSchedule")),
-            (taint("a", "NoExecute"), true, Some("taint a:NoExecute")),
-            (taint("a", "PreferNoSchedule"), true, None),
-            (
-                taint("node.kubernetes.io/disk-pressure", "NoSchedule"),
-                true,
-                Some("taint node.kubernetes.io/disk-pressure:NoSchedule"),
-            ),
-            (
-                taint("node.kubernetes.io/not-ready", "NoExecute"),
-                false,
-                Some("taint node.kubernetes.io/not-ready:NoExecute"),
-            ),
-        ] {
-            let facts = Node::of(node(&json!({}), &spec));
-            assert_eq!((facts.works, facts.closed.as_deref()), (works, closed), "{spec}");
-        }
-    }
+    use serde_json::json;
 
     #[test]
     fn what_a_node_writes_into_its_report_takes_little_room_here() {
@@ -266,41 +182,5 @@ mod tests {
         .unwrap();
         let takes = serde_json::to_string(&report.facts().unwrap()).unwrap().len();
         assert!(takes < 500_000, "{takes} bytes");
-    }
-
-    #[test]
-    fn a_node_offers_only_pools_that_somebody_gave_to_it() {
-        let index = Index::default();
-        for (name, tier, selector) in
-            [("here", "hdd", json!({})), ("trusted", "secret", json!({"zone": "trusted"}))]
-        {
-            let pool: StoragePool = serde_json::from_value(json!({
-                "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StoragePool", "metadata": {"name": name},
-                "spec": {"tier": tier, "nodeSelector": selector, "directory": {"path": "/p/q"}}
-            }))
-            .unwrap();
-            index.put(pool);
-        }
-        index.put(node(&json!({}), &json!({})));
-        let reports = [("here", "hdd"), ("here", "secret"), ("trusted", "secret"), ("forged", "hdd")];
-        let pools: Vec<_> = reports
-            .map(|(name, tier)| {
-                json!({"name": name, "tier": tier, "state": "Ready", "capacityBytes": 100, "usedBytes": 0,
-                    "promisedBytes": 0, "maxVolumeBytes": i64::MAX, "volumes": 0})
-            })
-            .into();
-        let report: NodeStorage = serde_json::from_value(json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeStorage", "metadata": {"name": "n1"},
-            "spec": {"nodeName": "n1"}, "status": {"pools": pools}
-        }))
-        .unwrap();
-        index.put(report);
-        let offered = || {
-            let offers = index.read(State::offers);
-            offers.iter().map(|offer| format!("{} {}", offer.pool, offer.tier)).collect::<Vec<_>>()
-        };
-        assert_eq!(offered(), ["here hdd"]);
-        index.put(node(&json!({"zone": "trusted"}), &json!({})));
-        assert_eq!(offered(), ["here hdd", "trusted secret"], "its labels say so now");
     }
 }

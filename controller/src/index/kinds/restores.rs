@@ -1,11 +1,15 @@
 //! VolumeRestores: what is remembered of each, and whom its changes concern.
 
 use super::pods::claims_of;
-use crate::devices::restore;
-use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
-use crate::index::tracked::{Change, named};
+use crate::index::key::Awaited;
+use crate::index::news::{Affects, News};
+use crate::index::topics::{Topic, Wakes};
+
+use crate::index::facts::trimmed::named;
+use crate::index::news::Change;
 use crate::index::{Namespaced, State, Table, Tracked};
 use std::sync::Arc;
+use tierce_crds::conditions::{self, volume_restore};
 use tierce_crds::{VolumeRestore, names};
 
 impl Tracked for VolumeRestore {
@@ -36,19 +40,39 @@ impl Tracked for VolumeRestore {
 
 /// What it waits for until it is over.
 fn awaited(key: &Namespaced, restore: Option<&Arc<VolumeRestore>>) -> Vec<Awaited> {
-    let Some(restore) = restore.filter(|restore| !is_over(restore)) else { return Vec::new() };
+    let Some(restore) = restore.filter(|restore| !is_done_with(restore)) else { return Vec::new() };
     let of = |name: &str| Namespaced::new(&key.namespace, name);
     vec![Awaited::Volume(of(&restore.spec.volume)), Awaited::Snapshot(of(restore.spec.snapshot()))]
 }
 
 /// Whether nothing will be done about it any more.
-fn is_over(restore: &VolumeRestore) -> bool {
-    !is_ours(restore) && (restore::is_over(restore) || restore.metadata.deletion_timestamp.is_some())
+fn is_done_with(restore: &VolumeRestore) -> bool {
+    !is_ours(restore) && (is_over(restore) || restore.metadata.deletion_timestamp.is_some())
 }
 
 fn is_ours(restore: &VolumeRestore) -> bool {
     restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
 }
+
+/// Whether nothing more will happen for it.
+pub(crate) fn is_over(restore: &VolumeRestore) -> bool {
+    restore.status.as_ref().is_some_and(|status| {
+        let ready = conditions::find(&status.conditions, conditions::READY);
+        ready.is_some_and(|ready| ready.status == "True" || ready.reason == volume_restore::CALLED_OFF)
+    })
+}
+
+/// Id of the snapshot that keeps what a volume had before the restore of this UID.
+pub(crate) fn before_id(uid: &str) -> String {
+    format!("{BEFORE}{uid}")
+}
+
+/// UID of the restore whose safety has this id.
+pub(crate) fn of_before(id: &str) -> Option<&str> {
+    id.strip_prefix(BEFORE)
+}
+
+const BEFORE: &str = "before-";
 
 /// VolumeRestores, by namespace and name.
 #[derive(Debug)]
@@ -62,7 +86,7 @@ impl Topic for Restores {
     }
 
     fn is_settled(state: &State, key: &Namespaced) -> bool {
-        state.restores.get(key).is_some_and(|restore| restore::is_over(restore) && !is_ours(restore))
+        state.restores.get(key).is_some_and(|restore| is_over(restore) && !is_ours(restore))
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
@@ -70,8 +94,8 @@ impl Topic for Restores {
             News::Restore(Change { key, old, new }) => {
                 wakes.now(key.clone());
                 // The next restore of the same volume may have waited for this one to be over.
-                let open = |restore: &&Arc<VolumeRestore>| !is_over(restore);
-                let over = old.filter(open).filter(|_| new.is_none_or(|new| is_over(new)));
+                let open = |restore: &&Arc<VolumeRestore>| !is_done_with(restore);
+                let over = old.filter(open).filter(|_| new.is_none_or(|new| is_done_with(new)));
                 over.map(|old| Namespaced::new(&key.namespace, &old.spec.volume)).into_iter().collect()
             }
             News::Volume(change) => vec![change.key.clone()],
@@ -134,7 +158,7 @@ impl State {
     /// Whether there is one, and something may still happen for it.
     pub fn has_open_restore(&self, uid: &str) -> bool {
         let mut all = self.restores_of_uid.of(uid).filter_map(|key| self.restores.get(key));
-        all.any(|restore| !restore::is_over(restore))
+        all.any(|restore| !is_over(restore))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
-use super::pods::claims_of;
+use crate::index::key::Awaited;
+use crate::index::news::{Affects, News};
 use crate::index::room::{Market, Wish};
-use crate::index::topics::{Affects, Awaited, News, Topic, Wakes};
-use crate::index::tracked::{Change, beginning, named};
+use crate::index::topics::{Topic, Wakes};
+
+use crate::index::facts::trimmed::{beginning, named};
+use crate::index::news::Change;
 use crate::index::{Namespaced, State, Table, Tracked};
-use crate::volumes::life::{self, Kind as _};
 use std::sync::Arc;
 use tierce_crds::{Volume, conditions, names, parse_bytes};
 
@@ -92,76 +94,6 @@ fn wish(volume: &Volume) -> Wish {
     if has < size { Wish::Growth } else { Wish::Nothing }
 }
 
-/// Volumes, by namespace and name.
-#[derive(Debug)]
-pub struct Volumes;
-
-impl Topic for Volumes {
-    type Key = Namespaced;
-
-    fn all(state: &State) -> Vec<Namespaced> {
-        state.volumes.iter().map(|(key, _)| key.clone()).collect()
-    }
-
-    fn is_settled(state: &State, key: &Namespaced) -> bool {
-        let look = |volume: &Arc<Volume>| life::Observed::look(state, volume.front());
-        state.volumes.get(key).is_none_or(|volume| life::is_settled(&look(volume)))
-    }
-
-    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
-        let (claims, awaited) = match *news {
-            News::Volume(change) => {
-                wakes.now(change.key.clone());
-                return;
-            }
-            News::Claim(change) => (vec![change.key.clone()], None),
-            News::PersistentVolume(change) => {
-                (change.both().filter_map(|pv| pv.claim.clone()).collect(), None)
-            }
-            News::Device(change) => {
-                let claims: Vec<_> = change.both().flat_map(|device| state.claims_of(device)).collect();
-                let awaited = claims.iter().cloned().map(Awaited::Volume).collect();
-                (claims, Some(awaited))
-            }
-            News::Snapshot(change) => {
-                let names = change.both().filter_map(|snapshot| snapshot.name());
-                (Vec::new(), Some(names.map(Awaited::Snapshot).collect()))
-            }
-            News::Node(change) if !change.works_as_before() => {
-                let devices = state.devices_on(change.key);
-                (devices.flat_map(|device| state.claims_of(device)).collect(), None)
-            }
-            // Only one that is to go waits for its pods.
-            News::Pod(change) => {
-                let mut claims = claims_of(change.key, change.old);
-                claims.retain(|claim| state.volumes.get(claim).is_some_and(|volume| is_leaving(volume)));
-                (claims, None)
-            }
-            News::Room => {
-                let offers = state.offers();
-                wakes.soon(state.room.concerned(&offers));
-                return;
-            }
-            News::Tiers => {
-                wakes.soon(state.room.all());
-                return;
-            }
-            _ => return,
-        };
-        for claim in claims.into_iter().filter(|claim| state.volumes.exists(claim)) {
-            wakes.now(claim);
-        }
-        let awaited: Vec<Awaited> = awaited.unwrap_or_default();
-        for awaited in &awaited {
-            wakes.all(state.copies.of(awaited).cloned());
-        }
-    }
-}
-
-fn is_leaving(volume: &Volume) -> bool {
-    volume.metadata.deletion_timestamp.is_some()
-}
-
 /// Volumes whose key is to change, by namespace and name.
 #[derive(Debug)]
 pub struct Rotations;
@@ -193,6 +125,10 @@ impl Topic for Rotations {
             _ => {}
         }
     }
+}
+
+fn is_leaving(volume: &Volume) -> bool {
+    volume.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

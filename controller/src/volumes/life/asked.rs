@@ -1,6 +1,6 @@
 //! What somebody asks for, and who: what a life needs to know of the object in front of it, whatever its kind.
 
-use super::status::Status;
+use super::told::Status;
 use crate::index::{Claim, ClaimOwner, Namespaced};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tierce_crds::conditions::Verdict;

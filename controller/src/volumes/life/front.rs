@@ -1,7 +1,7 @@
 //! What a kind of object needs to ask for volumes.
 
 use super::asked::Front;
-use super::status::Status;
+use super::told::Status;
 use crate::index::{Namespaced, State};
 use kube::{Api, Client, Resource};
 use serde::Serialize;

@@ -12,9 +12,11 @@ mod reconcile;
 mod room_words;
 mod start;
 mod status;
+mod told;
 
 pub(crate) use asked::{Asked, Front, Owner};
 pub(crate) use front::Kind;
 pub(crate) use observed::Observed;
 pub(crate) use reconcile::Lives;
-pub(crate) use status::{Status, is_settled};
+pub(crate) use status::is_settled;
+pub(crate) use told::Status;

@@ -5,7 +5,8 @@ use super::front::Kind;
 use super::observed::Observed;
 use super::plan::{Action, Said, plan};
 use super::room_words::{Difference, RoomWords, difference};
-use super::status::{self, Status};
+use super::status;
+use super::told::Status;
 use crate::index::{Claim, Index, Namespaced};
 use crate::run::events::Events;
 use crate::run::objects::{

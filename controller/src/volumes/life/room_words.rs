@@ -1,7 +1,7 @@
 //! What is said about room, which comes and goes with every volume of a pool: one that waits for some would be written, and told of, at
 //! each swing of its pool. The first turn is told at once; further ones, and figures alone, at most once a minute.
 
-use super::status::Status;
+use super::told::Status;
 use std::time::Duration;
 use tierce_crds::conditions::{self, volume as reason};
 use tokio::time::Instant;

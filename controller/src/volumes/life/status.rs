@@ -2,25 +2,12 @@
 
 use super::observed::Observed;
 use super::plan::{Said, plan};
+use super::told::Status;
 use crate::index::{ClaimPhase, MOST_ASKED};
 use crate::run::progress;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, volume as reason};
-use tierce_crds::{Phase, format_bytes, names, roughly};
-
-/// What a front says of its life. A kind may say more.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Status {
-    pub(crate) phase: Option<Phase>,
-    pub(crate) capacity: Option<String>,
-    pub(crate) used: Option<String>,
-    pub(crate) node: Option<String>,
-    pub(crate) claim_name: Option<String>,
-    pub(crate) volume_name: Option<String>,
-    pub(crate) observed_generation: Option<i64>,
-    pub(crate) conditions: Vec<Condition>,
-}
+use tierce_crds::{format_bytes, names, roughly};
 
 /// What the status should be now. Equal to what is there when there is nothing to write.
 /// `has_claim`: a claim of its own exists, be it that the watch has not told of it yet.

@@ -1,0 +1,255 @@
+//! What is remembered of PersistentVolumeClaims and PersistentVolumes. They are read through types that have the fields which decisions
+//! need only; serde skips the rest.
+
+use crate::index::Namespaced;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tierce_crds::{names, parse_bytes};
+
+/// A `PersistentVolumeClaim`, as it is read.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "core::PersistentVolumeClaim")]
+pub struct ClaimObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ClaimObjectSpec,
+    #[serde(default)]
+    status: ClaimObjectStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimObjectSpec {
+    volume_name: Option<String>,
+    storage_class_name: Option<String>,
+    #[serde(default)]
+    resources: ClaimObjectResources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ClaimObjectResources {
+    #[serde(default)]
+    requests: BTreeMap<String, Quantity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ClaimObjectStatus {
+    phase: Option<String>,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// UID.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Option<String>,
+    /// The object of ours that controls it.
+    pub owner: Option<ClaimOwner>,
+    /// Where it stands.
+    pub phase: ClaimPhase,
+    /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
+    pub class: Option<String>,
+    /// The bound `PersistentVolume`.
+    pub volume_name: Option<String>,
+    /// Bytes asked for.
+    pub requested: u64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// The kinds whose objects may control a claim. Each has a folder in `volumes`.
+pub const OWNERS: [&str; 1] = ["Volume"];
+
+/// An object that controls a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimOwner {
+    /// One of [`OWNERS`].
+    pub kind: &'static str,
+    /// UID.
+    pub uid: String,
+}
+
+/// `status.phase` of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimPhase {
+    /// No volume yet.
+    Pending,
+    /// Has its volume.
+    Bound,
+    /// Its volume is gone.
+    Lost,
+}
+
+impl Claim {
+    /// The facts of this object.
+    pub fn of(object: &ClaimObject) -> Self {
+        let request = object.spec.resources.requests.get("storage");
+        let phase = match object.status.phase.as_deref() {
+            Some("Bound") => ClaimPhase::Bound,
+            Some("Lost") => ClaimPhase::Lost,
+            _ => ClaimPhase::Pending,
+        };
+        let class = object.spec.storage_class_name.clone();
+        Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone(),
+            owner: Self::controller(&object.metadata),
+            phase,
+            class: class.filter(|_| phase == ClaimPhase::Pending),
+            volume_name: object.spec.volume_name.clone(),
+            requested: request.and_then(|q| parse_bytes(&q.0).ok()).unwrap_or(0),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// What controls the object of this metadata, if that is of ours.
+    pub fn controller(meta: &ObjectMeta) -> Option<ClaimOwner> {
+        controller_among(&OWNERS, meta)
+    }
+
+    /// Whether the object of this kind and UID controls it.
+    pub fn is_controlled_by(&self, kind: &str, uid: Option<&str>) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.kind == kind && Some(owner.uid.as_str()) == uid)
+    }
+
+    /// Name of the `PersistentVolume`, and of the `NodeVolume`, that external-provisioner makes for it.
+    pub fn device_id(&self) -> String {
+        format!("pvc-{}", self.uid)
+    }
+}
+
+fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOwner> {
+    let is_ours =
+        |owner: &&OwnerReference| owner.controller == Some(true) && names::is_ours(&owner.api_version);
+    let owner = meta.owner_references.iter().flatten().find(is_ours)?;
+    let kind = kinds.iter().find(|kind| **kind == owner.kind)?;
+    Some(ClaimOwner { kind, uid: owner.uid.clone() })
+}
+
+/// A `PersistentVolume`, as it is read.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = "core::PersistentVolume")]
+pub struct PersistentVolumeObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PersistentVolumeObjectSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PersistentVolumeObjectSpec {
+    csi: Option<CsiSource>,
+    claim_ref: Option<ClaimRef>,
+    persistent_volume_reclaim_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CsiSource {
+    driver: String,
+    volume_handle: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ClaimRef {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    uid: Option<String>,
+}
+
+/// A `PersistentVolume` of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersistentVolume {
+    /// UID.
+    pub uid: String,
+    /// CSI volume id.
+    pub handle: String,
+    /// The claim that it is or was bound to.
+    pub claim: Option<Namespaced>,
+    /// UID of that claim; `None` while it is only reserved for one of that name.
+    pub claim_uid: Option<String>,
+    /// Whether it stays when its claim goes.
+    pub retain: bool,
+    /// Annotation that says where its data is, if we wrote one.
+    pub retained_from: Option<String>,
+}
+
+impl PersistentVolume {
+    /// The facts of this object; `None` if another driver made it.
+    pub fn of(object: PersistentVolumeObject) -> Option<Self> {
+        let csi = object.spec.csi.filter(|csi| csi.driver == names::DRIVER)?;
+        let mut annotations = object.metadata.annotations.unwrap_or_default();
+        let claim_uid = object.spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
+        Some(Self {
+            claim_uid,
+            uid: object.metadata.uid.unwrap_or_default(),
+            handle: csi.volume_handle,
+            claim: object.spec.claim_ref.map(|claim| Namespaced::new(claim.namespace, claim.name)),
+            retain: object.spec.persistent_volume_reclaim_policy.as_deref() == Some("Retain"),
+            retained_from: annotations.remove(names::ANNOTATION_RETAINED_FROM),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_ours_only_through_its_controlling_owner() {
+        let claim = |owner: serde_json::Value| {
+            let object: ClaimObject = serde_json::from_value(json!({
+                "metadata": {"name": "a", "namespace": "n", "uid": "1", "ownerReferences": [owner]},
+                "spec": {"resources": {"requests": {"storage": "2Gi"}}, "storageClassName": "x"},
+                "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}}
+            }))
+            .unwrap();
+            Claim::of(&object)
+        };
+        let ours = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "Volume", "name": "a", "uid": "v", "controller": true});
+        let mut of_a_later_version = ours.clone();
+        of_a_later_version["apiVersion"] = json!("storage.tierce.dev/v1");
+        assert_eq!(claim(of_a_later_version).owner, Some(ClaimOwner { kind: "Volume", uid: "v".into() }));
+        let facts = claim(ours.clone());
+        assert_eq!(
+            (facts.owner, facts.requested, facts.phase),
+            (Some(ClaimOwner { kind: "Volume", uid: "v".into() }), 2 << 30, ClaimPhase::Bound)
+        );
+        for (field, other) in
+            [("controller", json!(false)), ("kind", json!("Pod")), ("apiVersion", json!("v1"))]
+        {
+            let mut owner = ours.clone();
+            owner[field] = other;
+            assert_eq!(claim(owner).owner, None, "{field}");
+        }
+    }
+
+    #[test]
+    fn any_kind_of_the_list_may_control_a_claim() {
+        let meta = |kind: &str| -> ObjectMeta {
+            let owner = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": kind, "name": "a", "uid": "v", "controller": true});
+            serde_json::from_value(json!({"ownerReferences": [owner]})).unwrap()
+        };
+        let kind = |kind: &str| controller_among(&["Volume", "Lent"], &meta(kind)).map(|owner| owner.kind);
+        assert_eq!([kind("Volume"), kind("Lent"), kind("Pod")], [Some("Volume"), Some("Lent"), None]);
+    }
+
+    #[test]
+    fn only_our_persistent_volumes_are_kept() {
+        let pv = |driver: &str| {
+            let object = json!({"metadata": {"name": "pv"}, "spec": {"csi": {"driver": driver, "volumeHandle": "h"},
+                "claimRef": {"namespace": "n", "name": "a", "uid": "1"}, "persistentVolumeReclaimPolicy": "Retain"}});
+            PersistentVolume::of(serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(pv("other"), None);
+        assert!(pv(names::DRIVER).is_some_and(|pv| pv.retain && pv.claim == Some(Namespaced::new("n", "a"))));
+    }
+}

@@ -1,0 +1,110 @@
+//! What is remembered of `VolumeSnapshotContents`. Which snapshots they speak of.
+
+use crate::index::Snapshot;
+use kube::CustomResource;
+use serde::{Deserialize, Serialize};
+use tierce_crds::names;
+
+/// What is read of one.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize)]
+#[kube(
+    group = "snapshot.storage.k8s.io",
+    version = "v1",
+    kind = "VolumeSnapshotContent",
+    plural = "volumesnapshotcontents",
+    root = "ContentObject",
+    status = "ContentStatus",
+    schema = "disabled"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentSpec {
+    driver: String,
+    #[serde(default)]
+    source: ContentStatus,
+    #[serde(default)]
+    volume_snapshot_ref: SnapshotReference,
+}
+
+/// Where the snapshot is: in the status of one that was taken, in the source of one that was there before.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentStatus {
+    #[serde(default)]
+    snapshot_handle: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct SnapshotReference {
+    #[serde(default)]
+    uid: Option<String>,
+}
+
+/// A VolumeSnapshotContent of our driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// CSI snapshot ids, and the UID of the VolumeSnapshot: before the snapshot is taken that is all that ties them.
+    pub(crate) speaks_of: Vec<String>,
+}
+
+impl Content {
+    /// The facts of this object; `None` if another driver made it.
+    pub fn of(object: ContentObject) -> Option<Self> {
+        let ContentSpec { driver, source, volume_snapshot_ref } = object.spec;
+        let taken = object.status.and_then(|status| status.snapshot_handle);
+        let all = [taken, source.snapshot_handle, volume_snapshot_ref.uid];
+        (driver == names::DRIVER).then(|| Self { speaks_of: all.into_iter().flatten().collect() })
+    }
+
+    /// Whether it is this one's.
+    pub fn speaks_of(&self, snapshot: &Snapshot) -> bool {
+        let uid = snapshot.snapshot.as_ref().map(|its| &its.uid);
+        self.speaks_of.iter().any(|word| *word == snapshot.id || Some(word) == uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_content_speaks_of_its_snapshot_before_and_after_it_is_taken() {
+        let object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeSnapshot", "metadata": {"name": "snapshot-1"},
+            "spec": {"nodeName": "n", "pool": "p", "source": "v", "snapshot": {"namespace": "n", "name": "s", "uid": "1"}}});
+        let snapshot = Snapshot::of(serde_json::from_value(object).unwrap());
+        for (what, driver, source, reference, status, expected) in [
+            ("not taken yet", names::DRIVER, json!({"volumeHandle": "v"}), "1", json!(null), Some(true)),
+            (
+                "taken",
+                names::DRIVER,
+                json!({"volumeHandle": "v"}),
+                "2",
+                json!({"snapshotHandle": "snapshot-1"}),
+                Some(true),
+            ),
+            (
+                "was there before",
+                names::DRIVER,
+                json!({"snapshotHandle": "snapshot-1"}),
+                "2",
+                json!(null),
+                Some(true),
+            ),
+            (
+                "another one",
+                names::DRIVER,
+                json!({"volumeHandle": "v"}),
+                "2",
+                json!({"snapshotHandle": "x"}),
+                Some(false),
+            ),
+            ("another driver's", "other", json!({"snapshotHandle": "snapshot-1"}), "1", json!(null), None),
+        ] {
+            let object = json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
+                "metadata": {"name": "c"}, "status": status, "spec": {"driver": driver, "source": source,
+                "deletionPolicy": "Delete", "volumeSnapshotRef": {"name": "s", "namespace": "n", "uid": reference}}});
+            let content = Content::of(serde_json::from_value(object).unwrap());
+            assert_eq!(content.map(|content| content.speaks_of(&snapshot)), expected, "{what}");
+        }
+    }
+}

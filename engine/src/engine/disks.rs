@@ -77,7 +77,7 @@ impl Disks {
 
     /// Somebody waited for a pool's disk in vain, so it is due to be asked. Whether it was not before.
     pub(super) fn suspect(&self, pool: &str) -> bool {
-        self.known().get_mut(pool).is_some_and(|disk| disk.answered.take().is_some())
+        self.known().get_mut(pool).is_none_or(|disk| disk.answered.take().is_some())
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {

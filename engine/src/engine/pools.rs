@@ -239,6 +239,7 @@ mod tests {
         let looks = Looks::of_patience(Duration::from_millis(300));
         let core = Core::with(Arc::new(host), looks, Disks::new(patience));
         core.set_pools(vec![config("p", path)]);
+        core.reports();
         (core, state.join("p-syncs-slowly"))
     }
 

@@ -41,7 +41,9 @@ impl Disks {
         let name = pool.config().name.clone();
         {
             let mut known = self.known();
-            let disk = known.entry(name.clone()).or_default();
+            // Its first opening is an answer: a command that opens a pool for one deed writes nothing beside it.
+            let first = || Known { answered: Some(Instant::now()), asked: None };
+            let disk = known.entry(name.clone()).or_insert_with(first);
             if disk.asked.is_some() || disk.answered.is_some_and(|last| last.elapsed() < PERIOD) {
                 return;
             }
@@ -77,7 +79,7 @@ impl Disks {
 
     /// Somebody waited for a pool's disk in vain, so it is due to be asked. Whether it was not before.
     pub(super) fn suspect(&self, pool: &str) -> bool {
-        self.known().get_mut(pool).is_none_or(|disk| disk.answered.take().is_some())
+        self.known().get_mut(pool).is_some_and(|disk| disk.answered.take().is_some())
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {

@@ -83,14 +83,13 @@ impl Core {
         }
         let known = opened.as_ref().ok().map(|pool| pool.id()).or(slot.known);
         let Ok(pool) = &opened else { return Slot { opened, config: slot.config, known } };
+        let me = self.me.clone();
+        disks.ask_if_due(pool, move || {
+            if let Some(core) = me.upgrade() {
+                core.looks.news();
+            }
+        });
         if slot.opened.is_ok() {
-            // Only where it was open before: a command that opens a pool for one deed writes nothing beside it.
-            let me = self.me.clone();
-            disks.ask_if_due(pool, move || {
-                if let Some(core) = me.upgrade() {
-                    core.looks.news();
-                }
-            });
             pool.tend();
         } else {
             self.recover_late(pool);
@@ -239,7 +238,6 @@ mod tests {
         let looks = Looks::of_patience(Duration::from_millis(300));
         let core = Core::with(Arc::new(host), looks, Disks::new(patience));
         core.set_pools(vec![config("p", path)]);
-        core.reports();
         (core, state.join("p-syncs-slowly"))
     }
 

@@ -62,11 +62,16 @@ impl Lvm {
         self.read("fullreport", &arguments, report::parse)
     }
 
-    /// The devices of the groups of which that holds, by their LVM ids without hyphens: whatever devices there are is looked at, and only that.
-    pub(crate) fn devices_of(&self, is_it: impl Fn(&str) -> bool) -> Result<Vec<String>, CommandError> {
+    /// The devices of the groups of that name of which that holds, by their LVM ids without hyphens: whatever devices there are is looked at, and
+    /// only that.
+    pub(crate) fn devices_of(
+        &self,
+        group: &str,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, CommandError> {
         let everywhere = Self { config: config_with("\"a|.*|\"", self.udev), ..self.clone() };
         let arguments = ["-qq", "--reportformat", "json", "-o", report::OWNERS_COLUMNS];
-        everywhere.read("pvs", &arguments, |stdout| report::devices_of(stdout, is_it))
+        everywhere.read("pvs", &arguments, |stdout| report::devices_of(stdout, group, is_it))
     }
 
     /// Devices that carry the LVM id of another device of the group.

@@ -163,7 +163,7 @@ pub(crate) fn is_pool(config: &PoolConfig, runner: Arc<dyn Runner>) -> Result<bo
 
 /// That the group of a pool that was open before is not where it is looked for, and where it is, if it is anywhere.
 fn gone(lvm: &Lvm, group: &str, known: Uuid) -> String {
-    let elsewhere = lvm.devices_of(|found| is_of_group(known, found)).unwrap_or_else(|error| {
+    let elsewhere = lvm.devices_of(group, |found| is_of_group(known, found)).unwrap_or_else(|error| {
         tracing::warn!(group, error = call::words(&error), "can't look for a group's devices");
         Vec::new()
     });
@@ -373,7 +373,7 @@ mod tests {
                 let id = ["a".repeat(6).as_str(), &"a".repeat(26)].join("-");
                 let other = "b".repeat(32);
                 let stdout = format!(
-                    r#"{{"report":[{{"pv":[{{"pv_name":"/dev/mapper/mpatha","vg_uuid":"{id}"}},{{"pv_name":"/dev/sdb","vg_uuid":"{other}"}}]}}]}}"#
+                    r#"{{"report":[{{"pv":[{{"pv_name":"/dev/mapper/mpatha","vg_name":"vg","vg_uuid":"{id}"}},{{"pv_name":"/dev/sdb","vg_name":"vg","vg_uuid":"{other}"}}]}}]}}"#
                 );
                 return Ok(crate::CommandOutput { code: 0, stdout });
             }

@@ -45,8 +45,10 @@ impl Pool for LvmPool {
     }
 
     fn tend(&self) {
-        // Here, so that whoever asks how much room there is need not wait for LVM.
-        self.check_metadata();
+        // Here, so that whoever asks how much room there is need not wait for LVM. Somebody may have freed some since the last look.
+        if self.view().lacks_metadata() {
+            self.ask_for_metadata();
+        }
         // The group may have got space since the kernel told that the pool fills up.
         if let Some(watch) = self.watch.get()
             && self.is_due()

@@ -155,10 +155,14 @@ pub(crate) fn copies(stdout: &str, group: &str) -> Result<Vec<String>, String> {
 }
 
 /// The columns of [`devices_of`].
-pub(crate) const OWNERS_COLUMNS: &str = "pv_name,vg_uuid";
+pub(crate) const OWNERS_COLUMNS: &str = "pv_name,vg_name,vg_uuid";
 
-/// Reads a list of all devices: those whose group's LVM id, without hyphens, is one of which that holds.
-pub(crate) fn devices_of(stdout: &str, is_it: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
+/// Reads a list of all devices: those of the groups of that name whose LVM id, without hyphens, is one of which that holds.
+pub(crate) fn devices_of(
+    stdout: &str,
+    group: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Devices {
         pv: Vec<Device>,
@@ -166,11 +170,12 @@ pub(crate) fn devices_of(stdout: &str, is_it: impl Fn(&str) -> bool) -> Result<V
     #[derive(Deserialize)]
     struct Device {
         pv_name: String,
+        vg_name: String,
         vg_uuid: String,
     }
     let devices = only::<Devices>(stdout)?.pv.into_iter();
     Ok(devices
-        .filter(|device| is_it(&device.vg_uuid.replace('-', "")))
+        .filter(|device| device.vg_name == group && is_it(&device.vg_uuid.replace('-', "")))
         .map(|device| device.pv_name)
         .collect())
 }

@@ -127,7 +127,7 @@ impl Questions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Backend, Host, PoolConfig, Provisioning, SimConfig, SimHost};
+    use crate::{Host, SimConfig, SimHost, pool::examples};
 
     fn pool(folder: &std::path::Path) -> Arc<dyn Pool> {
         let path = folder.join("pool");
@@ -135,15 +135,7 @@ mod tests {
         let host: Arc<dyn Host> = Arc::new(
             SimHost::open(SimConfig { state: folder.join("sim"), capacity_bytes: 1 << 30 }).unwrap(),
         );
-        let config = PoolConfig {
-            name: "p".to_owned(),
-            tier: "t".to_owned(),
-            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        };
+        let config = examples::directory("p", path);
         host.open_pool(&config, None).unwrap()
     }
 

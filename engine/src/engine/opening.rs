@@ -126,22 +126,10 @@ pub(super) fn not_answering(config: &PoolConfig, patience: Duration) -> PoolErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Backend, Provisioning};
+    use crate::pool::examples;
 
     fn slot() -> Slot {
-        let config = PoolConfig {
-            name: "slow".to_owned(),
-            tier: "hdd".to_owned(),
-            backend: Backend::Directory {
-                path: "/slow".into(),
-                provisioning: Provisioning::Thin,
-                create_path: false,
-            },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        };
+        let config = examples::directory("slow", "/slow");
         let opened = Err(trouble(&config, PoolErrorKind::NotOpened));
         Slot { config, opened, known: None }
     }

@@ -214,21 +214,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        Provisioning, SimConfig, SimHost,
+        SimConfig, SimHost,
         engine::{disks::Disks, opening::Looks},
+        pool::examples,
     };
-
-    fn config(name: &str, path: PathBuf) -> PoolConfig {
-        PoolConfig {
-            name: name.to_owned(),
-            tier: "t".to_owned(),
-            backend: Backend::Directory { path, provisioning: Provisioning::Thin, create_path: false },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        }
-    }
 
     /// A core over a simulated pool `p` whose disk has so long to answer, and the file that lets that not answer what it is asked by a look.
     fn over_disk(folder: &Path, patience: Duration) -> (Arc<Core>, PathBuf) {
@@ -237,7 +226,7 @@ mod tests {
         let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
         let looks = Looks::of_patience(Duration::from_millis(300));
         let core = Core::with(Arc::new(host), looks, Disks::new(patience));
-        core.set_pools(vec![config("p", path)]);
+        core.set_pools(vec![examples::directory("p", path)]);
         (core, state.join("p-syncs-slowly"))
     }
 
@@ -294,7 +283,10 @@ mod tests {
         wait_until("the first answer", || core.disks.suspect("p"));
         fs::write(&hangs, "").unwrap();
         // Where the kernel has all that opening needs in memory.
-        core.set_pools(vec![PoolConfig { reserve_bytes: 4096, ..config("p", folder.path().join("pool")) }]);
+        core.set_pools(vec![PoolConfig {
+            reserve_bytes: 4096,
+            ..examples::directory("p", folder.path().join("pool"))
+        }]);
         wait_until("the report", || kind(&core) == Some(PoolErrorKind::NotAnswering));
         fs::remove_file(hangs).unwrap();
     }
@@ -313,7 +305,7 @@ mod tests {
         let disks = Disks::new(Duration::from_mins(1));
         let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks, disks);
         let mut late = core.late_answers();
-        core.set_pools(vec![config("slow", path)]);
+        core.set_pools(vec![examples::directory("slow", path)]);
         let mut answer = File::options().write(true).open(&mark).unwrap();
         let id = format!(r#"{{"version":1,"id":"{}"}}"#, Uuid::from_u128(7));
         let aside = folder.path().join("aside");

@@ -2,6 +2,8 @@
 
 pub(crate) mod config;
 pub(crate) mod directory;
+#[cfg(test)]
+pub(crate) mod examples;
 pub(crate) mod images;
 pub(crate) mod ledger;
 pub(crate) mod loops;

@@ -89,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pool::Backend;
+    use crate::pool::{Backend, examples};
 
     const MIB: u64 = 1 << 20;
 
@@ -99,14 +99,12 @@ mod tests {
         reserve_mib: u64,
         reserve_percent: u8,
     ) -> PoolConfig {
+        let backend = Backend::Directory { path: "/p".into(), provisioning, create_path: false };
         PoolConfig {
-            name: "p".to_owned(),
-            tier: "t".to_owned(),
-            backend: Backend::Directory { path: "/p".into(), provisioning, create_path: false },
             reserve_bytes: reserve_mib * MIB,
             reserve_percent,
             overcommit,
-            expected_id: None,
+            ..examples::config("p", backend)
         }
     }
 

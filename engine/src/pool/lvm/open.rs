@@ -348,7 +348,8 @@ fn sector_bytes(number: DeviceNumber) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::scripted, *};
+    use crate::pool::examples;
 
     #[test]
     fn another_group_or_thin_pool_is_another_pool() {
@@ -377,31 +378,13 @@ mod tests {
                 );
                 return Ok(crate::CommandOutput { code: 0, stdout });
             }
-            Err(CommandError::Failed {
-                line: program.line(),
-                status: "exit status: 5".to_owned(),
-                code: Some(5),
-                stderr: "Volume group \"vg\" not found".to_owned(),
-                stdout: String::new(),
-            })
+            Err(scripted::refusal("Volume group \"vg\" not found"))
         }
     }
 
     #[test]
     fn a_known_pool_on_a_device_that_has_to_be_named_says_which_and_where() {
-        let config = PoolConfig {
-            name: "p".to_owned(),
-            tier: "t".to_owned(),
-            backend: Backend::Lvm {
-                volume_group: "vg".to_owned(),
-                kind: LvmKind::Thick,
-                devices: Vec::new(),
-            },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        };
+        let config = examples::config("p", scripted::backend());
         let opened = |known: Uuid| {
             let opened = LvmPool::open(&config, Some(known), Arc::new(Multipath), &AllNotes::default());
             opened.map(drop).unwrap_err()

@@ -2,16 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{LvmPool, call::Lvm, tags, volume_group::AllNotes};
 use crate::{
-    CommandError, CommandOutput, Program, Runner, VolumeId, VolumeMode,
-    pool::{
-        Backend, LvmKind, PoolConfig,
-        record::{Format, Further, Record},
-    },
+    CommandError, CommandOutput, Filesystem, Program, Runner, VolumeMode,
+    pool::{Backend, LvmKind, examples, record::Record},
 };
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -44,19 +40,7 @@ impl Group {
     ) -> (Arc<Self>, LvmPool) {
         let group = Arc::new(Self { told: Mutex::new(told), answer: Box::new(answer) });
         let id = Uuid::from_u128(7);
-        let config = PoolConfig {
-            name: "p".to_owned(),
-            tier: "t".to_owned(),
-            backend: Backend::Lvm {
-                volume_group: "vg".to_owned(),
-                kind: LvmKind::Thick,
-                devices: Vec::new(),
-            },
-            reserve_bytes: 0,
-            reserve_percent: 0,
-            overcommit: 1.0,
-            expected_id: None,
-        };
+        let config = examples::config("p", backend());
         let pool = LvmPool {
             config,
             id,
@@ -140,23 +124,10 @@ pub(super) fn refusal(words: &str) -> CommandError {
 
 /// The record of a filesystem of that size.
 pub(super) fn record(id: &str, size_bytes: u64) -> Record {
-    Record {
-        id: id.parse::<VolumeId>().unwrap(),
-        size_bytes,
-        mode: VolumeMode::Filesystem(crate::Filesystem::Ext4),
-        sector_bytes: 512,
-        format: Format::Never,
-        used: false,
-        staged_at: None,
-        label: String::new(),
-        owner: None,
-        mount_options: Vec::new(),
-        created_at: Timestamp::UNIX_EPOCH,
-        role: None,
-        origin: None,
-        restore: None,
-        encryption: None,
-        asked_bytes: None,
-        further: Further::new(),
-    }
+    examples::record(id, VolumeMode::Filesystem(Filesystem::Ext4), size_bytes)
+}
+
+/// Whatever devices the thick group `vg` is on.
+pub(super) fn backend() -> Backend {
+    Backend::Lvm { volume_group: "vg".to_owned(), kind: LvmKind::Thick, devices: Vec::new() }
 }

@@ -284,37 +284,14 @@ fn read_mark(root: &OwnedFd) -> io::Result<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::{
         VolumeMode,
-        pool::{
-            record::{Format, Further, Record},
-            stored,
-        },
+        pool::{examples, record::Record, stored},
     };
 
     fn record(id: &str) -> Record {
-        Record {
-            id: id.parse().unwrap(),
-            size_bytes: 4096,
-            mode: VolumeMode::Block,
-            sector_bytes: 512,
-            format: Format::Never,
-            used: false,
-            staged_at: None,
-            label: String::new(),
-            owner: None,
-            mount_options: Vec::new(),
-            created_at: Timestamp::UNIX_EPOCH,
-            role: None,
-            origin: None,
-            restore: None,
-            encryption: None,
-            asked_bytes: None,
-            further: Further::new(),
-        }
+        examples::record(id, VolumeMode::Block, 4096)
     }
 
     fn open(path: &Path, known: Option<Uuid>) -> Result<Store, PoolError> {

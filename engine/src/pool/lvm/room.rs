@@ -31,16 +31,17 @@ impl LvmPool {
         thin_pool::level(&self.group, pool).map(Some).map_err(|trouble| self.error(trouble))
     }
 
-    /// Asks LVM how full the group's metadata area is, where it only seems to be full. Once: until something is made the answer holds.
-    pub(super) fn check_metadata(&self) {
-        if self.view().seems_to_lack_metadata() {
-            self.ask_for_metadata();
-        }
-    }
-
+    /// Asks LVM how full the group's metadata area is.
     pub(super) fn ask_for_metadata(&self) {
         if let Err(error) = self.renew(&self.turn()) {
             tracing::warn!(pool = self.config.name, %error, "can't look how full the group's metadata area is");
+        }
+    }
+
+    /// The same, where it only seems to be full. Once: until something is made the answer holds.
+    pub(super) fn check_metadata(&self) {
+        if self.view().seems_to_lack_metadata() {
+            self.ask_for_metadata();
         }
     }
 

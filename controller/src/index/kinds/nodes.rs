@@ -8,7 +8,6 @@ use crate::index::news::Change;
 use crate::index::{Node, NodeObject, State, Table, Tracked};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorage, StoragePool};
 
@@ -93,9 +92,9 @@ impl Tracked for StoragePool {
     }
 
     fn connect(_: &mut State, change: &Change<'_, Self>) -> Affects {
-        let spec = |pool: Option<&Arc<Self>>| pool.map(|pool| pool.spec.clone());
         // Its status adds up what volumes do all the time, and no tier comes or goes with it.
-        if spec(change.old) == spec(change.new) { Affects::Nothing } else { Affects::Tiers }
+        let same = change.old.map(|pool| &pool.spec) == change.new.map(|pool| &pool.spec);
+        if same { Affects::Nothing } else { Affects::Tiers }
     }
 
     fn news(change: Change<'_, Self>) -> News<'_> {

@@ -138,8 +138,8 @@ impl Wanted {
             self.converts,
         )?;
         origin.suits(self.encrypted)?;
-        self.allowed = Some([origin.node.clone()].into());
-        self.beside = Some(origin.pool);
+        self.allowed = Some([origin.start.node].into());
+        self.beside = Some(origin.start.pool);
         Ok(())
     }
 

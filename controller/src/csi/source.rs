@@ -3,7 +3,7 @@
 
 use super::ControllerService;
 use super::arguments::{Shape, Size};
-use crate::index::{Device, Snapshot};
+use crate::index::{Device, Snapshot, Start};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
@@ -134,14 +134,7 @@ pub enum SourceError {
 pub(super) struct Origin {
     what: &'static str,
     id: String,
-    /// Where it is.
-    pub(super) node: String,
-    /// In which pool.
-    pub(super) pool: String,
-    bytes: u64,
-    mode: VolumeMode,
-    filesystem: Option<Filesystem>,
-    encrypted: bool,
+    pub(super) start: Start,
     tenant: Tenant,
     snapshot: Option<ClaimReference>,
 }
@@ -189,24 +182,11 @@ fn of_snapshot(snapshot: &Snapshot) -> Result<Origin, SourceError> {
     if snapshot.deleting_since.is_some() {
         return Err(not_now("it is being deleted".to_owned()));
     }
-    let (Some(bytes), Some(mode), true) = (snapshot.size, snapshot.mode, snapshot.ready()) else {
+    let start = Start::of_snapshot(snapshot).ok_or_else(|| {
         let word = snapshot.word.as_ref().filter(|word| !word.ready);
-        return Err(not_now(
-            word.map_or_else(|| "it is being taken".to_owned(), |word| word.message.clone()),
-        ));
-    };
-    Ok(Origin {
-        what,
-        id,
-        node: snapshot.node.clone(),
-        pool: snapshot.pool.clone(),
-        bytes,
-        mode,
-        filesystem: snapshot.filesystem,
-        encrypted: snapshot.encrypted,
-        tenant: snapshot.tenant(),
-        snapshot: snapshot.snapshot.clone(),
-    })
+        not_now(word.map_or_else(|| "it is being taken".to_owned(), |word| word.message.clone()))
+    })?;
+    Ok(Origin { what, id, start, tenant: snapshot.tenant(), snapshot: snapshot.snapshot.clone() })
 }
 
 fn of_volume(device: &Device, tenant: Tenant) -> Result<Origin, SourceError> {
@@ -215,19 +195,8 @@ fn of_volume(device: &Device, tenant: Tenant) -> Result<Origin, SourceError> {
     if device.deleting_since.is_some() {
         return Err(not_now("it is being deleted"));
     }
-    let bytes = device.least_copy().ok_or_else(|| not_now("it is being made"))?;
-    Ok(Origin {
-        what,
-        id,
-        node: device.node.clone(),
-        pool: device.pool.clone(),
-        bytes,
-        mode: device.mode,
-        filesystem: device.filesystem,
-        encrypted: device.encrypted,
-        tenant,
-        snapshot: None,
-    })
+    let start = Start::of_volume(device).ok_or_else(|| not_now("it is being made"))?;
+    Ok(Origin { what, id, start, tenant, snapshot: None })
 }
 
 impl Origin {
@@ -247,23 +216,23 @@ impl Origin {
             Err(refusal @ Refusal::Unclear) => return Err(SourceError::Unclear { what, id, refusal }),
             Ok(()) => {}
         }
-        if shape.mode != self.mode && !conversion {
-            return Err(SourceError::OtherMode { what, id, has: self.mode, asked: shape.mode });
+        if shape.mode != self.start.mode && !conversion {
+            return Err(SourceError::OtherMode { what, id, has: self.start.mode, asked: shape.mode });
         }
-        if let (Some(has), Some(asked)) = (self.filesystem, shape.filesystem)
+        if let (Some(has), Some(asked)) = (self.start.filesystem, shape.filesystem)
             && has != asked
         {
             return Err(SourceError::OtherFilesystem { what, id, has, asked });
         }
-        let Some(size) = size.for_copy_of(self.bytes) else {
-            return Err(SourceError::Larger { what, id, bytes: self.bytes });
+        let Some(size) = size.for_copy_of(self.start.bytes) else {
+            return Err(SourceError::Larger { what, id, bytes: self.start.bytes });
         };
-        if let Some(asked) = allowed.filter(|nodes| !nodes.contains(&self.node)) {
+        if let Some(asked) = allowed.filter(|nodes| !nodes.contains(&self.start.node)) {
             let asked = asked.iter().cloned().collect::<Vec<_>>().join(" or ");
-            return Err(SourceError::OtherNode { what, id, node: self.node.clone(), asked });
+            return Err(SourceError::OtherNode { what, id, node: self.start.node.clone(), asked });
         }
         let filesystem = match shape.mode {
-            VolumeMode::Filesystem => self.filesystem.or(shape.filesystem),
+            VolumeMode::Filesystem => self.start.filesystem.or(shape.filesystem),
             VolumeMode::Block => None,
         };
         Ok((size, Shape { filesystem, ..shape }))
@@ -271,15 +240,19 @@ impl Origin {
 
     /// A copy shares the encrypted blocks of its source, and so its key.
     pub(super) fn suits(&self, encrypted: bool) -> Result<(), SourceError> {
-        if self.encrypted == encrypted {
+        if self.start.encrypted == encrypted {
             return Ok(());
         }
-        Err(SourceError::OtherEncryption { what: self.what, id: self.id.clone(), encrypted: self.encrypted })
+        Err(SourceError::OtherEncryption {
+            what: self.what,
+            id: self.id.clone(),
+            encrypted: self.start.encrypted,
+        })
     }
 
     /// Whether the mode asked for is another one, so that somebody has to have permitted it.
     pub(super) fn converts_to(&self, shape: Shape) -> bool {
-        shape.mode != self.mode
+        shape.mode != self.start.mode
     }
 
     /// Whether an administrator has permitted to read it in another mode. external-provisioner asks as well; this also

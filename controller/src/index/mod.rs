@@ -29,6 +29,7 @@ pub use facts::nodes::{Node, NodeObject};
 pub use facts::placed::{NodeWord, Placed};
 pub use facts::pods::{Pod, PodObject};
 pub use facts::snapshots::Snapshot;
+pub use facts::start::Start;
 pub use feed::watch_everything;
 pub(crate) use key::Awaited;
 pub use key::{Key, Namespaced};

@@ -9,4 +9,5 @@ pub(super) mod nodes;
 pub(super) mod placed;
 pub(super) mod pods;
 pub(super) mod snapshots;
+pub(super) mod start;
 pub(super) mod trimmed;

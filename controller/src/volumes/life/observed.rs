@@ -1,8 +1,8 @@
 //! Everything that a decision about one volume rests on, at one moment.
 
 use super::asked::{Asked, Front};
-use super::start::Start;
-use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, State};
+use super::start;
+use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, Start, State};
 use crate::placement::{self, Offer, Place, Refusal, Request};
 use crate::storage_class;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ impl Observed {
         };
         let device = device.cloned();
         let asked = &front.asked;
-        let start = asked.source.as_ref().map(|source| Start::look(state, &key.namespace, source));
+        let start = asked.source.as_ref().map(|source| start::look(state, &key.namespace, source));
         let there = start.as_ref().and_then(|start| start.as_ref().ok());
         let encrypted = there.map_or_else(|| wants_encryption(state, asked), |start| start.encrypted);
         let class_trouble = match own {

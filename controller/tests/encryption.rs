@@ -169,6 +169,19 @@ async fn a_volume_is_encrypted_as_it_says_or_as_its_tier_says() {
     assert_eq!(class("not").await, "tierce-ssd");
 }
 
+/// Makes the encrypted Volume `data`; returns the id of its NodeVolume.
+async fn encrypted_volume(api: &FakeApi, replica: &Replica) -> String {
+    volume(api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
+    let mut make = request_for(&claim, "ssd");
+    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
+    within(replica.create(make)).await.unwrap();
+    let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
+    bind(api, &claim, &id);
+    says(api, "data", "Provisioned").await;
+    id
+}
+
 fn rotation(api: &FakeApi) -> Option<(String, String)> {
     let volume = api.get("volumes", "ada", "data")?;
     let all = volume["status"]["conditions"].as_array()?.clone();
@@ -179,14 +192,7 @@ fn rotation(api: &FakeApi) -> Option<(String, String)> {
 #[tokio::test]
 async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before() {
     let (api, mut node, replica) = cluster().await;
-    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
-    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
-    let mut make = request_for(&claim, "ssd");
-    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
-    within(replica.create(make)).await.unwrap();
-    let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
-    bind(&api, &claim, &id);
-    says(&api, "data", "Provisioned").await;
+    let id = encrypted_volume(&api, &replica).await;
     node.stop_plugin();
     let first = key(&api, &id, "key").unwrap();
 
@@ -224,14 +230,7 @@ async fn a_key_is_rotated_when_the_node_has_the_new_one_in_force_and_not_before(
 #[tokio::test]
 async fn a_revoked_key_that_an_older_version_left_as_the_next_one_does_not_come_back() {
     let (api, mut node, replica) = cluster().await;
-    volume(&api, "data", &json!({"size": "1Gi", "tier": "ssd", "encryption": {"enabled": true}}));
-    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "data")).await;
-    let mut make = request_for(&claim, "ssd");
-    make.parameters.insert(names::PARAMETER_ENCRYPTED.to_owned(), "true".to_owned());
-    within(replica.create(make)).await.unwrap();
-    let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
-    bind(&api, &claim, &id);
-    says(&api, "data", "Provisioned").await;
+    let id = encrypted_volume(&api, &replica).await;
     node.stop_plugin();
     drop(replica);
 

@@ -49,10 +49,8 @@ pub fn run() -> Result<()> {
     let reports = parallel::side_by_side(AT_A_TIME, all, |program| {
         programs::run_one(program, |program| run_one(program, folder.path()))
     });
-    let mut slowest: Vec<_> = reports.iter().collect();
-    slowest.sort_by_key(|report| std::cmp::Reverse(report.took));
-    for report in slowest.iter().take(5) {
-        stages::note(&format!("tests on this kernel: {}", report.name), report.took);
+    for (name, took) in programs::slowest(&reports) {
+        stages::note(&format!("tests on this kernel: {name}"), took);
     }
     part.end("tests on this kernel: all");
     programs::sum_up(&reports, "tests on this kernel", started.elapsed())

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cargo::workspace;
 use crate::command;
+use crate::images::earlier;
 
 /// Its facts in one line.
 pub(super) fn facts(folder: &Path) -> Result<String> {
@@ -31,11 +31,9 @@ pub(super) fn facts(folder: &Path) -> Result<String> {
 
 /// The commit of the sources, with `+` where they were changed since; without git nothing.
 pub(super) fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        command::run(Command::new("git").arg("-C").arg(workspace()).args(arguments)).unwrap_or_default()
-    };
+    let git = |arguments: &[&str]| earlier::asked(arguments).unwrap_or_default();
     let changed = if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+" };
-    format!("{}{changed}", git(&["rev-parse", "--short", "HEAD"]).trim())
+    format!("{}{changed}", git(&["rev-parse", "--short", "HEAD"]))
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

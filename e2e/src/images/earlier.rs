@@ -30,7 +30,7 @@ pub fn is_after(commit: &str, other: &str) -> bool {
 }
 
 /// What git says; `None`: it refuses, or is not there.
-fn asked(arguments: &[&str]) -> Option<String> {
+pub(crate) fn asked(arguments: &[&str]) -> Option<String> {
     let output = command::output(Command::new("git").arg("-C").arg(workspace()).args(arguments)).ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,6 +1,5 @@
 //! `lab suite`: the tests of the engine and of the command that need a kernel of their own, each test program in fresh guests.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use super::launch;
 use super::run::{environment, is_hidden, quoted, surroundings};
 use crate::cargo::Built;
 use crate::parallel;
-use crate::programs::{self, Program, Report};
+use crate::programs::{self, Program};
 use crate::stages::{self, Part};
 
 /// How long a test program may take.
@@ -107,23 +106,11 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
         Kernel::Guests => side_by_side(pieces, |program| programs::run_one(program, run_in_guest)),
         Kernel::Here => pieces.map(|program| programs::run_one(program, run_here)).collect(),
     };
-    for (name, took) in slowest(&reports) {
+    for (name, took) in programs::slowest(&reports) {
         stages::note(&format!("disk lab: {name} (of one processor)"), took);
     }
     part.end("disk lab: all tests");
     programs::sum_up(&reports, "the disk lab", started.elapsed())
-}
-
-/// The test programs that took longest, with the time of all their pieces together.
-fn slowest(reports: &[Report]) -> Vec<(&str, Duration)> {
-    let mut programs: BTreeMap<&str, Duration> = BTreeMap::new();
-    for report in reports {
-        *programs.entry(&report.name).or_default() += report.took;
-    }
-    let mut programs: Vec<_> = programs.into_iter().collect();
-    programs.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
-    programs.truncate(5);
-    programs
 }
 
 /// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.

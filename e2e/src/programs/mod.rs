@@ -2,6 +2,7 @@
 
 pub(crate) mod libtest;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,6 +31,18 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
     /// Its output, or why there is none.
     text: String,
+}
+
+/// The test programs that took longest, with the time of all their pieces together.
+pub(crate) fn slowest(reports: &[Report]) -> Vec<(&str, Duration)> {
+    let mut programs: BTreeMap<&str, Duration> = BTreeMap::new();
+    for report in reports {
+        *programs.entry(&report.name).or_default() += report.took;
+    }
+    let mut programs: Vec<_> = programs.into_iter().collect();
+    programs.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    programs.truncate(5);
+    programs
 }
 
 /// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::bad_input::pool;
 use super::bed::{Bed, volume};
+use super::snapshots::object;
 use super::{Test, tests};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -98,10 +99,7 @@ fn what_has_no_meaning_together_is_refused(bed: &Bed<'_>) -> Result<()> {
         (json!({"source": {"snapshot": "monday"}, "snapshot": "sunday"}), "leave snapshot out"),
         (json!({"source": {"backup": "monday"}}), r#"unknown field "spec.source.backup""#),
     ] {
-        let mut restore = json!({
-            "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore", "metadata": {"name": "back"},
-            "spec": {"volume": "data"},
-        });
+        let mut restore = object("VolumeRestore", "back", &json!({"volume": "data"}));
         merge(&mut restore["spec"], &spec);
         bed.says(&bed.refused(restore)?, &[words])?;
     }

@@ -156,7 +156,8 @@ pub(super) fn restore(bed: &Bed<'_>, name: &str, snapshot: &str) -> Result<()> {
     bed.apply(object("VolumeRestore", name, &json!({"volume": "data", "source": {"snapshot": snapshot}})))
 }
 
-fn object(kind: &str, name: &str, spec: &Value) -> Value {
+/// An object of ours.
+pub(super) fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "storage.tierce.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
     })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::bed::{Bed, Pod, Skip, claim, volume};
 use super::faults::{WRITER, ensure_writing};
 use super::nodes::install_earlier;
-use super::snapshots::{start, take};
+use super::snapshots::{object, start, take};
 use super::{Test, tests};
 use crate::command;
 use crate::images::earlier;
@@ -140,9 +140,7 @@ fn make(bed: &Bed<'_>) -> Result<String> {
 }
 
 fn restore(name: &str, spec: &Value) -> Value {
-    json!({
-        "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "VolumeRestore", "metadata": {"name": name}, "spec": spec,
-    })
+    object("VolumeRestore", name, spec)
 }
 
 fn user() -> Pod {

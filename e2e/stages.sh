@@ -2,7 +2,7 @@
 # stages.sh STAGE…: makes targets of the Makefile, until one fails, and ends with a table of what each of them took and
 # how busy the machine's processors were meanwhile, whoever kept them so. A stage is a target; or several, joined by
 # `+`, that are made side by side: the output of each comes whole when it has ended, and last that of those that failed.
-# In place of a target may stand several that are made one after the other, joined by `,`.
+# In place of one of these may stand several that are made one after the other, joined by `,`.
 # Programs add their parts to the file that TIERCE_STAGES names. Where that is set by the caller, its table comes later,
 # from the last call: `stages.sh --table STAGE…`.
 set -uo pipefail
@@ -43,7 +43,7 @@ note() {
   printf '%s\t%s\t%s\n' $((SECONDS - $2)) $((busy * 100 / (busy + idle + 1))) "$1"
 }
 
-# Makes a target. It ends with this script, whatever ends that.
+# Makes a target. It ends with the shell that makes it: beside others, with its lane, which `end` ends.
 make_one() {
   setpriv --pdeathsig TERM make --no-print-directory "$1" </dev/null
 }

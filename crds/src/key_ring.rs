@@ -108,7 +108,11 @@ impl KeyRing {
         else {
             return entries;
         };
-        entries.remove(NEXT_KEY);
+        // What can't be read stays as it is.
+        let known = entries.get(NEXT_KEY).and_then(|text| fingerprint(std::str::from_utf8(text).ok()?.trim()));
+        if known.is_some_and(|print| self.keys.contains_key(&print)) {
+            entries.remove(NEXT_KEY);
+        }
         entries.insert(WANTED.to_owned(), wanted.clone().into_bytes());
         let mut alias = |name: &str, digits: &String| {
             entries.insert(name.to_owned(), digits.clone().into_bytes());
@@ -232,6 +236,14 @@ mod tests {
 
     fn text(ring: &KeyRing, name: &str) -> Option<String> {
         ring.write().remove(name).map(|text| String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn a_next_key_that_cannot_be_read_stays_as_it_is() {
+        let mut ring = read(&[(KEY, &key("0a")[..64]), (NEXT_KEY, "damaged")]);
+        assert!(ring.want(&key("0b")[..64]));
+        ring.keep_the_wanted();
+        assert_eq!(text(&ring, NEXT_KEY).as_deref(), Some("damaged"));
     }
 
     #[test]

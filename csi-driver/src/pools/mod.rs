@@ -63,7 +63,7 @@ impl PoolBoard {
             if let Err(problem) = state_file::write(&file, &pools) {
                 error!("{}", in_words(&problem));
             } else if let Err(error) = std::fs::remove_file(&kept) {
-                error!("cannot remove {kept:?}: {error}");
+                error!("can't remove {kept:?}: {error}");
             }
         }
         engine.make_no_pools(lost_ids(&file));

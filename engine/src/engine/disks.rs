@@ -22,7 +22,6 @@ pub(super) struct Disks {
     known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
-#[derive(Default, Clone, Copy)]
 struct Known {
     /// When it last answered.
     answered: Option<Instant>,

@@ -55,7 +55,11 @@ impl Core {
         let left: Vec<_> = slots.iter_mut().filter(left).collect();
         let clean = |slot: &&mut Slot| {
             let (pool, core) = (slot.opened.as_ref().ok().cloned(), self.me.upgrade());
-            move || pool.zip(core).is_some_and(|(pool, core)| core.recover_late(&pool))
+            move || {
+                if let Some((pool, core)) = pool.zip(core) {
+                    core.recover_late(&pool);
+                }
+            }
         };
         let cleaned = at_once(PATIENCE, left.iter().map(clean));
         for (slot, _) in left.into_iter().zip(cleaned).filter(|(_, cleaned)| cleaned.is_none()) {

@@ -135,8 +135,8 @@ impl Core {
     }
 
     /// Cleans a pool up that opens for the first time in this process, later than the others, and that nobody
-    /// uses yet. Its mappers wait for the next stage or start. Whether it was due.
-    pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) -> bool {
+    /// uses yet. Its mappers wait for the next stage or start.
+    pub(super) fn recover_late(&self, pool: &Arc<dyn Pool>) {
         let cleaned = self.recover_once(pool.as_ref(), |recovery| {
             recovery.problems.extend(pool.resume());
             match self.host.mounts() {
@@ -149,11 +149,10 @@ impl Core {
         }
         let Some(Recovery { freed_loops: freed, thrown_unfinished: unfinished, problems, .. }) = cleaned
         else {
-            return false;
+            return;
         };
         let name = &pool.config().name;
         tracing::info!(pool = name, ?freed, unfinished, ?problems, "looked for leftovers");
-        true
     }
 
     fn recover_pool(&self, pool: &dyn Pool, mounts: &[Mount], recovery: &mut Recovery) {

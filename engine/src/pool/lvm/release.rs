@@ -61,6 +61,9 @@ impl LvmPool {
         let (mut removed, mut problems, mut tried) = (0, Vec::new(), BTreeSet::new());
         let left = self.left().clone();
         for name in left {
+            if !goes_on() {
+                break;
+            }
             match self.remove_if_unfinished(&name) {
                 Ok(()) => drop(self.left().remove(&name)),
                 Err(error) => problems.push(format!("throw {} away: {error}", self.full(&name))),

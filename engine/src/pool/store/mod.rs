@@ -119,7 +119,8 @@ impl Store {
             .map_err(|error| failed("can't open the directory", error.into()))?;
         let read = || read_mark(&root).map_err(|error| failed("can't read pool.json", error));
         let mut found = read()?;
-        if found == Seen::Nothing && known.is_none() {
+        let is_new = found == Seen::Nothing && known.is_none();
+        if is_new {
             // Of two who make a pool here at the same time, the second finds the first one's. Given back below, or with the folder.
             fs::flock(&root, FlockOperation::LockExclusive)
                 .map_err(|error| failed("can't lock the directory", error.into()))?;
@@ -153,8 +154,10 @@ impl Store {
             write_file(&root, MARK, &bytes, durable).map_err(not_writable)?;
             mark.id
         };
-        fs::flock(&root, FlockOperation::Unlock)
-            .map_err(|error| failed("can't unlock the directory", error.into()))?;
+        if is_new {
+            fs::flock(&root, FlockOperation::Unlock)
+                .map_err(|error| failed("can't unlock the directory", error.into()))?;
+        }
         let folder = |name: &str| -> io::Result<OwnedFd> {
             match fs::mkdirat(&root, name, FOLDER_MODE) {
                 Ok(()) | Err(Errno::EXIST) => {}

@@ -109,7 +109,8 @@ impl KeyRing {
             return entries;
         };
         // What can't be read stays as it is.
-        let known = entries.get(NEXT_KEY).and_then(|text| fingerprint(std::str::from_utf8(text).ok()?.trim()));
+        let known =
+            entries.get(NEXT_KEY).and_then(|text| fingerprint(std::str::from_utf8(text).ok()?.trim()));
         if known.is_some_and(|print| self.keys.contains_key(&print)) {
             entries.remove(NEXT_KEY);
         }

@@ -165,16 +165,6 @@ impl VolumeReference {
         }
     }
 
-    /// A Volume.
-    pub fn of_volume(volume: &Volume) -> Self {
-        Self {
-            kind: Volume::kind(&()).into_owned(),
-            namespace: volume.metadata.namespace.clone(),
-            name: volume.metadata.name.clone().unwrap_or_default(),
-            uid: volume.metadata.uid.clone().unwrap_or_default(),
-        }
-    }
-
     /// The claim through which pods use the device of this id. A Volume's has its name; external-provisioner names the device after the
     /// claim's UID.
     fn claim(&self, device: &str) -> Option<ClaimReference> {

@@ -1,4 +1,4 @@
-//! What if a node is gone from the cluster: nothing hangs on it. Its volumes say `NodeLost` at once (see `volume`). What
+//! What if a node is gone from the cluster: nothing hangs on it. Its volumes say `NodeLost` at once (see `volumes::life`). What
 //! is to be deleted there counts as deleted after a grace, since nobody is left to do it; what is not to be deleted
 //! stays, because the node may come back under its name with its disks.
 

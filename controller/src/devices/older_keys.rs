@@ -27,6 +27,9 @@ pub async fn convert_all(client: &Client, keys: &Keys, shutdown: &CancellationTo
                 warn!(attempt, "cannot look through the Secrets of an older version: {}", in_words(&error));
             }
         }
+        if attempt == ATTEMPTS {
+            return;
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(1 << attempt)) => {}

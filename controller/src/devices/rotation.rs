@@ -85,9 +85,7 @@ impl KeyRotation {
         let found = self.index.read(|state| {
             let volume = state.volumes.get(key)?;
             let wanted = asked_key(volume)?.to_owned();
-            let uid = volume.metadata.uid.as_deref();
-            let own = state.claims.get(key).is_some_and(|claim| claim.is_controlled_by("Volume", uid));
-            let device = state.device_of(key).filter(|device| own && device.encrypted)?;
+            let device = state.own_device_of(key).filter(|device| device.encrypted)?;
             let done = device.rotated.as_ref() == Some(&wanted) && device.rotated_to == device.fingerprint;
             (!done).then(|| (wanted, device.id.clone(), device.uid.clone()))
         });

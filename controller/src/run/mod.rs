@@ -1,4 +1,4 @@
-//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, metrics, coarse figures.
+//! How anything here runs, whatever it is about: the command line, the lease, the queue of a reconciler, Events, coarse figures.
 
 pub mod coarse;
 pub mod config;

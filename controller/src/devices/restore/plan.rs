@@ -1,6 +1,6 @@
 //! What is to be done about a VolumeRestore, and what its status says. Pure; every property is checked anew each time.
 
-use crate::index::{Claim, Device, Namespaced, Snapshot, State, before_id, is_over};
+use crate::index::{Device, Namespaced, Snapshot, State, before_id, is_over};
 use crate::run::progress::Progress;
 use std::sync::Arc;
 use tierce_crds::conditions::{Verdict, node_volume, volume_restore as reason};
@@ -39,14 +39,10 @@ impl Observed {
     pub fn look(state: &State, key: &Namespaced) -> Option<Self> {
         let restore = Arc::clone(state.restores.get(key)?);
         let volume = Namespaced::new(&key.namespace, &restore.spec.volume);
-        let uid = state.volumes.get(&volume).and_then(|volume| volume.metadata.uid.clone());
         let its = restore.metadata.uid.as_ref();
-        // A claim of the Volume's name that is not the Volume's may be anybody's.
-        let is_its = |claim: &Arc<Claim>| claim.is_controlled_by("Volume", uid.as_deref());
-        let own = state.claims.get(&volume).is_some_and(is_its);
         let ordered =
             |device: &&Arc<Device>| device.restore.as_ref().is_some_and(|order| Some(&order.uid) == its);
-        let by_claim = state.device_of(&volume).filter(|_| own);
+        let by_claim = state.own_device_of(&volume);
         // The Volume may be gone meanwhile, and its device retained: the order still has to come to its end.
         let by_order = || {
             let uid = its.filter(|_| guarded(&restore))?;
@@ -92,7 +88,12 @@ impl Observed {
         self.device.as_ref().map(|device| device.mode).or(self.kept_mode)
     }
 
-    fn uid(&self) -> &str {
+    /// Id of the NodeSnapshot that keeps what was there before, or will.
+    pub(super) fn before_id(&self) -> String {
+        before_id(self.uid())
+    }
+
+    pub(super) fn uid(&self) -> &str {
         self.restore.metadata.uid.as_deref().unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 use super::plan::{Action, Observed, Plan, Said, plan};
 use crate::devices::keys::{Keys, header_of};
 use crate::devices::lost_node::{self, Absences};
-use crate::index::{Index, Namespaced, before_id};
+use crate::index::{Index, Namespaced};
 use crate::run::events::Events;
 use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine,
@@ -168,9 +168,7 @@ impl RestoreReconciler {
         else {
             return Ok(true);
         };
-        let contents: Api<DynamicObject> =
-            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
-        let Some(content) = contents.get_opt(name).await? else { return Ok(true) };
+        let Some(content) = self.contents().get_opt(name).await? else { return Ok(true) };
         let handle = text(&content, "/status/snapshotHandle")
             .or_else(|| text(&content, "/spec/source/snapshotHandle"));
         Ok(text(&content, "/spec/driver") != Some(names::DRIVER) || handle != Some(snapshot))
@@ -207,8 +205,8 @@ impl RestoreReconciler {
                 .map(drop)
             }
             Action::Order(snapshot) => {
-                let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
-                let order = json!({"uid": uid, "snapshot": snapshot, "safety": before_id(&uid)});
+                let order =
+                    json!({"uid": observed.uid(), "snapshot": snapshot, "safety": observed.before_id()});
                 self.set_order(observed, &order).await
             }
             Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
@@ -217,14 +215,12 @@ impl RestoreReconciler {
             Action::CheckNoOrder | Action::CheckNodeGone | Action::ShowBefore => Ok(()),
             Action::LeaveKey => {
                 let Some(device) = &observed.device else { return Ok(()) };
-                let before = before_id(observed.restore.metadata.uid.as_deref().unwrap_or_default());
-                gone_is_fine(self.keys.belongs_to(&before, "NodeVolume", &device.id, &device.uid).await)
-                    .map(drop)
+                gone_is_fine(
+                    self.keys.belongs_to(&observed.before_id(), "NodeVolume", &device.id, &device.uid).await,
+                )
+                .map(drop)
             }
-            Action::DropKey => {
-                let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
-                self.keys.drop_unowned(&before_id(uid)).await
-            }
+            Action::DropKey => self.keys.drop_unowned(&observed.before_id()).await,
             Action::KeepBefore => self.keep_before(key, observed).await,
         }
     }
@@ -235,7 +231,7 @@ impl RestoreReconciler {
         let Some(device) = observed.device.as_ref().filter(|device| device.encrypted) else {
             return Ok(None);
         };
-        let uid = observed.restore.metadata.uid.as_deref().unwrap_or_default();
+        let uid = observed.uid();
         // The node keeps the header of now, and so the key in force, where the snapshot has the same one.
         let header = |print: &Option<String>| print.as_deref().and_then(header_of).map(ToOwned::to_owned);
         let theirs = observed.snapshot.as_ref().and_then(|snapshot| header(&snapshot.fingerprint));
@@ -243,7 +239,7 @@ impl RestoreReconciler {
         let is_open = |uid: &str| self.index.read(|state| state.has_open_restore(uid));
         let gone = self.keys.hold(&device.id, uid, lent, is_open).await?;
         if gone.is_none() {
-            self.keys.copy(&device.id, &before_id(uid)).await?;
+            self.keys.copy(&device.id, &observed.before_id()).await?;
         }
         Ok(gone)
     }
@@ -262,9 +258,9 @@ impl RestoreReconciler {
 
     async fn keep_before(&self, key: &Namespaced, observed: &Observed) -> Result<(), kube::Error> {
         let Some(device) = &observed.device else { return Ok(()) };
-        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
+        let (id, uid) = (observed.before_id(), observed.uid().to_owned());
         let metadata = ObjectMeta {
-            name: Some(before_id(&uid)),
+            name: Some(id.clone()),
             finalizers: Some(vec![names::FINALIZER_ON_NODE.to_owned()]),
             ..ObjectMeta::default()
         };
@@ -276,7 +272,6 @@ impl RestoreReconciler {
             encrypted: device.encrypted,
             snapshot: Some(snapshot),
         };
-        let id = metadata.name.clone().unwrap_or_default();
         let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
         there_is_fine(
             snapshots
@@ -301,27 +296,31 @@ impl RestoreReconciler {
         observed: &Observed,
     ) -> Result<Option<String>, kube::Error> {
         let Some(mode) = observed.mode_before() else { return Ok(None) };
-        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
         let name = observed.before();
-        let content_name = before_content_name(&uid);
-        let content = before_content(mode, &content_name, &before_id(&uid), &key.namespace, &name);
-        let contents: Api<DynamicObject> =
-            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
-        there_is_fine(contents.create(&created_by(names::MANAGER_RESTORE), &content).await)?;
+        let content_name = before_content_name(observed.uid());
+        let content = before_content(mode, &content_name, &observed.before_id(), &key.namespace, &name);
+        there_is_fine(self.contents().create(&created_by(names::MANAGER_RESTORE), &content).await)?;
         let resource = resource("VolumeSnapshot", "volumesnapshots");
         let mut snapshot = DynamicObject::new(&name, &resource)
             .within(&key.namespace)
             .data(json!({"spec": {"source": {"volumeSnapshotContentName": content_name}}}));
-        snapshot.metadata.labels =
-            Some([("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned())].into());
+        let (label, value) = names::LABEL_MANAGED_BY;
+        snapshot.metadata.labels = Some([(label.to_owned(), value.to_owned())].into());
         let snapshots: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
-        there_is_fine(snapshots.create(&created_by(names::MANAGER_RESTORE), &snapshot).await)?;
+        // The one that was made just now speaks of the content.
+        if there_is_fine(snapshots.create(&created_by(names::MANAGER_RESTORE), &snapshot).await)?.is_some() {
+            return Ok(None);
+        }
         let speaks_of = snapshots.get_opt(&name).await?;
         let is_other = speaks_of.is_some_and(|found| {
             text(&found, "/spec/source/volumeSnapshotContentName") != Some(content_name.as_str())
         });
         Ok(is_other.then_some(name))
+    }
+
+    fn contents(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"))
     }
 
     fn restores(&self, key: &Namespaced) -> Api<VolumeRestore> {
@@ -330,12 +329,10 @@ impl RestoreReconciler {
 
     /// What was there before goes, with what would have shown it.
     async fn forget_before(&self, observed: &Observed) -> Result<(), kube::Error> {
-        let uid = observed.restore.metadata.uid.clone().unwrap_or_default();
-        let contents: Api<DynamicObject> =
-            Api::all_with(self.client.clone(), &resource("VolumeSnapshotContent", "volumesnapshotcontents"));
-        gone_is_fine(contents.delete(&before_content_name(&uid), &DeleteParams::default()).await)?;
+        let content = before_content_name(observed.uid());
+        gone_is_fine(self.contents().delete(&content, &DeleteParams::default()).await)?;
         let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());
-        gone_is_fine(snapshots.delete(&before_id(&uid), &DeleteParams::default()).await).map(drop)
+        gone_is_fine(snapshots.delete(&observed.before_id(), &DeleteParams::default()).await).map(drop)
     }
 
     async fn say(&self, key: &Namespaced, observed: &Observed, said: &Said) -> Result<(), kube::Error> {

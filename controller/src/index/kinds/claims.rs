@@ -1,8 +1,6 @@
 //! Whom changes of PersistentVolumeClaims and PersistentVolumes concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
-
-use crate::index::news::Change;
+use crate::index::news::{Affects, Change, News};
 use crate::index::{
     Claim, ClaimObject, Device, Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked,
 };
@@ -79,6 +77,13 @@ impl State {
             Some(pv) => self.devices.get(&pv.handle),
             None => self.devices.get(&found.device_id()),
         }
+    }
+
+    /// The `NodeVolume` behind the Volume of this name. A claim of that name that is not the Volume's may be anybody's.
+    pub fn own_device_of(&self, volume: &Namespaced) -> Option<&Arc<Device>> {
+        let uid = self.volumes.get(volume)?.metadata.uid.as_deref();
+        self.claims.get(volume).filter(|claim| claim.is_controlled_by("Volume", uid))?;
+        self.device_of(volume)
     }
 
     /// Whose the bytes of this volume are.

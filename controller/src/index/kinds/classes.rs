@@ -1,8 +1,6 @@
 //! Whom changes of StorageClasses concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
-
-use crate::index::news::Change;
+use crate::index::news::{Affects, Change, News};
 use crate::index::{Class, ClassObject, State, Table, Tracked};
 
 impl Tracked for ClassObject {

@@ -1,9 +1,7 @@
 //! Whom changes of NodeVolumes concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
-
-use crate::index::news::Change;
 use crate::index::{Device, PersistentVolume, State, Table, Tracked};
 use crate::placement::Promise;
 use std::sync::Arc;

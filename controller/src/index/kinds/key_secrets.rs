@@ -1,10 +1,8 @@
 //! Whom changes of Secrets with keys concern, and what is looked up of them.
 
 use super::restores::before_id;
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
-
-use crate::index::news::Change;
 use crate::index::{KeySecret, SecretObject, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::{MOST_LEFTOVERS, NodeStorageStatus, PoolState, names};

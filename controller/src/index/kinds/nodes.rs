@@ -1,10 +1,9 @@
 //! Whom changes of Nodes concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::beginning;
-use crate::index::news::Change;
 use crate::index::{Node, NodeObject, State, Table, Tracked};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::HashSet;

@@ -1,8 +1,6 @@
 //! Whom changes of pods that hold claims concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
-
-use crate::index::news::Change;
+use crate::index::news::{Affects, Change, News};
 use crate::index::{Namespaced, Pod, PodObject, State, Table, Tracked};
 use std::sync::Arc;
 

@@ -2,11 +2,10 @@
 
 use super::pods::claims_of;
 use crate::index::key::Awaited;
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::named;
-use crate::index::news::Change;
 use crate::index::{Namespaced, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::conditions::{self, volume_restore};

@@ -1,9 +1,7 @@
 //! Whom changes of NodeSnapshots concern, and what is looked up of them.
 
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
-
-use crate::index::news::Change;
 use crate::index::{Namespaced, Snapshot, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::NodeSnapshot;

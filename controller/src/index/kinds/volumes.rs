@@ -1,12 +1,11 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
 use crate::index::key::Awaited;
-use crate::index::news::{Affects, News};
+use crate::index::news::{Affects, Change, News};
 use crate::index::room::{Market, Wish};
 use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::{beginning, named};
-use crate::index::news::Change;
 use crate::index::{Namespaced, State, Table, Tracked};
 use std::sync::Arc;
 use tierce_crds::{Volume, conditions, names, parse_bytes};

@@ -12,7 +12,7 @@ use tierce_crds::names;
 pub(super) fn claim(front: &Front, encrypted: bool) -> PersistentVolumeClaim {
     let (owner, asked) = (&front.owner, &front.asked);
     let labels = [
-        ("app.kubernetes.io/managed-by".to_owned(), "tierce".to_owned()),
+        (names::LABEL_MANAGED_BY.0.to_owned(), names::LABEL_MANAGED_BY.1.to_owned()),
         (names::LABEL_VOLUME_UID.to_owned(), owner.uid.clone()),
     ];
     let data_source = asked.source.as_ref().map(|source| match &source.snapshot {

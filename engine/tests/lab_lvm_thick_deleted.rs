@@ -14,12 +14,12 @@ use std::{
 use tierce_engine::{Error, LvmKind, VolumeId};
 use world::{BLOCK, Death, EXT4, MIB, World, lvm::group, run, text};
 
-/// A used raw volume whose first and last MiB are full of ones.
+/// A used raw volume that has a MiB of ones at its end and at each 16 MiB.
 fn used(world: &World, name: &str, bytes: u64) -> VolumeId {
     let id = world.create(name, BLOCK, bytes);
     world.stage(&id, true).unwrap();
     let device = OpenOptions::new().write(true).open(group(world).node(&format!("v-{id}"))).unwrap();
-    for at in [0, bytes - MIB] {
+    for at in (0..bytes / MIB).step_by(16).map(|at| at * MIB).chain([bytes - MIB]) {
         device.write_all_at(&vec![1; 1 << 20], at).unwrap();
     }
     device.sync_all().unwrap();
@@ -93,10 +93,31 @@ fn zeroing_goes_on_where_a_killed_process_ended() {
     // Whoever gets the space reads nothing of it.
     let next = world.create("pvc-2", BLOCK, SIZE);
     let node = group(&world).node("v-pvc-2");
-    for at in [0, SIZE - MIB] {
-        assert_eq!(written(&node, at, MIB), 0, "at {at}");
+    for at in (0..SIZE).step_by(64 << 20) {
+        assert_eq!(written(&node, at, 64 * MIB), 0, "from {at} on");
     }
     assert!(world.delete(&next).unwrap());
+}
+
+#[test]
+fn what_needs_no_zeros_goes_before_the_rest_of_what_needs_many() {
+    let Some(world) = World::lvm(LvmKind::Thick) else { return };
+    // Of four pieces. LVM takes its time to take each back.
+    let large = used(&world, "pvc-1", 1024 * MIB);
+    let unused = world.create("pvc-2", BLOCK, 64 * MIB);
+    *world.spy.slow.lock().unwrap() = Some(("lvreduce", Duration::from_secs(2)));
+    assert!(world.delete(&large).unwrap());
+    assert!(world.delete(&unused).unwrap());
+    world.run(world.engine.sweep());
+    let lines = world.spy.lines.lock().unwrap().clone();
+    let removed = |name: &str| {
+        let removes = |line: &String| line.contains(" lvremove ") && line.contains(name);
+        lines.iter().position(removes).unwrap_or_else(|| panic!("{name} was never removed"))
+    };
+    let last_piece = lines.iter().rposition(|line| line.contains(" lvreduce ")).unwrap();
+    assert!(removed("d-pvc-2-") < last_piece && last_piece < removed("d-pvc-1-"), "{lines:#?}");
+    assert_eq!(group(&world).volumes(), Vec::<String>::new());
+    world.assert_clean();
 }
 
 #[test]
@@ -174,7 +195,7 @@ fn ones(world: &World) -> usize {
 fn what_a_copy_left_of_a_deleted_volume_is_zeroed_too() {
     let Some(world) = World::lvm(LvmKind::Thick) else { return };
     let id = used(&world, "pvc-1", 64 * MIB);
-    assert_eq!(ones(&world), 2 * 256);
+    assert_eq!(ones(&world), 5 * 256);
     left_by_a_copy(&world, "v-pvc-1", "n-snap-1-0a1b2c3d", true);
     left_by_a_copy(&world, "v-pvc-1", "n-snap-2-0a1b2c3d", true);
     assert!(world.delete(&id).unwrap());

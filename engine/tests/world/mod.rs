@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::mount::MountPropagationFlags;
@@ -39,6 +40,8 @@ pub struct Spy {
     pub lines: Mutex<Vec<String>>,
     /// How many programs were started.
     pub calls: AtomicUsize,
+    /// A program, by what its command line has in it, that takes so much longer.
+    pub slow: Mutex<Option<(&'static str, Duration)>>,
     /// Where the process "dies": no program runs from there on.
     pub death: Mutex<Option<Death>>,
 }
@@ -63,6 +66,10 @@ impl Runner for Spy {
                 SystemRunner.run(program)?;
             }
             return Err(CommandError::Timeout { line: program.line(), seconds: 0 });
+        }
+        let slow = *self.slow.lock().unwrap();
+        if let Some((_, longer)) = slow.filter(|(what, _)| program.line().contains(what)) {
+            std::thread::sleep(longer);
         }
         if program.name.starts_with("mkfs") {
             self.mkfs.fetch_add(1, Ordering::SeqCst);

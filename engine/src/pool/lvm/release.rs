@@ -11,6 +11,16 @@ use crate::{
     Error, VolumeId, crypt::HEADER_BYTES, error::Context, kernel::device_mapper, pool::record::Record,
 };
 
+/// What came of zeroing a deleted volume.
+enum Zeroed {
+    /// All of it reads as zeros.
+    Whole,
+    /// Its last piece did, and went back to the group.
+    Piece,
+    /// It was given up.
+    No,
+}
+
 /// How much of a deleted volume is given back to the group at once, in bytes: a sixteenth of it within these bounds.
 const LEAST_PIECE: u64 = 256 << 20;
 const MOST_PIECE: u64 = 8 << 30;
@@ -74,12 +84,14 @@ impl LvmPool {
             let due: Vec<_> = left.iter().filter(|(name, _)| !tried.contains(*name)).collect();
             let mut ready = Vec::new();
             for (name, volume) in self.next_to_remove(&due) {
-                tried.insert(name.clone());
                 match self.zero_deleted(name, *volume, goes_on) {
-                    Ok(true) => ready.push(name),
-                    Ok(false) => {}
+                    // Before the next piece it is chosen anew: what was deleted meanwhile may take less.
+                    Ok(Zeroed::Piece) => continue,
+                    Ok(Zeroed::Whole) => ready.push(name),
+                    Ok(Zeroed::No) => {}
                     Err(error) => problems.push(format!("zero {}: {error}", self.full(name))),
                 }
+                tried.insert(name.clone());
             }
             if due.is_empty() {
                 break;
@@ -118,40 +130,40 @@ impl LvmPool {
         names.iter().filter(|name| !view.deleted.contains_key(**name)).count()
     }
 
-    /// Makes what a deleted volume's LV held unreadable. A large one is given back to the group piece by piece from its end, each when it reads
-    /// as zeros: whoever begins anew begins where this ended. `false`: it did not come to its end.
-    fn zero_deleted(&self, name: &str, volume: Deleted, goes_on: &dyn Fn() -> bool) -> Result<bool, Error> {
+    /// Makes what a deleted volume's LV held unreadable. A large one is given back to the group piece by piece from its end, one with each call,
+    /// when it reads as zeros: whoever begins anew begins where this ended.
+    fn zero_deleted(&self, name: &str, volume: Deleted, goes_on: &dyn Fn() -> bool) -> Result<Zeroed, Error> {
+        let zeroed = |whole| if whole { Zeroed::Whole } else { Zeroed::No };
         // A thin pool zeroes a chunk before it gives it to the next volume.
         if self.thin_pool.is_some() || volume.zeroing == Zeroing::Nothing {
-            return Ok(true);
+            return Ok(Zeroed::Whole);
         }
         self.let_go(name)?;
         let doing = || format!("zero {}", self.full(name));
         let (state, _held) = self.hold(name)?;
         let node = state.mapped.node();
         // What LVM took from it already may be another volume's.
-        let mut end = self.bytes(name, state.mapped.number)?.min(volume.size);
+        let end = self.bytes(name, state.mapped.number)?.min(volume.size);
         if volume.zeroing == Zeroing::Header {
-            return wipe::range(&node, 0, end.min(HEADER_BYTES), goes_on).doing(doing);
+            return wipe::range(&node, 0, end.min(HEADER_BYTES), goes_on).map(zeroed).doing(doing);
         }
         // LVM may refuse to cut off what looks like a filesystem.
         wipe::ends(&node, end).doing(doing)?;
-        let mut pieces = true;
-        loop {
-            let start = if pieces { self.piece_before(end) } else { 0 };
+        let start = self.piece_before(end);
+        if start > 0 {
             if !wipe::range(&node, start, end, goes_on).doing(doing)? {
-                return Ok(false);
+                return Ok(Zeroed::No);
             }
-            if start == 0 {
-                return Ok(true);
-            }
-            end = start;
-            if let Err(error) = self.cut_off(name, start) {
-                tracing::debug!(volume = self.full(name), %error, "can't give a deleted volume back piece by piece");
-                pieces = false;
-                self.activate(name)?;
+            match self.cut_off(name, start) {
+                Ok(()) => return Ok(Zeroed::Piece),
+                Err(error) => {
+                    tracing::debug!(volume = self.full(name), %error, "can't give a deleted volume back piece by piece");
+                    self.activate(name)?;
+                }
             }
         }
+        // What is left of it, or all that the group did not take back by pieces.
+        wipe::range(&node, 0, end, goes_on).map(zeroed).doing(doing)
     }
 
     /// Ends that copy-on-write snapshots keep what a deleted volume holds: those that a copy left which is over, as LVM could not split them off

@@ -12,24 +12,14 @@ mod watch;
 pub(crate) use choice::{Known, Offer, Pools, Wanted, choose, configs};
 pub(crate) use watch::{NodeFacts, run, streaming, strip};
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kept::Kept;
 use tierce_engine::Engine;
 use tierce_runtime::errors::in_words;
 use tokio::sync::watch as channel;
 use tracing::{error, info, warn};
-
-/// Why nothing may become a pool that is none yet; `None`: it may.
-fn lost_ids(file: &Path) -> Option<String> {
-    let kept = kept::files(file);
-    let kept = kept.first()?;
-    Some(format!(
-        "there is no pool here, and none was made: an earlier list of this node's pools, kept as {}, can't be read and may know one. Is a disk not \
-         mounted, or the node plugin older than the one before? If this pool is a new one, remove that file",
-        kept.display()
-    ))
-}
 
 /// The pools in force. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +27,7 @@ pub(crate) struct PoolBoard {
     engine: Engine,
     file: Arc<PathBuf>,
     pools: Arc<Mutex<Pools>>,
+    kept: Arc<Mutex<Kept>>,
     /// Held while the pools and their file change.
     changing: Arc<tokio::sync::Mutex<()>>,
     /// Turns true when the API server has told us the pools; until then the file counts.
@@ -47,26 +38,31 @@ impl PoolBoard {
     /// The pools of the last time, given to the engine. A file that can't be read is reported, set aside and does not stop us: the API server has it
     /// all, except which disk belongs where. So until that is known nothing becomes a pool that is none yet.
     pub(crate) async fn load(engine: Engine, file: PathBuf) -> Self {
+        let mut kept = Kept::beside(&file);
         let mut pools = state_file::read(&file).unwrap_or_else(|problem| {
             let problem = in_words(&problem);
-            match kept::keep(&file) {
+            match kept.set_aside() {
                 Ok(kept) => error!("starting without the last pool configuration, kept as {kept:?}: {problem}"),
                 Err(error) => error!("starting without the last pool configuration, which can't be set aside ({error}): {problem}"),
             }
             Pools::new()
         });
-        for kept in kept::files(&file) {
+        for earlier in kept.aside() {
             // This program may read what the one before could not.
-            let Ok(earlier) = state_file::read(&kept) else { continue };
-            info!("the pools of {kept:?} are known again");
-            choice::remember(&mut pools, earlier);
+            let Ok(known) = state_file::read(earlier) else { continue };
+            info!("the pools of {earlier:?} are known again");
+            choice::remember(&mut pools, known);
+            if kept.in_force() {
+                continue;
+            }
             if let Err(problem) = state_file::write(&file, &pools) {
                 error!("{}", in_words(&problem));
-            } else if let Err(error) = std::fs::remove_file(&kept) {
-                error!("can't remove {kept:?}: {error}");
+            } else if let Err(error) = std::fs::remove_file(earlier) {
+                error!("can't remove {earlier:?}: {error}");
             }
         }
-        engine.make_no_pools(lost_ids(&file));
+        kept.look();
+        engine.make_no_pools(kept.lost_ids());
         if !pools.is_empty() {
             info!("{} pools from {file:?}", pools.len());
             engine.set_pools(configs(&pools)).await;
@@ -75,6 +71,7 @@ impl PoolBoard {
             engine,
             file: Arc::new(file),
             pools: Arc::new(Mutex::new(pools)),
+            kept: Arc::new(Mutex::new(kept)),
             changing: Arc::default(),
             synced: Arc::new(channel::Sender::new(false)),
         }
@@ -107,8 +104,10 @@ impl PoolBoard {
 
     /// Notes the own ids of pools that were opened for the first time, so that after a restart an empty directory does not pass for them.
     pub(crate) async fn remember_ids(&self) {
-        self.engine.make_no_pools(lost_ids(&self.file));
         let _changing = self.changing.lock().await;
+        let was_unwritten = self.kept().in_force();
+        self.kept().look();
+        self.engine.make_no_pools(self.kept().lost_ids());
         let ids = self.engine.pool_ids().await;
         let (before, mut pools) = (self.known(), self.known());
         for (name, id) in ids {
@@ -116,16 +115,24 @@ impl PoolBoard {
                 pool.id = pool.id.or(Some(id));
             }
         }
-        if pools != before {
+        if pools != before || was_unwritten {
             self.write(&pools);
             *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
         }
     }
 
     fn write(&self, pools: &Pools) {
+        if self.kept().in_force() {
+            // It may be the only one that knows some pool's id.
+            return;
+        }
         if let Err(problem) = state_file::write(&self.file, pools) {
             error!("pods won't start without the API server: {}", in_words(&problem));
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the pool takes new volumes.
@@ -185,6 +192,7 @@ impl PoolBoard {
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
+    use std::path::Path;
 
     use tierce_crds::{DirectoryBackend, Provisioning, StoragePoolSpec};
     use tierce_engine::{SimConfig, SimHost};
@@ -248,6 +256,30 @@ mod tests {
         fs::remove_file(at.join("pools.json.kept")).unwrap();
         board.remember_ids().await;
         assert_eq!(usable(&board).await, [true; 3]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_can_neither_be_read_nor_set_aside_is_not_forgotten_and_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        // No filesystem takes a name that is longer than this one.
+        let (at, file) = (folder.path(), folder.path().join(format!("{}.json", "p".repeat(250))));
+        let newer = fs::read("golden/pools/newer-form.json").unwrap();
+        fs::write(&file, &newer).unwrap();
+        let board = PoolBoard::load(engine(at), file.clone()).await;
+        board.apply(selected(at, &["a"])).await;
+        for _ in 0..2 {
+            board.remember_ids().await;
+            assert_eq!(usable(&board).await, [false]);
+            let said = board.engine.reports().await.remove(0).result.unwrap_err().to_string();
+            assert!(said.contains("pppp.json, can't be read") && said.contains("remove that file"), "{said}");
+            assert_eq!(fs::read(&file).unwrap(), newer);
+        }
+        fs::remove_file(&file).unwrap();
+        board.remember_ids().await;
+        assert_eq!(usable(&board).await, [true]);
+        board.remember_ids().await;
+        let written = state_file::read(&file).unwrap();
+        assert_eq!((written.len(), written["a"].id.is_some()), (1, true));
     }
 
     #[tokio::test]

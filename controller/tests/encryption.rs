@@ -343,6 +343,51 @@ async fn a_key_stays_as_long_as_a_node_has_something_of_its_volume_on_a_disk() {
     until("it is let go", || secret(&api, "pvc-1").is_none().then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_snapshot_that_is_made_anew_under_its_id_keeps_the_keys_of_the_one_that_was_taken_away_by_force() {
+    let (api, mut node, replica) = cluster().await;
+    within(replica.create(encrypted("pvc-1"))).await.unwrap();
+    for id in ["snapshot-1", "snapshot-2"] {
+        take(&replica, id, "pvc-1").await.unwrap();
+    }
+    node.stop_plugin();
+    let first = key(&api, "pvc-1", "key").unwrap();
+    // The volume's key is another one since, and the first one was revoked.
+    let mut rotated = secret(&api, "pvc-1").unwrap();
+    rotated["data"] = json!({"key": old_key()});
+    api.put("secrets", rotated);
+    let mut report = api.get("nodestorages", "", "n1").unwrap();
+    report["status"]["unclaimed"] = json!(["snapshot-1", "snapshot-2"]);
+    api.put("nodestorages", report);
+    let status = api.get("nodesnapshots", "", "snapshot-1").unwrap()["status"].clone();
+    for id in ["snapshot-1", "snapshot-2"] {
+        api.remove("nodesnapshots", "", id);
+    }
+    until("the watch has told", || {
+        replica.index.read(|state| state.snapshots.iter().next().is_none()).then_some(())
+    })
+    .await;
+    // As Kubernetes does it with what belongs to nothing any more; of the other one it has not heard yet.
+    api.delete_object("secrets", "default", &names::key_secret("snapshot-1"));
+
+    for id in ["snapshot-1", "snapshot-2"] {
+        let again =
+            CreateSnapshotRequest { name: id.into(), source_volume_id: "pvc-1".into(), ..Default::default() };
+        let late = within(replica.service.create_snapshot(in_time(again, "2S"))).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded, "its node does not answer");
+        assert_eq!(key(&api, id, "key"), Some(first.clone()), "{id} may lie on a disk as it was");
+        assert_eq!(key(&api, id, "next-key").unwrap(), OLD.repeat(32), "{id}: the volume's, as of any copy");
+        // The node has found it there.
+        let mut found = api.get("nodesnapshots", "", id).unwrap();
+        found["status"] = status.clone();
+        found["status"]["keyFingerprint"] =
+            json!(fingerprint(&first, "6ad1a2a4-6c0c-4f4e-9d5c-3f6f2a1b0c9d:x").unwrap());
+        api.put("nodesnapshots", found.clone());
+        take(&replica, id, "pvc-1").await.unwrap();
+        assert_eq!(owner(&api, id), found["metadata"]["uid"]);
+    }
+}
+
 /// As `Keys::put` leaves it when the call ends before it has written its object.
 fn left_behind(api: &FakeApi, id: &str, untied_since: Option<&str>) {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();

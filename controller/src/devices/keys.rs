@@ -162,8 +162,9 @@ impl Keys {
             }
             let Some(mut known) = self.read(id).await? else { continue };
             let (owned, is_dying) = (owners(&known) > 0, known.metadata.deletion_timestamp.is_some());
-            let done = if owned && self.owner_is_gone(&known).await? {
-                // Kubernetes is about to delete it, and must not take the new one's.
+            let done = if owned && !is_guarded(&known.metadata) && self.owner_is_gone(&known).await? {
+                // Kubernetes is about to delete it, and must not take the new one's. One that nobody has let go stays: what it belonged to may
+                // lie on a disk, and be what is made anew now.
                 self.remove(&known).await
             } else if !owned && is_dying {
                 // Something may have been made with its keys.
@@ -249,10 +250,10 @@ impl Keys {
 
     /// The version that it is in then; `None`: nothing was to be done.
     async fn set_guard(&self, metadata: &ObjectMeta, guarded: bool) -> Result<Option<String>, kube::Error> {
-        let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-        if finalizers.iter().any(|finalizer| finalizer == names::FINALIZER_KEY) == guarded {
+        if is_guarded(metadata) == guarded {
             return Ok(None);
         }
+        let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
         finalizers.retain(|finalizer| finalizer != names::FINALIZER_KEY);
         finalizers.extend(guarded.then(|| names::FINALIZER_KEY.to_owned()));
         let patch = json!({"metadata": {
@@ -293,6 +294,11 @@ fn secret(metadata: ObjectMeta, ring: &KeyRing) -> Secret {
 
 fn is_in_older_form(secret: &Secret) -> bool {
     KeyRing::is_in_older_form(secret.data.iter().flatten().map(|(name, _)| name.as_str()))
+}
+
+/// Whether nobody has let it go; see `unclaimed/guard.rs`.
+fn is_guarded(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER_KEY)
 }
 
 /// How many objects it goes with.

@@ -2,6 +2,7 @@
 //! connections between them. Reading it is cheap and never talks to the API server. Whoever waits for a `NodeVolume`
 //! is woken by its name; reconcilers are woken by the keys that a change concerns.
 
+mod by_kind;
 mod facts;
 mod feed;
 mod hearing;

@@ -1,4 +1,4 @@
-//! Which Volumes a change of free room concerns. Ten thousand that wait for their first pod are not looked at because
+//! Which objects that ask for a volume (Volumes, say) a change of free room concerns. Ten thousand that wait for their first pod are not looked at because
 //! some other volume was made: only those for which the answer "is there room?" is another one now.
 
 use super::key::Namespaced;
@@ -6,7 +6,7 @@ use crate::placement::Offer;
 use crate::run::coarse::coarse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// The Volumes whose status depends on room.
+/// Those of one kind whose status depends on room.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     /// Those that have no place yet, by market and size.
@@ -19,7 +19,7 @@ pub(crate) struct Room {
     largest: BTreeMap<Market, u64>,
 }
 
-/// The pools that a Volume may go to.
+/// The pools that a volume may go to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Market {
     /// Those of this tier,
@@ -28,7 +28,7 @@ pub(crate) struct Market {
     pub(crate) closed: bool,
 }
 
-/// What a Volume wants.
+/// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// A place in a market for so many bytes.
@@ -40,7 +40,7 @@ pub(crate) enum Wish {
 }
 
 impl Room {
-    /// From now on the Volume wants this.
+    /// From now on the object of this key wants this.
     pub(crate) fn wants(&mut self, key: &Namespaced, wish: Wish) {
         if let Some((market, size)) = self.places.remove(key)
             && let Some(others) = self.placeless.get_mut(&market)
@@ -103,6 +103,7 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::by_kind::ByKind;
 
     const GI: u64 = 1 << 30;
 
@@ -186,5 +187,21 @@ mod tests {
         assert_eq!(names(room.all()), ["a"]);
         room.wants(&key("a"), Wish::Nothing);
         assert!(room.all().is_empty() && room.placeless.is_empty() && room.places.is_empty());
+    }
+
+    #[test]
+    fn two_kinds_share_no_names() {
+        struct Other;
+        struct Another;
+        let mut rooms: ByKind<Room> = ByKind::default();
+        rooms.of::<Other>().wants(&key("data"), place("ssd", GI));
+        rooms.of::<Another>().wants(&key("data"), Wish::Nothing);
+        assert_eq!(names(rooms.of::<Other>().all()), ["data"]);
+        assert!(rooms.of::<Another>().all().is_empty());
+        // Each is told of a change once.
+        rooms.of::<Another>().wants(&key("data"), place("ssd", GI));
+        let offers = [offer("n1", "ssd", 2 * GI, true)];
+        assert_eq!(names(rooms.of::<Other>().concerned(&offers)), ["data"]);
+        assert_eq!(names(rooms.of::<Another>().concerned(&offers)), ["data"]);
     }
 }

@@ -1,5 +1,6 @@
 //! All facts that decisions rest on, and the connections between them. What is looked up by kind is in the files of `kinds`.
 
+use super::by_kind::ByKind;
 use super::key::{Awaited, Namespaced};
 use super::relation::Relation;
 use super::room::Room;
@@ -60,10 +61,10 @@ pub struct State {
     pub(super) contents_of: Relation<String, String>,
     /// Volumes and snapshots whose keys go with no object, or are to go.
     pub(super) keys_in_doubt: HashSet<String>,
-    /// Volumes that a change of room may concern.
-    pub(crate) room: Room,
-    /// Volumes not made yet, by what they start with.
-    pub(crate) copies: Relation<Awaited, Namespaced>,
+    /// What asks for a volume and may be concerned by a change of room.
+    pub(crate) room: ByKind<Room>,
+    /// What asks for a volume that is not made yet, by what that starts with.
+    pub(crate) copies: ByKind<Relation<Awaited, Namespaced>>,
     /// Restores that are not over, by what they wait for.
     pub(crate) open_restores: Relation<Awaited, Namespaced>,
     /// VolumeRestores by their UID.

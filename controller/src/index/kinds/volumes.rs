@@ -30,7 +30,7 @@ impl Tracked for Volume {
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
         wants(state, key);
-        state.copies.change(key, awaited(key, old), awaited(key, new));
+        state.copies.of::<Self>().change(key, awaited(key, old), awaited(key, new));
         Affects::Nothing
     }
 
@@ -72,7 +72,7 @@ pub(super) fn wants(state: &mut State, key: &Namespaced) {
             wants = Wish::Nothing;
         }
     }
-    state.room.wants(key, wants);
+    state.room.of::<Volume>().wants(key, wants);
 }
 
 fn wish(volume: &Volume) -> Wish {

@@ -57,11 +57,11 @@ impl Topic for Volumes {
             }
             News::Room => {
                 let offers = state.offers();
-                wakes.soon(state.room.concerned(&offers));
+                wakes.soon(state.room.of::<Volume>().concerned(&offers));
                 return;
             }
             News::Tiers => {
-                wakes.soon(state.room.all());
+                wakes.soon(state.room.of::<Volume>().all());
                 return;
             }
             _ => return,
@@ -70,8 +70,9 @@ impl Topic for Volumes {
             wakes.now(claim);
         }
         let awaited: Vec<Awaited> = awaited.unwrap_or_default();
+        let copies = state.copies.of::<Volume>();
         for awaited in &awaited {
-            wakes.all(state.copies.of(awaited).cloned());
+            wakes.all(copies.of(awaited).cloned());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Growing a volume: its device, and the filesystem on it.
 //!
-//! A volume grows in these steps: (1) image or device grow, (2) the record says so. A crash between leaves a device larger than its record, which the repeated
-//! call finds large enough; the filesystem follows when the volume is expanded or staged.
+//! A volume grows in these steps: (1) image or device grow, (2) the record says so. A crash between leaves a
+//! device larger than its record, which the repeated call finds large enough; the filesystem follows when the
+//! volume is expanded or staged.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::{
     Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode,
     crypt::mapper::{self, Mapper},
     device::Device,
-    host::GrowError,
+    filesystem::grow::GrowError,
     mount::place::Place,
     pool::{
         Pool,
@@ -49,7 +50,8 @@ impl Core {
     pub(super) fn expand(&self, id: &VolumeId, path: &Path) -> Result<u64, Error> {
         let found = self.find(id)?;
         let (place, held) = self.device_at(&found, path)?;
-        // It is attached, and stays so while it is held; a growth that was interrupted may have left it smaller than its image.
+        // It is attached, and stays so while it is held; a growth that was interrupted may have left it
+        // smaller than its image.
         let device = self.grown_device(found.pool.as_ref(), &found.record)?;
         drop(held);
         let VolumeMode::Filesystem(filesystem) = found.record.mode else { return Ok(device.bytes) };
@@ -78,7 +80,8 @@ impl Core {
         }
     }
 
-    /// Mounts the filesystem and makes it as large as its device, before or after mounting, whichever the kernel allows.
+    /// Mounts the filesystem and makes it as large as its device, before or after mounting, whichever the
+    /// kernel allows.
     pub(super) fn mount_grown(
         &self,
         found: &Located,
@@ -113,7 +116,8 @@ impl Core {
         }
     }
 
-    /// The device of a volume that is attached, made as large as its record says: a growth may have been interrupted.
+    /// The device of a volume that is attached, made as large as its record says: a growth may have been
+    /// interrupted.
     pub(super) fn grown_device(&self, pool: &dyn Pool, record: &Record) -> Result<Device, Error> {
         let below = pool.attach(record)?;
         let Some(encryption) = &record.encryption else { return Ok(below) };

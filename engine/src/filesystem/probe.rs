@@ -8,10 +8,10 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{Filesystem, filesystem::btrfs_id};
+use crate::{Error, Filesystem, device::Device, error::Context, filesystem::btrfs_id};
 
-/// How much is read from the start and from the end of a device, in bytes: every signature we know lies in the first 68 KiB, partition
-/// tables and RAID marks lie at either end.
+/// How much is read from the start and from the end of a device, in bytes: every signature we know lies in
+/// the first 68 KiB, partition tables and RAID marks lie at either end.
 pub(crate) const WINDOW: u64 = 1 << 20;
 
 /// A superblock.
@@ -36,6 +36,13 @@ pub(crate) enum Probe {
     Zeros,
 }
 
+/// Reads what a device shows. A read error is an error.
+pub(crate) fn of(device: &Device) -> Result<Probe, Error> {
+    let doing = || format!("read {}", device.node.display());
+    let mut file = File::open(&device.node).doing(doing)?;
+    probe(&mut file, device.bytes).doing(doing)
+}
+
 /// Reads both ends of a device or image of `length` bytes.
 pub(crate) fn probe(device: &mut File, length: u64) -> io::Result<Probe> {
     let head = read_at(device, 0, length.min(WINDOW))?;
@@ -56,7 +63,8 @@ fn read_at(device: &mut File, start: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether an ext4 is marked as damaged: by a kernel that found something wrong, or by a program that changed it and was cut off.
+/// Whether an ext4 is marked as damaged: by a kernel that found something wrong, or by a program that changed
+/// it and was cut off.
 pub(crate) fn ext4_has_errors(device: &File) -> io::Result<bool> {
     const STATE: u64 = 1024 + 58;
     const ERRORS: u16 = 2;
@@ -113,7 +121,7 @@ fn parse_btrfs(head: &[u8]) -> Option<Superblock> {
     }
     Some(Superblock {
         filesystem: Filesystem::Btrfs,
-        // A copy has an id of its own, and beside it the one of the mkfs.
+        // A copy has an id of its own, and next to it the one of the mkfs.
         uuid: btrfs_id::made_with(sb)?,
         label: text(sb.get(299..299 + 256)?),
         bytes: u64::from_le_bytes(sb.get(112..120)?.try_into().ok()?),

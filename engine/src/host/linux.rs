@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -17,7 +16,7 @@ use rustix::{
 
 use uuid::Uuid;
 
-use super::{GrowError, Host, Operations};
+use super::{Host, Operations};
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
     command::{Runner, SystemRunner},
@@ -30,11 +29,12 @@ use crate::{
     error::Context,
     filesystem::{
         btrfs_id,
+        grow::{self, GrowError},
         make::{self, NewFilesystem},
         maker::Maker,
-        probe::{self, Probe, Superblock},
+        probe::{self, Probe},
     },
-    kernel::{self, device_mapper},
+    kernel::device_mapper,
     lasting::lasting,
     mount::{
         calls, freeze, mountinfo,
@@ -151,9 +151,7 @@ impl Operations for LinuxHost {
     }
 
     fn probe(&self, device: &Device) -> Result<Probe, Error> {
-        let doing = || format!("read {}", device.node.display());
-        let mut file = File::open(&device.node).doing(doing)?;
-        probe::probe(&mut file, device.bytes).doing(doing)
+        probe::of(device)
     }
 
     fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
@@ -180,45 +178,12 @@ impl Operations for LinuxHost {
     }
 
     fn grow_unmounted(&self, device: &Device, filesystem: Filesystem) -> Result<(), Error> {
-        match filesystem {
-            Filesystem::Ext4 => {
-                lasting("check", || self.runner.run(&make::ext4_check(&device.node)))?;
-                lasting("grow", || self.runner.run(&make::ext4_grow(&device.node)))?;
-                Ok(())
-            }
-            Filesystem::Xfs | Filesystem::Btrfs => {
-                Err(Error::Unsupported(format!("{filesystem} grows only while it is mounted")))
-            }
-        }
+        grow::unmounted(self.runner.as_ref(), device, filesystem)
     }
 
     fn grow_mounted(&self, device: &Device, filesystem: Filesystem, at: &Place) -> Result<u64, GrowError> {
         let mounted = at.directory().map_err(GrowError::Failed)?;
-        let before = self.filesystem_bytes(device, filesystem, &mounted).map_err(GrowError::Failed)?;
-        if before.saturating_add(make::slack_bytes(filesystem)) > device.bytes {
-            return Ok(before);
-        }
-        let grown = lasting("grow", || match filesystem {
-            Filesystem::Ext4 => ext4_grow(&mounted, device.bytes),
-            Filesystem::Xfs => kernel::xfs_grow(&mounted, device.bytes),
-            Filesystem::Btrfs => kernel::btrfs_grow(&mounted),
-        });
-        match grown {
-            Ok(()) => self.filesystem_bytes(device, filesystem, &mounted).map_err(GrowError::Failed),
-            // ext4 wants CAP_SYS_RESOURCE; an old layout can't be grown while mounted at all.
-            Err(error)
-                if filesystem == Filesystem::Ext4
-                    && [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::NOTTY]
-                        .iter()
-                        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
-            {
-                Err(GrowError::Offline(error.to_string()))
-            }
-            Err(source) => Err(GrowError::Failed(Error::Io {
-                doing: format!("grow the {filesystem} at {} to {} bytes", at.path().display(), device.bytes),
-                source,
-            })),
-        }
+        grow::mounted(device, filesystem, &mounted, at.path())
     }
 
     fn distinguish(&self, device: &Device, filesystem: Filesystem, own: Uuid) -> Result<(), Error> {
@@ -271,11 +236,12 @@ impl Operations for LinuxHost {
         at: &Place,
     ) -> Result<(), Error> {
         let mut options = options.to_vec();
-        // A volume and its clones carry the same uuid and may be mounted side by side. The guard has compared it with the record.
+        // A volume and its clones carry the same uuid and may be mounted side by side. The guard has compared
+        // it with the record.
         if filesystem == Filesystem::Xfs {
             options.push("nouuid".to_owned());
         }
-        // Whoever may write to a btrfs can name a subvolume that is mounted instead of all of it.
+        // A user who may write to a btrfs can name a subvolume that is mounted instead of all of it.
         if filesystem == Filesystem::Btrfs {
             options.push("subvolid=5".to_owned());
         }
@@ -284,7 +250,8 @@ impl Operations for LinuxHost {
 
     fn bind(&self, device: DeviceNumber, from: &Place, to: &Place, readonly: bool) -> Result<(), Error> {
         calls::bind(from, to, readonly, |copy| {
-            // Between our look at the table and this copy somebody may have unmounted: then the copy is of the folder below.
+            // Between our look at the table and this copy it may have been unmounted: then the copy is of the
+            // folder below.
             let stat = fs::fstat(copy).doing(|| format!("look at {}", from.path().display()))?;
             let found = DeviceNumber { major: fs::major(stat.st_dev), minor: fs::minor(stat.st_dev) };
             // btrfs answers with a number of its own (major 0) instead of its device's.
@@ -307,7 +274,8 @@ impl Operations for LinuxHost {
         for attempt in 0..=BUSY_ATTEMPTS {
             match calls::unmount(at) {
                 Ok(()) => return Ok(true),
-                // Often only for a moment: somebody asks for the fill level, or a child of ours has yet to close what it inherited.
+                // Often only for a moment: a process asks for the fill level, or a child of ours has yet to
+                // close what it inherited.
                 Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
                     if attempt < BUSY_ATTEMPTS {
                         thread::sleep(BUSY_PAUSE);
@@ -354,28 +322,6 @@ impl LinuxHost {
         };
         Ok(self.crypt.mapper(id)?.filter(ours))
     }
-
-    /// Size of a mounted filesystem in bytes, its own metadata included.
-    fn filesystem_bytes(
-        &self,
-        device: &Device,
-        filesystem: Filesystem,
-        mounted: &OwnedFd,
-    ) -> Result<u64, Error> {
-        let doing = || format!("ask the {filesystem} on {} for its size", device.node.display());
-        match filesystem {
-            // statfs leaves ext4's metadata out; its superblock is up to date in the device's cache.
-            Filesystem::Ext4 => match self.probe(device)? {
-                Probe::Found(Superblock { bytes, .. }) => Ok(bytes),
-                _ => Err(Error::Io { doing: doing(), source: io::ErrorKind::InvalidData.into() }),
-            },
-            Filesystem::Xfs => kernel::xfs_bytes(mounted).doing(doing),
-            Filesystem::Btrfs => {
-                let stat = fs::fstatvfs(mounted).doing(doing)?;
-                Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
-            }
-        }
-    }
 }
 
 fn flush(node: &Path) -> Result<(), Error> {
@@ -391,11 +337,6 @@ fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Loop>, Error> {
             })
     });
     Ok(found)
-}
-
-fn ext4_grow(mounted: &OwnedFd, bytes: u64) -> io::Result<()> {
-    let block = fs::fstatvfs(mounted)?.f_bsize.max(1);
-    Ok(fs::ext4_ioc_resize_fs(mounted, bytes / block)?)
 }
 
 /// A line of mountinfo in the engine's terms.
@@ -434,8 +375,8 @@ fn block_device_of(node: &Path) -> Option<DeviceNumber> {
         .then(|| DeviceNumber { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) })
 }
 
-/// The block device whose node is bound at that point. Only loop and device-mapper nodes on a /dev-like filesystem are looked at, so that no dead network
-/// mount is ever touched.
+/// The block device whose node is bound at that point. Only loop and device-mapper nodes on a /dev-like
+/// filesystem are looked at, so that no dead network mount is ever touched.
 fn node_at(line: &mountinfo::Line) -> Option<DeviceNumber> {
     let name = line.root.file_name()?.to_str()?;
     if !["loop", "dm-"].iter().any(|kind| name.starts_with(kind))

@@ -9,25 +9,28 @@ use crate::pool_error::{PoolError, Trouble};
 /// One pool of one tier on this node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolConfig {
-    /// Its name: unique on the node.
+    /// The pool's name, unique on the node.
     pub name: String,
-    /// The tier it serves.
+    /// The tier that the pool serves.
     pub tier: String,
-    /// What it is made of.
+    /// What the pool is made of.
     pub backend: Backend,
-    /// Bytes of the filesystem below that volumes never get; the greater of this and `reserve_percent` counts.
+    /// Bytes of the filesystem below that volumes never get; the greater of this and `reserve_percent`
+    /// counts.
     pub reserve_bytes: u64,
     /// Percent (0 to 90) of the filesystem below that volumes never get.
     pub reserve_percent: u8,
-    /// How many times the usable space a thin pool may promise: 1 to 100. Thick pools never promise more than they have.
+    /// How many times the usable space a thin pool may promise: 1 to 100. Thick pools never promise more than
+    /// they have.
     pub overcommit: f64,
-    /// The pool's own id, where it was open before on this node ([`crate::Engine::pool_ids`]): another one, or an empty directory, is then
-    /// refused, since the disk that belongs there is missing.
+    /// The pool's own id, where it was open before on this node ([`crate::Engine::pool_ids`]): another one,
+    /// or an empty directory, is then refused, since the disk that belongs there is missing.
     pub expected_id: Option<Uuid>,
 }
 
 impl PoolConfig {
-    /// Whether both are the same place on the same kind of pool: from what it may be made says nothing about what lies in it.
+    /// Whether both configurations name the same place and kind of pool. The devices that a group may be made
+    /// from do not matter: they say nothing about what lies in it.
     pub(crate) fn same_place(&self, other: &Self) -> bool {
         match (&self.backend, &other.backend) {
             (
@@ -45,7 +48,7 @@ impl PoolConfig {
 }
 
 impl Trouble {
-    /// As the error of a pool.
+    /// The trouble as the error of this pool.
     pub(crate) fn of(self, config: &PoolConfig) -> PoolError {
         PoolError {
             pool: config.name.clone(),
@@ -66,7 +69,8 @@ pub enum Backend {
         path: PathBuf,
         /// Whether images take their space at once.
         provisioning: Provisioning,
-        /// Whether the directory may be made where it is missing. Say no where a disk should be mounted: a missing mount must show.
+        /// Whether the directory may be made where it is missing. Say no where a disk should be mounted: a
+        /// missing mount must show.
         create_path: bool,
     },
     /// Logical volumes of an LVM volume group.
@@ -75,15 +79,15 @@ pub enum Backend {
         volume_group: String,
         /// Thin or thick volumes.
         kind: LvmKind,
-        /// The block devices to make the group from where it is missing, and the only ones that are looked at for it. A device that
-        /// carries anything is refused and left untouched. Empty: the group is never made, and is looked for on every disk but loop
-        /// devices, network disks and device-mapper devices.
+        /// The block devices to make the group from where it is missing, and the only ones that are looked at
+        /// for it. A device that carries anything is refused and left untouched. Empty: the group is never
+        /// made, and is looked for on every disk but loop devices, network disks and device-mapper devices.
         devices: Vec<PathBuf>,
     },
 }
 
 impl Backend {
-    /// Where it lies, for messages.
+    /// The path at which the pool lies, for messages.
     pub(crate) fn place(&self) -> PathBuf {
         match self {
             Self::Directory { path, .. } => path.clone(),
@@ -107,9 +111,9 @@ impl Backend {
 /// How the volumes of an LVM pool take their space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LvmKind {
-    /// As they are written, from a thin pool of the group.
+    /// Volumes take space as they are written, from a thin pool of the group.
     Thin(ThinPool),
-    /// When they are made.
+    /// Volumes take their space when they are made.
     Thick,
 }
 
@@ -126,20 +130,21 @@ impl LvmKind {
 /// A thin pool of a volume group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThinPool {
-    /// Its name in the group.
+    /// The thin pool's name in the group.
     pub name: String,
-    /// Its size in bytes where it has to be made; `None`: it is only made in a group that was made from `devices`, over 90 % of it. The
-    /// rest is for its growth.
+    /// The thin pool's size in bytes where it has to be made; `None`: it is only made in a group that was
+    /// made from `devices`, over 90 % of the group. The rest is for its growth.
     pub size_bytes: Option<u64>,
     /// Bytes of a chunk where it has to be made: a multiple of 64 KiB up to 1 GiB; `None`: as LVM chooses.
     pub chunk_bytes: Option<u64>,
-    /// Whether it is extended from the group's free space when it fills up.
+    /// Whether the thin pool is extended from the group's free space when it fills up.
     pub extend: bool,
 }
 
 impl Backend {
-    /// Whether the blocks that an encrypted volume frees are given back to the pool. That tells who reads the bare disk which blocks are in
-    /// use; without it a thin pool only ever fills. A thick one gains nothing by it.
+    /// Whether the blocks that an encrypted volume frees are given back to the pool. A reader of the bare
+    /// disk then sees which blocks are in use; without it a thin pool only ever fills. A thick pool gains
+    /// nothing by it.
     pub(crate) fn passes_discards(&self) -> bool {
         self.provisioning() == Provisioning::Thin
     }
@@ -148,33 +153,34 @@ impl Backend {
 /// When an image takes its space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provisioning {
-    /// As it is written.
+    /// An image takes space as it is written.
     Thin,
-    /// When the volume is made.
+    /// An image takes its space when the volume is made.
     Thick,
 }
 
 /// One pool's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolReport {
-    /// Its name.
+    /// The pool's name.
     pub name: String,
-    /// The tier it serves.
+    /// The tier that the pool serves.
     pub tier: String,
-    /// Its fill level, or why it can't be used.
+    /// The pool's fill level, or why the pool can't be used.
     pub result: Result<PoolUsage, PoolError>,
-    /// What needs somebody though the pool can be used, as a thin pool without a free chunk.
+    /// A fault that somebody has to mend although the pool can be used, as a thin pool without a free chunk.
     pub warning: Option<PoolError>,
 }
 
-/// A pool's fill level. Pools on one filesystem share its free space, and each counts what the others promised.
+/// A pool's fill level. Pools on one filesystem share its free space, and each counts what the others
+/// promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolUsage {
     /// Tells what pools lie on apart: those with equal ids share capacity and free space.
     pub disk: u64,
     /// Size of the filesystem below, in bytes.
     pub capacity_bytes: u64,
-    /// Bytes of it that nothing takes.
+    /// Bytes of the filesystem below that nothing takes.
     pub free_bytes: u64,
     /// Bytes that the pool would still promise, over any number of volumes.
     pub available_bytes: u64,
@@ -188,7 +194,8 @@ pub struct PoolUsage {
     pub snapshots: u64,
     /// The largest single volume that would be accepted now, in bytes.
     pub max_volume_bytes: u64,
-    /// Whether images are read and written past the page cache; `false` where the filesystem below can't, `None` while unknown.
+    /// Whether images are read and written past the page cache; `false` where the filesystem below can't,
+    /// `None` while unknown.
     pub direct_io: Option<bool>,
     /// Further figures of an LVM thin pool.
     pub thin: Option<ThinUsage>,

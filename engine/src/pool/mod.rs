@@ -27,15 +27,17 @@ use record::Record;
 use space::{Disk, GRAIN};
 use store::Broken;
 
-/// How long a mounted filesystem is held still at most. A process of its own thaws it then, also when we are gone.
+/// The longest time for which a mounted filesystem is held still. A process of its own thaws it then, also
+/// when we are gone.
 pub(crate) const PAUSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Holds a volume still while its content is copied.
 pub(crate) trait Pause {
-    /// Where the volume is in use; `None`: nobody can write to it during the call.
+    /// The place where the volume is in use; `None` if nothing can write to it during the call.
     fn user(&self) -> Option<&str>;
 
-    /// Whether a copy of what is not in use may go on: somebody may want to use it.
+    /// Whether the copy of a volume that is not in use may continue, or must give way to a call that wants to
+    /// use it.
     fn goes_on(&self) -> bool {
         true
     }
@@ -45,15 +47,17 @@ pub(crate) trait Pause {
         Ok(())
     }
 
-    /// Runs `work` with everything written before on the device, and the mounted filesystem frozen. `false`: somebody may have written
-    /// meanwhile, because it took longer than [`PAUSE_LIMIT`] or because it is a raw block device, which can't be held.
+    /// Runs `work` with everything written before on the device, and the mounted filesystem frozen. Returns
+    /// `false` if the volume may have been written to meanwhile, because `work` took longer than
+    /// [`PAUSE_LIMIT`] or because it is a raw block device, which can't be held.
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error>;
 }
 
-/// What is left to do of a copy whose source may be used and changed again. It is given up when what it is told no longer holds.
+/// The remaining work of a copy whose source may be used and changed again. It is given up when what it is
+/// told no longer holds.
 pub(crate) type Rest<'a> = Box<dyn FnOnce(&dyn Fn() -> bool) -> Result<(), Error> + 'a>;
 
-/// That the copy of a volume which nobody used gave way.
+/// The error of a copy that gave way to the use of its source.
 pub(crate) fn gave_way(source: &VolumeId) -> Error {
     let by = "a pod that starts or ends, for which its copy was given up; the next try begins anew";
     Error::InUse { id: source.clone(), by: by.to_owned() }
@@ -69,12 +73,12 @@ pub(crate) fn cut_short(source: &VolumeId) -> Error {
 #[derive(Debug)]
 pub(crate) struct Scanned {
     pub(crate) id: Option<VolumeId>,
-    /// Bytes that its image takes.
+    /// Bytes that the volume's image takes.
     pub(crate) allocated: u64,
     pub(crate) record: Result<Record, Broken>,
 }
 
-/// What a pool promised and holds.
+/// The sums of what a pool has promised, and of what its volumes take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Promised {
     pub(crate) volumes: u64,
@@ -85,58 +89,30 @@ pub(crate) struct Promised {
     pub(crate) allocated: u64,
 }
 
-/// A pool; callers hold the volume's lock around everything that changes it.
-pub(crate) trait Pool: Send + Sync {
-    /// What it was opened with.
+/// A pool of the node. Callers hold the volume's lock around everything that changes it.
+///
+/// What a pool can do stands in one trait for each topic, so that each kind of pool has it in a file of that
+/// topic.
+pub(crate) trait Pool: Space + Volumes + Copies + Release + Devices + Send + Sync {
+    /// The configuration that the pool was opened with.
     fn config(&self) -> &PoolConfig;
-    /// Its own id, kept on its disk.
+    /// The pool's own id, which is kept on its disk.
     fn id(&self) -> Uuid;
-    /// Whether it can be used now.
+    /// Checks that the pool can be used now.
     fn check(&self) -> Result<(), PoolError>;
-    /// Asks its disk for something that the kernel does not have in memory. It returns when the disk answers.
+    /// Asks the disk for something that the kernel does not have in memory. Returns when the disk answers.
     fn reach_disk(&self) -> io::Result<()>;
-    /// What is due in it by itself: looked for whenever the pools are looked at.
+    /// Housekeeping; called each time the pools are inspected.
     fn tend(&self) {}
-    /// Which disk is below it, without asking that.
-    fn disk_id(&self) -> Result<u64, PoolError>;
-    /// The disk below it.
-    fn disk(&self) -> Result<Disk, PoolError>;
-    /// What it promised and holds.
-    fn promised(&self) -> Promised;
-    /// Whether images bypass the page cache, once known.
-    fn direct_io(&self) -> Option<bool>;
-    /// What needs somebody though the pool can be used.
-    fn warning(&self) -> Option<PoolError> {
-        None
-    }
-    /// Fill level of an LVM thin pool.
-    fn thin(&self) -> Option<ThinUsage> {
-        None
-    }
-
-    /// Every volume, from the disk.
-    fn scan(&self) -> Result<Vec<Scanned>, PoolError>;
-    /// Whether it held a volume when it was last looked at, from memory: a hint.
-    fn held(&self, id: &VolumeId) -> bool;
-    /// One volume's record.
-    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error>;
-    /// The same as its disk has it now, whatever is remembered of it.
-    fn load_anew(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
-        self.load(id)
-    }
-    /// Replaces a record.
-    fn save(&self, record: &Record) -> Result<(), Error>;
-    /// Bytes that a volume's image takes.
-    fn allocated(&self, id: &VolumeId) -> u64;
-
-    /// The logical block size a new volume shall have, in bytes.
+    /// The logical block size that a new volume gets, in bytes.
     fn sector_bytes(&self, mode: VolumeMode) -> u32;
-    /// The one that a volume of this record has here, whatever it was made with elsewhere: a loop device has any.
+    /// The logical block size that a volume of this record has in this pool, in bytes, whatever it was made
+    /// with elsewhere: a loop device can have any.
     fn sector_bytes_of(&self, record: &Record) -> u32 {
         record.sector_bytes
     }
-    /// Of how many bytes a volume's size is a whole number. More than was asked for is said in the record: whoever copies the volume must
-    /// know of all of it.
+    /// Allocation unit: every volume's size is a multiple of it. The record says so where that is more than
+    /// was asked for, since a copy must have room for all of it.
     fn grain_bytes(&self) -> u64 {
         GRAIN
     }
@@ -144,24 +120,79 @@ pub(crate) trait Pool: Send + Sync {
     fn is_zeroed(&self) -> bool {
         true
     }
-    /// Makes a volume.
+    /// Whether volumes are to keep the blocks that their filesystems no longer need.
+    fn keeps_blocks(&self) -> bool {
+        false
+    }
+}
+
+/// How much a pool has, and what its volumes take of it.
+pub(crate) trait Space {
+    /// Identifies the disk below the pool, without asking the disk for anything.
+    fn disk_id(&self) -> Result<u64, PoolError>;
+    /// Size and free space of the disk below the pool.
+    fn disk(&self) -> Result<Disk, PoolError>;
+    /// What the pool has promised, and what its volumes take.
+    fn promised(&self) -> Promised;
+    /// Whether images bypass the page cache; `None` while that is unknown.
+    fn direct_io(&self) -> Option<bool>;
+    /// A fault that somebody has to mend although the pool can be used.
+    fn warning(&self) -> Option<PoolError> {
+        None
+    }
+    /// Fill level of an LVM thin pool.
+    fn thin(&self) -> Option<ThinUsage> {
+        None
+    }
+}
+
+/// Volumes come, change and go.
+pub(crate) trait Volumes {
+    /// Reads every volume from the disk.
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError>;
+    /// Whether the pool held the volume when it was last looked at. This is a hint from memory.
+    fn held(&self, id: &VolumeId) -> bool;
+    /// One volume's record; `None` where there is no such volume.
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error>;
+    /// The record as the disk has it now, whatever is remembered of it.
+    fn load_anew(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.load(id)
+    }
+    /// Replaces a volume's record.
+    fn save(&self, record: &Record) -> Result<(), Error>;
+    /// Bytes that a volume's image takes.
+    fn allocated(&self, id: &VolumeId) -> u64;
+    /// Makes a volume with its record.
     fn create(&self, record: &Record) -> Result<(), Error>;
-    /// Makes a snapshot, or a volume at least as large as `source`, with the content that `source`, which lies in this pool, has at one
-    /// moment of the call. It is there when the rest has run too, if there is one; until then the source must not be deleted, grown or
-    /// rolled back. A crash leaves all of it or none.
+    /// Makes image and device at least as large as the record says. Call it before the larger record is
+    /// saved: an image that is shorter than its record counts as damaged.
+    fn resize(&self, record: &Record) -> Result<(), Error>;
+    /// Deletes a volume: its id is free at once, its space is freed by [`Release::sweep`]. Returns `false` if
+    /// there was no such volume.
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error>;
+}
+
+/// Snapshots, clones, and the exchange of a volume's content.
+pub(crate) trait Copies {
+    /// Makes a snapshot, or a volume at least as large as `source`, with the content that `source`, which
+    /// lies in this pool, has at one moment of the call. The copy is there when the rest has run too, if one
+    /// is returned; until then the source must not be deleted, grown or rolled back. A crash leaves all of
+    /// the copy or none.
     fn copy<'a>(
         &'a self,
         record: &'a Record,
         source: &'a Record,
         pause: &dyn Pause,
     ) -> Result<Option<Rest<'a>>, Error>;
-    /// Bytes of its disk that such a copy takes while it is made. `in_use`: whether somebody may write to the source meanwhile.
+    /// Bytes of the disk that such a copy takes while it is made. `in_use`: whether the source may be written
+    /// to meanwhile.
     fn bytes_for_copy(&self, record: &Record, _source: &Record, _in_use: bool) -> u64 {
         record.size_bytes
     }
     /// The content of a volume or snapshot, for a copy into another pool.
     fn content(&self, record: &Record) -> Result<Content, Error>;
-    /// Makes a volume with that content, `source`'s, which lies in another pool. A crash leaves all of it or none.
+    /// Makes a volume with the content of `source`, which lies in another pool. A crash leaves all of it or
+    /// none.
     fn fill(
         &self,
         record: &Record,
@@ -169,51 +200,55 @@ pub(crate) trait Pool: Send + Sync {
         content: Content,
         pause: &dyn Pause,
     ) -> Result<(), Error>;
-    /// Gives a volume that is not attached the content of a snapshot, which stays, and then the given record. A crash leaves the volume
-    /// with its record of before, and either content: the same call brings it to its end.
+    /// Gives a volume that is not attached the content of a snapshot, which stays, and then the given record.
+    /// A crash leaves the volume with its record of before, and either content: the same call then completes
+    /// it.
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error>;
-    /// Why a snapshot's content is lost; `None`: it is whole. Images never lose it.
+    /// Says why a snapshot's content is lost; `None` while it is whole. Images never lose it.
     fn damage(&self, _snapshot: &Record) -> Result<Option<String>, Error> {
         Ok(None)
     }
-    /// Whether what is written to a snapshot takes the place of what lay there, as far as nothing else shares that.
+    /// Whether what is written to a snapshot takes the place of what lay there, as far as nothing else shares
+    /// that.
     fn overwrites_copies(&self) -> bool {
         true
     }
-    /// Whether volumes are to keep the blocks that their filesystems no longer need.
-    fn keeps_blocks(&self) -> bool {
-        false
-    }
-    /// Makes image and device at least as large as the record says. Call it before the larger record is saved: an image that is shorter
-    /// than its record counts as damaged.
-    fn resize(&self, record: &Record) -> Result<(), Error>;
-    /// Deletes a volume; `false`: there was none.
-    fn delete(&self, id: &VolumeId) -> Result<bool, Error>;
+}
+
+/// Making space unreadable before another volume gets it, and giving it back.
+pub(crate) trait Release {
     /// Whether space of deleted volumes is still to be freed.
     fn has_trash(&self) -> bool;
-    /// Frees that space, for hours where it has to be zeroed: of how many, and what failed. When `goes_on` no longer holds it ends soon, and
-    /// the next call goes on where it was.
+    /// Frees the space of deleted volumes, which takes hours where it has to be zeroed. Returns how many
+    /// volumes are gone, and what failed. Ends soon when `goes_on` no longer holds; the next call continues
+    /// from there.
     fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>);
-    /// Puts what interrupted creations left among what was deleted: how many, and what failed. Only while no creation runs.
+    /// Puts the remains of interrupted creations among the deleted volumes. Returns how many there were, and
+    /// what failed. Call it only while no creation runs.
     fn throw_unfinished(&self) -> (usize, Vec<String>);
-
     /// Whether no data was ever written to the image.
     fn is_empty(&self, id: &VolumeId) -> Result<bool, Error>;
-    /// Makes the image read as zeros again, where its filesystem can (else `false`). Only for an image that was never mounted.
+    /// Makes an image that was never mounted read as zeros again. Returns `false` where the filesystem below
+    /// can't, or where only both ends are zeroed.
     fn wipe(&self, record: &Record) -> Result<bool, Error>;
+}
 
-    /// Makes the volume a device, or finds the one it is.
+/// Volumes as devices.
+pub(crate) trait Devices {
+    /// Attaches the volume as a device of its full size, or finds the device that it already has.
     fn attach(&self, record: &Record) -> Result<Device, Error>;
-    /// The device that a volume is.
+    /// The device that the volume is attached as.
     fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error>;
-    /// The same, held so that it stays. It never attaches: who only looks holds no lock.
+    /// The device that the volume is attached as, held so that it stays. This never attaches: callers that
+    /// only look hold no lock.
     fn device(&self, record: &Record) -> Result<Option<Device>, Error>;
-    /// Ends that; `false`: it was none.
+    /// Detaches the volume's device. Returns `false` if it was not attached.
     fn detach(&self, id: &VolumeId) -> Result<bool, Error>;
-    /// Resumes devices of ours that a killed program left suspended: what failed.
+    /// Resumes devices of ours that a killed program left suspended. Returns what failed.
     fn resume(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Detaches devices of ours that nothing can need any more: those whose image is gone, and those for which `is_stale` holds.
+    /// Detaches devices of ours that nothing can need any more: those whose image is gone, and those for
+    /// which `is_stale` holds. Returns the devices, and what failed.
     fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>);
 }

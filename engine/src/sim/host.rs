@@ -15,10 +15,11 @@ use crate::{
     crypt::Crypt,
     device::{Attached, Device, DeviceNumber},
     filesystem::{
+        grow::GrowError,
         make::NewFilesystem,
         probe::{Probe, Superblock},
     },
-    host::{GrowError, Host, Operations},
+    host::{Host, Operations},
     mount::{
         place::Place,
         table::{Carries, Mount, top_at},
@@ -199,7 +200,8 @@ impl Operations for SimHost {
 }
 
 impl SimHost {
-    /// Whether somebody made a file for the volume behind that number that keeps whoever works on its filesystem.
+    /// Whether somebody made a file for the volume behind that number that keeps whoever works on its
+    /// filesystem.
     fn hangs(&self, number: DeviceNumber) -> bool {
         let volume = self.state.look(|tables| tables.volume(number).cloned());
         volume.is_some_and(|volume| self.state.hangs(volume.as_str()))

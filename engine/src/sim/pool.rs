@@ -12,7 +12,8 @@ use crate::{
     Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
     device::{Attached, Content, Device},
     pool::{
-        Backend, Pause, Pool, PoolConfig, Promised, Rest, Scanned, cut_short, gave_way,
+        Backend, Copies, Devices, Pause, Pool, PoolConfig, Promised, Release, Rest, Scanned, Space, Volumes,
+        cut_short, gave_way,
         ledger::{ImageSize, Ledger},
         record::Record,
         space::Disk,
@@ -47,7 +48,7 @@ impl SimPool {
         Ok(pool)
     }
 
-    /// Where a real pool would copy byte by byte.
+    /// Waits where a real pool would copy byte by byte.
     fn copy_slowly(&self, source: &Record, goes_on: &dyn Fn() -> bool) -> Result<(), Error> {
         while self.state.copies_slowly(&self.config.name) {
             if !goes_on() {
@@ -58,7 +59,7 @@ impl SimPool {
         Ok(())
     }
 
-    /// Where a real pool would ask its disk.
+    /// Waits where a real pool would ask its disk.
     fn wait_for_disk(&self) {
         while self.state.hangs(&self.config.name) {
             thread::sleep(Duration::from_millis(10));
@@ -91,6 +92,15 @@ impl Pool for SimPool {
         Ok(())
     }
 
+    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
+        match mode {
+            VolumeMode::Filesystem(_) => 4096,
+            VolumeMode::Block => 512,
+        }
+    }
+}
+
+impl Space for SimPool {
     fn disk_id(&self) -> Result<u64, PoolError> {
         Ok(DISK)
     }
@@ -112,7 +122,9 @@ impl Pool for SimPool {
     fn direct_io(&self) -> Option<bool> {
         None
     }
+}
 
+impl Volumes for SimPool {
     fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
         self.wait_for_disk();
         let image = |_: &VolumeId, record: Option<&Record>| {
@@ -141,13 +153,6 @@ impl Pool for SimPool {
         0
     }
 
-    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
-        match mode {
-            VolumeMode::Filesystem(_) => 4096,
-            VolumeMode::Block => 512,
-        }
-    }
-
     fn create(&self, record: &Record) -> Result<(), Error> {
         self.wait_for_disk();
         // A crash in the middle of a deletion may have left something of an older volume.
@@ -157,6 +162,21 @@ impl Pool for SimPool {
         Ok(())
     }
 
+    fn resize(&self, _: &Record) -> Result<(), Error> {
+        self.wait_for_disk();
+        Ok(())
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        self.wait_for_disk();
+        let removed = self.store.remove(id)?;
+        self.ledger.remove(id);
+        self.state.change("delete", |tables| tables.forget(id))?;
+        Ok(removed)
+    }
+}
+
+impl Copies for SimPool {
     fn copy<'a>(
         &'a self,
         record: &'a Record,
@@ -213,20 +233,9 @@ impl Pool for SimPool {
         self.ledger.set(volume);
         Ok(())
     }
+}
 
-    fn resize(&self, _: &Record) -> Result<(), Error> {
-        self.wait_for_disk();
-        Ok(())
-    }
-
-    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
-        self.wait_for_disk();
-        let removed = self.store.remove(id)?;
-        self.ledger.remove(id);
-        self.state.change("delete", |tables| tables.forget(id))?;
-        Ok(removed)
-    }
-
+impl Release for SimPool {
     fn has_trash(&self) -> bool {
         self.wait_for_disk();
         self.store.has_trash()
@@ -254,7 +263,9 @@ impl Pool for SimPool {
         })?;
         Ok(true)
     }
+}
 
+impl Devices for SimPool {
     fn attach(&self, record: &Record) -> Result<Device, Error> {
         self.wait_for_disk();
         let id = &record.id;

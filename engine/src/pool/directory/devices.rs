@@ -17,6 +17,7 @@ use crate::{
     device::{Attached, Device},
     error::Context,
     pool::{
+        Devices,
         loops::{self, Identity, Loop},
         record::Record,
         store::IMAGE,
@@ -50,7 +51,18 @@ impl DirectoryPool {
         self.direct_io.store(if found.direct_io() { YES } else { NO }, Ordering::Relaxed);
     }
 
-    pub(super) fn take_device(&self, record: &Record) -> Result<Device, Error> {
+    /// Forgets where a volume's loop device was.
+    pub(super) fn forget_device(&self, id: &VolumeId) {
+        lock(&self.hints).remove(id);
+    }
+
+    fn mark(&self) -> String {
+        loops::mark(self.store.id, "")
+    }
+}
+
+impl Devices for DirectoryPool {
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
         let id = &record.id;
         let (device, fresh) = if let Some(found) = self.find(id)? {
             (found, false)
@@ -58,8 +70,8 @@ impl DirectoryPool {
             let image = self.open_image(id, OFlags::RDWR)?;
             self.check_length(&image, record)?;
             self.fill_holes(&image, record);
-            // A filesystem's loop device goes with its last mount, so a plugin that is killed leaks none. A raw block device must stay
-            // while nobody has it open.
+            // A filesystem's loop device goes with its last mount, so a plugin that is killed leaks none. A
+            // raw block device must stay while it is not open.
             let autoclear = matches!(record.mode, VolumeMode::Filesystem(_));
             let name = loops::mark(self.store.id, id.as_str());
             let attached = loops::attach(image.as_fd(), record.sector_bytes, autoclear, &name)
@@ -84,7 +96,11 @@ impl DirectoryPool {
         })
     }
 
-    pub(super) fn device_in_use(&self, record: &Record) -> Result<Option<Device>, Error> {
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+        Ok(self.find(id)?.map(|device| device.attached()))
+    }
+
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
         let Some(device) = self.find(&record.id)? else { return Ok(None) };
         let bytes = device.bytes().doing(|| format!("ask {} for its size", device.node().display()))?;
         Ok(Some(Device {
@@ -96,17 +112,14 @@ impl DirectoryPool {
         }))
     }
 
-    pub(super) fn free_device(&self, id: &VolumeId) -> Result<bool, Error> {
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
         let Some(device) = self.find(id)? else { return Ok(false) };
         let node = device.node();
         device.detach().doing(|| format!("detach {}", node.display()))?;
         Ok(true)
     }
 
-    pub(super) fn free_devices(
-        &self,
-        is_stale: &dyn Fn(&VolumeId, &Attached) -> bool,
-    ) -> (Vec<String>, Vec<String>) {
+    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut freed, mut problems) = (Vec::new(), Vec::new());
         let images: HashMap<Identity, VolumeId> = match self.store.ids() {
             // Without the list nothing is known to be stale.
@@ -131,15 +144,6 @@ impl DirectoryPool {
             }
         }
         (freed, problems)
-    }
-
-    /// Forgets where a volume's loop device was.
-    pub(super) fn forget_device(&self, id: &VolumeId) {
-        lock(&self.hints).remove(id);
-    }
-
-    fn mark(&self) -> String {
-        loops::mark(self.store.id, "")
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     error::Context,
     lasting::lasting,
     pool::{
-        PAUSE_LIMIT, Pause, Pool, gave_way, images,
+        PAUSE_LIMIT, Pause, Space, gave_way, images,
         record::Record,
         store::{self, IMAGE},
     },
@@ -74,8 +74,8 @@ impl DirectoryPool {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let image = lasting("make an image", || fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR))
             .doing(|| format!("make {}", self.image_path(id).display()))?;
-        // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs knows the flag; it shares
-        // blocks only between files that both have it.
+        // Copy-on-write below a filesystem that writes in place makes every write a new extent. Only btrfs
+        // knows the flag; it shares blocks only between files that both have it.
         if let Ok(flags) = fs::ioctl_getflags(&image) {
             let _ = fs::ioctl_setflags(&image, flags | IFlags::NOCOW);
         }
@@ -139,7 +139,8 @@ impl DirectoryPool {
         Error::Io { doing: doing(), source: error }
     }
 
-    /// Gives a thick volume the blocks back that somebody discarded. The volume can be used without them as long as the disk has room.
+    /// Allocates the blocks of a thick volume again that its user discarded. The volume can be used without
+    /// them as long as the disk has room.
     pub(super) fn fill_holes(&self, image: &OwnedFd, record: &Record) {
         let allocated =
             fs::fstat(image).map(|stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
@@ -162,21 +163,6 @@ impl DirectoryPool {
         let reason =
             format!("its image {} was cut off: {length} of {promised} bytes are there", path.display());
         Err(Error::BrokenRecord { id: record.id.clone(), reason })
-    }
-
-    /// Lets an image read as zeros; `false`: the filesystem below can't.
-    pub(super) fn empty_image(&self, record: &Record) -> Result<bool, Error> {
-        let image = self.open_image(&record.id, OFlags::RDWR)?;
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match lasting("empty an image", || fs::fallocate(&image, punch, 0, record.size_bytes)) {
-            Err(Errno::OPNOTSUPP) => return Ok(false),
-            other => other.doing(|| format!("empty {}", self.image_path(&record.id).display()))?,
-        }
-        if self.thick {
-            fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
-                .doing(|| format!("allocate {}", self.image_path(&record.id).display()))?;
-        }
-        Ok(true)
     }
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     PoolError, VolumeId, kernel,
     pool::{
-        Backend, Pool, PoolConfig, Provisioning,
+        Backend, PoolConfig, Provisioning, Volumes,
         ledger::Ledger,
         store::{IMAGE, Store},
     },
@@ -35,7 +35,7 @@ pub(crate) struct DirectoryPool {
     thick: bool,
     store: Store,
     ledger: Ledger,
-    /// Where a volume's loop device was last seen: a hint, checked before use.
+    /// The loop device that a volume had when it was last seen: a hint, checked before use.
     hints: Mutex<HashMap<VolumeId, u32>>,
     direct_io: AtomicU8,
     block_sector: u32,
@@ -75,7 +75,8 @@ impl DirectoryPool {
     }
 }
 
-/// What tells the filesystem of a folder from all others. Each subvolume of a btrfs has a device number of its own, and the space is one.
+/// What tells the filesystem of a folder from all others. Each subvolume of a btrfs has a device number of
+/// its own, and the space is one.
 fn disk_below(folder: &OwnedFd) -> io::Result<u64> {
     // No device number has this bit.
     const OF_BTRFS: u64 = 1 << 63;

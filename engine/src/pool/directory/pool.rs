@@ -3,7 +3,7 @@
 use std::{fs::File, io, sync::atomic::Ordering};
 
 use rustix::{
-    fs::{self, OFlags},
+    fs::{self, FallocateFlags, OFlags},
     io::Errno,
 };
 use uuid::Uuid;
@@ -11,16 +11,17 @@ use uuid::Uuid;
 use super::{DirectoryPool, UNKNOWN, YES, image::Unused};
 use crate::{
     Error, PoolError, VolumeId, VolumeMode,
-    device::{Attached, Content, Device},
+    device::Content,
     error::Context,
     lasting::lasting,
     pool::{
-        Pause, Pool, PoolConfig, Promised, Rest, Scanned, gave_way, images, record::Record, space::Disk,
-        store::Broken,
+        Copies, Pause, Pool, PoolConfig, Promised, Release, Rest, Scanned, Space, Volumes, gave_way, images,
+        record::Record, space::Disk, store::Broken,
     },
 };
 
-/// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below read before it writes.
+/// Sector size of the devices of filesystem volumes, in bytes: writes then never make the filesystem below
+/// read before it writes.
 const FILESYSTEM_SECTOR: u32 = 4096;
 
 impl Pool for DirectoryPool {
@@ -40,6 +41,19 @@ impl Pool for DirectoryPool {
         self.store.reach_disk()
     }
 
+    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
+        match mode {
+            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
+            VolumeMode::Block => self.block_sector,
+        }
+    }
+
+    fn keeps_blocks(&self) -> bool {
+        self.thick
+    }
+}
+
+impl Space for DirectoryPool {
     fn disk_id(&self) -> Result<u64, PoolError> {
         Ok(self.disk)
     }
@@ -66,7 +80,9 @@ impl Pool for DirectoryPool {
             state => Some(state == YES),
         }
     }
+}
 
+impl Volumes for DirectoryPool {
     fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
         self.ledger
             .scan(&self.store, |id, _| self.store.image_size(id))
@@ -91,13 +107,6 @@ impl Pool for DirectoryPool {
         self.store.image_size(id).map_or(0, |size| size.allocated)
     }
 
-    fn sector_bytes(&self, mode: VolumeMode) -> u32 {
-        match mode {
-            VolumeMode::Filesystem(_) => FILESYSTEM_SECTOR,
-            VolumeMode::Block => self.block_sector,
-        }
-    }
-
     fn create(&self, record: &Record) -> Result<(), Error> {
         self.store.insert(record, |folder| {
             let image = self.new_image(folder, &record.id)?;
@@ -107,6 +116,24 @@ impl Pool for DirectoryPool {
         Ok(())
     }
 
+    fn resize(&self, record: &Record) -> Result<(), Error> {
+        let image = self.open_image(&record.id, OFlags::RDWR)?;
+        self.lengthen(&image, record)?;
+        if let Some(device) = self.find(&record.id)? {
+            device.follow_image().doing(|| format!("grow {}", device.node().display()))?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
+        let removed = self.store.remove(id)?;
+        self.ledger.remove(id);
+        self.forget_device(id);
+        Ok(removed)
+    }
+}
+
+impl Copies for DirectoryPool {
     fn copy<'a>(
         &'a self,
         record: &'a Record,
@@ -160,27 +187,9 @@ impl Pool for DirectoryPool {
         self.forget_device(&volume.id);
         Ok(())
     }
+}
 
-    fn keeps_blocks(&self) -> bool {
-        self.thick
-    }
-
-    fn resize(&self, record: &Record) -> Result<(), Error> {
-        let image = self.open_image(&record.id, OFlags::RDWR)?;
-        self.lengthen(&image, record)?;
-        if let Some(device) = self.find(&record.id)? {
-            device.follow_image().doing(|| format!("grow {}", device.node().display()))?;
-        }
-        Ok(())
-    }
-
-    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
-        let removed = self.store.remove(id)?;
-        self.ledger.remove(id);
-        self.forget_device(id);
-        Ok(removed)
-    }
-
+impl Release for DirectoryPool {
     fn has_trash(&self) -> bool {
         self.store.has_trash()
     }
@@ -199,26 +208,16 @@ impl Pool for DirectoryPool {
     }
 
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
-        self.empty_image(record)
-    }
-
-    fn attach(&self, record: &Record) -> Result<Device, Error> {
-        self.take_device(record)
-    }
-
-    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
-        Ok(self.find(id)?.map(|device| device.attached()))
-    }
-
-    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
-        self.device_in_use(record)
-    }
-
-    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
-        self.free_device(id)
-    }
-
-    fn free_stale(&self, is_stale: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
-        self.free_devices(is_stale)
+        let image = self.open_image(&record.id, OFlags::RDWR)?;
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match lasting("empty an image", || fs::fallocate(&image, punch, 0, record.size_bytes)) {
+            Err(Errno::OPNOTSUPP) => return Ok(false),
+            other => other.doing(|| format!("empty {}", self.image_path(&record.id).display()))?,
+        }
+        if self.thick {
+            fs::fallocate(&image, FallocateFlags::empty(), 0, record.size_bytes)
+                .doing(|| format!("allocate {}", self.image_path(&record.id).display()))?;
+        }
+        Ok(true)
     }
 }

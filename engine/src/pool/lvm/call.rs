@@ -1,4 +1,5 @@
-//! Calling LVM: with a configuration of our own, so that neither the host's `lvm.conf` nor what lies inside our volumes matters.
+//! Calling LVM: with a configuration of our own, so that neither the host's `lvm.conf` nor what lies inside
+//! our volumes matters.
 
 use std::{
     ffi::OsString,
@@ -18,18 +19,21 @@ use crate::{
     },
 };
 
-/// End of patience for a report, and for a change: a large thin pool's metadata is checked when it is activated.
+/// End of patience for a report, and for a change: a large thin pool's metadata is checked when it is
+/// activated.
 const READ_LIMIT: Duration = Duration::from_mins(2);
 const CHANGE_LIMIT: Duration = Duration::from_mins(30);
 
 /// LVM's exit code for "could not do it"; what it could not do is told by its words.
 const FAILED: i32 = 5;
 
-/// From which fill level on, in percent, the kernel tells of a thin pool: LVM gives it that mark when it activates the pool.
+/// The fill level, in percent, from which the kernel reports a thin pool: LVM gives it that mark when it
+/// activates the pool.
 pub(crate) const EXTEND_FROM_PERCENT: u64 = 70;
 
-/// What is never a pool's device unless it is named, by how the kernel's name for it begins: our own volumes and whatever lies in them,
-/// images, network disks. Device-mapper devices that are disks (multipath) have to be named.
+/// Prefixes of the kernel's names of devices that a pool never uses unless they are named: our own volumes
+/// and what lies in them, images, network disks. Device-mapper devices that are disks (multipath) have to be
+/// named.
 const NO_DISKS: [&str; 8] = ["loop", "dm-", "drbd", "nbd", "rbd", "zram", "zd", "ram"];
 
 /// LVM over the devices of one pool.
@@ -47,12 +51,12 @@ impl Lvm {
         Self { runner, config: config(devices, udev), udev }
     }
 
-    /// The same over other devices.
+    /// A copy that looks at other devices.
     pub(crate) fn over(&self, devices: &[PathBuf]) -> Self {
         Self { config: config(devices, self.udev), ..self.clone() }
     }
 
-    /// All about one volume group.
+    /// Asks LVM for all it knows about one volume group.
     pub(crate) fn report(&self, group: &str) -> Result<Report, CommandError> {
         let mut arguments: Vec<&str> = vec!["--reportformat", "json", "--units", "b", "--nosuffix"];
         for (part, columns) in report::COLUMNS {
@@ -151,7 +155,7 @@ pub(crate) fn said(error: &CommandError, words: &[&str]) -> bool {
     }
 }
 
-/// Whether a volume group of that name was looked for and is not there.
+/// Whether LVM looked for a volume group of that name and did not find it.
 pub(crate) fn no_such_group(error: &CommandError) -> bool {
     said(error, &["Volume group \"", "Volume group '"]) && said(error, &["not found"])
 }
@@ -166,8 +170,8 @@ pub(crate) fn metadata_full(error: &CommandError) -> bool {
     said(error, &["exceeds maximum metadata size", "metadata too large for"])
 }
 
-/// Whether nothing more is made in the thin pool, since its data or its metadata has reached [`EXTEND_FROM_PERCENT`]. LVM does not say in
-/// this sentence which of the two.
+/// Whether nothing more is made in the thin pool, since its data or its metadata has reached
+/// [`EXTEND_FROM_PERCENT`]. LVM does not say in this sentence which of the two.
 pub(crate) fn over_threshold(error: &CommandError) -> bool {
     said(error, &["reached threshold", "above threshold"])
 }
@@ -205,8 +209,8 @@ fn config_with(filter: &str, udev: bool) -> String {
 fn filter(devices: &[PathBuf]) -> String {
     if devices.is_empty() {
         let rejected = NO_DISKS.iter().chain(&["mapper/"]).map(|start| format!("\"r|^/dev/{start}|\""));
-        // No pattern that accepts: LVM takes a device when any of its names meets one, and udev gives each device several names. A name
-        // that meets no pattern counts for nothing.
+        // No pattern that accepts: LVM takes a device when any of its names meets one, and udev gives each
+        // device several names. A name that meets no pattern counts for nothing.
         return rejected.collect::<Vec<_>>().join(",");
     }
     let accepted: Vec<String> = devices.iter().map(|path| format!("\"a|^{}$|\",", pattern(path))).collect();
@@ -231,8 +235,8 @@ pub(crate) fn can_be_named(path: &Path) -> bool {
     path.starts_with("/dev") && path.to_str().is_some_and(|text| text.chars().all(allowed))
 }
 
-/// Whether to let udev make the device nodes and wait for it. Its semaphores work in its own IPC namespace only: in a container a wait for
-/// them would never end.
+/// Whether to let udev make the device nodes and wait for it. Its semaphores work in its own IPC namespace
+/// only: in a container a wait for them would never end.
 fn udev_runs() -> bool {
     /// `PROC_IPC_INIT_INO` of `linux/proc_ns.h`.
     const FIRST_IPC_NAMESPACE: &str = "ipc:[4026531839]";

@@ -1,26 +1,23 @@
 //! Copies: snapshots, clones, and the exchange of a volume's content.
 //!
-//! In a thin pool a copy is a thin snapshot: it shares its chunks and needs neither its source nor a reserve. A thick volume is copied
-//! byte by byte into an LV of its own; while it is in use, from a copy-on-write snapshot that goes away again. What is not ready in one
-//! step is made under the name `n-<id>-<n>` and renamed when it is whole; what a crash leaves of it is put among the deleted volumes by the
-//! next recovery.
-//!
-//! Exchanging a volume's content: (1) the new one is made as `n-…`, with the volume's new record and the tag that says it is whole; (2) the
-//! volume is renamed to `d-…`, (3) the new one to `v-…`. After a crash between (2) and (3) the pool's opening does (3).
+//! In a thin pool a copy is a thin snapshot: it shares its chunks and needs neither its source nor a reserve.
+//! A thick volume is copied byte by byte into an LV of its own; while it is in use, from a copy-on-write
+//! snapshot that goes away again. What is not ready in one step is made under the name `n-<id>-<n>` and
+//! renamed when it is whole; what a crash leaves of it is put among the deleted volumes by the next recovery.
 
-use std::{fs::File, io, sync::MutexGuard};
+use std::fs::File;
 
-use super::{LvmPool, names, tags, wipe};
+use super::{LvmPool, names, tags};
 use crate::{
-    Error, VolumeId, VolumeMode,
+    Error, VolumeMode,
     device::Content,
     error::Context,
     kernel::device_mapper,
-    pool::{PAUSE_LIMIT, Pause, Rest, cut_short, gave_way, images, record::Record},
+    pool::{Copies, PAUSE_LIMIT, Pause, Rest, cut_short, record::Record},
 };
 
-impl LvmPool {
-    pub(super) fn copy_of<'a>(
+impl Copies for LvmPool {
+    fn copy<'a>(
         &'a self,
         record: &'a Record,
         source: &'a Record,
@@ -34,7 +31,8 @@ impl LvmPool {
         }
         let tags = tags::of(self.id, record);
         let layered = self.has_layers(&from)?;
-        // One command makes all of it, except where it may turn out only then that the filesystem thawed too early.
+        // One command makes all of it, except where it may turn out only then that the filesystem thawed too
+        // early.
         if record.size_bytes <= available && (source.mode == VolumeMode::Block || !layered) {
             let name = names::volume(&record.id);
             self.held_still(
@@ -52,36 +50,79 @@ impl LvmPool {
         let made = self.held_still(layered, source, pause, &arguments, record.size_bytes);
         self.kept_if(made, &name)?;
         if record.size_bytes > available {
-            let size = format!("{}b", record.size_bytes);
-            let larger =
-                self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)]);
-            self.kept_if(larger.map_err(|error| self.refused(error, record.size_bytes)), &name)?;
+            let larger = self.lvextend(&self.turn(), &name, record.size_bytes);
+            self.kept_if(larger, &name)?;
         }
         self.appear(&name, record)?;
         Ok(None)
     }
 
-    /// Passes a result on. Where it is an error, the unfinished LV goes, if it is there: each further try would take as much room again. Never
-    /// in our turn.
-    fn kept_if<T>(&self, result: Result<T, Error>, name: &str) -> Result<T, Error> {
-        if result.is_err()
-            && let Err(problem) = self.remove_if_unfinished(name)
-        {
-            tracing::warn!(volume = self.full(name), error = %problem, "can't remove a copy that failed yet");
-            self.left().insert(name.to_owned());
+    fn bytes_for_copy(&self, record: &Record, source: &Record, in_use: bool) -> u64 {
+        if in_use && self.thin_pool.is_none() {
+            self.bytes_while_in_use(record, source)
+        } else {
+            record.size_bytes
         }
-        result
     }
 
-    /// A command that failed may have done its work all the same, so LVM is asked.
-    pub(super) fn remove_if_unfinished(&self, name: &str) -> Result<(), Error> {
-        self.renew(&self.turn())?;
-        let there = self.view().unfinished.contains_key(name);
-        if there { self.drop_unfinished(name) } else { Ok(()) }
+    fn overwrites_copies(&self) -> bool {
+        // dm-thin never writes again to a chunk that was there when a snapshot was taken, whether anybody
+        // shares it by now or not.
+        self.thin_pool.is_none()
     }
 
-    /// What `lvcreate` is told for a thin snapshot. LVM holds what is written to the source for that moment, and a filesystem right on it with
-    /// that.
+    fn content(&self, record: &Record) -> Result<Content, Error> {
+        let (_, file) = self.hold(&names::volume(&record.id))?;
+        Ok(Content { file: Some(file), bytes: record.size_bytes })
+    }
+
+    fn fill(
+        &self,
+        record: &Record,
+        source: &Record,
+        content: Content,
+        pause: &dyn Pause,
+    ) -> Result<(), Error> {
+        self.fill_new(record, &source.id, &content, &|| pause.goes_on())
+    }
+
+    fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
+        // What an exchange that failed left could be taken for this one's after a crash.
+        for left in self.swaps_of(&volume.id) {
+            self.drop_unfinished(&left)?;
+        }
+        let mut tags = tags::of(self.id, volume);
+        tags.push(tags::SWAP.to_owned());
+        let name = if self.thin_pool.is_some() {
+            let name = names::unfinished(&volume.id);
+            let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
+            let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
+            let arguments = self.snapping(&names::volume(&snapshot.id), &name, &first, volume);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let made = self.lvcreate(&self.turn(), &arguments, volume.size_bytes);
+            self.kept_if(made, &name)?;
+            if !whole {
+                let larger = self.lvextend(&self.turn(), &name, volume.size_bytes);
+                self.kept_if(larger, &name)?;
+                self.kept_if(self.add_tags(&name, &tags), &name)?;
+            }
+            name
+        } else {
+            let name = names::unfinished(&volume.id);
+            self.made_with(&name, volume, &snapshot.id, &self.content(snapshot)?, &tags, &|| true)?;
+            name
+        };
+        let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
+        let turn = self.turn();
+        self.change(&turn, "lvrename", &["-qq", &self.group, &old, &deleted])?;
+        self.finish_swap(&turn, &name, volume.id.as_str())?;
+        Ok(self.renew(&turn)?)
+    }
+}
+
+impl LvmPool {
+    /// What `lvcreate` is told for a thin snapshot. LVM holds what is written to the source for that moment,
+    /// and a filesystem right on it with that.
     fn snapping(&self, from: &str, name: &str, tags: &[String], record: &Record) -> Vec<String> {
         let mut arguments = vec!["-qq", "-y", "-s", "-ky", "-n", name];
         if record.role.is_none() {
@@ -95,10 +136,12 @@ impl LvmPool {
         arguments.into_iter().map(str::to_owned).collect()
     }
 
-    /// Runs `lvcreate`, with the filesystem held where LVM can't hold it: above another layer. A filesystem right on the volume must not be
-    /// frozen before, or LVM can't suspend the volume. An error where it thawed before the end; what was made is then of no use.
+    /// Runs `lvcreate`, with the filesystem held where LVM can't hold it: above another layer. A filesystem
+    /// right on the volume must not be frozen before, or LVM can't suspend the volume. An error where it
+    /// thawed before the end; what was made is then of no use.
     ///
-    /// Nobody waits for our turn with the filesystem frozen, and what a failed command changed is looked at when it writes again.
+    /// Nobody waits for our turn with the filesystem frozen, and what a failed command changed is looked at
+    /// when it writes again.
     fn held_still(
         &self,
         layered: bool,
@@ -109,13 +152,13 @@ impl LvmPool {
     ) -> Result<(), Error> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         if source.mode != VolumeMode::Block && !layered {
-            return self.make(&self.turn(), &arguments, requested);
+            return self.lvcreate(&self.turn(), &arguments, requested);
         }
         // Minutes of writing must not keep others from the group.
         pause.write_out()?;
         let turn = self.turn();
         let mut still = false;
-        self.make_by(&turn, requested, || {
+        self.lvcreate_by(&turn, requested, || {
             let mut made = Ok(());
             still = pause.hold(&mut || {
                 made = self.lvm.change("lvcreate", &arguments).map(drop);
@@ -153,7 +196,7 @@ impl LvmPool {
     ) -> Result<Option<Rest<'a>>, Error> {
         let from = names::volume(&source.id);
         if pause.user().is_none() {
-            let content = self.content_of(source)?;
+            let content = self.content(source)?;
             return self.fill_new(record, &source.id, &content, &|| pause.goes_on()).map(|()| None);
         }
         self.check_room_for_copy(record, source)?;
@@ -170,8 +213,8 @@ impl LvmPool {
         Ok(Some(Box::new(move |goes_on| self.copy_kept(record, source, &cow, goes_on))))
     }
 
-    /// Copies what a copy-on-write snapshot keeps of a volume that may be used meanwhile. LVM neither removes nor grows its origin as long as
-    /// it is there.
+    /// Copies what a copy-on-write snapshot keeps of a volume that may be used meanwhile. LVM neither removes
+    /// nor grows its origin as long as it is there.
     fn copy_kept(
         &self,
         record: &Record,
@@ -179,20 +222,21 @@ impl LvmPool {
         cow: &str,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        let _reserved = self.reserved(cow);
+        let _reserved = self.notes.reserve(cow);
         let copied = self.open_volume(cow).and_then(|file| {
             let content = Content { file: Some(file), bytes: source.size_bytes };
             self.fill_new(record, &source.id, &content, goes_on)
         });
-        let removed = self.throw_unfinished(cow).or_else(|_| self.remove_if_unfinished(cow));
+        let removed = self.throw(cow).or_else(|_| self.remove_if_unfinished(cow));
         if let Err(error) = removed {
             tracing::warn!(volume = cow, %error, "can't remove a copy-on-write snapshot yet");
-            self.left().insert(cow.to_owned());
+            self.notes.left().insert(cow.to_owned());
         }
         copied.map_err(|error| if goes_on() { error } else { cut_short(&source.id) })
     }
 
-    /// An error where that is not free now. Had one of both been made already, there would be zeros to be written over it.
+    /// Fails if a copy of a volume in use does not fit now. A copy that failed half-way would leave an LV to
+    /// be zeroed.
     fn check_room_for_copy(&self, record: &Record, source: &Record) -> Result<(), Error> {
         self.renew(&self.turn())?;
         let needed = self.bytes_while_in_use(record, source);
@@ -206,169 +250,15 @@ impl LvmPool {
     fn open_volume(&self, name: &str) -> Result<File, Error> {
         Ok(self.hold(name)?.1)
     }
-
-    /// Makes a volume with that content.
-    pub(super) fn fill_new(
-        &self,
-        record: &Record,
-        source: &VolumeId,
-        content: &Content,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        let name = names::unfinished(&record.id);
-        let _reserved = self.reserved(&name);
-        self.made_with(&name, record, source, content, &tags::of(self.id, record), goes_on)?;
-        self.appear(&name, record)
-    }
-
-    /// Makes an unfinished LV with that content and these tags.
-    fn made_with(
-        &self,
-        name: &str,
-        record: &Record,
-        source: &VolumeId,
-        content: &Content,
-        tags: &[String],
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        // Without the tag that says it is whole, and without the record, as long as it is not.
-        let made = self.make_empty(&self.turn(), name, record, &[tags::of_pool(self.id)]);
-        self.kept_if(made, name)?;
-        let filled = self.fill_with(name, record, content, goes_on);
-        let filled = filled.and_then(|whole| if whole { Ok(()) } else { Err(gave_way(source)) });
-        self.kept_if(filled.and_then(|()| self.add_tags(name, tags)), name)
-    }
-
-    /// `false`: it was given up.
-    fn fill_with(
-        &self,
-        name: &str,
-        record: &Record,
-        content: &Content,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<bool, Error> {
-        let (state, _held) = self.hold(name)?;
-        let doing = || format!("copy to {}", self.full(name));
-        let Some(from) = &content.file else { return Ok(true) };
-        let node = state.mapped.node();
-        let target = File::options().write(true).open(&node).doing(doing)?;
-        if self.thin_pool.is_none() {
-            let bytes = self.bytes(name, state.mapped.number)?;
-            if !wipe::range(&node, 0, bytes, goes_on).doing(doing)? {
-                return Ok(false);
-            }
-        }
-        let copied = images::copy_data(from, content.bytes, &target, goes_on)
-            .and_then(|whole| target.sync_all().map(|()| whole));
-        copied.map_err(|error| {
-            if is_full(&error) {
-                self.out_of_space(record.size_bytes)
-            } else {
-                Error::Io { doing: doing(), source: error }
-            }
-        })
-    }
-
-    fn add_tags(&self, name: &str, tags: &[String]) -> Result<(), Error> {
-        let full = self.full(name);
-        let mut arguments = vec!["-qq"];
-        for tag in tags {
-            arguments.extend(["--addtag", tag]);
-        }
-        arguments.push(&full);
-        Ok(self.change(&self.turn(), "lvchange", &arguments)?)
-    }
-
-    /// Gives an unfinished LV its volume's name.
-    fn appear(&self, name: &str, record: &Record) -> Result<(), Error> {
-        let new = names::volume(&record.id);
-        let renamed = self.change(&self.turn(), "lvrename", &["-qq", &self.group, name, &new]);
-        self.kept_if(renamed.map_err(Error::from), name)?;
-        Ok(self.renew(&self.turn())?)
-    }
-
-    pub(super) fn swap(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
-        // What an exchange that failed left could be taken for this one's after a crash.
-        for left in self.swaps_of(&volume.id) {
-            self.drop_unfinished(&left)?;
-        }
-        let mut tags = tags::of(self.id, volume);
-        tags.push(tags::SWAP.to_owned());
-        let name = if self.thin_pool.is_some() {
-            let name = names::unfinished(&volume.id);
-            let whole = volume.size_bytes <= self.entry(&snapshot.id)?.size;
-            let first = if whole { tags.clone() } else { vec![tags::of_pool(self.id)] };
-            let arguments = self.snapping(&names::volume(&snapshot.id), &name, &first, volume);
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let made = self.make(&self.turn(), &arguments, volume.size_bytes);
-            self.kept_if(made, &name)?;
-            if !whole {
-                let (size, full) = (format!("{}b", volume.size_bytes), self.full(&name));
-                let larger = self.change(&self.turn(), "lvextend", &["-qq", "-y", "-L", &size, &full]);
-                self.kept_if(larger.map_err(|error| self.refused(error, volume.size_bytes)), &name)?;
-                self.kept_if(self.add_tags(&name, &tags), &name)?;
-            }
-            name
-        } else {
-            let name = names::unfinished(&volume.id);
-            self.made_with(&name, volume, &snapshot.id, &self.content_of(snapshot)?, &tags, &|| true)?;
-            name
-        };
-        let (old, deleted) = (names::volume(&volume.id), names::deleted(&volume.id));
-        let turn = self.turn();
-        self.change(&turn, "lvrename", &["-qq", &self.group, &old, &deleted])?;
-        self.finish_swap(&turn, &name, volume.id.as_str())?;
-        Ok(self.renew(&turn)?)
-    }
-
-    fn finish_swap(&self, turn: &MutexGuard<'_, ()>, name: &str, id: &str) -> Result<(), Error> {
-        let new = format!("v-{id}");
-        if let Err(error) = self.change(turn, "lvrename", &["-qq", &self.group, name, &new]) {
-            // Another process that opened the pool just now found it unfinished and has done it.
-            let names = self.view().names.clone();
-            if names.iter().any(|left| left == name) || !names.contains(&new) {
-                return Err(error.into());
-            }
-        }
-        Ok(self.change(turn, "lvchange", &["-qq", "--deltag", tags::SWAP, &self.full(&new)])?)
-    }
-
-    /// The unfinished LVs that are whole and are to take a volume's place.
-    pub(super) fn swaps_of(&self, id: &VolumeId) -> Vec<String> {
-        let view = self.view();
-        let of_it = view.unfinished.iter().filter(|(_, unfinished)| unfinished.swap && unfinished.id == *id);
-        of_it.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Brings exchanges to their end that were interrupted where the volume has no name.
-    pub(super) fn finish_swaps(&self) -> Result<(), Error> {
-        let turn = self.turn();
-        let due: Vec<(String, String)> = {
-            let view = self.view();
-            let nameless = |(_, unfinished): &(&String, &super::view::Unfinished)| {
-                unfinished.swap && !view.volumes.contains_key(&unfinished.id)
-            };
-            let due = view.unfinished.iter().filter(nameless);
-            due.map(|(name, unfinished)| (name.clone(), unfinished.id.to_string())).collect()
-        };
-        for (name, id) in &due {
-            tracing::info!(volume = id, "ending an exchange of its content that was interrupted");
-            self.finish_swap(&turn, name, id)?;
-        }
-        if due.is_empty() { Ok(()) } else { Ok(self.renew(&turn)?) }
-    }
 }
 
-/// Bytes that a copy of a thick volume in use takes while it is made: its own, and those of what holds the source still.
-/// That is larger than the source: beside each chunk the kernel keeps where it belongs, and LVM rounds up. `extent`: the group's, in bytes.
+/// Bytes that a copy of a thick volume in use takes while it is made: its own, and those of what holds the
+/// source still. That is larger than the source: beside each chunk the kernel keeps where it belongs, and LVM
+/// rounds up. `extent`: the group's, in bytes.
 fn bytes_while_in_use(record: &Record, source: &Record, extent: u64) -> u64 {
     let whole = |bytes: u64| bytes.div_ceil(extent.max(1)).saturating_mul(extent.max(1));
     let places = (source.size_bytes / 128).saturating_add(2 * extent);
     whole(record.size_bytes).saturating_add(whole(source.size_bytes.saturating_add(places)))
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull)
 }
 
 #[cfg(test)]
@@ -381,7 +271,7 @@ mod tests {
 
     use super::*;
     use crate::pool::{
-        Pool,
+        Release,
         lvm::scripted::{EXTENT, Group, Told, record, refusal},
     };
 
@@ -510,11 +400,11 @@ mod tests {
         pool.copy_kept(&record("snap-1", EXTENT), &record("pvc-1", EXTENT), "n-snap-1-0a1b2c3d", &|| true)
             .unwrap_err();
         assert_eq!((group.count("lvconvert"), group.told().volumes[0].0.as_str()), (2, "n-snap-1-0a1b2c3d"));
-        assert!(Pool::has_trash(&pool));
+        assert!(pool.has_trash());
         // It can't be zeroed here, so it stays a deleted one.
-        pool.sweep_deleted(&|| true);
+        pool.sweep(&|| true);
         assert!(group.told().volumes[0].0.starts_with("d-snap-1-"), "{:?}", group.told().volumes);
-        assert!(pool.left().is_empty());
+        assert!(pool.notes.left().is_empty());
     }
 
     #[test]

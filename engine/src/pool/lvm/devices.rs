@@ -11,17 +11,19 @@ use uuid::Uuid;
 use super::{
     LvmPool, call,
     names::{self, group_of, of_device},
-    open::{self, is_of_group},
+    open::is_of_group,
+    physical,
 };
 use crate::{
     Error, VolumeId, VolumeMode,
-    device::{Attached, Content, Device, DeviceNumber},
+    device::{Attached, Device, DeviceNumber},
     error::Context,
     kernel::device_mapper::{self, Mapped, State},
-    pool::record::Record,
+    pool::{Devices, record::Record},
 };
 
-/// The devices that are a volume's by their names, in groups of these pools (or of any), asked of the kernel alone.
+/// The devices that are a volume's by their names, in groups of these pools (or of any), asked of the kernel
+/// alone.
 pub(crate) fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Mapped>, Error> {
     let mut found =
         device_mapper::all().doing(|| format!("look for the device-mapper device of volume {id}"))?;
@@ -33,7 +35,7 @@ pub(crate) fn marked(id: &VolumeId, pools: Option<&[Uuid]>) -> Result<Vec<Mapped
     Ok(found)
 }
 
-/// The same in the terms of all pools. It stays until it is deactivated.
+/// A logical volume's device in the terms of all pools. It stays until it is deactivated.
 pub(crate) fn attached(device: &Mapped) -> Attached {
     Attached { number: device.number, node: device.node(), autoclear: false }
 }
@@ -49,62 +51,8 @@ pub(super) fn read_past_cache(device: &Path) -> io::Result<()> {
     if read == BLOCK { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-impl LvmPool {
-    /// Makes sure that a logical volume is an active device which is not suspended. `true`: it was not active before.
-    pub(super) fn activate(&self, name: &str) -> Result<(State, bool), Error> {
-        let before = self.state(name)?;
-        match &before {
-            None => {
-                self.change(&self.turn(), "lvchange", &["-qq", "-ay", "-K", &self.full(name)])?;
-            }
-            // A command that was killed in the middle left it so: everything that is written to it waits.
-            Some(state) if state.mapped.suspended => self.refresh(name)?,
-            Some(state) => return Ok((state.clone(), false)),
-        }
-        let state = self.state(name)?.ok_or_else(|| Error::Io {
-            doing: format!("activate {}: LVM ended well, but the kernel has no such device", self.full(name)),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-        Ok((state, before.is_none()))
-    }
-
-    /// An active device with a descriptor that keeps it what it is. The kernel gives its number to another device once it is gone, and somebody
-    /// beside us may have taken it down since we asked for the number: so what was opened is looked at again.
-    pub(super) fn hold(&self, name: &str) -> Result<(State, File), Error> {
-        let (state, _) = self.activate(name)?;
-        let held = self.opened(name, &state)?;
-        Ok((state, held))
-    }
-
-    fn opened(&self, name: &str, state: &State) -> Result<File, Error> {
-        let node = state.mapped.node();
-        let doing = || format!("open {} as {}", node.display(), self.full(name));
-        let file = File::open(&node).doing(doing)?;
-        let is_it = |found: DeviceNumber, now: Option<Mapped>| {
-            found == state.mapped.number
-                && now.is_some_and(|now| now.number == found && now.uuid == state.mapped.uuid)
-        };
-        let now = self.state(name)?.map(|now| now.mapped);
-        if is_it(open::number_of(&file).doing(doing)?, now) {
-            return Ok(file);
-        }
-        Err(Error::Io {
-            doing: format!("{}: another device is there by now", doing()),
-            source: Errno::STALE.into(),
-        })
-    }
-
-    /// Gives the kernel the logical volume's table anew and resumes it.
-    fn refresh(&self, name: &str) -> Result<(), Error> {
-        Ok(self.change(&self.turn(), "lvchange", &["-qq", "--refresh", &self.full(name)])?)
-    }
-
-    pub(super) fn bytes(&self, name: &str, number: DeviceNumber) -> Result<u64, Error> {
-        device_mapper::bytes(number).doing(|| format!("ask for the size of {}", self.full(name)))
-    }
-
-    /// Makes a volume a device of its full size.
-    pub(super) fn take_device(&self, record: &Record) -> Result<Device, Error> {
+impl Devices for LvmPool {
+    fn attach(&self, record: &Record) -> Result<Device, Error> {
         let name = names::volume(&record.id);
         let entry = self.entry(&record.id)?;
         let (state, fresh) = self.activate(&name)?;
@@ -132,15 +80,7 @@ impl LvmPool {
         Ok(device)
     }
 
-    fn device_of(&self, name: &str, state: &State, fresh: bool) -> Result<Device, Error> {
-        let node = state.mapped.node();
-        let hold = self.opened(name, state)?;
-        let bytes = self.bytes(name, state.mapped.number)?;
-        Ok(Device { number: state.mapped.number, node, bytes, fresh, _hold: Some(hold.into()) })
-    }
-
-    /// The device that a volume is while somebody uses it.
-    pub(super) fn in_use_as(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
+    fn attached(&self, id: &VolumeId) -> Result<Option<Attached>, Error> {
         let Some(state) = self.state(&names::volume(id))? else { return Ok(None) };
         let staged = self.view().volumes.get(id).is_some_and(|entry| {
             entry
@@ -157,17 +97,15 @@ impl LvmPool {
         }))
     }
 
-    /// The same, held.
-    pub(super) fn device_in_use(&self, record: &Record) -> Result<Option<Device>, Error> {
+    fn device(&self, record: &Record) -> Result<Option<Device>, Error> {
         let name = names::volume(&record.id);
-        if self.in_use_as(&record.id)?.is_none() {
+        if self.attached(&record.id)?.is_none() {
             return Ok(None);
         }
         self.state(&name)?.map(|state| self.device_of(&name, &state, false)).transpose()
     }
 
-    /// Takes the device away; `false`: there was none.
-    pub(super) fn deactivate(&self, id: &VolumeId) -> Result<bool, Error> {
+    fn detach(&self, id: &VolumeId) -> Result<bool, Error> {
         let name = names::volume(id);
         if self.state(&name)?.is_none() {
             return Ok(false);
@@ -180,19 +118,7 @@ impl LvmPool {
         }
     }
 
-    /// The active devices of logical volumes that have names of ours, with these.
-    fn all_devices(&self) -> Result<Vec<(String, Mapped)>, String> {
-        let all = device_mapper::all().map_err(|error| format!("list the device-mapper devices: {error}"))?;
-        let group_id = self.view().group_id.clone();
-        let ours = |device: Mapped| {
-            let volume = of_device(&device.name).filter(|_| group_of(&device.uuid) == Some(&group_id))?.1;
-            (names::read(&volume) != names::Named::Other).then_some((volume, device))
-        };
-        Ok(all.into_iter().filter_map(ours).collect())
-    }
-
-    /// Resumes what a command left suspended that was killed in the middle, since whoever writes to it waits for ever: what failed.
-    pub(super) fn resume_devices(&self) -> Vec<String> {
+    fn resume(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Err(error) = self.wake_thin_pool(&self.turn()) {
             problems.push(format!("resume the thin pool of {}: {}", self.group, call::words(&error)));
@@ -210,8 +136,7 @@ impl LvmPool {
         problems
     }
 
-    /// Removes devices whose logical volume is gone: which, and what failed.
-    pub(super) fn free_devices(&self) -> (Vec<String>, Vec<String>) {
+    fn free_stale(&self, _: &dyn Fn(&VolumeId, &Attached) -> bool) -> (Vec<String>, Vec<String>) {
         let (mut freed, mut problems) = (Vec::new(), Vec::new());
         let all = match self.all_devices() {
             Ok(all) => all,
@@ -228,10 +153,79 @@ impl LvmPool {
         }
         (freed, problems)
     }
+}
 
-    /// The content of a volume that nobody writes to.
-    pub(super) fn content_of(&self, record: &Record) -> Result<Content, Error> {
-        let (_, file) = self.hold(&names::volume(&record.id))?;
-        Ok(Content { file: Some(file), bytes: record.size_bytes })
+impl LvmPool {
+    /// Makes sure that a logical volume is an active device which is not suspended. `true`: it was not active
+    /// before.
+    pub(super) fn activate(&self, name: &str) -> Result<(State, bool), Error> {
+        let before = self.state(name)?;
+        match &before {
+            None => {
+                self.change(&self.turn(), "lvchange", &["-qq", "-ay", "-K", &self.full(name)])?;
+            }
+            // A command that was killed in the middle left it so: everything that is written to it waits.
+            Some(state) if state.mapped.suspended => self.refresh(name)?,
+            Some(state) => return Ok((state.clone(), false)),
+        }
+        let state = self.state(name)?.ok_or_else(|| Error::Io {
+            doing: format!("activate {}: LVM ended well, but the kernel has no such device", self.full(name)),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        Ok((state, before.is_none()))
+    }
+
+    /// An active device with a descriptor that keeps it. The kernel gives a number to another device once the
+    /// first is gone, and another program may have taken it down since we asked for the number, so what was
+    /// opened is checked again.
+    pub(super) fn hold(&self, name: &str) -> Result<(State, File), Error> {
+        let (state, _) = self.activate(name)?;
+        let held = self.opened(name, &state)?;
+        Ok((state, held))
+    }
+
+    fn opened(&self, name: &str, state: &State) -> Result<File, Error> {
+        let node = state.mapped.node();
+        let doing = || format!("open {} as {}", node.display(), self.full(name));
+        let file = File::open(&node).doing(doing)?;
+        let is_it = |found: DeviceNumber, now: Option<Mapped>| {
+            found == state.mapped.number
+                && now.is_some_and(|now| now.number == found && now.uuid == state.mapped.uuid)
+        };
+        let now = self.state(name)?.map(|now| now.mapped);
+        if is_it(physical::number_of(&file).doing(doing)?, now) {
+            return Ok(file);
+        }
+        Err(Error::Io {
+            doing: format!("{}: another device is there by now", doing()),
+            source: Errno::STALE.into(),
+        })
+    }
+
+    /// Loads the logical volume's table again, and resumes the device.
+    fn refresh(&self, name: &str) -> Result<(), Error> {
+        Ok(self.change(&self.turn(), "lvchange", &["-qq", "--refresh", &self.full(name)])?)
+    }
+
+    pub(super) fn bytes(&self, name: &str, number: DeviceNumber) -> Result<u64, Error> {
+        device_mapper::bytes(number).doing(|| format!("ask for the size of {}", self.full(name)))
+    }
+
+    fn device_of(&self, name: &str, state: &State, fresh: bool) -> Result<Device, Error> {
+        let node = state.mapped.node();
+        let hold = self.opened(name, state)?;
+        let bytes = self.bytes(name, state.mapped.number)?;
+        Ok(Device { number: state.mapped.number, node, bytes, fresh, _hold: Some(hold.into()) })
+    }
+
+    /// The active devices of logical volumes that have names of ours, with these.
+    fn all_devices(&self) -> Result<Vec<(String, Mapped)>, String> {
+        let all = device_mapper::all().map_err(|error| format!("list the device-mapper devices: {error}"))?;
+        let group_id = self.view().group_id.clone();
+        let ours = |device: Mapped| {
+            let volume = of_device(&device.name).filter(|_| group_of(&device.uuid) == Some(&group_id))?.1;
+            (names::read(&volume) != names::Named::Other).then_some((volume, device))
+        };
+        Ok(all.into_iter().filter_map(ours).collect())
     }
 }

@@ -1,9 +1,8 @@
-//! Opening an LVM pool: what is there is used as it is, and whatever is wrong with it is named with what to do. What is not there is made
-//! only where [`super::make`] may.
+//! Opening an LVM pool: what is there is used as it is, and whatever is wrong with it is named with what to
+//! do. What is not there is made only where [`super::new_group`] may.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -11,27 +10,26 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    LvmPool, call,
-    call::Lvm,
-    make,
+    LvmPool,
+    call::{self, Lvm},
+    new_group,
+    notes::{AllNotes, view_of},
+    physical::{check_disks, numbered, real, sector_bytes},
     report::Report,
-    thin_pool,
-    volume_group::{AllNotes, view_of},
-    watch,
+    thin_pool, watch,
 };
 use crate::{
     CommandError, LvmKind, PoolError, Runner,
-    device::DeviceNumber,
     pool::{Backend, PoolConfig},
     pool_error::{PoolErrorKind as Kind, Trouble},
 };
 
-/// How many bytes of a pool's id come from its volume group.
+/// Number of bytes of a pool's id that come from its volume group.
 const GROUP_BYTES: usize = 6;
 
 impl LvmPool {
-    /// Opens the pool. `known`: its own id, where it was open before: another one is then refused, and nothing is made. `notes`: of all
-    /// pools that this host has open.
+    /// Opens the pool. `known`: its own id, where it was open before: another one is then refused, and
+    /// nothing is made. `notes`: of all pools that this host has open.
     pub(crate) fn open(
         config: &PoolConfig,
         known: Option<Uuid>,
@@ -81,7 +79,7 @@ fn open(
                      make it from. One on multipath or on other mapped devices is found only where its devices are named"
                 )));
             }
-            make::group(&lvm, group, &named)?;
+            new_group::make(&lvm, group, &named)?;
             look(&lvm, group)?
         }
         Err(error) => return Err(not_looked_at(group, &error)),
@@ -95,7 +93,7 @@ fn open(
         && !report.volumes.iter().any(|volume| volume.name == pool.name)
         && known.is_none()
     {
-        make::thin_pool(&lvm, &report, pool, !named.is_empty())?;
+        new_group::make_thin_pool(&lvm, &report, pool, !named.is_empty())?;
         report = look(&lvm, group)?;
     }
     let thin_pool = match kind {
@@ -199,27 +197,6 @@ fn check_name(what: &str, name: &str) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The devices without symbolic links, as LVM knows them.
-fn real(devices: &[PathBuf]) -> Result<Vec<PathBuf>, Trouble> {
-    devices
-        .iter()
-        .map(|device| {
-            if !call::can_be_named(device) {
-                let reason = format!("{} is no path of a device below /dev", device.display());
-                return Err(Kind::InvalidSettings.because(reason));
-            }
-            let real = fs::canonicalize(device).map_err(|error| {
-                let reason = format!("device {} is missing ({error}): is the disk there?", device.display());
-                Kind::MissingDevices.because(reason)
-            })?;
-            number(&real).map_err(|error| {
-                Kind::InvalidSettings.because(format!("{} is no block device: {error}", real.display()))
-            })?;
-            Ok(real)
-        })
-        .collect()
-}
-
 fn check_devices(lvm: &Lvm, group: &str, report: &Report) -> Result<(), Trouble> {
     let missing: Vec<_> =
         report.devices.iter().filter(|device| device.missing).map(|device| device.uuid.as_str()).collect();
@@ -232,7 +209,8 @@ fn check_devices(lvm: &Lvm, group: &str, report: &Report) -> Result<(), Trouble>
             missing.join(", ")
         )));
     }
-    // LVM takes one of two devices with the same id by guess, and says so in no column of the group's own report.
+    // LVM takes one of two devices with the same id by guess, and says so in no column of the group's own
+    // report.
     let copies = lvm.copied_devices(group).map_err(|error| not_looked_at(group, &error))?;
     if !copies.is_empty() {
         return Err(Kind::DuplicateDevices.because(format!(
@@ -244,61 +222,8 @@ fn check_devices(lvm: &Lvm, group: &str, report: &Report) -> Result<(), Trouble>
     Ok(())
 }
 
-/// The group's devices with the numbers that they have now.
-fn numbered(report: &Report) -> Result<Vec<(PathBuf, DeviceNumber)>, Trouble> {
-    let numbered = report.devices.iter().map(|device| {
-        let path = PathBuf::from(&device.name);
-        let number = number(&path).map_err(|error| {
-            Kind::MissingDevices
-                .because(format!("can't look at the group's device {}: {error}", path.display()))
-        })?;
-        Ok((path, number))
-    });
-    numbered.collect()
-}
-
-/// Refuses a group that lies on what may be somebody's volume, whatever its node is called: nobody named it.
-fn check_disks(group: &str, devices: &[(PathBuf, DeviceNumber)]) -> Result<(), Trouble> {
-    for (path, number) in devices {
-        let of_kernel = Path::new("/sys/dev/block").join(number.to_string());
-        let found = no_disk_below(&of_kernel).map_err(|error| {
-            Kind::Failed.because(format!("can't ask what kind of device {} is: {error}", path.display()))
-        })?;
-        if let Some(name) = found {
-            return Err(Kind::NoSuchVolumeGroup.because(format!(
-                "there is no volume group {group} on a disk or partition: the one on {} ({name}) may be inside somebody's volume, so it \
-                 was not touched. If it is the right one, name its devices",
-                path.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The kernel's name of a device that is no disk, of that one in sysfs and of all that it lies on: RAIDs and caches lie on others, also on
-/// volumes that somebody has attached.
-fn no_disk_below(device: &Path) -> io::Result<Option<String>> {
-    let device = fs::canonicalize(device)?;
-    let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if call::is_no_disk(&name) {
-        return Ok(Some(name));
-    }
-    // What a partition lies on, its disk lies on.
-    let partition = device.join("partition").exists();
-    let whole = device.parent().filter(|_| partition).unwrap_or(&device);
-    let below = match fs::read_dir(whole.join("slaves")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        below => below?,
-    };
-    for below in below {
-        if let Some(found) = no_disk_below(&below?.path())? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-/// The pool's own id, from LVM's ids of its group and thin pool: what is made anew under the same names is another pool.
+/// The pool's own id, from LVM's ids of its group and thin pool: a group made again under the same name is
+/// another pool.
 fn pool_id(group: &str, thin_pool: Option<&str>) -> Uuid {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&Sha256::digest(group)[..8]);
@@ -318,32 +243,6 @@ pub(crate) fn is_of_group(pool: Uuid, group: &str) -> bool {
 pub(super) fn disk_id(pool: Uuid) -> u64 {
     let (one, other) = pool.as_u64_pair();
     one ^ other
-}
-
-/// A block device's number.
-pub(super) fn number(path: &Path) -> io::Result<DeviceNumber> {
-    number_in(&rustix::fs::stat(path)?)
-}
-
-/// The number of the block device that was opened.
-pub(super) fn number_of(device: &fs::File) -> io::Result<DeviceNumber> {
-    number_in(&rustix::fs::fstat(device)?)
-}
-
-fn number_in(stat: &rustix::fs::Stat) -> io::Result<DeviceNumber> {
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no block device"));
-    }
-    Ok(DeviceNumber { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) })
-}
-
-/// A device's logical block size. A partition has its disk's.
-fn sector_bytes(number: DeviceNumber) -> io::Result<u32> {
-    let folder = PathBuf::from(format!("/sys/dev/block/{number}"));
-    let file = "queue/logical_block_size";
-    let text = fs::read_to_string(folder.join(file))
-        .or_else(|_| fs::read_to_string(folder.join("..").join(file)))?;
-    text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 #[cfg(test)]
@@ -397,50 +296,6 @@ mod tests {
         assert!(!here.reason.contains("sdb"), "{here}");
         let missing = opened(pool_id(&"c".repeat(32), None));
         assert!(missing.reason.contains("is a disk missing?"), "{missing}");
-    }
-
-    #[test]
-    fn a_device_is_judged_by_all_that_it_lies_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let sys = folder.path();
-        let device = |name: &str, below: &[&str]| {
-            fs::create_dir_all(sys.join(name).join("slaves")).unwrap();
-            for other in below {
-                let link = sys.join(name).join("slaves").join(Path::new(other).file_name().unwrap());
-                std::os::unix::fs::symlink(sys.join(other), link).unwrap();
-            }
-        };
-        let partition = |name: &str| {
-            fs::create_dir_all(sys.join(name)).unwrap();
-            fs::write(sys.join(name).join("partition"), "1").unwrap();
-        };
-        for (name, below) in [
-            ("sda", &[][..]),
-            ("loop0", &[]),
-            ("dm-3", &["sda"]),
-            ("md1", &["sda", "sda/sda1"]),
-            ("md127", &["sda/sda1", "loop0"]),
-            ("bcache0", &["sda", "md127"]),
-            ("md5", &["dm-3"]),
-        ] {
-            device(name, below);
-        }
-        for name in ["sda/sda1", "md127/md127p1", "md1/md1p1"] {
-            partition(name);
-        }
-        let judged = |name: &str| no_disk_below(&sys.join(name)).unwrap();
-        for disk in ["sda", "sda/sda1", "md1", "md1/md1p1"] {
-            assert_eq!(judged(disk), None, "{disk}");
-        }
-        for (other, found) in [
-            ("loop0", "loop0"),
-            ("md127", "loop0"),
-            ("md127/md127p1", "loop0"),
-            ("bcache0", "loop0"),
-            ("md5", "dm-3"),
-        ] {
-            assert_eq!(judged(other).as_deref(), Some(found), "{other}");
-        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Making space unreadable before somebody else gets it, and giving it back to the group.
+//! Making space unreadable before another volume gets it, and giving it back to the group.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,11 @@ use super::{
     wipe,
 };
 use crate::{
-    Error, VolumeId, crypt::HEADER_BYTES, error::Context, kernel::device_mapper, pool::record::Record,
+    Error, VolumeId,
+    crypt::HEADER_BYTES,
+    error::Context,
+    kernel::device_mapper,
+    pool::{Release, record::Record},
 };
 
 /// What came of zeroing a deleted volume.
@@ -21,61 +25,25 @@ enum Zeroed {
     No,
 }
 
-/// How much of a deleted volume is given back to the group at once, in bytes: a sixteenth of it within these bounds.
+/// Bounds of the piece of a deleted volume that is given back to the group at once, in bytes: a sixteenth of
+/// the volume.
 const LEAST_PIECE: u64 = 256 << 20;
 const MOST_PIECE: u64 = 8 << 30;
 
-impl LvmPool {
-    /// Zeroes both ends of a thick volume that nobody has used yet.
-    pub(super) fn zero_ends(&self, name: &str) -> Result<(), Error> {
-        let (state, _held) = self.hold(name)?;
-        let bytes = self.bytes(name, state.mapped.number)?;
-        wipe::ends(&state.mapped.node(), bytes).doing(|| format!("zero the ends of {}", self.full(name)))
+impl Release for LvmPool {
+    fn has_trash(&self) -> bool {
+        !self.view().deleted.is_empty() || !self.notes.left().is_empty()
     }
 
-    /// Whether nothing was ever written to a volume.
-    pub(super) fn is_unwritten(&self, id: &VolumeId) -> Result<bool, Error> {
-        if self.thin_pool.is_none() {
-            // There is no map of what was written: the record and the look at the device decide.
-            return Ok(true);
-        }
-        let name = names::volume(id);
-        let status = device_mapper::status(&names::device(&self.group, &name))
-            .doing(|| format!("ask for the map of {}", self.full(&name)))?;
-        let mapped =
-            status.filter(|target| target.kind == "thin").and_then(|target| fill::mapped_bytes(&target.text));
-        mapped.map(|bytes| bytes == 0).ok_or_else(|| Error::Io {
-            doing: format!("understand the map of {}", self.full(&name)),
-            source: std::io::ErrorKind::InvalidData.into(),
-        })
-    }
-
-    /// Makes a volume read as zeros again that was never mounted. `false`: only its ends.
-    pub(super) fn wipe_unused(&self, record: &Record) -> Result<bool, Error> {
-        let name = names::volume(&record.id);
-        let (state, _held) = self.hold(&name)?;
-        let (node, bytes) = (state.mapped.node(), self.bytes(&name, state.mapped.number)?);
-        if self.thin_pool.is_some() {
-            // Pools that ignore discards keep the chunks; these are zeroed instead.
-            if wipe::discard(&node, bytes).is_err() || !self.is_unwritten(&record.id)? {
-                wipe::all(&node, bytes).doing(|| format!("zero {}", self.full(&name)))?;
-            }
-            return Ok(true);
-        }
-        wipe::ends(&node, bytes).doing(|| format!("zero the ends of {}", self.full(&name)))?;
-        Ok(false)
-    }
-
-    /// Zeroes and removes the LVs of deleted volumes.
-    pub(super) fn sweep_deleted(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
+    fn sweep(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
         let (mut removed, mut problems, mut tried) = (0, Vec::new(), BTreeSet::new());
-        let left = self.left().clone();
+        let left = self.notes.left().clone();
         for name in left {
             if !goes_on() {
                 break;
             }
             match self.remove_if_unfinished(&name) {
-                Ok(()) => drop(self.left().remove(&name)),
+                Ok(()) => drop(self.notes.left().remove(&name)),
                 Err(error) => problems.push(format!("throw {} away: {error}", self.full(&name))),
             }
         }
@@ -103,7 +71,71 @@ impl LvmPool {
         (removed, problems)
     }
 
-    /// Those that are removed with the next command: all that need few zeros or none, else the smallest. The longest comes last.
+    fn throw_unfinished(&self) -> (usize, Vec<String>) {
+        if let Err(error) = self.renew(&self.turn()) {
+            return (0, vec![format!("look at group {}: {}", self.group, call::words(&error))]);
+        }
+        let (mut thrown, mut problems) = (0, Vec::new());
+        let (unfinished, never_made) = {
+            let view = self.view();
+            (view.unfinished.clone(), view.never_made.clone())
+        };
+        for name in unfinished.keys() {
+            // What was never made can't be renamed either.
+            let done = if never_made.as_ref() == Some(name) {
+                self.remove_unfinished(name)
+            } else {
+                self.throw(name)
+            };
+            match done {
+                Ok(()) => thrown += 1,
+                Err(error) => problems.push(format!("throw {} away: {error}", self.full(name))),
+            }
+        }
+        (thrown, problems)
+    }
+
+    fn is_empty(&self, id: &VolumeId) -> Result<bool, Error> {
+        if self.thin_pool.is_none() {
+            // There is no map of what was written: the record and the look at the device decide.
+            return Ok(true);
+        }
+        let name = names::volume(id);
+        let status = device_mapper::status(&names::device(&self.group, &name))
+            .doing(|| format!("ask for the map of {}", self.full(&name)))?;
+        let mapped =
+            status.filter(|target| target.kind == "thin").and_then(|target| fill::mapped_bytes(&target.text));
+        mapped.map(|bytes| bytes == 0).ok_or_else(|| Error::Io {
+            doing: format!("understand the map of {}", self.full(&name)),
+            source: std::io::ErrorKind::InvalidData.into(),
+        })
+    }
+
+    fn wipe(&self, record: &Record) -> Result<bool, Error> {
+        let name = names::volume(&record.id);
+        let (state, _held) = self.hold(&name)?;
+        let (node, bytes) = (state.mapped.node(), self.bytes(&name, state.mapped.number)?);
+        if self.thin_pool.is_some() {
+            // Pools that ignore discards keep the chunks; these are zeroed instead.
+            if wipe::discard(&node, bytes).is_err() || !self.is_empty(&record.id)? {
+                wipe::all(&node, bytes).doing(|| format!("zero {}", self.full(&name)))?;
+            }
+            return Ok(true);
+        }
+        wipe::ends(&node, bytes).doing(|| format!("zero the ends of {}", self.full(&name)))?;
+        Ok(false)
+    }
+}
+
+impl LvmPool {
+    /// Zeroes both ends of a thick volume that was not used yet.
+    pub(super) fn zero_ends(&self, name: &str) -> Result<(), Error> {
+        let (state, _held) = self.hold(name)?;
+        let bytes = self.bytes(name, state.mapped.number)?;
+        wipe::ends(&state.mapped.node(), bytes).doing(|| format!("zero the ends of {}", self.full(name)))
+    }
+
+    /// The volumes to be removed with the next command: all that need few zeros or none, else the smallest.
     fn next_to_remove<'a>(&self, due: &[(&'a String, &'a Deleted)]) -> Vec<(&'a String, &'a Deleted)> {
         let quick =
             |(_, volume): &&(&String, &Deleted)| self.thin_pool.is_some() || volume.zeroing != Zeroing::All;
@@ -130,8 +162,9 @@ impl LvmPool {
         names.iter().filter(|name| !view.deleted.contains_key(**name)).count()
     }
 
-    /// Makes what a deleted volume's LV held unreadable. A large one is given back to the group piece by piece from its end, one with each call,
-    /// when it reads as zeros: whoever begins anew begins where this ended.
+    /// Makes the content of a deleted volume's LV unreadable. A large LV is given back to the group piece by
+    /// piece from its end, one with each call, when it reads as zeros, so that an interrupted call is continued
+    /// where it ended.
     fn zero_deleted(&self, name: &str, volume: Deleted, goes_on: &dyn Fn() -> bool) -> Result<Zeroed, Error> {
         let zeroed = |whole| if whole { Zeroed::Whole } else { Zeroed::No };
         // A thin pool zeroes a chunk before it gives it to the next volume.
@@ -166,9 +199,10 @@ impl LvmPool {
         wipe::range(&node, 0, end, goes_on).map(zeroed).doing(doing)
     }
 
-    /// Ends that copy-on-write snapshots keep what a deleted volume holds: those that a copy left which is over, as LVM could not split them off
-    /// then. Before zeros are written over their origin the kernel puts what was there into each of them, and LVM removes them together with
-    /// their origin, whatever is in them.
+    /// Ends that copy-on-write snapshots keep what a deleted volume holds: those that a copy left which is
+    /// over, as LVM could not split them off then. Before zeros are written over their origin the kernel puts
+    /// what was there into each of them, and LVM removes them together with their origin, whatever is in
+    /// them.
     fn let_go(&self, name: &str) -> Result<(), Error> {
         self.activate(name)?;
         let Some(kept) = self.kept_below(name, "snapshot-origin")? else { return Ok(()) };
@@ -177,7 +211,7 @@ impl LvmPool {
         for left in unfinished {
             if self.kept_below(&left, "snapshot")?.as_ref() == Some(&kept) {
                 tracing::info!(volume = self.full(&left), "splitting off a snapshot that a copy left");
-                self.throw_unfinished(&left)?;
+                self.throw(&left)?;
             }
         }
         if self.kept_below(name, "snapshot-origin")?.is_none() {
@@ -193,7 +227,8 @@ impl LvmPool {
         })
     }
 
-    /// The device below an LV of that kind, which a copy-on-write snapshot shares with its origin; `None`: it is of another kind.
+    /// The device below an LV of that kind, which a copy-on-write snapshot shares with its origin; `None`: it
+    /// is of another kind.
     fn kept_below(&self, name: &str, kind: &str) -> Result<Option<String>, Error> {
         let table = device_mapper::table(&names::device(&self.group, name))
             .doing(|| format!("ask for the table of {}", self.full(name)))?;
@@ -201,7 +236,7 @@ impl LvmPool {
         Ok(below.and_then(|target| target.text.split(' ').next().map(str::to_owned)))
     }
 
-    /// Where the last piece begins of a deleted volume with so many bytes.
+    /// The start of the last piece of a deleted volume with so many bytes.
     fn piece_before(&self, end: u64) -> u64 {
         let piece = (end / 16).clamp(LEAST_PIECE, MOST_PIECE);
         let extent = self.view().extent.max(1);
@@ -217,37 +252,12 @@ impl LvmPool {
         Ok(())
     }
 
-    /// Puts what interrupted copies left among the deleted volumes. Only while none runs.
-    pub(super) fn throw_all_unfinished(&self) -> (usize, Vec<String>) {
-        if let Err(error) = self.renew(&self.turn()) {
-            return (0, vec![format!("look at group {}: {}", self.group, call::words(&error))]);
-        }
-        let (mut thrown, mut problems) = (0, Vec::new());
-        let (unfinished, never_made) = {
-            let view = self.view();
-            (view.unfinished.clone(), view.never_made.clone())
-        };
-        for name in unfinished.keys() {
-            // What was never made can't be renamed either.
-            let done = if never_made.as_ref() == Some(name) {
-                self.remove_unfinished(name)
-            } else {
-                self.throw_unfinished(name)
-            };
-            match done {
-                Ok(()) => thrown += 1,
-                Err(error) => problems.push(format!("throw {} away: {error}", self.full(name))),
-            }
-        }
-        (thrown, problems)
-    }
-
-    /// Ends that something unfinished is there: from a thin pool it goes at once, a thick one waits to be zeroed.
+    /// Gets rid of an unfinished LV: from a thin pool it is removed at once, a thick one waits to be zeroed.
     pub(super) fn drop_unfinished(&self, name: &str) -> Result<(), Error> {
-        if self.thin_pool.is_some() { self.remove_unfinished(name) } else { self.throw_unfinished(name) }
+        if self.thin_pool.is_some() { self.remove_unfinished(name) } else { self.throw(name) }
     }
 
-    /// Removes something unfinished that holds nothing of anybody.
+    /// Removes an unfinished LV that holds no data.
     pub(super) fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
         let turn = self.turn();
         self.change(&turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
@@ -255,8 +265,8 @@ impl LvmPool {
         Ok(())
     }
 
-    /// Puts something unfinished among the deleted volumes.
-    pub(super) fn throw_unfinished(&self, name: &str) -> Result<(), Error> {
+    /// Puts an unfinished LV among the deleted volumes.
+    pub(super) fn throw(&self, name: &str) -> Result<(), Error> {
         if self.thin_pool.is_none() {
             // Whether it is a copy-on-write snapshot, LVM knows; a plain one is none to split.
             let split =

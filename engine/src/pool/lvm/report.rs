@@ -1,7 +1,8 @@
 //! What `lvm fullreport` says of a volume group, parsed strictly from its JSON. Pure.
 //!
-//! LVM prints warnings and advice between the lines of its own JSON, on standard output too (as `lvm.conf` decides). Its JSON has one row
-//! per line, so lines that can't belong to it are left out; everything else must be as expected.
+//! LVM prints warnings and advice between the lines of its own JSON, on standard output too (as `lvm.conf`
+//! decides). Its JSON has one row per line, so lines that can't belong to it are left out; everything else
+//! must be as expected.
 
 use serde::{
     Deserialize, Deserializer,
@@ -35,7 +36,8 @@ pub(crate) struct Report {
 struct Segment {
     #[serde(rename = "lv_name")]
     volume: String,
-    /// Of a thin pool how many changes it has seen, of a thin volume how many the pool had seen before it; `None`: it is neither.
+    /// How many changes a thin pool has seen, or how many the pool had seen before a thin volume was made;
+    /// `None` for other volumes.
     #[serde(rename = "transaction_id", deserialize_with = "maybe_number")]
     transaction: Option<u64>,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Group {
     pub(crate) extent: u64,
     #[serde(rename = "vg_missing_pv_count", deserialize_with = "number")]
     pub(crate) missing_devices: u64,
-    /// How much LVM's description of the group can still grow.
+    /// Bytes by which LVM's description of the group can still grow.
     #[serde(rename = "vg_mda_free", deserialize_with = "number")]
     pub(crate) metadata_free: u64,
 }
@@ -63,7 +65,7 @@ pub(crate) struct Group {
 /// A device of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct PhysicalVolume {
-    /// Its node, or `[unknown]`.
+    /// The device's node, or `[unknown]`.
     #[serde(rename = "pv_name")]
     pub(crate) name: String,
     #[serde(rename = "pv_uuid")]
@@ -88,21 +90,21 @@ pub(crate) struct LogicalVolume {
     pub(crate) tags: Vec<String>,
     #[serde(rename = "lv_layout", deserialize_with = "list")]
     pub(crate) layout: Vec<String>,
-    /// The thin pool it lies in; empty: none.
+    /// The thin pool that the volume lies in; empty if it lies in none.
     #[serde(rename = "pool_lv")]
     pub(crate) pool: String,
 }
 
 impl Report {
-    /// The group.
     pub(crate) fn group(&self) -> &Group {
         // `parse` lets nothing else through.
         self.vg.first().expect("a report has one group")
     }
 
-    /// The volume of a thin pool that LVM wrote down and never told the kernel to make. LVM writes a new volume into the group's metadata
-    /// first, as the pool's next transaction, and sends it to the kernel then; a crash may come between. Such a volume has no content, none
-    /// of LVM's activations mends it, and what is made in the pool next brings it into being, with the content that its source has then.
+    /// The volume of a thin pool that LVM wrote down and never told the kernel to make. LVM writes a new
+    /// volume into the group's metadata first, as the pool's next transaction, and sends it to the kernel
+    /// then; a crash may come between. Such a volume has no content, none of LVM's activations mends it, and
+    /// what is made in the pool next brings it into being, with the content that its source has then.
     /// `kernel`: the transaction that the kernel has seen, asked for after this report was made.
     pub(crate) fn never_made(&self, pool: &str, kernel: u64) -> Option<&str> {
         let of = |name: &str| self.segments.iter().find(|segment| segment.volume == name)?.transaction;
@@ -115,7 +117,6 @@ impl Report {
 }
 
 impl LogicalVolume {
-    /// Whether it is a thin pool.
     pub(crate) fn is_thin_pool(&self) -> bool {
         ["thin", "pool"].iter().all(|word| self.layout.iter().any(|found| found == word))
     }
@@ -135,7 +136,8 @@ pub(crate) fn parse(stdout: &str) -> Result<Report, String> {
     if report.vg.len() == 1 { Ok(report) } else { Err(NOT_ONE.to_owned()) }
 }
 
-/// Reads a list of all devices: those that carry the LVM id of another device of the group, so that only one of each two is used.
+/// Reads a list of all devices: those that carry the LVM id of another device of the group, so that only one
+/// of each two is used.
 pub(crate) fn copies(stdout: &str, group: &str) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Devices {

@@ -12,12 +12,55 @@ use super::{
 use crate::{
     Error, PoolError, PoolErrorKind,
     kernel::device_mapper,
-    pool::{Promised, space::Disk},
+    pool::{Promised, Space, ThinUsage, space::Disk},
 };
 
+impl Space for LvmPool {
+    fn disk_id(&self) -> Result<u64, PoolError> {
+        Ok(disk_id(self.id))
+    }
+
+    fn disk(&self) -> Result<Disk, PoolError> {
+        self.check_metadata();
+        self.space()
+    }
+
+    fn promised(&self) -> Promised {
+        let view = self.view().clone();
+        let allocated = match self.level() {
+            // What snapshots share counts once, so the pool is asked and not its volumes.
+            Ok(Some(fill)) => {
+                let others: u64 =
+                    view.foreign.iter().chain(view.deleted.keys()).map(|name| self.mapped(name)).sum();
+                fill.used().saturating_sub(others)
+            }
+            _ => view.volumes.values().map(|entry| entry.size).sum(),
+        };
+        view.promised(allocated)
+    }
+
+    fn direct_io(&self) -> Option<bool> {
+        None
+    }
+
+    fn warning(&self) -> Option<PoolError> {
+        if self.view().lacks_metadata() {
+            return Some(self.group_crowded());
+        }
+        let (pool, level) = self.thin_pool.as_deref().zip(self.level().ok()?)?;
+        let growth = self.growth(&level);
+        thin_pool::warning(&self.group, pool, &level, growth).map(|trouble| self.error(trouble))
+    }
+
+    fn thin(&self) -> Option<ThinUsage> {
+        self.level().ok().flatten().map(|fill| fill.usage())
+    }
+}
+
 impl LvmPool {
-    /// The thin pool's fill level; `None`: the pool is thick. Never in our turn: with its first volume a thin pool gets another
-    /// device, and is gone for a moment. So whoever does not find it looks again when LVM is done.
+    /// The thin pool's fill level; `None` if the pool is thick. Never call it with the turn: with its first
+    /// volume a thin pool gets another device, and is gone for a moment, so a caller that does not find it
+    /// looks again when LVM is done.
     pub(super) fn level(&self) -> Result<Option<Fill>, PoolError> {
         self.level_now().or_else(|_| {
             let _turn = self.turn();
@@ -25,7 +68,7 @@ impl LvmPool {
         })
     }
 
-    /// The same as it is just now, for whoever has the turn or can do without an answer.
+    /// The thin pool's fill level just now, for callers that have the turn or can do without an answer.
     fn level_now(&self) -> Result<Option<Fill>, PoolError> {
         let Some(pool) = &self.thin_pool else { return Ok(None) };
         thin_pool::level(&self.group, pool).map(Some).map_err(|trouble| self.error(trouble))
@@ -38,14 +81,14 @@ impl LvmPool {
         }
     }
 
-    /// The same, where it only seems to be full. Once: until something is made the answer holds.
-    pub(super) fn check_metadata(&self) {
+    /// Asks it where the area only seems to be full. Once: until something is made the answer holds.
+    fn check_metadata(&self) {
         if self.view().seems_to_lack_metadata() {
             self.ask_for_metadata();
         }
     }
 
-    /// What there is below all volumes.
+    /// Size and free space below all volumes.
     pub(super) fn space(&self) -> Result<Disk, PoolError> {
         self.space_at(self.level()?)
     }
@@ -60,24 +103,14 @@ impl LvmPool {
             let closed = level.is_closed(self.growth(&level)) || self.view().lacks_metadata();
             return Ok(Disk { id, capacity, free, trash, closed });
         }
-        let reserved = self.reserved_bytes();
+        let reserved = self.notes.reserved_bytes();
         let view = self.view();
         let closed = view.lacks_metadata();
         let free = view.group_free.saturating_add(reserved);
         Ok(Disk { id, capacity: view.group_size, free, trash, closed })
     }
 
-    /// What needs somebody though the pool can be used.
-    pub(super) fn needs_somebody(&self) -> Option<PoolError> {
-        if self.view().lacks_metadata() {
-            return Some(self.group_crowded());
-        }
-        let (pool, level) = self.thin_pool.as_deref().zip(self.level().ok()?)?;
-        let growth = self.growth(&level);
-        thin_pool::warning(&self.group, pool, &level, growth).map(|trouble| self.error(trouble))
-    }
-
-    /// By how much the thin pool can grow now, where that is due.
+    /// The growth of the thin pool that is due and possible now.
     fn growth(&self, level: &Fill) -> Growth {
         if !self.extends {
             return Growth::default();
@@ -86,22 +119,8 @@ impl LvmPool {
         level.growth(view.group_free, view.extent)
     }
 
-    /// What was promised and is taken.
-    pub(super) fn promises(&self) -> Promised {
-        let view = self.view().clone();
-        let allocated = match self.level() {
-            // What snapshots share counts once, so the pool is asked and not its volumes.
-            Ok(Some(fill)) => {
-                let others: u64 =
-                    view.foreign.iter().chain(view.deleted.keys()).map(|name| self.mapped(name)).sum();
-                fill.used().saturating_sub(others)
-            }
-            _ => view.volumes.values().map(|entry| entry.size).sum(),
-        };
-        view.promised(allocated)
-    }
-
-    /// Bytes that a logical volume of a thin pool takes; 0 while it is not active: then nobody can tell.
+    /// Bytes that a logical volume of a thin pool takes; 0 while it is not active, as the kernel can't tell
+    /// then.
     pub(super) fn mapped(&self, name: &str) -> u64 {
         let status = device_mapper::status(&names::device(&self.group, name));
         match status {
@@ -127,7 +146,7 @@ impl LvmPool {
         Error::OutOfSpace { pool: self.config.name.clone(), requested, largest }
     }
 
-    /// Why LVM makes nothing more in the thin pool, though it is not full.
+    /// The error where LVM makes nothing more in the thin pool although it is not full.
     pub(super) fn closed_by_lvm(&self, requested: u64) -> Error {
         let level = self.thin_pool.as_deref().zip(self.level_now().ok().flatten());
         match level {
@@ -138,7 +157,7 @@ impl LvmPool {
         }
     }
 
-    /// That nothing more is made in the group for want of its own metadata.
+    /// The error for a group in which nothing more is made for want of space for its own metadata.
     pub(super) fn group_crowded(&self) -> PoolError {
         let (group, free) = (&self.group, self.view().metadata_free >> 10);
         self.error(PoolErrorKind::MetadataNearlyFull.because(format!(
@@ -159,7 +178,7 @@ impl LvmPool {
         self.level_now().ok().flatten().is_some_and(|level| is_due(&level))
     }
 
-    /// Extends it in our turn. Whether it was extended.
+    /// Extends the thin pool in our turn. Returns whether it was extended.
     pub(super) fn extend(&self, turn: &MutexGuard<'_, ()>) -> bool {
         let Some(pool) = self.thin_pool.as_deref().filter(|_| self.extends) else { return false };
         if !self.is_due() {
@@ -169,7 +188,7 @@ impl LvmPool {
             tracing::warn!(pool = self.config.name, %error, "can't look for space to extend the thin pool");
             return false;
         }
-        // LVM may have kept us waiting because somebody else extended it.
+        // LVM may have kept us waiting because another process extended it.
         let Some(level) = self.level_now().ok().flatten().filter(is_due) else { return false };
         let (free, extent) = {
             let view = self.view();
@@ -216,7 +235,7 @@ fn is_due(level: &Fill) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::pool::{
-        Pool,
+        Pool, Space,
         lvm::scripted::{EXTENT, Group, Told, record},
     };
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use uuid::Uuid;
 
-use super::{LvmPool, call::Lvm, tags, volume_group::AllNotes};
+use super::{LvmPool, call::Lvm, notes::AllNotes, tags};
 use crate::{
     CommandError, CommandOutput, Filesystem, Program, Runner, VolumeMode,
     pool::{Backend, LvmKind, examples, record::Record},

@@ -22,20 +22,20 @@ use crate::{
     },
 };
 
-/// Bytes of the group's metadata area that are kept for what there is: each use and each growth of a volume changes its record.
+/// Bytes of the group's metadata area that are kept for what there is: each use and each growth of a volume
+/// changes its record.
 const METADATA_RESERVE: u64 = 64 << 10;
 /// More than LVM writes of a volume without its tags, in bytes.
 const BARE_VOLUME_TEXT: u64 = 800;
 
-/// One volume.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Bytes of its LV.
     pub(crate) size: u64,
     pub(crate) record: Result<Record, Broken>,
-    /// Our tags on it.
+    /// Our tags on the LV.
     pub(crate) tags: Vec<String>,
-    /// Whether its ends may still show what lay there before it.
+    /// Whether the LV's ends may still show what lay there before.
     pub(crate) raw: bool,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct View {
     pub(crate) group_size: u64,
     pub(crate) group_free: u64,
     pub(crate) extent: u64,
-    /// How much LVM's description of the group can still grow.
+    /// Bytes by which LVM's description of the group can still grow.
     pub(crate) metadata_free: u64,
     /// Whether that is a guess, of what was made since LVM was asked.
     pub(crate) metadata_guessed: bool,
@@ -57,7 +57,7 @@ pub(crate) struct View {
     pub(crate) deleted: BTreeMap<String, Deleted>,
     /// LVs that were to become volumes, or to help with that.
     pub(crate) unfinished: BTreeMap<String, Unfinished>,
-    /// Of these the one that LVM wrote down and never made.
+    /// The unfinished LV that LVM wrote down and never made.
     pub(crate) never_made: Option<String>,
     /// Thin LVs in our thin pool that are not ours.
     pub(crate) foreign: Vec<String>,
@@ -71,7 +71,7 @@ pub(crate) struct Unfinished {
     pub(crate) id: VolumeId,
     /// Bytes.
     pub(crate) size: u64,
-    /// Whether it is whole and takes the volume's place.
+    /// Whether the LV is whole and takes the volume's place.
     pub(crate) swap: bool,
 }
 
@@ -82,10 +82,10 @@ pub(crate) struct Deleted {
     pub(crate) zeroing: Zeroing,
 }
 
-/// What of a deleted thick volume is to be zeroed before others get its space.
+/// The part of a deleted thick volume that is to be zeroed before others get its space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zeroing {
-    /// Nobody wrote to it.
+    /// Nothing: the volume was never written to.
     Nothing,
     /// The LUKS2 header: without that the rest is noise.
     Header,
@@ -105,8 +105,8 @@ impl Zeroing {
 }
 
 impl View {
-    /// Reads a report. `thin_pool`: the pool's thin pool; `None`: it is thick. `kernel`: the thin pool's transaction as the kernel said after
-    /// that; `None`: it says none.
+    /// Reads a report. `thin_pool`: the pool's thin pool; `None`: it is thick. `kernel`: the thin pool's
+    /// transaction as the kernel said after that; `None`: it says none.
     pub(crate) fn of(report: &Report, pool: Uuid, thin_pool: Option<&str>, kernel: Option<u64>) -> Self {
         let group = report.group();
         let never_made =
@@ -163,7 +163,7 @@ impl View {
         }
     }
 
-    /// A volume that was just made.
+    /// Notes a volume that was just made.
     pub(crate) fn made(&mut self, record: Record, size: u64, tags: Vec<String>, takes: u64) {
         let raw = tags.iter().any(|tag| tag == tags::RAW);
         self.names.push(names::volume(&record.id));
@@ -175,7 +175,7 @@ impl View {
         self.group_free = self.group_free.saturating_sub(takes);
     }
 
-    /// A volume whose LV was just renamed.
+    /// Notes that a volume was deleted: its LV now has that name.
     pub(crate) fn deleted(&mut self, id: &VolumeId, name: &str) {
         if let Some(entry) = self.volumes.remove(id) {
             let zeroing = Zeroing::of(entry.raw, &entry.record);
@@ -186,7 +186,7 @@ impl View {
         }
     }
 
-    /// A deleted volume whose end was just given back to the group.
+    /// Notes that the end of a deleted volume was given back to the group.
     pub(crate) fn cut_off(&mut self, name: &str, bytes: u64) {
         if let Some(deleted) = self.deleted.get_mut(name) {
             self.group_free = self.group_free.saturating_add(deleted.size.saturating_sub(bytes));
@@ -204,7 +204,7 @@ impl View {
         self.lacks_metadata() && self.metadata_guessed
     }
 
-    /// What is promised. `allocated`: bytes that all volumes take.
+    /// The sums of what is promised. `allocated`: bytes that all volumes take.
     pub(crate) fn promised(&self, allocated: u64) -> Promised {
         let size = |entry: &Entry| entry.record.as_ref().map_or(entry.size, |record| record.size_bytes);
         let is_snapshot = |entry: &&Entry| entry.record.as_ref().is_ok_and(|record| record.role.is_some());
@@ -217,7 +217,7 @@ impl View {
         }
     }
 
-    /// Every volume. `allocated`: bytes that one takes.
+    /// Every volume, as a scan reports it. `allocated`: bytes that one takes.
     pub(crate) fn scanned(&self, allocated: impl Fn(&VolumeId, &Entry) -> u64) -> Vec<Scanned> {
         let scanned = |(id, entry): (&VolumeId, &Entry)| Scanned {
             id: Some(id.clone()),
@@ -228,7 +228,7 @@ impl View {
     }
 }
 
-/// A record is only as good as its LV.
+/// Refuses a record whose LV is shorter than the record says.
 fn sound(record: Record, volume: &LogicalVolume) -> Result<Record, String> {
     if volume.size < record.size_bytes {
         return Err(format!(

@@ -1,140 +1,33 @@
-//! One volume group as a pool: whose turn it is to change it, and how LVM is asked and told.
+//! One volume group as a pool: how LVM is asked and told.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-};
-
-use uuid::Uuid;
+use std::sync::MutexGuard;
 
 use super::{
-    call::{self, Lvm},
+    LvmPool, call,
     names::{self, group_of},
-    report::Report,
+    notes::view_of,
     thin_pool,
     view::{Entry, View},
-    watch::Watch,
 };
 use crate::{
     CommandError, Error, PoolError, VolumeId,
-    device::DeviceNumber,
     error::Context,
     kernel::device_mapper::{self, State},
-    pool::PoolConfig,
     pool_error::Trouble,
 };
 
-/// An LVM pool.
-pub(crate) struct LvmPool {
-    pub(super) config: PoolConfig,
-    pub(super) id: Uuid,
-    pub(super) group: String,
-    pub(super) thin_pool: Option<String>,
-    /// Whether the thin pool is extended from the group's free space.
-    pub(super) extends: bool,
-    pub(super) lvm: Lvm,
-    /// The group's devices and their numbers.
-    pub(super) devices: Vec<(PathBuf, DeviceNumber)>,
-    pub(super) sector_bytes: u32,
-    pub(super) notes: Arc<Notes>,
-    pub(super) watch: OnceLock<Watch>,
-}
-
-/// What is known of a group, and whose turn it is to change it. A pool that is opened again with another configuration has the same as
-/// the one before, in which calls may still run: else each would act on what the other has changed since.
-#[derive(Default)]
-pub(super) struct Notes {
-    /// Held while LVM works on the group and its result is noted. LVM's own lock would order the commands, but not our notes.
-    turn: Mutex<()>,
-    view: Mutex<View>,
-    /// Unfinished LVs for whose space there is a reservation as long as they are made.
-    reserved: Mutex<BTreeSet<String>>,
-    /// Those that could not be removed when they were of no use any more.
-    left: Mutex<BTreeSet<String>>,
-}
-
-/// One of them, until it is made or given up.
-pub(super) struct Reserved<'a> {
-    notes: &'a Notes,
-    name: String,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.notes.reserved().remove(&self.name);
-    }
-}
-
-/// The notes of the pools that a host has open, by the pools' own ids.
-#[derive(Default)]
-pub(crate) struct AllNotes(Mutex<Vec<(Uuid, Weak<Notes>)>>);
-
-impl AllNotes {
-    /// Those of that pool, new ones where it is not open.
-    pub(super) fn of(&self, id: Uuid) -> Arc<Notes> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(_, notes)| notes.strong_count() > 0);
-        if let Some(known) = all.iter().find(|(of, _)| *of == id).and_then(|(_, notes)| notes.upgrade()) {
-            return known;
-        }
-        let notes = Arc::<Notes>::default();
-        all.push((id, Arc::downgrade(&notes)));
-        notes
-    }
-}
-
-impl Notes {
-    fn reserved(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes what LVM reports now: asked in our turn, so that nobody who has the group open changes it meanwhile.
-    pub(super) fn begin(&self, report: impl FnOnce() -> Result<View, Trouble>) -> Result<(), Trouble> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = report()?;
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
-        Ok(())
-    }
-}
-
-/// What a report says, beside what the kernel says of the thin pool after it.
-pub(super) fn view_of(report: &Report, id: Uuid, thin_pool: Option<&str>) -> View {
-    let kernel = thin_pool.and_then(|pool| thin_pool::transaction(&report.group().name, pool));
-    View::of(report, id, thin_pool, kernel)
-}
-
 impl LvmPool {
-    /// Why the pool can't be used.
+    /// The error of this pool for that trouble.
     pub(super) fn error(&self, trouble: Trouble) -> PoolError {
         trouble.of(&self.config)
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.notes.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.turn()
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
-        // Each change of it is one assignment; a panic elsewhere leaves it usable.
-        self.notes.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that the caller has reserved the space of an unfinished LV: what it takes must not count twice.
-    pub(super) fn reserved(&self, name: &str) -> Reserved<'_> {
-        self.notes.reserved().insert(name.to_owned());
-        Reserved { notes: &self.notes, name: name.to_owned() }
-    }
-
-    /// Bytes of the group that are taken and reserved as well.
-    pub(super) fn reserved_bytes(&self) -> u64 {
-        let reserved = self.notes.reserved();
-        let view = self.view();
-        reserved.iter().filter_map(|name| view.unfinished.get(name)).map(|unfinished| unfinished.size).sum()
-    }
-
-    /// The unfinished LVs that a sweep is to remove.
-    pub(super) fn left(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.notes.left.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.view()
     }
 
     /// The argument by which LVM knows a logical volume.
@@ -142,15 +35,15 @@ impl LvmPool {
         format!("{}/{name}", self.group)
     }
 
-    /// Asks LVM anew. Only in our turn.
+    /// Asks LVM again. Only in our turn.
     pub(super) fn renew(&self, _turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
         let report = self.lvm.report(&self.group)?;
         *self.view() = view_of(&report, self.id, self.thin_pool.as_deref());
         Ok(())
     }
 
-    /// Looks what a failed command changed. A volume that it wrote down and never made goes at once: the next command would make it, and
-    /// whoever asks again would take it for made.
+    /// Finds out what a failed command changed. A volume that it wrote down and never made is removed at
+    /// once: the next command would make it, and a repeated call would take it for made.
     fn look_after(&self, turn: &MutexGuard<'_, ()>) -> Result<(), CommandError> {
         self.wake_thin_pool(turn)?;
         self.renew(turn)?;
@@ -197,18 +90,19 @@ impl LvmPool {
         result
     }
 
-    /// Makes a logical volume. LVM refuses that in a thin pool that is due to grow, so it grows first.
-    pub(super) fn make(
+    /// Makes a logical volume. LVM refuses that in a thin pool that is due to grow, so the pool is extended
+    /// first.
+    pub(super) fn lvcreate(
         &self,
         turn: &MutexGuard<'_, ()>,
         arguments: &[&str],
         requested: u64,
     ) -> Result<(), Error> {
-        self.make_by(turn, requested, || Ok(self.lvm.change("lvcreate", arguments).map(drop)))
+        self.lvcreate_by(turn, requested, || Ok(self.lvm.change("lvcreate", arguments).map(drop)))
     }
 
     /// The same by a command that is run in some way.
-    pub(super) fn make_by(
+    pub(super) fn lvcreate_by(
         &self,
         turn: &MutexGuard<'_, ()>,
         requested: u64,
@@ -221,6 +115,13 @@ impl LvmPool {
             other => other,
         };
         made.map_err(|error| self.refused(error, requested))
+    }
+
+    /// Makes a logical volume as large as that, in whole extents.
+    pub(super) fn lvextend(&self, turn: &MutexGuard<'_, ()>, name: &str, bytes: u64) -> Result<(), Error> {
+        let size = format!("{bytes}b");
+        self.change(turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(name)])
+            .map_err(|error| self.refused(error, bytes))
     }
 
     /// A command's refusal, which may be for want of space.

@@ -1,61 +1,48 @@
-//! Logical volumes that come, change and go: each by one command, so that a crash leaves all of the change or none.
+//! Logical volumes that come, change and go: each by one command, so that a crash leaves all of the change or
+//! none.
 
 use std::sync::MutexGuard;
 
-use super::{LvmPool, names, tags};
-use crate::{Error, VolumeId, pool::record::Record};
+use super::{LvmPool, call, names, tags};
+use crate::{
+    Error, PoolError, PoolErrorKind, VolumeId,
+    pool::{Scanned, Volumes, record::Record, store::Broken},
+};
 
-impl LvmPool {
-    /// Makes a volume with its record in it.
-    pub(super) fn make_volume(&self, record: &Record) -> Result<(), Error> {
-        let name = names::volume(&record.id);
-        let mut tags = tags::of(self.id, record);
-        if self.thin_pool.is_none() {
-            tags.push(tags::RAW.to_owned());
+impl Volumes for LvmPool {
+    fn scan(&self) -> Result<Vec<Scanned>, PoolError> {
+        self.renew(&self.turn()).map_err(|error| {
+            let reason = format!("can't list the volumes of {}: {}", self.group, call::words(&error));
+            self.error(PoolErrorKind::Failed.because(reason))
+        })?;
+        if let Err(error) = self.finish_swaps() {
+            tracing::warn!(pool = self.config.name, %error, "can't end an interrupted restore");
         }
-        let turn = self.turn();
-        self.make_empty(&turn, &name, record, &tags)?;
-        let size = record.size_bytes.next_multiple_of(self.view().extent.max(1));
-        self.view().made(record.clone(), size, tags, if self.thin_pool.is_some() { 0 } else { size });
-        drop(turn);
-        if self.thin_pool.is_none() { self.zero_ends(&name) } else { Ok(()) }
+        let view = self.view().clone();
+        Ok(view.scanned(|id, entry| self.takes(&names::volume(id), entry.size)))
     }
 
-    /// Makes an active logical volume with these tags, by one command.
-    pub(super) fn make_empty(
-        &self,
-        turn: &MutexGuard<'_, ()>,
-        name: &str,
-        record: &Record,
-        tags: &[String],
-    ) -> Result<(), Error> {
-        self.check_names(&record.id)?;
-        let size = format!("{}b", record.size_bytes);
-        // -ky: not activated with the rest of the group when the machine starts; whoever needs it activates it.
-        let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-ay", "-n", name];
-        match &self.thin_pool {
-            Some(pool) => arguments.extend(["-V", &size, "--thinpool", pool]),
-            None => arguments.extend(["-Wn", "-Zn", "-L", &size]),
-        }
-        for tag in tags {
-            arguments.extend(["--addtag", tag]);
-        }
-        arguments.push(&self.group);
-        self.make(turn, &arguments, record.size_bytes)
+    fn held(&self, id: &VolumeId) -> bool {
+        self.view().volumes.contains_key(id)
     }
 
-    pub(super) fn check_names(&self, id: &VolumeId) -> Result<(), Error> {
-        if names::fit(&self.group, id) {
-            return Ok(());
+    fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        // From memory: only we write these tags. Each scan looks again.
+        let known = || self.view().volumes.get(id).map(|entry| entry.record.clone());
+        // Where an exchange of its content failed between the two names a volume has none, but it is not
+        // gone.
+        if known().is_none() && !self.swaps_of(id).is_empty() {
+            self.finish_swaps()?;
         }
-        Err(Error::InvalidArgument(format!(
-            "the id {id} makes too long a device name in volume group {}: give it fewer characters, '-' counts twice",
-            self.group
-        )))
+        Ok(known())
     }
 
-    /// Exchanges the tags with the record for others.
-    pub(super) fn save_record(&self, record: &Record) -> Result<(), Error> {
+    fn load_anew(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
+        self.renew(&self.turn())?;
+        self.load(id)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
         let before = self.entry(&record.id)?;
         let name = names::volume(&record.id);
         let mut tags = tags::of(self.id, record);
@@ -89,17 +76,33 @@ impl LvmPool {
         Ok(())
     }
 
-    /// Makes a volume as large as its record says.
-    pub(super) fn grow(&self, record: &Record) -> Result<(), Error> {
+    fn allocated(&self, id: &VolumeId) -> u64 {
+        let size = self.view().volumes.get(id).map(|entry| entry.size);
+        size.map_or(0, |size| self.takes(&names::volume(id), size))
+    }
+
+    fn create(&self, record: &Record) -> Result<(), Error> {
+        let name = names::volume(&record.id);
+        let mut tags = tags::of(self.id, record);
+        if self.thin_pool.is_none() {
+            tags.push(tags::RAW.to_owned());
+        }
+        let turn = self.turn();
+        self.make_empty(&turn, &name, record, &tags)?;
+        let size = record.size_bytes.next_multiple_of(self.view().extent.max(1));
+        self.view().made(record.clone(), size, tags, if self.thin_pool.is_some() { 0 } else { size });
+        drop(turn);
+        if self.thin_pool.is_none() { self.zero_ends(&name) } else { Ok(()) }
+    }
+
+    fn resize(&self, record: &Record) -> Result<(), Error> {
         let before = self.entry(&record.id)?;
         let name = names::volume(&record.id);
         if before.size >= record.size_bytes {
             return Ok(());
         }
-        let size = format!("{}b", record.size_bytes);
         let turn = self.turn();
-        self.change(&turn, "lvextend", &["-qq", "-y", "-L", &size, &self.full(&name)])
-            .map_err(|error| self.refused(error, record.size_bytes))?;
+        self.lvextend(&turn, &name, record.size_bytes)?;
         let mut view = self.view();
         let bytes = record.size_bytes.next_multiple_of(view.extent.max(1));
         if self.thin_pool.is_none() {
@@ -111,8 +114,7 @@ impl LvmPool {
         Ok(())
     }
 
-    /// Takes a volume its name, and leaves its space to [`Self::sweep_deleted`]. `false`: there was none.
-    pub(super) fn set_aside(&self, id: &VolumeId) -> Result<bool, Error> {
+    fn delete(&self, id: &VolumeId) -> Result<bool, Error> {
         if !self.view().volumes.contains_key(id) {
             return Ok(false);
         }
@@ -125,5 +127,41 @@ impl LvmPool {
         self.change(&turn, "lvrename", &["-qq", &self.group, &name, &new])?;
         self.view().deleted(id, &new);
         Ok(true)
+    }
+}
+
+impl LvmPool {
+    /// Makes an active logical volume with these tags, by one command.
+    pub(super) fn make_empty(
+        &self,
+        turn: &MutexGuard<'_, ()>,
+        name: &str,
+        record: &Record,
+        tags: &[String],
+    ) -> Result<(), Error> {
+        self.check_names(&record.id)?;
+        let size = format!("{}b", record.size_bytes);
+        // -ky: not activated with the rest of the group when the machine starts; it is activated when it is
+        // needed.
+        let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-ay", "-n", name];
+        match &self.thin_pool {
+            Some(pool) => arguments.extend(["-V", &size, "--thinpool", pool]),
+            None => arguments.extend(["-Wn", "-Zn", "-L", &size]),
+        }
+        for tag in tags {
+            arguments.extend(["--addtag", tag]);
+        }
+        arguments.push(&self.group);
+        self.lvcreate(turn, &arguments, record.size_bytes)
+    }
+
+    pub(super) fn check_names(&self, id: &VolumeId) -> Result<(), Error> {
+        if names::fit(&self.group, id) {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument(format!(
+            "the id {id} makes too long a device name in volume group {}: give it fewer characters, '-' counts twice",
+            self.group
+        )))
     }
 }

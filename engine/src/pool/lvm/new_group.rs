@@ -13,16 +13,17 @@ use crate::{
     pool_error::{PoolErrorKind as Kind, Trouble},
 };
 
-/// How much of a new group its thin pool takes, in percent: the rest is for its growth and the repair of its metadata.
+/// The part of a new group that its thin pool takes, in percent. The rest is for its growth and the repair of
+/// its metadata.
 const POOL_PERCENT: u64 = 90;
 const CHUNK_UNIT: u64 = 64 << 10;
 const LARGEST_CHUNK: u64 = 1 << 30;
-/// Room for the group's metadata on each device: half of it can be filled. LVM's own 1 MiB ends at some hundred volumes, since each carries
-/// its record, and it can't be made larger later.
+/// Room for the group's metadata on each device: half of it can be filled. LVM's own 1 MiB ends at some
+/// hundred volumes, since each carries its record, and it can't be made larger later.
 const METADATA_SIZE: &str = "8m";
 
 /// Makes the group from these devices.
-pub(super) fn group(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), Trouble> {
+pub(super) fn make(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), Trouble> {
     // All are looked at before the first is touched.
     for device in devices {
         check_blank(lvm, device)?;
@@ -30,7 +31,7 @@ pub(super) fn group(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), T
     let mut arguments = vec!["-qq", "--metadatasize", METADATA_SIZE, group];
     let paths: Vec<String> = devices.iter().map(|device| device.display().to_string()).collect();
     arguments.extend(paths.iter().map(String::as_str));
-    // Without -y: LVM too asks before it overwrites what it knows, and nobody answers.
+    // Without -y: LVM too asks before it overwrites what it knows, and gets no answer.
     lvm.change("vgcreate", &arguments).map_err(|error| {
         Kind::Failed.because(format!("can't make volume group {group}: {}", call::words(&error)))
     })?;
@@ -38,7 +39,8 @@ pub(super) fn group(lvm: &Lvm, group: &str, devices: &[PathBuf]) -> Result<(), T
     Ok(())
 }
 
-/// Refuses a device that carries anything. Neither test alone proves that it is blank, and a test that fails proves nothing.
+/// Refuses a device that carries anything. Neither test alone proves that it is blank, and a test that fails
+/// proves nothing.
 fn check_blank(lvm: &Lvm, device: &Path) -> Result<(), Trouble> {
     let carries = |why: &str| {
         let reason = format!("device {} is not blank, so it was not touched: {why}", device.display());
@@ -78,7 +80,12 @@ fn check_blank(lvm: &Lvm, device: &Path) -> Result<(), Trouble> {
 }
 
 /// Makes the thin pool. `whole`: the group was made for it.
-pub(super) fn thin_pool(lvm: &Lvm, report: &Report, pool: &ThinPool, whole: bool) -> Result<(), Trouble> {
+pub(super) fn make_thin_pool(
+    lvm: &Lvm,
+    report: &Report,
+    pool: &ThinPool,
+    whole: bool,
+) -> Result<(), Trouble> {
     let group = &report.group().name;
     let size = match pool.size_bytes {
         Some(bytes) => bytes,

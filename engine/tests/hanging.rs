@@ -19,7 +19,21 @@ struct Hanging(PathBuf);
 
 impl Hanging {
     fn pool(world: &World, name: &str) -> Self {
-        let file = world.path(&format!("sim/{name}-hangs"));
+        Self::at(world, name, "hangs")
+    }
+
+    /// A filesystem that says it has errors, and whose repair takes so long.
+    fn repair(world: &World, id: &VolumeId) -> Self {
+        Self::at(world, id.as_str(), "hangs")
+    }
+
+    /// A filesystem that takes so long to mount.
+    fn mount(world: &World, id: &VolumeId) -> Self {
+        Self::at(world, id.as_str(), "mounts-slowly")
+    }
+
+    fn at(world: &World, name: &str, how: &str) -> Self {
+        let file = world.path(&format!("sim/{name}-{how}"));
         fs::write(&file, "").unwrap();
         Self(file)
     }
@@ -199,7 +213,7 @@ fn long_calls_on_a_disk_that_answers_keep_others_waiting_and_no_more() {
     let ids: Vec<VolumeId> = (0..16).map(|at| world.create(&format!("pvc-{at}"), EXT4, 64 * MIB)).collect();
     let last = world.create("last", EXT4, 64 * MIB);
     world.stage(&last, false).unwrap();
-    let repairs: Vec<Hanging> = ids.iter().map(|id| Hanging::pool(&world, id.as_str())).collect();
+    let mounts: Vec<Hanging> = ids.iter().map(|id| Hanging::mount(&world, id)).collect();
     let engine = &world.engine;
     runtime.block_on(async {
         let staged: Vec<JoinHandle<_>> = ids.iter().map(|id| tokio::spawn(stage(&world, id))).collect();
@@ -211,11 +225,45 @@ fn long_calls_on_a_disk_that_answers_keep_others_waiting_and_no_more() {
         // Longer than any call is given before its disk is suspected.
         tokio::time::sleep(Duration::from_secs(12)).await;
         assert!(!unstage.is_finished(), "it found a place: nothing is tested, or it was refused");
-        drop(repairs);
+        drop(mounts);
         soon("the call that waited", unstage).await.unwrap().unwrap();
         for call in staged {
             soon("a long call", call).await.unwrap().unwrap();
         }
+        for id in &ids {
+            engine.unstage(id, &world.staging(id)).await.unwrap();
+        }
+    });
+    world.assert_clean();
+}
+
+#[test]
+fn repairs_keep_no_place_and_no_thread_while_they_wait_and_are_done_before_the_volume_is_there() {
+    let (world, runtime) = world();
+    let ids: Vec<VolumeId> =
+        (0..CALLS).map(|at| world.create(&format!("pvc-{at}"), EXT4, 64 * MIB)).collect();
+    let last = world.create("last", EXT4, 64 * MIB);
+    let mut damaged: Vec<Hanging> = ids.iter().map(|id| Hanging::repair(&world, id)).collect();
+    let engine = &world.engine;
+    runtime.block_on(async {
+        let staged: Vec<JoinHandle<_>> = ids.iter().map(|id| tokio::spawn(stage(&world, id))).collect();
+        // As a caller does that gives up.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        staged[CALLS - 1].abort();
+        for _ in 0..3 {
+            soon("a stage", stage(&world, &last)).await.unwrap();
+            soon("an unstage", engine.unstage(&last, &world.staging(&last))).await.unwrap();
+        }
+        assert!(!staged.iter().take(CALLS - 1).any(JoinHandle::is_finished), "one was mounted as it was");
+        // Two at a time: whichever they are, each comes to its turn.
+        drop(damaged.split_off(1));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!staged[0].is_finished());
+        drop(damaged);
+        for call in staged.into_iter().take(CALLS - 1) {
+            soon("a stage with a repair", call).await.unwrap().unwrap();
+        }
+        soon("the one that was given up", stage(&world, &ids[CALLS - 1])).await.unwrap();
         for id in &ids {
             engine.unstage(id, &world.staging(id)).await.unwrap();
         }

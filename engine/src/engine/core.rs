@@ -10,7 +10,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    asking::Questions, disks::Disks, gates::Gates, opening::Looks, repairs::Repairs, slot::Slot,
+    asking::Questions, disks::Disks, gates::Gates, opening::Looks, overhauls::Overhauls, slot::Slot,
     sweeps::Sweeps,
 };
 use crate::{VolumeId, host::Host};
@@ -50,7 +50,7 @@ pub(super) struct Core {
     /// Bytes being promised right now, by disk.
     pub(super) pending: Mutex<HashMap<u64, u64>>,
     pub(super) sweeps: Sweeps,
-    pub(super) repairs: Repairs,
+    pub(super) overhauls: Arc<Overhauls>,
 }
 
 impl Core {
@@ -78,7 +78,7 @@ impl Core {
             wanted: Mutex::default(),
             pending: Mutex::default(),
             sweeps: Sweeps::default(),
-            repairs: Repairs::default(),
+            overhauls: Arc::default(),
         })
     }
 

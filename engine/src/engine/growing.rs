@@ -80,38 +80,28 @@ impl Core {
         }
     }
 
-    /// Mounts the filesystem and makes it as large as its device, before or after mounting, whichever the
-    /// kernel allows.
+    /// Mounts the filesystem and makes it as large as its device. Returns `true` if it must grow before it is
+    /// mounted: then it is not. `tried`: whether it was to grow so already.
     pub(super) fn mount_grown(
         &self,
         found: &Located,
         device: &Device,
-        filesystem: Filesystem,
-        options: &[String],
+        (filesystem, options): (Filesystem, &[String]),
         place: &Place,
-    ) -> Result<(), Error> {
-        if self.host.wants_repair(device, filesystem)? {
-            let _repair = self.repairs.begin(&found.pool.config().name, |pool| self.answers(pool));
-            self.host.repair(device)?;
-        }
+        tried: bool,
+    ) -> Result<bool, Error> {
         self.host.mount(device, filesystem, options, place)?;
         match self.host.grow_mounted(device, filesystem, place) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(false),
             Err(GrowError::Failed(error)) => {
                 // A volume that is smaller than promised is still better than none.
                 tracing::warn!(volume = %found.record.id, error = %error, "the filesystem did not grow");
-                Ok(())
+                Ok(false)
             }
+            Err(GrowError::Offline(_)) if tried => Ok(false),
             Err(GrowError::Offline(reason)) => {
                 tracing::info!(volume = %found.record.id, reason, "growing the filesystem before it is mounted");
-                if !self.host.unmount(place)? {
-                    return Ok(());
-                }
-                let grown = self.host.grow_unmounted(device, filesystem);
-                if let Err(error) = &grown {
-                    tracing::warn!(volume = %found.record.id, error = %error, "the filesystem did not grow");
-                }
-                self.host.mount(device, filesystem, options, place)
+                self.host.unmount(place)
             }
         }
     }

@@ -14,12 +14,13 @@ mod growing;
 mod guard;
 mod locks;
 mod opening;
+mod overhauling;
+mod overhauls;
 mod pause;
 mod pools;
 mod publishing;
 mod reading;
 mod recovery;
-mod repairs;
 mod restore;
 mod room;
 mod rotation;
@@ -255,8 +256,8 @@ impl Engine {
         staging: &Path,
         request: &StageRequest,
     ) -> Result<Change<()>, Error> {
-        let (id, staging, request) = (id.clone(), staging.to_owned(), request.clone());
-        self.served(&id.clone(), move |core| core.stage(&id, &staging, &request)).await
+        let held = self.wanted(id).await;
+        self.stage_held(held, id, staging, request).await
     }
 
     /// Undoes [`Self::stage`]. The staging folder stays, and can be removed by its owner.
@@ -345,11 +346,7 @@ impl Engine {
         id: &VolumeId,
         work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let held = {
-            // A copy of a volume that nobody uses gives way.
-            let _want = self.core.want(id);
-            self.locks.hold(vec![id.clone()]).await
-        };
+        let held = self.wanted(id).await;
         let pass = self.core.enter(id).await?;
         self.run(move |core| {
             let result = work(core);
@@ -357,6 +354,13 @@ impl Engine {
             result
         })
         .await
+    }
+
+    /// Waits for the lock of a volume that the node wants to use, or to use no more.
+    async fn wanted(&self, id: &VolumeId) -> Held {
+        // A copy of a volume that nobody uses gives way.
+        let _want = self.core.want(id);
+        self.locks.hold(vec![id.clone()]).await
     }
 
     /// Runs something while no other call works on any of these.

@@ -11,9 +11,11 @@
 //!    that it is to be read as, the record says *done* with its uuid
 //! 5. the filesystem is made and looked at: the same
 //! 6. the record says *done* and *used*: from here on it is never formatted again, whatever the disk shows
-//! 7. the folder is sealed against writes: an empty folder that is still taken
-//! 8. it is mounted, and grown if the device is larger: the repeated call finds the mount, and tries the
-//!    growth again
+//! 7. where the filesystem says that it has errors, it is repaired, and all begins anew: see
+//!    `overhauling`
+//! 8. the folder is sealed against writes: an empty folder that is still taken
+//! 9. it is mounted, and grown if the device is larger: the repeated call finds the mount, and tries the
+//!    growth again. Where it can't grow so, it is unmounted, grown, and all begins anew
 //!
 //! A raw block volume: (1) as above; (2) the record says where it is staged, and *used*; (3) it is attached.
 //! A crash between the two leaves a record that says more than there is: the repeated call attaches, an
@@ -21,7 +23,12 @@
 
 use std::path::Path;
 
-use super::{core::Core, encryption::Keys, finding::Located};
+use super::{
+    core::Core,
+    encryption::Keys,
+    finding::Located,
+    overhauls::{Overhaul, Staged, Subject},
+};
 use crate::{
     Change, Error, Filesystem, StageRequest, VolumeId, VolumeMode,
     mount::{
@@ -38,7 +45,8 @@ impl Core {
         id: &VolumeId,
         staging: &Path,
         request: &StageRequest,
-    ) -> Result<Change<()>, Error> {
+        done: &[Overhaul],
+    ) -> Result<Staged, Error> {
         let found = self.settled(self.find(id)?)?;
         let keys = Keys::of(request);
         if let Err(conflict) = check_kind(&found.record, request, keys.wanted.is_some()) {
@@ -51,10 +59,10 @@ impl Core {
             )));
         };
         match found.record.mode {
-            VolumeMode::Block => self.stage_block(found, &place, keys),
+            VolumeMode::Block => self.stage_block(found, &place, keys).map(Staged::Done),
             VolumeMode::Filesystem(filesystem) => {
                 options::check(filesystem, &request.mount_options)?;
-                self.stage_filesystem(found, filesystem, &place, &request.mount_options, keys)
+                self.stage_filesystem(found, filesystem, &place, (&request.mount_options, keys, done))
             }
         }
     }
@@ -120,9 +128,8 @@ impl Core {
         mut found: Located,
         filesystem: Filesystem,
         place: &Place,
-        further: &[String],
-        keys: Keys<'_>,
-    ) -> Result<Change<()>, Error> {
+        (further, keys, done): (&[String], Keys<'_>, &[Overhaul]),
+    ) -> Result<Staged, Error> {
         let attached = self.attached(found.pool.as_ref(), &found.record)?;
         if let Some(top) = table::top_at(&self.host.mounts()?, place.path()) {
             if !attached.is_some_and(|attached| top.carries.is_whole_of(attached.number)) {
@@ -138,7 +145,7 @@ impl Core {
             };
             // Staged already; but its device may have grown since.
             self.grow_or_warn(&found, &device, filesystem, place);
-            return Ok(Change::Unchanged(()));
+            return Ok(Staged::Done(Change::Unchanged(())));
         }
         match place.found()? {
             Found::Nothing => place.make_directory()?,
@@ -158,14 +165,21 @@ impl Core {
         if found.pool.keeps_blocks() && !options.iter().any(asked) {
             options.push("nodiscard".to_owned());
         }
+        let needs = |overhaul, found: Located, device| {
+            let Located { pool, record } = found;
+            Ok(Staged::Needs(overhaul, Subject { pool, id: record.id, device, filesystem }))
+        };
+        if !done.contains(&Overhaul::Repair) && self.host.wants_repair(&device, filesystem)? {
+            return needs(Overhaul::Repair, found, device);
+        }
         self.host.seal(place)?;
-        let mounted = self.mount_grown(&found, &device, filesystem, &options, place);
-        if mounted.is_err() {
+        let tried = done.contains(&Overhaul::Growth);
+        let mounted = self.mount_grown(&found, &device, (filesystem, &options), place, tried);
+        if !matches!(mounted, Ok(false)) {
             // The caller's folder stays as it was.
             let _ = self.host.unseal(place);
         }
-        mounted?;
-        Ok(Change::Changed(()))
+        if mounted? { needs(Overhaul::Growth, found, device) } else { Ok(Staged::Done(Change::Changed(()))) }
     }
 }
 

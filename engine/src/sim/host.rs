@@ -8,7 +8,7 @@ use super::{
     SimHost,
     devices::{attached, mapper_of, node},
     pool::SimPool,
-    state::SimFilesystem,
+    state::{SimFilesystem, State},
 };
 use crate::{
     Error, Filesystem, Inodes, PoolError, Stats, VolumeId,
@@ -97,13 +97,11 @@ impl Operations for SimHost {
     }
 
     fn wants_repair(&self, device: &Device, _: Filesystem) -> Result<bool, Error> {
-        Ok(self.hangs(device.number))
+        Ok(self.meets(device.number, State::hangs))
     }
 
     fn repair(&self, device: &Device) -> Result<(), Error> {
-        while self.hangs(device.number) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.wait_while(device.number, State::hangs);
         Ok(())
     }
 
@@ -130,9 +128,7 @@ impl Operations for SimHost {
 
     fn thaw(&self, mount: &Mount) -> Result<bool, Error> {
         if let Carries::Filesystem { device, .. } = mount.carries {
-            while self.hangs(device) {
-                thread::sleep(Duration::from_millis(10));
-            }
+            self.wait_while(device, State::hangs);
         }
         Ok(false)
     }
@@ -146,6 +142,7 @@ impl Operations for SimHost {
     }
 
     fn mount(&self, device: &Device, filesystem: Filesystem, _: &[String], at: &Place) -> Result<(), Error> {
+        self.wait_while(device.number, State::mounts_slowly);
         let carries = Carries::Filesystem { device: device.number, whole: true };
         self.push(at, carries, false, format!("{filesystem} of {}", device.node.display()))
     }
@@ -200,11 +197,16 @@ impl Operations for SimHost {
 }
 
 impl SimHost {
-    /// Whether somebody made a file for the volume behind that number that keeps whoever works on its
-    /// filesystem.
-    fn hangs(&self, number: DeviceNumber) -> bool {
+    /// Whether that is so of the volume behind that number.
+    fn meets(&self, number: DeviceNumber, what: fn(&State, &str) -> bool) -> bool {
         let volume = self.state.look(|tables| tables.volume(number).cloned());
-        volume.is_some_and(|volume| self.state.hangs(volume.as_str()))
+        volume.is_some_and(|volume| what(&self.state, volume.as_str()))
+    }
+
+    fn wait_while(&self, number: DeviceNumber, what: fn(&State, &str) -> bool) {
+        while self.meets(number, what) {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn grow(&self, device: &Device) -> Result<(), Error> {

@@ -28,7 +28,7 @@ pub struct SimConfig {
 /// A pool's disk does not answer as long as there is a file `<pool>-hangs` in its folder; with
 /// `<pool>-copies-slowly` no copy in it comes to its end, and with `<pool>-syncs-slowly` nothing is written
 /// by a look at it. A filesystem does not thaw, and its repair goes on, as long as there is a file
-/// `<volume>-hangs`.
+/// `<volume>-hangs`; with `<volume>-mounts-slowly` it is mounted when that is gone.
 ///
 /// What it does not simulate: files (a published directory is empty, and its own; [`Self::write`] stands for
 /// them), programs that fail, filesystems that refuse to grow.

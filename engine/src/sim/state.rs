@@ -143,6 +143,11 @@ impl State {
         self.file.with_file_name(format!("{pool}-syncs-slowly")).exists()
     }
 
+    /// Whether that volume's filesystem takes long to mount.
+    pub(super) fn mounts_slowly(&self, volume: &str) -> bool {
+        self.file.with_file_name(format!("{volume}-mounts-slowly")).exists()
+    }
+
     /// Whether a copy in that pool takes for ever: a test has made a file for that.
     pub(super) fn copies_slowly(&self, pool: &str) -> bool {
         self.file.with_file_name(format!("{pool}-copies-slowly")).exists()

@@ -5,20 +5,11 @@
 
 mod world;
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use tierce_engine::{Error, Host, LinuxHost, VolumeSpec};
-use world::{BLOCK, EXT4, MIB, World, is_root, sim_host, spec};
+use world::{BLOCK, EXT4, MIB, World, is_root, sim_host, spec, victim};
 
-const FOLDER: &str = "TIERCE_CRASH_FOLDER";
 const ROUNDS: u64 = 60;
 const STAGING_ROUNDS: u64 = 40;
 
@@ -31,8 +22,8 @@ fn host(folder: &Path) -> Arc<dyn Host> {
 #[test]
 #[ignore = "started by the test below"]
 fn victim() {
-    let folder = std::env::var(FOLDER).unwrap();
-    let world = World::over(Path::new(&folder), host);
+    let folder = victim::folder();
+    let world = World::over(&folder, host);
     println!("ready");
     for round in 0_u64.. {
         for number in 0..8 {
@@ -54,28 +45,12 @@ fn victim() {
     }
 }
 
-/// Starts this binary's other test over the world's folder, and kills it after some time.
-fn kill_one(world: &World, victim: &str, after: Duration) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", victim, "--ignored", "--nocapture"])
-        .env(FOLDER, world.folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("ready"))), "the victim did not start");
-    thread::sleep(after);
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 #[test]
 fn bug_26_a_process_killed_at_any_moment_leaves_whole_volumes_or_none() {
     let mut world = World::with(host);
     let (mut seen, mut copies, mut under_way) = (0, 0, 0);
     for round in 0..ROUNDS {
-        kill_one(&world, "victim", Duration::from_micros(round * 997 % 40_000));
+        victim::kill_one(&world, "victim", Duration::from_micros(round * 997 % 40_000));
 
         // A new process finds only whole volumes, and can go on with each of them.
         world.restart();
@@ -118,8 +93,8 @@ fn bug_26_a_process_killed_at_any_moment_leaves_whole_volumes_or_none() {
 #[test]
 #[ignore = "started by the test below"]
 fn stager() {
-    let folder = std::env::var(FOLDER).unwrap();
-    let world = World::over(Path::new(&folder), |_| Arc::new(LinuxHost::new()));
+    let folder = victim::folder();
+    let world = World::over(&folder, |_| Arc::new(LinuxHost::new()));
     println!("ready");
     for round in 0_u32.. {
         for number in 0..6 {
@@ -149,7 +124,7 @@ fn a_process_killed_while_it_stages_loses_no_data_and_leaks_no_device() {
         if round >= STAGING_ROUNDS && acknowledged > 20 {
             break;
         }
-        kill_one(&world, "stager", Duration::from_micros(round * 3_301 % 90_000));
+        victim::kill_one(&world, "stager", Duration::from_micros(round * 3_301 % 90_000));
         world.restart();
         let recovery = world.run(world.engine.recover());
         assert_eq!(recovery.problems, Vec::<String>::new());

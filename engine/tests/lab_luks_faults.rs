@@ -7,10 +7,8 @@ mod world;
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     os::unix::fs::MetadataExt,
     path::Path,
-    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::Duration,
@@ -22,7 +20,7 @@ use world::{
     BLOCK, Death, EXT4, MIB, World,
     below::world_on,
     lvm::{eventually, in_lab},
-    run, text,
+    run, text, victim,
 };
 
 /// The longest run of programs that is killed at each of its steps; reaching it means that the search for its end went wrong.
@@ -413,15 +411,14 @@ fn recovery_closes_mappers_that_nothing_needs_and_no_others() {
     assert!(world.delete(&id).unwrap());
 }
 
-const FOLDER: &str = "TIERCE_CRASH_FOLDER";
 const ROUNDS: u64 = 12;
 
 /// The process that is killed: rotates between two keys until then.
 #[test]
 #[ignore = "started by the test below"]
 fn rotator() {
-    let folder = std::env::var(FOLDER).unwrap();
-    let world = World::over(Path::new(&folder), |_| Arc::new(LinuxHost::new()));
+    let folder = victim::folder();
+    let world = World::over(&folder, |_| Arc::new(LinuxHost::new()));
     let id = "pvc-1".parse().unwrap();
     println!("ready");
     loop {
@@ -443,18 +440,7 @@ fn a_process_killed_while_it_rotates_never_loses_the_way_to_the_data() {
     let mut keys = 0;
     for round in 0..ROUNDS {
         let before = turn(&world, &id).0;
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "rotator", "--ignored", "--nocapture"])
-            .env(FOLDER, world.folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("ready"))), "the victim did not start");
-        thread::sleep(Duration::from_millis(100 + round * 137 % 1500));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        victim::kill_one(&world, "rotator", Duration::from_millis(100 + round * 137 % 1500));
         world.restart();
         // A program that the killed one had started goes on to its end, and has the mapper open until then.
         eventually(&world, "a recovery without problems", || {

@@ -1,4 +1,5 @@
-//! Encrypted devices of the Linux machine: `cryptsetup` for what knows the LUKS2 format, the kernel for what a mapper is.
+//! Encrypted devices of the Linux machine: `cryptsetup` for what knows the LUKS2 format, the kernel for what
+//! a mapper is.
 
 use std::{
     ffi::OsString,
@@ -35,7 +36,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// cryptsetup's exit code for "no key available with this passphrase".
 const WRONG_KEY: i32 = 2;
-/// And for "device already exists or device is busy".
+/// Exit code of `cryptsetup` for "device already exists or device is busy".
 const BUSY: i32 = 5;
 
 /// Encrypted devices through `cryptsetup`.
@@ -50,43 +51,29 @@ impl LinuxCrypt {
         Self { runner, queues_needed: AtomicBool::new(false) }
     }
 
-    fn run(
-        &self,
-        action: &[&str],
-        further: &[&str],
-        input: Input,
-        good: &'static [i32],
-    ) -> Result<CommandOutput, CommandError> {
-        let mut arguments: Vec<OsString> = action.iter().chain(further).map(OsString::from).collect();
-        // Where there is no place for its lock files, volumes still have the engine's own locks.
-        if rustix::fs::access(place_of_locks(Path::new("/run")), Access::WRITE_OK).is_err() {
-            arguments.push("--disable-locks".into());
-        }
-        self.runner.run(&Program {
-            name: "cryptsetup",
-            arguments,
-            input,
-            good,
-            limit: LIMIT,
-            environment: &[],
-            outlives_us: false,
-        })
+    /// Runs a command that only looks.
+    fn run(&self, program: &Program) -> Result<CommandOutput, CommandError> {
+        self.runner.run(program)
     }
 
-    /// The same for what changes a header or a mapping.
-    fn change(
-        &self,
-        action: &[&str],
-        further: &[&str],
-        input: Input,
-        good: &'static [i32],
-    ) -> Result<CommandOutput, CommandError> {
-        lasting(action[0], || self.run(action, further, input, good))
+    /// Runs a command that changes a header or a mapping.
+    fn change(&self, program: &Program) -> Result<CommandOutput, CommandError> {
+        lasting(&program.arguments[0].to_string_lossy(), || self.runner.run(program))
     }
 }
 
-/// The folder that must be writable for cryptsetup to lock: its own, which a container with a read-only root may have from the host, or the
-/// one that it would make that in.
+/// A call of cryptsetup. `good`: the exit codes that are answers.
+fn program(action: &[&str], further: &[&str], input: Input, good: &'static [i32]) -> Program {
+    let mut arguments: Vec<OsString> = action.iter().chain(further).map(OsString::from).collect();
+    // Where there is no place for its lock files, volumes still have the engine's own locks.
+    if rustix::fs::access(place_of_locks(Path::new("/run")), Access::WRITE_OK).is_err() {
+        arguments.push("--disable-locks".into());
+    }
+    Program { name: "cryptsetup", arguments, input, good, limit: LIMIT, environment: &[], outlives_us: false }
+}
+
+/// The folder that must be writable for cryptsetup to lock: its own, which a container with a read-only root
+/// may have from the host, or the one that it would make that in.
 fn place_of_locks(run: &Path) -> PathBuf {
     let own = run.join("cryptsetup");
     if own.is_dir() { own } else { run.to_owned() }
@@ -94,10 +81,12 @@ fn place_of_locks(run: &Path) -> PathBuf {
 
 /// 256 random bits need no stretching: the fewest rounds that cryptsetup accepts.
 const NO_STRETCHING: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
-/// What a person remembers does: as much as takes this machine a second, over no more memory than a small one has.
+/// Stretching of a passphrase: as much as takes this machine a second, over no more memory than a small
+/// machine has.
 const STRETCHING: [&str; 3] = ["--pbkdf=argon2id", "--iter-time=1000", "--pbkdf-memory=262144"];
 
-/// A call's key comes from standard input. A passphrase is all of it: its length would show in the list of processes.
+/// A call's key comes from standard input. A passphrase is all of it: its length would show in the list of
+/// processes.
 fn from_input(key: &Key) -> &'static [&'static str] {
     if key.is_passphrase() { &["--key-file=-"] } else { &["--key-file=-", "--keyfile-size=32"] }
 }
@@ -122,7 +111,7 @@ impl Crypt for LinuxCrypt {
         let sector = format!("--sector-size={SECTOR_BYTES}");
         let offset = format!("--offset={}", HEADER_BYTES / 512);
         tracing::info!(device = %below.node.display(), %header, "making a LUKS2 header");
-        self.change(
+        self.change(&program(
             &["luksFormat", "--batch-mode", "--type=luks2"],
             &[
                 from_input(key),
@@ -133,7 +122,7 @@ impl Crypt for LinuxCrypt {
             .concat(),
             Input::of(&[key.bytes()]),
             &[0],
-        )?;
+        ))?;
         // What it wrote must be on the disk before the record says so.
         File::open(&below.node)
             .and_then(|file| file.sync_all())
@@ -194,7 +183,8 @@ impl Crypt for LinuxCrypt {
     fn open(&self, id: &VolumeId, below: &Device, key: &Key, discards: bool) -> Result<Opened, Error> {
         let name = mapper::name(id);
         let attempt = |queues_needed: bool| {
-            // The key goes into the mapping itself, not into the kernel's keyring: so growth needs no key, and containers no keyring.
+            // The key goes into the mapping itself, not into the kernel's keyring: so growth needs no key,
+            // and containers no keyring.
             let mut arguments = [from_input(key), &["--disable-keyring"]].concat();
             if discards {
                 arguments.push("--allow-discards");
@@ -204,7 +194,8 @@ impl Crypt for LinuxCrypt {
             }
             arguments.extend([node(below)?, &name]);
             let input = Input::of(&[key.bytes()]);
-            let ended = self.change(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY, BUSY])?;
+            let ended =
+                self.change(&program(&["open", "--type=luks2"], &arguments, input, &[0, WRONG_KEY, BUSY]))?;
             Ok::<_, Error>(match ended.code {
                 WRONG_KEY => Opened::WrongKey,
                 BUSY => Opened::Busy,
@@ -252,7 +243,7 @@ impl Crypt for LinuxCrypt {
     }
 
     fn resize(&self, mapper: &Mapper) -> Result<(), Error> {
-        self.change(&["resize", "--disable-keyring"], &[&mapper.name], Input::default(), &[0])?;
+        self.change(&program(&["resize", "--disable-keyring"], &[&mapper.name], Input::default(), &[0]))?;
         if mapper.deferred {
             forget_node(&mapper.name);
         }
@@ -287,7 +278,7 @@ impl Crypt for LinuxCrypt {
 
     fn slots(&self, below: &Device) -> Result<Vec<u32>, Error> {
         let arguments = ["--dump-json-metadata", node(below)?];
-        let output = self.run(&["luksDump"], &arguments, Input::default(), &[0])?;
+        let output = self.run(&program(&["luksDump"], &arguments, Input::default(), &[0]))?;
         header::slots(&output.stdout).map_err(|reason| {
             Error::Unsupported(format!("the LUKS header on {}: {reason}", below.node.display()))
         })
@@ -300,7 +291,7 @@ impl Crypt for LinuxCrypt {
         arguments.push(node(below)?);
         let input = Input::of(&[key.bytes()]);
         let action = ["open", "--test-passphrase", "--type=luks2"];
-        Ok(self.run(&action, &arguments, input, &[0, WRONG_KEY])?.code == 0)
+        Ok(self.run(&program(&action, &arguments, input, &[0, WRONG_KEY]))?.code == 0)
     }
 
     fn add_key(&self, below: &Device, key: &Key, further: &Key, slot: u32) -> Result<(), Error> {
@@ -309,7 +300,7 @@ impl Crypt for LinuxCrypt {
         let first = ["--key-file=-", &format!("--keyfile-size={}", key.bytes().len())];
         // The last argument is the file with the further key: the same standard input, read on.
         let arguments = [&first, stretching(further), &[&slot, node(below)?, "-"]].concat();
-        self.change(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0])?;
+        self.change(&program(&["luksAddKey"], &arguments, Input::of(&[key.bytes(), further.bytes()]), &[0]))?;
         Ok(())
     }
 
@@ -317,7 +308,7 @@ impl Crypt for LinuxCrypt {
         let slot = slot.to_string();
         // Never with --batch-mode: cryptsetup then asks for no other key, and empties the last slot too.
         let arguments = [from_input(key), &[node(below)?, &slot]].concat();
-        self.change(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0])?;
+        self.change(&program(&["luksKillSlot"], &arguments, Input::of(&[key.bytes()]), &[0]))?;
         Ok(())
     }
 }
@@ -328,8 +319,9 @@ pub(crate) fn lying_on(number: DeviceNumber, node: &Path) -> Option<String> {
     (!holders.is_empty()).then(|| format!("{} over {}", holders.join(", "), node.display()))
 }
 
-/// Removes the node that cryptsetup makes by the mapper's name where there is no udevd: when the kernel removes the mapper by itself, nobody
-/// else would. A link is udevd's own. We use `/dev/dm-N`, which the kernel keeps.
+/// Removes the node that cryptsetup makes by the mapper's name where there is no udevd: nothing else removes
+/// it when the kernel removes the mapper by itself. A link is udevd's own. We use `/dev/dm-N`, which the
+/// kernel keeps.
 fn forget_node(name: &str) {
     let node = Path::new("/dev/mapper").join(name);
     if fs::symlink_metadata(&node).is_ok_and(|found| found.file_type().is_block_device()) {

@@ -1,30 +1,32 @@
 //! Volumes that begin with the content of a snapshot or of another volume.
 //!
-//! In the same pool a clone is made as a snapshot is (see there), with a volume's record. In another pool of the node its bytes are copied
-//! into a volume that is made aside; it appears by one step when it is whole. A crash before that leaves remains that the next recovery
-//! removes, and the repeated call begins anew. The source can't be deleted or changed meanwhile; a call that wants to stage it calls the copy off.
+//! In the same pool a clone is made as a snapshot is (see there), with a volume's record. In another pool of
+//! the node its bytes are copied into a volume that is made aside; it appears by one step when it is whole. A
+//! crash before that leaves remains that the next recovery removes, and the repeated call starts again. The
+//! source can't be deleted or changed meanwhile; a call that wants to stage it calls the copy off.
 //!
-//! With a permission a snapshot's mode may change. A raw device that shall be read as a filesystem is never formatted: it is looked at before
-//! it is copied (an encrypted one at its first stage), and must carry just that filesystem. The copy then keeps that uuid.
+//! With a permission a snapshot's mode may change. A raw device that is to be read as a filesystem is never
+//! formatted: it is looked at before it is copied (an encrypted one at its first stage), and must carry just
+//! that filesystem. The copy then keeps that uuid.
 //!
 //! A source whose pool rounded its size up counts with what was asked for; its clone gets all of its bytes.
 //!
-//! A clone carries its source's filesystem with the same uuid, and the record says so: it is never formatted. What would keep two such
-//! filesystems from being mounted at once is settled at each stage. A larger clone's filesystem grows there too.
+//! A clone carries its source's filesystem with the same uuid, and the record says so: it is never formatted.
+//! What would keep two such filesystems from being mounted at once is settled at each stage. A larger clone's
+//! filesystem grows there too.
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{core::Core, finding::Located, guard, locks::Held, sizes::on_device};
+use super::{core::Core, finding::Located, guard, locks::Held, new_record::new_record, sizes::on_device};
 use crate::{
     Change, Error, Filesystem, VolumeId, VolumeInfo, VolumeMode, VolumeSpec,
     error::Context,
     filesystem::probe::{self, Probe},
     pool::{
         Pause, Pool,
-        record::{Format, Further, Origin, Record},
+        record::{Format, Origin, Record},
     },
 };
 
@@ -51,26 +53,10 @@ impl Core {
         // What the source's pool made of its size is part of its content.
         let asked = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let device_bytes = asked.max(source.record.size_bytes.next_multiple_of(pool.grain_bytes()));
-        let mut record = Record {
-            id: id.clone(),
-            mode: spec.mode,
-            format,
-            used: false,
-            staged_at: None,
-            label: spec.label.clone(),
-            owner: spec.owner.clone(),
-            mount_options: spec.mount_options.clone(),
-            created_at: Timestamp::now(),
-            role: None,
-            origin: Some(Origin {
-                id: from.clone(),
-                snapshot: source.record.role.is_some(),
-                uuid: Uuid::new_v4(),
-            }),
-            restore: None,
-            further: Further::new(),
-            ..source.record.clone()
-        };
+        let (sector_bytes, encryption) = (source.record.sector_bytes, source.record.encryption.clone());
+        let mut record = new_record(spec, format, sector_bytes, encryption);
+        record.origin =
+            Some(Origin { id: from.clone(), snapshot: source.record.role.is_some(), uuid: Uuid::new_v4() });
         record.set_size(device_bytes, size_bytes);
         let _reading = self.reading(from, id);
         if pool.id() == source.pool.id() {
@@ -104,7 +90,7 @@ impl Core {
         }
         tracing::info!(volume = %record.id, from = %source.record.id, pool = pool.config().name, "copying between pools");
         if source.record.role.is_some() {
-            // Nobody ever writes to a snapshot.
+            // Snapshots are never written to.
             held.release(&source.record.id);
         }
         let fill = || pool.fill(record, &source.record, source.pool.content(&source.record)?, &still);
@@ -127,8 +113,8 @@ fn check_sectors(source: &Record, pool: &dyn Pool, record: &Record) -> Result<()
     })
 }
 
-/// Whether content that was written by sectors of one size can be read by those of another: a partition table counts in sectors, and a
-/// filesystem is mounted only where the device's are no larger than its own.
+/// Whether content that was written by sectors of one size can be read by those of another: a partition table
+/// counts in sectors, and a filesystem is mounted only where the device's are no larger than its own.
 fn can_be_read(from: VolumeMode, to: VolumeMode, of: u32, here: u32) -> bool {
     match (from, to) {
         (VolumeMode::Block, VolumeMode::Block) => here == of,
@@ -140,8 +126,9 @@ fn can_be_read(from: VolumeMode, to: VolumeMode, of: u32, here: u32) -> bool {
     }
 }
 
-/// What the record of a copy says that shall read a raw device as a filesystem: only a device that carries that filesystem is copied. What an
-/// encrypted one carries only its key can tell, so its first stage looks.
+/// The format in the record of a copy that is to read a raw device as a filesystem. Only a device that
+/// carries that filesystem is copied. What an encrypted device carries only its key can tell, so the copy's
+/// first stage looks.
 fn carried(id: &VolumeId, filesystem: Filesystem, source: &Located) -> Result<Format, Error> {
     let Located { pool, record } = source;
     let mismatch = |existing: String| Error::SourceMismatch {
@@ -188,8 +175,9 @@ pub(super) fn check_content(
     {
         return Err(Error::SnapshotInvalid { id: from(), reason });
     }
-    // A filesystem that somebody wrote byte by byte to a raw block device is not for the kernel to mount, unless somebody permitted that for
-    // this snapshot. What a volume carries may be another thing when it is copied.
+    // A filesystem that a user wrote byte by byte to a raw block device is not for the kernel to mount,
+    // unless an administrator permitted that for this snapshot. What a volume carries may be another thing
+    // when it is copied.
     let converts = (record.mode == VolumeMode::Block) != (mode == VolumeMode::Block);
     let permitted = may_convert && converts && record.role.is_some();
     if record.mode != mode && !permitted {

@@ -13,6 +13,7 @@ mod gates;
 mod growing;
 mod guard;
 mod locks;
+mod new_record;
 mod opening;
 mod overhauling;
 mod overhauls;

@@ -1,4 +1,4 @@
-//! Looking at pools, each in a thread of its own: a disk that does not answer holds up nobody but its own volumes.
+//! Looking at pools, each in a thread of its own: a disk that does not answer holds up only its own volumes.
 
 use std::{
     collections::HashMap,
@@ -16,24 +16,25 @@ use tokio::sync::watch;
 use super::slot::Slot;
 use crate::{PoolConfig, PoolError, PoolErrorKind};
 
-/// How long a caller waits for the disks it asks first. A call into the kernel can't be taken back: the thread stays until the disk answers.
+/// How long a caller waits for the disks that it asks first. A call into the kernel can't be taken back: the
+/// thread stays until the disk answers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// And for those that did not answer then, where somebody asks for all pools.
+/// How long a caller that asks for all pools waits for disks that did not answer before.
 const LESS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Looks that have not come back, by the pool's name.
 pub(super) struct Looks {
     patience: Duration,
     waiting: Mutex<HashMap<String, Look>>,
-    /// Counts those that came back after nobody waited any more.
+    /// Counts looks that came back after their caller had given up.
     late: Arc<watch::Sender<u64>>,
 }
 
 struct Look {
-    /// What was looked at.
+    /// The pool that was looked at.
     asked: Slot,
     answer: mpsc::Receiver<Slot>,
-    /// Whether its caller was told that there is no answer.
+    /// Whether the caller was told that there is no answer.
     given_up: Arc<AtomicBool>,
 }
 
@@ -54,18 +55,19 @@ impl Looks {
         self.late.subscribe()
     }
 
-    /// Lets whoever waits for late answers look again.
+    /// Makes those who wait for late answers look again.
     pub(super) fn news(&self) {
         self.late.send_modify(|count| *count += 1);
     }
 
-    /// Looks at all of them at once. One that does not answer comes back as closed, and with its answer at a later call.
+    /// Looks at all pools at once. A pool that does not answer comes back as closed, and with its answer at a
+    /// later call.
     pub(super) fn at<F>(&self, slots: Vec<Slot>, look: F) -> Vec<Slot>
     where
         F: Fn(Slot) -> Slot + Clone + Send + 'static,
     {
         let start = Instant::now();
-        // Who asks for one pool asks often.
+        // A caller that asks for one pool asks often.
         let less = if slots.len() == 1 { Duration::ZERO } else { LESS_PATIENCE };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let asked: Vec<(Look, Duration)> = slots
@@ -86,7 +88,7 @@ impl Looks {
             });
             answers.push(answer.unwrap_or_else(|error| {
                 let silent = silent(&look.asked);
-                // The other error: the thread died. It is asked anew next time.
+                // The other error: the thread died. It is asked again next time.
                 if error == mpsc::RecvTimeoutError::Timeout {
                     waiting.insert(look.asked.config.name.clone(), look);
                 }
@@ -102,7 +104,7 @@ impl Looks {
         let given_up = Arc::new(AtomicBool::new(false));
         let (is_late, late) = (Arc::clone(&given_up), Arc::clone(&self.late));
         thread::spawn(move || {
-            // Whoever asked may be gone when it answers.
+            // The caller may be gone when it answers.
             let _ = tell.send(look(slot));
             if is_late.load(Ordering::SeqCst) {
                 late.send_modify(|count| *count += 1);
@@ -116,7 +118,7 @@ fn silent(asked: &Slot) -> Slot {
     Slot { opened: Err(not_answering(&asked.config, PATIENCE)), ..asked.clone() }
 }
 
-/// That a pool's disk has not answered for that long.
+/// The error for a pool whose disk has not answered for that long.
 pub(super) fn not_answering(config: &PoolConfig, patience: Duration) -> PoolError {
     let seconds = patience.as_secs();
     let reason = format!("its disk has not answered for {seconds} s or more; the kernel's log may say why");

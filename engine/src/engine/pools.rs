@@ -50,7 +50,8 @@ impl Core {
             Some(core) => core.refreshed(slot),
             None => slot,
         });
-        // A look that came back before the recovery, and is asked for its answer only now, was cleaned up by neither.
+        // A look that came back before the recovery, and is asked for its answer only now, was cleaned up by
+        // neither.
         let left = |slot: &&mut Slot| slot.opened.as_ref().is_ok_and(|pool| !self.is_cleaned(pool.id()));
         let left: Vec<_> = slots.iter_mut().filter(left).collect();
         let clean = |slot: &&mut Slot| {
@@ -68,8 +69,8 @@ impl Core {
         slots
     }
 
-    /// The pool as it is now: closed if it went away or its disk hangs, opened if it came back. To be open says nothing of the disk: much of what
-    /// is asked of a pool the kernel answers from memory.
+    /// The pool as it is now: closed if it went away or its disk hangs, opened if it came back. To be open
+    /// says nothing of the disk: much of what is asked of a pool the kernel answers from memory.
     fn refreshed(&self, slot: Slot) -> Slot {
         let (name, disks) = (&slot.config.name, &self.disks);
         if disks.hangs(name) {
@@ -116,7 +117,7 @@ impl Core {
         *self.unmade.lock().unwrap_or_else(PoisonError::into_inner) = because;
     }
 
-    /// Somebody waited for a pool's disk in vain: the next look, which is due now, asks it.
+    /// Notes that a call waited for a pool's disk in vain: the next look, due now, asks the disk.
     pub(super) fn suspect(&self, pool: &str) {
         if self.disks.suspect(pool) {
             self.looks.news();
@@ -223,7 +224,8 @@ mod tests {
         pool::examples,
     };
 
-    /// A core over a simulated pool `p` whose disk has so long to answer, and the file that lets that not answer what it is asked by a look.
+    /// A core over a simulated pool `p` whose disk has so long to answer, and the file that lets that not
+    /// answer what it is asked by a look.
     fn over_disk(folder: &Path, patience: Duration) -> (Arc<Core>, PathBuf) {
         let (state, path) = (folder.join("sim"), folder.join("pool"));
         fs::create_dir(&path).unwrap();

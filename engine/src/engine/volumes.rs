@@ -2,29 +2,31 @@
 //!
 //! Making one, and what a crash after each step leaves:
 //! 1. it is looked for in all pools of the node, and room is set aside in memory: nothing
-//! 2. the pool makes it with its record (an image in the folder `new`, or one `lvcreate`): remains that the next recovery removes, or all
-//!    of it
-//! 3. it appears under its id by one step (a rename; for LVM that was step 2): all of it, and the repeated call finds it
-//! 4. both ends of a thick logical volume are zeroed: its tag says that they are not, and they are before anybody sees them
+//! 2. the pool makes it with its record (an image in the folder `new`, or one `lvcreate`): remains that the
+//!    next recovery removes, or all of it
+//! 3. it appears under its id by one step (a rename; for LVM that was step 2): all of it, and the repeated
+//!    call finds it
+//! 4. both ends of a thick logical volume are zeroed: its tag says that they are not yet, and the volume is
+//!    not shown before they are
 //!
 //! No filesystem and no key slot is made here: the first stage does that.
 //!
-//! Deleting one: (1) nobody may use it, (2) the key slots of an encrypted one are overwritten, (3) it leaves its id by one step (into the
-//! trash, or to a name `d-…`), (4) its space is freed in the background. A crash after (2) leaves a volume that no key opens and only a
-//! deletion ends; after (3) it is gone, and the next sweep goes on with (4) where it was.
-
-use jiff::Timestamp;
+//! Deleting one: (1) it must not be in use, (2) the key slots of an encrypted one are overwritten, (3) it
+//! leaves its id by one step (into the trash, or to a name `d-…`), (4) its space is freed in the background.
+//! A crash after (2) leaves a volume that no key opens and only a deletion ends; after (3) it is gone, and
+//! the next sweep goes on with (4) where it was.
 
 use super::{
     core::Core,
     finding::Located,
     locks::Held,
+    new_record::new_record,
     sizes::{large_enough, on_device, whole},
 };
 use crate::{
     Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
     mount::options,
-    pool::record::{Encryption, Format, Further, Record},
+    pool::record::{Encryption, Format},
 };
 
 impl Core {
@@ -52,29 +54,9 @@ impl Core {
         }
         let device_bytes = on_device(pool.as_ref(), size_bytes, spec.encrypted);
         let sector_bytes = if spec.encrypted { crypt::SECTOR_BYTES } else { pool.sector_bytes(spec.mode) };
-        let mut record = Record {
-            id: spec.id.clone(),
-            size_bytes: device_bytes,
-            mode: spec.mode,
-            sector_bytes,
-            format: Format::Never,
-            used: false,
-            staged_at: None,
-            label: spec.label.clone(),
-            owner: spec.owner.clone(),
-            mount_options: spec.mount_options.clone(),
-            created_at: Timestamp::now(),
-            role: None,
-            origin: None,
-            restore: None,
-            encryption: spec.encrypted.then_some(Encryption {
-                header: Format::Never,
-                key: None,
-                rotating: false,
-            }),
-            asked_bytes: None,
-            further: Further::new(),
-        };
+        let encryption =
+            spec.encrypted.then_some(Encryption { header: Format::Never, key: None, rotating: false });
+        let mut record = new_record(spec, Format::Never, sector_bytes, encryption);
         record.set_size(device_bytes, size_bytes);
         self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;
         Ok(Change::Changed(Located { pool, record }.info()))

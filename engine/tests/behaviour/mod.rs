@@ -24,7 +24,7 @@ use tierce_engine::{
     VolumeSpec,
 };
 
-use super::world::{BLOCK, EXT4, MIB, World, XFS, spec};
+use super::world::{BLOCK, BTRFS, EXT4, MIB, World, XFS, spec};
 
 /// Makes one test per behaviour, in the world that the expression gives; `everywhere`: those that ask nothing of what a pool is made of.
 macro_rules! behaviours {

@@ -2,6 +2,27 @@
 
 use super::*;
 
+pub fn a_volume_of_every_filesystem_lives_from_create_to_delete(world: &mut World) {
+    for mode in [EXT4, XFS, BTRFS] {
+        let id = world.create("pvc-1", mode, 320 * MIB);
+        assert!(world.stage(&id, false).unwrap());
+        let target = world.path("target");
+        assert!(world.publish(&id, &target, false).unwrap());
+        fs::write(target.join("file"), b"hello").unwrap();
+        assert!(world.unpublish(&id, &target).unwrap());
+        assert!(!target.exists());
+        assert!(world.unstage(&id).unwrap());
+        world.assert_clean();
+        assert!(world.stage(&id, false).unwrap());
+        assert_eq!(fs::read(world.staging(&id).join("file")).unwrap(), b"hello");
+        assert!(world.unstage(&id).unwrap());
+        assert!(world.delete(&id).unwrap());
+        assert!(!world.delete(&id).unwrap());
+        world.assert_clean();
+    }
+    assert_eq!(world.mkfs_count(), 3);
+}
+
 pub fn every_call_may_be_repeated(world: &mut World) {
     let id = world.create("pvc-1", EXT4, 64 * MIB);
     let target = world.path("target");
@@ -42,12 +63,7 @@ pub fn every_call_works_after_a_restart(world: &mut World) {
         assert!(world.publish(&id, &target, block).unwrap());
         world.restart();
         assert!(!world.publish(&id, &target, block).unwrap());
-        world.restart();
-        assert!(world.unpublish(&id, &target).unwrap());
-        world.restart();
-        assert!(world.unstage(&id).unwrap());
-        world.restart();
-        assert!(world.delete(&id).unwrap());
+        world.end_over_restarts(&id, &target);
     }
 }
 

@@ -202,12 +202,18 @@ pub fn snapshots_and_clones_promise_their_whole_size(world: &mut World) {
     world.snapshot("snap-2", &volume).unwrap();
 }
 
-pub fn a_restore_in_place_brings_the_content_back_and_keeps_what_was_before(world: &mut World) {
+/// A staged volume with "two" in it, and its snapshot with "one".
+fn changed_since_its_snapshot(world: &World) -> (VolumeId, VolumeId) {
     let volume = world.create("pvc-1", EXT4, 64 * MIB);
     world.stage(&volume, false).unwrap();
     world.write(&volume, "one");
     let snapshot = world.snapshot("snap-1", &volume).unwrap();
     world.write(&volume, "two");
+    (volume, snapshot)
+}
+
+pub fn a_restore_in_place_brings_the_content_back_and_keeps_what_was_before(world: &mut World) {
+    let (volume, snapshot) = changed_since_its_snapshot(world);
     let safety = id("safety-1");
     let restore = |world: &World| world.run(world.engine.restore(&volume, &snapshot, &safety));
     let error = restore(world).unwrap_err();
@@ -276,11 +282,7 @@ pub fn a_restore_that_does_not_fit_is_refused_and_nothing_is_touched(world: &mut
 }
 
 pub fn a_restore_is_called_off_before_it_begins_and_not_after(world: &mut World) {
-    let volume = world.create("pvc-1", EXT4, 64 * MIB);
-    world.stage(&volume, false).unwrap();
-    world.write(&volume, "one");
-    let snapshot = world.snapshot("snap-1", &volume).unwrap();
-    world.write(&volume, "two");
+    let (volume, snapshot) = changed_since_its_snapshot(world);
     let safety = id("safety-1");
     let call_off = |world: &World| world.run(world.engine.call_off_restore(&volume, &safety)).unwrap();
     assert!(call_off(world), "it was never asked for");

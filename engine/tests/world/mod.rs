@@ -4,6 +4,7 @@
 
 pub mod below;
 pub mod lvm;
+pub mod victim;
 
 use std::{
     fs,
@@ -282,6 +283,16 @@ impl World {
     pub fn restart(&mut self) {
         self.forget();
         self.set_pool();
+    }
+
+    /// Takes a volume down and away, each step by another process.
+    pub fn end_over_restarts(&mut self, id: &VolumeId, target: &Path) {
+        self.restart();
+        assert!(self.unpublish(id, target).unwrap());
+        self.restart();
+        assert!(self.unstage(id).unwrap());
+        self.restart();
+        assert!(self.delete(id).unwrap());
     }
 
     /// A new engine that has been told of no pool yet.

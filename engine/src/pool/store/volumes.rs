@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Store {
-    /// Reads a volume's record: `None` where there is no such volume.
+    /// Reads a volume's record; `None` if there is no such volume.
     pub(crate) fn load(&self, id: &VolumeId) -> Result<Option<Result<Record, Broken>>, Error> {
         let Some(folder) = self.folder(id)? else { return Ok(None) };
         let file = self.path_of(id, RECORD);
@@ -41,50 +41,40 @@ impl Store {
             .doing(|| format!("write {}", self.path_of(&record.id, RECORD).display()))
     }
 
-    /// Adds a volume: its folder is made aside, `fill` puts the content into it, the record follows, and one rename makes the volume appear. A crash
-    /// before the rename leaves a folder in `new`, which the recovery removes.
+    /// Adds a volume: its folder is made aside, `fill` puts the content into it, the record follows, and one
+    /// rename makes the volume appear. A crash before the rename leaves a folder in `new`, which the recovery
+    /// removes.
     pub(crate) fn insert(
         &self,
         record: &Record,
         fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let name = unique(&record.id);
         let doing = || format!("make {}", self.path_of(&record.id, "").display());
-        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
-        let made = self.fill_folder(&name, record, fill).and_then(|()| {
+        self.make_aside(record, doing, fill, |name| {
             lasting("let a volume appear", || {
-                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
+                fs::renameat_with(&self.new, name, &self.volumes, record.id.as_str(), RenameFlags::NOREPLACE)
             })
             .doing(doing)?;
             self.sync(&self.volumes).doing(doing)
-        });
-        if made.is_err() {
-            // Whatever of it can't be removed now is removed by the next sweep.
-            let _ = remove_folder(&self.new, &name);
-        }
-        made
+        })
+        .map(drop)
     }
 
-    /// Replaces a volume's record and all the rest by one rename; the old goes to the trash. A crash leaves the old or the new.
+    /// Replaces a volume's record and all the rest by one rename; the old goes to the trash. A crash leaves
+    /// the old or the new.
     pub(crate) fn exchange(
         &self,
         record: &Record,
         fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let name = unique(&record.id);
         let doing = || format!("replace {}", self.path_of(&record.id, "").display());
-        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
-        let exchanged = self.fill_folder(&name, record, fill).and_then(|()| {
+        let name = self.make_aside(record, doing, fill, |name| {
             let flags = RenameFlags::EXCHANGE;
             lasting("exchange a volume", || {
-                fs::renameat_with(&self.new, &name, &self.volumes, record.id.as_str(), flags)
+                fs::renameat_with(&self.new, name, &self.volumes, record.id.as_str(), flags)
             })
             .doing(doing)
-        });
-        if exchanged.is_err() {
-            let _ = remove_folder(&self.new, &name);
-            return exchanged;
-        }
+        })?;
         self.sync(&self.volumes).doing(doing)?;
         self.sync(&self.new).doing(doing)?;
         // A crash before this leaves the old one in `new`, where the next sweep finds it too.
@@ -92,6 +82,24 @@ impl Store {
             fs::renameat_with(&self.new, &name, &self.trash, &name, RenameFlags::NOREPLACE)
         })
         .doing(doing)
+    }
+
+    /// Makes a volume's folder in `new`, fills it, and lets `place` give it its place by its name there,
+    /// which is returned. What fails is removed; what can't be removed now the next sweep removes.
+    fn make_aside(
+        &self,
+        record: &Record,
+        doing: impl FnOnce() -> String,
+        fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
+        place: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<String, Error> {
+        let name = unique(&record.id);
+        lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
+        let placed = self.fill_folder(&name, record, fill).and_then(|()| place(&name));
+        if placed.is_err() {
+            let _ = remove_folder(&self.new, &name);
+        }
+        placed.map(|()| name)
     }
 
     fn fill_folder(
@@ -106,7 +114,8 @@ impl Store {
         self.write_file(&folder, RECORD, &stored::encode(record)).doing(doing)
     }
 
-    /// Takes a volume away: it is gone when this returns, its blocks are freed by the next [`Self::sweep`]. `false`: there was none.
+    /// Deletes a volume: it is gone when this returns, and the next [`Self::sweep_trash`] frees its blocks.
+    /// Returns `false` if there was none.
     pub(crate) fn remove(&self, id: &VolumeId) -> Result<bool, Error> {
         let doing = || format!("delete {}", self.path_of(id, "").display());
         let thrown = lasting("throw a volume away", || {

@@ -30,6 +30,7 @@ mod scripted;
 mod settings;
 mod swaps;
 mod tags;
+mod thick_copies;
 mod thin_pool;
 mod unfinished;
 mod view;

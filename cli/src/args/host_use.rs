@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::shared::NewVolume;
+use super::shared::{NewVolume, OneName, Strict};
 use crate::named::{Named, place_completer};
 
 /// `volume mount`.
@@ -57,6 +57,20 @@ pub struct Copy {
     /// VOLUME:PATH or a local path
     #[arg(value_name = "DST", add = place_completer())]
     pub to: String,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
+}
+
+/// `volume export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Which
+    #[command(flatten)]
+    pub one: OneName,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
 }
 
 /// `volume import`.
@@ -68,6 +82,9 @@ pub struct Import {
     /// Read the archive from this file. Default: standard input
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
 }
 
 /// `volume attach`.

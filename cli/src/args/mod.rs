@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 
 use crate::named::Named;
 
-pub use host_use::{Attach, Copy, Detach, Import, KeyChange, KeyCommand, Mount};
-pub use shared::{NewVolume, ON_A_CLUSTER, OneName, WITH_HOST, Waiting};
+pub use host_use::{Attach, Copy, Detach, Export, Import, KeyChange, KeyCommand, Mount};
+pub use shared::{NewVolume, ON_A_CLUSTER, OneName, Strict, WITH_HOST, Waiting};
 pub use snapshot::{OneSnapshot, Restore, SnapshotCommand, SnapshotCreate};
 pub use stack::{StackCommand, StackFile, StackManifests, StackRemove};
 pub use system::{DiskUsage, SystemCommand, SystemPrune};

@@ -62,6 +62,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "write a number and a unit: 90s, 10m or 2h".to_owned())
 }
 
+/// Whether a copy may leave out what its user can't keep.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Strict {
+    /// Fail where anything can't be kept: sockets in an archive; owners, devices and attributes that only root may set. Default: say so
+    #[arg(long, help_heading = WITH_HOST)]
+    pub strict: bool,
+}
+
 /// The name of one volume.
 #[derive(Debug, Args)]
 pub struct OneName {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::shared::{ON_A_CLUSTER, OneName, Waiting};
+use super::shared::{ON_A_CLUSTER, OneName, Strict, Waiting};
 use crate::named::Named;
 
 /// What can be done with snapshots.
@@ -39,6 +39,9 @@ pub struct SnapshotCreate {
     /// Which
     #[command(flatten)]
     pub one: OneSnapshot,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
     /// Whether to wait
     #[command(flatten)]
     pub waiting: Waiting,
@@ -53,6 +56,9 @@ pub struct Restore {
     /// Order it though a pod uses the volume; it is carried out when the pod has ended
     #[arg(long, short, help_heading = ON_A_CLUSTER)]
     pub force: bool,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
     /// Whether to wait
     #[command(flatten)]
     pub waiting: Waiting,

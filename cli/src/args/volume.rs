@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    host_use::{Attach, Copy, Detach, Import, KeyCommand, Mount},
-    shared::{NewVolume, ON_A_CLUSTER, OneName, WITH_HOST, Waiting},
+    host_use::{Attach, Copy, Detach, Export, Import, KeyCommand, Mount},
+    shared::{NewVolume, ON_A_CLUSTER, Strict, WITH_HOST, Waiting},
     snapshot::{Restore, SnapshotCommand},
 };
 use crate::named::Named;
@@ -62,8 +62,8 @@ pub enum VolumeCommand {
     Cp(Copy),
     /// Write a volume to standard output, as a tar archive compressed with Zstandard (host)
     #[command(after_help = "Example:\n  tierce --host volume export mydata > mydata.tar.zst")]
-    Export(OneName),
-    /// Make a volume from such an archive, or from a plain tar archive (host)
+    Export(Export),
+    /// Make a volume from a tar archive, plain or compressed with gzip, bzip2, xz or Zstandard (host)
     #[command(after_help = "Example:\n  tierce --host volume import restored < mydata.tar.zst")]
     Import(Import),
     /// Note that something uses a volume, and show the volume at a path (host)
@@ -224,6 +224,9 @@ pub struct CloneVolume {
     /// Make the new volume a part of this stack
     #[arg(long, allow_hyphen_values = true, help_heading = WITH_HOST, add = Named::Stack.completer())]
     pub stack: Option<String>,
+    /// Whether all of it must be kept
+    #[command(flatten)]
+    pub strict: Strict,
     /// Whether to wait
     #[command(flatten)]
     pub waiting: Waiting,

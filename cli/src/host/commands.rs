@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 
+use rustix::fs::Mode;
+
 use super::{
     Error, disk_usage,
     error::Context,
     keys::{self, Files},
     layout::Root,
+    left_out::LeftOut,
     listing,
     names::Name,
     prune, serve,
@@ -27,6 +30,8 @@ use crate::{
 
 /// Runs a command on this host, whose volumes lie below `root`.
 pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Output) -> Result<(), Failure> {
+    // Who reaches a volume is no matter of the caller's mask: what is made here is made with modes of our own.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let volumes = Volumes::new(Root::new(root), &pools, keys::asking(reads_passphrases(&command)));
     match command {
         Command::Volume(command) => match command {
@@ -41,16 +46,21 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments),
             VolumeCommand::Clone(arguments) => {
                 let to = Name::new(arguments.stack.as_deref(), &arguments.to).map_err(Error::from)?;
-                volumes.clone_volume(&arguments.from, &to)?;
+                volumes.clone_volume(&arguments.from, &to, &LeftOut::new(arguments.strict.strict))?;
                 Ok(output::lines([to.full()])?)
             }
-            VolumeCommand::Cp(arguments) => Ok(volumes.transfer(&arguments.from, &arguments.to)?),
-            VolumeCommand::Export(arguments) => Ok(volumes.export(&arguments.name)?),
+            VolumeCommand::Cp(arguments) => {
+                let left_out = LeftOut::new(arguments.strict.strict);
+                Ok(volumes.transfer(&arguments.from, &arguments.to, &left_out)?)
+            }
+            VolumeCommand::Export(arguments) => {
+                Ok(volumes.export(&arguments.one.name, arguments.strict.strict)?)
+            }
             VolumeCommand::Import(arguments) => import(&volumes, &arguments),
             VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
             VolumeCommand::Restore(arguments) => {
                 let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
-                let safety = volumes.restore(name, snapshot)?;
+                let safety = volumes.restore(name, snapshot, &LeftOut::new(arguments.strict.strict))?;
                 terminal::note(&format!("What volume '{name}' had before is kept as its snapshot {safety}"));
                 Ok(output::lines([name])?)
             }
@@ -149,9 +159,9 @@ fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
     match &arguments.file {
         Some(path) => {
             let file = File::open(path).doing(|| format!("open {}", path.display()))?;
-            volumes.import(&name, &new, file)?;
+            volumes.import(&name, &new, file, arguments.strict.strict)?;
         }
-        None => volumes.import(&name, &new, std::io::stdin().lock())?,
+        None => volumes.import(&name, &new, std::io::stdin().lock(), arguments.strict.strict)?,
     }
     Ok(output::lines([name.full()])?)
 }
@@ -159,7 +169,8 @@ fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
 fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Result<(), Failure> {
     match command {
         SnapshotCommand::Create(arguments) => {
-            volumes.snapshot(&arguments.one.name, &arguments.one.snapshot)?;
+            let left_out = LeftOut::new(arguments.strict.strict);
+            volumes.snapshot(&arguments.one.name, &arguments.one.snapshot, &left_out)?;
             Ok(output::lines([&arguments.one.snapshot])?)
         }
         SnapshotCommand::Rm(arguments) => {

@@ -57,6 +57,12 @@ pub enum Error {
         /// Bytes that were still to come.
         missing: String,
     },
+    /// A part of what was to be copied could not be, and `--strict` wants all of it.
+    #[error("--strict: not kept would be {what}")]
+    LeftOut {
+        /// What it is.
+        what: String,
+    },
     /// Two folders have one full name.
     #[error("Volume '{name}' is there twice, as {} and {}: rename one of these folders", first.display(), second.display())]
     Ambiguous {

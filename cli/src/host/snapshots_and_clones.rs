@@ -20,6 +20,7 @@ use super::{
     devices::Devices,
     error::{Context, full_disk, no_snapshot},
     fail, layout,
+    left_out::LeftOut,
     locks::Lock,
     mounting::busy,
     names::{self, Name},
@@ -48,7 +49,7 @@ pub(super) struct Snapshot {
 
 impl Volumes {
     /// Makes a volume with the content that another has now.
-    pub(super) fn clone_volume(&self, from: &str, to: &Name) -> Result<(), Error> {
+    pub(super) fn clone_volume(&self, from: &str, to: &Name, left_out: &LeftOut) -> Result<(), Error> {
         let full = to.full();
         if from == full {
             return Err(Error::InvalidArgument(format!(
@@ -75,7 +76,7 @@ impl Volumes {
         let Some(((device, devices), filesystem)) = self.device_of(&source).zip(source.filesystem()) else {
             let folder = self.open_data(&source)?;
             let stack = self.root.make_stack(to.stack())?;
-            return self.copied(&folder, &stack, to.short(), &source);
+            return self.copied(&folder, (&stack, to.short()), &source, left_out);
         };
         let (size_bytes, encrypted, pool) = (device.size_bytes, device.encrypted, device.pool.clone());
         let shape = Shape { size_bytes, filesystem, encrypted, pool };
@@ -112,8 +113,14 @@ impl Volumes {
     }
 
     /// Copies a folder under a hidden name and lets it appear as `name`.
-    fn copied(&self, from: &OwnedFd, within: &OwnedFd, name: &str, source: &Volume) -> Result<(), Error> {
-        let hidden = self.copied_hidden(from, within, name, source)?;
+    fn copied(
+        &self,
+        from: &OwnedFd,
+        (within, name): (&OwnedFd, &str),
+        source: &Volume,
+        left_out: &LeftOut,
+    ) -> Result<(), Error> {
+        let hidden = self.copied_hidden(from, (within, name), source, left_out)?;
         let doing = || format!("put the copy of volume '{}' in place as '{name}'", source.name);
         fail::point("copy: whole");
         fs::renameat_with(within, &hidden, within, name, RenameFlags::NOREPLACE).doing(doing)?;
@@ -123,9 +130,9 @@ impl Volumes {
     fn copied_hidden(
         &self,
         from: &OwnedFd,
-        within: &OwnedFd,
-        name: &str,
+        (within, name): (&OwnedFd, &str),
         source: &Volume,
+        left_out: &LeftOut,
     ) -> Result<String, Error> {
         let hidden = format!("{NEW}{name}");
         let doing =
@@ -139,13 +146,17 @@ impl Volumes {
         let copied = layout::open_beneath(within, &hidden, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)
             .map_err(std::io::Error::from)
             .and_then(|to| {
-                Copier::new(&|bytes| progress.add(bytes)).folder(from, &to)?;
+                Copier::new(&|bytes| progress.add(bytes), left_out).folder(from, &to)?;
                 Ok(fs::syncfs(&to)?)
             });
         if let Err(error) = copied {
             let missing = bytes.saturating_sub(progress.done());
             tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
             return Err(full_disk(error, missing, doing()));
+        }
+        if let Err(error) = left_out.told() {
+            tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
+            return Err(error);
         }
         Ok(hidden)
     }
@@ -156,14 +167,14 @@ impl Volumes {
     }
 
     /// Takes a snapshot. One that exists is an error: its content is of another moment.
-    pub(super) fn snapshot(&self, full: &str, snapshot: &str) -> Result<(), Error> {
+    pub(super) fn snapshot(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
         let _lock = Lock::acquire(&self.root, full)?;
-        self.take_snapshot(&self.get(full)?, snapshot)
+        self.take_snapshot(&self.get(full)?, snapshot, left_out)
     }
 
     /// The same under the volume's lock.
-    fn take_snapshot(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
+    fn take_snapshot(&self, volume: &Volume, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
         if self.snapshots_of(volume)?.iter().any(|existing| existing.name == snapshot) {
             return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{}'", volume.name) });
         }
@@ -173,7 +184,7 @@ impl Volumes {
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;
-        self.copied(&self.open_data(volume)?, &within, snapshot, volume)
+        self.copied(&self.open_data(volume)?, (&within, snapshot), volume, left_out)
     }
 
     /// Copies of users' files are for those who may read the originals: the folder itself lets nobody pass.
@@ -248,7 +259,7 @@ impl Volumes {
     /// 1. The snapshot of what is there now. 2. A copy of the old one beside the volume. 3. Both change places, by one call.
     ///
     /// A crash leaves the volume as it was or as it shall be, never in between.
-    pub(super) fn restore(&self, full: &str, snapshot: &str) -> Result<String, Error> {
+    pub(super) fn restore(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<String, Error> {
         names::check("Snapshot", snapshot)?;
         // Held to the end: nobody begins to use it meanwhile.
         let _lock = Lock::acquire(&self.root, full)?;
@@ -268,13 +279,13 @@ impl Volumes {
             });
         }
         let safety = self.free_safety_name(&volume, snapshot)?;
-        self.take_snapshot(&volume, &safety)?;
+        self.take_snapshot(&volume, &safety, left_out)?;
         fail::point("restore: safety taken");
         let doing = || format!("restore snapshot '{snapshot}' of volume '{full}'");
         let from = self.root.folder(&format!("{}/{snapshot}", snapshots_below(&volume.name)))?;
         let from = from.ok_or_else(|| no_snapshot(&volume.name, snapshot, Vec::new()))?;
         let stack = self.root.make_stack(volume.name.stack())?;
-        let hidden = self.copied_hidden(&from, &stack, volume.name.short(), &volume)?;
+        let hidden = self.copied_hidden(&from, (&stack, volume.name.short()), &volume, left_out)?;
         fail::point("restore: copied");
         fs::renameat_with(&stack, &hidden, &stack, volume.name.short(), RenameFlags::EXCHANGE)
             .doing(doing)?;

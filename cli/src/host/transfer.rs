@@ -15,6 +15,7 @@ use super::{
     Error,
     attachments::{Attachment, Holder},
     error::{Context, full_disk},
+    left_out::LeftOut,
     names,
     tree_copy::Copier,
     tree_size,
@@ -68,10 +69,10 @@ impl Base {
 impl Volumes {
     /// Copies a file or folder as `cp -a` does: into the target where that is a folder, else to that name. A source that ends in `/.`, or
     /// is a whole volume, stands for what is in it.
-    pub(super) fn transfer(&self, from: &str, to: &str) -> Result<(), Error> {
+    pub(super) fn transfer(&self, from: &str, to: &str, left_out: &LeftOut) -> Result<(), Error> {
         let (source, target) = (Side::parse(from)?, Side::parse(to)?);
         let held = [self.hold(&source)?, self.hold(&target)?];
-        let copied = self.copy_sides(from, &source, to, &target);
+        let copied = self.copy_sides((from, &source), (to, &target), left_out);
         for (name, consumer) in held.into_iter().flatten() {
             self.detach(&name, &consumer)?;
         }
@@ -110,7 +111,12 @@ impl Volumes {
         })
     }
 
-    fn copy_sides(&self, from: &str, source: &Side, to: &str, target: &Side) -> Result<(), Error> {
+    fn copy_sides(
+        &self,
+        (from, source): (&str, &Side),
+        (to, target): (&str, &Side),
+        left_out: &LeftOut,
+    ) -> Result<(), Error> {
         let (from_base, to_base) = (self.base(source)?, self.base(target)?);
         let doing = || format!("copy {from} to {to}");
         let content_of = |path: &Path| from_base.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
@@ -136,7 +142,7 @@ impl Volumes {
                 total(&folder).doing(doing)?,
                 doing,
                 |copier| copier.folder(&folder, &target_folder),
-                &target_folder,
+                (&target_folder, left_out),
             );
         };
         let source_folder = parent(&from_base, source.path()).doing(doing)?;
@@ -156,7 +162,7 @@ impl Volumes {
             bytes,
             doing,
             |copier| copier.entry(&source_folder, &c_name, &target_folder, &new),
-            &target_folder,
+            (&target_folder, left_out),
         )
     }
 }
@@ -166,12 +172,13 @@ fn run(
     bytes: u64,
     doing: impl Fn() -> String,
     copy: impl FnOnce(&mut Copier<'_>) -> std::io::Result<()>,
-    target: &OwnedFd,
+    (target, left_out): (&OwnedFd, &LeftOut),
 ) -> Result<(), Error> {
     let progress = Progress::new("copied", bytes);
-    copy(&mut Copier::new(&|bytes| progress.add(bytes)))
+    copy(&mut Copier::new(&|bytes| progress.add(bytes), left_out))
         .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing()))?;
-    fs::syncfs(target).doing(doing)
+    fs::syncfs(target).doing(doing)?;
+    left_out.told()
 }
 
 fn make(base: &Base, path: &Path) -> rustix::io::Result<OwnedFd> {

@@ -2,7 +2,6 @@
 //! the filesystem can. Through descriptors, following no link, staying on the source's filesystem.
 
 mod file;
-pub(super) mod meta;
 mod temporary;
 
 use std::{collections::HashMap, ffi::CStr, io, os::fd::OwnedFd};
@@ -12,6 +11,10 @@ use rustix::{
     io::Errno,
 };
 
+use super::{
+    left_out::{Kind, LeftOut},
+    metadata::Metadata,
+};
 use temporary::temporary;
 
 pub(super) struct Copier<'a> {
@@ -19,23 +22,33 @@ pub(super) struct Copier<'a> {
     links: HashMap<(u64, u64), OwnedFd>,
     /// Told the bytes of each file that is done.
     progress: &'a dyn Fn(u64),
+    left_out: &'a LeftOut,
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(progress: &'a dyn Fn(u64)) -> Self {
-        Self { links: HashMap::new(), progress }
+    pub(super) fn new(progress: &'a dyn Fn(u64), left_out: &'a LeftOut) -> Self {
+        Self { links: HashMap::new(), progress, left_out }
     }
 
     /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size and
     /// time is left: a copy that was interrupted goes on.
     pub(super) fn folder(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        self.folder_named(from, to, c".")
+    }
+
+    fn folder_named(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
+        if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
+            // An earlier copy of it is to be gone on with. It gets its mode back at the end.
+            fs::fchmod(to, mode | Mode::RWXU)?;
+        }
         for entry in Dir::read_from(from)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 self.entry(from, entry.file_name(), to, entry.file_name())?;
             }
         }
-        meta::keep(from, to, &fs::fstat(from)?)
+        Metadata::of(from, &fs::fstat(from)?)?.give(to, self.left_out, name.to_bytes())
     }
 
     /// Copies one file or folder, whatever it is. What vanishes meanwhile is left out.
@@ -44,35 +57,10 @@ impl<'a> Copier<'a> {
             Err(Errno::NOENT) => return Ok(()),
             other => other?,
         };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let below = match open(from, name, OFlags::RDONLY | OFlags::DIRECTORY) {
-                    // Another filesystem mounted below is not part of it.
-                    Err(Errno::NOENT | Errno::XDEV) => return Ok(()),
-                    other => other?,
-                };
-                match fs::mkdirat(to, new, Mode::RWXU) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                self.folder(&below, &open(to, new, OFlags::RDONLY | OFlags::DIRECTORY)?)
-            }
-            FileType::RegularFile => self.file(from, name, &stat, to, new),
-            FileType::Symlink => {
-                let target = fs::readlinkat(from, name, Vec::new())?;
-                replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
-                meta::keep_link(to, new, &stat)
-            }
-            kind => {
-                replace(to, new, |temporary| {
-                    fs::mknodat(to, temporary, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
-                })?;
-                meta::keep_node(to, new, &stat)
-            }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            return self.below(from, name, to, new);
         }
-    }
-
-    fn file(&mut self, from: &OwnedFd, name: &CStr, stat: &Stat, to: &OwnedFd, new: &CStr) -> io::Result<()> {
         let several = stat.st_nlink > 1;
         let key = (stat.st_dev, stat.st_ino);
         if several && let Some(copied) = self.links.get(&key) {
@@ -81,18 +69,67 @@ impl<'a> Copier<'a> {
                 fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW)
             })?);
         }
-        if !is_copied(stat, to, new) {
-            let source = match open(from, name, OFlags::RDONLY) {
-                Err(Errno::NOENT) => return Ok(()),
-                other => other?,
-            };
-            file::copy(&source, stat, to, new)?;
+        let metadata = match open(from, name, OFlags::PATH) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => Metadata::of(other?, &stat)?,
+        };
+        match kind {
+            // More than its content may have changed since.
+            FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
+            FileType::RegularFile => {
+                let source = match open(from, name, OFlags::RDONLY) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    other => other?,
+                };
+                file::copy(&source, &stat, to, new, &|target| {
+                    metadata.give(target, self.left_out, name.to_bytes())
+                })?;
+            }
+            FileType::Symlink => {
+                let target = fs::readlinkat(from, name, Vec::new())?;
+                replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
+                self.give(&metadata, to, new, name)?;
+            }
+            kind => {
+                let made = replace(to, new, |temporary| {
+                    fs::mknodat(to, temporary, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
+                });
+                if made == Err(Errno::PERM)
+                    && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
+                {
+                    self.left_out.note(Kind::Device, name.to_bytes());
+                    return Ok(());
+                }
+                made?;
+                self.give(&metadata, to, new, name)?;
+            }
         }
         (self.progress)(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
         if several {
             self.links.insert(key, open(to, new, OFlags::PATH)?);
         }
         Ok(())
+    }
+
+    fn give(&self, metadata: &Metadata, to: &OwnedFd, new: &CStr, name: &CStr) -> io::Result<()> {
+        metadata.give(open(to, new, OFlags::PATH)?, self.left_out, name.to_bytes())
+    }
+
+    fn below(&mut self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
+        let below = match open(from, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => return Ok(()),
+            // Another filesystem mounted below is not part of it.
+            Err(Errno::XDEV) => {
+                self.left_out.note(Kind::Mounted, name.to_bytes());
+                return Ok(());
+            }
+            other => other?,
+        };
+        match fs::mkdirat(to, new, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.folder_named(&below, &open(to, new, OFlags::RDONLY | OFlags::DIRECTORY)?, name)
     }
 }
 
@@ -163,7 +200,7 @@ mod tests {
 
         let copied = std::cell::Cell::new(0);
         let count = |bytes| copied.set(copied.get() + bytes);
-        Copier::new(&count).folder(&folder(&from), &folder(&to)).unwrap();
+        Copier::new(&count, &LeftOut::default()).folder(&folder(&from), &folder(&to)).unwrap();
 
         let meta = |path: &str| files::symlink_metadata(to.join(path)).unwrap();
         assert_eq!(meta("sub/script").mode() & 0o7777, 0o4751);
@@ -184,7 +221,7 @@ mod tests {
 
         // Again: nothing changes, and no temporary name is left.
         let inode = meta("sparse").ino();
-        Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).unwrap();
+        Copier::new(&|_| (), &LeftOut::default()).folder(&folder(&from), &folder(&to)).unwrap();
         assert_eq!(meta("sparse").ino(), inode);
         assert_eq!(files::read_dir(&to).unwrap().count(), 4);
     }
@@ -199,14 +236,14 @@ mod tests {
         files::create_dir(&to).unwrap();
         files::create_dir(&other).unwrap();
         symlink(&other, to.join("sub")).unwrap();
-        assert!(Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).is_err());
+        assert!(Copier::new(&|_| (), &LeftOut::default()).folder(&folder(&from), &folder(&to)).is_err());
         assert_eq!(files::read_dir(&other).unwrap().count(), 0);
         // A link in the place of a file is replaced, not written through.
         files::write(other.join("victim"), "safe").unwrap();
         files::remove_file(to.join("sub")).unwrap();
         files::create_dir(to.join("sub")).unwrap();
         symlink(other.join("victim"), to.join("sub/file")).unwrap();
-        Copier::new(&|_| ()).folder(&folder(&from), &folder(&to)).unwrap();
+        Copier::new(&|_| (), &LeftOut::default()).folder(&folder(&from), &folder(&to)).unwrap();
         assert_eq!(files::read_to_string(other.join("victim")).unwrap(), "safe");
         assert_eq!(files::read_to_string(to.join("sub/file")).unwrap(), "from");
     }

@@ -1,0 +1,96 @@
+//! How an archive is compressed: told by how it begins, whatever it is called.
+
+use std::io::{self, BufRead, Chain, Cursor, Read};
+
+use super::refusal::bad;
+
+type Input<R> = io::BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+/// What an archive begins with, and the name of that compression.
+const UNSERVED: [(&[u8], &str); 7] = [
+    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
+    (b"LZIP", "lzip"),
+    (&[0x89, b'L', b'Z', b'O'], "lzop"),
+    (&[0x1f, 0x9d], "compress"),
+    (&[0x5d, 0x00, 0x00], "lzma"),
+    (b"PK", "zip"),
+    (&[b'7', b'z', 0xbc, 0xaf], "7-Zip"),
+];
+
+/// Reads an archive without its compression. At its end the whole of that was seen, check sums included.
+pub(super) fn unpacked<'a, R: Read + 'a>(mut from: R) -> io::Result<Box<dyn Read + 'a>> {
+    let mut begin = Vec::new();
+    (&mut from).take(16).read_to_end(&mut begin)?;
+    if begin.is_empty() {
+        return Err(bad("the archive is empty"));
+    }
+    let starts = |magic: &[u8]| begin.starts_with(magic);
+    let is_gzip = starts(&[0x1f, 0x8b]);
+    let is_bzip2 = starts(b"BZh");
+    let is_xz = starts(&[0xfd, b'7', b'z', b'X', b'Z', 0]);
+    // A stream may begin with frames that carry no data.
+    let is_zstandard = starts(&[0x28, 0xb5, 0x2f, 0xfd])
+        || begin.len() > 3 && begin[0] & 0xf0 == 0x50 && begin[1..4] == [0x2a, 0x4d, 0x18];
+    let unserved = UNSERVED.iter().find(|(magic, _)| starts(magic));
+    let from: Input<R> = io::BufReader::with_capacity(64 << 10, Cursor::new(begin).chain(from));
+    if is_gzip {
+        return Ok(Box::new(Whole { inner: flate2::bufread::MultiGzDecoder::new(from), name: "gzip" }));
+    }
+    if is_bzip2 {
+        return Ok(Box::new(Whole { inner: bzip2::bufread::MultiBzDecoder::new(from), name: "bzip2" }));
+    }
+    if is_xz {
+        return Ok(Box::new(Whole {
+            inner: liblzma::bufread::XzDecoder::new_multi_decoder(from),
+            name: "xz",
+        }));
+    }
+    if is_zstandard {
+        let mut decoder = zstd::Decoder::with_buffer(from)?;
+        // What `zstd --long=31` needs; memory is taken only as far as a stream says that it needs it.
+        decoder.window_log_max(31)?;
+        return Ok(Box::new(Whole { inner: decoder, name: "Zstandard" }));
+    }
+    match unserved {
+        Some((_, name)) => Err(bad(&format!(
+            "the archive is packed with {name}, which is not read here: unpack it first; gzip, bzip2, xz and Zstandard are read"
+        ))),
+        None => Ok(Box::new(from)),
+    }
+}
+
+/// Says which compression it is that is damaged.
+struct Whole<R> {
+    inner: R,
+    name: &'static str,
+}
+
+impl<R: Read> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => io::Error::new(
+                error.kind(),
+                format!("the archive's {} compression is damaged or ends early ({error})", self.name),
+            ),
+        })
+    }
+}
+
+/// Reads to the end: what still comes must be zeros, as archives are filled up with.
+pub(super) fn only_zeros_follow(from: &mut dyn Read) -> io::Result<()> {
+    let mut from = io::BufReader::with_capacity(64 << 10, from);
+    loop {
+        let buffer = from.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        if buffer.iter().any(|&byte| byte != 0) {
+            return Err(bad(
+                "the archive goes on after its end: there are several in one file, or it is damaged",
+            ));
+        }
+        let length = buffer.len();
+        from.consume(length);
+    }
+}

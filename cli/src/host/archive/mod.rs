@@ -1,0 +1,103 @@
+//! `volume export` and `volume import`: a volume as a tar archive.
+//!
+//! An archive is read and written here rather than by a tar program, for the reasons in `docs/decisions/2026-11-30-archives.md`.
+
+mod access_list;
+mod compression;
+mod field;
+mod reader;
+mod records;
+mod refusal;
+mod sparse;
+mod unpack;
+mod walk;
+mod writer;
+
+use std::io::{self, IsTerminal, Read, Write};
+
+use rustix::fs;
+
+use super::{
+    Error,
+    attachments::Holder,
+    error::{Context, full_disk},
+    fail,
+    left_out::LeftOut,
+    names::Name,
+    volumes::{NewVolume, Volumes},
+};
+
+impl Volumes {
+    /// Writes a volume to standard output. `strict`: nothing may be left out.
+    pub(super) fn export(&self, full: &str, strict: bool) -> Result<(), Error> {
+        let out = io::stdout().lock();
+        if out.is_terminal() {
+            return Err(Error::InvalidArgument(format!(
+                "An archive is nothing for a terminal: write it to a file, as tierce --host volume export {full} > {full}.tar.zst"
+            )));
+        }
+        let volume = self.mount_named(full)?;
+        let folder = self.open_data(&volume)?;
+        let doing = || format!("export volume '{full}'");
+        // Level 3 is the library's own default.
+        let encoder = zstd::Encoder::new(out, 3).doing(doing)?;
+        let left_out = LeftOut::new(strict);
+        let (mut writer, mut traces) = (writer::Writer::new(encoder, &left_out), walk::Traces::default());
+        walk::walk(&folder, &mut |found| {
+            traces.note(&found.stat);
+            writer.entry(found)
+        })
+        .doing(doing)?;
+        fail::point("export: written");
+        traces.are_still_so(&folder).doing(doing)?;
+        // Only now its end is written: what fails before leaves an archive that every reader refuses.
+        left_out.told()?;
+        writer.finish().and_then(zstd::Encoder::finish).and_then(|mut out| out.flush()).doing(doing)
+    }
+
+    /// Makes a volume from an archive. A volume that could not be filled is not left behind. `strict`: nothing may be left out.
+    ///
+    /// Its record says who fills it, until it is whole: after a crash the next import of that name, or `system prune`, removes what is there.
+    pub(super) fn import(
+        &self,
+        name: &Name,
+        new: &NewVolume,
+        from: impl Read,
+        strict: bool,
+    ) -> Result<(), Error> {
+        let full = name.full();
+        let exists = || Error::Exists { what: format!("Volume '{full}'") };
+        if let Some(existing) = self.find(&full)?
+            && !existing.is_half_made()?
+        {
+            return Err(exists());
+        }
+        let doing = || format!("import volume '{full}'");
+        // What is no archive at all is seen before anything is made.
+        let mut from = compression::unpacked(from).doing(doing)?;
+        let us = Holder::process(std::process::id())?;
+        self.create(name, &NewVolume { filling: Some(us.clone()), ..new.clone() })?;
+        // Of two imports at once the other may have made it.
+        if self.get(&full)?.record.and_then(|record| record.filling).as_ref() != Some(&us) {
+            return Err(exists());
+        }
+        fail::point("import: made");
+        let left_out = LeftOut::new(strict);
+        let filled = self.fill(&full, &mut from, &left_out);
+        if let Err(error) = filled {
+            self.remove(&full, true)?;
+            return Err(error);
+        }
+        fail::point("import: filled");
+        self.is_whole(&full)
+    }
+
+    fn fill(&self, full: &str, from: &mut dyn Read, left_out: &LeftOut) -> Result<(), Error> {
+        let doing = || format!("import volume '{full}'");
+        let folder = self.open_data(&self.get(full)?)?;
+        unpack::unpack(from, &folder, left_out)
+            .map_err(|(error, missing)| full_disk(error, missing, doing()))?;
+        fs::syncfs(&folder).doing(doing)?;
+        left_out.told()
+    }
+}

@@ -1,0 +1,294 @@
+//! Putting what an archive holds into a volume. Nothing outside of it is reached: every step of a path is taken by itself, and links are not
+//! followed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
+};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    super::{
+        error::is_full_disk,
+        fail,
+        left_out::{Kind as Left, LeftOut},
+        metadata::Metadata,
+    },
+    reader::{Entry, Kind, Reader},
+    refusal::{bad, of_entry},
+    sparse::Layout,
+};
+
+/// Unpacks an archive into a folder. An error comes with the bytes that were still to come.
+pub(super) fn unpack(from: &mut dyn Read, to: &OwnedFd, left_out: &LeftOut) -> Result<(), (io::Error, u64)> {
+    let fine = |error| (error, 0);
+    let mut reader = Reader::new(from);
+    let mut volume = Volume {
+        top: to,
+        left_out,
+        folders: BTreeMap::new(),
+        later: BTreeMap::new(),
+        missing: BTreeSet::new(),
+        last: None,
+    };
+    let (mut entries, mut short) = (0_u64, None::<(io::Error, u64)>);
+    while let Some(entry) = reader.next().map_err(fine)? {
+        entries += 1;
+        let stored = match &entry.kind {
+            Kind::File(layout) => layout.stored(),
+            _ => 0,
+        };
+        match &mut short {
+            // Only an archive read to its end says how much is missing.
+            Some((_, missing)) => *missing = missing.saturating_add(stored),
+            None => match volume.place(entry, &mut reader) {
+                Ok(()) => fail::point("import: file unpacked"),
+                Err(error) if is_full_disk(&error) => short = Some((error, stored)),
+                Err(error) => return Err(fine(error)),
+            },
+        }
+    }
+    if let Some(short) = short {
+        return Err(short);
+    }
+    if entries == 0 {
+        return Err(fine(bad("the archive holds nothing")));
+    }
+    volume.finish().map_err(fine)
+}
+
+struct Volume<'a> {
+    top: &'a OwnedFd,
+    left_out: &'a LeftOut,
+    /// Folders get what they have beside their content last: it may not let anybody write, and each new file changes the time.
+    folders: BTreeMap<Vec<u8>, Metadata>,
+    /// Further names of files that did not come yet.
+    later: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What could not be made, so that its further names can't be either.
+    missing: BTreeSet<Vec<u8>>,
+    /// The folder of the last entry: the next one mostly lies beside it.
+    last: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl Volume<'_> {
+    fn place(&mut self, entry: Entry, reader: &mut Reader<'_>) -> io::Result<()> {
+        let shown = entry.path.clone();
+        self.put(entry, reader).map_err(|error| of_entry(&shown, &error))
+    }
+
+    fn put(&mut self, entry: Entry, reader: &mut Reader<'_>) -> io::Result<()> {
+        let path = relative(&entry.path)?;
+        // What comes later under the same name counts.
+        self.later.remove(&path);
+        self.missing.remove(&path);
+        match entry.kind {
+            Kind::Folder => self.folder(path, entry.metadata),
+            _ if path.is_empty() => Err(bad("stands for the volume itself, and is no folder")),
+            Kind::HardLink(target) => {
+                let target = relative(&target)?;
+                if !self.link(&path, &target)? {
+                    self.clear(&path)?;
+                    self.later.insert(path, target);
+                }
+                Ok(())
+            }
+            kind => {
+                self.clear(&path)?;
+                let (parent, name) = self.parent(&path, true)?.ok_or(Errno::NOENT)?;
+                match kind {
+                    Kind::File(layout) => {
+                        let file = file(&parent, name, &layout, reader)?;
+                        return entry.metadata.give(&file, self.left_out, &path);
+                    }
+                    Kind::Symlink(target) if target.is_empty() => return Err(bad("is a link to nothing")),
+                    Kind::Symlink(target) => fs::symlinkat(OsStr::from_bytes(&target), &parent, name)?,
+                    kind => match node(&parent, name, &kind) {
+                        Err(Errno::PERM) => {
+                            self.left_out.note(Left::Device, &path);
+                            self.missing.insert(path);
+                            return Ok(());
+                        }
+                        made => made?,
+                    },
+                }
+                entry.metadata.give(open(&parent, name, OFlags::PATH)?, self.left_out, &path)
+            }
+        }
+    }
+
+    fn folder(&mut self, path: Vec<u8>, metadata: Metadata) -> io::Result<()> {
+        if !path.is_empty() {
+            let (parent, name) = self.parent(&path, true)?.ok_or(Errno::NOENT)?;
+            match fs::mkdirat(&parent, name, Mode::RWXU) {
+                Err(Errno::EXIST) => {
+                    let there = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    if !FileType::from_raw_mode(there.st_mode).is_dir() {
+                        fs::unlinkat(&parent, name, AtFlags::empty())?;
+                        fs::mkdirat(&parent, name, Mode::RWXU)?;
+                    }
+                }
+                made => made?,
+            }
+        }
+        self.folders.insert(path, metadata);
+        Ok(())
+    }
+
+    /// Gives a file a further name; `false`: the file is not there yet.
+    fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<bool> {
+        if self.missing.contains(target) {
+            self.left_out.note(Left::Device, path);
+            self.missing.insert(path.to_vec());
+            return Ok(true);
+        }
+        let Some((from, old)) = self.parent(target, false)? else { return Ok(false) };
+        let old = old.to_owned();
+        let there = match fs::statat(&from, &*old, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        let (parent, name) = self.parent(path, true)?.ok_or(Errno::NOENT)?;
+        let is_same = fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|own| (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino));
+        if !is_same {
+            self.clear(path)?;
+            let (parent, name) = self.parent(path, true)?.ok_or(Errno::NOENT)?;
+            fs::linkat(&from, &*old, &parent, name, AtFlags::empty())?;
+        }
+        Ok(true)
+    }
+
+    /// Takes away what an earlier entry put there.
+    fn clear(&mut self, path: &[u8]) -> io::Result<()> {
+        let Some((parent, name)) = self.parent(path, false)? else { return Ok(()) };
+        match fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                Err(Errno::NOTEMPTY) => {
+                    return Err(bad("is no folder, and an earlier entry of that name is one with content"));
+                }
+                removed => removed?,
+            },
+            Err(Errno::NOENT) => {}
+            removed => removed?,
+        }
+        self.folders.remove(path);
+        // It may have been that one.
+        self.last = None;
+        Ok(())
+    }
+
+    /// The folder that a path lies in, and the name in it. `make`: folders that are missing are made; else `None` where one is missing.
+    fn parent<'p>(&mut self, path: &'p [u8], make: bool) -> io::Result<Option<(OwnedFd, &'p OsStr)>> {
+        let cut = path.iter().rposition(|byte| *byte == b'/');
+        let (above, name) = cut.map_or((&[][..], path), |cut| (&path[..cut], &path[cut + 1..]));
+        let name = OsStr::from_bytes(name);
+        if let Some((last, folder)) = &self.last
+            && last == above
+        {
+            return Ok(Some((folder.try_clone()?, name)));
+        }
+        let Some(folder) = self.walk(above, make)? else { return Ok(None) };
+        self.last = Some((above.to_vec(), folder.try_clone()?));
+        Ok(Some((folder, name)))
+    }
+
+    fn walk(&mut self, path: &[u8], make: bool) -> io::Result<Option<OwnedFd>> {
+        let mut folder = self.top.try_clone()?;
+        let mut done = 0;
+        for step in path.split(|byte| *byte == b'/').filter(|step| !step.is_empty()) {
+            done += step.len() + 1;
+            let name = OsStr::from_bytes(step);
+            let opened = open(&folder, name, OFlags::PATH | OFlags::DIRECTORY);
+            folder = match opened {
+                Err(Errno::NOENT) if make => {
+                    fs::mkdirat(&folder, name, Mode::RWXU)?;
+                    self.folders.insert(path[..done - 1].to_vec(), Metadata::of_new_folder());
+                    open(&folder, name, OFlags::PATH | OFlags::DIRECTORY)?
+                }
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let place = String::from_utf8_lossy(&path[..done - 1]).into_owned();
+                    return Err(bad(&format!("leads through '{place}', which is a link or a file")));
+                }
+                other => other?,
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    /// Further names of what came after them, then what folders have beside their content, the deepest first.
+    fn finish(mut self) -> io::Result<()> {
+        loop {
+            let waiting = std::mem::take(&mut self.later);
+            let before = waiting.len();
+            for (path, target) in waiting {
+                if !self.link(&path, &target).map_err(|error| of_entry(&path, &error))? {
+                    self.later.insert(path, target);
+                }
+            }
+            if self.later.len() == before {
+                break;
+            }
+        }
+        if let Some((path, target)) = self.later.first_key_value() {
+            let target = String::from_utf8_lossy(target).into_owned();
+            return Err(of_entry(
+                path,
+                &bad(&format!("is a hard link to '{target}', which is not in the archive")),
+            ));
+        }
+        for (path, metadata) in std::mem::take(&mut self.folders).iter().rev() {
+            let given = self.walk(path, false).and_then(|folder| {
+                let folder = folder.ok_or(Errno::NOENT)?;
+                metadata.give(folder, self.left_out, path)
+            });
+            given.map_err(|error| of_entry(path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// A path below the volume's folder, without what says nothing; `..` leads who knows where.
+fn relative(path: &[u8]) -> io::Result<Vec<u8>> {
+    let steps: Vec<&[u8]> =
+        path.split(|byte| *byte == b'/').filter(|step| !matches!(*step, b"" | b".")).collect();
+    if steps.contains(&b"..".as_slice()) {
+        return Err(bad("leads out of the volume; pack it anew with tar -C FOLDER ."));
+    }
+    if path.is_empty() || path.contains(&0) {
+        return Err(bad("has no name that a file can have"));
+    }
+    Ok(steps.join(&b'/'))
+}
+
+fn open(folder: &OwnedFd, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fs::openat(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn file(parent: &OwnedFd, name: &OsStr, layout: &Layout, reader: &mut Reader<'_>) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+    reader.content(layout, |at, bytes| file.write_all_at(bytes, at))?;
+    // What is not written is a hole.
+    file.set_len(layout.size)?;
+    Ok(file)
+}
+
+fn node(parent: &OwnedFd, name: &OsStr, kind: &Kind) -> rustix::io::Result<()> {
+    let (file_type, device) = match kind {
+        Kind::CharacterDevice(major, minor) => (FileType::CharacterDevice, fs::makedev(*major, *minor)),
+        Kind::BlockDevice(major, minor) => (FileType::BlockDevice, fs::makedev(*major, *minor)),
+        _ => (FileType::Fifo, 0),
+    };
+    fs::mknodat(parent, name, file_type, Mode::RUSR | Mode::WUSR, device)
+}

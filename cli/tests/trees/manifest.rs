@@ -1,0 +1,130 @@
+//! All that can be seen of a tree, a line for each file: what a copy must have in common with its source. Shares no code with the product.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString},
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
+
+/// What a copy may have lost without a fault: its writer's format has no place for it.
+#[allow(clippy::struct_excessive_bools, reason = "each may be lost by itself")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lost {
+    /// Parts of a second.
+    pub(crate) fractions: bool,
+    pub(crate) attributes: bool,
+    /// Where data and holes lie.
+    pub(crate) holes: bool,
+    /// That two names are of one file.
+    pub(crate) links: bool,
+    /// Everything of the folder itself.
+    pub(crate) top: bool,
+    pub(crate) sockets: bool,
+}
+
+/// A line for each file, by path.
+pub(crate) fn manifest(top: &Path, lost: Lost) -> BTreeMap<String, String> {
+    let mut first_names = BTreeMap::new();
+    let mut lines = BTreeMap::new();
+    let mut waiting = vec![top.to_owned()];
+    let mut paths = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        paths.push(path);
+    }
+    paths.sort_by(|one, other| one.as_os_str().as_bytes().cmp(other.as_os_str().as_bytes()));
+    for path in paths {
+        let below = path.strip_prefix(top).unwrap().to_owned();
+        // ext4 brings it along.
+        if below.starts_with("lost+found") {
+            continue;
+        }
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if lost.top && below.as_os_str().is_empty() || lost.sockets && metadata.file_type().is_socket() {
+            continue;
+        }
+        let line = line(&path, &below, &metadata, &mut first_names, lost);
+        lines.insert(below.as_os_str().as_bytes().escape_ascii().to_string(), line);
+    }
+    lines
+}
+
+fn line(
+    path: &Path,
+    below: &Path,
+    metadata: &fs::Metadata,
+    first_names: &mut BTreeMap<(u64, u64), PathBuf>,
+    lost: Lost,
+) -> String {
+    let kind = metadata.file_type();
+    let mut words = vec![
+        format!("{:06o}", metadata.mode()),
+        format!("{}:{}", metadata.uid(), metadata.gid()),
+        format!("{}.{:09}", metadata.mtime(), if lost.fractions { 0 } else { metadata.mtime_nsec() }),
+    ];
+    if kind.is_symlink() {
+        words.push(format!("-> {}", fs::read_link(path).unwrap().as_os_str().as_bytes().escape_ascii()));
+    }
+    if kind.is_block_device() || kind.is_char_device() {
+        words.push(format!("device {:x}", metadata.rdev()));
+    }
+    if kind.is_file() {
+        let content = fs::read(path).unwrap();
+        // FNV-1a: enough to tell contents of a test apart.
+        let sum = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        words.push(format!("{} bytes {sum:016x}", content.len()));
+        if !lost.holes {
+            words.push(format!("data {:?}", pieces(path, metadata.len())));
+        }
+    }
+    if !kind.is_dir() && !lost.links {
+        let first = first_names.entry((metadata.dev(), metadata.ino())).or_insert_with(|| below.to_owned());
+        words.push(format!(
+            "{} names, first {}",
+            metadata.nlink(),
+            first.as_os_str().as_bytes().escape_ascii()
+        ));
+    }
+    if !lost.attributes {
+        let found = attributes(path);
+        words.extend(found.into_iter().map(|(name, value)| format!("{name:?}={}", value.escape_ascii())));
+    }
+    words.join(" ")
+}
+
+fn attributes(path: &Path) -> BTreeMap<CString, Vec<u8>> {
+    let mut names = vec![0; 64 << 10];
+    let length = llistxattr(path, &mut names).unwrap_or(0);
+    let names = names[..length]
+        .split_inclusive(|byte| *byte == 0)
+        .map(|name| CStr::from_bytes_with_nul(name).unwrap());
+    names
+        .map(|name| {
+            let mut value = vec![0; 64 << 10];
+            let length = lgetxattr(path, name, &mut value).unwrap();
+            (name.to_owned(), value[..length].to_vec())
+        })
+        .collect()
+}
+
+fn pieces(path: &Path, size: u64) -> Vec<(u64, u64)> {
+    let file = fs::File::open(path).unwrap();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < size {
+        let Ok(start) = seek(&file, SeekFrom::Data(at)) else { break };
+        at = seek(&file, SeekFrom::Hole(start)).unwrap().min(size);
+        found.push((start, at));
+    }
+    found
+}

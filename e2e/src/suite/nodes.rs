@@ -27,7 +27,7 @@ impl Nodes {
 
     /// Those of a running cluster.
     pub(super) fn of(cluster: &Cluster) -> Self {
-        if cluster.spec().size.guests > 0 { Self::Guests } else { Self::Ordinary }
+        if cluster.spec().size.ordinary == 0 { Self::Guests } else { Self::Ordinary }
     }
 
     /// How many tests run at a time: they wait for others most of the time, but a guest has one processor.
@@ -46,18 +46,26 @@ impl Nodes {
     }
 }
 
-/// What the chart is installed with: image files, a thin pool and thick volumes, each group on a disk of its own.
-fn tiers() -> Value {
-    let pool = |name: &str, backend: &str, what: Value| json!({"name": name, "pools": [{"name": name, backend: what}]});
-    json!([
-        pool("image", "directory", json!({"path": "/var/lib/tierce/pools/image", "createPath": true})),
-        pool(
-            "thin",
-            "lvm",
-            json!({"volumeGroup": "thin", "thin": {"pool": "pool"}, "devices": ["/dev/ubda"]})
-        ),
-        pool("thick", "lvm", json!({"volumeGroup": "thick", "thick": {}, "devices": ["/dev/ubdb"]})),
-    ])
+/// What the chart is installed with on these nodes; `None`: its own tiers. On guests image files, a thin pool and thick volumes, each group
+/// on a disk of its own; where only some are guests, the thin pool on those beside a tier of the chart's own.
+fn tiers(cluster: &Cluster) -> Option<Value> {
+    let tier = |name: &str, pool: Value| json!({"name": name, "pools": [pool]});
+    let directory = |name: &str| json!({"name": name, "directory": {"path": format!("/var/lib/tierce/pools/{name}"), "createPath": true}});
+    let thin = json!({"name": "thin", "lvm": {"volumeGroup": "thin", "thin": {"pool": "pool"}, "devices": ["/dev/ubda"]}});
+    let size = cluster.spec().size;
+    match (size.ordinary, size.guests) {
+        (_, 0) => None,
+        (0, _) => {
+            let thick = json!({"name": "thick", "lvm": {"volumeGroup": "thick", "thick": {}, "devices": ["/dev/ubdb"]}});
+            Some(json!([tier("image", directory("image")), tier("thin", thin), tier("thick", thick)]))
+        }
+        _ => {
+            let guest = cluster.nodes().find(|node| size.is_guest(*node))?;
+            let mut thin = thin;
+            thin["nodeSelector"] = json!({"kubernetes.io/hostname": guest.name()});
+            Some(json!([tier("standard-ssd", directory("standard-ssd")), tier("thin", thin)]))
+        }
+    }
 }
 
 /// Short graces, so that the tests of what happens after them are short.
@@ -69,8 +77,7 @@ pub(crate) fn install_with(cluster: &Cluster, ours: &Ours, values: &[&str]) -> R
 /// The same of a version that does not say of every pool whether it is degraded.
 pub(super) fn install_earlier(cluster: &Cluster, ours: &Ours, values: &[&str]) -> Result<()> {
     let short = ["controller.reapGrace=5s", "controller.nodeLostGrace=10s"];
-    let tiers = (Nodes::of(cluster) == Nodes::Guests).then(tiers);
-    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers.as_ref())?;
+    install::install_tiers(cluster, ours, &[&short, values].concat(), tiers(cluster).as_ref())?;
     // A group that is made from a disk takes its time in a guest, and a pool that opens late is reported within a minute.
     cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s").map(drop)
 }

@@ -53,7 +53,7 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
     let own = [folder.path().to_owned(), State::of(CLUSTER)?.path().to_owned()];
     let before = Machine::look(&own)?;
     let started = Instant::now();
-    let mut measured = Vec::new();
+    let mut measured: Vec<Figure> = Vec::new();
     for place in [
         Place::Stand(Storage::Directory),
         Place::Stand(Storage::Simulator),
@@ -72,7 +72,8 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
             }
             Place::Engine => {
                 eprintln!("measuring: disks");
-                measured.extend(disks::measure(profile)?);
+                let disks = disks::measure(profile)?;
+                measured.extend(stages.iter().flat_map(|wanted| wanted.chosen(disks.clone())));
                 continue;
             }
             Place::Cluster => on_cluster(&stages, profile, Size::ordinary(1))?,
@@ -82,7 +83,6 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
             measured.push(serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?);
         }
     }
-    measured.retain(|figure: &Figure| chosen.iter().any(|wanted| wanted.names(&figure.what)));
     let facts = machine::facts(folder.path())?;
     println!("{facts}");
     if profile == Profile::Dev {
@@ -171,13 +171,13 @@ async fn measure_on_stand(folder: &Path, stages: &[Wanted]) -> Result<Vec<Figure
     let mut stand = Stand::start(folder, order.programs, order.storage).await?;
     let mut figures = Vec::new();
     for wanted in stages {
-        figures.extend(match wanted.stage {
+        figures.extend(wanted.chosen(match wanted.stage {
             Stage::Calls => calls::create_and_delete(&stand).await?,
             Stage::Restart => calls::restart(&mut stand).await?,
             Stage::Io => io::measure(&stand, wanted).await?,
             Stage::Memory => memory::measure(&stand).await?,
             Stage::Disks | Stage::Claims | Stage::Pods | Stage::Writes | Stage::Guest => Vec::new(),
-        });
+        }));
     }
     Ok(figures)
 }
@@ -186,7 +186,7 @@ async fn measure_on_cluster(stages: &[Wanted], audit_log: &Path) -> Result<Vec<F
     let client = kube::Client::try_default().await?;
     let mut figures = Vec::new();
     for wanted in stages {
-        figures.extend(match wanted.stage {
+        figures.extend(wanted.chosen(match wanted.stage {
             Stage::Claims => cluster::claims(&client, &cluster::IMAGES).await?,
             Stage::Pods => cluster::pods(&client, &cluster::IMAGES).await?,
             Stage::Guest => {
@@ -196,7 +196,7 @@ async fn measure_on_cluster(stages: &[Wanted], audit_log: &Path) -> Result<Vec<F
             }
             Stage::Writes => cluster::writes(&client, audit_log).await?,
             Stage::Calls | Stage::Restart | Stage::Io | Stage::Memory | Stage::Disks => Vec::new(),
-        });
+        }));
     }
     Ok(figures)
 }

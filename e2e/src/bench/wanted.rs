@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum as _;
 
+use super::figures::Figure;
 use super::stage::Stage;
 
 /// `io`, or `io/4K random write`.
@@ -23,6 +24,12 @@ impl Wanted {
     /// Whether a figure of this name was asked for.
     pub(super) fn names(&self, what: &str) -> bool {
         what.to_lowercase().contains(&self.within.to_lowercase())
+    }
+
+    /// Those of the figures of its part that were asked for.
+    pub(super) fn chosen(&self, mut figures: Vec<Figure>) -> Vec<Figure> {
+        figures.retain(|figure| self.names(&figure.what));
+        figures
     }
 }
 
@@ -48,6 +55,7 @@ impl fmt::Display for Wanted {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Unit;
     use super::*;
 
     #[test]
@@ -60,5 +68,18 @@ mod tests {
         assert!(all == Wanted::all(Stage::Pods) && all.names("anything") && all.to_string() == "pods");
         let why = "fast".parse::<Wanted>().unwrap_err();
         assert!(why.contains("fast") && why.contains("calls, restart"), "{why}");
+    }
+
+    #[test]
+    fn a_whole_part_shows_nothing_more_of_another() {
+        let named = |names: &[&str]| -> Vec<Figure> {
+            names.iter().map(|name| Figure::new(*name, 1.0, Unit::Percent)).collect()
+        };
+        let [calls, memory] = ["calls/deletevolume", "memory"].map(|text| text.parse::<Wanted>().unwrap());
+        assert_eq!(
+            calls.chosen(named(&["CreateVolume p50", "DeleteVolume p50"])),
+            named(&["DeleteVolume p50"])
+        );
+        assert_eq!(memory.chosen(named(&["idle", "1000 volumes"])), named(&["idle", "1000 volumes"]));
     }
 }

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, sync::OnceLock};
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 
-/// Says which names there are; trouble on the way to them is no matter of a suggestion.
+/// Returns the names of a kind; an error counts as no names.
 type Look = Box<dyn Fn(Named) -> Vec<String> + Send + Sync>;
 
 /// Set while a line is being completed.
@@ -37,7 +37,7 @@ impl Named {
     }
 }
 
-/// Those of the names with which the word may go on.
+/// The names that begin with `current`.
 pub(crate) fn fitting(names: Vec<String>, current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let fits = |name: &String| name.starts_with(current) && !name.contains(char::is_control);
@@ -61,7 +61,7 @@ pub(crate) fn word_completer(words: &'static [&'static str]) -> ArgValueComplete
     })
 }
 
-/// From now on names are looked up like this.
+/// Sets how names are looked up for the rest of the process.
 pub(crate) fn look_with(look: impl Fn(Named) -> Vec<String> + Send + Sync + 'static) {
     let _ = LOOK.set(Box::new(look));
 }

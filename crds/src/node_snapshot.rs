@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     category = "tierce",
     status = "NodeSnapshotStatus",
     derive = "PartialEq",
-    doc = "One snapshot on one node. The name is the CSI snapshot id. Written by the controller (spec) and the node plugin (status); nobody else needs to. It outlives the volume it was taken of.",
+    doc = "One snapshot on one node. The name is the CSI snapshot id. Written by the controller (spec) and the node plugin (status); users do not need to write it. It outlives the volume it was taken of.",
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Source", type_ = "string", json_path = ".spec.source"),

@@ -18,7 +18,7 @@ pub const MOST_LEFTOVERS: usize = 100;
     category = "tierce",
     status = "NodeStorageStatus",
     derive = "PartialEq",
-    doc = "The pools of one node as its node plugin sees them. The name is the node's. Written by the node plugin; nobody else needs to.",
+    doc = "The pools of one node as its node plugin sees them. The name is the node's. Written by the node plugin; users do not need to write it.",
     printcolumn(name = "Pools", type_ = "string", json_path = ".status.pools[*].name"),
     printcolumn(name = "States", type_ = "string", json_path = ".status.pools[*].state"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -59,7 +59,7 @@ pub struct PoolStatus {
     pub tier: String,
     /// `Ready`: volumes can be made and used. `Unavailable`: `reason` and `message` say why not.
     pub state: PoolState,
-    /// Why the pool is not ready, or needs somebody although it is (`OutOfData`: it is full), in one word.
+    /// In one word, why the pool is not ready, or what an administrator has to see to although it is ready (`OutOfData`: the pool is full).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What is wrong, with its path, and what mends it.

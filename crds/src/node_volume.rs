@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     category = "tierce",
     status = "NodeVolumeStatus",
     derive = "PartialEq",
-    doc = "One device on one node. The name is the CSI volume id. Written by the controller (spec) and the node plugin (status); nobody else needs to.",
+    doc = "One device on one node. The name is the CSI volume id. Written by the controller (spec) and the node plugin (status); users do not need to write it.",
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Size", type_ = "integer", format = "int64", json_path = ".spec.sizeBytes"),
@@ -149,7 +149,7 @@ pub struct VolumeReference {
     /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// UID of the object: one of the same name that was made later is another one.
+    /// UID of the object. It tells the object from a later one of the same name.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
@@ -203,7 +203,7 @@ pub struct ClaimReference {
     /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// UID of the object: one of the same name that was made later is another one.
+    /// UID of the object. It tells the object from a later one of the same name.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }

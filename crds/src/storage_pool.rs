@@ -42,7 +42,7 @@ pub struct StoragePoolSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("tier is immutable: make a new StoragePool; the volumes of this one stay where they are"))]
     pub tier: String,
 
-    /// Labels that a node must have to offer this pool, at most 32. Default: none, every node that runs the node plugin offers it.
+    /// Labels that a node must have to offer this pool, at most 32. Default: none; then every node that runs the node plugin offers the pool.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
@@ -194,7 +194,7 @@ pub struct StoragePoolStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: at least one selected node offers the pool, or no node is selected. `Degraded`: not every selected node does.
+    /// `Ready`: at least one selected node offers the pool, or `nodeSelector` selects no node. `Degraded`: not every selected node does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -68,7 +68,7 @@ pub struct VolumeSpec {
     pub tier: String,
 
     /// The person to whom the volume belongs. It can't be set yet, since nothing enforces it: leave it out (the default). Until then
-    /// everybody whom the namespace lets make pods can use the volume.
+    /// anyone who may create pods in the namespace can use the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
 

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::cluster::cleanup::{self, Loop};
 use crate::command;
 
-/// How often is looked again for what was left, twice a second.
+/// How many times we look again for leftovers, twice a second.
 const LOOKS: usize = 6;
 
 /// Everything that outlives a process: loop devices, mounts, network interfaces, named network namespaces, cgroup folders of clusters, and

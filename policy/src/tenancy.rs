@@ -21,7 +21,7 @@ pub struct Holder<'a> {
 pub enum Tenant {
     /// Those of this namespace.
     Namespace(String),
-    /// No tenant's: a client of CSI had them made that is not Kubernetes.
+    /// No namespace's: a CSI client other than Kubernetes had them made.
     Nobody,
     /// Several namespaces have claims of them, and none was there first for certain.
     Unclear,

@@ -24,7 +24,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Why the HTTP server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum OpsError {
-    /// The address is not one, or is taken.
+    /// The address can't be parsed, or is in use.
     #[error(
         "can't listen for /healthz and /metrics on {address:?} (want such as \":9808\" or \"127.0.0.1:9808\")"
     )]

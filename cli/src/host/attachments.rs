@@ -18,7 +18,7 @@ pub(super) struct Attachment {
     pub(super) path: Option<PathBuf>,
     #[serde(default)]
     pub(super) read_only: bool,
-    /// How often it was asked for, where a holder may ask again: it ends when it was given back as often.
+    /// How many times the holder asked for the volume; the use ends when it was given back as often.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub(super) count: u32,
 }

@@ -88,7 +88,8 @@ impl Keys {
         .await
     }
 
-    /// Gives a volume or snapshot the keys of the one that it is made from, beside those that it has. Whether that has any.
+    /// Gives a volume or snapshot the keys of the one that it is made from, beside those that it has. `false`: that one has none, and nothing
+    /// was written.
     pub async fn copy(&self, from: &str, to: &str) -> Result<bool, kube::Error> {
         let Some(source) = self.read(from).await?.filter(|source| !source.ring.is_empty()) else {
             return Ok(false);
@@ -108,7 +109,7 @@ impl Keys {
         Ok(print.is_none_or(|print| opens(&held.ring, print)))
     }
 
-    /// From now on it goes with the object of this kind, id and UID.
+    /// Makes the object of this kind, name and UID the owner of the Secret of `id`, so that Kubernetes deletes the Secret with it.
     pub async fn belongs_to(&self, id: &str, kind: &str, name: &str, uid: &str) -> Result<(), kube::Error> {
         let owner = json!({
             "apiVersion": names::API_VERSION, "kind": kind, "name": name, "uid": uid,
@@ -119,8 +120,9 @@ impl Keys {
         self.secrets.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
     }
 
-    /// Nothing is taken from the Secret of this volume until the restore of this UID is over. `lent`: the snapshot whose keys the volume needs
-    /// besides, once it has its content; they are never the wanted ones. `is_open`: whether the restore of a UID is not over. Whose Secret is gone, where one is: then nothing was done.
+    /// Marks the Secret of this volume as held by the restore of this UID: no key is taken from it until that restore is over. `lent`: the
+    /// snapshot whose keys the volume also needs once it has its content; they never become the wanted key. `is_open`: whether the restore of a
+    /// UID is open. Returns the id whose Secret is missing; then nothing was written.
     pub async fn hold(
         &self,
         volume: &str,

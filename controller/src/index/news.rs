@@ -56,34 +56,34 @@ impl<'a, T: Tracked> Change<'a, T> {
     }
 }
 
-/// What has become of something.
+/// A change, by the kind of object that changed.
 #[derive(Clone, Copy)]
 pub enum News<'a> {
-    /// Of a Volume.
+    /// A Volume changed.
     Volume(Change<'a, Volume>),
-    /// Of a PersistentVolumeClaim.
+    /// A PersistentVolumeClaim changed.
     Claim(Change<'a, ClaimObject>),
-    /// Of a `PersistentVolume`.
+    /// A `PersistentVolume` changed.
     PersistentVolume(Change<'a, PersistentVolumeObject>),
-    /// Of a `NodeVolume`.
+    /// A `NodeVolume` changed.
     Device(Change<'a, NodeVolume>),
-    /// Of a `NodeSnapshot`.
+    /// A `NodeSnapshot` changed.
     Snapshot(Change<'a, NodeSnapshot>),
-    /// Of a `VolumeSnapshotContent`.
+    /// A `VolumeSnapshotContent` changed.
     Content(Change<'a, ContentObject>),
-    /// Of a Secret with a key.
+    /// A Secret with a key changed.
     KeySecret(Change<'a, SecretObject>),
-    /// Of a `VolumeRestore`.
+    /// A `VolumeRestore` changed.
     Restore(Change<'a, VolumeRestore>),
-    /// Of what a node reports.
+    /// The report of a node changed.
     Report(Change<'a, NodeStorage>),
-    /// Of a `StoragePool`.
+    /// A `StoragePool` changed.
     Pool(Change<'a, StoragePool>),
-    /// Of a StorageClass.
+    /// A StorageClass changed.
     Class(Change<'a, ClassObject>),
-    /// Of a node.
+    /// A node changed.
     Node(Change<'a, NodeObject>),
-    /// Of a pod that holds claims.
+    /// A pod that holds claims changed.
     Pod(Change<'a, PodObject>),
     /// All `VolumeSnapshotContents` were listed.
     ContentsListed,

@@ -82,7 +82,7 @@ pub struct Follower<T> {
 }
 
 impl Index {
-    /// Tells of every change of the object of this id from now on. Costs nothing to others.
+    /// Follows the object of this id: each later change wakes the [`Follower`]. Other objects are not affected.
     pub fn follow<T: OnNode>(self: &Arc<Self>, id: &str) -> Follower<T> {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = waiters.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(()));

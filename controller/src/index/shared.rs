@@ -108,7 +108,7 @@ impl Index {
         });
     }
 
-    /// An object exists and can't be read. Whether that is news.
+    /// Notes that an object exists and can't be read. Returns `true` if that was not known.
     pub fn put_unreadable<T: Tracked>(&self, meta: &ObjectMeta) -> bool {
         let mut news = false;
         self.change(|telling| {

@@ -65,12 +65,12 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
         self.whole
     }
 
-    /// The watch starts anew.
+    /// The watch starts again.
     pub(super) fn begin(&mut self) {
         self.listed = Some(HashSet::new());
     }
 
-    /// The watch has listed everything: the keys that are gone. Each still has to be [removed](Self::remove).
+    /// Ends a listing. Returns the keys that it did not list; the caller has to [remove](Self::remove) each.
     pub(super) fn end(&mut self) -> Vec<K> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         self.whole = true;
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
         known.filter(|key| !listed.contains(*key)).cloned().collect::<HashSet<_>>().into_iter().collect()
     }
 
-    /// The object exists with these facts. The facts before, or `Err` when nothing has changed.
+    /// Notes the facts of an object that exists. `Ok`: the facts before, if any; `Err`: nothing has changed.
     pub(super) fn put(&mut self, key: K, facts: V) -> Result<Option<Arc<V>>, ()> {
         self.seen(&key);
         self.unreadable.remove(&key);
@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
         Ok(self.live.insert(key, Arc::new(facts)))
     }
 
-    /// The object exists and can't be read. Whether that is news.
+    /// Notes that the object exists and can't be read. Returns `true` if that was not known.
     pub(super) fn put_unreadable(&mut self, key: K) -> bool {
         self.seen(&key);
         self.unreadable.insert(key)

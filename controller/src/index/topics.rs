@@ -9,8 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many that one change concerns are looked at at once. More of them are a crowd, and wait until it settles.
+/// Up to this many keys of one change are looked at at once; more than that wait until the changes settle.
 const FEW: usize = 16;
+
 /// Keys that a reconciler looks at, and what makes it look.
 pub trait Topic: 'static {
     /// What identifies one.

@@ -32,7 +32,7 @@ pub(crate) trait Intent:
     type Status: Serialize + Send + Sync;
     /// What the disk says about it.
     type Info: Clone + Send + Sync;
-    /// One thing to do with the engine.
+    /// One call to the engine.
     type Step: Step;
     /// What a step answers to an order, besides what is then on the disk.
     type Answer: Send;
@@ -54,9 +54,9 @@ pub(crate) trait Intent:
         id: &VolumeId,
     ) -> impl Future<Output = Result<Option<Self::Info>, Error>> + Send;
 
-    /// How to make it where it is not there, or why that is refused.
+    /// The steps that make the object's volume or snapshot where the disk has none, or why that is refused.
     fn making(&self, id: &VolumeId, offer: Offer) -> Result<Vec<Self::Step>, Verdict>;
-    /// What is left to do where it is there, or why that is refused.
+    /// The steps that bring what is on the disk to what the object asks for, or why that is refused.
     fn converging(&self, info: &Self::Info) -> Result<Vec<Self::Step>, Verdict>;
     /// How to delete it.
     fn deletion(&self) -> Self::Step;
@@ -89,7 +89,7 @@ pub(crate) trait Intent:
     ) -> Option<Self::Status>;
 }
 
-/// One thing to do with the engine.
+/// One call to the engine.
 pub(crate) trait Step: Debug + Send + Sync {
     fn label(&self) -> ActionLabel;
     /// What the log says when it is done.

@@ -20,7 +20,7 @@ impl<I> Outcome<I> {
         Self { info: Some(info), trouble: None, largest: None }
     }
 
-    /// Nothing that we may do leads to what should be.
+    /// The plan refuses: no permitted step leads to what the object asks for.
     pub(crate) fn refused(verdict: Verdict, info: Option<I>) -> Self {
         Self { info, trouble: Some(verdict), largest: None }
     }

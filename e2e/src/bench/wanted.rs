@@ -1,4 +1,4 @@
-//! What of the benchmark somebody asked for: a part, or within a part the figures with a text in their names.
+//! Which part of the benchmark was asked for: a whole part, or within it the figures whose names contain a text.
 
 use std::fmt;
 use std::str::FromStr;

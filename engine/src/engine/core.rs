@@ -20,7 +20,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a list waits for the volumes of one pool.
 const MORE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The engine's inner part.
+/// The state and the blocking operations behind [`super::Engine`].
 pub(super) struct Core {
     pub(super) host: Arc<dyn Host>,
     /// For threads that may outlive a call.
@@ -29,15 +29,15 @@ pub(super) struct Core {
     /// Held while pools are opened: opened twice, a pool would count its volumes twice.
     pub(super) opening: Mutex<()>,
     pub(super) looks: Looks,
-    /// Whether a volume lies in a pool.
+    /// Questions whether a volume lies in a pool.
     pub(super) questions: Questions,
-    /// What a pool has.
+    /// Questions for a pool's figures.
     pub(super) figures: Questions,
-    /// What lies in a pool.
+    /// Questions for a pool's volumes.
     pub(super) lists: Questions,
     pub(super) gates: Gates,
     pub(super) disks: Disks,
-    /// Why no pools are made, if so.
+    /// Why no new pool may be made; `None`: pools may be made.
     pub(super) unmade: Mutex<Option<String>>,
     /// When a caller last tried the pools that can't be used.
     pub(super) tried: Mutex<Option<Instant>>,

@@ -341,7 +341,7 @@ impl Engine {
         self.all_locked(vec![id.clone()], work).await
     }
 
-    /// The same for what the node asks for, which comes for all volumes at once: with a place in the volume's pool.
+    /// Runs `work` for a call of the node, which calls for all volumes at once: with the volume locked and a place in its pool taken.
     async fn served<T: Send + 'static>(
         &self,
         id: &VolumeId,
@@ -380,7 +380,7 @@ impl Engine {
         .await
     }
 
-    /// The same for what may give a volume back before its end.
+    /// As [`Self::all_locked`], but `work` may release the lock of a volume before it ends.
     async fn copying<T: Send + 'static>(
         &self,
         ids: Vec<VolumeId>,

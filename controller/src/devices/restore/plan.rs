@@ -103,7 +103,7 @@ fn guarded(restore: &VolumeRestore) -> bool {
     restore.metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER_RESTORE)
 }
 
-/// One write.
+/// One step: a write, or a check of the API server's word that may stop the steps after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Names the snapshot in the older form as well: an earlier version of Tierce, after a roll-back, reads that alone.
@@ -112,7 +112,7 @@ pub enum Action {
     AddFinalizer,
     /// It may go.
     RemoveFinalizer,
-    /// Tells the node: the id of the snapshot.
+    /// Gives the node the order to restore the snapshot of this id.
     Order(String),
     /// Asks the node to call it off.
     CallOff,
@@ -137,14 +137,14 @@ pub enum Action {
 pub struct Said {
     /// Of the `Ready` condition.
     pub ready: Verdict,
-    /// Beside it.
+    /// Which of `Reconciling` and `Stalled` holds.
     pub progress: Progress,
 }
 
 /// What to do, in this order, and what to say then. `None`: what was said stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Writes; those after one that fails are not tried.
+    /// Steps in this order; after one that fails or stops, the rest are not tried.
     pub actions: Vec<Action>,
     /// For the status.
     pub said: Option<Said>,

@@ -59,8 +59,8 @@ fn need(state: &State, id: &str, secret: &KeySecret) -> Need {
     }
 }
 
-/// Sets or lifts the finalizer of the Secret of this id, where that is to be done; after how long it may be lifted, where it may not yet.
-/// `gone` remembers since when that is so; it may be lifted when that was so for `told_after`.
+/// Sets or lifts the finalizer of the Secret of this id. Returns how long to wait where it may not be lifted yet: nothing may have needed the
+/// Secret for `told_after`, and `gone` remembers since when nothing does.
 pub(super) async fn look(
     client: &Client,
     index: &Index,

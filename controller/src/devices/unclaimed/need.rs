@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 /// How far the clocks of the controller and the API server may be apart.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether it says itself that it goes with no object, and is as old as it says.
+/// Whether the Secret says that it was never tied to an object, and was created at the moment that it names.
 pub(super) fn was_never_tied(secret: &KeySecret) -> bool {
     let said = secret.untied_since.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
     match (said, secret.created) {

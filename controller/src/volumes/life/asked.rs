@@ -93,13 +93,12 @@ impl Owner {
 }
 
 impl Asked {
-    /// More than any disk has where it can't be read, which the API server refuses.
+    /// The size in bytes; `u64::MAX` where it can't be parsed, which the API server does not admit.
     pub(crate) fn bytes(&self) -> u64 {
         parse_bytes(&self.size).unwrap_or(u64::MAX)
     }
 
-    /// When the claim is bound. The node of a copy is that of its source, so there is no scheduler to wait for, and none that picks
-    /// another.
+    /// When the claim is bound: at once for a copy, whose node is that of its source, so that no scheduler picks another.
     pub(crate) fn binding(&self) -> Binding {
         if self.source.is_some() { Binding::Immediate } else { self.binding }
     }

@@ -164,3 +164,42 @@ fn several_volumes_are_made_of_one_snapshot_at_once_and_it_is_kept_for_them() {
     assert!(world.run(world.engine.delete_snapshot(&source)).unwrap().changed());
     world.assert_clean();
 }
+
+/// A restore of the volume from its snapshot, with a safety of its own.
+fn restore(world: &World, volume: &VolumeId) -> tokio::task::JoinHandle<Result<(), Error>> {
+    let (engine, volume) = (world.engine.clone(), volume.clone());
+    let (snapshot, safety) = (id(&format!("of-{volume}")), id(&format!("before-{volume}")));
+    world.runtime.spawn(async move { engine.restore(&volume, &snapshot, &safety).await.map(drop) })
+}
+
+#[test]
+fn two_restores_at_once_are_not_promised_the_same_room() {
+    const GIB: u64 = 1 << 30;
+    let world = World::sim().thick();
+    let available = || world.run(world.engine.reports()).remove(0).result.unwrap().available_bytes;
+    let volumes = ["pvc-1", "pvc-2"].map(|name| world.create(name, EXT4, 8 * GIB));
+    for volume in &volumes {
+        world.snapshot(&format!("of-{volume}"), volume).unwrap();
+    }
+    // A restore takes what its safety takes, and the volume once more while both contents are there.
+    world.create("filler", EXT4, available() - 30 * GIB);
+    let slow = Slow::pool(&world, "pool");
+    let first = restore(&world, &volumes[0]);
+    until_begun(&world, "pool");
+    assert_eq!(available(), 14 * GIB);
+    let refused = soon(&world, "the second restore", restore(&world, &volumes[1])).unwrap().unwrap_err();
+    assert!(matches!(refused, Error::OutOfSpace { .. }), "{refused:?}");
+    // Nothing has happened to it.
+    let safety = id("before-pvc-2");
+    assert!(soon(&world, "its safety", world.engine.get_snapshot(&safety)).unwrap().is_none());
+    let request = StageRequest::default();
+    soon(&world, "a stage", world.engine.stage(&volumes[1], &world.staging(&volumes[1]), &request)).unwrap();
+    world.unstage(&volumes[1]).unwrap();
+
+    drop(slow);
+    soon(&world, "the first restore", first).unwrap().unwrap();
+    assert_eq!(available(), 22 * GIB, "the volume has its room, and its safety");
+    soon(&world, "the second restore", restore(&world, &volumes[1])).unwrap().unwrap();
+    assert_eq!(available(), 14 * GIB);
+    world.assert_clean();
+}

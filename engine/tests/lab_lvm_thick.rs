@@ -14,7 +14,8 @@ use std::{
 use behaviour::behaviours;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
-use world::{BTRFS, EXT4, MIB, World, XFS};
+use tierce_engine::Error;
+use world::{BLOCK, BTRFS, EXT4, MIB, World, XFS};
 
 behaviours!(everywhere World::lvm(tierce_engine::LvmKind::Thick));
 // The simulation keeps no files.
@@ -62,5 +63,37 @@ fn a_filesystem_grows_under_its_user_and_keeps_what_is_in_it() {
         assert_eq!(world.mkfs_count(), made + 1, "{mode}");
         assert!(world.delete(&id).unwrap());
     }
+    world.assert_clean();
+}
+
+#[test]
+fn a_restore_for_which_there_is_room_but_for_its_exchange_leaves_the_volume_as_it_was() {
+    const SIZE: u64 = 128 * MIB;
+    let Some(world) = World::lvm(tierce_engine::LvmKind::Thick) else { return };
+    let available = || world.run(world.engine.reports()).remove(0).result.unwrap().available_bytes;
+    let id = world.create("pvc-1", EXT4, SIZE);
+    world.stage(&id, false).unwrap();
+    world.write(&id, "before");
+    world.unstage(&id).unwrap();
+    let snapshot = world.snapshot("snap-1", &id).unwrap();
+    world.stage(&id, false).unwrap();
+    world.write(&id, "now");
+    world.unstage(&id).unwrap();
+    let filler = world.create("filler", BLOCK, available() - SIZE - SIZE / 2);
+    let safety = "safety-1".parse().unwrap();
+    let restore = || world.run(world.engine.restore(&id, &snapshot, &safety));
+    let error = restore().unwrap_err();
+    assert!(matches!(error, Error::OutOfSpace { .. }), "{error:?}");
+    assert!(world.run(world.engine.get_snapshot(&safety)).unwrap().is_none());
+    world.stage(&id, false).unwrap();
+    assert_eq!(world.read(&id), "now");
+    world.unstage(&id).unwrap();
+
+    assert!(world.delete(&filler).unwrap());
+    world.run(world.engine.sweep());
+    restore().unwrap();
+    world.stage(&id, false).unwrap();
+    assert_eq!(world.read(&id), "before");
+    world.unstage(&id).unwrap();
     world.assert_clean();
 }

@@ -5,7 +5,7 @@
 //! 2. The volume's record says: restore under way (from which snapshot, and under which id the content of
 //!    before is kept). From here on the volume can't be used before the restore is through: whoever wants to
 //!    (a stage, a snapshot, a growth) carries it to its end first.
-//! 3. The content of before is kept as a snapshot, the *safety*. If that fails and it is not there, the
+//! 3. Room for the exchange is set aside, and the content of before is kept as a snapshot, the *safety*. If that fails and it is not there, the
 //!    record is put back and nothing has happened.
 //! 4. The pool exchanges the content, and with it the record, which now says: done. Of an encrypted volume
 //!    the LUKS2 header of before is put back from the safety first, so that the key in force stays in force.
@@ -19,7 +19,9 @@
 //! only the record speaks of it, nothing has happened, and the record is put back. A crash before (2) leaves
 //! a restore that is under way, one after it nothing.
 
-use super::{clones::check_content, core::Core, finding::Located, snapshots::snapshot_record};
+use super::{
+    clones::check_content, core::Core, finding::Located, room::Reservation, snapshots::snapshot_record,
+};
 use crate::{
     Change, Error, VolumeId,
     pool::record::{Encryption, Record, Restore},
@@ -126,10 +128,16 @@ impl Core {
         let Some(restore) = found.record.restoring().cloned() else { return Ok(found) };
         let id = found.record.id.clone();
         self.check_unused(found.pool.as_ref(), &found.record)?;
-        if let Some(kept) = found.beside(&restore.safety)? {
+        let _room = if let Some(kept) = found.beside(&restore.safety)? {
             kept_before(&kept, &id)?;
+            // It can't go back any more, so that it goes on also where all room is promised.
+            self.room_to_roll_back(&found).ok()
         } else {
-            let kept = self.copy_here(&found, &snapshot_record(&restore.safety, &found.record), None);
+            // Before anything is made: with the safety there and no room for the exchange nobody could use
+            // the volume.
+            let room = self.room_to_roll_back(&found);
+            let safety = snapshot_record(&restore.safety, &found.record);
+            let kept = room.and_then(|room| self.copy_here(&found, &safety, None).map(|()| room));
             // A safety whose making failed may be there all the same: the restore is then under way, and
             // putting the record back would make the repeated call take it for done.
             if kept.is_err() && matches!(found.beside(&restore.safety), Ok(None)) {
@@ -137,8 +145,8 @@ impl Core {
                 // room.
                 found.pool.save(&Record { restore: None, ..found.record.clone() })?;
             }
-            kept?;
-        }
+            Some(kept?)
+        };
         let source = found
             .beside(&restore.snapshot)?
             .ok_or_else(|| Error::SourceNotFound { id: id.clone(), from: restore.snapshot.clone() })?;
@@ -168,6 +176,12 @@ impl Core {
         }
         tracing::info!(volume = %id, snapshot = %source.record.id, "restored in place");
         Ok(Located { pool: found.pool, record })
+    }
+
+    /// Sets the room aside that the exchange of a volume's content takes.
+    fn room_to_roll_back(&self, volume: &Located) -> Result<Reservation<'_>, Error> {
+        let pool = volume.pool.as_ref();
+        self.with_room(pool, 0, pool.bytes_to_roll_back(&volume.record), || Ok(())).map(|((), room)| room)
     }
 
     fn roll_back(&self, volume: &Located, record: &Record, snapshot: &Record) -> Result<(), Error> {

@@ -204,6 +204,10 @@ pub(crate) trait Copies {
     /// A crash leaves the volume with its record of before, and either content: the same call then completes
     /// it.
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error>;
+    /// Bytes of the disk that this takes beside the content of before, where it shares nothing.
+    fn bytes_to_roll_back(&self, _volume: &Record) -> u64 {
+        0
+    }
     /// Says why a snapshot's content is lost; `None` while it is whole. Images never lose it.
     fn damage(&self, _snapshot: &Record) -> Result<Option<String>, Error> {
         Ok(None)

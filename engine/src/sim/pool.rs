@@ -9,7 +9,7 @@ use super::{
     state::State,
 };
 use crate::{
-    Error, PoolError, PoolErrorKind, VolumeId, VolumeMode,
+    Error, PoolError, PoolErrorKind, Provisioning, VolumeId, VolumeMode,
     device::{Attached, Content, Device},
     pool::{
         Backend, Copies, Devices, Pause, Pool, PoolConfig, Promised, Release, Rest, Scanned, Space, Volumes,
@@ -223,6 +223,10 @@ impl Copies for SimPool {
         self.store.insert(record, copy)?;
         self.ledger.set(record);
         Ok(())
+    }
+
+    fn bytes_to_roll_back(&self, volume: &Record) -> u64 {
+        if self.config.backend.provisioning() == Provisioning::Thick { volume.size_bytes } else { 0 }
     }
 
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {

@@ -84,6 +84,10 @@ impl Copies for LvmPool {
         self.fill_new(record, &source.id, &content, &|| pause.goes_on())
     }
 
+    fn bytes_to_roll_back(&self, volume: &Record) -> u64 {
+        if self.thin_pool.is_some() { 0 } else { volume.size_bytes }
+    }
+
     fn roll_back(&self, volume: &Record, snapshot: &Record) -> Result<(), Error> {
         // What an exchange that failed left could be taken for this one's after a crash.
         for left in self.swaps_of(&volume.id) {
@@ -107,6 +111,7 @@ impl Copies for LvmPool {
             name
         } else {
             let name = names::unfinished(&volume.id);
+            let _reserved = self.notes.reserve(&name);
             self.made_with(&name, volume, &snapshot.id, &self.content(snapshot)?, &tags, &|| true)?;
             name
         };

@@ -78,9 +78,13 @@ test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: o
 test-power: ## 200 power cuts in the middle of the engine's operations, over LVM and LUKS
 	@$(E2E) lab power-cuts --cuts 200
 
+.PHONY: test-archives
+test-archives: ## Every writer of archives × dialect × content × verb × filesystem × user × compression, instead of each pair (root; an hour)
+	TIERCE_MATRIX=full cargo test --package tierce --test archive_matrix -- --nocapture
+
 .PHONY: test-long
-test-long: ## The three long runs, with the counts that each must reach: faults at every side effect, over LVM too, and power cuts (two hours)
-	@e2e/stages.sh --table setup test-crash test-crash-lvm test-power
+test-long: ## The four long runs, with the counts that each must reach: faults at every side effect, over LVM too, power cuts, archives (three hours)
+	@e2e/stages.sh --table setup test-crash test-crash-lvm test-power test-archives
 
 .PHONY: test-cluster
 test-cluster: ## The suite on a real Kubernetes with two nodes (root)

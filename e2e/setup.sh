@@ -10,7 +10,7 @@ needed=(
   linux.uml:user-mode-linux lvm:lvm2 thin_check:thin-provisioning-tools cryptsetup:cryptsetup-bin
   dmsetup:dmsetup dmeventd:dmeventd modprobe:kmod
   ip:iproute2 podman:podman podman-compose:podman-compose script:bsdutils
-  bsdtar:libarchive-tools python3:python3 bzip2:bzip2 xz:xz-utils zstd:zstd
+  bsdtar:libarchive-tools python3:python3 bzip2:bzip2 xz:xz-utils zstd:zstd rsync:rsync
   unshare:util-linux losetup:util-linux setpriv:util-linux hostname:hostname
 )
 PATH=$PATH:/usr/sbin:/sbin

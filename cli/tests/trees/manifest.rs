@@ -22,10 +22,15 @@ pub(crate) struct Lost {
     pub(crate) attributes: bool,
     /// Where data and holes lie.
     pub(crate) holes: bool,
-    /// That two names are of one file.
+    /// That two names are of one link, pipe or device.
+    pub(crate) odd_links: bool,
+    /// That two names are of one file of any kind.
     pub(crate) links: bool,
+    pub(crate) folder_times: bool,
     /// Everything of the folder itself.
     pub(crate) top: bool,
+    /// The time of the folder itself.
+    pub(crate) top_time: bool,
     pub(crate) sockets: bool,
 }
 
@@ -49,7 +54,8 @@ pub(crate) fn manifest(top: &Path, lost: Lost) -> BTreeMap<String, String> {
             continue;
         }
         let metadata = fs::symlink_metadata(&path).unwrap();
-        if lost.top && below.as_os_str().is_empty() || lost.sockets && metadata.file_type().is_socket() {
+        let is_top = below.as_os_str().is_empty();
+        if lost.top && is_top || lost.sockets && metadata.file_type().is_socket() {
             continue;
         }
         let line = line(&path, &below, &metadata, &mut first_names, lost);
@@ -66,11 +72,13 @@ fn line(
     lost: Lost,
 ) -> String {
     let kind = metadata.file_type();
-    let mut words = vec![
-        format!("{:06o}", metadata.mode()),
-        format!("{}:{}", metadata.uid(), metadata.gid()),
-        format!("{}.{:09}", metadata.mtime(), if lost.fractions { 0 } else { metadata.mtime_nsec() }),
-    ];
+    let mut words =
+        vec![format!("{:06o}", metadata.mode()), format!("{}:{}", metadata.uid(), metadata.gid())];
+    let is_top = below.as_os_str().is_empty();
+    if !(kind.is_dir() && lost.folder_times || is_top && lost.top_time) {
+        let fraction = if lost.fractions { 0 } else { metadata.mtime_nsec() };
+        words.push(format!("{}.{fraction:09}", metadata.mtime()));
+    }
     if kind.is_symlink() {
         words.push(format!("-> {}", fs::read_link(path).unwrap().as_os_str().as_bytes().escape_ascii()));
     }
@@ -88,7 +96,7 @@ fn line(
             words.push(format!("data {:?}", pieces(path, metadata.len())));
         }
     }
-    if !kind.is_dir() && !lost.links {
+    if !kind.is_dir() && !lost.links && (kind.is_file() || !lost.odd_links) {
         let first = first_names.entry((metadata.dev(), metadata.ino())).or_insert_with(|| below.to_owned());
         words.push(format!(
             "{} names, first {}",

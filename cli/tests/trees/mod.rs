@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod manifest;
+pub(crate) mod pairs;
+pub(crate) mod writers;
 
 use std::{
     ffi::OsStr,

@@ -41,9 +41,8 @@ pub(super) fn unpack(from: &mut dyn Read, to: &OwnedFd, left_out: &LeftOut) -> R
         missing: BTreeSet::new(),
         last: None,
     };
-    let (mut entries, mut short) = (0_u64, None::<(io::Error, u64)>);
+    let mut short = None::<(io::Error, u64)>;
     while let Some(entry) = reader.next().map_err(fine)? {
-        entries += 1;
         let stored = match &entry.kind {
             Kind::File(layout) => layout.stored(),
             _ => 0,
@@ -60,9 +59,6 @@ pub(super) fn unpack(from: &mut dyn Read, to: &OwnedFd, left_out: &LeftOut) -> R
     }
     if let Some(short) = short {
         return Err(short);
-    }
-    if entries == 0 {
-        return Err(fine(bad("the archive holds nothing")));
     }
     volume.finish().map_err(fine)
 }

@@ -371,3 +371,39 @@ fn the_callers_mask_does_not_decide_who_reaches_a_volume() {
     }
     assert_eq!(bits(&world.volume("b").join("f")), 0o644);
 }
+
+#[test]
+fn nothing_takes_a_volume_that_an_import_fills_or_an_export_reads() {
+    let world = World::new();
+    let whole = archive(&[Piece::file(b"one", &[1; 600]), Piece::file(b"two", &[2; 10])]);
+    let mut import =
+        world.host(&["volume", "import", "a"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = import.stdin.take().unwrap();
+    input.write_all(&whole[..2000]).unwrap();
+    let begun = std::time::Instant::now();
+    while !world.volume("a").join("one").exists() {
+        assert!(begun.elapsed().as_secs() < 30, "it does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let taken = |what: &str| {
+        for command in
+            [["volume", "prune", "--all", "--force"].as_slice(), &["system", "prune", "--volumes", "--force"]]
+        {
+            world.tierce(command);
+            assert!(world.volume("a").exists(), "{command:?} during {what}");
+        }
+        let error = world.fails(1, &["volume", "rm", "a"]);
+        assert!(error.contains(&format!("in use by: tierce volume {what}")), "{error}");
+    };
+    taken("import");
+    input.write_all(&whole[2000..]).unwrap();
+    drop(input);
+    assert!(import.wait().unwrap().success());
+    fs::write(world.volume("a").join("large"), fs::read(env!("CARGO_BIN_EXE_tierce")).unwrap()).unwrap();
+    let mut export = world.host(&["volume", "export", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    export.stdout.as_mut().unwrap().read_exact(&mut [0; 1000]).unwrap();
+    taken("export");
+    let output = export.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    world.ok(&["volume", "rm", "a"]);
+}

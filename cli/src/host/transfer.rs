@@ -45,6 +45,13 @@ impl Side {
         }
     }
 
+    fn volume(&self) -> Option<&str> {
+        match self {
+            Self::Local(_) => None,
+            Self::Volume { name, .. } => Some(name),
+        }
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Local(path) | Self::Volume { path, .. } => path,
@@ -71,25 +78,31 @@ impl Volumes {
     /// is a whole volume, stands for what is in it.
     pub(super) fn transfer(&self, from: &str, to: &str, left_out: &LeftOut) -> Result<(), Error> {
         let (source, target) = (Side::parse(from)?, Side::parse(to)?);
-        let held = [self.hold(&source)?, self.hold(&target)?];
-        let copied = self.copy_sides((from, &source), (to, &target), left_out);
-        for (name, consumer) in held.into_iter().flatten() {
-            self.detach(&name, &consumer)?;
-        }
-        copied
+        self.held(source.volume(), "cp", || {
+            self.held(target.volume(), "cp", || self.copy_sides((from, &source), (to, &target), left_out))
+        })
     }
 
-    /// Notes that this process uses the volume, and mounts it where that is due.
-    fn hold(&self, side: &Side) -> Result<Option<(String, String)>, Error> {
-        let Side::Volume { name, .. } = side else { return Ok(None) };
+    /// Does something with a volume, which is mounted where that is due, and noted as used by this process meanwhile.
+    pub(super) fn held<T>(
+        &self,
+        name: Option<&str>,
+        verb: &str,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(name) = name else { return work() };
         let pid = std::process::id();
-        let consumer = format!("tierce volume cp (process {pid})");
+        let consumer = format!("tierce volume {verb} (process {pid})");
         let holder = Holder::process(pid)?;
         self.attach(
             name,
             &Attachment { consumer: consumer.clone(), holder, path: None, read_only: false, count: 1 },
         )?;
-        Ok(Some((name.clone(), consumer)))
+        let done = work();
+        match self.detach(name, &consumer) {
+            Err(error) if done.is_ok() => Err(error),
+            _ => done,
+        }
     }
 
     fn base(&self, side: &Side) -> Result<Base, Error> {

@@ -39,6 +39,12 @@ impl Users {
         let known: Vec<PathBuf> =
             users.attachments.iter().filter_map(|attachment| attachment.path.clone()).collect();
         users.others = census.mounts_of(&path, &known);
+        // Whoever fills it has it all to itself, also between two files.
+        if let Some(filling) = volume.record.as_ref().and_then(|record| record.filling.as_ref())
+            && filling.is_alive()?
+        {
+            users.others.push("tierce volume import, which fills it".to_owned());
+        }
         if users.is_empty() {
             users.others = census::open_files_below(&path)?;
         }

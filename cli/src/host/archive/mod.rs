@@ -36,8 +36,11 @@ impl Volumes {
                 "An archive is nothing for a terminal: write it to a file, as tierce --host volume export {full} > {full}.tar.zst"
             )));
         }
-        let volume = self.mount_named(full)?;
-        let folder = self.open_data(&volume)?;
+        self.held(Some(full), "export", || self.write(full, out, strict))
+    }
+
+    fn write(&self, full: &str, out: impl Write, strict: bool) -> Result<(), Error> {
+        let folder = self.open_data(&self.get(full)?)?;
         let doing = || format!("export volume '{full}'");
         // Level 3 is the library's own default.
         let encoder = zstd::Encoder::new(out, 3).doing(doing)?;

@@ -113,6 +113,40 @@ fn a_killed_restore_of_a_volume_with_a_size_is_completed_by_the_next() {
 }
 
 #[test]
+fn an_export_of_a_volume_that_is_written_to_is_of_one_moment() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "a", "--size", "32Mi"]);
+    // Two files in step: at any one moment the second has as many lines as the first, or one less.
+    let mut writer = world
+        .command("timeout")
+        .args(["60", "sh", "-c", "exec >>one 3>>two; while :; do echo x; echo x >&3; done"])
+        .stderr(std::process::Stdio::null())
+        .current_dir(world.volume("a"))
+        .spawn()
+        .unwrap();
+    let lines = |name: &str| fs::read_to_string(world.volume("b").join(name)).unwrap().lines().count();
+    for _ in 0..3 {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let (printed, status) = world.shell("tierce --host volume export a > a.tar.zst\n");
+        assert_eq!((printed.as_str(), status), ("", 0));
+        world.ok(&["volume", "import", "b", "--file", "a.tar.zst"]);
+        let (one, two) = (lines("one"), lines("two"));
+        assert!(one > 0 && (one == two || one == two + 1), "{one} and {two}");
+        world.ok(&["volume", "rm", "b"]);
+    }
+    // It hands the signal on.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&writer), rustix::process::Signal::TERM)
+        .unwrap();
+    writer.wait().unwrap();
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+    world.ok(&["volume", "rm", "a"]);
+    nothing_half_made(&world);
+}
+
+#[test]
 fn a_kernel_that_can_not_encrypt_says_so_before_anything_is_made() {
     if !is_root() {
         return println!("skipped: volumes with a size need root");

@@ -27,6 +27,7 @@ mod listing;
 mod locks;
 mod making;
 mod metadata;
+mod moment;
 mod mounting;
 mod names;
 mod pools;

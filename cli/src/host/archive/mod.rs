@@ -36,11 +36,17 @@ impl Volumes {
                 "An archive is nothing for a terminal: write it to a file, as tierce --host volume export {full} > {full}.tar.zst"
             )));
         }
-        self.held(Some(full), "export", || self.write(full, out, strict))
+        let is_used = self.is_used(full)?;
+        let write = |from: &str| self.write(full, from, out, strict);
+        self.held(
+            Some(full),
+            "export",
+            || if is_used { self.at_one_moment(full, write) } else { write(full) },
+        )
     }
 
-    fn write(&self, full: &str, out: impl Write, strict: bool) -> Result<(), Error> {
-        let folder = self.open_data(&self.get(full)?)?;
+    fn write(&self, full: &str, from: &str, out: impl Write, strict: bool) -> Result<(), Error> {
+        let folder = self.open_data(&self.get(from)?)?;
         let doing = || format!("export volume '{full}'");
         // Level 3 is the library's own default.
         let encoder = zstd::Encoder::new(out, 3).doing(doing)?;

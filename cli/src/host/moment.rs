@@ -1,0 +1,93 @@
+//! A volume as it is at one moment, while others write to it.
+
+use jiff::Timestamp;
+
+use super::{
+    Error,
+    attachments::Holder,
+    census::Census,
+    devices::Devices,
+    fail,
+    keys::KeySource,
+    locks::Lock,
+    names::Name,
+    record::Record,
+    shape::Shape,
+    users::Users,
+    volumes::{Volume, Volumes},
+};
+
+/// The longest part of a volume's name that its copy's has.
+const PART: usize = 60;
+
+impl Volumes {
+    /// Whether anything uses a volume but this process.
+    pub(super) fn is_used(&self, full: &str) -> Result<bool, Error> {
+        Ok(!Users::of(&self.get(full)?, &Census::take()?)?.is_empty())
+    }
+
+    /// Does something with a copy of a volume with a size, which goes afterwards; with the volume itself where it can't be copied while it is
+    /// in use, or there is no room. It gets the full name.
+    ///
+    /// The copy's record says that this process fills it: what is left after a crash, `system prune` removes.
+    pub(super) fn at_one_moment<T>(
+        &self,
+        full: &str,
+        work: impl FnOnce(&str) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(copy) = self.copy_of_now(full)? else { return work(full) };
+        let done = work(&copy);
+        match self.remove(&copy, true) {
+            Err(error) if done.is_ok() => Err(error),
+            _ => done,
+        }
+    }
+
+    fn copy_of_now(&self, full: &str) -> Result<Option<String>, Error> {
+        let _lock = Lock::acquire(&self.root, full)?;
+        let source = self.get(full)?;
+        // Whose passphrase somebody would have to say once more.
+        let asks = source.record.as_ref().is_some_and(|record| record.key == Some(KeySource::Passphrase));
+        let (Some((_, devices)), false) = (self.device_of(&source), asks) else { return Ok(None) };
+        let short: String = source.name.short().chars().take(PART).collect();
+        let name = Name::new(None, &format!("{short}.export-{}", std::process::id()))?;
+        match self.make_copy(&source, devices, &name) {
+            Ok(()) => Ok(Some(name.full())),
+            Err(Error::Engine(tierce_engine::Error::CopyNeedsPause { .. }) | Error::NoRoom { .. }) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_copy(&self, source: &Volume, devices: &Devices, name: &Name) -> Result<(), Error> {
+        let Some((device, filesystem)) = source.device.as_ref().zip(source.filesystem()) else {
+            return Ok(());
+        };
+        let of_source = Self::record(source)?;
+        let mut record = Record::new(Timestamp::now());
+        record.filling = Some(Holder::process(std::process::id())?);
+        record.key.clone_from(&of_source.key);
+        record.next_key.clone_from(&of_source.next_key);
+        record.pool = Some(device.pool.clone());
+        record.asked_bytes = of_source.asked_bytes;
+        record.save(&self.root, name)?;
+        fail::point("export: copy noted");
+        let shape = Shape {
+            size_bytes: device.size_bytes,
+            filesystem,
+            encrypted: device.encrypted,
+            pool: device.pool.clone(),
+        };
+        if let Err(error) = devices.create(name, &shape, Some(device.id.clone())) {
+            Record::remove(&self.root, name)?;
+            return Err(error);
+        }
+        fail::point("export: copy made");
+        let mounted = self.get(&name.full()).and_then(|copy| self.mount(&copy));
+        if mounted.is_err() {
+            self.remove(&name.full(), true)?;
+        }
+        mounted
+    }
+}

@@ -94,10 +94,10 @@ test-cluster: ## The suite on a real Kubernetes with two nodes (root)
 test-guests: ## The suite on two nodes with kernels of their own: volume groups, encryption, keys, a power cut (root)
 	@$(E2E) suite --guests --dev
 
-# FIGURE=io is one part, FIGURE='io/4K random write' the figures of a part with this in their names.
+# OF=COMMIT: of an earlier version, by the same measurements. FIGURE=io is one part, FIGURE='io/4K random write' the figures of a part with this in their names.
 .PHONY: bench
-bench: root setup ## Measure, and print one table; FIGURE=… for a part, SAVE=FILE to keep the figures for bench-compare
-	@$(E2E) bench $(if $(FIGURE),--only '$(FIGURE)') $(if $(SAVE),--save '$(SAVE)')
+bench: root setup ## Measure, and print one table; FIGURE=… for a part, SAVE=FILE to keep the figures for bench-compare, OF=COMMIT for an earlier version
+	@$(E2E) bench $(if $(FIGURE),--only '$(FIGURE)') $(if $(SAVE),--save '$(SAVE)') $(if $(OF),--of '$(OF)')
 
 .PHONY: bench-compare
 bench-compare: ## What differs between the figures that were kept in BEFORE=FILE and AFTER=FILE

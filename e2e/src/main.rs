@@ -65,6 +65,9 @@ enum Task {
         /// Only this part, or the figures of a part with a text in their names: `io`, `io/random write`. May be given several times.
         #[arg(long)]
         only: Vec<bench::Wanted>,
+        /// Measure the programs and the chart of this commit of the history, by the measurements of this checkout.
+        #[arg(long)]
+        of: Option<String>,
         /// Keep the figures in this file, to compare them with others.
         #[arg(long)]
         save: Option<PathBuf>,
@@ -300,7 +303,9 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { task: Some(BenchTask::Compare { before, after }), .. } => {
             bench::compare(&before, &after)
         }
-        Task::Bench { only, save, build, task: None } => bench::run(&only, save.as_deref(), build.profile()),
+        Task::Bench { only, of, save, build, task: None } => {
+            bench::run(&only, save.as_deref(), build.profile(), of.as_deref())
+        }
         Task::RunBench { only, stand, audit_log } => {
             bench::run_confined(&only, stand.as_deref(), audit_log.as_deref())
         }

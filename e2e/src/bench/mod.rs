@@ -13,6 +13,7 @@ mod machine;
 mod memory;
 mod stage;
 mod statistics;
+mod version;
 mod wanted;
 mod watch;
 
@@ -28,27 +29,30 @@ pub use self::compare::compare;
 use self::figures::{Figure, Table};
 use self::stage::Place;
 pub use self::stage::Stage;
+use self::version::Version;
 pub use self::wanted::Wanted;
 use crate::cluster::{Cluster, Lifetime, Size, State};
 use crate::folder::Folder;
-use crate::images::ours::{self, Profile};
+use crate::images::ours::Profile;
 use crate::leftovers::Machine;
 use crate::sanity::confine;
 use crate::sanity::order::Order;
 use crate::sanity::stand::{Stand, Storage};
-use crate::{command, images, install, sanity, tools};
+use crate::{command, images, install, tools};
 
 /// The cluster's name: a benchmark does not meet a cluster that somebody plays with.
 const CLUSTER: &str = "bench";
 
 /// Measures; all stages when none is named. The figures are printed, and kept in the file if one is named.
-pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()> {
+/// `of`: a commit of the history whose programs and chart are measured in place of this checkout's.
+pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile, of: Option<&str>) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "a benchmark needs root, for loop devices, mounts and a cluster: run this with sudo"
     );
     let all = || Stage::value_variants().iter().copied().map(Wanted::all).collect();
     let chosen: Vec<Wanted> = if only.is_empty() { all() } else { only.to_owned() };
+    let version = Version::new(profile, of)?;
     let folder = Folder::new("bench")?;
     let own = [folder.path().to_owned(), State::of(CLUSTER)?.path().to_owned()];
     let before = Machine::look(&own)?;
@@ -68,7 +72,13 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
         }
         let lines = match place {
             Place::Stand(storage) => {
-                on_stand(&folder.path().join(format!("{storage:?}")), storage, &stages, profile)?
+                on_stand(&folder.path().join(format!("{storage:?}")), storage, &stages, &version)?
+            }
+            Place::Engine if version.is_earlier() => {
+                eprintln!(
+                    "not measured of an earlier version: disks, which speaks with the engine of this checkout"
+                );
+                continue;
             }
             Place::Engine => {
                 eprintln!("measuring: disks");
@@ -76,8 +86,8 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
                 measured.extend(stages.iter().flat_map(|wanted| wanted.chosen(disks.clone())));
                 continue;
             }
-            Place::Cluster => on_cluster(&stages, profile, Size::ordinary(1))?,
-            Place::Guest => on_cluster(&stages, profile, Size { ordinary: 0, guests: 1 })?,
+            Place::Cluster => on_cluster(&stages, &version, Size::ordinary(1))?,
+            Place::Guest => on_cluster(&stages, &version, Size { ordinary: 0, guests: 1 })?,
         };
         for line in lines.lines() {
             measured.push(serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?);
@@ -91,7 +101,7 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
     println!("\n{}", Table(&measured));
     eprintln!("measured in {:.0} s", started.elapsed().as_secs_f64());
     if let Some(file) = save {
-        Run { commit: machine::commit(), machine: facts, figures: measured }.save(file)?;
+        Run { commit: version.commit(), machine: facts, figures: measured }.save(file)?;
         eprintln!("kept in {}, for `tierce-e2e bench compare BEFORE AFTER`", file.display());
     }
     // What the benchmark itself leaves is an error above; others may have begun something on this machine meanwhile.
@@ -101,9 +111,9 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile) -> Result<()>
     Ok(())
 }
 
-fn on_stand(folder: &Path, storage: Storage, stages: &[Wanted], profile: Profile) -> Result<String> {
+fn on_stand(folder: &Path, storage: Storage, stages: &[Wanted], version: &Version) -> Result<String> {
     let names: Vec<String> = stages.iter().map(Wanted::to_string).collect();
-    let programs = sanity::programs(profile)?;
+    let programs = version.programs()?;
     eprintln!("measuring: {}", names.join(", "));
     let ending = confine::run(
         folder,
@@ -115,10 +125,10 @@ fn on_stand(folder: &Path, storage: Storage, stages: &[Wanted], profile: Profile
     Ok(ending.printed)
 }
 
-fn on_cluster(stages: &[Wanted], profile: Profile, size: Size) -> Result<String> {
+fn on_cluster(stages: &[Wanted], version: &Version, size: Size) -> Result<String> {
     let tools = tools::ensure(None)?;
     let mut archives = images::basic(&tools)?;
-    let ours = ours::ensure(profile)?;
+    let ours = version.images()?;
     archives.extend(ours.archives.clone());
     eprintln!("starting a cluster");
     let kept = std::env::var_os("TIERCE_KEEP").is_some();
@@ -129,7 +139,9 @@ fn on_cluster(stages: &[Wanted], profile: Profile, size: Size) -> Result<String>
         let tiers = (size.guests > 0).then(thin_tier);
         install::install_tiers(&cluster, &ours, &[], tiers.as_ref())?;
         cluster.kubectl("wait storagepools --all --for=condition=Ready --timeout=180s")?;
-        cluster.kubectl("wait storagepools --all --for=condition=Degraded=False --timeout=180s")?;
+        if !version.is_earlier() {
+            cluster.kubectl("wait storagepools --all --for=condition=Degraded=False --timeout=180s")?;
+        }
         eprintln!("measuring: {}", names.join(", "));
         let mut inside = cluster.command(&cluster.state().program().display().to_string())?;
         inside

@@ -38,7 +38,28 @@ pub(crate) fn asked(arguments: &[&str]) -> Option<String> {
 /// Its images and its chart. The programs are built once for each commit, in about two minutes on two busy cores, as other people's crates are
 /// taken from the build of the present version; what they were built from is not kept.
 pub fn ensure(commit: &str, profile: Profile) -> Result<Ours> {
-    let short = &commit[..commit.len().min(12)];
+    let folder = built(commit, profile)?;
+    let programs = programs_in(&folder);
+    let called = format!("earlier-{}-", short(commit));
+    ours::pack(&called, profile, &programs, &folder.join("images"), folder.join("chart"))
+}
+
+/// The paths of its programs alone, in the order of those of [`ours::programs`].
+pub(crate) fn programs(commit: &str, profile: Profile) -> Result<Vec<PathBuf>> {
+    Ok(programs_in(&built(commit, profile)?))
+}
+
+fn programs_in(folder: &Path) -> Vec<PathBuf> {
+    ours::IMAGES.iter().map(|(name, _)| folder.join(name)).collect()
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+/// The folder with what was built of it.
+fn built(commit: &str, profile: Profile) -> Result<PathBuf> {
+    let short = short(commit);
     let folder = cache::folder()?.join("earlier").join(format!("{short}-{profile:?}").to_lowercase());
     cache::once(&folder, |temporary| {
         eprint!("building the version of {short} … ");
@@ -47,8 +68,7 @@ pub fn ensure(commit: &str, profile: Profile) -> Result<Ours> {
         eprintln!("{:.0} s", started.elapsed().as_secs_f64());
         Ok(())
     })?;
-    let programs = ours::IMAGES.map(|(name, _)| folder.join(name));
-    ours::pack(&format!("earlier-{short}-"), profile, &programs, &folder.join("images"), folder.join("chart"))
+    Ok(folder)
 }
 
 /// The programs, the chart and the Containerfiles of a commit, in a folder of their own.

@@ -10,7 +10,7 @@ pub mod stand;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -124,13 +124,18 @@ fn why_not_lvm() -> Option<String> {
 
 /// Builds what a stand consists of.
 pub fn programs(profile: Profile) -> Result<Programs> {
-    for tool in TOOLS {
-        tools::ensure(Some(tool))?;
-    }
-    let tools = tools::ensure(Some(TOOLS[0]))?;
+    let tools = tools()?;
     let [controller, plugin] =
         ours::programs(profile)?.try_into().ok().context("the harness builds two programs")?;
     Ok(Programs { tools, controller, plugin })
+}
+
+/// The folder of the programs of Kubernetes that a stand needs, and of csi-sanity.
+pub(crate) fn tools() -> Result<PathBuf> {
+    for tool in TOOLS {
+        tools::ensure(Some(tool))?;
+    }
+    tools::ensure(Some(TOOLS[0]))
 }
 
 fn why_not_directory() -> Option<String> {

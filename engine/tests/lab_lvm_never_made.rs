@@ -76,21 +76,31 @@ fn whoever_repeats_a_call_whose_command_was_killed_gets_a_volume_that_is_there()
     println!("{killed} of {ROUNDS} calls had their command killed");
 }
 
-/// Makes a volume with the tags of another one, and turns back what the kernel did for it: LVM writes the volume down, with a message to
-/// send, then sends that message to the kernel, then strikes it out. A crash after the first of the three leaves exactly this.
-fn never_made(group: &TestGroup, like: &str, name: &str) {
-    let ask = |field: &str, volume: &str| {
-        let text = group.lvm("lvs", &["--noheadings", "-o", field, &format!("{}/{volume}", group.name)]);
-        text.trim().to_owned()
-    };
-    let tags = ask("lv_tags", like);
-    let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-an", "-V", "64m", "--thinpool", "thin", "-n", name];
-    for tag in tags.split(',') {
-        arguments.extend(["--addtag", tag]);
-    }
-    arguments.push(&group.name);
-    group.lvm("lvcreate", &arguments);
+/// What LVM says of a volume of a group.
+fn ask(group: &TestGroup, field: &str, volume: &str) -> String {
+    let text = group.lvm("lvs", &["--noheadings", "-o", field, &format!("{}/{volume}", group.name)]);
+    text.trim().to_owned()
+}
 
+/// The thin pool as the kernel says: the transaction, and how many chunks are in use.
+fn thin_pool(group: &TestGroup) -> (u64, u64) {
+    let device = format!("{}-thin-tpool", group.name.replace('-', "--"));
+    let status = String::from_utf8(run("dmsetup", &["status", &device]).stdout).unwrap();
+    let words: Vec<&str> = status.split(' ').collect();
+    (words[3].parse().unwrap(), words[5].split_once('/').unwrap().0.parse().unwrap())
+}
+
+/// How far LVM and the kernel came with a volume when the command was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Killed {
+    /// LVM wrote the volume down, with a message to send.
+    BeforeTheMessage,
+    /// The kernel made the device, and does not count the transaction yet.
+    BeforeTheTransaction,
+}
+
+/// Turns back what came after that point in the making of a volume.
+fn turn_back(group: &TestGroup, name: &str, to: Killed) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("metadata");
     group.lvm("vgcfgbackup", &["-qq", "-f", text(&file), &group.name]);
@@ -100,19 +110,33 @@ fn never_made(group: &TestGroup, like: &str, name: &str) {
     let message = format!("{pool}message1 {{\ncreate = \"{name}\"\n}}\n");
     fs::write(&file, made.replace(pool, &message)).unwrap();
 
-    let after: u64 = ask("transaction_id", "thin").parse().unwrap();
+    let (after, _) = thin_pool(group);
     let device = format!("{}-thin-tpool", group.name.replace('-', "--"));
     let tell = |message: &str| drop(run("dmsetup", &["message", &device, "0", message]));
-    tell(&format!("delete {}", ask("thin_id", name)));
+    if to == Killed::BeforeTheMessage {
+        tell(&format!("delete {}", ask(group, "thin_id", name)));
+    }
     tell(&format!("set_transaction_id {after} {}", after - 1));
     group.lvm("vgcfgrestore", &["-qq", "-y", "--force", "-f", text(&file), &group.name]);
     assert!(group.volumes().contains(&name.to_owned()), "{name} is in the group");
-    let status = String::from_utf8(run("dmsetup", &["status", &device]).stdout).unwrap();
-    assert_eq!(
-        status.split(' ').nth(3).unwrap().parse(),
-        Ok(after - 1),
-        "the kernel has no {name}: {status}"
-    );
+    assert_eq!(thin_pool(group).0, after - 1, "{to:?}");
+}
+
+/// Makes a volume with the tags of another one, as if its command had been killed there.
+fn never_made(group: &TestGroup, like: &str, name: &str, snapshot: bool, killed: Killed) {
+    let tags = ask(group, "lv_tags", like);
+    let origin = format!("{}/{like}", group.name);
+    let mut arguments = vec!["-qq", "-y", "-ky", "-K", "-an", "-n", name];
+    for tag in tags.split(',') {
+        arguments.extend(["--addtag", tag]);
+    }
+    if snapshot {
+        arguments.extend(["-s", &origin]);
+    } else {
+        arguments.extend(["-V", "64m", "--thinpool", "thin", &group.name]);
+    }
+    group.lvm("lvcreate", &arguments);
+    turn_back(group, name, killed);
 }
 
 #[test]
@@ -121,8 +145,14 @@ fn what_lvm_wrote_down_and_never_made_goes_with_the_recovery_and_can_be_made_aga
     let base = world.create("pvc-base", EXT4, 64 * MIB);
     world.stage(&base, false).unwrap();
     world.write(&base, "kept");
-    for name in ["pvc-lost", "pvc-again"] {
-        never_made(group(&world), "v-pvc-base", &format!("v-{name}"));
+    for (name, snapshot, killed) in [
+        ("pvc-lost", false, Killed::BeforeTheMessage),
+        ("pvc-half", false, Killed::BeforeTheTransaction),
+        ("pvc-copy", true, Killed::BeforeTheMessage),
+        ("pvc-twice", true, Killed::BeforeTheTransaction),
+        ("pvc-again", false, Killed::BeforeTheMessage),
+    ] {
+        never_made(group(&world), "v-pvc-base", &format!("v-{name}"), snapshot, killed);
         world.restart();
         let id: VolumeId = name.parse().unwrap();
         let known = world.run(world.engine.list()).volumes;
@@ -137,4 +167,26 @@ fn what_lvm_wrote_down_and_never_made_goes_with_the_recovery_and_can_be_made_aga
     world.unstage(&id).unwrap();
     world.delete(&id).unwrap();
     world.unstage(&base).unwrap();
+}
+
+#[test]
+fn a_new_volume_shows_nothing_of_what_the_kernel_has_under_its_number() {
+    let Some(world) = World::lvm(lvm::thin()) else { return };
+    let base = world.create("pvc-base", EXT4, 64 * MIB);
+    let number: u32 = ask(group(&world), "thin_id", "v-pvc-base").parse().unwrap();
+    let pool = format!("{}-thin-tpool", group(&world).name.replace('-', "--"));
+    run("dmsetup", &["message", &pool, "0", &format!("create_thin {}", number + 1)]);
+    let table = format!("0 131072 thin /dev/mapper/{pool} {}", number + 1);
+    run("dmsetup", &["create", "orphan", "--table", &table]);
+    fs::write("/dev/mapper/orphan", "of another".repeat(1000)).unwrap();
+    run("sync", &[]);
+    run("dmsetup", &["remove", "--retry", "orphan"]);
+
+    let (_, before) = thin_pool(group(&world));
+    let id = world.create("pvc-a", EXT4, 64 * MIB);
+    assert!(thin_pool(group(&world)).1 < before, "what it held is gone");
+    world.stage(&id, false).unwrap();
+    world.unstage(&id).unwrap();
+    world.delete(&id).unwrap();
+    world.delete(&base).unwrap();
 }

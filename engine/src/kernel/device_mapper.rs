@@ -41,6 +41,8 @@ const REMOVE: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(0xfd, 4);
 const STATUS: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(0xfd, 7);
 /// `DM_TABLE_STATUS`
 const TABLE_STATUS: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(0xfd, 12);
+/// `DM_TARGET_MSG`
+const TARGET_MESSAGE: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(0xfd, 14);
 /// `DM_DEV_ARM_POLL`
 const ARM_POLL: Opcode = opcode::read_write::<[u8; HEADER_BYTES]>(0xfd, 16);
 
@@ -127,6 +129,14 @@ pub(crate) fn status(name: &str) -> io::Result<Option<Target>> {
 /// The table line of the device's first target.
 pub(crate) fn table(name: &str) -> io::Result<Option<Target>> {
     target(name, TABLE | NO_FLUSH)
+}
+
+/// Sends a message to the first target of the device, such as `delete 3` to a thin pool.
+pub(crate) fn message(name: &str, words: &str) -> io::Result<()> {
+    let mut call = Call::about(name, 0)?;
+    // `struct dm_target_msg`: the sector, then the words.
+    put(&mut call.answer[size_of::<u64>()..], words)?;
+    call.run::<TARGET_MESSAGE>(control()?)
 }
 
 fn target(name: &str, flags: u32) -> io::Result<Option<Target>> {
@@ -268,6 +278,7 @@ struct Call {
     name: [u8; 128],
     uuid: [u8; 129],
     unused: [u8; 7],
+    /// Of a message: what is sent.
     answer: [u8; ANSWER_BYTES],
 }
 

@@ -16,6 +16,7 @@ mod call;
 mod copies;
 mod devices;
 mod fill;
+mod messages;
 mod names;
 mod new_group;
 mod notes;

@@ -82,10 +82,9 @@ impl Release for LvmPool {
         };
         for name in unfinished.keys() {
             // What was never made can't be renamed either.
-            let done = if never_made.as_ref() == Some(name) {
-                self.remove_unfinished(name)
-            } else {
-                self.throw(name)
+            let done = match never_made.as_ref().filter(|found| found.name == *name) {
+                Some(found) => self.remove_never_made(&self.turn(), found).map_err(Error::from),
+                None => self.throw(name),
             };
             match done {
                 Ok(()) => thrown += 1,
@@ -100,15 +99,7 @@ impl Release for LvmPool {
             // There is no map of what was written: the record and the look at the device decide.
             return Ok(true);
         }
-        let name = names::volume(id);
-        let status = device_mapper::status(&names::device(&self.group, &name))
-            .doing(|| format!("ask for the map of {}", self.full(&name)))?;
-        let mapped =
-            status.filter(|target| target.kind == "thin").and_then(|target| fill::mapped_bytes(&target.text));
-        mapped.map(|bytes| bytes == 0).ok_or_else(|| Error::Io {
-            doing: format!("understand the map of {}", self.full(&name)),
-            source: std::io::ErrorKind::InvalidData.into(),
-        })
+        self.has_no_chunks(&names::volume(id))
     }
 
     fn wipe(&self, record: &Record) -> Result<bool, Error> {
@@ -128,6 +119,18 @@ impl Release for LvmPool {
 }
 
 impl LvmPool {
+    /// Whether nothing was ever written to a thin LV, which is active.
+    pub(super) fn has_no_chunks(&self, name: &str) -> Result<bool, Error> {
+        let status = device_mapper::status(&names::device(&self.group, name))
+            .doing(|| format!("ask for the map of {}", self.full(name)))?;
+        let mapped =
+            status.filter(|target| target.kind == "thin").and_then(|target| fill::mapped_bytes(&target.text));
+        mapped.map(|bytes| bytes == 0).ok_or_else(|| Error::Io {
+            doing: format!("understand the map of {}", self.full(name)),
+            source: std::io::ErrorKind::InvalidData.into(),
+        })
+    }
+
     /// Zeroes both ends of a thick volume that was not used yet.
     pub(super) fn zero_ends(&self, name: &str) -> Result<(), Error> {
         let (state, _held) = self.hold(name)?;

@@ -16,7 +16,7 @@ pub(crate) const COLUMNS: [(&str, &str); 5] = [
     ("lv", "lv_name,lv_uuid,lv_attr,lv_size,lv_tags,lv_layout,pool_lv"),
     // Can't be left out; one column keeps it short.
     ("pvseg", "pvseg_start"),
-    ("seg", "lv_name,transaction_id"),
+    ("seg", "lv_name,transaction_id,thin_id"),
 ];
 
 /// A volume group with all that is in it.
@@ -40,6 +40,9 @@ struct Segment {
     /// `None` for other volumes.
     #[serde(rename = "transaction_id", deserialize_with = "maybe_number")]
     transaction: Option<u64>,
+    /// A thin volume's number in its pool, by which the kernel knows it; `None` for other volumes.
+    #[serde(rename = "thin_id", deserialize_with = "maybe_number")]
+    number: Option<u64>,
 }
 
 /// The group itself. Sizes in bytes.
@@ -95,6 +98,16 @@ pub(crate) struct LogicalVolume {
     pub(crate) pool: String,
 }
 
+/// A volume of a thin pool that LVM wrote down and never made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NeverMade {
+    pub(crate) name: String,
+    /// The number by which the kernel is to know it.
+    pub(crate) number: Option<u64>,
+    /// The last transaction that the kernel had seen.
+    pub(crate) transaction: u64,
+}
+
 impl Report {
     pub(crate) fn group(&self) -> &Group {
         // `parse` lets nothing else through.
@@ -106,13 +119,16 @@ impl Report {
     /// then; a crash may come between. Such a volume has no content, none of LVM's activations mends it, and
     /// what is made in the pool next brings it into being, with the content that its source has then.
     /// `kernel`: the transaction that the kernel has seen, asked for after this report was made.
-    pub(crate) fn never_made(&self, pool: &str, kernel: u64) -> Option<&str> {
-        let of = |name: &str| self.segments.iter().find(|segment| segment.volume == name)?.transaction;
-        if of(pool)? != kernel.checked_add(1)? {
+    pub(crate) fn never_made(&self, pool: &str, kernel: u64) -> Option<NeverMade> {
+        let of = |name: &str| self.segments.iter().find(|segment| segment.volume == name);
+        if of(pool)?.transaction? != kernel.checked_add(1)? {
             return None;
         }
         let mut inside = self.volumes.iter().filter(|volume| volume.pool == pool);
-        inside.find(|volume| of(&volume.name) == Some(kernel)).map(|volume| volume.name.as_str())
+        inside.find_map(|volume| {
+            let segment = of(&volume.name).filter(|segment| segment.transaction == Some(kernel))?;
+            Some(NeverMade { name: volume.name.clone(), number: segment.number, transaction: kernel })
+        })
     }
 }
 
@@ -277,7 +293,11 @@ mod tests {
     #[test]
     fn a_volume_that_the_kernel_never_heard_of_is_told_from_one_that_it_made() {
         let report = parse(CORPUS[0].1).unwrap();
-        assert_eq!(report.never_made("pool", 1), Some("other"), "the last one, and the kernel is one behind");
+        assert_eq!(
+            report.never_made("pool", 1).map(|found| (found.name, found.number)),
+            Some(("other".to_owned(), Some(2))),
+            "the last one, and the kernel is one behind"
+        );
         assert_eq!(report.never_made("pool", 2), None, "the kernel has seen all");
         assert_eq!(report.never_made("pool", 0), None, "more than one behind is another trouble");
         assert_eq!(report.never_made("pool", 3), None, "the kernel is ahead");

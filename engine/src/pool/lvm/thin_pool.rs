@@ -123,6 +123,19 @@ pub(super) fn transaction(group: &str, pool: &str) -> Option<u64> {
     (status.health != Health::Failed).then_some(status.transaction)
 }
 
+/// Removes the device of that number from the kernel's thin pool, where the last transaction that the kernel has
+/// seen is that one. It is no error if there is none.
+pub(super) fn forget(group: &str, pool: &str, last: u64, number: u64) -> io::Result<()> {
+    if transaction(group, pool) != Some(last) {
+        return Ok(());
+    }
+    let Some(name) = device_name(group, pool).ok().flatten() else { return Ok(()) };
+    match device_mapper::message(&name, &format!("delete {number}")) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODATA.raw_os_error()) => Ok(()),
+        other => other,
+    }
+}
+
 /// Whether a command that was killed in the middle left a thin pool suspended: then everything in it waits.
 pub(super) fn is_suspended(group: &str, pool: &str) -> bool {
     let name = device_name(group, pool).ok().flatten();

@@ -13,7 +13,7 @@ use crate::{
         Promised, Scanned,
         lvm::{
             names::{self, Named},
-            report::{LogicalVolume, Report},
+            report::{LogicalVolume, NeverMade, Report},
             tags,
         },
         record::{Encryption, Format, Record},
@@ -58,7 +58,7 @@ pub(crate) struct View {
     /// LVs that were to become volumes, or to help with that.
     pub(crate) unfinished: BTreeMap<String, Unfinished>,
     /// The unfinished LV that LVM wrote down and never made.
-    pub(crate) never_made: Option<String>,
+    pub(crate) never_made: Option<NeverMade>,
     /// Thin LVs in our thin pool that are not ours.
     pub(crate) foreign: Vec<String>,
     /// Every LV of the group.
@@ -127,17 +127,22 @@ impl View {
                 None => volume.pool.is_empty() && !volume.is_thin_pool(),
             };
             if here {
-                view.add(&group.name, volume, pool, never_made == Some(volume.name.as_str()));
+                view.add(
+                    &group.name,
+                    volume,
+                    pool,
+                    never_made.as_ref().filter(|found| found.name == volume.name),
+                );
             }
         }
         view
     }
 
-    fn add(&mut self, group: &str, volume: &LogicalVolume, pool: Uuid, never_made: bool) {
+    fn add(&mut self, group: &str, volume: &LogicalVolume, pool: Uuid, never_made: Option<&NeverMade>) {
         let ours = tags::mark(&volume.tags);
         match names::read(&volume.name) {
-            Named::Volume(id) | Named::Unfinished(id) if ours && never_made => {
-                self.never_made = Some(volume.name.clone());
+            Named::Volume(id) | Named::Unfinished(id) if ours && never_made.is_some() => {
+                self.never_made = never_made.cloned();
                 let unfinished = Unfinished { id, size: volume.size, swap: false };
                 self.unfinished.insert(volume.name.clone(), unfinished);
             }

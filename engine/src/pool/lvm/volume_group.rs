@@ -48,9 +48,9 @@ impl LvmPool {
         self.wake_thin_pool(turn)?;
         self.renew(turn)?;
         let never_made = self.view().never_made.clone();
-        if let Some(name) = never_made {
-            tracing::info!(volume = self.full(&name), "removing what was never made");
-            self.lvm.change("lvremove", &["-qq", "-f", &self.full(&name)])?;
+        if let Some(found) = never_made {
+            tracing::info!(volume = self.full(&found.name), "removing what was never made");
+            self.remove_never_made(turn, &found)?;
             self.renew(turn)?;
         }
         Ok(())

@@ -15,7 +15,7 @@ impl LvmPool {
     /// Removes the volume that LVM wrote down and never made.
     pub(super) fn remove_never_made(
         &self,
-        _turn: &MutexGuard<'_, ()>,
+        turn: &MutexGuard<'_, ()>,
         found: &NeverMade,
     ) -> Result<(), CommandError> {
         if let Some((pool, number)) = self.thin_pool.as_ref().zip(found.number)
@@ -24,6 +24,7 @@ impl LvmPool {
             let volume = self.full(&found.name);
             tracing::warn!(volume, %error, "can't remove from the kernel what a killed command began");
         }
-        self.lvm.change("lvremove", &["-qq", "-f", &self.full(&found.name)]).map(drop)
+        self.lvm.change("lvremove", &["-qq", "-f", &self.full(&found.name)])?;
+        self.renew(turn)
     }
 }

@@ -51,7 +51,6 @@ impl LvmPool {
         if let Some(found) = never_made {
             tracing::info!(volume = self.full(&found.name), "removing what was never made");
             self.remove_never_made(turn, &found)?;
-            self.renew(turn)?;
         }
         Ok(())
     }

@@ -152,18 +152,16 @@ impl LvmPool {
             arguments.extend(["--addtag", tag]);
         }
         arguments.push(&self.group);
-        self.lvcreate(turn, &arguments, record.size_bytes)?;
-        if self.thin_pool.is_none() || self.has_no_chunks(name)? {
-            return Ok(());
+        for _ in 0..2 {
+            self.lvcreate(turn, &arguments, record.size_bytes)?;
+            if self.thin_pool.is_none() || self.has_no_chunks(name)? {
+                return Ok(());
+            }
+            // The kernel had a device of the number that LVM thought free, with what a deleted volume held. It goes
+            // with the LV.
+            tracing::warn!(volume = self.full(name), "removing what a deleted volume left");
+            self.change(turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
         }
-        // The kernel had a device of the number that LVM thought free, with what a deleted volume held.
-        tracing::warn!(volume = self.full(name), "removing what a deleted volume left, and making it again");
-        self.change(turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
-        self.lvcreate(turn, &arguments, record.size_bytes)?;
-        if self.has_no_chunks(name)? {
-            return Ok(());
-        }
-        self.change(turn, "lvremove", &["-qq", "-f", &self.full(name)])?;
         Err(Error::Io {
             doing: format!("make {}: the thin pool gives it what a deleted volume held", self.full(name)),
             source: std::io::ErrorKind::InvalidData.into(),

@@ -6,9 +6,10 @@ mod trees;
 mod world;
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{Read, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     process::{Output, Stdio},
 };
@@ -197,6 +198,16 @@ fn odd_archives_mean_what_gnu_tar_makes_of_them() {
     // What engines write of an empty volume.
     assert_eq!(fs::read_dir(good(&[])).unwrap().count(), 0);
     gone();
+    // The first bytes are the first file's name, which may be how other kinds of archives begin.
+    for name in ["PKGBUILD", "PK\x03\x04", "BZh91", "LZIP", "7z", "\x1f\u{8b}"] {
+        assert!(good(&[Piece::file(name.as_bytes(), b"x")]).join(name).is_file(), "{name:?}");
+        gone();
+    }
+    for begin in [b"\x1f\x8b".as_slice(), b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x1f\x9d"]
+    {
+        assert!(good(&[Piece::file(begin, b"x")]).join(OsStr::from_bytes(begin)).is_file(), "{begin:?}");
+        gone();
+    }
     let v = good(&[
         Piece::new(b'1', b"z", b"y", b""),
         Piece::new(b'1', b"y", b"./f", b""),

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
-use super::refusal::bad;
+use super::{field, refusal::bad};
 
 type Input<R> = io::BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
@@ -13,16 +13,20 @@ const UNSERVED: [(&[u8], &str); 7] = [
     (&[0x89, b'L', b'Z', b'O'], "lzop"),
     (&[0x1f, 0x9d], "compress"),
     (&[0x5d, 0x00, 0x00], "lzma"),
-    (b"PK", "zip"),
+    (&[b'P', b'K', 3, 4], "zip"),
     (&[b'7', b'z', 0xbc, 0xaf], "7-Zip"),
 ];
 
 /// Reads an archive without its compression. At its end the whole of that was seen, check sums included.
 pub(super) fn unpacked<'a, R: Read + 'a>(mut from: R) -> io::Result<Box<dyn Read + 'a>> {
     let mut begin = Vec::new();
-    (&mut from).take(16).read_to_end(&mut begin)?;
+    (&mut from).take(field::BLOCK).read_to_end(&mut begin)?;
     if begin.is_empty() {
         return Err(bad("the archive is empty"));
+    }
+    // An archive begins with the name of its first file, which may look like anything.
+    if <&[u8; 512]>::try_from(begin.as_slice()).is_ok_and(field::is_sum_right) {
+        return Ok(Box::new(Cursor::new(begin).chain(from)));
     }
     let starts = |magic: &[u8]| begin.starts_with(magic);
     let is_gzip = starts(&[0x1f, 0x8b]);

@@ -1,10 +1,13 @@
-//! Numbers, times and names as archives write them.
+//! Numbers, times, names and check sums as archives write them.
 
 use std::io;
 
 use rustix::fs::Timespec;
 
 use super::refusal::bad;
+
+/// Bytes of a header; the content of a file is filled up to a multiple of it.
+pub(super) const BLOCK: u64 = 512;
 
 /// A number of a header: octal digits, or, where the first bit is set, the number itself.
 pub(super) fn number(field: &[u8]) -> io::Result<i128> {
@@ -27,6 +30,15 @@ pub(super) fn number(field: &[u8]) -> io::Result<i128> {
 /// The same for what is never negative and fits.
 pub(super) fn natural<T: TryFrom<i128>>(field: &[u8]) -> io::Result<T> {
     T::try_from(number(field)?).map_err(|_| bad("has a number in its header that is out of range"))
+}
+
+/// The check sum counts its own field as blanks. Some old writers took bytes for signed numbers.
+pub(super) fn is_sum_right(block: &[u8; 512]) -> bool {
+    let blanked =
+        || block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
+    let plain: i128 = blanked().map(i128::from).sum();
+    let signed: i128 = blanked().map(|byte| i128::from(byte.cast_signed())).sum();
+    number(&block[148..156]).is_ok_and(|sum| sum == plain || sum == signed)
 }
 
 /// A decimal number of an extended record.

@@ -7,13 +7,13 @@ use tar::Header;
 
 use super::{
     super::metadata::Metadata,
-    compression, field,
+    compression,
+    field::{self, BLOCK},
     records::Records,
     refusal::{bad, early, of_entry},
     sparse::{self, Layout},
 };
 
-const BLOCK: u64 = 512;
 /// No header that says more of a file is larger.
 const LONGEST: u64 = 256 << 20;
 
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
                 return self.end(&ahead);
             }
             let header = Header::from_byte_slice(&block);
-            if !is_sum_right(&block) {
+            if !field::is_sum_right(&block) {
                 return Err(bad(if self.begun {
                     "the archive is damaged: a header's check sum is wrong"
                 } else {
@@ -246,15 +246,6 @@ impl<'a> Reader<'a> {
         compression::only_zeros_follow(&mut *self.from)?;
         Ok(None)
     }
-}
-
-/// The check sum counts its own field as blanks. Some old writers took bytes for signed numbers.
-fn is_sum_right(block: &[u8; 512]) -> bool {
-    let blanked =
-        || block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
-    let plain: i128 = blanked().map(i128::from).sum();
-    let signed: i128 = blanked().map(|byte| i128::from(byte.cast_signed())).sum();
-    field::number(&block[148..156]).is_ok_and(|sum| sum == plain || sum == signed)
 }
 
 /// The name with what stands before it, where the dialect has that.

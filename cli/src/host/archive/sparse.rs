@@ -5,12 +5,10 @@ use std::io::{self, Read};
 use tar::{GnuExtSparseHeader, GnuHeader};
 
 use super::{
-    field,
+    field::{self, BLOCK},
     records::Records,
     refusal::{bad, early},
 };
-
-const BLOCK: u64 = 512;
 
 /// Where the data of a file lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,12 +18,13 @@ use super::{
         left_out::{Kind as Left, LeftOut},
         metadata::{self, Metadata},
     },
-    access_list, field, records,
+    access_list,
+    field::{self, BLOCK},
+    records,
     sparse::Layout,
     walk::{Found, changed},
 };
 
-const BLOCK: u64 = 512;
 /// The longest name that stands in a header itself.
 const SHORT: usize = 99;
 

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
 # The layers of `make test`: guests that compute beside clusters that wait for pods and nodes most of the time.
-LAYERS := test-unit test-lab+test-cluster,test-guests test-sanity
+LAYERS := test-unit,test-lab+test-cluster,test-guests+test-sanity
 
 .PHONY: help
 help: ## List the commands
@@ -42,7 +42,7 @@ check: ## Formatting, lints, licences of dependencies, generated files, the char
 	else echo 'skipped: licences and sources of dependencies: cargo-deny is missing (cargo install --locked cargo-deny)'; fi
 	@if cargo tree --package tierce-csi --package tierce-controller --edges normal,features | grep 'fail feature "failpoints"'; \
 	then echo 'the fault points of the tests would be built into the programs'; exit 1; fi
-	cargo test --quiet --package tierce-crds --test generated
+	cargo test --quiet --workspace --test generated
 	@$(E2E) tools helm && HELM="$$($(E2E) tools --print-dir)/helm" charts/tierce/check.sh
 
 .PHONY: package
@@ -51,7 +51,12 @@ package: ## The chart as one file in target/, for `helm push` to a registry of y
 
 .PHONY: test
 test: ## Every layer that this machine can run; each skipped one is named; ends with a table of seconds, and how busy the cores were
-	@e2e/stages.sh --table setup $(LAYERS)
+	@e2e/stages.sh --table setup programs $(LAYERS)
+
+# Before the layers, which would wait for Cargo's lock.
+.PHONY: programs
+programs: ## Build all that the tests start
+	@$(E2E) programs
 
 .PHONY: test-unit
 test-unit: ## Pure tests, handlers over the simulator; as root also images, filesystems and mounts on this kernel
@@ -105,8 +110,7 @@ bench-compare: ## What differs between the figures that were kept in BEFORE=FILE
 
 .PHONY: generate
 generate: ## Write the CRDs anew from the types, and the command's reference from its help
-	TIERCE_GENERATE=1 cargo test --quiet --package tierce-crds --test generated
-	TIERCE_GENERATE=1 cargo test --quiet --package tierce --test reference
+	TIERCE_GENERATE=1 cargo test --quiet --workspace --test generated --test reference
 
 .PHONY: fuzz
 fuzz: ## Feed each parser of input from outside with nonsense, a minute each (needs nightly Rust and cargo-fuzz)

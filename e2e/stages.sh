@@ -3,6 +3,7 @@
 # how busy the machine's processors were meanwhile, whoever kept them so. A stage is a target; or several, joined by
 # `+`, that are made side by side: the output of each comes whole when it has ended, and last that of those that failed.
 # In place of one of these may stand several that are made one after the other, joined by `,`.
+# A stage may write into the file that TIERCE_HARNESS names where a harness lies for those that run side by side after it.
 # Programs add their parts to the file that TIERCE_STAGES names. Where that is set by the caller, its table comes later,
 # from the last call: `stages.sh --table STAGE…`.
 set -uo pipefail
@@ -18,7 +19,8 @@ trap 'rm -rf "$folder"' EXIT
 trap 'end; exit 130' INT
 trap 'end; exit 143' TERM HUP
 : "${TIERCE_STAGES:=$folder/stages}"
-export TIERCE_STAGES
+TIERCE_HARNESS=$folder/harness
+export TIERCE_STAGES TIERCE_HARNESS
 
 end() {
   local job
@@ -43,17 +45,18 @@ note() {
   printf '%s\t%s\t%s\n' $((SECONDS - $2)) $((busy * 100 / (busy + idle + 1))) "$1"
 }
 
-# Makes a target. It ends with the shell that makes it: beside others, with its lane, which `end` ends.
+# make_one TARGET [VARIABLE=VALUE]: makes a target. It ends with the shell that makes it: beside others, with its lane, which `end` ends.
 make_one() {
-  setpriv --pdeathsig TERM make --no-print-directory "$1" </dev/null
+  setpriv --pdeathsig TERM make --no-print-directory "$@" </dev/null
 }
 
 # Makes targets one after the other, beside others: the output of one that failed stays in its file.
 lane() {
-  local target begun status=0
+  local target begun status=0 harness=()
+  [ ! -s "$TIERCE_HARNESS" ] || harness=("E2E=$(cat "$TIERCE_HARNESS")")
   for target; do
     begun="$SECONDS $(processors)"
-    TIERCE_STAGES=$folder/$target.parts make_one "$target" >"$folder/$target.log" 2>&1 || status=$?
+    TIERCE_STAGES=$folder/$target.parts make_one "$target" "${harness[@]}" >"$folder/$target.log" 2>&1 || status=$?
     if [ $status -ne 0 ]; then
       note "  $target FAILED" $begun >"$folder/$target.line"
       touch "$folder/$target.failed"

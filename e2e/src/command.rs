@@ -1,7 +1,7 @@
 //! The one place that starts programs: their output goes into the error when they fail.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -87,4 +87,11 @@ pub fn find(program: &str) -> Option<std::path::PathBuf> {
         ])
         .map(|folder| Path::new(folder).join(program))
         .find(|candidate| candidate.is_file())
+}
+
+/// Copies this program into a folder, to be started again from there: Cargo may put another one in its place while it runs.
+pub fn copy_of_this(folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join("tierce-e2e");
+    std::fs::copy("/proc/self/exe", &copy).with_context(|| format!("can't write {}", copy.display()))?;
+    Ok(copy)
 }

@@ -12,7 +12,7 @@ pub mod install;
 pub mod lab;
 pub mod leftovers;
 pub mod parallel;
-mod programs;
+pub mod programs;
 pub mod sanity;
 pub mod stages;
 pub mod suite;

@@ -11,7 +11,7 @@ use tierce_e2e::cluster::{self, Cluster, Lifetime, Node, Size};
 use tierce_e2e::images::ours::{self, Profile};
 use tierce_e2e::lab::{self, Hardware};
 use tierce_e2e::sanity::Over;
-use tierce_e2e::{bench, demo, images, install, sanity, suite, tools, unit};
+use tierce_e2e::{bench, demo, images, install, programs, sanity, suite, tools, unit};
 
 /// A local Kubernetes cluster for Tierce, and what is proven on it.
 #[derive(Parser)]
@@ -51,6 +51,8 @@ enum Task {
         #[command(flatten)]
         build: Build,
     },
+    /// Build what the tests start, with a copy of this program beside it that Cargo leaves alone.
+    Programs,
     /// The tests that Cargo runs; as root nothing of them stays when this is killed.
     Unit,
     /// csi-sanity against the real programs, with only etcd and kube-apiserver between them.
@@ -309,6 +311,7 @@ fn run(task: Task) -> Result<()> {
         Task::RunBench { only, stand, audit_log } => {
             bench::run_confined(&only, stand.as_deref(), audit_log.as_deref())
         }
+        Task::Programs => programs::make(),
         Task::Unit => unit::run(),
         Task::Sanity { over } => sanity::run(over),
         Task::RunSanity { folder } => sanity::run_confined(&folder),

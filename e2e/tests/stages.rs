@@ -10,6 +10,10 @@ fast:
 	@echo out of fast; printf '61\\t50\\t  a part\\n7\\t\\t  one of many\\n' >> $$TIERCE_STAGES
 slow:
 	@sleep 0.5; echo out of slow
+harness:
+	@printf 'a harness' > $$TIERCE_HARNESS
+told:
+	@echo by $(E2E)
 bad:
 	@echo out of bad >&2; exit 3
 ";
@@ -60,6 +64,15 @@ fn what_runs_side_by_side_does_not_mix_its_output() {
     let (before, table) = lines(&output);
     assert_eq!(before[1..], ["--- fast", "out of fast", "--- slow", "out of slow", "out of slow"]);
     assert_eq!(table, ["slow + fast", "slow", "fast", "a part", "one of many", "slow", "together"]);
+}
+
+#[test]
+fn what_runs_side_by_side_starts_the_harness_that_was_left_for_it() {
+    let (before, _) = lines(&stages(&["slow+told"]));
+    assert!(before.contains(&"by".to_owned()), "{before:?}");
+    let (before, _) = lines(&stages(&["harness", "told", "told+fast"]));
+    assert_eq!(before[..1], ["by"]);
+    assert!(before.contains(&"by a harness".to_owned()), "{before:?}");
 }
 
 #[test]

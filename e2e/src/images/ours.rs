@@ -35,6 +35,9 @@ pub struct Ours {
 pub(super) const IMAGES: [(&str, &str); 2] =
     [("tierce-controller", "controller.Containerfile"), ("tierce-csi", "csi.Containerfile")];
 
+/// The packages whose programs the tests start.
+const TESTED: [&str; 3] = ["tierce-controller", "tierce-csi", "tierce"];
+
 /// Builds the programs and their images; a second call with unchanged sources only asks cargo.
 pub fn ensure(profile: Profile) -> Result<Ours> {
     let (sources, chart) = (workspace().join("images"), workspace().join("charts/tierce"));
@@ -90,7 +93,9 @@ pub(super) fn build_arguments<'a>(profile: Profile, names: &[&'a str]) -> Vec<&'
 
 /// Builds the programs of these packages and returns their paths, in this order.
 fn build_programs(profile: Profile, names: &[&str]) -> Result<Vec<PathBuf>> {
-    let built = cargo::build(&build_arguments(profile, names))?;
+    // The tests want all of them, and each choice of packages has features of its own, with which all below it would be built once more.
+    let packages = if profile == Profile::Dev { &TESTED[..] } else { names };
+    let built = cargo::build(&build_arguments(profile, packages))?;
     let program = |name: &&str| {
         let found = built.iter().find(|program| program.name == **name);
         found.map(|program| program.file.clone()).with_context(|| format!("cargo built no program {name}"))

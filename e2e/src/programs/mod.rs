@@ -1,4 +1,4 @@
-//! The test programs of the workspace: which tests they have, how those ended, and what is said of it.
+//! The programs of the tests: how they are built, which tests they have, how those ended, and what is said of it.
 
 pub(crate) mod libtest;
 
@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use self::libtest::Ending;
 use crate::cargo::{self, Built};
 use crate::command;
+use crate::images::ours::{self, Profile};
+
+/// Names the file in which `e2e/stages.sh` finds the path of the harness for stages that run side by side.
+const HARNESS: &str = "TIERCE_HARNESS";
 
 /// A test program, and which of its tests to run.
 pub(crate) struct Program {
@@ -43,6 +47,23 @@ pub(crate) fn slowest(reports: &[Report]) -> Vec<(&str, Duration)> {
     programs.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
     programs.truncate(5);
     programs
+}
+
+/// Builds all that tests start: later calls only ask Cargo. Of this program a copy is left which Cargo does not exchange while it runs.
+pub fn make() -> Result<()> {
+    built()?;
+    ours::programs(Profile::Dev)?;
+    let Some(told) = std::env::var_os(HARNESS) else { return Ok(()) };
+    let this = std::env::current_exe()?;
+    // <target>/<profile>/tierce-e2e: one level below <target> too, so that the copy finds what this finds.
+    let target = this.ancestors().nth(2).context("the program lies in cargo's target folder")?;
+    let folder = target.join("harness");
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let half_made = tempfile::TempDir::new_in(&folder)?;
+    let copy = folder.join("tierce-e2e");
+    std::fs::rename(command::copy_of_this(half_made.path())?, &copy)?;
+    std::fs::write(told, copy.as_os_str().as_encoded_bytes())
+        .with_context(|| format!("can't write the file that {HARNESS} names"))
 }
 
 /// Builds all test programs, as `cargo test` does: fewer packages would be built with other features, and so once more.

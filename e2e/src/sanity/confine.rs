@@ -58,10 +58,10 @@ fn finish(command: Command) -> Result<(bool, String)> {
 }
 
 fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
-    let mut program = std::env::current_exe()?;
     let as_root = rustix::process::geteuid().is_root();
     let mut order = order;
     std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let program = crate::command::copy_of_this(folder)?;
     let mut line = Command::new("setpriv");
     line.args(["--pdeathsig", "KILL"]);
     match order.storage {
@@ -74,7 +74,6 @@ fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
                 std::fs::copy(from, &to).with_context(|| format!("can't copy {}", from.display()))?;
                 Ok(to)
             };
-            program = copy(&program)?;
             for tool in TOOLS {
                 copy(&order.programs.tools.join(tool))?;
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::order::{Ending, Order};
+use crate::command;
 use crate::lab::{self, Guest, Hardware, is_hidden, quoted};
 
 /// The pool's disk, and one for what the programs write: a guest's own `/tmp` has the size of half its memory.
@@ -18,7 +19,6 @@ const LIMIT: Duration = Duration::from_mins(50);
 /// Runs `task` of this program in a guest; what it reports lies in `folder` afterwards.
 pub(super) fn run(folder: &Path, order: &Order, task: &[&str]) -> Result<Ending> {
     std::fs::create_dir_all(folder.join("logs"))?;
-    let program = std::env::current_exe()?;
     let mut hardware = Hardware::named(&format!("sanity-{}", order.storage.name()));
     hardware.memory_mib = MEMORY_MIB;
     hardware.visible = lab::surroundings()?;
@@ -32,6 +32,7 @@ pub(super) fn run(folder: &Path, order: &Order, task: &[&str]) -> Result<Ending>
         guest.keep()?;
     }
     std::fs::write(guest.folder().join("run.json"), serde_json::to_vec_pretty(order)?)?;
+    let program = command::copy_of_this(guest.folder())?;
     guest.power_on()?;
     let script = format!(
         "{}mkfs.ext4 -q -E nodiscard /dev/ubdb && mount -o noinit_itable /dev/ubdb /mnt && mkdir /mnt/run && cp $lab/run.json /mnt/run || exit\n\

@@ -264,7 +264,7 @@ async fn until_gone<K>(api: &Api<K>) -> Result<()>
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let deadline = Instant::now() + Duration::from_mins(2);
+    let deadline = Instant::now() + Duration::from_mins(10);
     loop {
         let left = api.list_metadata(&ListParams::default()).await?.items.len();
         if left == 0 {

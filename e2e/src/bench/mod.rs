@@ -57,7 +57,7 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile, of: Option<&s
     let own = [folder.path().to_owned(), State::of(CLUSTER)?.path().to_owned()];
     let before = Machine::look(&own)?;
     let started = Instant::now();
-    let mut measured: Vec<Figure> = Vec::new();
+    let (mut measured, mut broken_off) = (Vec::new(), Vec::new());
     for place in [
         Place::Stand(Storage::Directory),
         Place::Stand(Storage::Simulator),
@@ -70,27 +70,13 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile, of: Option<&s
         if stages.is_empty() {
             continue;
         }
-        let lines = match place {
-            Place::Stand(storage) => {
-                on_stand(&folder.path().join(format!("{storage:?}")), storage, &stages, &version)?
+        // What the others measured took many minutes: it is shown and kept all the same.
+        match measure(place, &stages, &version, profile, folder.path()) {
+            Ok(figures) => measured.extend(figures),
+            Err(error) => {
+                eprintln!("not measured: {}: {error:#}", names(&stages).join(", "));
+                broken_off.extend(names(&stages));
             }
-            Place::Engine if version.is_earlier() => {
-                eprintln!(
-                    "not measured of an earlier version: disks, which speaks with the engine of this checkout"
-                );
-                continue;
-            }
-            Place::Engine => {
-                eprintln!("measuring: disks");
-                let disks = disks::measure(profile)?;
-                measured.extend(stages.iter().flat_map(|wanted| wanted.chosen(disks.clone())));
-                continue;
-            }
-            Place::Cluster => on_cluster(&stages, &version, Size::ordinary(1))?,
-            Place::Guest => on_cluster(&stages, &version, Size { ordinary: 0, guests: 1 })?,
-        };
-        for line in lines.lines() {
-            measured.push(serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?);
         }
     }
     let facts = machine::facts(folder.path())?;
@@ -108,11 +94,44 @@ pub fn run(only: &[Wanted], save: Option<&Path>, profile: Profile, of: Option<&s
     for new in Machine::look(&own)?.new_since(&before) {
         eprintln!("new on this machine: {new}");
     }
+    ensure!(broken_off.is_empty(), "the measurement broke off, see above: {}", broken_off.join(", "));
     Ok(())
 }
 
+/// What is measured in one place.
+fn measure(
+    place: Place,
+    stages: &[Wanted],
+    version: &Version,
+    profile: Profile,
+    folder: &Path,
+) -> Result<Vec<Figure>> {
+    let lines = match place {
+        Place::Stand(storage) => on_stand(&folder.join(format!("{storage:?}")), storage, stages, version)?,
+        Place::Engine if version.is_earlier() => {
+            eprintln!(
+                "not measured of an earlier version: disks, which speaks with the engine of this checkout"
+            );
+            return Ok(Vec::new());
+        }
+        Place::Engine => {
+            eprintln!("measuring: disks");
+            let disks = disks::measure(profile)?;
+            return Ok(stages.iter().flat_map(|wanted| wanted.chosen(disks.clone())).collect());
+        }
+        Place::Cluster => on_cluster(stages, version, Size::ordinary(1))?,
+        Place::Guest => on_cluster(stages, version, Size { ordinary: 0, guests: 1 })?,
+    };
+    let figure = |line| serde_json::from_str(line).with_context(|| format!("not a figure: {line}"));
+    lines.lines().map(figure).collect()
+}
+
+fn names(stages: &[Wanted]) -> Vec<String> {
+    stages.iter().map(Wanted::to_string).collect()
+}
+
 fn on_stand(folder: &Path, storage: Storage, stages: &[Wanted], version: &Version) -> Result<String> {
-    let names: Vec<String> = stages.iter().map(Wanted::to_string).collect();
+    let names = names(stages);
     let programs = version.programs()?;
     eprintln!("measuring: {}", names.join(", "));
     let ending = confine::run(
@@ -134,7 +153,7 @@ fn on_cluster(stages: &[Wanted], version: &Version, size: Size) -> Result<String
     let kept = std::env::var_os("TIERCE_KEEP").is_some();
     let lifetime = if kept { Lifetime::UntilDown } else { Lifetime::WithUs };
     let cluster = Cluster::up(CLUSTER, size, archives, tools, lifetime)?;
-    let names: Vec<String> = stages.iter().map(Wanted::to_string).collect();
+    let names = names(stages);
     let measure = || -> Result<String> {
         let tiers = (size.guests > 0).then(thin_tier);
         install::install_tiers(&cluster, &ours, &[], tiers.as_ref())?;

@@ -23,15 +23,25 @@ pub enum StackCommand {
     Manifests(StackManifests),
 }
 
-/// A Compose file.
+/// A project's Compose files.
 #[derive(Debug, Args)]
 pub struct StackFile {
-    /// Read this Compose file
-    #[arg(long, short, default_value = "compose.yaml")]
-    pub file: PathBuf,
-    /// Name of the stack. Default: the name in the file, else the name of its folder
+    /// Read this Compose file; given again, each goes over the former; - is standard input. Default: COMPOSE_FILE, else the
+    /// compose.yaml or docker-compose.yml of this folder or one above, and its override file
+    #[arg(long, short)]
+    pub file: Vec<PathBuf>,
+    /// Name of the stack. Default: COMPOSE_PROJECT_NAME, else the name in the file, else the name of its folder
     #[arg(long, add = Named::Stack.completer())]
     pub name: Option<String>,
+    /// Read variables from this file. Default: .env beside the Compose file
+    #[arg(long)]
+    pub env_file: Vec<PathBuf>,
+    /// Count services of this profile too. Default: COMPOSE_PROFILES
+    #[arg(long)]
+    pub profile: Vec<String>,
+    /// Folder that paths are relative to. Default: the one of the first Compose file
+    #[arg(long)]
+    pub project_directory: Option<PathBuf>,
 }
 
 /// `stack rm`.

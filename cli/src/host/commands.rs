@@ -151,7 +151,7 @@ fn new_volume(
         ));
     }
     let key = if arguments.encrypt { Some(files.new_key(&name.full(), asking)?) } else { None };
-    Ok((name, NewVolume { labels, shape, key, filling: None }))
+    Ok((name, NewVolume { labels, shape, key, filling: None, by_full_name: false }))
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {

@@ -47,6 +47,9 @@ impl Volumes {
         let _lock = Lock::acquire(&self.root, &full)?;
         if let Some(existing) = self.find(&full)? {
             same(&existing, name, new)?;
+            if new.by_full_name {
+                self.add_labels(&existing, &new.labels)?;
+            }
             return match &new.key {
                 Some(given) => self.mount_opened(&existing, given),
                 None => self.mount(&existing),
@@ -81,6 +84,17 @@ impl Volumes {
         mounted
     }
 
+    /// Notes labels that an existing volume does not have yet.
+    fn add_labels(&self, volume: &Volume, labels: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut record = Self::record(volume)?;
+        let before = record.labels.len();
+        record.labels.extend(labels.clone());
+        if record.labels.len() == before {
+            return Ok(());
+        }
+        record.save(&self.root, &volume.name)
+    }
+
     /// Makes the folder of a volume's data.
     pub(super) fn make_place(&self, name: &Name) -> Result<(), Error> {
         let doing = || format!("make {}", self.root.data_path(name).display());
@@ -104,12 +118,14 @@ fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
     let differs = |parameter, existing: String, requested: String| {
         Err(Differs { what: "Volume", name: name.full(), parameter, existing, requested }.into())
     };
-    if existing.name != *name {
+    if existing.name != *name && !new.by_full_name {
         return differs("stack", existing.name.stack().to_owned(), name.stack().to_owned());
     }
     let none = BTreeMap::new();
     let has = existing.record.as_ref().map_or(&none, |record| &record.labels);
-    if *has != new.labels {
+    let contradicts = |(key, value): (&String, &String)| has.get(key).is_some_and(|own| own != value);
+    let other_labels = if new.by_full_name { new.labels.iter().any(contradicts) } else { *has != new.labels };
+    if other_labels {
         return differs("labels", written(has), written(&new.labels));
     }
     let device = existing.device.as_ref();

@@ -1,8 +1,11 @@
 //! `stack`: the volumes of a Compose file.
 
+use std::path::{Path, PathBuf};
+
 use super::{
     Error,
-    compose::{self, Access, Plan, Source},
+    compose::{self, Access, Maker, NamedVolume, Plan, Source},
+    keys,
     shape::Words,
     volumes::{NewVolume, Volumes},
 };
@@ -14,8 +17,8 @@ use crate::{
 
 pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
     match command {
-        StackCommand::Plan(file) => show(volumes, &read(&file)?),
-        StackCommand::Create(file) => create(volumes, &read(&file)?),
+        StackCommand::Plan(file) => show(volumes, read(&file)?),
+        StackCommand::Create(file) => create(volumes, read(&file)?),
         StackCommand::Rm(arguments) => remove(volumes, &read(&arguments.file)?, arguments.volumes),
         StackCommand::Manifests(arguments) => manifests(&arguments),
     }
@@ -23,19 +26,34 @@ pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failur
 
 /// Prints the same volumes as Kubernetes objects; looks at the file alone.
 pub(crate) fn manifests(arguments: &StackManifests) -> Result<(), Failure> {
-    let manifests = compose::manifests(&read(&arguments.file)?, &arguments.tier).map_err(Error::Refused)?;
-    for manifest in manifests {
+    let mut plan = read(&arguments.file)?;
+    if let Some(first) = plan.problems.pop() {
+        return Err(told(plan.problems, first));
+    }
+    let made = compose::manifests(&plan, &arguments.tier).map_err(Error::Refused)?;
+    for note in &made.notes {
+        terminal::note(note);
+    }
+    for object in made.objects {
         output::lines(["---"])?;
-        output::yaml(&manifest)?;
+        output::yaml(&object)?;
     }
     Ok(())
 }
 
 fn read(file: &StackFile) -> Result<Plan, Error> {
-    Ok(compose::read(&file.file, file.name.as_deref())?)
+    Ok(compose::read(file)?)
 }
 
-fn show(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
+/// Tells all but the last, which ends the command.
+fn told(others: Vec<compose::ComposeError>, last: compose::ComposeError) -> Failure {
+    for problem in others {
+        failure::tell(&Error::from(problem), false);
+    }
+    Error::from(last).into()
+}
+
+fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
     let mut rows = vec![row(["SERVICE", "TARGET", "ACCESS", "SOURCE", "STATE"])];
     for mount in &plan.mounts {
@@ -43,64 +61,114 @@ fn show(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
             Access::ReadWrite => "rw",
             Access::ReadOnly => "ro",
         };
-        let (source, state) = match &mount.source {
-            Source::Volume(full) => {
-                let declared = plan.volumes.iter().find(|volume| volume.full == *full);
-                let state = match (volumes.find(full)?, declared.is_some_and(|volume| volume.name.is_none()))
-                {
-                    (Some(_), _) => "exists",
-                    (None, false) => "to be made",
-                    (None, true) => "missing",
-                };
-                (format!("volume {full}"), state)
-            }
-            Source::Bind(path) => {
-                (path.display().to_string(), if path.exists() { "exists" } else { "to be made" })
-            }
-            Source::Anonymous => ("volume without a name".to_owned(), "of the container"),
-            Source::Tmpfs => ("memory".to_owned(), "of the container"),
-        };
-        rows.push(row([&mount.service, &mount.target, access, &source, state]));
+        let access = [access].into_iter().chain(mount.options.iter().map(String::as_str)).collect::<Vec<_>>();
+        let (source, state) = source(volumes, &plan, &mount.source)?;
+        rows.push(row([&mount.service, &mount.target, &access.join(","), &source, state]));
     }
-    Ok(output::columns(&rows)?)
+    output::columns(&rows)?;
+    for note in &plan.notes {
+        terminal::note(note);
+    }
+    match plan.problems.pop() {
+        Some(last) => Err(told(plan.problems, last)),
+        None => Ok(()),
+    }
 }
 
-fn create(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
-    for volume in &plan.volumes {
-        let Some(name) = &volume.name else {
-            if volumes.find(&volume.full)?.is_none() {
-                return Err(Error::Refused(format!(
-                    "Volume '{0}' is external and does not exist: make it with tierce --host volume create {0}",
-                    volume.full
-                ))
-                .into());
+/// Where something comes from, and how it is there.
+fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'static str), Failure> {
+    const OF_ENGINE: &str = "of the container";
+    Ok(match source {
+        Source::Volume(key) => {
+            let Some(volume) = plan.declared(key) else {
+                return Ok((format!("volume {key}"), "not declared"));
+            };
+            match &volume.maker {
+                Maker::Engine(what) => (format!("volume {} ({what})", volume.full), "of the engine"),
+                Maker::External => {
+                    // What bears a name that none of ours can have is another's.
+                    let is_there = volumes.find(&volume.full).is_ok_and(|found| found.is_some());
+                    (format!("volume {}", volume.full), if is_there { "exists" } else { "missing" })
+                }
+                Maker::Tierce { .. } => {
+                    let is_there = volumes.find(&volume.full)?.is_some();
+                    (format!("volume {}", volume.full), if is_there { "exists" } else { "to be made" })
+                }
             }
-            continue;
-        };
-        let option = |name: &str| volume.options.get(name).map(String::as_str);
-        let words = Words {
-            size: option("size"),
-            filesystem: option("filesystem"),
-            pool: option("pool"),
-            encryption: None,
-        };
-        let shape = words.shape(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
-        volumes.create(
-            name,
-            &NewVolume {
-                labels: labels::parse(&volume.labels).map_err(Error::from)?,
-                shape,
-                ..NewVolume::default()
-            },
-        )?;
-        output::lines([&volume.full])?;
+        }
+        Source::Undeclared(key) => (format!("volume {key}"), "not declared"),
+        Source::Bind { path, made } => {
+            let state = match (Path::new(path).exists(), made) {
+                (true, _) => "exists",
+                (false, true) => "to be made",
+                (false, false) => "missing",
+            };
+            (path.clone(), state)
+        }
+        Source::Anonymous => ("volume without a name".to_owned(), OF_ENGINE),
+        Source::Tmpfs => ("memory".to_owned(), OF_ENGINE),
+        Source::Engine(what) => (what.clone(), "of the engine"),
+    })
+}
+
+fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
+    if let Some(last) = plan.problems.pop() {
+        return Err(told(plan.problems, last));
     }
+    let mut missing = Vec::new();
+    for volume in &plan.volumes {
+        match &volume.maker {
+            Maker::Tierce { .. } => {
+                make(volumes, volume)?;
+                output::lines([&volume.full])?;
+            }
+            Maker::Engine(what) => terminal::note(&format!(
+                "Volume '{}' is none of Tierce ({what}): the engine of the containers makes it",
+                volume.full
+            )),
+            Maker::External => {
+                if volumes.find(&volume.full)?.is_none() {
+                    missing.push(volume);
+                }
+            }
+        }
+    }
+    let Some(last) = missing.pop() else { return Ok(()) };
+    let refused = |volume: &NamedVolume| {
+        Error::Refused(format!(
+            "Volume '{0}' is external and does not exist: make it with tierce --host volume create {0}",
+            volume.full
+        ))
+    };
+    for volume in missing {
+        failure::tell(&refused(volume), false);
+    }
+    Err(refused(last).into())
+}
+
+/// Makes one volume as the plugin would that is asked for it by the file's options.
+fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
+    let Maker::Tierce { name, options } = &volume.maker else { return Ok(()) };
+    let option = |name: &str| options.get(name).map(String::as_str);
+    let key = option("key-file").map(|file| keys::file(&PathBuf::from(file))).transpose()?;
+    let words = Words {
+        size: option("size"),
+        filesystem: option("filesystem"),
+        pool: option("pool"),
+        encryption: key.is_some().then_some("key-file"),
+    };
+    let shape = words.shape(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
+    let of_options =
+        options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
+    let all: Vec<String> = volume.labels.iter().cloned().chain(of_options).collect();
+    let labels = labels::parse(&all).map_err(Error::from)?;
+    volumes.create(name, &NewVolume { labels, shape, key, filling: None, by_full_name: true })?;
     Ok(())
 }
 
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Failure> {
     let mut failed = false;
-    for volume in plan.volumes.iter().filter(|volume| volume.name.is_some()) {
+    for volume in plan.volumes.iter().filter(|volume| volume.name().is_some()) {
         if !with_volumes {
             if volumes.find(&volume.full)?.is_some() {
                 terminal::note(&format!(

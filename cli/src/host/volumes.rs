@@ -55,6 +55,9 @@ pub(super) struct NewVolume {
     pub(super) key: Option<GivenKey>,
     /// Who fills it before it counts as whole.
     pub(super) filling: Option<Holder>,
+    /// Whoever asks knows a full name only, as engines of containers do: a volume of that name is meant in whatever stack it lies, and may have
+    /// more labels.
+    pub(super) by_full_name: bool,
 }
 
 impl Volume {

@@ -1,40 +1,188 @@
 //! The same volumes as Kubernetes objects.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use super::{Plan, plan::NamedVolume};
+use super::{Maker, NamedVolume, Plan};
 
-/// The `Volume` objects of a stack. `Err`: a volume can't be one; the text says which and what to write.
-pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Vec<Value>, String> {
-    plan.volumes
-        .iter()
-        .filter(|volume| volume.name.is_some())
-        .map(|volume| manifest(plan, volume, tier))
-        .collect()
+/// The longest name of an object whose name becomes a label or a part of others.
+const MOST: usize = 63;
+
+/// Objects of a stack, and what became of the rest, in words.
+#[derive(Debug, Default)]
+pub(in super::super) struct Manifests {
+    pub(in super::super) objects: Vec<Value>,
+    pub(in super::super) notes: Vec<String>,
 }
 
-fn manifest(plan: &Plan, volume: &NamedVolume, tier: &str) -> Result<Value, String> {
-    let name: String = volume.full.to_lowercase().replace(['_', '.'], "-");
-    if name.len() > 63 || name.ends_with('-') {
-        return Err(format!(
-            "Volume '{}' can't have its name on a cluster: at most 63 letters, digits and '-', the last no '-'; give it another with 'name:'",
-            volume.full
-        ));
+/// The `Volume` objects of a stack. `Err`: a volume can't be one; the text says which and what to write.
+pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, String> {
+    let mut made = Manifests::default();
+    let full: Vec<&str> = plan
+        .volumes
+        .iter()
+        .filter(|volume| volume.name().is_some())
+        .map(|volume| volume.full.as_str())
+        .collect();
+    let names = names(&full);
+    for volume in &plan.volumes {
+        match &volume.maker {
+            Maker::External => {
+                made.notes.push(format!("Volume '{}' is external: no object is printed for it", volume.full))
+            }
+            Maker::Engine(what) => made.notes.push(format!(
+                "Volume '{}' is none of Tierce ({what}): no object is printed for it",
+                volume.full
+            )),
+            Maker::Tierce { options, .. } => {
+                let name = names.get(volume.full.as_str()).map_or(volume.full.as_str(), String::as_str);
+                if name != volume.full {
+                    made.notes.push(format!("Volume '{}' becomes {name}", volume.full));
+                }
+                let object = manifest(plan, volume, options, name, tier, &mut made.notes)?;
+                made.objects.push(object);
+            }
+        }
     }
-    let Some(size) = volume.options.get("size") else {
+    Ok(made)
+}
+
+fn manifest(
+    plan: &Plan,
+    volume: &NamedVolume,
+    options: &BTreeMap<String, String>,
+    name: &str,
+    tier: &str,
+    notes: &mut Vec<String>,
+) -> Result<Value, String> {
+    let full = &volume.full;
+    let Some(size) = options.get("size") else {
         return Err(format!(
-            "Volume '{}' has no size, which a cluster needs: write 'driver_opts: {{size: 10Gi}}' in the Compose file",
-            volume.full
+            "Volume '{full}' has no size, which a cluster needs: write 'driver_opts: {{size: 10Gi}}' in the Compose file"
         ));
     };
-    let mut spec = json!({"size": size, "tier": volume.options.get("tier").map_or(tier, String::as_str)});
-    if let Some(filesystem) = volume.options.get("filesystem") {
+    if options.contains_key("key-file") {
+        return Err(format!(
+            "Volume '{full}' is encrypted with a file of this host: on a cluster the tier decides that; take 'key-file' out"
+        ));
+    }
+    if options.contains_key("pool") {
+        notes.push(format!("Volume '{full}': 'pool' is of a host, and is left out"));
+    }
+    let mut spec = json!({"size": size, "tier": options.get("tier").map_or(tier, String::as_str)});
+    if let Some(filesystem) = options.get("filesystem") {
         spec["filesystem"] = json!(filesystem);
     }
+    let mut labels = BTreeMap::new();
+    let of_options =
+        options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
+    for label in volume.labels.iter().cloned().chain(of_options) {
+        let (key, value) = label.split_once('=').unwrap_or((&label, ""));
+        if is_label_key(key) && is_label_value(value) {
+            labels.insert(key.to_owned(), value.to_owned());
+        } else {
+            notes
+                .push(format!("Volume '{full}': label '{label}' can't be one on a cluster, and is left out"));
+        }
+    }
+    labels.insert("app.kubernetes.io/part-of".to_owned(), part_of(&plan.stack));
     Ok(json!({
         "apiVersion": "storage.tierce.dev/v1alpha1",
         "kind": "Volume",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": plan.stack}},
+        "metadata": {"name": name, "labels": labels},
         "spec": spec,
     }))
+}
+
+/// A name for each: letters made small and `_` and `.` to `-`. Where that is too long, or two would be one, each gets a mark of its own that
+/// depends on nothing but its full name.
+fn names<'a>(full: &[&'a str]) -> BTreeMap<&'a str, String> {
+    let plain = |name: &str| name.to_lowercase().replace(['_', '.'], "-").trim_matches('-').to_owned();
+    let alone = |name: &str| full.iter().filter(|other| plain(other) == plain(name)).count() == 1;
+    let of = |name: &&'a str| {
+        let plain = plain(name);
+        if plain.len() <= MOST && alone(name) {
+            return (*name, plain);
+        }
+        let mark: String =
+            Sha256::digest(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let start: String = plain.chars().take(MOST - 1 - mark.len()).collect();
+        (*name, format!("{}-{mark}", start.trim_end_matches('-')))
+    };
+    full.iter().map(of).collect()
+}
+
+fn part_of(stack: &str) -> String {
+    let start: String = stack.chars().take(MOST).collect();
+    start.trim_end_matches(['_', '-', '.']).to_owned()
+}
+
+/// A qualified name: a domain and `/` before it, or neither.
+fn is_label_key(key: &str) -> bool {
+    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    !name.is_empty()
+        && is_label_value(name)
+        && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
+}
+
+fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() <= MOST
+        && bytes.first().is_none_or(u8::is_ascii_alphanumeric)
+        && bytes.last().is_none_or(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_two_names_fall_together_and_what_can_stays_plain() {
+        let long = "shop_".to_owned() + &"x".repeat(80);
+        let all = ["shop_a_b", "shop_a-b", "shop_data", &long];
+        let names = names(&all);
+        assert_eq!(names["shop_data"], "shop-data");
+        assert_ne!(names["shop_a_b"], names["shop_a-b"]);
+        assert!(names["shop_a_b"].starts_with("shop-a-b-"));
+        assert_eq!(names[long.as_str()].len(), MOST);
+    }
+
+    #[test]
+    fn labels_are_those_that_a_cluster_takes() {
+        for (key, value, taken) in [
+            ("team", "blue", true),
+            ("com.example/team", "", true),
+            ("com.example/x y", "a", false),
+            ("Com.example/x", "a", false),
+            ("team", "no label value", false),
+            ("team", "-a", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(is_label_key(key) && is_label_value(value), taken, "{key}={value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_one_for_kubernetes(full in proptest::collection::btree_set("[a-zA-Z0-9][a-zA-Z0-9._-]{0,90}", 1..12)) {
+            let full: Vec<&str> = full.iter().map(String::as_str).collect();
+            let names = names(&full);
+            let distinct: std::collections::BTreeSet<_> = names.values().collect();
+            prop_assert_eq!(distinct.len(), full.len());
+            for name in names.values() {
+                prop_assert!(name.len() <= MOST && !name.ends_with('-') && !name.starts_with('-'), "{}", name);
+            }
+        }
+    }
 }

@@ -1,14 +1,34 @@
-//! Compose files: what each service gets of volumes (<https://github.com/compose-spec/compose-spec/blob/main/spec.md>).
+//! Compose files: what each service gets of volumes, as `docker compose` itself understands them
+//! (<https://github.com/compose-spec/compose-spec/blob/main/spec.md>, and its library compose-go where the specification is silent).
+//!
+//! The way of a file: [`environment`] says which files and what the project is called; [`yaml`] makes trees of them; [`load`] puts variables
+//! in and one file upon the other ([`merge`]) with what it includes and extends; [`plan`] says what each service gets.
 
-mod file;
+mod declared;
+mod dotenv;
+mod environment;
+mod extends;
+mod include;
 mod interpolate;
+mod load;
 mod manifests;
+mod merge;
+mod mounts;
+mod node;
+mod paths;
 mod plan;
+mod scalar;
+mod short_syntax;
+mod yaml;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub(super) use declared::{Maker, NamedVolume};
 pub(super) use manifests::manifests;
-pub(super) use plan::{Access, Plan, Source};
+pub(super) use mounts::{Access, Source};
+pub(super) use plan::Plan;
+
+use crate::args::StackFile;
 
 /// Why a Compose file can't be carried out. Lines and columns count from 1.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +36,14 @@ pub enum ComposeError {
     /// The file can't be read.
     #[error("can't read the Compose file {}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// An environment file can't be read.
+    #[error("can't read the environment file {}", path.display())]
+    EnvironmentFile {
         /// The file.
         path: PathBuf,
         /// The system's answer.
@@ -33,21 +61,27 @@ pub enum ComposeError {
         /// What is wrong, and what to write.
         reason: String,
     },
+    /// It can't be said which project is meant.
+    #[error("{0}")]
+    Project(String),
 }
 
-/// Reads a Compose file and says what each service gets. `name`: the stack, where the file shall not say it.
-pub(super) fn read(path: &Path, name: Option<&str>) -> Result<Plan, ComposeError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ComposeError::Read { path: path.to_owned(), source })?;
-    let environment = |name: &str| std::env::var(name).ok();
-    let wrong = |wrong: file::Wrong| ComposeError::Wrong {
-        path: path.to_owned(),
-        line: wrong.line,
-        column: wrong.column,
-        reason: wrong.reason,
+impl From<node::Wrong> for ComposeError {
+    fn from(wrong: node::Wrong) -> Self {
+        let node::Place { file, line, column } = wrong.place;
+        Self::Wrong { path: file.to_path_buf(), line, column, reason: wrong.reason }
+    }
+}
+
+/// Reads a project's Compose files and says what each service gets.
+pub(super) fn read(asked: &StackFile) -> Result<Plan, ComposeError> {
+    let project = environment::project(asked)?;
+    let mut loader = load::Loader::default();
+    let scope = load::Scope {
+        folder: project.folder.clone(),
+        mounts: project.folder,
+        environment: project.environment,
     };
-    let file = file::parse(&text).map_err(wrong)?;
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    plan::plan(&file, folder, name, &environment).map_err(wrong)
+    let model = loader.model(&project.files, &scope, &[])?;
+    plan::plan(&project.name, &model, &project.profiles, project.notes, loader.problems)
 }

@@ -1,319 +1,189 @@
-//! What each service gets: decided from the file alone, before anything is made.
+//! What each service gets, and which volumes there are: decided from the files alone, before anything is made.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
-use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
 
 use super::{
-    file::{File, LongMount, Mount, TopVolume, Wrong},
-    interpolate::interpolate,
+    ComposeError,
+    declared::{self, NamedVolume},
+    merge::SERVICES,
+    mounts::{self, Access, Other, ServiceMount, Source},
+    node::{Map, Node, Wrong},
 };
-use crate::{
-    host::names::{self, Name},
-    sizes,
-};
-
-/// Drivers that mean us.
-const DRIVERS: [&str; 3] = ["", "local", "tierce"];
+use crate::host::names;
 
 /// What a Compose file asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in super::super) struct Plan {
     pub(in super::super) stack: String,
     pub(in super::super) volumes: Vec<NamedVolume>,
     pub(in super::super) mounts: Vec<ServiceMount>,
+    /// What the user should know, but need not change.
+    pub(in super::super) notes: Vec<String>,
+    /// What can't be honoured.
+    pub(in super::super) problems: Vec<ComposeError>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct NamedVolume {
-    /// Its key in the file.
-    pub(in super::super) key: String,
-    pub(in super::super) full: String,
-    /// Its place; `None`: it is external, so only its full name is known.
-    pub(in super::super) name: Option<Name>,
-    /// `size`, `filesystem`, `tier` (of a cluster), `pool` (of a host).
-    pub(in super::super) options: BTreeMap<String, String>,
-    pub(in super::super) labels: Vec<String>,
+impl Plan {
+    /// The volume of a key in the file.
+    pub(in super::super) fn declared(&self, key: &str) -> Option<&NamedVolume> {
+        self.volumes.iter().find(|volume| volume.key == key)
+    }
 }
 
-/// One thing that a service sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct ServiceMount {
-    pub(in super::super) service: String,
-    pub(in super::super) target: String,
-    pub(in super::super) source: Source,
-    pub(in super::super) access: Access,
+/// A service of an active profile.
+struct Service<'a> {
+    /// As results call it.
+    name: String,
+    content: &'a Map,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) enum Source {
-    /// A named volume, by full name.
-    Volume(String),
-    /// A path of the host, absolute.
-    Bind(PathBuf),
-    /// A volume without a name, which the engine of the containers makes and removes.
-    Anonymous,
-    Tmpfs,
-}
-
-/// What a service may do with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Access {
-    ReadWrite,
-    ReadOnly,
-}
-
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// `folder`: where the file lies; relative paths begin there.
+/// `model`: all files in one, in the long form. `problems`: what was found while they were read.
 pub(super) fn plan(
-    file: &File,
-    folder: &Path,
-    name: Option<&str>,
-    environment: Environment<'_>,
-) -> Result<Plan, Wrong> {
-    let start = |reason: String| Wrong { line: 1, column: 1, reason };
-    let folder = std::path::absolute(folder).map_err(|error| start(error.to_string()))?;
-    let stack = match (name, &file.name) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(name)) => {
-            interpolate(&name.value, environment).map_err(|reason| Wrong::at(name, reason))?
-        }
-        (None, None) => from_folder(&folder),
-    };
-    if !names::is_valid(&stack) || stack == names::STANDALONE {
-        let reason = format!(
-            "'{stack}' can't be a stack's name: give one with --name, of letters, digits, '_' and '-', not 'local'"
-        );
-        return Err(file
-            .name
-            .as_ref()
-            .map_or_else(|| start(reason.clone()), |name| Wrong::at(name, reason.clone())));
-    }
-    let top = |(key, volume): (&String, &Spanned<Option<TopVolume>>)| {
-        let read = named(&stack, key, volume.value.as_ref(), environment);
-        read.map_err(|reason| Wrong::at(volume, format!("volume '{key}': {reason}")))
-    };
-    let volumes = file.volumes.iter().map(top).collect::<Result<Vec<_>, _>>()?;
-    let mut mounts = Vec::new();
-    for (service, content) in &file.services {
-        for mount in content.iter().flat_map(|service| &service.volumes) {
-            let read = service_mount(service, &mount.value, &volumes, &folder, environment);
-            mounts.push(read.map_err(|reason| Wrong::at(mount, format!("service '{service}': {reason}")))?);
-        }
-    }
-    Ok(Plan { stack, volumes, mounts })
-}
-
-/// The folder's name as Compose makes a project's name of it.
-fn from_folder(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let allowed: String =
-        name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).collect();
-    allowed.trim_start_matches(['_', '-']).to_owned()
-}
-
-fn named(
     stack: &str,
-    key: &str,
-    volume: Option<&TopVolume>,
-    environment: Environment<'_>,
-) -> Result<NamedVolume, String> {
-    let volume = volume.cloned().unwrap_or_default();
-    let own_name = volume.name.as_deref().map(|name| interpolate(name, environment)).transpose()?;
-    let name = if volume.external {
-        None
-    } else {
-        let place =
-            own_name.as_ref().map_or_else(|| Name::new(Some(stack), key), |name| Name::new(None, name));
-        Some(place.map_err(|error| error.to_string())?)
-    };
-    let full = match (&name, own_name) {
-        (Some(name), _) => name.full(),
-        (None, own_name) => own_name.unwrap_or_else(|| key.to_owned()),
-    };
-    let driver = volume.driver.unwrap_or_default();
-    if !DRIVERS.contains(&driver.as_str()) {
-        return Err(format!("driver '{driver}' is not known: leave it out, or write local or tierce"));
+    model: &Map,
+    profiles: &[String],
+    mut notes: Vec<String>,
+    mut problems: Vec<Wrong>,
+) -> Result<Plan, ComposeError> {
+    if !names::is_valid(stack) || stack == names::STANDALONE {
+        return Err(ComposeError::Project(format!(
+            "'{stack}' can't be a stack's name: give one with --name, of letters, digits, '_' and '-', not 'local'"
+        )));
     }
-    let mut options = BTreeMap::new();
-    for (key, value) in &volume.driver_opts {
-        if !["size", "filesystem", "tier", "pool"].contains(&key.as_str()) {
-            return Err(format!("driver option '{key}' is not known: size, filesystem, tier and pool are"));
-        }
-        options.insert(key.clone(), interpolate(&value.text(), environment)?);
-    }
-    if let Some(size) = options.get("size")
-        && sizes::parse(size).is_none()
-    {
-        return Err(format!("size '{size}' is not valid: write {}", sizes::FORM));
-    }
-    let labels = volume
-        .labels
-        .texts()
-        .iter()
-        .map(|label| interpolate(label, environment))
-        .collect::<Result<_, _>>()?;
-    Ok(NamedVolume { key: key.to_owned(), full, name, options, labels })
-}
-
-fn service_mount(
-    service: &str,
-    mount: &Mount,
-    volumes: &[NamedVolume],
-    folder: &Path,
-    environment: Environment<'_>,
-) -> Result<ServiceMount, String> {
-    let (source, target, access) = match mount {
-        Mount::Short(text) => short(&interpolate(text, environment)?, volumes, folder)?,
-        Mount::Long(long) => long_form(long, volumes, folder, environment)?,
-    };
-    if !target.starts_with('/') {
-        return Err(format!("'{target}' is no path in a container: it must begin with /"));
-    }
-    Ok(ServiceMount { service: service.to_owned(), target, source, access })
-}
-
-fn short(text: &str, volumes: &[NamedVolume], folder: &Path) -> Result<(Source, String, Access), String> {
-    let mut parts = text.splitn(3, ':');
-    let (first, second, options) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let Some(target) = second else { return Ok((Source::Anonymous, first.to_owned(), Access::ReadWrite)) };
-    let mut access = Access::ReadWrite;
-    for option in options.unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => access = Access::ReadOnly,
-            // Labels of SELinux and ways of mounting, which the engine of the containers carries out.
-            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "nocopy" | "U" => {}
-            other => return Err(format!("option '{other}' of '{text}' is not known: ro and rw are")),
-        }
-    }
-    let source = if first.starts_with(['/', '.', '~']) {
-        // As Compose itself does, a missing source of the short syntax would be made: we say so instead of guessing.
-        Source::Bind(existing(bind_path(first, folder)?, false)?)
-    } else {
-        declared(first, volumes)?
-    };
-    Ok((source, target.to_owned(), access))
-}
-
-fn long_form(
-    long: &LongMount,
-    volumes: &[NamedVolume],
-    folder: &Path,
-    environment: Environment<'_>,
-) -> Result<(Source, String, Access), String> {
-    let source = long.source.as_deref().map(|text| interpolate(text, environment)).transpose()?;
-    let target = interpolate(&long.target, environment)?;
-    let access = if long.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let source = match (long.r#type.as_str(), source) {
-        ("volume", None) => Source::Anonymous,
-        ("volume", Some(name)) => declared(&name, volumes)?,
-        ("bind", Some(path)) => {
-            let may_be_made = long.bind.as_ref().is_some_and(|bind| bind.create_host_path);
-            Source::Bind(existing(bind_path(&path, folder)?, may_be_made)?)
-        }
-        ("bind", None) => return Err(format!("the bind mount at '{target}' has no source")),
-        ("tmpfs", _) => Source::Tmpfs,
-        (other, _) => return Err(format!("type '{other}' is not known: volume, bind and tmpfs are")),
-    };
-    Ok((source, target, access))
-}
-
-fn declared(key: &str, volumes: &[NamedVolume]) -> Result<Source, String> {
-    let found = volumes.iter().find(|volume| volume.key == key);
-    found.map(|volume| Source::Volume(volume.full.clone())).ok_or_else(|| {
-        format!("volume '{key}' is not declared: add it below the top-level 'volumes:', or write ./{key} for a folder")
-    })
-}
-
-fn bind_path(text: &str, folder: &Path) -> Result<PathBuf, String> {
-    let path = match text.strip_prefix('~') {
-        Some(rest) => {
-            let home = std::env::var_os("HOME").ok_or_else(|| format!("'{text}' needs HOME to be set"))?;
-            PathBuf::from(home).join(rest.trim_start_matches('/'))
-        }
-        None => folder.join(text),
-    };
-    Ok(path.components().collect())
-}
-
-fn existing(path: PathBuf, may_be_made: bool) -> Result<PathBuf, String> {
-    if path.exists() || may_be_made {
-        return Ok(path);
-    }
-    Err(format!("the bind source {} does not exist: make it first", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{super::file, *};
-
-    fn planned(text: &str) -> Result<Plan, Wrong> {
-        plan(&file::parse(text)?, Path::new("/tmp"), Some("s"), &|_| None)
-    }
-
-    #[test]
-    fn both_syntaxes_say_the_same() {
-        let plan = planned(
-            "services:\n  a:\n    volumes:\n      - data:/d:ro\n      - /:/host\n      - /anonymous\n  b:\n    volumes:\n      - {type: volume, source: data, target: /d, read_only: true}\n      - {type: bind, source: /, target: /host}\n      - {type: volume, target: /anonymous}\n      - {type: tmpfs, target: /t}\n  c:\nvolumes:\n  data:\n",
-        )
-        .unwrap();
-        let of = |service: &str| -> Vec<_> {
-            let own = plan.mounts.iter().filter(|mount| mount.service == service);
-            own.map(|mount| (mount.target.clone(), mount.source.clone(), mount.access)).collect()
-        };
-        assert_eq!(of("a"), of("b")[..3]);
-        assert_eq!(of("a")[0], ("/d".to_owned(), Source::Volume("s_data".to_owned()), Access::ReadOnly));
-    }
-
-    #[test]
-    fn names_are_of_the_stack_their_own_or_external() {
-        let plan = planned(
-            "volumes:\n  a:\n  b: {name: own}\n  c: {external: true}\n  d: {external: true, name: other}\n",
-        )
-        .unwrap();
-        let names: Vec<_> =
-            plan.volumes.iter().map(|volume| (volume.full.as_str(), volume.name.is_some())).collect();
-        assert_eq!(names, [("s_a", true), ("own", true), ("c", false), ("other", false)]);
-    }
-
-    #[test]
-    fn what_can_not_be_is_told_with_its_place() {
-        for (text, line, part) in [
-            ("services:\n  a:\n    volumes:\n      - data:/d\n", 4, "volume 'data' is not declared"),
-            ("services:\n  a:\n    volumes:\n      - /nonesuch/x:/d\n", 4, "does not exist"),
-            ("services:\n  a:\n    volumes:\n      - /:/d:rx\n", 4, "option 'rx'"),
-            ("services:\n  a:\n    volumes:\n      - /:d\n", 4, "must begin with /"),
-            ("services:\n  a:\n    volumes:\n      - {type: npipe, target: /d}\n", 4, "type 'npipe'"),
-            ("volumes:\n  a:\n    driver: nfs\n", 3, "driver 'nfs' is not known"),
-            ("volumes:\n  a:\n    driver_opts: {size: 10GB}\n", 3, "size '10GB' is not valid"),
-            ("volumes:\n  a:\n    driver_opts: {o: bind}\n", 3, "driver option 'o'"),
-            ("services:\n  a: [\n", 3, ""),
-            ("services:\n\ta: b\n", 2, ""),
-        ] {
-            let wrong = planned(text).unwrap_err();
-            assert!(wrong.reason.contains(part), "{text}: {wrong:?}");
-            assert!(wrong.line.abs_diff(line) <= 1 && wrong.column > 0, "{text}: {wrong:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_short_syntax_makes_a_name_of_a_path(text in "[a-z./:~,-]{0,20}") {
-            let volumes = [named("s", "data", None, &|_| None).unwrap()];
-            if let Ok((Source::Volume(name), ..)) = short(&text, &volumes, Path::new("/tmp")) {
-                prop_assert_eq!(name, "s_data");
+    let mut volumes = Vec::new();
+    if let Some(section) = model.get("volumes") {
+        for (key, node) in section.map("volumes")?.iter() {
+            match declared::read(stack, key, node, &mut problems) {
+                Ok(volume) => volumes.push(volume),
+                Err(wrong) => problems.push(wrong),
             }
         }
-
-        #[test]
-        fn no_text_is_a_panic(text in "(services|volumes|[a-z: \\n{}\\[\\]-]){0,60}") {
-            let _ = planned(&text);
+    }
+    volumes.sort_by(|one, other| one.key.cmp(&other.key));
+    let (services, left_out) = active(model, profiles)?;
+    if !left_out.is_empty() {
+        notes.push(format!("Left out, since no --profile asks for them: {}", left_out.join(", ")));
+    }
+    let mut own = BTreeMap::new();
+    for service in &services {
+        let mut seen = Vec::new();
+        if let Some(list) = service.content.get("volumes") {
+            seen = mounts::of_volumes(&service.name, list, &volumes, &mut problems)?;
+        }
+        own.insert(service.name.clone(), seen);
+    }
+    let mut all = Vec::new();
+    for service in &services {
+        let behind = &mut vec![service.name.clone()];
+        let mut seen = with_others(service, &services, &own, behind, &mut problems)?;
+        if let Some(tmpfs) = service.content.get("tmpfs") {
+            for mount in mounts::of_tmpfs(&service.name, tmpfs)? {
+                if seen.iter().any(|other| other.target == mount.target && other.service == service.name) {
+                    problems.push(
+                        tmpfs.wrong(format!("service '{}': two mounts at {}", service.name, mount.target)),
+                    );
+                }
+                seen.push(mount);
+            }
+        }
+        all.extend(seen);
+        for (index, hook) in hooks(service.content)?.into_iter().enumerate() {
+            let name = format!("{}/pre_start[{index}]", service.name);
+            all.extend(mounts::of_volumes(&name, hook, &volumes, &mut problems)?);
         }
     }
+    let problems = problems.into_iter().map(ComposeError::from).collect();
+    Ok(Plan { stack: stack.to_owned(), volumes, mounts: all, notes, problems })
+}
+
+fn hooks(service: &Map) -> Result<Vec<&Node>, Wrong> {
+    let Some(hooks) = service.get("pre_start") else { return Ok(Vec::new()) };
+    let of = |hook: &'_ Node| hook.as_map().map(|hook| hook.get("volumes").is_some());
+    Ok(hooks
+        .list("pre_start")?
+        .iter()
+        .filter(|hook| of(hook) == Some(true))
+        .filter_map(|hook| hook.as_map()?.get("volumes"))
+        .collect())
+}
+
+/// The services and jobs of active profiles by name, and the names of the others.
+fn active<'a>(model: &'a Map, profiles: &[String]) -> Result<(Vec<Service<'a>>, Vec<String>), Wrong> {
+    static NOTHING: std::sync::LazyLock<Map> = std::sync::LazyLock::new(Map::default);
+    let (mut services, mut left_out) = (Vec::new(), Vec::new());
+    for section in SERVICES {
+        let Some(node) = model.get(section) else { continue };
+        for (name, service) in node.map(section)?.iter() {
+            let content =
+                if service.is_null() { &NOTHING } else { service.map(&format!("service '{name}'"))? };
+            let declared = match content.get("profiles") {
+                Some(declared) => declared.list(&format!("service '{name}': profiles"))?,
+                None => &[],
+            };
+            let is_asked = |profile: &String| {
+                profile == "*" || declared.iter().any(|own| own.as_text() == Some(profile))
+            };
+            if declared.is_empty() || profiles.iter().any(is_asked) {
+                services.push(Service { name: name.to_owned(), content });
+            } else {
+                let of: Vec<String> = declared.iter().filter_map(Node::scalar).collect();
+                left_out.push(format!("{name} ({})", of.join(", ")));
+            }
+        }
+    }
+    services.sort_by(|one, other| one.name.cmp(&other.name));
+    left_out.sort();
+    Ok((services, left_out))
+}
+
+/// A service's own mounts, and those of the services whose volumes it takes where it has none at that place.
+fn with_others(
+    service: &Service<'_>,
+    services: &[Service<'_>],
+    own: &BTreeMap<String, Vec<ServiceMount>>,
+    behind: &mut Vec<String>,
+    problems: &mut Vec<Wrong>,
+) -> Result<Vec<ServiceMount>, Wrong> {
+    let mut seen = own.get(&service.name).cloned().unwrap_or_default();
+    let Some(node) = service.content.get("volumes_from") else { return Ok(seen) };
+    let what = format!("service '{}': volumes_from", service.name);
+    for (text, node) in node.texts(&what)? {
+        let from = mounts::from(text);
+        let theirs = match from.of {
+            Other::Container(name) => vec![ServiceMount {
+                service: String::new(),
+                target: "(as there)".to_owned(),
+                source: Source::Engine(format!("container {name}")),
+                access: Access::ReadWrite,
+                options: Vec::new(),
+            }],
+            Other::Service(name) => {
+                let Some(other) = services.iter().find(|other| other.name == name) else {
+                    problems.push(node.wrong(format!(
+                        "{what}: there is no service '{name}', or its profile is not active"
+                    )));
+                    continue;
+                };
+                if behind.contains(&name) {
+                    problems.push(node.wrong(format!("{what}: '{name}' takes its volumes from here")));
+                    continue;
+                }
+                behind.push(name);
+                let theirs = with_others(other, services, own, behind, problems)?;
+                behind.pop();
+                theirs
+            }
+        };
+        for mut mount in theirs {
+            if seen.iter().any(|other| other.target == mount.target && !mount.target.starts_with('(')) {
+                continue;
+            }
+            mount.service.clone_from(&service.name);
+            if from.read_only {
+                mount.access = Access::ReadOnly;
+            }
+            seen.push(mount);
+        }
+    }
+    Ok(seen)
 }

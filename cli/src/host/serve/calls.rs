@@ -126,7 +126,8 @@ fn new_volume(name: &str, options: &BTreeMap<String, String>) -> Result<(Name, N
     };
     let shape = words.shape(|option| format!("Option '{option}'"))?;
     let name = Name::new(option("stack"), name)?;
-    Ok((name, NewVolume { labels: labels::parse(&labelled)?, shape, key, filling: None }))
+    let by_full_name = option("stack").is_none();
+    Ok((name, NewVolume { labels: labels::parse(&labelled)?, shape, key, filling: None, by_full_name }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,144 @@
+//! `include`: other projects' files, read with their own folder and environment.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    environment,
+    load::{Loader, Scope, beside, is_remote, referred},
+    merge::{self, SERVICES},
+    node::{Map, Node, Value, Wrong},
+};
+
+/// One entry.
+struct Included<'a> {
+    node: &'a Node,
+    paths: Vec<&'a str>,
+    env_files: Vec<(&'a str, &'a Node)>,
+    project_directory: Option<&'a str>,
+}
+
+impl Loader {
+    /// Adds what `top` includes to it, and takes the key away.
+    pub(super) fn include(
+        &mut self,
+        top: &mut Map,
+        resets: &[Vec<String>],
+        scope: &Scope,
+        included: &[PathBuf],
+    ) -> Result<(), Wrong> {
+        let Some(include) = top.remove("include") else { return Ok(()) };
+        for node in include.list("include")? {
+            let entry = self.entry(node)?;
+            if let Some(remote) = entry.paths.iter().find(|path| is_remote(path)) {
+                self.problem(
+                    node.wrong(format!("include '{remote}' is of another machine, and is not fetched")),
+                );
+                continue;
+            }
+            let Some(inner) = self.included(&entry, scope, included)? else { continue };
+            for section in SERVICES.into_iter().chain(["volumes"]) {
+                if let Some(from) = inner.get(section) {
+                    import(top, section, from, resets)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn entry<'a>(&mut self, node: &'a Node) -> Result<Included<'a>, Wrong> {
+        if let Value::Text(path) = &node.value {
+            return Ok(Included { node, paths: vec![path], env_files: Vec::new(), project_directory: None });
+        }
+        let map = node.map("an entry of include")?;
+        for (key, value) in map.iter() {
+            if !["path", "env_file", "project_directory"].contains(&key) {
+                self.problem(value.wrong(format!(
+                    "include: key '{key}' is not known: path, env_file and project_directory are"
+                )));
+            }
+        }
+        let paths = map.filled("path").map_or(Ok(Vec::new()), |path| path.texts("include: path"))?;
+        Ok(Included {
+            node,
+            paths: paths.into_iter().map(|(path, _)| path).collect(),
+            env_files: map
+                .filled("env_file")
+                .map_or(Ok(Vec::new()), |file| file.texts("include: env_file"))?,
+            project_directory: map
+                .filled("project_directory")
+                .map(|folder| folder.text("include: project_directory"))
+                .transpose()?,
+        })
+    }
+
+    fn included(
+        &mut self,
+        entry: &Included<'_>,
+        scope: &Scope,
+        included: &[PathBuf],
+    ) -> Result<Option<Map>, Wrong> {
+        let paths: Vec<PathBuf> = entry.paths.iter().map(|path| beside(&scope.folder, path)).collect();
+        let Some(first) = paths.first() else { return Ok(None) };
+        if included.contains(first) {
+            return Err(entry.node.wrong(format!("{} includes itself", first.display())));
+        }
+        let folder = match entry.project_directory {
+            Some(folder) => beside(&scope.folder, folder),
+            None => first.parent().unwrap_or_else(|| Path::new("/")).to_owned(),
+        };
+        // Of a folder that is not there Compose takes the one above for the paths of mounts.
+        let mounts = match folder.parent() {
+            Some(above) if !folder.is_dir() => above.to_owned(),
+            _ => folder.clone(),
+        };
+        let mut environment = scope.environment.clone();
+        let own = folder.join(".env");
+        let mut files = Vec::new();
+        for (file, node) in &entry.env_files {
+            if *file != "/dev/null" {
+                files.push((beside(&scope.folder, file), *node));
+            }
+        }
+        if entry.env_files.is_empty() && own.is_file() {
+            files.push((own, entry.node));
+        }
+        for (file, node) in files {
+            environment::add(&mut environment, &[file]).map_err(|error| node.wrong(error.to_string()))?;
+        }
+        let files =
+            paths.iter().map(|path| referred(path, &entry.node.place)).collect::<Result<Vec<_>, _>>()?;
+        self.model(&files, &Scope { folder, mounts, environment }, included).map(Some)
+    }
+}
+
+/// Adds what a section of an included file has: what the including file says of the same goes over it.
+fn import(top: &mut Map, section: &str, from: &Node, resets: &[Vec<String>]) -> Result<(), Wrong> {
+    let mut own = match top.remove(section) {
+        Some(own) if !own.is_null() => own.map(section)?.clone(),
+        _ => Map::default(),
+    };
+    for (name, theirs) in from.map(section)?.iter() {
+        let merged = match own.get(name) {
+            Some(ours) if ours != theirs => {
+                let mut theirs = theirs.clone();
+                if let Value::Map(map) = &mut theirs.value {
+                    merge::reset(map, &below(resets, &[section, name]));
+                }
+                merge::merge(theirs, ours.clone(), &mut vec![section.to_owned(), name.to_owned()])?
+            }
+            Some(_) => continue,
+            None => theirs.clone(),
+        };
+        own.set(name, merged);
+    }
+    top.set(section, Node::new(&from.place, Value::Map(own)));
+    Ok(())
+}
+
+/// Of paths those that lead further than `start`, from there on.
+pub(super) fn below(paths: &[Vec<String>], start: &[&str]) -> Vec<Vec<String>> {
+    let further = |path: &&Vec<String>| {
+        path.len() > start.len() && path.iter().zip(start).all(|(own, other)| own == other)
+    };
+    paths.iter().filter(further).map(|path| path[start.len()..].to_vec()).collect()
+}

@@ -1,0 +1,221 @@
+//! What a service sees: its volumes, its `tmpfs`, and what it takes from another service.
+
+use super::{
+    declared::NamedVolume,
+    node::{Map, Node, Wrong},
+    paths,
+};
+
+/// One thing that a service sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct ServiceMount {
+    pub(in super::super) service: String,
+    pub(in super::super) target: String,
+    pub(in super::super) source: Source,
+    pub(in super::super) access: Access,
+    /// What the engine of the containers is asked for besides, in its words.
+    pub(in super::super) options: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Source {
+    /// A named volume, by its key in the file.
+    Volume(String),
+    /// A named volume that the file does not declare.
+    Undeclared(String),
+    /// A path of the host; whether the engine makes it where it is missing.
+    Bind {
+        path: String,
+        made: bool,
+    },
+    /// A volume without a name, which the engine of the containers makes and removes.
+    Anonymous,
+    Tmpfs,
+    /// Something else that the engine brings, in words.
+    Engine(String),
+}
+
+/// What a service may do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// The volumes of a service in their order. What is wrong with one goes to `problems`.
+pub(super) fn of_volumes(
+    service: &str,
+    list: &Node,
+    declared: &[NamedVolume],
+    problems: &mut Vec<Wrong>,
+) -> Result<Vec<ServiceMount>, Wrong> {
+    let mut mounts: Vec<ServiceMount> = Vec::new();
+    for node in list.list(&format!("service '{service}': volumes"))? {
+        match mount(service, node, declared, problems) {
+            Ok(mount) => {
+                if mounts.iter().any(|other| other.target == mount.target) {
+                    problems
+                        .push(node.wrong(format!("service '{service}': two volumes at {}", mount.target)));
+                }
+                mounts.push(mount);
+            }
+            Err(wrong) => problems.push(wrong),
+        }
+    }
+    Ok(mounts)
+}
+
+fn mount(
+    service: &str,
+    node: &Node,
+    declared: &[NamedVolume],
+    problems: &mut Vec<Wrong>,
+) -> Result<ServiceMount, Wrong> {
+    let what = |part: &str| format!("service '{service}': {part}");
+    let wrong = |node: &Node, reason: String| node.wrong(what(&reason));
+    let map = node.map(&what("a volume"))?;
+    let text = |key: &str| map.filled(key).map(|node| node.text(&what(key))).transpose();
+    let kind = text("type")?.ok_or_else(|| wrong(node, "a volume has no type".to_owned()))?;
+    let target = text("target")?.ok_or_else(|| wrong(node, "a volume has no target".to_owned()))?;
+    let read_only = map.get("read_only").map_or(Ok(false), |node| node.flag(&what("read_only")))?;
+    let source = source(service, kind, text("source")?, map, node, declared, problems)?;
+    let target = if kind == "npipe" { target.to_owned() } else { paths::clean(target) };
+    if !target.starts_with('/') && kind != "npipe" {
+        problems.push(wrong(node, format!("'{target}' is no path in a container: it must begin with /")));
+    }
+    let mut options = Vec::new();
+    for (key, value) in map.iter() {
+        match key {
+            "type" | "source" | "target" | "read_only" => {}
+            "consistency" => options.extend(value.scalar()),
+            "bind" | "volume" | "tmpfs" | "image" => {
+                options_of(&what(key), key, value, &mut options, problems)?;
+            }
+            "x-words" => options.extend(value.list(key)?.iter().filter_map(Node::scalar)),
+            key if key.starts_with("x-") => {}
+            _ => problems.push(wrong(value, format!("key '{key}' of a volume is not known"))),
+        }
+    }
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    Ok(ServiceMount { service: service.to_owned(), target, source, access, options })
+}
+
+fn source(
+    service: &str,
+    kind: &str,
+    source: Option<&str>,
+    map: &Map,
+    node: &Node,
+    declared: &[NamedVolume],
+    problems: &mut Vec<Wrong>,
+) -> Result<Source, Wrong> {
+    let what = |part: &str| format!("service '{service}': {part}");
+    let named = source.unwrap_or_default();
+    Ok(match (kind, source) {
+        ("volume", None | Some("")) => Source::Anonymous,
+        ("volume", Some(key)) if declared.iter().any(|volume| volume.key == key) => {
+            Source::Volume(key.to_owned())
+        }
+        ("volume", Some(key)) => {
+            problems.push(node.wrong(format!(
+                "service '{service}': volume '{key}' is not declared: add it below the top-level 'volumes:' ('extends' brings services alone), or write ./{key} for a folder"
+            )));
+            Source::Undeclared(key.to_owned())
+        }
+        ("bind", Some(path)) => {
+            let bind = map.filled("bind").map(|bind| bind.map(&what("bind"))).transpose()?;
+            let made = match bind.and_then(|bind| bind.filled("create_host_path")) {
+                Some(made) => made.flag(&what("create_host_path"))?,
+                None => true,
+            };
+            Source::Bind { path: path.to_owned(), made }
+        }
+        ("bind", None) => return Err(node.wrong(what("a bind mount has no source"))),
+        ("tmpfs", _) => Source::Tmpfs,
+        ("image", _) => Source::Engine(format!("image {named}")),
+        ("npipe", _) => Source::Engine(format!("named pipe {named}")),
+        ("cluster", _) => Source::Engine(format!("cluster volume {named}")),
+        (other, _) => {
+            return Err(node.wrong(what(&format!(
+                "type '{other}' is not known: volume, bind, tmpfs, image, npipe and cluster are"
+            ))));
+        }
+    })
+}
+
+/// What stands below `bind:`, `volume:`, `tmpfs:` or `image:`.
+fn options_of(
+    what: &str,
+    kind: &str,
+    node: &Node,
+    options: &mut Vec<String>,
+    problems: &mut Vec<Wrong>,
+) -> Result<(), Wrong> {
+    for (key, value) in node.map(what)?.iter() {
+        let text = value.scalar().unwrap_or_default();
+        match (kind, key) {
+            ("bind", "create_host_path") => {}
+            ("bind", "selinux" | "propagation") => options.push(text),
+            ("bind", "recursive") => options.push(format!("recursive={text}")),
+            ("volume", "nocopy") => {
+                if value.flag(&format!("{what}: nocopy"))? {
+                    options.push("nocopy".to_owned());
+                }
+            }
+            ("volume", "labels") => options.push("labels".to_owned()),
+            ("volume" | "image", "subpath") => {
+                if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+                    problems.push(value.wrong(format!("{what}: subpath '{text}' leads out of it")));
+                }
+                options.push(format!("subpath={text}"));
+            }
+            ("tmpfs", "size" | "mode") => options.push(format!("{key}={text}")),
+            (_, key) if key.starts_with("x-") => {}
+            _ => problems.push(value.wrong(format!("{what}: key '{key}' is not known"))),
+        }
+    }
+    Ok(())
+}
+
+/// `tmpfs:`, a path or several, each with the options that follow a colon.
+pub(super) fn of_tmpfs(service: &str, node: &Node) -> Result<Vec<ServiceMount>, Wrong> {
+    let texts = node.texts(&format!("service '{service}': tmpfs"))?;
+    let of = |(text, _): (&str, &Node)| {
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        let mut options: Vec<String> =
+            options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        let read_only = options.iter().any(|option| option == "ro");
+        options.retain(|option| option != "ro" && option != "rw");
+        ServiceMount {
+            service: service.to_owned(),
+            target: target.to_owned(),
+            source: Source::Tmpfs,
+            access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+            options,
+        }
+    };
+    Ok(texts.into_iter().map(of).collect())
+}
+
+/// An entry of `volumes_from`: whose, and whether read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct From {
+    pub(super) of: Other,
+    pub(super) read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Other {
+    Service(String),
+    Container(String),
+}
+
+pub(super) fn from(text: &str) -> From {
+    let (rest, is_container) = text.strip_prefix("container:").map_or((text, false), |rest| (rest, true));
+    let (name, mode) = rest.split_once(':').unwrap_or((rest, ""));
+    let name = name.to_owned();
+    From {
+        of: if is_container { Other::Container(name) } else { Other::Service(name) },
+        read_only: mode.split(',').any(|word| word == "ro"),
+    }
+}

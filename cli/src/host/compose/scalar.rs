@@ -1,0 +1,121 @@
+//! What an unquoted word of YAML is, and how Compose writes it where a text is wanted (a label, a driver's option).
+
+use super::node::Value;
+
+/// The value of an unquoted word, as the YAML library of Compose reads it: numbers with the prefixes of YAML 1.1 and 1.2.
+pub(super) fn plain(word: &str) -> Value {
+    match word {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Flag(true),
+        "false" | "False" | "FALSE" => return Value::Flag(false),
+        _ => {}
+    }
+    if let Some(time) = midnight(word) {
+        return Value::Text(time);
+    }
+    let starts_a_number = word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    let number = starts_a_number.then(|| number(&word.replace('_', ""))).flatten();
+    number.map_or_else(|| Value::Text(word.to_owned()), Value::Number)
+}
+
+fn number(word: &str) -> Option<String> {
+    let (sign, digits) = match word.strip_prefix(['-', '+']) {
+        Some(rest) => (if word.starts_with('-') { "-" } else { "" }, rest),
+        None => ("", word),
+    };
+    whole(digits).map(|number| if number == 0 { "0".to_owned() } else { format!("{sign}{number}") }).or_else(
+        || {
+            is_decimal(digits)
+                .then(|| digits.parse::<f64>().ok())
+                .flatten()
+                .map(|number| format!("{sign}{}", float(number)))
+        },
+    )
+}
+
+fn whole(digits: &str) -> Option<u64> {
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.get(..2) {
+        Some("0x") => (16, &lower[2..]),
+        Some("0o") => (8, &lower[2..]),
+        Some("0b") => (2, &lower[2..]),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    let digit = |c: char| c.is_ascii_hexdigit();
+    digits.chars().all(digit).then(|| u64::from_str_radix(digits, base).ok()).flatten()
+}
+
+/// `1`, `1.`, `.5`, each with an exponent or without.
+fn is_decimal(text: &str) -> bool {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent = exponent.is_none_or(|exponent| {
+        let digits = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+        !digits.is_empty() && all_digits(digits)
+    });
+    exponent && all_digits(before) && all_digits(after) && !(before.is_empty() && after.is_empty())
+}
+
+/// As Go writes a floating-point number: the shortest digits, with an exponent below 1e-4 and from a million on.
+fn float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let power: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&power) {
+        return number.to_string();
+    }
+    format!("{mantissa}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
+}
+
+/// An unquoted date becomes a moment, and a moment is written so where a text is wanted.
+fn midnight(word: &str) -> Option<String> {
+    let mut parts = word.splitn(3, '-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let digits = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if year.len() != 4 || !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+        return None;
+    }
+    let date = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()?;
+    Some(format!("{date} 00:00:00 +0000 UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_written_as_compose_does() {
+        for (word, text) in [
+            ("1", "1"),
+            ("1.0", "1"),
+            ("1.10", "1.1"),
+            ("0x10", "16"),
+            ("017", "15"),
+            ("0o17", "15"),
+            ("0b11", "3"),
+            ("1_000", "1000"),
+            ("1e3", "1000"),
+            (".5", "0.5"),
+            ("1e30", "1e+30"),
+            ("1e-7", "1e-07"),
+            ("1e20", "1e+20"),
+            ("089", "89"),
+            ("123456789.5", "1.234567895e+08"),
+            ("100000.0", "100000"),
+            ("+1", "1"),
+            ("12345678901234567890", "12345678901234567890"),
+        ] {
+            assert_eq!(plain(word), Value::Number(text.to_owned()), "{word}");
+        }
+        assert_eq!(plain("2024-1-1"), Value::Text("2024-01-01 00:00:00 +0000 UTC".to_owned()));
+        for text in ["yes", "tRue", "1.2.3", "64Mi", "-", ".", "0x", "1e", "abc"] {
+            assert_eq!(plain(text), Value::Text(text.to_owned()), "{text}");
+        }
+        assert_eq!(plain("~"), Value::Null);
+        assert_eq!(plain("TRUE"), Value::Flag(true));
+    }
+}

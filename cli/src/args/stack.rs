@@ -24,7 +24,7 @@ pub enum StackCommand {
 }
 
 /// A project's Compose files.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct StackFile {
     /// Read this Compose file; given again, each goes over the former; - is standard input. Default: COMPOSE_FILE, else the
     /// compose.yaml or docker-compose.yml of this folder or one above, and its override file

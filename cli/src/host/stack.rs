@@ -62,7 +62,10 @@ fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
             Access::ReadOnly => "ro",
         };
         let access = [access].into_iter().chain(mount.options.iter().map(String::as_str)).collect::<Vec<_>>();
-        let (source, state) = source(volumes, &plan, &mount.source)?;
+        let (mut source, state) = source(volumes, &plan, &mount.source)?;
+        if let Some(from) = &mount.from {
+            source = format!("{source} (as {from})");
+        }
         rows.push(row([&mount.service, &mount.target, &access.join(","), &source, state]));
     }
     output::columns(&rows)?;
@@ -90,7 +93,7 @@ fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'
                     let is_there = volumes.find(&volume.full).is_ok_and(|found| found.is_some());
                     (format!("volume {}", volume.full), if is_there { "exists" } else { "missing" })
                 }
-                Maker::Tierce { .. } => {
+                Maker::Tierce(_) => {
                     let is_there = volumes.find(&volume.full)?.is_some();
                     (format!("volume {}", volume.full), if is_there { "exists" } else { "to be made" })
                 }
@@ -99,6 +102,7 @@ fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'
         Source::Undeclared(key) => (format!("volume {key}"), "not declared"),
         Source::Bind { path, made } => {
             let state = match (Path::new(path).exists(), made) {
+                _ if !path.starts_with('/') => "of Windows",
                 (true, _) => "exists",
                 (false, true) => "to be made",
                 (false, false) => "missing",
@@ -118,7 +122,7 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     let mut missing = Vec::new();
     for volume in &plan.volumes {
         match &volume.maker {
-            Maker::Tierce { .. } => {
+            Maker::Tierce(_) => {
                 make(volumes, volume)?;
                 output::lines([&volume.full])?;
             }
@@ -148,7 +152,7 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
 
 /// Makes one volume as the plugin would that is asked for it by the file's options.
 fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
-    let Maker::Tierce { name, options } = &volume.maker else { return Ok(()) };
+    let (Some(name), options) = (volume.name(), &volume.options) else { return Ok(()) };
     let option = |name: &str| options.get(name).map(String::as_str);
     let key = option("key-file").map(|file| keys::file(&PathBuf::from(file))).transpose()?;
     let words = Words {

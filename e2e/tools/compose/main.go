@@ -135,6 +135,9 @@ func mounts(configured []types.ServiceVolumeConfig) []mount {
 		if one.Volume != nil {
 			shown.NoCopy, shown.Subpath = one.Volume.NoCopy, one.Volume.Subpath
 		}
+		if one.Image != nil {
+			shown.Subpath = one.Image.SubPath
+		}
 		if one.Bind != nil {
 			shown.Propagation, shown.SELinux, shown.NoHostPath = one.Bind.Propagation, one.Bind.SELinux, !bool(one.Bind.CreateHostPath)
 		}

@@ -20,6 +20,9 @@ pub(in super::super) struct NamedVolume {
     pub(in super::super) key: String,
     pub(in super::super) full: String,
     pub(in super::super) maker: Maker,
+    pub(in super::super) driver: String,
+    /// Of ours `size`, `filesystem`, `tier` (of a cluster), `pool` and `key-file` (of a host).
+    pub(in super::super) options: BTreeMap<String, String>,
     pub(in super::super) labels: Vec<String>,
 }
 
@@ -27,11 +30,7 @@ pub(in super::super) struct NamedVolume {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Maker {
     /// We, at that place.
-    Tierce {
-        name: Name,
-        /// `size`, `filesystem`, `tier` (of a cluster), `pool` and `key-file` (of a host).
-        options: BTreeMap<String, String>,
-    },
+    Tierce(Name),
     /// It is there already.
     External,
     /// The engine of the containers; in words.
@@ -42,7 +41,7 @@ impl NamedVolume {
     /// Its place, if it is ours.
     pub(in super::super) fn name(&self) -> Option<&Name> {
         match &self.maker {
-            Maker::Tierce { name, .. } => Some(name),
+            Maker::Tierce(name) => Some(name),
             Maker::External | Maker::Engine(_) => None,
         }
     }
@@ -81,7 +80,14 @@ pub(super) fn read(
             }
         }
         let full = own_name.unwrap_or(key).to_owned();
-        return Ok(NamedVolume { key: key.to_owned(), full, maker: Maker::External, labels });
+        return Ok(NamedVolume {
+            key: key.to_owned(),
+            full,
+            maker: Maker::External,
+            driver: String::new(),
+            options: BTreeMap::new(),
+            labels,
+        });
     }
     let driver = map.filled("driver").map_or(Ok(""), |driver| driver.text(&what("driver")))?;
     let options = options(map, &what("driver_opts"))?;
@@ -90,11 +96,14 @@ pub(super) fn read(
     let maker = if let Some(words) = of_engine(driver, &options) {
         Maker::Engine(words)
     } else {
-        check(&options).map_err(|reason| wrong(place_of("driver_opts"), reason))?;
+        for (option, reason) in unfit(&options) {
+            let at = place_of("driver_opts").as_map().and_then(|map| map.get(&option)).unwrap_or(node);
+            problems.push(wrong(at, reason));
+        }
         let name = own_name.map_or_else(|| Name::new(Some(stack), key), |name| Name::new(None, name));
-        Maker::Tierce { name: name.map_err(|error| wrong(place_of("name"), error.to_string()))?, options }
+        Maker::Tierce(name.map_err(|error| wrong(place_of("name"), error.to_string()))?)
     };
-    Ok(NamedVolume { key: key.to_owned(), full, maker, labels })
+    Ok(NamedVolume { key: key.to_owned(), full, maker, driver: driver.to_owned(), options, labels })
 }
 
 /// What another driver does, or Docker's own with options that mount something.
@@ -117,18 +126,19 @@ fn of_engine(driver: &str, options: &BTreeMap<String, String>) -> Option<String>
     Some(words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }
 
-fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
-    for key in options.keys() {
-        if !OURS.contains(&key.as_str()) && !key.starts_with("label.") {
-            return Err(format!("driver option '{key}' is not known: {} and label.KEY are", OURS.join(", ")));
-        }
-    }
-    match options.get("size") {
-        Some(size) if sizes::parse(size).is_none() => {
-            Err(format!("size '{size}' is not valid: write {}", sizes::FORM))
-        }
-        _ => Ok(()),
-    }
+/// Options that we don't know, or whose value can't be.
+fn unfit(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let of = |(key, value): (&String, &String)| {
+        let reason = match key.as_str() {
+            "size" if sizes::parse(value).is_none() => {
+                format!("size '{value}' is not valid: write {}", sizes::FORM)
+            }
+            known if OURS.contains(&known) || known.starts_with("label.") => return None,
+            other => format!("driver option '{other}' is not known: {} and label.KEY are", OURS.join(", ")),
+        };
+        Some((key.clone(), reason))
+    };
+    options.iter().filter_map(of).collect()
 }
 
 fn options(map: &Map, what: &str) -> Result<BTreeMap<String, String>, Wrong> {

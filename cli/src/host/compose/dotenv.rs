@@ -72,6 +72,9 @@ fn key(text: &str) -> Result<(String, Option<&str>), String> {
             c => return Err(format!("'{c}' can't be in the name of a variable: '{line}'")),
         }
     }
+    if text.is_empty() {
+        return Err("'export' names nothing".to_owned());
+    }
     // Without a line's end Compose takes no name from it.
     Ok((String::new(), None))
 }

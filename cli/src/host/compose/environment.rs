@@ -37,12 +37,25 @@ pub(super) struct Project {
     pub(super) notes: Vec<String>,
 }
 
+/// Where the command runs.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) folder: PathBuf,
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+impl Surroundings {
+    pub(super) fn of_process() -> Result<Self, ComposeError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self { folder: current_folder()?, environment })
+    }
+}
+
 /// Finds out what is to be loaded, in the order of `docker compose`.
-pub(super) fn project(asked: &StackFile) -> Result<Project, ComposeError> {
-    let current = current_folder()?;
-    let mut environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+pub(super) fn project(asked: &StackFile, around: Surroundings) -> Result<Project, ComposeError> {
+    let Surroundings { folder: current, mut environment } = around;
     environment.entry("PWD".to_owned()).or_insert_with(|| current.display().to_string());
     let mut env_files: Vec<PathBuf> = asked.env_file.clone();
     if let Some(files) = environment.get("COMPOSE_ENV_FILES").filter(|_| env_files.is_empty()) {

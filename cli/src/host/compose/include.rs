@@ -8,6 +8,7 @@ use super::{
     merge::{self, SERVICES},
     node::{Map, Node, Value, Wrong},
 };
+use crate::failure;
 
 /// One entry.
 struct Included<'a> {
@@ -93,18 +94,13 @@ impl Loader {
         };
         let mut environment = scope.environment.clone();
         let own = folder.join(".env");
-        let mut files = Vec::new();
-        for (file, node) in &entry.env_files {
-            if *file != "/dev/null" {
-                files.push((beside(&scope.folder, file), *node));
-            }
-        }
+        let named = entry.env_files.iter().filter(|(file, _)| *file != "/dev/null");
+        let mut files: Vec<PathBuf> = named.map(|(file, _)| beside(&scope.folder, file)).collect();
         if entry.env_files.is_empty() && own.is_file() {
-            files.push((own, entry.node));
+            files.push(own);
         }
-        for (file, node) in files {
-            environment::add(&mut environment, &[file]).map_err(|error| node.wrong(error.to_string()))?;
-        }
+        let at = entry.env_files.first().map_or(entry.node, |(_, node)| node);
+        environment::add(&mut environment, &files).map_err(|error| at.wrong(failure::in_words(&error)))?;
         let files =
             paths.iter().map(|path| referred(path, &entry.node.place)).collect::<Result<Vec<_>, _>>()?;
         self.model(&files, &Scope { folder, mounts, environment }, included).map(Some)

@@ -36,12 +36,12 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
                 "Volume '{}' is none of Tierce ({what}): no object is printed for it",
                 volume.full
             )),
-            Maker::Tierce { options, .. } => {
+            Maker::Tierce(_) => {
                 let name = names.get(volume.full.as_str()).map_or(volume.full.as_str(), String::as_str);
                 if name != volume.full {
                     made.notes.push(format!("Volume '{}' becomes {name}", volume.full));
                 }
-                let object = manifest(plan, volume, options, name, tier, &mut made.notes)?;
+                let object = manifest(plan, volume, name, tier, &mut made.notes)?;
                 made.objects.push(object);
             }
         }
@@ -52,12 +52,11 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
 fn manifest(
     plan: &Plan,
     volume: &NamedVolume,
-    options: &BTreeMap<String, String>,
     name: &str,
     tier: &str,
     notes: &mut Vec<String>,
 ) -> Result<Value, String> {
-    let full = &volume.full;
+    let (full, options) = (&volume.full, &volume.options);
     let Some(size) = options.get("size") else {
         return Err(format!(
             "Volume '{full}' has no size, which a cluster needs: write 'driver_opts: {{size: 10Gi}}' in the Compose file"

@@ -4,6 +4,8 @@
 //! The way of a file: [`environment`] says which files and what the project is called; [`yaml`] makes trees of them; [`load`] puts variables
 //! in and one file upon the other ([`merge`]) with what it includes and extends; [`plan`] says what each service gets.
 
+#[cfg(test)]
+mod compared;
 mod declared;
 mod dotenv;
 mod environment;
@@ -75,7 +77,11 @@ impl From<node::Wrong> for ComposeError {
 
 /// Reads a project's Compose files and says what each service gets.
 pub(super) fn read(asked: &StackFile) -> Result<Plan, ComposeError> {
-    let project = environment::project(asked)?;
+    read_in(environment::Surroundings::of_process()?, asked)
+}
+
+fn read_in(around: environment::Surroundings, asked: &StackFile) -> Result<Plan, ComposeError> {
+    let project = environment::project(asked, around)?;
     let mut loader = load::Loader::default();
     let scope = load::Scope {
         folder: project.folder.clone(),

@@ -1,7 +1,6 @@
 //! What a service sees: its volumes, its `tmpfs`, and what it takes from another service.
 
 use super::{
-    declared::NamedVolume,
     node::{Map, Node, Wrong},
     paths,
 };
@@ -15,6 +14,8 @@ pub(in super::super) struct ServiceMount {
     pub(in super::super) access: Access,
     /// What the engine of the containers is asked for besides, in its words.
     pub(in super::super) options: Vec<String>,
+    /// The entry of `volumes_from` that brings it.
+    pub(in super::super) from: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,105 +43,103 @@ pub(in super::super) enum Access {
     ReadOnly,
 }
 
-/// The volumes of a service in their order. What is wrong with one goes to `problems`.
-pub(super) fn of_volumes(
-    service: &str,
-    list: &Node,
-    declared: &[NamedVolume],
-    problems: &mut Vec<Wrong>,
-) -> Result<Vec<ServiceMount>, Wrong> {
-    let mut mounts: Vec<ServiceMount> = Vec::new();
-    for node in list.list(&format!("service '{service}': volumes"))? {
-        match mount(service, node, declared, problems) {
-            Ok(mount) => {
-                if mounts.iter().any(|other| other.target == mount.target) {
-                    problems
-                        .push(node.wrong(format!("service '{service}': two volumes at {}", mount.target)));
+/// Reads what stands below one service.
+pub(super) struct Reading<'a> {
+    pub(super) service: &'a str,
+    /// The keys of all declared volumes.
+    pub(super) declared: &'a [&'a str],
+    /// What is wrong, and needs not stop others.
+    pub(super) problems: &'a mut Vec<Wrong>,
+}
+
+impl Reading<'_> {
+    fn what(&self, part: &str) -> String {
+        format!("service '{}': {part}", self.service)
+    }
+
+    fn problem(&mut self, node: &Node, reason: &str) {
+        let reason = self.what(reason);
+        self.problems.push(node.wrong(reason));
+    }
+
+    /// The volumes of a service in their order.
+    pub(super) fn volumes(&mut self, list: &Node) -> Result<Vec<ServiceMount>, Wrong> {
+        let mut mounts: Vec<ServiceMount> = Vec::new();
+        for node in list.list(&self.what("volumes"))? {
+            match self.mount(node) {
+                Ok(mount) => {
+                    if mounts.iter().any(|other| other.target == mount.target) {
+                        self.problem(node, &format!("two volumes at {}", mount.target));
+                    }
+                    mounts.push(mount);
                 }
-                mounts.push(mount);
+                Err(wrong) => self.problems.push(wrong),
             }
-            Err(wrong) => problems.push(wrong),
         }
+        Ok(mounts)
     }
-    Ok(mounts)
-}
 
-fn mount(
-    service: &str,
-    node: &Node,
-    declared: &[NamedVolume],
-    problems: &mut Vec<Wrong>,
-) -> Result<ServiceMount, Wrong> {
-    let what = |part: &str| format!("service '{service}': {part}");
-    let wrong = |node: &Node, reason: String| node.wrong(what(&reason));
-    let map = node.map(&what("a volume"))?;
-    let text = |key: &str| map.filled(key).map(|node| node.text(&what(key))).transpose();
-    let kind = text("type")?.ok_or_else(|| wrong(node, "a volume has no type".to_owned()))?;
-    let target = text("target")?.ok_or_else(|| wrong(node, "a volume has no target".to_owned()))?;
-    let read_only = map.get("read_only").map_or(Ok(false), |node| node.flag(&what("read_only")))?;
-    let source = source(service, kind, text("source")?, map, node, declared, problems)?;
-    let target = if kind == "npipe" { target.to_owned() } else { paths::clean(target) };
-    if !target.starts_with('/') && kind != "npipe" {
-        problems.push(wrong(node, format!("'{target}' is no path in a container: it must begin with /")));
-    }
-    let mut options = Vec::new();
-    for (key, value) in map.iter() {
-        match key {
-            "type" | "source" | "target" | "read_only" => {}
-            "consistency" => options.extend(value.scalar()),
-            "bind" | "volume" | "tmpfs" | "image" => {
-                options_of(&what(key), key, value, &mut options, problems)?;
+    fn mount(&mut self, node: &Node) -> Result<ServiceMount, Wrong> {
+        let map = node.map(&self.what("a volume"))?;
+        let text = |key: &str| map.filled(key).map(|node| node.text(&self.what(key))).transpose();
+        let missing = |key: &str| node.wrong(self.what(&format!("a volume has no {key}")));
+        let kind = text("type")?.ok_or_else(|| missing("type"))?;
+        let target = text("target")?.ok_or_else(|| missing("target"))?;
+        let named = text("source")?;
+        let read_only = map.get("read_only").map_or(Ok(false), |node| node.flag(&self.what("read_only")))?;
+        let source = self.source(kind, named, map, node)?;
+        let target = if kind == "npipe" { target.to_owned() } else { paths::clean(target) };
+        if !target.starts_with('/') && kind != "npipe" {
+            self.problem(node, &format!("'{target}' is no path in a container: it must begin with /"));
+        }
+        let mut options = Vec::new();
+        for (key, value) in map.iter() {
+            match key {
+                "type" | "source" | "target" | "read_only" => {}
+                "consistency" => options.extend(value.scalar()),
+                "bind" | "volume" | "tmpfs" | "image" => {
+                    options_of(&self.what(key), key, value, &mut options, self.problems)?;
+                }
+                "x-words" => options.extend(value.list(key)?.iter().filter_map(Node::scalar)),
+                key if key.starts_with("x-") => {}
+                _ => self.problem(value, &format!("key '{key}' of a volume is not known")),
             }
-            "x-words" => options.extend(value.list(key)?.iter().filter_map(Node::scalar)),
-            key if key.starts_with("x-") => {}
-            _ => problems.push(wrong(value, format!("key '{key}' of a volume is not known"))),
         }
+        let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        Ok(ServiceMount { service: self.service.to_owned(), target, source, access, options, from: None })
     }
-    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    Ok(ServiceMount { service: service.to_owned(), target, source, access, options })
-}
 
-fn source(
-    service: &str,
-    kind: &str,
-    source: Option<&str>,
-    map: &Map,
-    node: &Node,
-    declared: &[NamedVolume],
-    problems: &mut Vec<Wrong>,
-) -> Result<Source, Wrong> {
-    let what = |part: &str| format!("service '{service}': {part}");
-    let named = source.unwrap_or_default();
-    Ok(match (kind, source) {
-        ("volume", None | Some("")) => Source::Anonymous,
-        ("volume", Some(key)) if declared.iter().any(|volume| volume.key == key) => {
-            Source::Volume(key.to_owned())
-        }
-        ("volume", Some(key)) => {
-            problems.push(node.wrong(format!(
-                "service '{service}': volume '{key}' is not declared: add it below the top-level 'volumes:' ('extends' brings services alone), or write ./{key} for a folder"
-            )));
-            Source::Undeclared(key.to_owned())
-        }
-        ("bind", Some(path)) => {
-            let bind = map.filled("bind").map(|bind| bind.map(&what("bind"))).transpose()?;
-            let made = match bind.and_then(|bind| bind.filled("create_host_path")) {
-                Some(made) => made.flag(&what("create_host_path"))?,
-                None => true,
-            };
-            Source::Bind { path: path.to_owned(), made }
-        }
-        ("bind", None) => return Err(node.wrong(what("a bind mount has no source"))),
-        ("tmpfs", _) => Source::Tmpfs,
-        ("image", _) => Source::Engine(format!("image {named}")),
-        ("npipe", _) => Source::Engine(format!("named pipe {named}")),
-        ("cluster", _) => Source::Engine(format!("cluster volume {named}")),
-        (other, _) => {
-            return Err(node.wrong(what(&format!(
-                "type '{other}' is not known: volume, bind, tmpfs, image, npipe and cluster are"
-            ))));
-        }
-    })
+    fn source(&mut self, kind: &str, source: Option<&str>, map: &Map, node: &Node) -> Result<Source, Wrong> {
+        let named = source.unwrap_or_default();
+        Ok(match (kind, source) {
+            ("volume", None | Some("")) => Source::Anonymous,
+            ("volume", Some(key)) if self.declared.contains(&key) => Source::Volume(key.to_owned()),
+            ("volume", Some(key)) => {
+                self.problem(node, &format!(
+                    "volume '{key}' is not declared: add it below the top-level 'volumes:' ('extends' brings services alone), or write ./{key} for a folder"
+                ));
+                Source::Undeclared(key.to_owned())
+            }
+            ("bind", Some(path)) => {
+                let bind = map.filled("bind").map(|bind| bind.map(&self.what("bind"))).transpose()?;
+                let made = match bind.and_then(|bind| bind.filled("create_host_path")) {
+                    Some(made) => made.flag(&self.what("create_host_path"))?,
+                    None => true,
+                };
+                Source::Bind { path: path.to_owned(), made }
+            }
+            ("bind", None) => return Err(node.wrong(self.what("a bind mount has no source"))),
+            ("tmpfs", _) => Source::Tmpfs,
+            ("image", _) => Source::Engine(format!("image {named}")),
+            ("npipe", _) => Source::Engine(format!("named pipe {named}")),
+            ("cluster", _) => Source::Engine(format!("cluster volume {named}")),
+            (other, _) => {
+                return Err(node.wrong(self.what(&format!(
+                    "type '{other}' is not known: volume, bind, tmpfs, image, npipe and cluster are"
+                ))));
+            }
+        })
+    }
 }
 
 /// What stands below `bind:`, `volume:`, `tmpfs:` or `image:`.
@@ -192,6 +191,7 @@ pub(super) fn of_tmpfs(service: &str, node: &Node) -> Result<Vec<ServiceMount>, 
             source: Source::Tmpfs,
             access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
             options,
+            from: None,
         }
     };
     Ok(texts.into_iter().map(of).collect())

@@ -6,7 +6,7 @@ use super::{
     ComposeError,
     declared::{self, NamedVolume},
     merge::SERVICES,
-    mounts::{self, Access, Other, ServiceMount, Source},
+    mounts::{self, Access, Other, Reading, ServiceMount, Source},
     node::{Map, Node, Wrong},
 };
 use crate::host::names;
@@ -16,6 +16,9 @@ use crate::host::names;
 pub(in super::super) struct Plan {
     pub(in super::super) stack: String,
     pub(in super::super) volumes: Vec<NamedVolume>,
+    /// Services and jobs of active profiles.
+    #[cfg(test)]
+    pub(super) services: Vec<String>,
     pub(in super::super) mounts: Vec<ServiceMount>,
     /// What the user should know, but need not change.
     pub(in super::super) notes: Vec<String>,
@@ -50,9 +53,10 @@ pub(super) fn plan(
             "'{stack}' can't be a stack's name: give one with --name, of letters, digits, '_' and '-', not 'local'"
         )));
     }
-    let mut volumes = Vec::new();
+    let (mut volumes, mut keys) = (Vec::new(), Vec::new());
     if let Some(section) = model.get("volumes") {
         for (key, node) in section.map("volumes")?.iter() {
+            keys.push(key);
             match declared::read(stack, key, node, &mut problems) {
                 Ok(volume) => volumes.push(volume),
                 Err(wrong) => problems.push(wrong),
@@ -68,7 +72,8 @@ pub(super) fn plan(
     for service in &services {
         let mut seen = Vec::new();
         if let Some(list) = service.content.get("volumes") {
-            seen = mounts::of_volumes(&service.name, list, &volumes, &mut problems)?;
+            seen =
+                Reading { service: &service.name, declared: &keys, problems: &mut problems }.volumes(list)?;
         }
         own.insert(service.name.clone(), seen);
     }
@@ -89,22 +94,25 @@ pub(super) fn plan(
         all.extend(seen);
         for (index, hook) in hooks(service.content)?.into_iter().enumerate() {
             let name = format!("{}/pre_start[{index}]", service.name);
-            all.extend(mounts::of_volumes(&name, hook, &volumes, &mut problems)?);
+            all.extend(Reading { service: &name, declared: &keys, problems: &mut problems }.volumes(hook)?);
         }
     }
     let problems = problems.into_iter().map(ComposeError::from).collect();
-    Ok(Plan { stack: stack.to_owned(), volumes, mounts: all, notes, problems })
+    Ok(Plan {
+        stack: stack.to_owned(),
+        volumes,
+        #[cfg(test)]
+        services: services.into_iter().map(|service| service.name).collect(),
+        mounts: all,
+        notes,
+        problems,
+    })
 }
 
+/// The volumes of what runs before a service.
 fn hooks(service: &Map) -> Result<Vec<&Node>, Wrong> {
     let Some(hooks) = service.get("pre_start") else { return Ok(Vec::new()) };
-    let of = |hook: &'_ Node| hook.as_map().map(|hook| hook.get("volumes").is_some());
-    Ok(hooks
-        .list("pre_start")?
-        .iter()
-        .filter(|hook| of(hook) == Some(true))
-        .filter_map(|hook| hook.as_map()?.get("volumes"))
-        .collect())
+    Ok(hooks.list("pre_start")?.iter().filter_map(|hook| hook.as_map()?.get("volumes")).collect())
 }
 
 /// The services and jobs of active profiles by name, and the names of the others.
@@ -156,6 +164,7 @@ fn with_others(
                 source: Source::Engine(format!("container {name}")),
                 access: Access::ReadWrite,
                 options: Vec::new(),
+                from: None,
             }],
             Other::Service(name) => {
                 let Some(other) = services.iter().find(|other| other.name == name) else {
@@ -179,6 +188,7 @@ fn with_others(
                 continue;
             }
             mount.service.clone_from(&service.name);
+            mount.from = Some(text.to_owned());
             if from.read_only {
                 mount.access = Access::ReadOnly;
             }

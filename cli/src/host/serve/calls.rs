@@ -169,6 +169,43 @@ mod tests {
         assert!(failed(call("VolumeDriver.Get", json!({"Name": "a"}))).contains("not found"));
     }
 
+    /// Compose asks the plugin for a volume by its full name, with the options of the file.
+    #[test]
+    fn a_volume_of_a_stack_and_one_of_the_plugin_are_the_same_in_either_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let asked = |options: Value| {
+            let body = json!({"Name": "shop_data", "Opts": options}).to_string();
+            answer(&volumes, "VolumeDriver.Create", body.as_bytes())
+        };
+        let name = Name::new(Some("shop"), "data").unwrap();
+        let labels =
+            |words: &[&str]| labels::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        let of_stack = |words: &[&str]| {
+            let labels = labels(words).unwrap();
+            volumes.create(&name, &NewVolume { labels, by_full_name: true, ..NewVolume::default() })
+        };
+        let is_labelled = |words: &[&str]| {
+            let volume = volumes.get("shop_data").unwrap();
+            assert_eq!(volume.record.unwrap().labels, labels(words).unwrap());
+            assert_eq!(volumes.list().unwrap().0.len(), 1);
+        };
+        of_stack(&["team=blue"]).unwrap();
+        asked(json!({"label.team": "blue"})).unwrap();
+        asked(json!({"label.more": ""})).unwrap();
+        assert!(asked(json!({"label.team": "red"})).is_err());
+        assert!(asked(json!({"size": "64Mi"})).is_err());
+        is_labelled(&["team=blue", "more"]);
+        volumes.remove("shop_data", false).unwrap();
+        asked(json!({"label.more": ""})).unwrap();
+        of_stack(&["team=blue"]).unwrap();
+        of_stack(&["team=blue"]).unwrap();
+        assert!(of_stack(&["team=red"]).is_err());
+        is_labelled(&["team=blue", "more"]);
+        // By hand, a stack that is named is meant.
+        assert!(volumes.create(&name, &NewVolume::default()).is_err());
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
         let folder = tempfile::tempdir().unwrap();

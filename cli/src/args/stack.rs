@@ -24,6 +24,7 @@ pub enum StackCommand {
 }
 
 /// A project's Compose files.
+#[allow(clippy::doc_markdown, reason = "the command's help shows these words as they stand")]
 #[derive(Debug, Default, Args)]
 pub struct StackFile {
     /// Read this Compose file; given again, each goes over the former; - is standard input. Default: COMPOSE_FILE, else the

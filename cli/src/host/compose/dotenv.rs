@@ -32,13 +32,12 @@ pub(super) fn read(
             rest = after;
             continue;
         };
-        let (value, after) = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => quoted(value, quote).map_err(wrong)?,
-            _ => {
-                let (line, after) = value.split_once('\n').unwrap_or((value, ""));
-                let value = line.split_once(" #").map_or(line, |(value, _)| value).trim_end();
-                (Value::Open(value.to_owned()), after)
-            }
+        let (value, after) = if let Some(quote @ ('"' | '\'')) = value.chars().next() {
+            quoted(value, quote).map_err(wrong)?
+        } else {
+            let (line, after) = value.split_once('\n').unwrap_or((value, ""));
+            let value = line.split_once(" #").map_or(line, |(value, _)| value).trim_end();
+            (Value::Open(value.to_owned()), after)
         };
         let value = match value {
             Value::Literal(value) => value,

@@ -30,7 +30,7 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
     for volume in &plan.volumes {
         match &volume.maker {
             Maker::External => {
-                made.notes.push(format!("Volume '{}' is external: no object is printed for it", volume.full))
+                made.notes.push(format!("Volume '{}' is external: no object is printed for it", volume.full));
             }
             Maker::Engine(what) => made.notes.push(format!(
                 "Volume '{}' is none of Tierce ({what}): no object is printed for it",
@@ -105,8 +105,9 @@ fn names<'a>(full: &[&'a str]) -> BTreeMap<&'a str, String> {
         if plain.len() <= MOST && alone(name) {
             return (*name, plain);
         }
-        let mark: String =
-            Sha256::digest(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(name.as_bytes());
+        let mark =
+            format!("{:08x}", digest.iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte)));
         let start: String = plain.chars().take(MOST - 1 - mark.len()).collect();
         (*name, format!("{}-{mark}", start.trim_end_matches('-')))
     };

@@ -35,10 +35,7 @@ const OF_ENGINES: [&str; 18] = [
 /// A single letter before the first colon is a drive of Windows to Compose. What then is no path in a container (`v:/v`) can only be meant as
 /// a volume of one letter, and is taken as that.
 pub(super) fn read(text: &str, place: &Place) -> Result<Node, String> {
-    let mut parts = split(text, true)?;
-    if !target(&parts).starts_with('/') && parts.iter().any(|part| part.as_bytes().get(1) == Some(&b':')) {
-        parts = split(text, false)?;
-    }
+    let parts = parts(text)?;
     let (source, target, options) = match parts.as_slice() {
         [target] => (None, target, None),
         [source, target] => (Some(source), target, None),
@@ -86,13 +83,17 @@ pub(super) fn read(text: &str, place: &Place) -> Result<Node, String> {
 
 /// Where it is mounted, as written.
 pub(super) fn target_of(text: &str) -> Result<String, String> {
+    Ok(target(&parts(text)?).to_owned())
+}
+
+fn parts(text: &str) -> Result<Vec<&str>, String> {
     let parts = split(text, true)?;
-    let first = target(&parts);
-    if first.starts_with('/') {
-        Ok(first.to_owned())
-    } else {
-        split(text, false).map(|parts| target(&parts).to_owned())
+    if target(&parts).starts_with('/') {
+        return Ok(parts);
     }
+    // Without a path in a container either way, Compose's own reading stays.
+    let without_drives = split(text, false).ok().filter(|parts| target(parts).starts_with('/'));
+    Ok(without_drives.unwrap_or(parts))
 }
 
 fn target<'a>(parts: &[&'a str]) -> &'a str {

@@ -93,8 +93,7 @@ impl<'a> Reader<'a> {
             None => Ok((Event::StreamEnd, Span::default())),
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => {
-                Err(at(&self.file, error.marker().line(), error.marker().col())
-                    .wrong(error.info().to_string()))
+                Err(at(&self.file, error.marker().line(), error.marker().col()).wrong(error.info()))
             }
         }
     }

@@ -4,10 +4,12 @@
 //! built once and kept in the user's cache; where Go is missing these tests are skipped by name.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+#![allow(clippy::print_stdout, reason = "what was compared, and what was skipped, is told")]
 
 mod by_chance;
 mod case;
 mod ours;
+mod projects_by_chance;
 mod reference;
 
 use std::collections::BTreeMap;

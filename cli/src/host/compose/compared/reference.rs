@@ -70,10 +70,10 @@ fn program() -> Option<PathBuf> {
     for file in ["go.mod", "go.sum", "main.go"] {
         key.update(std::fs::read(module.join(file)).unwrap());
     }
-    let key: String = key.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let key = key.finalize().iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
-    let folder = cache.join("tierce/compose-go").join(key);
+    let folder = cache.join("tierce/compose-go").join(format!("{key:016x}"));
     let program = folder.join("compose");
     if !program.exists() {
         std::fs::create_dir_all(&folder).unwrap();

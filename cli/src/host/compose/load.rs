@@ -61,6 +61,8 @@ impl Scope {
 #[derive(Debug, Default)]
 pub(super) struct Loader {
     pub(super) problems: Vec<Wrong>,
+    /// What the user should know, but need not change.
+    pub(super) notes: Vec<String>,
 }
 
 impl Loader {
@@ -163,7 +165,14 @@ impl Loader {
         for node in std::mem::take(list) {
             match &node.value {
                 Value::Text(text) => match short_syntax::read(text, &node.place) {
-                    Ok(long) => list.push(long),
+                    Ok(long) => {
+                        if short_syntax::is_of_one_letter(text) {
+                            self.notes.push(format!(
+                                "'{text}' of service '{service}' is a drive of Windows to Compose itself: give the volume two letters"
+                            ));
+                        }
+                        list.push(long);
+                    }
                     Err(reason) => self.problem(node.wrong(format!("service '{service}': {reason}"))),
                 },
                 _ => list.push(node),

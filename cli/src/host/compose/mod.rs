@@ -89,5 +89,6 @@ fn read_in(around: environment::Surroundings, asked: &StackFile) -> Result<Plan,
         environment: project.environment,
     };
     let model = loader.model(&project.files, &scope, &[])?;
-    plan::plan(&project.name, &model, &project.profiles, project.notes, loader.problems)
+    let notes = project.notes.into_iter().chain(loader.notes).collect();
+    plan::plan(&project.name, &model, &project.profiles, notes, loader.problems)
 }

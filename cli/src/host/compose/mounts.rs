@@ -2,7 +2,7 @@
 
 use super::{
     node::{Map, Node, Wrong},
-    paths,
+    paths, short_syntax,
 };
 
 /// One thing that a service sees.
@@ -100,7 +100,7 @@ impl Reading<'_> {
                 "bind" | "volume" | "tmpfs" | "image" => {
                     options_of(&self.what(key), key, value, &mut options, self.problems)?;
                 }
-                "x-words" => options.extend(value.list(key)?.iter().filter_map(Node::scalar)),
+                short_syntax::WORDS => options.extend(value.list(key)?.iter().filter_map(Node::scalar)),
                 key if key.starts_with("x-") => {}
                 _ => self.problem(value, &format!("key '{key}' of a volume is not known")),
             }

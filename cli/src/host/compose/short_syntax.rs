@@ -30,7 +30,10 @@ const OF_ENGINES: [&str; 18] = [
     "noatime",
 ];
 
-/// The same in the long syntax. Its key `x-words` has the options that neither syntax has a key for.
+/// The key of the long syntax that has the options for which it has none. Nobody can have written it.
+pub(super) const WORDS: &str = "\0words";
+
+/// The same in the long syntax, the options that it has no key for below [`WORDS`].
 ///
 /// A single letter before the first colon is a drive of Windows to Compose. What then is no path in a container (`v:/v`) can only be meant as
 /// a volume of one letter, and is taken as that.
@@ -76,9 +79,14 @@ pub(super) fn read(text: &str, place: &Place) -> Result<Node, String> {
         }
     }
     if !words.is_empty() {
-        map.set("x-words", node(Value::List(words)));
+        map.set(WORDS, node(Value::List(words)));
     }
     Ok(node(Value::Map(map)))
+}
+
+/// Whether Compose takes for a drive of Windows what we take for a volume.
+pub(super) fn is_of_one_letter(text: &str) -> bool {
+    parts(text).is_ok_and(|own| split(text, true).is_ok_and(|parts| parts != own))
 }
 
 /// Where it is mounted, as written.
@@ -172,6 +180,7 @@ mod tests {
         ] {
             assert_eq!(shown(text).unwrap(), expected, "{text}");
         }
+        assert!(is_of_one_letter("v:/v:ro") && !is_of_one_letter("c:/data:/data"));
         for bad in ["", "data::ro", "data:/d:", ":/d", "data:/d:ro:rw", "data:/d:rx"] {
             assert!(shown(bad).is_err(), "{bad}");
         }

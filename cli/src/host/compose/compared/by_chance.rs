@@ -7,7 +7,7 @@ use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use super::{Outcome, case::Case, difference, ours, reference};
 
 /// Enough that each pair of neighbouring parts comes up many times.
-pub(super) const TIMES: usize = 700;
+pub(super) const TIMES: usize = 400;
 
 pub(super) fn drawn<T>(strategy: impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();

@@ -1,6 +1,6 @@
 //! The same volumes as Kubernetes objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -20,13 +20,8 @@ pub(in super::super) struct Manifests {
 /// The `Volume` objects of a stack. `Err`: a volume can't be one; the text says which and what to write.
 pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, String> {
     let mut made = Manifests::default();
-    let full: Vec<&str> = plan
-        .volumes
-        .iter()
-        .filter(|volume| volume.name().is_some())
-        .map(|volume| volume.full.as_str())
-        .collect();
-    let names = names(&full);
+    let ours: Vec<&NamedVolume> = plan.volumes.iter().filter(|volume| volume.name().is_some()).collect();
+    let names = names(&ours.iter().map(|volume| volume.full.as_str()).collect());
     for volume in &plan.volumes {
         match &volume.maker {
             Maker::External => {
@@ -37,6 +32,20 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
                 volume.full
             )),
             Maker::Tierce(_) => {
+                // Several keys may name one volume.
+                let first = ours
+                    .iter()
+                    .find(|first| first.full == volume.full)
+                    .filter(|first| first.key != volume.key);
+                if let Some(first) = first {
+                    if (&first.options, &first.labels) == (&volume.options, &volume.labels) {
+                        continue;
+                    }
+                    return Err(format!(
+                        "'{}' and '{}' are both called '{}', and ask for different things",
+                        first.key, volume.key, volume.full
+                    ));
+                }
                 let name = names.get(volume.full.as_str()).map_or(volume.full.as_str(), String::as_str);
                 if name != volume.full {
                     made.notes.push(format!("Volume '{}' becomes {name}", volume.full));
@@ -97,7 +106,7 @@ fn manifest(
 
 /// A name for each: letters made small and `_` and `.` to `-`. Where that is too long, or two would be one, each gets a mark of its own that
 /// depends on nothing but its full name.
-fn names<'a>(full: &[&'a str]) -> BTreeMap<&'a str, String> {
+fn names<'a>(full: &BTreeSet<&'a str>) -> BTreeMap<&'a str, String> {
     let plain = |name: &str| name.to_lowercase().replace(['_', '.'], "-").trim_matches('-').to_owned();
     let alone = |name: &str| full.iter().filter(|other| plain(other) == plain(name)).count() == 1;
     let of = |name: &&'a str| {
@@ -151,7 +160,7 @@ mod tests {
     fn no_two_names_fall_together_and_what_can_stays_plain() {
         let long = "shop_".to_owned() + &"x".repeat(80);
         let all = ["shop_a_b", "shop_a-b", "shop_data", &long];
-        let names = names(&all);
+        let names = names(&all.into());
         assert_eq!(names["shop_data"], "shop-data");
         assert_ne!(names["shop_a_b"], names["shop_a-b"]);
         assert!(names["shop_a_b"].starts_with("shop-a-b-"));
@@ -176,9 +185,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_name_is_one_for_kubernetes(full in proptest::collection::btree_set("[a-zA-Z0-9][a-zA-Z0-9._-]{0,90}", 1..12)) {
-            let full: Vec<&str> = full.iter().map(String::as_str).collect();
-            let names = names(&full);
-            let distinct: std::collections::BTreeSet<_> = names.values().collect();
+            let names = names(&full.iter().map(String::as_str).collect());
+            let distinct: BTreeSet<_> = names.values().collect();
             prop_assert_eq!(distinct.len(), full.len());
             for name in names.values() {
                 prop_assert!(name.len() <= MOST && !name.ends_with('-') && !name.starts_with('-'), "{}", name);

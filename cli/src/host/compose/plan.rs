@@ -83,7 +83,7 @@ pub(super) fn plan(
         let mut seen = with_others(service, &services, &own, behind, &mut problems)?;
         if let Some(tmpfs) = service.content.get("tmpfs") {
             for mount in mounts::of_tmpfs(&service.name, tmpfs)? {
-                if seen.iter().any(|other| other.target == mount.target && other.service == service.name) {
+                if seen.iter().any(|other| other.target == mount.target && other.from.is_none()) {
                     problems.push(
                         tmpfs.wrong(format!("service '{}': two mounts at {}", service.name, mount.target)),
                     );

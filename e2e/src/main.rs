@@ -280,6 +280,9 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Tools { tool, print_dir } => {
             let folder = tools::ensure(tool.as_deref())?;
+            if tool.is_none() {
+                tools::build_compose_reference()?;
+            }
             if print_dir {
                 println!("{}", folder.display());
             }

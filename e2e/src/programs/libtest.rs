@@ -16,6 +16,24 @@ pub(super) fn listed(output: &str) -> Vec<String> {
     output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
+/// Why tests were skipped, by their names: as they say it.
+pub(super) fn reasons(output: &str) -> BTreeMap<String, String> {
+    let mut reasons = BTreeMap::new();
+    let mut heading = None;
+    for line in output.lines() {
+        if let Some(name) = name_in_heading(line) {
+            heading = Some(name);
+        } else if let (Some(reason), Some(name)) = (line.strip_prefix("skipped: "), heading) {
+            reasons.entry(name.to_owned()).or_insert_with(|| reason.to_owned());
+        }
+    }
+    reasons
+}
+
+fn name_in_heading(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
+}
+
 /// The ending of each of `tests`, from the output of a run with `--show-output`. One that the output does not speak of
 /// has failed: the program died before it. What a thread in the background says in the middle of a test's line does not
 /// hide its ending: the names of those that passed come again in a list.
@@ -41,9 +59,7 @@ pub(super) fn endings(tests: &[String], output: &str) -> BTreeMap<String, Ending
             if let Some(ending) = endings.get_mut(name) {
                 *ending = Ending::Passed;
             }
-        } else if let Some(name) =
-            line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
-        {
+        } else if let Some(name) = name_in_heading(line) {
             heading = Some(name);
         } else if line.starts_with("skipped: ")
             && let Some(ending @ Ending::Passed) = heading.and_then(|name| endings.get_mut(name))
@@ -69,6 +85,7 @@ mod tests {
             ["a", "b", "c"].map(|name| endings[name]),
             [Ending::Passed, Ending::Failed, Ending::Skipped]
         );
+        assert_eq!(reasons(output), [("c".to_owned(), "c needs more".to_owned())].into());
     }
 
     #[test]

@@ -123,17 +123,21 @@ impl Report {
     }
 }
 
-/// Names what was skipped and what failed; fails if anything did.
+/// Names what was skipped, and why, and what failed; fails if anything did.
 pub(crate) fn sum_up(reports: &[Report], what: &str, took: Duration) -> Result<()> {
+    for report in reports {
+        let reasons = libtest::reasons(&report.text);
+        for (test, _) in report.endings.iter().filter(|(_, ending)| *ending == Ending::Skipped) {
+            let reason = reasons.get(test).map(String::as_str).unwrap_or_default();
+            println!("skipped  {}::{test}: {reason}", report.name);
+        }
+    }
     let of = |ending: Ending| {
         let all = reports.iter().flat_map(|report| {
             report.endings.iter().map(move |(test, ending)| (format!("{}::{test}", report.name), *ending))
         });
         all.filter(|(_, found)| *found == ending).map(|(name, _)| name).collect::<Vec<_>>()
     };
-    for name in of(Ending::Skipped) {
-        println!("skipped  {name}");
-    }
     let failed = of(Ending::Failed);
     println!(
         "{} passed, {} failed, {} skipped ({what}, {:.0} s)",

@@ -1,4 +1,4 @@
-// What Compose itself makes of a file: `cli/tests/compose.rs` compares our plan with it, volume by volume.
+// What Compose itself makes of a file: the tests in `cli/src/host/compose/compared` compare our plan with it, volume by volume.
 //
 // It reads one case per line from standard input, each a JSON object, and answers each with one line: the project's name, its volumes and what
 // each service mounts, or an error. The options are applied in the order of `docker compose` (cmd/compose/compose.go there).
@@ -121,6 +121,12 @@ func load(asked request) answer {
 	}
 	for name, one := range project.Services {
 		result.Services[name] = service{mounts(one.Volumes), one.Tmpfs, one.VolumesFrom}
+		for index, hook := range one.PreStart {
+			if len(hook.Volumes) == 0 {
+				continue
+			}
+			result.Services[fmt.Sprintf("%s/pre_start[%d]", name, index)] = service{Mounts: mounts(hook.Volumes)}
+		}
 	}
 	for name, one := range project.Jobs {
 		result.Jobs[name] = service{mounts(one.Volumes), one.Tmpfs, one.VolumesFrom}

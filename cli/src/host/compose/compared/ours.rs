@@ -63,8 +63,8 @@ pub(super) fn of_plan(plan: &Plan) -> Outcome {
     };
     let mut services: BTreeMap<String, Service> =
         plan.services.iter().map(|name| (name.clone(), Service::default())).collect();
-    for mount in plan.mounts.iter().filter(|mount| !mount.service.contains('/')) {
-        let service = services.get_mut(&mount.service).unwrap();
+    for mount in &plan.mounts {
+        let service = services.entry(mount.service.clone()).or_default();
         match &mount.from {
             Some(from) if !service.volumes_from.contains(from) => service.volumes_from.push(from.clone()),
             Some(_) => {}

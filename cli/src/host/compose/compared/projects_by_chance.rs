@@ -153,7 +153,9 @@ fn project() -> impl Strategy<Value = Case> {
 
 #[test]
 fn projects_by_chance_come_to_what_compose_makes_of_them() {
-    let Some(same) = compare(&drawn(project()), ours::outcome) else { return };
-    println!("compared with compose-go: {TIMES} projects by chance, {same} of them good ones");
+    let Some((same, cells)) = compare(&drawn(project()), ours::outcome) else { return };
+    println!(
+        "measured: Compose files by chance: {TIMES} projects, {same} of them good ones, {cells} cells (project × service × volume) compared"
+    );
     assert!(same > TIMES / 8, "{same}");
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::{Outcome, case::Case};
@@ -59,31 +58,14 @@ fn read(line: &str) -> Result<Outcome, String> {
     Ok(serde_json::from_value(answer).unwrap())
 }
 
-/// Built once for what it is made of.
+/// Where `make setup` put it, which depends on what it is made of: the script that builds it knows.
 fn program() -> Option<PathBuf> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tools/compose");
-    if Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        println!("skipped: the comparison with compose-go needs Go");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tools/compose/build.sh");
+    let found = Command::new(script).arg("--built").output().unwrap();
+    let [path, reason] = [found.stdout, found.stderr].map(|text| String::from_utf8(text).unwrap());
+    if !found.status.success() {
+        println!("skipped: the comparison with compose-go: {}", reason.trim_end());
         return None;
     }
-    let mut key = Sha256::new();
-    for file in ["go.mod", "go.sum", "main.go"] {
-        key.update(std::fs::read(module.join(file)).unwrap());
-    }
-    let key = key.finalize().iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
-    let folder = cache.join("tierce/compose-go").join(format!("{key:016x}"));
-    let program = folder.join("compose");
-    if !program.exists() {
-        std::fs::create_dir_all(&folder).unwrap();
-        let unfinished = tempfile::tempdir_in(&folder).unwrap();
-        let made = unfinished.path().join("compose");
-        let mut go = Command::new("go");
-        go.args(["build", "-trimpath", "-o"]).arg(&made).arg(".").current_dir(&module);
-        let built = go.envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-buildvcs=false")]).output().unwrap();
-        assert!(built.status.success(), "go build: {}", String::from_utf8_lossy(&built.stderr));
-        std::fs::rename(made, &program).unwrap();
-    }
-    Some(program)
+    Some(PathBuf::from(path.trim_end()))
 }

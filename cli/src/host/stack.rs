@@ -84,7 +84,7 @@ fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'
     Ok(match source {
         Source::Volume(key) => {
             let Some(volume) = plan.declared(key) else {
-                return Ok((format!("volume {key}"), "not declared"));
+                return Ok((format!("volume {key}"), "not valid"));
             };
             match &volume.maker {
                 Maker::Engine(what) => (format!("volume {} ({what})", volume.full), "of the engine"),

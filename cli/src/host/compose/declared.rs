@@ -80,6 +80,9 @@ pub(super) fn read(
             }
         }
         let full = own_name.unwrap_or(key).to_owned();
+        if full.is_empty() {
+            return Err(wrong(map.get("name").unwrap_or(node), "the name '' is not valid".to_owned()));
+        }
         return Ok(NamedVolume {
             key: key.to_owned(),
             full,
@@ -144,8 +147,10 @@ fn unfit(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
 fn options(map: &Map, what: &str) -> Result<BTreeMap<String, String>, Wrong> {
     let Some(options) = map.filled("driver_opts") else { return Ok(BTreeMap::new()) };
     let of = |(key, value): (&str, &Node)| {
-        let text = value.scalar().ok_or_else(|| value.wrong(format!("{what}: '{key}' must be a text")))?;
-        Ok((key.to_owned(), text))
+        let (Value::Number(text) | Value::Text(text)) = &value.value else {
+            return Err(value.wrong(format!("{what}: '{key}' must be a text or a number")));
+        };
+        Ok((key.to_owned(), text.clone()))
     };
     options.map(what)?.iter().map(of).collect()
 }

@@ -100,6 +100,16 @@ impl Loader {
                 self.problem(value.wrong(format!("'{key}' is no key of a Compose file")));
             }
         }
+        for section in SERVICES.into_iter().chain(["volumes"]) {
+            let of_section = top.get(section).and_then(Node::as_map);
+            for (name, value) in of_section.into_iter().flat_map(Map::iter) {
+                if !is_name(name) {
+                    self.problem(value.wrong(format!(
+                        "{section}: '{name}' can't be a name: write letters, digits, '.', '_' and '-'"
+                    )));
+                }
+            }
+        }
         let mut included = included.to_vec();
         included.push(file.path.clone());
         self.include(&mut top, &resets, scope, &included)?;
@@ -148,6 +158,11 @@ impl Loader {
             if let Some(external) = volume.get("external").cloned()
                 && let Value::Map(old) = &external.value
             {
+                for (key, value) in old.iter() {
+                    if key != "name" && !key.starts_with("x-") {
+                        self.problem(value.wrong(format!("external: key '{key}' is not known: name is")));
+                    }
+                }
                 if let Some(name) = old.get("name") {
                     match volume.get("name") {
                         Some(own) if own != name => self.problem(external.wrong(
@@ -166,10 +181,11 @@ impl Loader {
             match &node.value {
                 Value::Text(text) => match short_syntax::read(text, &node.place) {
                     Ok(long) => {
-                        if short_syntax::is_of_one_letter(text) {
-                            self.notes.push(format!(
-                                "'{text}' of service '{service}' is a drive of Windows to Compose itself: give the volume two letters"
-                            ));
+                        let note = format!(
+                            "'{text}' of service '{service}' is a drive of Windows to Compose itself: give the volume two letters"
+                        );
+                        if short_syntax::is_of_one_letter(text) && !self.notes.contains(&note) {
+                            self.notes.push(note);
                         }
                         list.push(long);
                     }
@@ -179,6 +195,11 @@ impl Loader {
             }
         }
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && name.bytes().all(fits)
 }
 
 /// The mappings of a section.

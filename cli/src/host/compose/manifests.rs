@@ -38,7 +38,10 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
                     .find(|first| first.full == volume.full)
                     .filter(|first| first.key != volume.key);
                 if let Some(first) = first {
-                    if (&first.options, &first.labels) == (&volume.options, &volume.labels) {
+                    let asked = |volume: &NamedVolume| {
+                        (volume.options.clone(), volume.labels.iter().cloned().collect::<BTreeSet<_>>())
+                    };
+                    if asked(first) == asked(volume) {
                         continue;
                     }
                     return Err(format!(

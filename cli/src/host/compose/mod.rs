@@ -89,6 +89,10 @@ fn read_in(around: environment::Surroundings, asked: &StackFile) -> Result<Plan,
         environment: project.environment,
     };
     let model = loader.model(&project.files, &scope, &[])?;
+    if model.iter().all(|(key, _)| key == "version") {
+        let files: Vec<String> = project.files.iter().map(|file| file.shown.display().to_string()).collect();
+        return Err(ComposeError::Project(format!("the Compose file is empty: {}", files.join(", "))));
+    }
     let notes = project.notes.into_iter().chain(loader.notes).collect();
     plan::plan(&project.name, &model, &project.profiles, notes, loader.problems)
 }

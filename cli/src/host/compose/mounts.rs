@@ -1,7 +1,7 @@
 //! What a service sees: its volumes, its `tmpfs`, and what it takes from another service.
 
 use super::{
-    node::{Map, Node, Wrong},
+    node::{Map, Node, Value, Wrong},
     paths, short_syntax,
 };
 
@@ -152,10 +152,24 @@ fn options_of(
 ) -> Result<(), Wrong> {
     for (key, value) in node.map(what)?.iter() {
         let text = value.scalar().unwrap_or_default();
+        let mut known = |words: &[&str]| {
+            if !words.contains(&text.as_str()) {
+                problems.push(
+                    value.wrong(format!("{what}: {key} '{text}' is not known: {} are", words.join(", "))),
+                );
+            }
+        };
         match (kind, key) {
             ("bind", "create_host_path") => {}
-            ("bind", "selinux" | "propagation") => options.push(text),
-            ("bind", "recursive") => options.push(format!("recursive={text}")),
+            ("bind", "selinux") => {
+                known(&["z", "Z"]);
+                options.push(text);
+            }
+            ("bind", "propagation") => options.push(text),
+            ("bind", "recursive") => {
+                known(&["enabled", "disabled", "writable", "readonly"]);
+                options.push(format!("recursive={text}"));
+            }
             ("volume", "nocopy") => {
                 if value.flag(&format!("{what}: nocopy"))? {
                     options.push("nocopy".to_owned());
@@ -168,12 +182,34 @@ fn options_of(
                 }
                 options.push(format!("subpath={text}"));
             }
-            ("tmpfs", "size" | "mode") => options.push(format!("{key}={text}")),
+            ("tmpfs", "size") => {
+                if !is_amount(&text) {
+                    problems
+                        .push(value.wrong(format!("{what}: size '{text}' is not valid: write 64m or 1g")));
+                }
+                options.push(format!("size={text}"));
+            }
+            ("tmpfs", "mode") => {
+                if !matches!(value.value, Value::Number(_)) {
+                    problems.push(value.wrong(format!("{what}: mode must be a number, for example 0o1777")));
+                }
+                options.push(format!("mode={text}"));
+            }
             (_, key) if key.starts_with("x-") => {}
             _ => problems.push(value.wrong(format!("{what}: key '{key}' is not known"))),
         }
     }
     Ok(())
+}
+
+/// Whether it is a number of bytes as Docker writes them: `1048576`, `64m`, `1.5 GiB`.
+fn is_amount(text: &str) -> bool {
+    let digits = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+    let unit =
+        unit.strip_suffix("ib").filter(|unit| !unit.is_empty()).or(unit.strip_suffix('b')).unwrap_or(&unit);
+    number.parse::<f64>().is_ok_and(|number| number >= 0.0) && ["", "k", "m", "g", "t", "p"].contains(&unit)
 }
 
 /// `tmpfs:`, a path or several, each with the options that follow a colon.

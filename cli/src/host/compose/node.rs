@@ -45,6 +45,15 @@ pub(super) enum Value {
     Map(Map),
 }
 
+impl Value {
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -65,10 +74,7 @@ impl Node {
     }
 
     pub(super) fn as_text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        self.value.as_text()
     }
 
     pub(super) fn as_map(&self) -> Option<&Map> {

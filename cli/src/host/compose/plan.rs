@@ -155,7 +155,8 @@ fn with_others(
     let mut seen = own.get(&service.name).cloned().unwrap_or_default();
     let Some(node) = service.content.get("volumes_from") else { return Ok(seen) };
     let what = format!("service '{}': volumes_from", service.name);
-    for (text, node) in node.texts(&what)? {
+    for node in node.list(&what)? {
+        let text = node.text(&what)?;
         let from = mounts::from(text);
         let theirs = match from.of {
             Other::Container(name) => vec![ServiceMount {

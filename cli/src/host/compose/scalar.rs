@@ -13,24 +13,37 @@ pub(super) fn plain(word: &str) -> Value {
     if let Some(time) = midnight(word) {
         return Value::Text(time);
     }
-    let starts_a_number = word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
-    let number = starts_a_number.then(|| number(&word.replace('_', ""))).flatten();
+    let number = match word.chars().next() {
+        Some('.') => decimal("", word),
+        Some(c) if c.is_ascii_digit() || matches!(c, '+' | '-') => number(&word.replace('_', "")),
+        _ => None,
+    };
     number.map_or_else(|| Value::Text(word.to_owned()), Value::Number)
 }
 
 fn number(word: &str) -> Option<String> {
     let (sign, digits) = match word.strip_prefix(['-', '+']) {
-        Some(rest) => (if word.starts_with('-') { "-" } else { "" }, rest),
+        Some(rest) => (&word[..1], rest),
         None => ("", word),
     };
-    whole(digits).map(|number| if number == 0 { "0".to_owned() } else { format!("{sign}{number}") }).or_else(
-        || {
-            is_decimal(digits)
-                .then(|| digits.parse::<f64>().ok())
-                .flatten()
-                .map(|number| format!("{sign}{}", float(number)))
-        },
-    )
+    // Beyond these it is a floating-point number.
+    let most = match sign {
+        "-" => i64::MIN.unsigned_abs(),
+        "+" => i64::MAX.unsigned_abs(),
+        _ => u64::MAX,
+    };
+    let shown = if sign == "-" { "-" } else { "" };
+    match whole(digits).filter(|number| *number <= most) {
+        // A zero with a sign is one of those too, if it is written in this way.
+        Some(0) if word != "-0" => Some("0".to_owned()),
+        Some(number) => Some(format!("{shown}{number}")),
+        None => decimal(shown, digits),
+    }
+}
+
+fn decimal(sign: &str, digits: &str) -> Option<String> {
+    let number = is_decimal(digits).then(|| digits.parse::<f64>().ok()).flatten()?;
+    number.is_finite().then(|| format!("{sign}{}", float(number)))
 }
 
 fn whole(digits: &str) -> Option<u64> {
@@ -107,12 +120,16 @@ mod tests {
             ("123456789.5", "1.234567895e+08"),
             ("100000.0", "100000"),
             ("+1", "1"),
+            ("-0", "-0"),
+            ("-00", "0"),
+            ("-9223372036854775809", "-9.223372036854776e+18"),
+            ("+18446744073709551615", "1.8446744073709552e+19"),
             ("12345678901234567890", "12345678901234567890"),
         ] {
             assert_eq!(plain(word), Value::Number(text.to_owned()), "{word}");
         }
         assert_eq!(plain("2024-1-1"), Value::Text("2024-01-01 00:00:00 +0000 UTC".to_owned()));
-        for text in ["yes", "tRue", "1.2.3", "64Mi", "-", ".", "0x", "1e", "abc"] {
+        for text in ["yes", "tRue", ".5_0", "1e400", "1.2.3", "64Mi", "-", ".", "0x", "1e", "abc"] {
             assert_eq!(plain(text), Value::Text(text.to_owned()), "{text}");
         }
         assert_eq!(plain("~"), Value::Null);

@@ -197,12 +197,16 @@ impl<'a> Reader<'a> {
                 Event::Scalar(text, style, _, tag) => {
                     let place = at(&self.file, span.start.line(), span.start.col());
                     let is_merge = text == "<<" && style == ScalarStyle::Plain && tag.is_none();
+                    if scalar_value(&text, style, tag.as_deref()).as_text() != Some(&text) {
+                        return Err(place.wrong(format!("a key must be a text: put {text} in quotes")));
+                    }
                     (text.into_owned(), place, is_merge)
                 }
                 Event::Alias(id) => {
                     let place = at(&self.file, span.start.line(), span.start.col());
                     let read = self.alias(id, &place, depth)?;
-                    let key = read.node.scalar().ok_or_else(|| place.wrong("a key must be a text"))?;
+                    let key =
+                        read.node.as_text().ok_or_else(|| place.wrong("a key must be a text"))?.to_owned();
                     (key, place, false)
                 }
                 _ => {

@@ -11,6 +11,7 @@ pub(super) struct Case {
     pub(super) options: Vec<(String, String)>,
     /// Where the command runs, below the project's folder.
     pub(super) within: String,
+    pub(super) lines_of_windows: bool,
     pub(super) expected: Expected,
     /// What our refusal must say.
     pub(super) word: String,
@@ -34,6 +35,7 @@ impl Case {
         for (name, text) in &self.files {
             let path = folder.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let text = if self.lines_of_windows { &text.replace('\n', "\r\n") } else { text };
             fs::write(path, text).unwrap();
         }
         fs::create_dir_all(folder.join(&self.within)).unwrap();
@@ -61,6 +63,7 @@ pub(super) fn parse(text: &str) -> Vec<Case> {
                     let (name, value) = rest.split_once('=').unwrap();
                     case.environment.insert(name.to_owned(), value.to_owned());
                 }
+                "lines-of-windows" => case.lines_of_windows = true,
                 "in" => rest.clone_into(&mut case.within),
                 "refused" => (case.expected, case.word) = (Expected::Refused, rest.to_owned()),
                 "refused-by-us" => (case.expected, case.word) = (Expected::RefusedByUs, rest.to_owned()),

@@ -112,7 +112,8 @@ fn difference(ours: &Outcome, theirs: &Outcome) -> String {
     shown.join("\n")
 }
 
-const CASES: [&str; 4] = [
+const CASES: [&str; 5] = [
+    include_str!("../../../../tests/compose/forms.txt"),
     include_str!("../../../../tests/compose/projects.txt"),
     include_str!("../../../../tests/compose/files.txt"),
     include_str!("../../../../tests/compose/values.txt"),
@@ -149,7 +150,7 @@ fn every_volume_is_the_one_that_compose_has() {
         }
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(cases.len() > 100 && cells > 200, "{} cases, {cells} cells", cases.len());
+    assert!(cases.len() > 200 && cells > 400, "{} cases, {cells} cells", cases.len());
     println!(
         "measured: Compose files: {} projects, {volumes} declared volumes and {cells} cells (project × service × volume) compared with compose-go",
         cases.len()

@@ -114,7 +114,7 @@ generate: ## Write the CRDs anew from the types, and the command's reference fro
 
 .PHONY: fuzz
 fuzz: ## Feed each parser of input from outside with nonsense, a minute each (needs nightly Rust and cargo-fuzz)
-	@for target in quantity parameters mountinfo; do cargo +nightly fuzz run "$$target" -- -max_total_time=60 || exit 1; done
+	@for target in quantity parameters mountinfo compose; do cargo +nightly fuzz run "$$target" -- -max_total_time=60 || exit 1; done
 
 .PHONY: fmt
 fmt: ## Format the code

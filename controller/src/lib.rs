@@ -1,6 +1,7 @@
 //! The controller of Tierce: the CSI Controller service for the upstream sidecars, and the reconcilers of Volumes,
-//! StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
+//! claims that copy, StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
 
+mod claims;
 pub mod csi;
 pub mod devices;
 pub mod index;

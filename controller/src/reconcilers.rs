@@ -1,12 +1,15 @@
 //! Runs the reconcilers: while this replica holds the lease, or always where there is no election.
 
+use crate::claims::Claims;
 use crate::devices::keys::Keys;
 use crate::devices::lost_node::{Absences, LostNodes};
 use crate::devices::older_keys;
 use crate::devices::restore::RestoreReconciler;
 use crate::devices::rotation::KeyRotation;
 use crate::devices::unclaimed::{Reaper, UnclaimedKeys, UnclaimedSnapshots};
-use crate::index::{Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic};
+use crate::index::{
+    Devices, Index, KeySecrets, Nodes, Pools, Restores, Rotations, Snapshots, Topic, WaitingClaims,
+};
 use crate::metrics::Metrics;
 use crate::pools::PoolReconciler;
 use crate::run::config::Serve;
@@ -84,6 +87,7 @@ async fn reconcile(
     let events = Events::new(client.clone(), &config.identity);
     let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
     let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
+    let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index)));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
     older_keys::convert_all(&client, &keys, &desk.shutdown).await;
@@ -109,6 +113,10 @@ async fn reconcile(
         desk.looks::<Volumes, _>("volume", PARALLEL, move |key| {
             let volumes = Arc::clone(&volumes);
             async move { volumes.reconcile(&key).await }
+        }),
+        desk.looks::<WaitingClaims, _>("claim", 4, move |key| {
+            let claims = Arc::clone(&claims);
+            async move { claims.reconcile(&key).await }
         }),
         desk.looks::<Pools, _>("pool", 2, move |name| {
             let pools = Arc::clone(&pools);

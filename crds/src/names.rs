@@ -27,6 +27,9 @@ pub const PARAMETER_SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/nam
 pub const PARAMETER_SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
 /// See [`PARAMETER_SNAPSHOT_NAME`].
 pub const PARAMETER_SNAPSHOT_CONTENT: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
+/// Annotation on a claim of a class that waits for its first pod: the node where its volume is made. kube-scheduler writes it, and keeps to one that
+/// is there.
+pub const ANNOTATION_SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// API group of the ecosystem's `VolumeSnapshot`.
 pub const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
 /// Annotation on a VolumeSnapshotContent by which an administrator permits to read a raw device as a filesystem, or the

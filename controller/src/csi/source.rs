@@ -58,8 +58,8 @@ pub enum SourceError {
     },
     /// The new volume may not go to its node.
     #[error(
-        "{what} {id} lies on node {node}, and the new volume was to go to {asked}: a copy lies on the node of its source. \
-         Use a StorageClass whose name ends in -immediate, or let the pod run on {node}"
+        "{what} {id} lies on node {node}, and the new volume was to go to {asked}: a copy lies on the node of its \
+         source, so let the pod run on {node}"
     )]
     OtherNode {
         /// Snapshot or volume.

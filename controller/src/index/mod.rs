@@ -34,6 +34,7 @@ pub use facts::start::Start;
 pub use feed::watch_everything;
 pub(crate) use key::Awaited;
 pub use key::{Key, Namespaced};
+pub use kinds::claims::WaitingClaims;
 pub use kinds::devices::Devices;
 pub use kinds::key_secrets::KeySecrets;
 pub use kinds::nodes::{Nodes, Pools};

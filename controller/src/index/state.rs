@@ -59,6 +59,12 @@ pub struct State {
     pub(super) volumes_of_handle: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     pub(super) contents_of: Relation<String, String>,
+    /// Names of the `VolumeSnapshotContents` of the VolumeSnapshot of this name.
+    pub(super) contents_named: Relation<Namespaced, String>,
+    /// Claims without a volume, by the class that is to make one.
+    pub(super) claims_of_class: Relation<String, Namespaced>,
+    /// Claims without a volume, by what that is to start with.
+    pub(super) claims_from: Relation<Awaited, Namespaced>,
     /// Volumes and snapshots whose keys go with no object, or are to go.
     pub(super) keys_in_doubt: HashSet<String>,
     /// What asks for a volume and may be concerned by a change of room.

@@ -1,7 +1,7 @@
 //! What is remembered of PersistentVolumeClaims and PersistentVolumes. They are read through types that have the fields which decisions
 //! need only; serde skips the rest.
 
-use crate::index::Namespaced;
+use crate::index::{Awaited, Namespaced};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -26,8 +26,18 @@ pub struct ClaimObject {
 struct ClaimObjectSpec {
     volume_name: Option<String>,
     storage_class_name: Option<String>,
+    data_source: Option<DataSource>,
     #[serde(default)]
     resources: ClaimObjectResources,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DataSource {
+    #[serde(default)]
+    api_group: Option<String>,
+    kind: String,
+    name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,6 +64,10 @@ pub struct Claim {
     pub phase: ClaimPhase,
     /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
     pub class: Option<String>,
+    /// What its volume is to start with, until it has one.
+    pub(crate) source: Option<Awaited>,
+    /// The node where its volume is to be made, until it has one.
+    pub selected_node: Option<String>,
     /// The bound `PersistentVolume`.
     pub volume_name: Option<String>,
     /// Bytes asked for.
@@ -95,7 +109,12 @@ impl Claim {
             _ => ClaimPhase::Pending,
         };
         let class = object.spec.storage_class_name.clone();
+        let waits = phase == ClaimPhase::Pending && object.spec.volume_name.is_none();
+        let named = object.spec.data_source.as_ref().filter(|_| waits);
+        let annotations = object.metadata.annotations.as_ref().filter(|_| waits);
         Self {
+            source: named.and_then(|source| source.awaited(object.metadata.namespace.as_deref()?)),
+            selected_node: annotations.and_then(|all| all.get(names::ANNOTATION_SELECTED_NODE)).cloned(),
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
             owner: Self::controller(&object.metadata),
@@ -117,9 +136,26 @@ impl Claim {
         self.owner.as_ref().is_some_and(|owner| owner.kind == kind && Some(owner.uid.as_str()) == uid)
     }
 
+    /// The class that is to make its volume, if it has none and is to get one.
+    pub(crate) fn waits_for(&self) -> Option<&String> {
+        self.class.as_ref().filter(|_| self.volume_name.is_none() && !self.deleting)
+    }
+
     /// Name of the `PersistentVolume`, and of the `NodeVolume`, that external-provisioner makes for it.
     pub fn device_id(&self) -> String {
         format!("pvc-{}", self.uid)
+    }
+}
+
+impl DataSource {
+    /// A claim or VolumeSnapshot of the namespace; `None` for what other drivers and populators fill.
+    fn awaited(&self, namespace: &str) -> Option<Awaited> {
+        let key = Namespaced::new(namespace, &self.name);
+        match (self.api_group.as_deref().unwrap_or_default(), self.kind.as_str()) {
+            ("", "PersistentVolumeClaim") => Some(Awaited::Volume(key)),
+            (names::SNAPSHOT_GROUP, "VolumeSnapshot") => Some(Awaited::Snapshot(key)),
+            _ => None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is remembered of `VolumeSnapshotContents`. Which snapshots they speak of.
 
-use crate::index::Snapshot;
+use crate::index::{Namespaced, Snapshot};
+use k8s_openapi::jiff::Timestamp;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use tierce_crds::names;
@@ -36,6 +37,10 @@ pub struct ContentStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct SnapshotReference {
     #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
     uid: Option<String>,
 }
 
@@ -44,6 +49,14 @@ struct SnapshotReference {
 pub struct Content {
     /// CSI snapshot ids, and the UID of the VolumeSnapshot: before the snapshot is taken that is all that ties them.
     pub(crate) speaks_of: Vec<String>,
+    /// CSI id of its snapshot, once that is taken.
+    pub(crate) handle: Option<String>,
+    /// Its VolumeSnapshot. Administrators and the snapshot controller alone write that.
+    pub(crate) of: Option<Namespaced>,
+    /// When it was made.
+    pub(crate) created: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub(crate) deleting: bool,
 }
 
 impl Content {
@@ -51,8 +64,16 @@ impl Content {
     pub fn of(object: ContentObject) -> Option<Self> {
         let ContentSpec { driver, source, volume_snapshot_ref } = object.spec;
         let taken = object.status.and_then(|status| status.snapshot_handle);
-        let all = [taken, source.snapshot_handle, volume_snapshot_ref.uid];
-        (driver == names::DRIVER).then(|| Self { speaks_of: all.into_iter().flatten().collect() })
+        let SnapshotReference { namespace, name, uid } = volume_snapshot_ref;
+        let handle = taken.clone().or_else(|| source.snapshot_handle.clone());
+        let all = [taken, source.snapshot_handle, uid];
+        (driver == names::DRIVER).then(|| Self {
+            speaks_of: all.into_iter().flatten().collect(),
+            handle,
+            of: (!name.is_empty()).then(|| Namespaced::new(namespace, name)),
+            created: object.metadata.creation_timestamp.map(|time| time.0),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+        })
     }
 
     /// Whether it is this one's.

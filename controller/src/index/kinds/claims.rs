@@ -1,10 +1,13 @@
 //! Whom changes of PersistentVolumeClaims and PersistentVolumes concern, and what is looked up of them.
 
+use crate::index::key::Awaited;
 use crate::index::news::{Affects, Change, News};
+use crate::index::topics::{Topic, Wakes};
 use crate::index::{
     Claim, ClaimObject, Device, Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked,
 };
 use std::sync::Arc;
+use tierce_crds::names;
 use tierce_policy::tenancy::{Holder, Tenant};
 
 impl Tracked for ClaimObject {
@@ -20,7 +23,12 @@ impl Tracked for ClaimObject {
     }
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
-        super::volumes::wants(state, change.key);
+        let Change { key, old, new } = *change;
+        super::volumes::wants(state, key);
+        let class = |claim: &Arc<Claim>| claim.waits_for().cloned();
+        state.claims_of_class.change(key, old.and_then(class), new.and_then(class));
+        let source = |claim: &Arc<Claim>| claim.source.clone();
+        state.claims_from.change(key, old.and_then(source), new.and_then(source));
         Affects::Nothing
     }
 
@@ -50,6 +58,56 @@ impl Tracked for PersistentVolumeObject {
 
     fn news(change: Change<'_, Self>) -> News<'_> {
         News::PersistentVolume(change)
+    }
+}
+
+/// Claims that wait for a volume of ours, whoever made them, by namespace and name.
+#[derive(Debug)]
+pub struct WaitingClaims;
+
+impl Topic for WaitingClaims {
+    type Key = Namespaced;
+
+    fn all(state: &State) -> Vec<Namespaced> {
+        let ours = state.classes.iter().filter(|(_, class)| class.provisioner == names::DRIVER);
+        ours.flat_map(|(name, _)| state.claims_of_class.of(name)).cloned().collect()
+    }
+
+    fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        let awaited: Vec<Awaited> = match *news {
+            News::Claim(change) => {
+                if change.both().any(|claim| claim.waits_for().is_some()) {
+                    wakes.now(change.key.clone());
+                }
+                vec![Awaited::Volume(change.key.clone())]
+            }
+            News::PersistentVolume(change) => {
+                change.both().filter_map(|pv| pv.claim.clone()).map(Awaited::Volume).collect()
+            }
+            News::Device(change) => {
+                change.both().flat_map(|device| state.claims_of(device)).map(Awaited::Volume).collect()
+            }
+            News::Snapshot(change) => {
+                change.both().flat_map(|snapshot| state.names_of(snapshot)).map(Awaited::Snapshot).collect()
+            }
+            News::Content(change) => {
+                change.both().filter_map(|content| content.of.clone()).map(Awaited::Snapshot).collect()
+            }
+            // One that comes back may have what they start with.
+            News::Node(Change { key, old, new }) if old.is_some() != new.is_some() => {
+                let volumes = state.devices_on(key).flat_map(|device| state.claims_of(device));
+                let snapshots = state.snapshots_on(key).flat_map(|snapshot| state.names_of(snapshot));
+                volumes.map(Awaited::Volume).chain(snapshots.map(Awaited::Snapshot)).collect()
+            }
+            News::Tiers => {
+                wakes.soon(Self::all(state));
+                return;
+            }
+            _ => return,
+        };
+        for awaited in &awaited {
+            wakes.all(state.claims_from.of(awaited).cloned());
+        }
     }
 }
 

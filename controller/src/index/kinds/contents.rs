@@ -1,7 +1,7 @@
 //! Whom changes of `VolumeSnapshotContents` concern, and what is looked up of them.
 
 use crate::index::news::{Affects, Change, News};
-use crate::index::{Content, ContentObject, Snapshot, State, Table, Tracked};
+use crate::index::{Content, ContentObject, Namespaced, Snapshot, State, Table, Tracked};
 use std::sync::Arc;
 
 impl Tracked for ContentObject {
@@ -18,7 +18,10 @@ impl Tracked for ContentObject {
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let words = |content: Option<&Arc<Content>>| content.map(|c| c.speaks_of.clone()).unwrap_or_default();
-        state.contents_of.change(change.key, words(change.old), words(change.new));
+        let Change { key, old, new } = *change;
+        state.contents_of.change(key, words(old), words(new));
+        let of = |content: &Arc<Content>| content.of.clone();
+        state.contents_named.change(key, old.and_then(of), new.and_then(of));
         Affects::Nothing
     }
 
@@ -32,6 +35,19 @@ impl Tracked for ContentObject {
 }
 
 impl State {
+    /// The newest `VolumeSnapshotContent` of the VolumeSnapshot of this name: an older one was kept when a VolumeSnapshot of the name was deleted.
+    pub(super) fn content_of(&self, key: &Namespaced) -> Option<&Arc<Content>> {
+        let all = self.contents_named.of(key).filter_map(|name| self.contents.get(name));
+        all.filter(|content| !content.deleting).max_by_key(|content| content.created)
+    }
+
+    /// Name of each VolumeSnapshot that may have this snapshot: the one that it was taken for, and those of which a `VolumeSnapshotContent` says
+    /// so. A backup program brings them back under other names.
+    pub(crate) fn names_of(&self, snapshot: &Snapshot) -> Vec<Namespaced> {
+        let contents = self.contents_of.of(&snapshot.id).filter_map(|name| self.contents.get(name));
+        snapshot.name().into_iter().chain(contents.filter_map(|content| content.of.clone())).collect()
+    }
+
     /// Whether a VolumeSnapshotContent speaks of it; `None` while they are not known.
     pub fn is_spoken_of(&self, snapshot: &Snapshot) -> Option<bool> {
         let uid = snapshot.snapshot.as_ref().map(|its| &its.uid);

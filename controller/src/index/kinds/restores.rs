@@ -117,7 +117,13 @@ impl Topic for Restores {
                 change.both().flat_map(|device| state.claims_of(device)).collect()
             }
             News::Snapshot(change) => {
-                for snapshot in change.both().filter_map(|snapshot| snapshot.name()) {
+                for snapshot in change.both().flat_map(|snapshot| state.names_of(snapshot)) {
+                    wakes.all(state.open_restores.of(&Awaited::Snapshot(snapshot)).cloned());
+                }
+                return;
+            }
+            News::Content(change) => {
+                for snapshot in change.both().filter_map(|content| content.of.clone()) {
                     wakes.all(state.open_restores.of(&Awaited::Snapshot(snapshot)).cloned());
                 }
                 return;

@@ -67,10 +67,17 @@ impl State {
         self.snapshots_from.of(id).filter_map(|id| self.snapshots.get(id))
     }
 
-    /// The snapshot that was taken for the VolumeSnapshot of this name: the newest, if one of that name was deleted before.
+    /// The snapshot that the VolumeSnapshot of this name has. Its `VolumeSnapshotContent` says which, also where that was taken for a
+    /// VolumeSnapshot of another name; where there is none, it is the newest that was taken for one of this name.
     pub fn snapshot_of(&self, key: &Namespaced) -> Option<&Arc<Snapshot>> {
+        let content = self.content_of(key);
+        if let Some(handle) = content.and_then(|content| content.handle.as_ref()) {
+            return self.snapshots.get(handle).filter(|snapshot| snapshot.deleting_since.is_none());
+        }
         let named = self.snapshots_named.of(key).filter_map(|id| self.snapshots.get(id));
-        let living = named.filter(|snapshot| snapshot.deleting_since.is_none());
+        let living = named.filter(|snapshot| {
+            snapshot.deleting_since.is_none() && content.is_none_or(|content| content.speaks_of(snapshot))
+        });
         living.max_by_key(|snapshot| snapshot.created)
     }
 }

@@ -10,7 +10,7 @@ mod plan;
 mod plan_tests;
 mod reconcile;
 mod room_words;
-mod start;
+pub(crate) mod start;
 mod status;
 mod told;
 

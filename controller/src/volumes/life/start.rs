@@ -12,7 +12,8 @@ pub(super) fn look(state: &State, namespace: &str, source: &Source) -> Result<St
     }
 }
 
-fn of_snapshot(state: &State, namespace: &str, name: &str) -> Result<Start, String> {
+/// What the VolumeSnapshot of this name holds.
+pub(crate) fn of_snapshot(state: &State, namespace: &str, name: &str) -> Result<Start, String> {
     let snapshot = state.snapshot_of(&Namespaced::new(namespace, name)).ok_or_else(|| {
         format!("VolumeSnapshot {name:?} is not there, not taken yet, or not of a volume of Tierce")
     })?;
@@ -25,9 +26,14 @@ fn of_volume(state: &State, namespace: &str, name: &str) -> Result<Start, String
     if !state.volumes.exists(&key) {
         return Err(format!("Volume {name:?} is not there"));
     }
-    let device = state.device_of(&key).ok_or_else(|| format!("Volume {name:?} holds nothing yet"))?;
-    permitted(&state.tenant_of(device), namespace).map_err(|why| format!("Volume {name:?}: {why}"))?;
-    Start::of_volume(device).ok_or_else(|| format!("Volume {name:?} is still being made"))
+    of_claim(state, &key).map_err(|why| format!("Volume {name:?}{why}"))
+}
+
+/// What the claim of this name holds, whoever made it.
+pub(crate) fn of_claim(state: &State, key: &Namespaced) -> Result<Start, String> {
+    let device = state.device_of(key).ok_or(" holds nothing yet")?;
+    permitted(&state.tenant_of(device), &key.namespace).map_err(|why| format!(": {why}"))?;
+    Start::of_volume(device).ok_or_else(|| " is still being made".to_owned())
 }
 
 /// CreateVolume refuses it as well, and its words reach nobody who looks at the object that asks.

@@ -37,7 +37,11 @@ impl Topic for Volumes {
                 (claims, Some(awaited))
             }
             News::Snapshot(change) => {
-                let names = change.both().filter_map(|snapshot| snapshot.name());
+                let names = change.both().flat_map(|snapshot| state.names_of(snapshot));
+                (Vec::new(), Some(names.map(Awaited::Snapshot).collect()))
+            }
+            News::Content(change) => {
+                let names = change.both().filter_map(|content| content.of.clone());
                 (Vec::new(), Some(names.map(Awaited::Snapshot).collect()))
             }
             News::Node(change) if !change.works_as_before() => {

@@ -1,0 +1,127 @@
+//! Carries out what is decided about claims.
+
+use super::plan::{Action, Observed, plan};
+use crate::index::{Index, Namespaced};
+use crate::run::objects::{gone_is_fine, patched_by};
+use crate::run::queue::Next;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::Patch;
+use kube::{Api, Client};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tierce_crds::names;
+use tierce_runtime::errors::in_words;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// Field manager of what is written into claims that others made.
+const MANAGER: &str = "tierce-controller-claims";
+/// The second choice for one claim comes so long after the first, and each further one twice as long after the one before.
+const REST: Duration = Duration::from_secs(1);
+/// At most that.
+const MOST_REST: Duration = Duration::from_mins(1);
+
+/// Reconciles claims that wait for a volume of ours.
+pub(crate) struct Claims {
+    client: Client,
+    index: Arc<Index>,
+    memory: Mutex<HashMap<Namespaced, Memory>>,
+}
+
+/// What is remembered of a claim between two looks.
+#[derive(Debug, Default)]
+struct Memory {
+    uid: String,
+    /// How often a node was chosen for it, and when last.
+    chosen: u32,
+    at: Option<Instant>,
+}
+
+impl Memory {
+    /// external-provisioner takes a choice back when CreateVolume finds no room there. Nothing else is possible, so it is chosen again; but each time
+    /// costs a call, a write and an Event.
+    fn rest(&self, now: Instant) -> Duration {
+        let Some(at) = self.at else { return Duration::ZERO };
+        let rest = REST.saturating_mul(1 << self.chosen.saturating_sub(1).min(16)).min(MOST_REST);
+        rest.saturating_sub(now.saturating_duration_since(at))
+    }
+}
+
+impl Claims {
+    /// Over this API server, with the facts of this index.
+    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
+        Self { client, index, memory: Mutex::default() }
+    }
+
+    /// Looks at one claim and does what is to be done.
+    pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
+        let Some(observed) = self.index.read(|state| Observed::look(state, key)) else {
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            return Next::Event;
+        };
+        match plan(&observed) {
+            None => Next::Event,
+            Some(Action::Choose(node)) => self.choose(key, &observed, &node).await,
+        }
+    }
+
+    async fn choose(&self, key: &Namespaced, observed: &Observed, node: &str) -> Next {
+        let claim = &observed.claim;
+        let rest = self.remember(key, &claim.uid, |memory| {
+            let rest = memory.rest(Instant::now());
+            if rest.is_zero() {
+                memory.chosen += 1;
+                memory.at = Some(Instant::now());
+            }
+            rest
+        });
+        if !rest.is_zero() {
+            return Next::After(rest);
+        }
+        // The version: what the scheduler or the provisioner wrote meanwhile is looked at first.
+        let patch = json!({"metadata": {"uid": claim.uid, "resourceVersion": claim.resource_version,
+            "annotations": {names::ANNOTATION_SELECTED_NODE: node}}});
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        let written = claims.patch(&key.name, &patched_by(MANAGER), &Patch::Merge(&patch)).await;
+        match gone_is_fine(written) {
+            Ok(_) => Next::Event,
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                debug!(claim = %key, "looked at an older version");
+                Next::Failed
+            }
+            Err(error) => {
+                warn!(claim = %key, "cannot choose node {node}, where what it starts with lies: {}", in_words(&error));
+                Next::Failed
+            }
+        }
+    }
+
+    fn remember<T>(&self, key: &Namespaced, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memories.entry(key.clone()).or_default();
+        if memory.uid != uid {
+            *memory = Memory { uid: uid.to_owned(), ..Memory::default() };
+        }
+        change(memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_that_is_taken_back_again_and_again_is_made_ever_more_slowly() {
+        let start = Instant::now();
+        let rest = |chosen, seconds| {
+            let memory = Memory { chosen, at: Some(start), ..Memory::default() };
+            memory.rest(start + Duration::from_secs(seconds)).as_secs()
+        };
+        assert_eq!(Memory::default().rest(start), Duration::ZERO);
+        for (chosen, seconds, expected) in [(1, 0, 1), (1, 1, 0), (3, 1, 3), (7, 0, 60), (100, 10, 50)] {
+            assert_eq!(rest(chosen, seconds), expected, "{chosen} {seconds}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub use node_volume::{
     ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, VolumeReference,
 };
 pub use owner::{Owner, OwnerKind};
-pub use quantity::{ParseQuantityError, format_bytes, parse_bytes, roughly};
+pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, roughly, size_made_of};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,

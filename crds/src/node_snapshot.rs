@@ -48,6 +48,11 @@ pub struct NodeSnapshotSpec {
     /// Whether the source is encrypted (default `false`), with its keys also in the Secret `tierce-key-<name>`. Immutable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
+    /// Bytes that the claim of the source asked for, where the source has more because sizes are rounded up: a volume made from the snapshot need be
+    /// asked for no more. Default: what the source had, `status.sizeBytes`. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub asked_bytes: Option<i64>,
     /// The VolumeSnapshot that asked for it. Absent for a snapshot that another client of CSI asked for. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ClaimReference>,

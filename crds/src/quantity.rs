@@ -2,6 +2,14 @@
 
 use thiserror::Error;
 
+/// Sizes of volumes are whole multiples of so many bytes.
+pub const SIZE_STEP: u64 = 1 << 20;
+
+/// What a volume has that was asked for with so many bytes: as many, rounded up to a whole [`SIZE_STEP`].
+pub const fn size_made_of(bytes: u64) -> u64 {
+    bytes.div_ceil(SIZE_STEP).saturating_mul(SIZE_STEP)
+}
+
 /// Why a text is not a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseQuantityError {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use thiserror::Error;
-use tierce_crds::{Filesystem, VolumeMode, format_bytes, names};
+use tierce_crds::{Filesystem, SIZE_STEP, VolumeMode, format_bytes, names, size_made_of};
 use tierce_proto::csi::volume_capability::AccessType;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
 
-/// Sizes are whole mebibytes.
-const STEP: u64 = 1 << 20;
 /// For a client that states no size.
 const DEFAULT_SIZE: u64 = 1 << 30;
 /// As in `Volume.spec.size`.
@@ -105,8 +103,8 @@ impl Size {
         let (required, limit) = (unsigned(range.required_bytes)?, unsigned(range.limit_bytes)?);
         let most = if limit == 0 { MAX_SIZE } else { limit.min(MAX_SIZE) };
         let bytes = match required {
-            0 => DEFAULT_SIZE.min(most / STEP * STEP),
-            required => required.div_ceil(STEP).saturating_mul(STEP),
+            0 => DEFAULT_SIZE.min(most / SIZE_STEP * SIZE_STEP),
+            required => size_made_of(required),
         };
         if bytes == 0 || bytes > most {
             return Err(ArgumentError::OutOfRange { required, limit: most });
@@ -117,7 +115,7 @@ impl Size {
     /// The size for a copy of something of so many bytes; `None` where the client asks for less. One that states no size gets
     /// what the source has.
     pub(super) fn for_copy_of(self, bytes: u64) -> Option<Self> {
-        let size = if self.required == 0 { Self { bytes: bytes.max(STEP), ..self } } else { self };
+        let size = if self.required == 0 { Self { bytes: bytes.max(SIZE_STEP), ..self } } else { self };
         (size.bytes >= bytes && size.bytes <= size.limit).then_some(size)
     }
 

@@ -216,7 +216,7 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
     if source.capacity.is_none() {
         return Err(not_now("it is still being made"));
     }
-    let tenant = service.index.read(|state| state.tenant_of(&source));
+    let (tenant, asked) = service.index.read(|state| (state.tenant_of(&source), state.asked_for(&source)));
     match (tenant.permits(Subject::of(wanted.snapshot.as_ref()), Deed::Snapshot), &wanted.snapshot) {
         (Err(Refusal::Foreign), Some(snapshot)) => {
             let (id, namespace) = (source.id.clone(), snapshot.namespace.clone());
@@ -230,6 +230,7 @@ async fn start(service: &ControllerService, wanted: &Wanted) -> Result<Option<Ar
         pool: source.pool.clone(),
         source: source.id.clone(),
         encrypted: source.encrypted,
+        asked_bytes: asked.and_then(|bytes| i64::try_from(bytes).ok()),
         snapshot: wanted.snapshot.clone(),
     };
     if source.encrypted {
@@ -293,7 +294,8 @@ fn verdict(snapshot: Arc<Snapshot>) -> Option<Verdict> {
 pub(super) fn answer(snapshot: &Snapshot) -> csi::Snapshot {
     let taken_at = snapshot.taken_at.unwrap_or(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
     csi::Snapshot {
-        size_bytes: i64::try_from(snapshot.size.unwrap_or(0)).unwrap_or(i64::MAX),
+        // external-provisioner refuses a claim that asks for less, so what was asked for the source is enough for its copy.
+        size_bytes: i64::try_from(snapshot.least_copy().unwrap_or(0)).unwrap_or(i64::MAX),
         snapshot_id: snapshot.id.clone(),
         source_volume_id: snapshot.source.clone(),
         creation_time: Some(prost_types::Timestamp {

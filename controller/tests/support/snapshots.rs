@@ -7,7 +7,10 @@ use serde_json::json;
 use std::time::Duration;
 use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
-use tierce_proto::csi::{CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, Snapshot};
+use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
+use tierce_proto::csi::{
+    CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, Snapshot, VolumeContentSource,
+};
 use tonic::Status;
 
 /// Short, so that a test sees what comes after it.
@@ -61,4 +64,11 @@ pub async fn data_of(api: &FakeApi, replica: &Replica, namespace: &str, name: &s
     );
     let claim = api.get("persistentvolumeclaims", namespace, name).unwrap();
     provision(replica, &claim, "ssd").await.unwrap()
+}
+
+/// What a volume is to start with, as external-provisioner says it.
+pub fn content(snapshot: Option<&str>, volume: Option<&str>) -> VolumeContentSource {
+    let snapshot = snapshot.map(|id| Type::Snapshot(SnapshotSource { snapshot_id: id.to_owned() }));
+    let volume = volume.map(|id| Type::Volume(VolumeSource { volume_id: id.to_owned() }));
+    VolumeContentSource { r#type: snapshot.or(volume) }
 }

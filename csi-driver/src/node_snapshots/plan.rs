@@ -92,6 +92,7 @@ pub(super) mod tests {
             node_name: "me".into(),
             pool: "ssd".into(),
             source: "pvc-1".into(),
+            asked_bytes: None,
             encrypted: false,
             snapshot: None,
         };

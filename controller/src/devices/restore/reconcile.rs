@@ -265,11 +265,13 @@ impl RestoreReconciler {
             ..ObjectMeta::default()
         };
         let snapshot = ClaimReference { namespace: key.namespace.clone(), name: observed.before(), uid };
+        let asked = self.index.read(|state| state.asked_for(device));
         let spec = NodeSnapshotSpec {
             node_name: device.node.clone(),
             pool: device.pool.clone(),
             source: device.id.clone(),
             encrypted: device.encrypted,
+            asked_bytes: asked.and_then(|bytes| i64::try_from(bytes).ok()),
             snapshot: Some(snapshot),
         };
         let snapshots: Api<NodeSnapshot> = Api::all(self.client.clone());

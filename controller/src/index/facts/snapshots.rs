@@ -5,7 +5,7 @@ use super::devices::bytes;
 use crate::index::{Namespaced, Placed};
 use k8s_openapi::jiff::Timestamp;
 use std::ops::Deref;
-use tierce_crds::{ClaimReference, Filesystem, NodeSnapshot, VolumeMode};
+use tierce_crds::{ClaimReference, Filesystem, NodeSnapshot, VolumeMode, size_made_of};
 use tierce_policy::tenancy::Tenant;
 
 /// A `NodeSnapshot`.
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub fingerprint: Option<String>,
     /// The VolumeSnapshot that it is taken for.
     pub snapshot: Option<ClaimReference>,
+    /// Bytes that the claim of the volume asked for.
+    pub asked: Option<u64>,
     /// Bytes of the volume at that moment; `None` until it exists.
     pub size: Option<u64>,
     /// The moment whose data it holds.
@@ -51,6 +53,7 @@ impl Snapshot {
             encrypted: spec.encrypted,
             fingerprint: status.key_fingerprint,
             snapshot: spec.snapshot,
+            asked: spec.asked_bytes.map(bytes),
             size: status.size_bytes.map(bytes),
             taken_at: status.taken_at.map(|t| t.0),
             mode: status.volume_mode,
@@ -61,6 +64,12 @@ impl Snapshot {
     /// Whether it is there and can be restored.
     pub fn ready(&self) -> bool {
         self.size.is_some() && self.word.as_ref().is_some_and(|word| word.ready)
+    }
+
+    /// Bytes that a copy must be asked for at least; `None` until it exists. The volume may have grown between its claim's word and this moment.
+    pub fn least_copy(&self) -> Option<u64> {
+        let size = self.size?;
+        Some(self.asked.filter(|asked| size_made_of(*asked) == size).unwrap_or(size))
     }
 
     /// Name of the VolumeSnapshot.

@@ -7,7 +7,7 @@ use crate::index::{
     Claim, ClaimObject, Device, Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked,
 };
 use std::sync::Arc;
-use tierce_crds::names;
+use tierce_crds::{names, size_made_of};
 use tierce_policy::tenancy::{Holder, Tenant};
 
 impl Tracked for ClaimObject {
@@ -135,6 +135,15 @@ impl State {
             Some(pv) => self.devices.get(&pv.handle),
             None => self.devices.get(&found.device_id()),
         }
+    }
+
+    /// Bytes that the claim behind the volume asked for, where the volume is just that, rounded up.
+    pub(crate) fn asked_for(&self, device: &Device) -> Option<u64> {
+        let has = device.least_copy()?;
+        let is_its = |key: &Namespaced| self.device_of(key).is_some_and(|its| its.id == device.id);
+        let claims = self.claims_of(device).into_iter().filter(is_its);
+        let asked = claims.filter_map(|key| self.claims.get(&key).map(|claim| claim.requested));
+        asked.filter(|asked| *asked < has && size_made_of(*asked) == has).min()
     }
 
     /// The `NodeVolume` behind the Volume of this name. A claim of that name that is not the Volume's may be anybody's.

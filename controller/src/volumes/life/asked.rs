@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tierce_crds::conditions::Verdict;
 use tierce_crds::{
     AccessMode, Binding, DeletionPolicy, Filesystem, Source, VolumeMode, VolumeReference, names, parse_bytes,
+    size_made_of,
 };
 
 /// The object that controls the claim. (A person or group that owns it is another thing: `spec.owner`.)
@@ -96,6 +97,11 @@ impl Asked {
     /// The size in bytes; `u64::MAX` where it can't be parsed, which the API server does not admit.
     pub(crate) fn bytes(&self) -> u64 {
         parse_bytes(&self.size).unwrap_or(u64::MAX)
+    }
+
+    /// Bytes that a volume of it has.
+    pub(crate) fn made_bytes(&self) -> u64 {
+        size_made_of(self.bytes())
     }
 
     /// When the claim is bound: at once for a copy, whose node is that of its source, so that no scheduler picks another.

@@ -114,7 +114,7 @@ impl Observed {
         let there = self.start.as_ref().and_then(|start| start.as_ref().ok());
         let request = Request {
             tier: asked.tier.clone(),
-            size: asked.bytes(),
+            size: asked.made_bytes(),
             allowed: there.map(|start| [start.node.clone()].into()),
             preferred: Vec::new(),
             beside: there.map(|start| start.pool.clone()),

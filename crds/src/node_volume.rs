@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Claim", type_ = "string", json_path = ".spec.claim.name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a NodeVolume has at most 63 characters"),
+    validation = Rule::new("self.spec.sizeBytes >= oldSelf.spec.sizeBytes || (has(oldSelf.status) && has(oldSelf.status.capacityBytes) && self.spec.sizeBytes >= oldSelf.status.capacityBytes)")
+        .message("a volume can't shrink below what it has, status.capacityBytes")
+        .field_path(".spec.sizeBytes"),
     selectable = ".spec.nodeName"
 )]
 #[cfg_attr(test, kube(cel))]
@@ -50,9 +53,8 @@ pub struct NodeVolumeSpec {
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("pool is immutable"))]
     pub pool: String,
-    /// Size of the device in bytes, at least 1. It can grow, and never shrinks.
+    /// Size of the device in bytes, at least 1. It can grow, and never shrinks below `status.capacityBytes`.
     #[schemars(range(min = 1))]
-    #[x_kube(validation = Rule::new("self >= oldSelf").message("a volume can't shrink"))]
     pub size_bytes: i64,
     /// What pods get: a filesystem (`Filesystem`, the default) or a raw device (`Block`). Immutable.
     #[serde(default)]

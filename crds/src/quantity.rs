@@ -1,5 +1,9 @@
 //! Kubernetes quantities as bytes (`k8s.io/apimachinery/pkg/api/resource`).
 
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::Deserializer;
+use serde::de::Visitor;
+use std::fmt;
 use thiserror::Error;
 
 /// Sizes of volumes are whole multiples of so many bytes.
@@ -24,6 +28,42 @@ pub enum ParseQuantityError {
     /// More than 2^63-1 bytes, the most that CSI can carry.
     #[error("{0:?} is above 8Ei")]
     TooLarge(String),
+}
+
+/// As Kubernetes writes quantities into its schemas: text, or a whole number. A rule on it reads it with `string(self)`.
+pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 32})
+}
+
+/// Reads text, or a bare number of bytes, and keeps it as text.
+pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Quantity;
+
+    impl Visitor<'_> for Quantity {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a quantity of bytes, as text or as a whole number")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_string<E>(self, text: String) -> Result<String, E> {
+            Ok(text)
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+
+        fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+    }
+
+    deserializer.deserialize_any(Quantity)
 }
 
 const UNITS: [(&str, u128, i32); 15] = [

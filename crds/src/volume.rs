@@ -1,11 +1,18 @@
 //! `Volume`: a person's volume.
 
-use crate::Owner;
+use crate::{Owner, quantity};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// A growth can be taken back until it has happened. What was asked for first is taken again as well: sizes are rounded up, to a mebibyte or to an
+/// extent of LVM, which has 4 MiB unless the group says otherwise.
+const NEVER_BELOW_WHAT_IT_HAS: &str = "!has(oldSelf.status) || !has(oldSelf.status.capacity) \
+    || !isQuantity(string(self.spec.size)) || !isQuantity(string(oldSelf.spec.size)) || !isQuantity(oldSelf.status.capacity) \
+    || quantity(string(self.spec.size)).compareTo(quantity(string(oldSelf.spec.size))) >= 0 \
+    || quantity(string(self.spec.size)).add(quantity('4Mi')).compareTo(quantity(oldSelf.status.capacity)) >= 0";
 
 /// The volume as its user wants it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -27,7 +34,10 @@ use std::fmt;
     printcolumn(name = "Node", type_ = "string", json_path = ".status.node"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a Volume has at most 63 characters")
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a Volume has at most 63 characters"),
+    validation = Rule::new(NEVER_BELOW_WHAT_IT_HAS)
+        .message("a volume can't shrink below what it has, status.capacity: make a new, smaller Volume and copy the data")
+        .field_path(".spec.size")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
@@ -46,18 +56,17 @@ use std::fmt;
         .message("mountOptions have no meaning with volumeMode Block: leave them out"),
     validation = Rule::new("!has(self.filesystem) || self.filesystem != 'xfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('300Mi')) >= 0")
         .message("an xfs volume has at least 300Mi: ask for more, or use ext4"),
-    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('256Mi')) >= 0")
+    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('256Mi')) >= 0")
         .message("a btrfs volume has at least 256Mi: ask for more, or use ext4")
 )]
 pub struct VolumeSpec {
     /// Size in bytes as a Kubernetes quantity, for example `10Gi`. At least 16Mi (xfs 300Mi, btrfs 256Mi), at most 1Pi.
-    /// It can grow, also while pods use the volume, and never shrinks.
-    #[schemars(length(min = 1, max = 32))]
+    /// It can grow, also while pods use the volume. It never shrinks below `status.capacity`: a growth that did not happen yet can be taken back.
+    #[serde(deserialize_with = "quantity::text_or_number")]
+    #[schemars(schema_with = "quantity::schema")]
     #[x_kube(
-        validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('16Mi')) >= 0 && quantity(self).compareTo(quantity('1Pi')) <= 0")
-            .message("size is a quantity of bytes from 16Mi to 1Pi: a number and one of the units Ki, Mi, Gi, Ti, Pi, k, M, G, T, P, for example 10Gi"),
-        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
-            .message("a volume can't shrink: make a new, smaller Volume and copy the data")
+        validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('1Pi')) <= 0")
+            .message("size is a quantity of bytes from 16Mi to 1Pi: a number and one of the units Ki, Mi, Gi, Ti, Pi, k, M, G, T, P, for example 10Gi")
     )]
     pub size: String,
 
@@ -156,6 +165,7 @@ pub struct VolumeStatus {
     pub phase: Option<Phase>,
     /// Size that the volume has now, as a quantity of bytes. Absent until the volume exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub capacity: Option<String>,
     /// Space that the volume takes on the node's disk, as a quantity of bytes. Small changes are not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -336,12 +346,48 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_cannot_shrink_but_grows() {
-        let old = json!({"size": "10Gi", "tier": "hdd"});
-        assert!(
-            update_refused(&old, &json!({"size": "9Gi", "tier": "hdd"})).contains("a volume can't shrink: ")
-        );
-        assert!(volume(&json!({"size": "11Gi", "tier": "hdd"})).validate_cel_update(&volume(&old)).is_ok());
+    fn a_growth_is_taken_back_until_it_has_happened_and_nothing_shrinks_below_what_it_has() {
+        let with = |size: &Value, has: Option<&str>| {
+            let status =
+                has.map(|has| VolumeStatus { capacity: Some(has.to_owned()), ..VolumeStatus::default() });
+            Volume { status, ..volume(&json!({"size": size, "tier": "hdd"})) }
+        };
+        for (from, has, to, taken) in [
+            ("10Gi", Some("10Gi"), json!("11Gi"), true),
+            ("10Gi", Some("10Gi"), json!("9Gi"), false),
+            ("900Ti", Some("64Mi"), json!("128Mi"), true),
+            ("900Ti", Some("64Mi"), json!("64Mi"), true),
+            ("900Ti", Some("64Mi"), json!(64 << 20), true),
+            ("900Ti", Some("64Mi"), json!("32Mi"), false),
+            ("900Ti", Some("64Mi"), json!(32 << 20), false),
+            // 96 MiB, and an extent of LVM.
+            ("1G", Some("96Mi"), json!("100M"), true),
+            ("1G", Some("72Mi"), json!("70Mi"), true),
+            // Nothing was made.
+            ("900Ti", None, json!("16Mi"), true),
+            // Somebody made the claim larger than the Volume says.
+            ("64Mi", Some("128Mi"), json!("64Mi"), true),
+            ("64Mi", Some("128Mi"), json!("96Mi"), true),
+        ] {
+            let verdict = with(&to, has).validate_cel_update(&with(&json!(from), has));
+            assert_eq!(verdict.is_ok(), taken, "{from} to {to} of {has:?}: {verdict:?}");
+            if let Err(error) = verdict {
+                assert!(error.to_string().contains("a volume can't shrink below what it has"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_a_size_in_bytes() {
+        let asked = volume(&json!({"size": 8_589_934_592_u64, "tier": "hdd"}));
+        assert_eq!(asked.spec.size, "8589934592");
+        let rules = |size: Value| {
+            let object = json!({"size": size, "tier": "hdd"});
+            kube::core::cel::validate_cel_schema::<VolumeSpec>(&object, None)
+        };
+        assert!(rules(json!(8_589_934_592_u64)).is_ok());
+        let refused = rules(json!(5)).unwrap_err();
+        assert!(format!("{refused:?}").contains("for example 10Gi"), "{refused:?}");
     }
 
     #[test]

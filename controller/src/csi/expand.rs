@@ -87,20 +87,31 @@ async fn grow(service: &ControllerService, id: &str, size: Size) -> Result<Arc<D
     let found =
         service.find::<Device>(id).await.map_err(api)?.filter(|device| device.deleting_since.is_none());
     let device = found.ok_or_else(|| ExpandError::NotFound(id.to_owned()))?;
+    let asked = asked_of_the_node(&device, size.bytes);
+    if asked > device.size {
+        room(service, &device, asked)?;
+    }
+    if asked != device.size {
+        let api = |source| ExpandError::Api { what: "write the size into the NodeVolume", source };
+        let bytes = i64::try_from(asked).expect("checked to be at most 1Pi");
+        service.set_size(&device, bytes).await.map_err(api)?;
+    }
     if device.capacity.is_some_and(|has| has >= size.bytes) {
         return Ok(device);
     }
-    if device.size < size.bytes {
-        room(service, &device, size.bytes)?;
-        let api = |source| ExpandError::Api { what: "grow the NodeVolume", source };
-        let bytes = i64::try_from(size.bytes).expect("checked to be at most 1Pi");
-        service.grow(&device, bytes).await.map_err(api)?;
-    }
-    let verdict = service.answer(id, &device.uid, |now| verdict(now, size.bytes)).await;
+    let verdict = service.answer(id, &device.uid, |now| verdict(now, asked, size.bytes)).await;
     verdict.unwrap_or_else(|| Err(ExpandError::NotFound(id.to_owned())))
 }
 
-/// The node decides in the end; but a spec can't shrink again, so a size that can't fit is not even asked for.
+/// What is to stand in the spec. The claim's last word counts: a larger growth that the node has not carried out was taken back since.
+fn asked_of_the_node(device: &Device, size: u64) -> u64 {
+    match device.capacity {
+        Some(has) if has < device.size => size.max(has),
+        _ => size.max(device.size),
+    }
+}
+
+/// The node decides in the end; but it would go on with a size that can't fit, so that is not even asked for.
 fn room(service: &ControllerService, device: &Device, size: u64) -> Result<(), ExpandError> {
     let offers = service.index.read(crate::index::State::offers);
     let offer = offers.iter().find(|offer| offer.node == device.node && offer.pool == device.pool);
@@ -111,12 +122,13 @@ fn room(service: &ControllerService, device: &Device, size: u64) -> Result<(), E
     Err(ExpandError::NoRoom { id: device.id.clone(), node: device.node.clone(), size, largest })
 }
 
-fn verdict(device: Arc<Device>, size: u64) -> Option<Result<Arc<Device>, ExpandError>> {
+/// `asked`: what stands in the spec.
+fn verdict(device: Arc<Device>, asked: u64, size: u64) -> Option<Result<Arc<Device>, ExpandError>> {
     if device.capacity.is_some_and(|has| has >= size) {
         return Some(Ok(device));
     }
     // Before the watch shows the new spec, the node's word is about the old one.
-    let word = device.word.as_ref().filter(|word| device.size >= size && !word.ready)?;
+    let word = device.word.as_ref().filter(|word| device.size == asked && !word.ready)?;
     let (id, node, message) = (device.id.clone(), device.node.clone(), word.message.clone());
     Some(Err(match word.reason.as_str() {
         reasons::OUT_OF_SPACE => {

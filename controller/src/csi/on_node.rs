@@ -53,8 +53,8 @@ impl ControllerService {
         Ok(created.map(|created| Arc::new(T::from_object(created))))
     }
 
-    /// Asks the node to grow it.
-    pub(super) async fn grow(&self, device: &Device, size: i64) -> Result<(), kube::Error> {
+    /// Asks the node for another size.
+    pub(super) async fn set_size(&self, device: &Device, size: i64) -> Result<(), kube::Error> {
         let patch = json!({"metadata": {"uid": device.uid}, "spec": {"sizeBytes": size}});
         self.objects::<Device>()
             .patch(&device.id, &patched_by(MANAGER), &Patch::Merge(&patch))

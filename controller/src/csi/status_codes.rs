@@ -110,8 +110,9 @@ pub fn expand(error: &ExpandError) -> Code {
         ExpandError::Argument(error) => argument(error),
         ExpandError::NotFound(_) => Code::NotFound,
         ExpandError::Busy(_) => Code::Aborted,
-        // Not OUT_OF_RANGE: the resizer would call the growth infeasible for ever, and space may come.
-        ExpandError::NoRoom { .. } => Code::ResourceExhausted,
+        // A final word, so that the resizer takes the claim's next size, also a smaller one: after RESOURCE_EXHAUSTED it would ask for this one for
+        // ever, as if it might still come. Not OUT_OF_RANGE either: it would call the growth infeasible and ask rarely, and space may come.
+        ExpandError::NoRoom { .. } => Code::Internal,
         // The node goes on trying by itself.
         ExpandError::NodeTrouble { .. } => Code::Unavailable,
         ExpandError::Deadline { .. } => Code::DeadlineExceeded,

@@ -29,8 +29,7 @@ fn a_size_that_is_none_is_refused_with_unit_and_bounds(bed: &Bed<'_>) -> Result<
 
 fn what_is_immutable_says_what_to_do_instead(bed: &Bed<'_>) -> Result<()> {
     bed.apply(volume("data", &json!({"size": "1Gi", "tier": "hdd", "filesystem": "ext4"})))?;
-    let rows: [(&str, Value, &str); 8] = [
-        ("size", json!("512Mi"), "a volume can't shrink: make a new, smaller Volume and copy the data"),
+    let rows: [(&str, Value, &str); 7] = [
         ("tier", json!("standard-ssd"), "tier is immutable: make a new Volume in the other tier"),
         ("filesystem", json!("xfs"), "filesystem is immutable: make a new Volume with the other filesystem"),
         ("volumeMode", json!("Block"), "volumeMode is immutable: make a new Volume with the other mode"),

@@ -49,6 +49,8 @@ struct ClaimObjectResources {
 #[derive(Clone, Debug, Default, Deserialize)]
 struct ClaimObjectStatus {
     phase: Option<String>,
+    #[serde(default)]
+    capacity: BTreeMap<String, Quantity>,
 }
 
 /// A `PersistentVolumeClaim`.
@@ -72,6 +74,10 @@ pub struct Claim {
     pub volume_name: Option<String>,
     /// Bytes asked for.
     pub requested: u64,
+    /// Bytes that it asked for when we raised them last; somebody else may have changed them since.
+    pub raised_to: Option<u64>,
+    /// Bytes that it has; 0 until it has any.
+    pub capacity: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -102,7 +108,9 @@ pub enum ClaimPhase {
 impl Claim {
     /// The facts of this object.
     pub fn of(object: &ClaimObject) -> Self {
-        let request = object.spec.resources.requests.get("storage");
+        let bytes = |quantity: Option<&Quantity>| quantity.and_then(|q| parse_bytes(&q.0).ok()).unwrap_or(0);
+        let raised_to =
+            object.metadata.annotations.as_ref().and_then(|all| all.get(names::ANNOTATION_RAISED_TO));
         let phase = match object.status.phase.as_deref() {
             Some("Bound") => ClaimPhase::Bound,
             Some("Lost") => ClaimPhase::Lost,
@@ -121,7 +129,9 @@ impl Claim {
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending),
             volume_name: object.spec.volume_name.clone(),
-            requested: request.and_then(|q| parse_bytes(&q.0).ok()).unwrap_or(0),
+            requested: bytes(object.spec.resources.requests.get("storage")),
+            raised_to: raised_to.and_then(|text| parse_bytes(text).ok()),
+            capacity: bytes(object.status.capacity.get("storage")),
             deleting: object.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -11,7 +11,7 @@ use crate::placement::{Place, Refusal};
 use crate::run::coarse::coarse;
 use crate::run::progress::Progress;
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
-use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes, roughly};
+use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes, roughly, size_made_of};
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum Action {
     CreateClaim,
     /// Asks for more on the claim: bytes.
     GrowClaim(u64),
+    /// Asks for less on the claim than a growth that did not happen: bytes.
+    LowerClaim(u64),
     /// Deletes the claim of this UID.
     DeleteClaim(String),
     /// Keeps the `PersistentVolume` of this name when its claim goes, and notes there where the data is.
@@ -73,14 +75,16 @@ impl Said {
     #[must_use]
     pub(crate) fn refused(self, action: &Action, words: String) -> Self {
         match action {
-            // It works as it is.
-            Action::GrowClaim(_) => {
-                let message = format!("{}; {words}", self.ready.message);
-                let ready = Verdict { message, ..self.ready };
-                Self { ready, progress: Progress::Stalled, passing: false, ..self }
-            }
+            Action::GrowClaim(_) | Action::LowerClaim(_) => self.but(&words),
             _ => Self::stalled(Phase::Failed, reason::FAILED, words),
         }
+    }
+
+    /// It works as it is, and somebody has to act all the same.
+    fn but(self, words: &str) -> Self {
+        let message = format!("{}; {words}", self.ready.message);
+        let ready = Verdict { message, ..self.ready };
+        Self { ready, progress: Progress::Stalled, passing: false, ..self }
     }
 
     fn stalled(phase: Phase, reason: &'static str, message: String) -> Self {
@@ -235,13 +239,20 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said::stalled(Phase::Lost, reason::CLAIM_LOST, message)
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
-        (ClaimPhase::Pending, ..) => not_made(o, o.place()),
+        (ClaimPhase::Pending, ..) => {
+            // Nothing is made, and what an unbound claim asks for can't be changed: it is made anew.
+            if size < claim.requested && claim.volume_name.is_none() {
+                actions.push(Action::DeleteClaim(claim.uid.clone()));
+            }
+            not_made(o, o.place())
+        }
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
             if size > claim.requested {
                 actions.push(Action::GrowClaim(size));
             }
+            actions.extend(taken_back(claim, size).map(Action::LowerClaim));
             if device.mount_options != o.front.asked.mount_options && device.deleting_since.is_none() {
                 actions.push(Action::SetMountOptions(device.id.clone()));
             }
@@ -254,6 +265,17 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
         }
     }
+}
+
+/// What the claim is to ask for where it asks for a growth that did not happen and that its owner has thought better of. A growth that somebody
+/// else asks for on the claim is theirs. The API server takes nothing that is not above what the claim has, so that it grows by a step.
+fn taken_back(claim: &Claim, size: u64) -> Option<u64> {
+    let ours = claim.raised_to == Some(claim.requested);
+    if !ours || claim.capacity == 0 {
+        return None;
+    }
+    let least = size.max(size_made_of(claim.capacity + 1));
+    (least < claim.requested).then_some(least)
 }
 
 fn being_made(o: &Observed, device: &Device) -> Said {

@@ -80,6 +80,10 @@ impl Given {
             owner,
             phase,
             class: None,
+            source: None,
+            selected_node: None,
+            raised_to: None,
+            capacity: 0,
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
             requested: GI,
             deleting: false,
@@ -129,6 +133,15 @@ impl Given {
         self.with(|o| {
             let claim = (**o.claim.as_ref().unwrap()).clone();
             o.claim = Some(Arc::new(Claim { deleting: true, ..claim }));
+        })
+    }
+
+    /// The claim asks for so much and has 1 GiB; we raised it to so much last.
+    fn requests(self, requested: u64, raised_to: Option<u64>) -> Self {
+        self.with(|o| {
+            let claim = (**o.claim.as_ref().unwrap()).clone();
+            let capacity = if claim.phase == ClaimPhase::Bound { GI } else { 0 };
+            o.claim = Some(Arc::new(Claim { requested, raised_to, capacity, ..claim }));
         })
     }
 
@@ -190,7 +203,9 @@ fn the_claim_belongs_to_whoever_asks() {
 #[allow(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn a_volume_that_is_to_stay() {
-    use Action::{AddFinalizer, CreateClaim, GrowClaim, Keep, LetGo, SetMountOptions};
+    use Action::{
+        AddFinalizer, CreateClaim, DeleteClaim, GrowClaim, Keep, LetGo, LowerClaim, SetMountOptions,
+    };
     use Progress::{Settled, Stalled, UnderWay};
     let immediate = json!({"size": "1Gi", "tier": "ssd", "binding": "Immediate"});
     let larger = json!({"size": "3Gi", "tier": "ssd"});
@@ -275,6 +290,38 @@ fn a_volume_that_is_to_stay() {
             Phase::Growing,
             reason::OUT_OF_SPACE,
             Stalled,
+        ),
+        (
+            "a growth is taken back to a smaller one",
+            given().asks(&larger).in_place().requests(900 * GI, Some(900 * GI)),
+            vec![LowerClaim(3 * GI)],
+            Phase::Growing,
+            reason::GROWING,
+            UnderWay,
+        ),
+        (
+            "a growth is taken back to what there is",
+            given().in_place().requests(900 * GI, Some(900 * GI)),
+            vec![LowerClaim(GI + (1 << 20))],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "another program asks for more",
+            given().in_place().requests(900 * GI, Some(2 * GI)),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
+        ),
+        (
+            "smaller before it is made",
+            given().claimed().requests(900 * GI, None),
+            vec![DeleteClaim("c".into())],
+            Phase::Pending,
+            reason::WAITING_FOR_FIRST_USE,
+            Settled,
         ),
         (
             "grows before it is bound",

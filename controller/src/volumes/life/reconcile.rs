@@ -135,7 +135,7 @@ impl<K: Kind> Lives<K> {
                     return Err(error);
                 }
                 let words = in_words(&error);
-                if let Action::GrowClaim(size) = action {
+                if let Action::GrowClaim(size) | Action::LowerClaim(size) = action {
                     let told = (*size, Instant::now(), words.clone());
                     self.remember(&life.key, |memory| memory.refused = Some(told));
                 }
@@ -191,10 +191,13 @@ impl<K: Kind> Lives<K> {
                 claims.create(&created_by(K::MANAGER), &claim).await?;
                 self.remember(key, |memory| memory.claimed = Some(Instant::now()));
             }
-            Action::GrowClaim(_) => {
+            Action::GrowClaim(bytes) | Action::LowerClaim(bytes) => {
                 let uid = observed.claim.as_ref().map(|claim| claim.uid.clone());
-                let patch = json!({"metadata": {"uid": uid},
-                    "spec": {"resources": {"requests": {"storage": observed.front.asked.size}}}});
+                let asked = &observed.front.asked;
+                // As its owner wrote it, where that is what is asked for.
+                let size = if asked.bytes() == *bytes { asked.size.clone() } else { format_bytes(*bytes) };
+                let patch = json!({"metadata": {"uid": uid, "annotations": {names::ANNOTATION_RAISED_TO: size}},
+                    "spec": {"resources": {"requests": {"storage": size}}}});
                 claims.patch(&owner.name, &patched_by(K::MANAGER), &Patch::Merge(&patch)).await?;
             }
             Action::DeleteClaim(uid) => {
@@ -331,7 +334,7 @@ impl<K: Kind> Lives<K> {
 
     /// The words with which the same growth was refused a moment ago, and when to ask again.
     fn was_refused(&self, key: &Namespaced, action: &Action) -> Option<(String, Duration)> {
-        let Action::GrowClaim(size) = action else { return None };
+        let (Action::GrowClaim(size) | Action::LowerClaim(size)) = action else { return None };
         self.remember(key, |memory| {
             let (refused, at, words) = memory.refused.as_ref()?;
             let rest = ASKED_AGAIN.saturating_sub(at.elapsed());
@@ -388,6 +391,7 @@ fn what(action: &Action) -> &'static str {
         Action::RemoveFinalizer => "remove the finalizer",
         Action::CreateClaim => "make the claim",
         Action::GrowClaim(_) => "grow the claim",
+        Action::LowerClaim(_) => "take back the growth of the claim",
         Action::DeleteClaim(_) => "delete the claim",
         Action::Keep(..) | Action::LetGo(_) => "set the retention",
         Action::SetMountOptions(_) => "set the mount options",

@@ -40,7 +40,7 @@ pub use kinds::key_secrets::KeySecrets;
 pub use kinds::nodes::{Nodes, Pools};
 pub(crate) use kinds::pods::claims_of;
 pub use kinds::restores::Restores;
-pub(crate) use kinds::restores::{before_id, is_over, of_before};
+pub(crate) use kinds::restores::{before_content_name, before_id, is_over, of_before};
 pub use kinds::snapshots::Snapshots;
 pub use kinds::volumes::{MOST_ASKED, Rotations, asked_key};
 pub use news::{Affects, Change, News, Tracked};

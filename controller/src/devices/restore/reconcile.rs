@@ -3,7 +3,7 @@
 use super::plan::{Action, Observed, Plan, Said, plan};
 use crate::devices::keys::{Keys, header_of};
 use crate::devices::lost_node::{self, Absences};
-use crate::index::{Index, Namespaced};
+use crate::index::{Index, Namespaced, before_content_name};
 use crate::run::events::Events;
 use crate::run::objects::{
     add_finalizer, apply_status, created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine,
@@ -371,10 +371,6 @@ fn status(
         observed_generation: generation,
         conditions: progress::conditions(&old.conditions, &said.ready, said.progress, generation, now),
     }
-}
-
-fn before_content_name(uid: &str) -> String {
-    format!("snapcontent-{uid}")
 }
 
 fn before_content(mode: VolumeMode, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {

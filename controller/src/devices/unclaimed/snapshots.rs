@@ -2,7 +2,7 @@
 //! `deletionPolicy: Retain`, so that the data stays. Which of the two nobody can know afterwards, so it is never deleted here: an Event and a
 //! metric name it, and the command that deletes it.
 
-use super::{Teller, pages};
+use super::{Memory, Teller, forsaken, pages};
 use crate::index::{Content, ContentObject, Index, Snapshot};
 use crate::metrics::Metrics;
 use crate::run::events::Events;
@@ -41,13 +41,15 @@ pub struct UnclaimedSnapshots {
     client: Client,
     index: Arc<Index>,
     teller: Teller<Snapshot>,
+    /// Safeties whose restore is gone, by id.
+    safeties: Memory,
     grace: Duration,
 }
 
 impl UnclaimedSnapshots {
     /// Tells of what was unclaimed for `grace`.
     pub fn new(client: Client, index: Arc<Index>, events: Events, metrics: Metrics, grace: Duration) -> Self {
-        Self { client, index, teller: Teller::new(events, metrics), grace }
+        Self { client, index, teller: Teller::new(events, metrics), safeties: Memory::default(), grace }
     }
 
     /// Looks at one `NodeSnapshot`.
@@ -57,6 +59,11 @@ impl UnclaimedSnapshots {
             let spoken_of = state.is_spoken_of(&snapshot);
             Some((snapshot, spoken_of))
         });
+        if let Some((snapshot, _)) = &found
+            && let Some(next) = self.look_for_its_namespace(snapshot).await
+        {
+            return next;
+        }
         let fate = found.as_ref().map_or(Fate::Leave, |(snapshot, spoken_of)| {
             let waits = *spoken_of == Some(false);
             let since = if waits { self.teller.unclaimed_for(snapshot) } else { Duration::ZERO };
@@ -68,6 +75,33 @@ impl UnclaimedSnapshots {
             _ => {
                 self.teller.forget(id);
                 Next::Event
+            }
+        }
+    }
+
+    /// `None`: it is judged like any other.
+    async fn look_for_its_namespace(&self, snapshot: &Snapshot) -> Option<Next> {
+        let content = forsaken::content_of(&self.index, snapshot);
+        let left_for = content.is_some().then(|| self.safeties.unclaimed_for(&snapshot.id, &snapshot.uid));
+        match (forsaken::decide(left_for, self.grace), content) {
+            (forsaken::Fate::Wait(rest), _) => Some(Next::After(rest)),
+            (forsaken::Fate::Ask, Some(content)) => {
+                match forsaken::remove_if_forsaken(&self.client, snapshot, &content).await {
+                    Ok(true) => Some(Next::After(self.grace)),
+                    Ok(false) => None,
+                    Err(error) => {
+                        warn!(
+                            id = snapshot.id,
+                            "cannot look whether its namespace is gone: {}",
+                            in_words(&error)
+                        );
+                        Some(Next::Failed)
+                    }
+                }
+            }
+            _ => {
+                self.safeties.forget(&snapshot.id);
+                None
             }
         }
     }

@@ -66,6 +66,11 @@ pub(crate) fn before_id(uid: &str) -> String {
     format!("{BEFORE}{uid}")
 }
 
+/// Name of the `VolumeSnapshotContent` of that.
+pub(crate) fn before_content_name(uid: &str) -> String {
+    format!("snapcontent-{uid}")
+}
+
 /// UID of the restore whose safety has this id.
 pub(crate) fn of_before(id: &str) -> Option<&str> {
     id.strip_prefix(BEFORE)

@@ -1,5 +1,6 @@
 //! Whom changes of NodeSnapshots concern, and what is looked up of them.
 
+use super::restores::before_id;
 use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 use crate::index::{Namespaced, Snapshot, State, Table, Tracked};
@@ -51,6 +52,10 @@ impl Topic for Snapshots {
             // A handle is the name of its NodeSnapshot.
             News::Content(change) => wakes.all(change.both().flat_map(|content| content.speaks_of.clone())),
             News::ContentsListed => wakes.all(Self::all(state)),
+            // Its safety may have lost its namespace.
+            News::Restore(Change { old: Some(old), new: None, .. }) => {
+                wakes.all(old.metadata.uid.as_deref().map(before_id));
+            }
             _ => {}
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod conditions;
 mod key_ring;
+pub mod mount_options;
 pub mod names;
 mod node_snapshot;
 mod node_storage;

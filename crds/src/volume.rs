@@ -54,7 +54,9 @@ const NEVER_BELOW_WHAT_IT_HAS: &str = "!has(oldSelf.status) || !has(oldSelf.stat
         .message("filesystem has no meaning with volumeMode Block: leave it out"),
     validation = Rule::new("!has(self.mountOptions) || self.mountOptions.size() == 0 || self.volumeMode != 'Block'")
         .message("mountOptions have no meaning with volumeMode Block: leave them out"),
-    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'xfs' || !isQuantity(self.size) || quantity(self.size).compareTo(quantity('300Mi')) >= 0")
+    validation = Rule::new("!has(self.filesystem) || !has(self.mountOptions) || self.mountOptions.all(o, (!o.startsWith('commit=') || self.filesystem != 'xfs') && (o != 'inode64' || self.filesystem == 'xfs') && (!(o.startsWith('compress=') || o == 'autodefrag') || self.filesystem == 'btrfs'))")
+        .message("mountOptions go with a filesystem: commit=N with ext4 and btrfs, inode64 with xfs, compress=… and autodefrag with btrfs; leave out what does not go with spec.filesystem"),
+    validation = Rule::new("!has(self.filesystem) || self.filesystem != 'xfs' || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('300Mi')) >= 0")
         .message("an xfs volume has at least 300Mi: ask for more, or use ext4"),
     validation = Rule::new("!has(self.filesystem) || self.filesystem != 'btrfs' || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('256Mi')) >= 0")
         .message("a btrfs volume has at least 256Mi: ask for more, or use ext4")
@@ -120,13 +122,13 @@ pub struct VolumeSpec {
     pub deletion_policy: DeletionPolicy,
 
     /// Mount options, at most 16; a change takes effect at the next mount. Default: none. Allowed: noatime, nodiratime, relatime, lazytime,
-    /// sync, dirsync, discard, nodiscard; for ext4 also commit=N (seconds); for xfs inode64; for btrfs compress=zstd,
+    /// sync, dirsync, discard, nodiscard; for ext4 and btrfs also commit=N (seconds, 1 to 300); for xfs inode64; for btrfs compress=zstd,
     /// compress=lzo, compress=zlib, autodefrag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     #[x_kube(
-        validation = Rule::new("self.all(o, o in ['noatime','nodiratime','relatime','lazytime','sync','dirsync','discard','nodiscard','inode64','compress=zstd','compress=lzo','compress=zlib','autodefrag'] || o.matches('^commit=[1-9][0-9]{0,2}$'))")
-            .message("mountOptions allows only noatime, nodiratime, relatime, lazytime, sync, dirsync, discard, nodiscard, commit=N (ext4), inode64 (xfs), compress=zstd|lzo|zlib and autodefrag (btrfs)")
+        validation = Rule::new("self.all(o, o in ['noatime','nodiratime','relatime','lazytime','sync','dirsync','discard','nodiscard','inode64','compress=zstd','compress=lzo','compress=zlib','autodefrag'] || o.matches('^commit=([1-9][0-9]?|[12][0-9][0-9]|300)$'))")
+            .message("mountOptions allows only noatime, nodiratime, relatime, lazytime, sync, dirsync, discard, nodiscard, commit=N (ext4 and btrfs, 1 to 300), inode64 (xfs), compress=zstd|lzo|zlib and autodefrag (btrfs)")
     )]
     pub mount_options: Vec<String>,
 }
@@ -310,6 +312,7 @@ impl fmt::Display for Filesystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount_options;
     use crate::tests::object;
     use serde_json::{Value, json};
 
@@ -455,6 +458,39 @@ mod tests {
         }
         let fine = volume(&json!({"size": "1Gi", "tier": "hdd", "mountOptions": ["noatime", "commit=30"]}));
         assert!(fine.validate_cel().is_ok());
+    }
+
+    #[test]
+    fn what_is_admitted_for_a_filesystem_is_what_a_node_mounts_it_with() {
+        let options = [
+            "noatime",
+            "nodiratime",
+            "relatime",
+            "lazytime",
+            "sync",
+            "dirsync",
+            "discard",
+            "nodiscard",
+            "inode64",
+            "compress=zstd",
+            "compress=lzo",
+            "compress=zlib",
+            "autodefrag",
+            "commit=1",
+            "commit=99",
+            "commit=300",
+            "commit=301",
+            "commit=999",
+        ];
+        for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
+            for option in options {
+                let spec =
+                    json!({"size": "1Gi", "tier": "hdd", "filesystem": filesystem, "mountOptions": [option]});
+                let mounts = mount_options::refusal(filesystem, &[option.to_owned()]).is_none();
+                let verdict = volume(&spec).validate_cel();
+                assert_eq!(verdict.is_ok(), mounts, "{filesystem} {option}: {verdict:?}");
+            }
+        }
     }
 
     #[test]

@@ -283,6 +283,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_options_that_the_api_admits_are_those_of_the_engine() {
+        for (ours, theirs) in [
+            (Filesystem::Ext4, tierce_crds::Filesystem::Ext4),
+            (Filesystem::Xfs, tierce_crds::Filesystem::Xfs),
+            (Filesystem::Btrfs, tierce_crds::Filesystem::Btrfs),
+        ] {
+            assert_eq!(mount_options::allowed_for(ours), tierce_crds::mount_options::allowed_for(theirs));
+        }
+    }
+
+    #[test]
     fn a_secret_that_was_edited_by_hand_is_told_by_its_entry_and_never_repeated() {
         let with = |text: &str| [("key".to_owned(), text.to_owned())].into();
         assert!(keys(&with(&"0a".repeat(32))).unwrap().0.is_some());

@@ -72,6 +72,9 @@ pub enum ArgumentError {
     /// A filesystem that Tierce does not make.
     #[error("filesystem {0:?} is not one of ext4, xfs, btrfs")]
     Filesystem(String),
+    /// A mount option that no node would mount it with, of the class or of the Volume.
+    #[error("{0}")]
+    MountOption(String),
     /// A feature that is not there.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -184,6 +187,15 @@ impl Shape {
             }
         }
     }
+}
+
+/// Mount options that the StorageClass adds; external-provisioner hands them on.
+pub(super) fn mount_flags(capabilities: &[VolumeCapability]) -> Vec<String> {
+    let mounts = capabilities.iter().filter_map(|capability| match &capability.access_type {
+        Some(AccessType::Mount(mount)) => Some(mount),
+        Some(AccessType::Block(_)) | None => None,
+    });
+    mounts.flat_map(|mount| mount.mount_flags.clone()).collect()
 }
 
 /// Nodes where a volume may go and those to try first. A topology without our key says nothing about nodes.

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_crds::{
-    ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference, format_bytes, names,
+    ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference, format_bytes,
+    mount_options, names,
 };
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ struct Wanted {
     size: Size,
     shape: Shape,
     mount_options: Vec<String>,
+    /// Options that each mount gets besides, from the class.
+    class_options: Vec<String>,
     claim: Option<ClaimReference>,
     /// What asks through the claim.
     volume_ref: Option<VolumeReference>,
@@ -82,6 +85,7 @@ impl Wanted {
             size,
             shape,
             mount_options,
+            class_options: arguments::mount_flags(&request.volume_capabilities),
             volume_ref: claim.as_ref().map(VolumeReference::of_claim),
             claim,
             allowed,
@@ -141,6 +145,14 @@ impl Wanted {
         self.allowed = Some([origin.start.node].into());
         self.beside = Some(origin.start.pool);
         Ok(())
+    }
+
+    /// Whether it can be mounted with its options, before a pod needs it.
+    fn mounts(&self) -> Result<(), ArgumentError> {
+        let Some(filesystem) = self.filesystem() else { return Ok(()) };
+        let options = [self.class_options.as_slice(), self.mount_options.as_slice()].concat();
+        mount_options::refusal(filesystem, &options)
+            .map_or(Ok(()), |words| Err(ArgumentError::MountOption(words)))
     }
 
     fn filesystem(&self) -> Option<Filesystem> {
@@ -247,6 +259,7 @@ async fn make(
     } else {
         // Only now: a source that is gone since does not matter to a copy that was made.
         wanted.start_with_the_source(service).await?;
+        wanted.mounts()?;
         let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
         make_key(service, wanted).await?;
         let api = |source| CreateError::Api { what: "create the NodeVolume", source };

@@ -24,6 +24,7 @@ fn argument(error: &ArgumentError) -> Code {
         | ArgumentError::TwoFilesystems(..)
         | ArgumentError::OtherClass { .. }
         | ArgumentError::Filesystem(_)
+        | ArgumentError::MountOption(_)
         | ArgumentError::Unsupported(_) => Code::InvalidArgument,
         ArgumentError::OutOfRange { .. } => Code::OutOfRange,
     }

@@ -6,13 +6,55 @@ mod parameters;
 pub(crate) use parameters::{Parameters, SnapshotParameters};
 
 use crate::index::{Class, State};
-use tierce_crds::{Binding, names};
+use std::collections::BTreeSet;
+use tierce_crds::{Binding, Filesystem, mount_options, names};
 
 /// Which Secret the kubelet hands to the node. Without it the node gets no key, and with another one a wrong one.
 const KEY_OF: &str = "csi.storage.k8s.io/node-stage-secret-name";
 const KEY_NAMESPACE: &str = "csi.storage.k8s.io/node-stage-secret-namespace";
 /// What it has to be: external-provisioner puts the name of the PersistentVolume in.
 const KEY_NAME: &str = "tierce-key-${pv.name}";
+
+/// Where a class says which filesystem its volumes get.
+const FILESYSTEM: &str = "csi.storage.k8s.io/fstype";
+
+/// The filesystem of a class, where it names one that there is.
+pub(crate) fn filesystem(class: &Class) -> Option<Filesystem> {
+    class.parameters.get(FILESYSTEM).and_then(|name| Filesystem::from_fs_type(name))
+}
+
+/// Why no volume can be made through a class of ours that somebody wrote by hand, or why no node mounts what is. `tiers`: those that there are; `ours`:
+/// the namespace of the release; `source`: the filesystem of what the volume starts with.
+pub(crate) fn slip(
+    class: &Class,
+    tiers: &BTreeSet<String>,
+    ours: &str,
+    source: Option<Filesystem>,
+) -> Option<String> {
+    let list = || tiers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let has = match Parameters::of_class(&class.parameters) {
+        Ok(has) => has,
+        Err(error) => return Some(format!("its parameters can't be used: {error}")),
+    };
+    match &has.tier {
+        None => return Some(format!("it has no parameter \"tier\": the tiers are {}", list())),
+        Some(tier) if !tiers.contains(tier) => {
+            return Some(format!("no tier is named {tier:?}: the tiers are {}", list()));
+        }
+        Some(_) => {}
+    }
+    if let Some(name) = class.parameters.get(FILESYSTEM)
+        && Filesystem::from_fs_type(name).is_none()
+    {
+        return Some(format!("{FILESYSTEM} is {name:?}, and not one of ext4, xfs, btrfs"));
+    }
+    if let Some(trouble) = other_key(class, has.is_encrypted(), ours) {
+        return Some(format!("it {trouble}"));
+    }
+    let filesystem = filesystem(class).or(source).unwrap_or(Filesystem::Ext4);
+    mount_options::refusal(filesystem, &class.mount_options)
+        .map(|refusal| format!("its mountOptions: {refusal}"))
+}
 
 /// Why the class of this name does not make volumes of this tier, encrypted or not, with this binding; `None` where it does, or nobody knows yet.
 pub(crate) fn trouble(

@@ -7,6 +7,7 @@ use crate::placement::{self, Offer, Place, Refusal, Request};
 use crate::storage_class;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tierce_crds::{Filesystem, VolumeMode};
 
 /// What there is.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub(crate) struct Observed {
     pub(crate) encrypted: bool,
     /// What is wrong with the StorageClass that is to make it.
     pub(crate) class_trouble: Option<String>,
+    /// What the volume carries, or will; `None` for a raw device.
+    pub(crate) filesystem: Option<Filesystem>,
     /// What it is to start with, or why that can't be.
     pub(crate) start: Option<Result<Start, String>>,
 }
@@ -92,7 +95,18 @@ impl Observed {
                 storage_class::trouble(state, &chosen, (&asked.tier, encrypted, asked.binding()))
             }
         };
+        let chosen = own.and_then(|claim| claim.class.clone()).unwrap_or_else(|| asked.class(encrypted));
+        let of_class = state.classes.get(&chosen).and_then(|class| storage_class::filesystem(class));
+        let filesystem = match (asked.volume_mode, &device) {
+            (VolumeMode::Block, _) => None,
+            (VolumeMode::Filesystem, Some(device)) => device.filesystem,
+            (VolumeMode::Filesystem, None) => {
+                let of_source = there.and_then(|start| start.filesystem);
+                asked.filesystem.or(of_source).or(of_class).or(Some(Filesystem::Ext4))
+            }
+        };
         Self {
+            filesystem,
             class_trouble,
             claim,
             persistent_volume,

@@ -11,7 +11,9 @@ use crate::placement::{Place, Refusal};
 use crate::run::coarse::coarse;
 use crate::run::progress::Progress;
 use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
-use tierce_crds::{Binding, DeletionPolicy, Phase, format_bytes, parse_bytes, roughly, size_made_of};
+use tierce_crds::{
+    Binding, DeletionPolicy, Phase, format_bytes, mount_options, parse_bytes, roughly, size_made_of,
+};
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +145,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
     }
+    if let Some(words) = wrong_options(o) {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, reason::FAILED, words);
+    }
     match o.place() {
         Err(refusal @ Refusal::NoSuchTier { .. }) => {
             actions.retain(|action| *action != Action::AddFinalizer);
@@ -196,6 +202,12 @@ fn no_source(o: &Observed) -> Option<String> {
     }
 }
 
+/// Why no node would mount it with its options. Where `spec.filesystem` says nothing, admission does not know with which filesystem they have to go.
+fn wrong_options(o: &Observed) -> Option<String> {
+    let refusal = mount_options::refusal(o.filesystem?, &o.front.asked.mount_options)?;
+    Some(format!("spec.mountOptions: {refusal}"))
+}
+
 /// There is room, and nothing is made yet.
 fn waiting(o: &Observed) -> Said {
     match o.front.asked.binding() {
@@ -244,7 +256,10 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             if size < claim.requested && claim.volume_name.is_none() {
                 actions.push(Action::DeleteClaim(claim.uid.clone()));
             }
-            not_made(o, o.place())
+            match wrong_options(o) {
+                Some(words) => Said::stalled(Phase::Failed, reason::FAILED, words),
+                None => not_made(o, o.place()),
+            }
         }
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
@@ -253,10 +268,16 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
                 actions.push(Action::GrowClaim(size));
             }
             actions.extend(taken_back(claim, size).map(Action::LowerClaim));
-            if device.mount_options != o.front.asked.mount_options && device.deleting_since.is_none() {
-                actions.push(Action::SetMountOptions(device.id.clone()));
+            let said = bound(o, device, size);
+            let others = device.mount_options != o.front.asked.mount_options;
+            match wrong_options(o).filter(|_| others) {
+                Some(words) => return said.but(&words),
+                None if others && device.deleting_since.is_none() => {
+                    actions.push(Action::SetMountOptions(device.id.clone()));
+                }
+                None => {}
             }
-            bound(o, device, size)
+            said
         }
         (ClaimPhase::Bound, pv, _) => {
             actions.extend(settle_retention(o));

@@ -32,6 +32,7 @@ fn given() -> Given {
         tiers: Arc::new(["ssd".to_owned()].into()),
         encrypted: false,
         class_trouble: None,
+        filesystem: Some(tierce_crds::Filesystem::Ext4),
         start: None,
     }))
 }
@@ -211,6 +212,7 @@ fn a_volume_that_is_to_stay() {
     let larger = json!({"size": "3Gi", "tier": "ssd"});
     let retain = json!({"size": "1Gi", "tier": "ssd", "deletionPolicy": "Retain"});
     let options = json!({"size": "1Gi", "tier": "ssd", "mountOptions": ["noatime"]});
+    let of_xfs = json!({"size": "1Gi", "tier": "ssd", "mountOptions": ["inode64"]});
     let owned = json!({"size": "1Gi", "tier": "ssd", "owner": {"kind": "User", "name": "ada"}});
     let at = "Volume ada/data on node n1, pool p".to_owned();
     for (what, given, actions, phase, why, progress) in [
@@ -386,6 +388,22 @@ fn a_volume_that_is_to_stay() {
             Phase::Ready,
             reason::PROVISIONED,
             Settled,
+        ),
+        (
+            "mount options of another filesystem",
+            given().asks(&of_xfs).in_place(),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Stalled,
+        ),
+        (
+            "mount options of another filesystem, not made yet",
+            given().unseen().asks(&of_xfs),
+            vec![],
+            Phase::Failed,
+            reason::FAILED,
+            Stalled,
         ),
         (
             "pool trouble",

@@ -87,7 +87,7 @@ async fn reconcile(
     let events = Events::new(client.clone(), &config.identity);
     let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
     let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
-    let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index)));
+    let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
     older_keys::convert_all(&client, &keys, &desk.shutdown).await;

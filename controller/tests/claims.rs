@@ -6,11 +6,10 @@ mod support;
 
 use serde_json::{Value, json};
 use support::fake_api::FakeApi;
-use support::snapshots::{cluster, data_of, take};
-use support::{on, request_for, says, until, volume, within};
+use support::snapshots::{cluster, content, data_of, take};
+use support::{class, on, request_for, says, until, volume, within};
 use tierce_crds::names;
-use tierce_proto::csi::volume_content_source::{SnapshotSource, Type};
-use tierce_proto::csi::{CreateVolumeRequest, VolumeContentSource};
+use tierce_proto::csi::CreateVolumeRequest;
 
 /// A claim in namespace `ada` of a class that waits for its first pod, which starts with the VolumeSnapshot of this name.
 fn copy(api: &FakeApi, name: &str, snapshot: &str) -> Value {
@@ -65,11 +64,8 @@ async fn a_claim_that_copies_is_sent_to_the_node_of_its_source_before_the_schedu
     select(&api, "copy", None);
     until("it is chosen again when the provisioner took it back", chosen).await;
 
-    let content = VolumeContentSource {
-        r#type: Some(Type::Snapshot(SnapshotSource { snapshot_id: "snapshot-1".to_owned() })),
-    };
     let asked = |node: &str| CreateVolumeRequest {
-        volume_content_source: Some(content.clone()),
+        volume_content_source: Some(content(Some("snapshot-1"), None)),
         accessibility_requirements: Some(on(node)),
         ..request_for(&claim, "ssd")
     };
@@ -100,4 +96,34 @@ async fn what_a_backup_program_brought_back_is_a_source_for_claims_and_volumes()
     };
     until("another namespace's is refused", crosses).await;
     assert!(api.get("persistentvolumeclaims", "ada", "foreign").is_none());
+}
+
+#[tokio::test]
+async fn a_slip_in_a_class_is_told_on_the_claim_before_any_pod_comes() {
+    let (api, _nodes, _replica) = cluster().await;
+    class(&api, "typo", &json!({"teir": "ssd"}));
+    class(&api, "unknown", &json!({"tier": "standart-ssd"}));
+    class(&api, "fine", &json!({"tier": "ssd"}));
+    for of in ["typo", "unknown", "fine"] {
+        api.put(
+            "persistentvolumeclaims",
+            json!({"metadata": {"name": of, "namespace": "ada"},
+                "spec": {"storageClassName": of, "resources": {"requests": {"storage": "1Gi"}}},
+                "status": {"phase": "Pending"}}),
+        );
+    }
+    let told = |claim: &str| {
+        let all = api.all("events").into_iter().filter(|event| event["regarding"]["name"] == claim);
+        all.map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("the typo is told", || told("typo").first().filter(|note| note.contains("`teir`")).map(drop)).await;
+    let unknown = || told("unknown").first().filter(|note| note.contains("standart-ssd")).map(drop);
+    until("the tier is told", unknown).await;
+    // Once that tier is there, nothing more is said.
+    support::pool(&api, "standart-ssd");
+    let mut changed = api.get("persistentvolumeclaims", "ada", "typo").unwrap();
+    changed["metadata"]["labels"] = json!({"looked": "at again"});
+    api.put("persistentvolumeclaims", changed);
+    tokio::time::sleep(support::snapshots::GRACE).await;
+    assert_eq!((told("typo").len(), told("unknown").len(), told("fine").len()), (1, 1, 0));
 }

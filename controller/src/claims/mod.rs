@@ -1,4 +1,4 @@
-//! Claims that wait for a volume of ours, whoever made them: the node of one that starts with a copy. What a claim asks for is between its
+//! Claims that wait for a volume of ours, whoever made them: the node of one that starts with a copy, and a word about a class that can't work. What a claim asks for is between its
 //! StorageClass and external-provisioner; here is only what neither of them can know.
 
 mod plan;

@@ -2,9 +2,10 @@
 
 use super::plan::{Action, Observed, plan};
 use crate::index::{Index, Namespaced};
+use crate::run::events::Events;
 use crate::run::objects::{gone_is_fine, patched_by};
 use crate::run::queue::Next;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::json;
@@ -27,6 +28,7 @@ const MOST_REST: Duration = Duration::from_mins(1);
 pub(crate) struct Claims {
     client: Client,
     index: Arc<Index>,
+    events: Events,
     memory: Mutex<HashMap<Namespaced, Memory>>,
 }
 
@@ -37,6 +39,8 @@ struct Memory {
     /// How often a node was chosen for it, and when last.
     chosen: u32,
     at: Option<Instant>,
+    /// What was told of its class.
+    told: Option<String>,
 }
 
 impl Memory {
@@ -51,8 +55,8 @@ impl Memory {
 
 impl Claims {
     /// Over this API server, with the facts of this index.
-    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
-        Self { client, index, memory: Mutex::default() }
+    pub(crate) fn new(client: Client, index: Arc<Index>, events: Events) -> Self {
+        Self { client, index, events, memory: Mutex::default() }
     }
 
     /// Looks at one claim and does what is to be done.
@@ -61,10 +65,34 @@ impl Claims {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             return Next::Event;
         };
-        match plan(&observed) {
-            None => Next::Event,
-            Some(Action::Choose(node)) => self.choose(key, &observed, &node).await,
+        let mut next = Next::Event;
+        for action in plan(&observed) {
+            match action {
+                Action::Tell(words) => self.tell(key, &observed, words).await,
+                Action::Choose(node) => next = self.choose(key, &observed, &node).await,
+            }
         }
+        next
+    }
+
+    /// Once for each different word. Before a pod comes external-provisioner says nothing, and kube-scheduler may never let one come.
+    async fn tell(&self, key: &Namespaced, observed: &Observed, words: String) {
+        let claim = &observed.claim;
+        let known = self.remember(key, &claim.uid, |memory| memory.told.replace(words.clone()));
+        if known.as_ref() == Some(&words) {
+            return;
+        }
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            uid: Some(claim.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let class = claim.class.as_deref().unwrap_or_default();
+        let message = format!("no volume can be made through StorageClass {class}: {words}");
+        self.events.tell(&about, true, "StorageClassUnusable", &message).await;
     }
 
     async fn choose(&self, key: &Namespaced, observed: &Observed, node: &str) -> Next {

@@ -201,6 +201,46 @@ mod tests {
     }
 
     #[test]
+    fn a_slip_in_a_class_is_named_with_the_wrong_word() {
+        let with = |more: &serde_json::Value| {
+            let mut object = json!({"metadata": {"name": "c"}, "provisioner": names::DRIVER, "parameters": {"tier": "hdd"}});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Class::of(serde_json::from_value(object).unwrap())
+        };
+        let tiers = ["hdd".to_owned(), "ssd".to_owned()].into();
+        for (class, words) in [
+            (json!({}), ""),
+            (json!({"mountOptions": ["noatime"]}), ""),
+            (json!({"mountOptions": ["inode64"], "parameters": {"tier": "hdd", FILESYSTEM: "xfs"}}), ""),
+            (
+                json!({"parameters": {"tier": "standart-ssd"}}),
+                "no tier is named \"standart-ssd\": the tiers are hdd, ssd",
+            ),
+            (json!({"parameters": {"teir": "hdd"}}), "unknown field `teir`"),
+            (json!({"parameters": {"tier": "hdd", "fsType": "xfs"}}), "unknown field `fsType`"),
+            (json!({"parameters": null}), "it has no parameter \"tier\": the tiers are hdd, ssd"),
+            (
+                json!({"parameters": {"tier": "hdd", FILESYSTEM: "zfs"}}),
+                "is \"zfs\", and not one of ext4, xfs, btrfs",
+            ),
+            (json!({"parameters": {"tier": "hdd", "encrypted": "true"}}), "so no node gets the key"),
+            (
+                json!({"mountOptions": ["nobarrier"]}),
+                "its mountOptions: mount option \"nobarrier\" is not allowed for ext4",
+            ),
+            (json!({"mountOptions": ["inode64"]}), "\"inode64\" is not allowed for ext4"),
+        ] {
+            let told = slip(&with(&class), &tiers, "storage", None);
+            assert_eq!(told.is_some(), !words.is_empty(), "{class}: {told:?}");
+            assert!(told.as_deref().unwrap_or_default().contains(words), "{class}: {told:?}");
+        }
+        assert_eq!(
+            slip(&with(&json!({"mountOptions": ["inode64"]})), &tiers, "storage", Some(Filesystem::Xfs)),
+            None
+        );
+    }
+
+    #[test]
     fn a_class_that_is_missing_is_told_once_all_are_known() {
         assert_eq!(
             Index::default().read(|state| trouble(state, "c", ("hdd", false, Binding::Immediate))),

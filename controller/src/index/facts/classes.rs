@@ -16,6 +16,8 @@ pub struct ClassObject {
     parameters: Option<BTreeMap<String, String>>,
     #[serde(rename = "volumeBindingMode")]
     binding: Option<String>,
+    #[serde(rename = "mountOptions")]
+    mount_options: Option<Vec<String>>,
 }
 
 /// A `StorageClass` of any driver.
@@ -27,6 +29,8 @@ pub struct Class {
     pub parameters: BTreeMap<String, String>,
     /// When its volumes are made.
     pub binding: Binding,
+    /// With what each of its volumes is mounted.
+    pub mount_options: Vec<String>,
 }
 
 impl Class {
@@ -36,6 +40,7 @@ impl Class {
         Self {
             provisioner: object.provisioner,
             parameters: object.parameters.unwrap_or_default(),
+            mount_options: object.mount_options.unwrap_or_default(),
             binding: if waits { Binding::OnFirstUse } else { Binding::Immediate },
         }
     }

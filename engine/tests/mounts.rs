@@ -81,6 +81,31 @@ fn bug_08_a_broken_mount_is_left_to_its_owner_and_can_be_taken_down() {
     world.unstage(&id).unwrap();
 }
 
+#[test]
+fn a_new_ext4_has_no_lost_and_found_is_sound_and_keeps_one_that_comes_later() {
+    let Some(world) = World::real() else { return };
+    for size in [16 * MIB, 320 * MIB] {
+        let id = world.create("pvc-1", EXT4, size);
+        let lost_and_found = world.staging(&id).join("lost+found");
+        world.stage(&id, false).unwrap();
+        assert!(!lost_and_found.exists());
+        world.unstage(&id).unwrap();
+        run("e2fsck", &["-fn", text(&world.image("pvc-1"))]);
+        // A check of everything makes one where it is missing.
+        let check = std::process::Command::new("e2fsck").args(["-fp", text(&world.image("pvc-1"))]).output();
+        assert_eq!(check.unwrap().status.code(), Some(1));
+        world.stage(&id, false).unwrap();
+        fs::write(lost_and_found.join("#12"), b"found").unwrap();
+        world.unstage(&id).unwrap();
+        world.stage(&id, false).unwrap();
+        assert_eq!(fs::read(lost_and_found.join("#12")).unwrap(), b"found");
+        world.unstage(&id).unwrap();
+        world.delete(&id).unwrap();
+    }
+    assert_eq!(world.mkfs_count(), 2);
+    world.assert_clean();
+}
+
 /// `XFS_IOC_GOINGDOWN` without flushing the log, by `xfs_io` of xfsprogs.
 fn shut_down_xfs(mounted: &Path) {
     run("xfs_io", &["-x", "-c", "shutdown", text(mounted)]);

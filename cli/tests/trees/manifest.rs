@@ -49,10 +49,6 @@ pub(crate) fn manifest(top: &Path, lost: Lost) -> BTreeMap<String, String> {
     paths.sort_by(|one, other| one.as_os_str().as_bytes().cmp(other.as_os_str().as_bytes()));
     for path in paths {
         let below = path.strip_prefix(top).unwrap().to_owned();
-        // ext4 brings it along.
-        if below.starts_with("lost+found") {
-            continue;
-        }
         let metadata = fs::symlink_metadata(&path).unwrap();
         let is_top = below.as_os_str().is_empty();
         if lost.top && is_top || lost.sockets && metadata.file_type().is_socket() {

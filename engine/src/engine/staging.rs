@@ -9,7 +9,7 @@
 //! 4. if it was never formatted, and the guard agrees: the record says *started*: the next stage wipes
 //!    everything and starts again. A copy of a raw device is never formatted: if it carries the filesystem
 //!    that it is to be read as, the record says *done* with its uuid
-//! 5. the filesystem is made and looked at: the same
+//! 5. the filesystem is made, emptied of what mkfs puts into it, and looked at: the same
 //! 6. the record says *done* and *used*: from here on it is never formatted again, whatever the disk shows
 //! 7. where the filesystem says that it has errors, it is repaired, and all begins anew: see
 //!    `overhauling`

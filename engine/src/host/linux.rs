@@ -156,6 +156,9 @@ impl Operations for LinuxHost {
 
     fn make_filesystem(&self, device: &Device, new: &NewFilesystem<'_>) -> Result<(), Error> {
         self.maker.make(self.runner.as_ref(), &device.node, new)?;
+        if new.filesystem == Filesystem::Ext4 {
+            calls::remove_lost_and_found(&device.node)?;
+        }
         // What mkfs wrote must be on the disk before the record says so.
         flush(&device.node)
     }

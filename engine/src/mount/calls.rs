@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::CWD,
+    fs::{self, AtFlags, CWD},
     io::Errno,
     mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
@@ -22,6 +22,34 @@ pub(crate) fn mount_device(
     at: &Place,
 ) -> Result<(), Error> {
     let doing = || format!("mount {filesystem} {} at {}", device.display(), at.path().display());
+    attach(&mounted(device, filesystem, options, doing)?, at).doing(doing)
+}
+
+/// Takes `lost+found` out of an ext4 that was just made: a volume is handed out empty, and e2fsck makes that
+/// folder anew when it needs one. The mount is in no table and goes with its descriptor, so that nobody can
+/// have put anything there.
+pub(crate) fn remove_lost_and_found(device: &Path) -> Result<(), Error> {
+    let doing = || format!("empty the new ext4 on {}", device.display());
+    // The kernel shall not begin to write inode tables for a mount that lasts for a moment.
+    let options = ["noinit_itable", "nodiscard"].map(str::to_owned);
+    let mounted = mounted(device, Filesystem::Ext4, &options, doing)?;
+    lasting("empty a new filesystem", || {
+        match fs::unlinkat(&mounted, "lost+found", AtFlags::REMOVEDIR) {
+            // An mke2fs that makes none.
+            Err(Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    })
+    .doing(doing)
+}
+
+/// Mounts a device's filesystem where nobody sees it, as long as the descriptor is open.
+fn mounted(
+    device: &Path,
+    filesystem: Filesystem,
+    options: &[String],
+    doing: impl Fn() -> String + Copy,
+) -> Result<OwnedFd, Error> {
     let context = mount::fsopen(filesystem.name(), FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
     // The kernel says more than an error number, to a reader of the descriptor.
     let explain = |error: Errno| Error::Io { doing: with_log(doing(), &context), source: error.into() };
@@ -34,8 +62,7 @@ pub(crate) fn mount_device(
         }
     }
     mount::fsconfig_create(&context).map_err(explain)?;
-    let mounted = mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explain)?;
-    attach(&mounted, at).doing(doing)
+    mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(explain)
 }
 
 /// Options that belong to the mount, not to the filesystem.

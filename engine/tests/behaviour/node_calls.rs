@@ -8,6 +8,7 @@ pub fn a_volume_of_every_filesystem_lives_from_create_to_delete(world: &mut Worl
         assert!(world.stage(&id, false).unwrap());
         let target = world.path("target");
         assert!(world.publish(&id, &target, false).unwrap());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "{mode:?}: a new volume is empty");
         fs::write(target.join("file"), b"hello").unwrap();
         assert!(world.unpublish(&id, &target).unwrap());
         assert!(!target.exists());

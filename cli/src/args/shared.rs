@@ -35,6 +35,15 @@ pub struct NewVolume {
     /// Read the passphrase for --encrypt from the first line of this file, or of standard input with '-', this once
     #[arg(long, value_name = "FILE", requires = "encrypt", conflicts_with = "key_file", help_heading = WITH_HOST)]
     pub passphrase_file: Option<PathBuf>,
+    /// Give the volume's folder to the user of this number, such as 999. Default: root, or who makes it
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = WITH_HOST)]
+    pub uid: Option<String>,
+    /// Give the volume's folder to the group of this number
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = WITH_HOST)]
+    pub gid: Option<String>,
+    /// Give the volume's folder this mode, such as 0770. Default: 0755
+    #[arg(long, value_name = "OCTAL", allow_hyphen_values = true, help_heading = WITH_HOST)]
+    pub mode: Option<String>,
     /// Make the volume in this pool of the configuration. Default: local, which keeps images below the root
     #[arg(long, value_name = "NAME", help_heading = WITH_HOST, add = Named::Pool.completer())]
     pub pool: Option<String>,

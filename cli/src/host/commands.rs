@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs::File, path::Path};
 use rustix::fs::Mode;
 
 use super::{
-    Error, disk_usage,
+    Error, access, disk_usage,
     error::Context,
     keys::{self, Files},
     layout::Root,
@@ -143,6 +143,12 @@ fn new_volume(
     let shape = words.shape(|option| format!("--{option}"))?;
     // Nobody types a passphrase for what can't be made.
     shape.iter().try_for_each(|shape| volumes.check_pool(&shape.pool))?;
+    let folder = access::Words {
+        uid: arguments.uid.as_deref(),
+        gid: arguments.gid.as_deref(),
+        mode: arguments.mode.as_deref(),
+    };
+    let access = folder.access(|option| format!("--{option}"))?;
     let files =
         Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
     if arguments.encrypt && input_is_taken && files.read_input(asking) {
@@ -151,7 +157,7 @@ fn new_volume(
         ));
     }
     let key = if arguments.encrypt { Some(files.new_key(&name.full(), asking)?) } else { None };
-    Ok((name, NewVolume { labels, shape, key, filling: None, by_full_name: false }))
+    Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name: false }))
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {

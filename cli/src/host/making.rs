@@ -13,6 +13,7 @@ use tierce_client::Differs;
 
 use super::{
     Error,
+    access::Access,
     error::Context,
     fail,
     locks::Lock,
@@ -29,6 +30,7 @@ impl Volumes {
     /// 1. The record. A crash after it leaves a record without data, which counts as nothing and is used again.
     /// 2. The folder, or the device, by one call: the volume is there.
     /// 3. Of a device: its place, and its mount there. A crash before leaves it unmounted; the next use mounts it.
+    /// 4. The owner and mode that were asked for. A crash before leaves that to the next use.
     pub(super) fn create(&self, name: &Name, new: &NewVolume) -> Result<(), Error> {
         let full = name.full();
         if new.shape.as_ref().is_some_and(|shape| shape.encrypted) {
@@ -59,11 +61,21 @@ impl Volumes {
         record.labels.clone_from(&new.labels);
         record.filling.clone_from(&new.filling);
         record.key = new.key.as_ref().map(|given| given.source.clone());
+        record.access = new.access;
+        record.access_is_due = new.access.is_some();
         record.pool = new.shape.as_ref().map(|shape| shape.pool.clone());
         record.asked_bytes = new.shape.as_ref().map(|shape| shape.size_bytes);
         record.save(&self.root, name)?;
         fail::point("create: record written");
-        let (Some(shape), Some(devices)) = (&new.shape, devices) else { return self.make_place(name) };
+        let (Some(shape), Some(devices)) = (&new.shape, devices) else {
+            self.make_place(name)?;
+            let given = self.get(&full).and_then(|made| self.mount(&made));
+            if given.is_err() {
+                self.remove_place(name)?;
+                Record::remove(&self.root, name)?;
+            }
+            return given;
+        };
         let made = devices.create(name, shape, None);
         if made.is_err() {
             Record::remove(&self.root, name)?;
@@ -127,6 +139,13 @@ fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
     let other_labels = if new.by_full_name { new.labels.iter().any(contradicts) } else { *has != new.labels };
     if other_labels {
         return differs("labels", written(has), written(&new.labels));
+    }
+    if let Some(wish) = new.access {
+        let asked = existing.record.as_ref().and_then(|record| record.access).unwrap_or_default();
+        let there = std::fs::metadata(&existing.path).map(|folder| Access::of(&folder)).unwrap_or_default();
+        if let Some((option, has, wants)) = asked.contradiction(there, wish) {
+            return differs(option, has, wants);
+        }
     }
     let device = existing.device.as_ref();
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), sizes::limit);

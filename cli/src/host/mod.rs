@@ -10,6 +10,7 @@
 //! <root>/state/locks/<full name>          held while a command changes it
 //! ```
 
+mod access;
 mod archive;
 mod attachments;
 mod census;

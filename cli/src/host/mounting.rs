@@ -6,6 +6,7 @@ use super::{
     Error,
     census::Census,
     devices::{Devices, Mounted},
+    error::Context,
     fail,
     keys::{self, GivenKey, KeySource},
     locks::Lock,
@@ -18,11 +19,30 @@ use crate::terminal;
 impl Volumes {
     /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.
     pub(super) fn mount(&self, volume: &Volume) -> Result<(), Error> {
-        let Some(devices) = self.with_place(volume)? else { return Ok(()) };
+        let Some(devices) = self.with_place(volume)? else { return self.give_access(volume) };
         match devices.mount(&volume.name, &volume.path, None, None)? {
-            Mounted::Done => Ok(()),
-            Mounted::KeyNeeded | Mounted::KeyWrong => self.unlock(volume, devices, None).map(drop),
+            Mounted::Done => {}
+            Mounted::KeyNeeded | Mounted::KeyWrong => {
+                self.unlock(volume, devices, None)?;
+            }
         }
+        self.give_access(volume)
+    }
+
+    /// Gives a new volume's folder the owner and mode that were asked for, once: what its users make of it stays.
+    fn give_access(&self, volume: &Volume) -> Result<(), Error> {
+        if !volume.record.as_ref().is_some_and(|record| record.access_is_due) {
+            return Ok(());
+        }
+        // What was noted meanwhile must stay.
+        let mut record = Record::load(&self.root, &volume.name)?.map_or_else(|| Self::record(volume), Ok)?;
+        if let Some(access) = record.access {
+            let doing = || format!("give {} the owner and mode that were asked for", volume.path.display());
+            access.give(&self.open_data(volume)?).doing(doing)?;
+        }
+        fail::point("create: access given");
+        record.access_is_due = false;
+        record.save(&self.root, &volume.name)
     }
 
     /// The same with a key that is seen to open it, mounted already or not; the record says from then on where that comes from.
@@ -34,7 +54,10 @@ impl Volumes {
         }
         // The key that it has is also the next one: what is mounted is looked at too, and nothing changes.
         match devices.mount(&volume.name, &volume.path, Some(&given.key), Some(&given.key))? {
-            Mounted::Done => self.note_key(volume, &given.source),
+            Mounted::Done => {
+                self.note_key(volume, &given.source)?;
+                self.give_access(volume)
+            }
             Mounted::KeyNeeded | Mounted::KeyWrong => Err(keys::wrong(&full, &given.source)),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Error,
+    access::Access,
     attachments::{Attachment, Holder},
     error::Context,
     keys::KeySource,
@@ -36,6 +37,12 @@ pub(super) struct Record {
     /// The size that was asked for: a pool may have made more of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) asked_bytes: Option<u64>,
+    /// What was asked for its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) access: Option<Access>,
+    /// Whether the folder has not got that yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) access_is_due: bool,
     /// Where the key of an encrypted volume comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<KeySource>,
@@ -98,6 +105,8 @@ impl Record {
             attachments: Vec::new(),
             pool: None,
             asked_bytes: None,
+            access: None,
+            access_is_due: false,
             key: None,
             next_key: None,
             filling: None,

@@ -71,6 +71,8 @@ impl Volumes {
         record.next_key = source.record.as_ref().and_then(|record| record.next_key.clone());
         record.pool = source.device.as_ref().map(|device| device.pool.clone());
         record.asked_bytes = source.record.as_ref().and_then(|record| record.asked_bytes);
+        // Its folder has what that of the source has.
+        record.access = source.record.as_ref().and_then(|record| record.access);
         record.save(&self.root, to)?;
         fail::point("clone: record written");
         let Some(((device, devices), filesystem)) = self.device_of(&source).zip(source.filesystem()) else {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Error,
+    Error, access,
     compose::{self, Access, Maker, NamedVolume, Plan, Source},
     keys,
     shape::Words,
@@ -162,11 +162,13 @@ fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
         encryption: key.is_some().then_some("key-file"),
     };
     let shape = words.shape(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
+    let folder = access::Words { uid: option("uid"), gid: option("gid"), mode: option("mode") };
+    let access = folder.access(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
     let of_options =
         options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
     let all: Vec<String> = volume.labels.iter().cloned().chain(of_options).collect();
     let labels = labels::parse(&all).map_err(Error::from)?;
-    volumes.create(name, &NewVolume { labels, shape, key, filling: None, by_full_name: true })?;
+    volumes.create(name, &NewVolume { labels, shape, access, key, filling: None, by_full_name: true })?;
     Ok(())
 }
 

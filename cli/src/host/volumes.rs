@@ -8,6 +8,7 @@ use tierce_engine::{Filesystem, VolumeInfo, VolumeMode};
 
 use super::{
     Error,
+    access::Access,
     attachments::Holder,
     devices::Devices,
     error::Context,
@@ -51,6 +52,8 @@ pub(super) struct NewVolume {
     pub(super) labels: BTreeMap<String, String>,
     /// `None`: a plain folder without a limit.
     pub(super) shape: Option<Shape>,
+    /// Whose its folder shall be.
+    pub(super) access: Option<Access>,
     /// Its key, if it is encrypted.
     pub(super) key: Option<GivenKey>,
     /// Who fills it before it counts as whole.

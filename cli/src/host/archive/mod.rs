@@ -19,6 +19,7 @@ use rustix::fs;
 
 use super::{
     Error,
+    access::Access,
     attachments::Holder,
     error::{Context, full_disk},
     fail,
@@ -92,7 +93,7 @@ impl Volumes {
         }
         fail::point("import: made");
         let left_out = LeftOut::new(strict);
-        let filled = self.fill(&full, &mut from, &left_out);
+        let filled = self.fill(&full, &mut from, new.access, &left_out);
         if let Err(error) = filled {
             self.remove(&full, true)?;
             return Err(error);
@@ -101,11 +102,19 @@ impl Volumes {
         self.is_whole(&full)
     }
 
-    fn fill(&self, full: &str, from: &mut dyn Read, left_out: &LeftOut) -> Result<(), Error> {
+    /// `access`: what the folder gets, whatever the archive says of it.
+    fn fill(
+        &self,
+        full: &str,
+        from: &mut dyn Read,
+        access: Option<Access>,
+        left_out: &LeftOut,
+    ) -> Result<(), Error> {
         let doing = || format!("import volume '{full}'");
         let folder = self.open_data(&self.get(full)?)?;
         unpack::unpack(from, &folder, left_out)
             .map_err(|(error, missing)| full_disk(error, missing, doing()))?;
+        access.map_or(Ok(()), |access| access.give(&folder)).doing(doing)?;
         fs::syncfs(&folder).doing(doing)?;
         left_out.told()
     }

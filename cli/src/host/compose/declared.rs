@@ -9,7 +9,7 @@ use crate::{host::names::Name, sizes};
 const DRIVERS: [&str; 3] = ["", "local", "tierce"];
 
 /// What we know of driver options.
-const OURS: [&str; 5] = ["size", "filesystem", "tier", "pool", "key-file"];
+const OURS: [&str; 8] = ["size", "filesystem", "tier", "pool", "key-file", "uid", "gid", "mode"];
 
 /// What Docker's own driver knows, which then mounts something of its own.
 const OF_DOCKER: [&str; 3] = ["type", "o", "device"];
@@ -99,9 +99,18 @@ pub(super) fn read(
     let maker = if let Some(words) = of_engine(driver, &options) {
         Maker::Engine(words)
     } else {
+        let place_of_option =
+            |option: &str| place_of("driver_opts").as_map().and_then(|map| map.get(option)).unwrap_or(node);
         for (option, reason) in unfit(&options) {
-            let at = place_of("driver_opts").as_map().and_then(|map| map.get(&option)).unwrap_or(node);
-            problems.push(wrong(at, reason));
+            problems.push(wrong(place_of_option(&option), reason));
+        }
+        let mode = place_of_option("mode");
+        if matches!(mode.value, Value::Number(_)) {
+            // Compose hands 0770 on as 504.
+            problems.push(wrong(
+                mode,
+                "mode must be a text, or it is read as a number: write \"0770\"".to_owned(),
+            ));
         }
         let name = own_name.map_or_else(|| Name::new(Some(stack), key), |name| Name::new(None, name));
         Maker::Tierce(name.map_err(|error| wrong(place_of("name"), error.to_string()))?)

@@ -79,8 +79,8 @@ fn manifest(
             "Volume '{full}' is encrypted with a file of this host: on a cluster the tier decides that; take 'key-file' out"
         ));
     }
-    if options.contains_key("pool") {
-        notes.push(format!("Volume '{full}': 'pool' is of a host, and is left out"));
+    for option in ["pool", "uid", "gid", "mode"].into_iter().filter(|option| options.contains_key(*option)) {
+        notes.push(format!("Volume '{full}': '{option}' is of a host, and is left out"));
     }
     let mut spec = json!({"size": size, "tier": options.get("tier").map_or(tier, String::as_str)});
     if let Some(filesystem) = options.get("filesystem") {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
-    Error, keys,
+    Error, access, keys,
     names::Name,
     shape::Words,
     volumes::{NewVolume, Volume, Volumes},
@@ -98,36 +98,72 @@ fn shown(volume: &Volume) -> Value {
     json!({"Name": volume.name.full(), "Mountpoint": volume.path})
 }
 
-fn new_volume(name: &str, options: &BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
+const KNOWN: &str = "size, filesystem, pool, key-file, stack, uid, gid, mode and label.KEY are";
+
+fn new_volume(name: &str, given: &BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
+    let options = spread(given)?;
     let (mut labelled, mut key) = (Vec::new(), None);
-    for (option, value) in options {
+    for (option, value) in &options {
         match (option.as_str(), option.strip_prefix("label.")) {
             (_, Some(label)) => labelled.push(format!("{label}={value}")),
-            ("size" | "filesystem" | "pool" | "stack", _) => {}
+            ("size" | "filesystem" | "pool" | "stack" | "uid" | "gid" | "mode", _) => {}
             ("key-file", _) => key = Some(keys::file(Path::new(value))?),
             ("passphrase" | "passphrase-file", _) => {
                 return Err(Error::InvalidArgument(format!(
                     "Option '{option}' is not known: nobody can be asked for a passphrase when a container starts; use 'key-file', or make the volume with tierce --host volume create"
                 )));
             }
-            _ => {
-                return Err(Error::InvalidArgument(format!(
-                    "Option '{option}' is not known: size, filesystem, pool, key-file, stack and label.KEY are"
-                )));
-            }
+            _ => return Err(Error::InvalidArgument(format!("Option '{option}' is not known: {KNOWN}"))),
         }
     }
     let option = |name: &str| options.get(name).map(String::as_str);
+    let named = |option: &str| format!("Option '{option}'");
     let words = Words {
         size: option("size"),
         filesystem: option("filesystem"),
         pool: option("pool"),
         encryption: key.is_some().then_some("key-file"),
     };
-    let shape = words.shape(|option| format!("Option '{option}'"))?;
+    let shape = words.shape(named)?;
+    let folder = access::Words { uid: option("uid"), gid: option("gid"), mode: option("mode") };
+    let access = folder.access(named)?;
     let name = Name::new(option("stack"), name)?;
     let by_full_name = option("stack").is_none();
-    Ok((name, NewVolume { labels: labels::parse(&labelled)?, shape, key, filling: None, by_full_name }))
+    let labels = labels::parse(&labelled)?;
+    Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name }))
+}
+
+/// Options by our names. `o` has several, as it has for the engines' own driver; Podman takes some out of it and writes them large.
+fn spread(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let mut options = BTreeMap::new();
+    for (option, value) in given {
+        let several = match option.as_str() {
+            "o" => value
+                .split(',')
+                .filter(|part| !part.is_empty())
+                .map(|part| match part.split_once('=') {
+                    Some((option, value)) => Ok((option, value)),
+                    None => Err(Error::InvalidArgument(format!(
+                        "'{part}' in option 'o' is not known: {KNOWN}, each with = and a value"
+                    ))),
+                })
+                .collect::<Result<Vec<_>, Error>>()?,
+            "UID" => vec![("uid", value.as_str())],
+            "GID" => vec![("gid", value.as_str())],
+            "SIZE" => vec![("size", value.as_str())],
+            option => vec![(option, value.as_str())],
+        };
+        for (option, value) in several {
+            if let Some(other) = options.insert(option.to_owned(), value.to_owned())
+                && other != value
+            {
+                return Err(Error::InvalidArgument(format!(
+                    "Option '{option}' is given as '{other}' and as '{value}': give it once"
+                )));
+            }
+        }
+    }
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -204,6 +240,38 @@ mod tests {
         is_labelled(&["team=blue", "more"]);
         // By hand, a stack that is named is meant.
         assert!(volumes.create(&name, &NewVolume::default()).is_err());
+    }
+
+    #[test]
+    fn the_folder_of_a_new_volume_has_the_mode_that_options_of_each_form_ask_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let create = |name: &str, options: Value| {
+            let body = json!({"Name": name, "Opts": options}).to_string();
+            answer(&volumes, "VolumeDriver.Create", body.as_bytes())
+        };
+        let (uid, gid) = (rustix::process::geteuid().to_string(), rustix::process::getegid().to_string());
+        for (name, options) in [
+            ("a", json!({"mode": "0770", "uid": uid})),
+            ("b", json!({"o": format!("mode=0770,gid={gid}")})),
+            ("c", json!({"UID": uid, "GID": gid, "o": "mode=0770"})),
+        ] {
+            create(name, options.clone()).unwrap();
+            create(name, options).unwrap();
+            let mode = std::fs::metadata(volumes.get(name).unwrap().path).unwrap().permissions();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777, 0o770, "{name}");
+            assert!(create(name, json!({"mode": "0700"})).is_err(), "{name}");
+        }
+        for (options, words) in [
+            (json!({"o": "rw"}), "'rw' in option 'o' is not known"),
+            (json!({"o": "mode=0770", "mode": "0700"}), "given as"),
+            (json!({"type": "tmpfs"}), "Option 'type' is not known: size"),
+            (json!({"UID": "postgres"}), "Option 'uid' is 'postgres'"),
+        ] {
+            let Err(Refusal::Failed(message)) = create("d", options) else { unreachable!() };
+            assert!(message.contains(words), "{message}");
+        }
+        assert!(volumes.find("d").unwrap().is_none());
     }
 
     #[test]

@@ -20,6 +20,17 @@ fn a_killed_create_is_made_by_the_next() {
 }
 
 #[test]
+fn a_killed_create_has_the_mode_that_was_asked_for_after_the_next() {
+    let count = killed_everywhere(&|_| {}, &["volume", "create", "a", "--mode", "0710"], &|world| {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(world.volume("a")).unwrap().permissions());
+        assert_eq!(mode & 0o7777, 0o710);
+        nothing_half_made(world);
+    });
+    assert!(count >= 3);
+}
+
+#[test]
 fn a_killed_removal_leaves_the_whole_volume_or_none_and_nothing_hidden() {
     let prepare = |world: &World| {
         world.ok(&["volume", "create", "--stack", "s", "a"]);

@@ -108,3 +108,207 @@ fn a_compose_stack_keeps_its_data_through_down_and_up() {
     let _plugin = Plugin::start(&world);
     sessions::check_in(&world, "podman-compose.txt", include_str!("transcripts/podman-compose.txt"));
 }
+
+/// Runs a script that must end well.
+fn sh(world: &World, script: &str) -> String {
+    let (printed, status) = world.shell(&format!("set -e\n{script}\n"));
+    assert_eq!(status, 0, "{script}: {printed}");
+    printed
+}
+
+/// Containers that refer to volumes and don't run: one never did, one has ended, one names a folder.
+fn idle_containers(world: &World) {
+    sh(
+        world,
+        "for name in made ended; do podman volume create --driver tierce --opt size=16Mi $name; done
+        for name in bound free; do tierce --host volume create $name; done
+        podman create --name c-made --ulimit host --network none -v made:/d box:1 sh
+        podman run --name c-ended --ulimit host --network none -v ended:/d box:1 sh -c 'echo x > /d/file'
+        podman create --name c-bound --ulimit host --network none -v $TIERCE_ROOT/volumes/local/bound:/d box:1 sh",
+    );
+}
+
+/// `tierce --host` with Podman behind the socket alone, in Docker's name.
+fn through_socket(world: &World, arguments: &[&str]) -> std::process::Output {
+    let mut command = world.host(arguments);
+    command.env_remove("CONTAINERS_CONF").env_remove("CONTAINERS_STORAGE_CONF");
+    command.env("DOCKER_HOST", format!("unix://{}", world.path("engine.sock").display())).output().unwrap()
+}
+
+const USES: [(&str, &str); 3] = [
+    ("made", "container c-made (created)"),
+    ("ended", "container c-ended (exited)"),
+    ("bound", "container c-bound (created)"),
+];
+
+#[test]
+fn a_container_that_does_not_run_keeps_its_volumes() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    idle_containers(&world);
+    for (name, user) in USES {
+        let said = world.fails(1, &["volume", "rm", name]);
+        assert_eq!(
+            said,
+            format!("Error: Volume '{name}' is in use by: {user}. Use --force to remove anyway.\n")
+        );
+        assert!(world.ok(&["volume", "inspect", name]).contains(user));
+    }
+    assert!(world.ok(&["system", "df", "--details"]).contains(USES[0].1));
+    let pruned = world.ok(&["volume", "prune", "--all", "--force"]);
+    assert!(pruned.starts_with("Deleted Volumes:\nfree\n\n"), "{pruned}");
+    sh(&world, "podman rm c-made");
+    world.ok(&["volume", "rm", "made"]);
+    world.ok(&["volume", "rm", "--force", "ended"]);
+    sh(&world, "podman rm c-ended c-bound");
+    assert!(world.ok(&["volume", "prune", "--all", "--force"]).starts_with("Deleted Volumes:\nbound\n\n"));
+}
+
+#[test]
+fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    idle_containers(&world);
+    let mut engine = world.command("podman");
+    engine.args(["system", "service", "--time", "0"]);
+    engine.arg(format!("unix://{}", world.path("engine.sock").display()));
+    let mut engine = Ended(engine.stderr(Stdio::null()).spawn().unwrap());
+    while UnixStream::connect(world.path("engine.sock")).is_err() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    for (name, user) in USES {
+        let said = through_socket(&world, &["volume", "rm", name]);
+        assert_eq!(said.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&said.stderr).contains(user), "{said:?}");
+    }
+    let pruned = through_socket(&world, &["volume", "prune", "--all", "--force"]);
+    assert!(pruned.stdout.starts_with(b"Deleted Volumes:\nfree\n\n"), "{pruned:?}");
+    world.ok(&["volume", "create", "free"]);
+    // What is stopped says nothing, and takes connections all the same.
+    let pid = rustix::process::Pid::from_child(&engine.0);
+    for how in ["stopped", "killed"] {
+        if how == "killed" {
+            engine.0.kill().unwrap();
+            engine.0.wait().unwrap();
+        } else {
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        }
+        for (arguments, words) in [
+            (
+                vec!["volume", "prune", "--all", "--force"],
+                "Which volumes nothing uses is not known, so none is removed: Docker",
+            ),
+            (
+                vec!["volume", "rm", "free"],
+                "Volume 'free' may be in use. Use --force to remove anyway: Docker",
+            ),
+        ] {
+            let said = through_socket(&world, &arguments);
+            assert_eq!(said.status.code(), Some(1), "{said:?}");
+            assert!(String::from_utf8_lossy(&said.stderr).contains(words), "{how}: {said:?}");
+        }
+    }
+    assert!(through_socket(&world, &["volume", "rm", "--force", "free"]).status.success());
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "bound\nended\nmade\n");
+    sh(&world, "podman rm c-made c-ended c-bound");
+}
+
+/// A process that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_use_whose_engine_was_killed_ends_with_the_container() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    let killed = sh(
+        &world,
+        "podman volume create --driver tierce data > /dev/null
+        podman run -d --name c --ulimit host --network none -v data:/d box:1 sleep 600 > /dev/null
+        kill -9 $(podman inspect -f '{{.State.ConmonPid}}' c) $(podman inspect -f '{{.State.Pid}}' c)
+        until ! kill -0 $(podman inspect -f '{{.State.Pid}}' c) 2>/dev/null; do sleep 0.1; done
+        tierce --host volume rm data || true",
+    );
+    // The container is still there.
+    assert!(killed.contains("Volume 'data' is in use by: container c ("), "{killed}");
+    // Its engine forgets it without a word, as where its state was lost.
+    fs::remove_dir_all(world.path("graph/libpod")).unwrap();
+    let removed = world.tierce(&["volume", "rm", "data"]);
+    let said = String::from_utf8_lossy(&removed.stderr);
+    assert!(removed.status.success(), "{said}");
+    assert!(
+        said.contains("Volume 'data' is free: container ") && said.contains("never gave it back"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_container_that_is_not_root_writes_to_a_new_volume_and_finds_what_its_image_has() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    let seen = sh(
+        &world,
+        "mkdir box/data && echo seed > box/data/seed && chown -R 999:999 box/data
+        tar -C box -c . | podman import - localhost/seeded:1 > /dev/null 2>&1
+        podman volume create --driver tierce --opt uid=999 --opt gid=999 --opt mode=0750 plain > /dev/null
+        podman volume create --driver tierce --opt o=size=16Mi,uid=999,gid=999 sized > /dev/null
+        for volume in plain sized; do
+          podman run --rm --user 999:999 --ulimit host --network none -v $volume:/data seeded:1 sh -c 'cat /data/seed; echo x > /data/new'
+          stat -c '%u:%g' $TIERCE_ROOT/volumes/local/$volume; ls -A $TIERCE_ROOT/volumes/local/$volume
+        done",
+    );
+    assert_eq!(seen, "seed\n999:999\nnew\nseed\n".repeat(2));
+}
+
+#[test]
+fn claims_of_kube_play_and_archives_of_podman_find_their_volume() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    let claim = |name: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: {name}\n  annotations: {{volume.podman.io/driver: tierce{more}}}\nspec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}\n"
+        )
+    };
+    let options = ", volume.podman.io/uid: \"999\", volume.podman.io/gid: \"999\", volume.podman.io/mount-options: \"size=16Mi,mode=0770\"";
+    fs::write(world.path("claims.yaml"), format!("{}---\n{}", claim("alone", ""), claim("with", options)))
+        .unwrap();
+    sh(&world, "podman play kube claims.yaml");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "alone\nwith\n");
+    assert!(world.ok(&["volume", "inspect", "with"]).contains("\"Limit\": 16777216"));
+    assert_eq!(sh(&world, "stat -c '%u:%g %a' $TIERCE_ROOT/volumes/local/with"), "999:999 770\n");
+    sh(
+        &world,
+        "podman volume mount alone && echo x > $TIERCE_ROOT/volumes/local/alone/file
+        podman volume mount with
+        podman volume export --output alone.tar alone && podman volume import with alone.tar
+        cat $TIERCE_ROOT/volumes/local/with/file
+        podman volume unmount alone && podman volume unmount with && podman volume rm alone with",
+    );
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+}

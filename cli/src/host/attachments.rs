@@ -75,6 +75,11 @@ impl Holder {
         Ok(Self::Process { boot: boot_id()?, pid, started })
     }
 
+    /// A process that asks for something just now; one that has ended meanwhile does not hold.
+    pub(super) fn caller(pid: u32) -> Result<Self, Error> {
+        Ok(Self::Process { boot: boot_id()?, pid, started: started(pid).unwrap_or_default() })
+    }
+
     /// Whether it still holds.
     pub(super) fn is_alive(&self) -> Result<bool, Error> {
         Ok(match self {

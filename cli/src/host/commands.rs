@@ -78,7 +78,10 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
         Command::System(command) => match command {
             SystemCommand::Df(arguments) => disk_usage::show(&volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
-                volumes.clean()?;
+                let troubles = volumes.clean()?;
+                for trouble in &troubles {
+                    failure::tell(trouble, false);
+                }
                 if arguments.volumes {
                     let unused = Prune {
                         all: arguments.all,
@@ -89,7 +92,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
                     };
                     prune::prune(&volumes, &unused)?;
                 }
-                Ok(())
+                if troubles.is_empty() { Ok(()) } else { Err(Failure::Told) }
             }
         },
     }

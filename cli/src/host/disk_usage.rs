@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tierce_engine::{PoolReport, PoolUsage};
 
-use super::{census::Census, devices::Devices, view::View, volumes::Volumes};
+use super::{devices::Devices, listing, view::View, volumes::Volumes};
 use crate::{
     args::{DiskUsage, Output},
     config::LOCAL_POOL,
@@ -94,13 +94,11 @@ fn shared_disks(reports: &[PoolReport]) -> Vec<SharedDisk> {
 }
 
 pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> Result<(), Failure> {
-    let census = Census::take()?;
     let (found, unseen) = volumes.list()?;
     for unseen in unseen {
         terminal::note(&format!("Warning: {unseen}"));
     }
-    let views =
-        found.iter().map(|volume| View::of(volumes, volume, &census)).collect::<Result<Vec<_>, _>>()?;
+    let views = listing::views(volumes, &found)?;
     let reports = volumes.devices().map(Devices::reports).unwrap_or_default();
     let shared_disks = shared_disks(&reports);
     let further = reports.into_iter().filter(|report| report.name != LOCAL_POOL);

@@ -79,6 +79,27 @@ pub enum Error {
     /// Something uses the volume.
     #[error(transparent)]
     InUse(#[from] InUse),
+    /// Whether a container refers to the volume is not known.
+    #[error("Volume '{name}' may be in use. Use --force to remove anyway")]
+    Unknown {
+        /// The full name.
+        name: String,
+        /// Who could not be asked.
+        source: super::engines::Silent,
+    },
+    /// Nothing is pruned, as an engine could not be asked.
+    #[error("Which volumes nothing uses is not known, so none is removed")]
+    NotPruned(#[source] super::engines::Silent),
+    /// The volume is gone, and a part of its data is not.
+    #[error("Volume '{name}' is removed, but not all of its data; tierce --host system prune takes the rest once it can: below {}", folder.display())]
+    Leftover {
+        /// The full name.
+        name: String,
+        /// The folder that the data lies in, under a hidden name.
+        folder: PathBuf,
+        /// What could not be removed.
+        source: io::Error,
+    },
     /// The volume's record can't be trusted.
     #[error("The record of volume '{name}', {}, can't be trusted ({reason}): its data is left alone; move the record away to start anew without labels", path.display())]
     BrokenRecord {

@@ -65,9 +65,16 @@ pub(super) fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volu
     Ok(all)
 }
 
-fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
-    let census = Census::take()?;
-    chosen.iter().map(|volume| View::of(volumes, volume, &census)).collect()
+/// Volumes as results show them, with all that use them.
+pub(super) fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (census, engines) = (Census::take()?, volumes.engines.ask());
+    for silent in &engines.silent {
+        terminal::note(&format!("Warning: {silent} (those that run are shown)"));
+    }
+    chosen.iter().map(|volume| View::of(volumes, volume, &census, &engines)).collect()
 }
 
 pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {

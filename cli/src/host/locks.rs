@@ -25,14 +25,28 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits until no other command changes the volume of that full name.
     pub(super) fn acquire(root: &Root, full: &str) -> Result<Self, Error> {
+        loop {
+            if let Some(lock) = Self::locked(root, full, FlockOperation::LockExclusive)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// `None`: another command changes it just now.
+    pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
+        Self::locked(root, full, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn locked(root: &Root, full: &str, how: FlockOperation) -> Result<Option<Self>, Error> {
         let folder = root.make_folder(LOCKS)?;
         let doing = || format!("lock volume '{full}' ({})", root.path().join(LOCKS).join(full).display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let file = fs::openat(&folder, full, flags, Mode::RUSR | Mode::WUSR).doing(doing)?;
             loop {
-                match fs::flock(&file, FlockOperation::LockExclusive) {
+                match fs::flock(&file, how) {
                     Err(Errno::INTR) => {}
+                    Err(Errno::WOULDBLOCK) => return Ok(None),
                     other => break other.doing(doing)?,
                 }
             }
@@ -40,7 +54,7 @@ impl Lock {
             let ours = fs::fstat(&file).doing(doing)?;
             match fs::statat(&folder, full, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
-                    return Ok(Self { folder, name: full.to_owned(), _file: file });
+                    return Ok(Some(Self { folder, name: full.to_owned(), _file: file }));
                 }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).doing(doing),
@@ -64,6 +78,18 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn whoever_does_not_wait_is_told_that_another_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let held = Lock::acquire(&root, "a").unwrap();
+        assert!(Lock::try_acquire(&root, "a").unwrap().is_none());
+        assert!(Lock::try_acquire(&root, "b").unwrap().is_some());
+        drop(held);
+        assert!(Lock::try_acquire(&root, "a").unwrap().is_some());
+        assert_eq!(std::fs::read_dir(folder.path().join(LOCKS)).unwrap().count(), 0);
+    }
 
     #[test]
     fn only_one_holds_it_and_nothing_is_left() {

@@ -19,6 +19,7 @@ mod completion;
 mod compose;
 mod devices;
 mod disk_usage;
+mod engines;
 mod error;
 mod fail;
 mod keys;

@@ -37,7 +37,7 @@ impl Volumes {
     ) -> Result<T, Error> {
         let Some(copy) = self.copy_of_now(full)? else { return work(full) };
         let done = work(&copy);
-        match self.remove(&copy, true) {
+        match self.discard(&copy) {
             Err(error) if done.is_ok() => Err(error),
             _ => done,
         }
@@ -86,7 +86,7 @@ impl Volumes {
         fail::point("export: copy made");
         let mounted = self.get(&name.full()).and_then(|copy| self.mount(&copy));
         if mounted.is_err() {
-            self.remove(&name.full(), true)?;
+            self.discard(&name.full())?;
         }
         mounted
     }

@@ -39,7 +39,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
     let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
     for (volume, bytes) in unused {
         let name = volume.name.full();
-        match volumes.remove(&name, false) {
+        match volumes.remove_idle(&name) {
             Ok(()) => {
                 removed.push(name);
                 reclaimed = reclaimed.saturating_add(bytes);
@@ -49,6 +49,9 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
             Err(error) => {
                 failed = true;
                 failure::tell(&error, false);
+                if matches!(error, Error::Leftover { .. }) {
+                    removed.push(name);
+                }
             }
         }
     }
@@ -69,9 +72,21 @@ fn show(volumes: &[(Volume, u64)]) -> std::io::Result<()> {
 fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, usize), Failure> {
     let chosen = arguments.all || !arguments.filters.is_empty();
     let census = Census::take()?;
-    let (mut unused, mut named) = (Vec::new(), 0);
+    let mut found = Vec::new();
     for volume in listing::filtered(volumes, &arguments.filters)? {
-        if !Users::of(&volume, &census)?.is_empty() {
+        let users = Users::of(&volume, &census)?;
+        if users.is_empty() {
+            found.push((volume, users));
+        }
+    }
+    if found.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let engines = volumes.engines.ask();
+    let (mut unused, mut named) = (Vec::new(), 0);
+    for (volume, mut users) in found {
+        users.add_containers(&volume, &engines)?;
+        if !users.is_empty() {
             continue;
         }
         if chosen || is_anonymous(&volume.name.full()) {
@@ -81,7 +96,11 @@ fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, u
             named += 1;
         }
     }
-    Ok((unused, named))
+    match engines.silent.into_iter().next() {
+        // Unknown is never "unused".
+        Some(silent) if !unused.is_empty() => Err(Error::NotPruned(silent).into()),
+        _ => Ok((unused, named)),
+    }
 }
 
 /// Whether Docker or Podman made up the name, for a volume that was asked for without one.

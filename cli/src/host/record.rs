@@ -31,6 +31,9 @@ pub(super) struct Record {
     pub(super) labels: BTreeMap<String, String>,
     /// Who uses it, dead holders included until somebody looks.
     pub(super) attachments: Vec<Attachment>,
+    /// By the id of a container: the processes that asked for the volume on its behalf. None of an id: that was not noted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    callers: BTreeMap<String, Vec<Holder>>,
     /// The pool that its device lies in; none of a plain folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pool: Option<String>,
@@ -103,6 +106,7 @@ impl Record {
             created_at,
             labels: BTreeMap::new(),
             attachments: Vec::new(),
+            callers: BTreeMap::new(),
             pool: None,
             asked_bytes: None,
             access: None,
@@ -112,6 +116,42 @@ impl Record {
             filling: None,
             further: Map::new(),
         }
+    }
+
+    /// Whether a use has not ended, as far as that is noted: one for a container lasts as long as whoever asked for it. What runs on after that,
+    /// the kernel shows.
+    pub(super) fn lives(&self, attachment: &Attachment) -> Result<bool, Error> {
+        if !attachment.holder.is_alive()? {
+            return Ok(false);
+        }
+        let Holder::Container { id, .. } = &attachment.holder else { return Ok(true) };
+        let Some(callers) = self.callers.get(id) else { return Ok(true) };
+        for caller in callers {
+            if caller.is_alive()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes who asks for the volume on a container's behalf. What is noted of containers that don't use it any more goes.
+    pub(super) fn add_caller(&mut self, id: &str, caller: Holder) -> Result<(), Error> {
+        let uses = |id: &String| {
+            let is_of =
+                |holder: &Holder| matches!(holder, Holder::Container { id: other, .. } if other == id);
+            self.attachments.iter().any(|attachment| is_of(&attachment.holder))
+        };
+        self.callers = std::mem::take(&mut self.callers).into_iter().filter(|(id, _)| uses(id)).collect();
+        let callers = self.callers.entry(id.to_owned()).or_default();
+        let mut living = Vec::new();
+        for known in callers.drain(..) {
+            if known != caller && known.is_alive()? {
+                living.push(known);
+            }
+        }
+        living.push(caller);
+        *callers = living;
+        Ok(())
     }
 
     /// Reads a volume's record; `None`: it has none.

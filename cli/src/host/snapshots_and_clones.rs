@@ -309,17 +309,18 @@ impl Volumes {
         Ok(free.unwrap_or(base))
     }
 
-    /// Removes copies that never became whole, and empty folders of snapshots.
-    pub(super) fn clean_copies(&self) -> Result<(), Error> {
+    /// Removes copies that never became whole. Returns what could not be removed.
+    pub(super) fn clean_copies(&self) -> Result<Vec<Error>, Error> {
+        let mut troubles = Vec::new();
         for top in [layout::VOLUMES, SNAPSHOTS] {
             for (folder, full, hidden) in self.hidden_below(top)? {
                 let _lock = Lock::acquire(&self.root, &full)?;
                 let doing = || format!("remove the unfinished copy {hidden} of volume '{full}'");
-                tree_removal::remove_tree(&folder, &CString::new(hidden.as_str()).doing(doing)?)
-                    .doing(doing)?;
+                let name = CString::new(hidden.as_str()).doing(doing)?;
+                troubles.extend(tree_removal::remove_tree(&folder, &name).doing(doing).err());
             }
         }
-        Ok(())
+        Ok(troubles)
     }
 
     /// Unfinished copies: the folder they lie in, the full name of the volume whose lock protects them, and their own name.

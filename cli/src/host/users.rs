@@ -10,28 +10,36 @@ use super::{
     Error,
     attachments::{Attachment, Holder},
     census::{self, Census},
+    engines::Answer,
     error::Context,
     fail,
     locks::Lock,
     record::Record,
     volumes::{Volume, Volumes},
 };
+use crate::terminal;
 
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Users {
     pub(super) attachments: Vec<Attachment>,
-    /// What only the kernel knows of.
+    /// What only the kernel, or an engine of containers, knows of.
     others: Vec<String>,
+    /// Containers that were never given back, and are gone with whoever asked for them.
+    gone: Vec<String>,
 }
 
 impl Users {
     /// Who uses it now: living holders, other mounts of it; open files if there is neither.
     pub(super) fn of(volume: &Volume, census: &Census) -> Result<Self, Error> {
         let mut users = Self::default();
-        for attachment in volume.record.iter().flat_map(|record| &record.attachments) {
-            if attachment.holder.is_alive()? {
-                users.attachments.push(attachment.clone());
+        if let Some(record) = &volume.record {
+            for attachment in &record.attachments {
+                if record.lives(attachment)? {
+                    users.attachments.push(attachment.clone());
+                } else if matches!(attachment.holder, Holder::Container { .. }) {
+                    users.gone.push(attachment.consumer.clone());
+                }
             }
         }
         // Mounts are told by their real paths.
@@ -63,6 +71,35 @@ impl Users {
         names.extend(self.others.iter().cloned());
         names.dedup();
         names
+    }
+
+    /// Adds what engines say, but for containers that the kernel shows already.
+    pub(super) fn add_containers(&mut self, volume: &Volume, engines: &Answer) -> Result<(), Error> {
+        let (name, real) = (volume.name.full(), volume.real_path()?);
+        for container in engines.containers_of(&name, [&volume.path, &real]) {
+            if !self.others.contains(&format!("{}{}", census::CONTAINER, container.short_id())) {
+                self.others.push(format!("{}{}", census::CONTAINER, container.in_words()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which uses ended by themselves, where nothing else uses the volume.
+    pub(super) fn tell_of_the_gone(&self, volume: &Volume) {
+        if self.is_empty() {
+            for gone in &self.gone {
+                let name = volume.name.full();
+                terminal::note(&format!(
+                    "Volume '{name}' is free: {gone} never gave it back, but whoever asked for it has ended, and nothing has it mounted"
+                ));
+            }
+        }
+    }
+
+    /// Whether all that is known is what an engine said when it asked for the volume.
+    pub(super) fn are_only_said(&self) -> bool {
+        let is_container = |attachment: &Attachment| matches!(attachment.holder, Holder::Container { .. });
+        self.others.is_empty() && self.attachments.iter().all(is_container)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -124,16 +161,26 @@ impl Volumes {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
-        for attachment in record.attachments.iter().filter(|attachment| attachment.consumer == consumer) {
+        // A container by its id alone, too.
+        let is_meant = |attachment: &Attachment| {
+            attachment.consumer == consumer
+                || attachment.consumer.strip_prefix(census::CONTAINER) == Some(consumer)
+        };
+        for attachment in record.attachments.iter().filter(|attachment| is_meant(attachment)) {
             hide(&volume, attachment)?;
         }
         fail::point("detach: hidden");
-        record.attachments.retain(|attachment| attachment.consumer != consumer);
+        record.attachments.retain(|attachment| !is_meant(attachment));
         record.save(&self.root, &volume.name)
     }
 
-    /// Notes that a container uses a volume, once more if it does already. Returns where the data is.
-    pub(super) fn mount_for_container(&self, full: &str, id: &str) -> Result<PathBuf, Error> {
+    /// Notes that a container uses a volume, once more if it does already; `caller`: the process that asks for it. Returns where the data is.
+    pub(super) fn mount_for_container(
+        &self,
+        full: &str,
+        id: &str,
+        caller: Option<Holder>,
+    ) -> Result<PathBuf, Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
@@ -146,6 +193,7 @@ impl Volumes {
             let holder = holder.clone();
             record.attachments.push(Attachment { consumer, holder, path: None, read_only: false, count: 1 });
         }
+        record.add_caller(id, caller.map_or_else(Holder::boot, Ok)?)?;
         record.save(&self.root, &volume.name)?;
         fail::point("container: noted");
         if let Err(error) = self.mount(&volume) {
@@ -160,9 +208,9 @@ impl Volumes {
     pub(super) fn unmount_for_container(&self, full: &str, id: &str) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
-        let holder = Holder::container(id)?;
-        give_back(&mut record.attachments, &holder);
+        let mut record = Self::record(&volume)?;
+        // Before it counts as gone: its processes have ended already.
+        give_back(&mut record.attachments, &Holder::container(id)?);
         record.save(&self.root, &volume.name)
     }
 
@@ -172,7 +220,7 @@ impl Volumes {
         let real = volume.real_path().ok();
         let mut living = Vec::new();
         for attachment in std::mem::take(&mut record.attachments) {
-            if attachment.holder.is_alive()? {
+            if record.lives(&attachment)? {
                 living.push(attachment);
             } else if attachment
                 .path
@@ -180,6 +228,14 @@ impl Volumes {
                 .is_some_and(|path| real.as_ref().is_some_and(|real| census.shows(real, path)))
             {
                 hide(volume, &attachment)?;
+            } else if attachment.holder.is_alive()? {
+                let users = Users::of(volume, census)?;
+                if users.is_empty() {
+                    users.tell_of_the_gone(volume);
+                } else {
+                    // It runs, and its engine will give it back.
+                    living.push(attachment);
+                }
             }
         }
         record.attachments = living;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     Error,
     census::Census,
+    engines::Answer,
     snapshots_and_clones::Snapshot,
     users::Users,
     volumes::{Volume, Volumes},
@@ -42,7 +43,14 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn of(volumes: &Volumes, volume: &Volume, census: &Census) -> Result<Self, Error> {
+    pub(super) fn of(
+        volumes: &Volumes,
+        volume: &Volume,
+        census: &Census,
+        engines: &Answer,
+    ) -> Result<Self, Error> {
+        let mut users = Users::of(volume, census)?;
+        users.add_containers(volume, engines)?;
         let (size, whole) = volumes.bytes_used(volume)?;
         if !whole {
             terminal::note(&format!(
@@ -62,7 +70,7 @@ impl View {
             encrypted: volume.device.as_ref().map(|device| device.encrypted),
             created_at: volume.created_at()?.to_string(),
             labels: volume.record.as_ref().map(|record| record.labels.clone()).unwrap_or_default(),
-            in_use_by: Users::of(volume, census)?.names(),
+            in_use_by: users.names(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Removing volumes, and what a crash after each step leaves; freeing what interrupted commands left.
 
-use std::{ffi::CString, os::fd::OwnedFd};
+use std::{ffi::CString, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{self, RenameFlags},
@@ -29,31 +29,76 @@ use super::{
 const TRASH: &str = ".trash-";
 
 impl Volumes {
-    /// Removes a volume with its data. `force`: detaches it from who uses it first.
-    ///
-    /// 1. Attachments go, if forced: the mount, then its entry in the record.
-    /// 2. The folder gets a hidden name, by one call: the volume is gone. A crash after it leaves hidden data, which the next removal in
-    ///    this stack (or `system prune`) frees, and a record, which counts as nothing.
-    /// 3. The record, then the data.
+    /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
     pub(super) fn remove(&self, full: &str, force: bool) -> Result<(), Error> {
+        if force {
+            return match self.discard(full) {
+                Err(Error::NotFound { .. }) => Ok(()),
+                other => other,
+            };
+        }
+        self.remove_unused(full, || Lock::acquire(&self.root, full))
+    }
+
+    /// The same without waiting for a command that is at it just now: that uses it.
+    pub(super) fn remove_idle(&self, full: &str) -> Result<(), Error> {
+        self.remove_unused(full, || {
+            Lock::try_acquire(&self.root, full)?.ok_or_else(|| {
+                let by = "another command of tierce".to_owned();
+                InUse { name: full.to_owned(), by, advice: "Try again." }.into()
+            })
+        })
+    }
+
+    fn remove_unused(&self, full: &str, lock: impl Fn() -> Result<Lock, Error>) -> Result<(), Error> {
+        // What is known without the engines is known sooner.
+        let volume = match self.get(full) {
+            Err(Error::NotFound { .. }) => {
+                // A removal that was killed left its lock, which goes with whoever takes it.
+                let _lock = lock()?;
+                self.get(full)?
+            }
+            other => other?,
+        };
+        check_unused(&volume, &Users::of(&volume, &Census::take()?)?)?;
+        // Not under the lock: an engine may wait for a call of ours that waits for it.
+        let engines = self.engines.ask();
+        let _lock = lock()?;
+        let volume = self.get(full)?;
+        let mut users = Users::of(&volume, &Census::take()?)?;
+        users.add_containers(&volume, &engines)?;
+        check_unused(&volume, &users)?;
+        if let Some(silent) = engines.silent.into_iter().next() {
+            return Err(Error::Unknown { name: full.to_owned(), source: silent });
+        }
+        users.tell_of_the_gone(&volume);
+        self.remove_now(&volume)
+    }
+
+    /// Removes a volume with its data, whoever uses it: it is detached from them first.
+    pub(super) fn discard(&self, full: &str) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        let users = Users::of(&volume, &Census::take()?)?;
-        if !users.is_empty() {
-            if !force {
-                let by = users.names().join(", ");
-                let advice = "Use --force to remove anyway.";
-                return Err(InUse { name: full.to_owned(), by, advice }.into());
-            }
-            for attachment in &users.attachments {
-                users::hide(&volume, attachment)?;
-            }
+        for attachment in &Users::of(&volume, &Census::take()?)?.attachments {
+            users::hide(&volume, attachment)?;
         }
-        match self.device_of(&volume) {
-            Some((_, devices)) => self.remove_device(&volume, devices)?,
-            None => self.remove_folder(&volume)?,
+        self.remove_now(&volume)
+    }
+
+    /// Under its lock.
+    ///
+    /// 1. The folder gets a hidden name, by one call: the volume is gone. A crash after it leaves hidden data, which the next removal in
+    ///    this stack (or `system prune`) frees, and a record, which counts as nothing.
+    /// 2. The record, then the data.
+    fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
+        let removed = match self.device_of(volume) {
+            Some((_, devices)) => self.remove_device(volume, devices),
+            None => self.remove_folder(volume),
+        };
+        match removed {
+            Ok(()) | Err(Error::Leftover { .. }) => self.remove_empty_stack(volume.name.stack()).and(removed),
+            Err(error) => Err(error),
         }
-        self.remove_empty_stack(volume.name.stack())
     }
 
     /// 1. The mount and its empty place. A crash after it leaves the volume whole, and unmounted.
@@ -90,9 +135,14 @@ impl Volumes {
         fs::fsync(&stack).doing(doing)?;
         Record::remove(&self.root, name)?;
         fail::point("remove: record removed");
-        self.empty_trash(name.stack(), &stack)?;
+        let own = empty(&stack, &hidden);
         fail::point("remove: data removed");
-        Ok(())
+        // What others could not remove stands in nobody's way.
+        let _ = self.empty_trash(name.stack(), &stack);
+        own.map_err(|source| {
+            let folder = self.root.path().join(layout::VOLUMES).join(name.stack());
+            Error::Leftover { name: name.full(), folder, source }
+        })
     }
 
     fn remove_empty_stack(&self, stack: &str) -> Result<(), Error> {
@@ -105,44 +155,51 @@ impl Volumes {
         Ok(())
     }
 
-    fn empty_trash(&self, stack: &str, folder: &OwnedFd) -> Result<(), Error> {
-        let path = || self.root.path().join(layout::VOLUMES).join(stack);
-        for hidden in layout::entries(folder).doing(|| format!("list {}", path().display()))? {
+    /// Frees what removed volumes of a stack left. Returns what could not be.
+    fn empty_trash(&self, stack: &str, folder: &OwnedFd) -> Result<Vec<Error>, Error> {
+        let path = self.root.path().join(layout::VOLUMES).join(stack);
+        let mut troubles = Vec::new();
+        for hidden in layout::entries(folder).doing(|| format!("list {}", path.display()))? {
             if hidden.starts_with(TRASH) {
-                let doing =
-                    || format!("free the space of a removed volume, {}", path().join(&hidden).display());
-                let name = CString::new(hidden.as_str()).doing(doing)?;
-                tree_removal::remove_tree(folder, &name).doing(doing)?;
+                let freed = empty(folder, &hidden);
+                troubles.extend(freed.doing(|| free(&path)).err());
             }
         }
-        Ok(())
+        Ok(troubles)
     }
 
-    /// Frees what interrupted removals left, and records without data.
-    pub(super) fn clean(&self) -> Result<(), Error> {
-        let Some(volumes) = self.root.folder(layout::VOLUMES)? else { return Ok(()) };
+    /// Frees what interrupted removals left, and records without data. Returns what could not be freed: it does not keep the rest.
+    pub(super) fn clean(&self) -> Result<Vec<Error>, Error> {
+        let Some(volumes) = self.root.folder(layout::VOLUMES)? else { return Ok(Vec::new()) };
+        let mut troubles = Vec::new();
         let doing = || format!("list {}", self.root.path().join(layout::VOLUMES).display());
         for stack in layout::entries(&volumes).doing(doing)? {
             if layout::is_folder(&volumes, &stack).doing(doing)?
                 && let Some(folder) = self.root.stack(&stack)?
             {
-                self.empty_trash(&stack, &folder)?;
+                troubles.extend(self.empty_trash(&stack, &folder)?);
             }
         }
-        self.clean_copies()?;
-        self.remove_half_made()?;
+        troubles.extend(self.clean_copies()?);
+        troubles.extend(self.remove_half_made()?);
         self.remove_lone_records()?;
-        self.all_devices()?.map_or(Ok(()), Devices::clean)
+        self.all_devices()?.map_or(Ok(()), Devices::clean)?;
+        Ok(troubles)
     }
 
     /// Removes volumes whose import was interrupted.
-    fn remove_half_made(&self) -> Result<(), Error> {
+    fn remove_half_made(&self) -> Result<Vec<Error>, Error> {
+        let mut troubles = Vec::new();
         for volume in self.list()?.0 {
             if volume.is_half_made()? {
-                self.remove(&volume.name.full(), true)?;
+                // Another command may do the same.
+                match self.discard(&volume.name.full()) {
+                    Ok(()) | Err(Error::NotFound { .. }) => {}
+                    Err(error) => troubles.push(error),
+                }
             }
         }
-        Ok(())
+        Ok(troubles)
     }
 
     fn remove_lone_records(&self) -> Result<(), Error> {
@@ -170,4 +227,25 @@ impl Volumes {
         }
         Ok(())
     }
+}
+
+fn empty(folder: &OwnedFd, hidden: &str) -> std::io::Result<()> {
+    tree_removal::remove_tree(folder, &CString::new(hidden)?)
+}
+
+fn free(folder: &Path) -> String {
+    format!("free the space of a removed volume: below {}", folder.display())
+}
+
+/// Refuses what anything uses.
+fn check_unused(volume: &Volume, users: &Users) -> Result<(), Error> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let advice = if users.are_only_said() {
+        "Use --force to remove anyway, or tierce --host volume detach if that is gone."
+    } else {
+        "Use --force to remove anyway."
+    };
+    Err(InUse { name: volume.name.full(), by: users.names().join(", "), advice }.into())
 }

@@ -11,6 +11,7 @@ use super::{
     access::Access,
     attachments::Holder,
     devices::Devices,
+    engines::{Engine, Engines},
     error::Context,
     keys::{Asking, GivenKey},
     layout::{self, Root},
@@ -32,6 +33,8 @@ pub(super) struct Volumes {
     pools: Pools,
     /// Whom passphrases are asked of.
     pub(super) asking: Asking,
+    /// Who is asked which containers refer to a volume.
+    pub(super) engines: Engines,
     /// Opened by the first who needs them.
     devices: OnceCell<Devices>,
 }
@@ -102,7 +105,13 @@ impl Volume {
 impl Volumes {
     /// `pools`: what the configuration adds to the images below the root.
     pub(super) fn new(root: Root, pools: &[Pool], asking: Asking) -> Self {
-        Self { pools: Pools::new(&root, pools), root, asking, devices: OnceCell::new() }
+        let engines = Engines::default();
+        Self { pools: Pools::new(&root, pools), root, asking, engines, devices: OnceCell::new() }
+    }
+
+    /// The same for an engine that waits for our answer: it is not asked anything meanwhile.
+    pub(super) fn for_caller(self, caller: Option<Engine>) -> Self {
+        Self { engines: Engines::but(caller), ..self }
     }
 
     /// The devices of volumes with a size; `None`: nobody needed one yet.

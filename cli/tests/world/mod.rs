@@ -45,9 +45,15 @@ impl World {
             .env("HOME", self.path("home"))
             .env("TIERCE_ROOT", self.root())
             .env("TZ", "UTC")
-            .env("CONTAINERS_CONF", self.path("containers.conf"))
-            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
             .current_dir(self.folder.path());
+        // Podman of this world alone, where it has one.
+        for (variable, file) in
+            [("CONTAINERS_CONF", "containers.conf"), ("CONTAINERS_STORAGE_CONF", "storage.conf")]
+        {
+            if self.path(file).exists() {
+                command.env(variable, self.path(file));
+            }
+        }
         command
     }
 

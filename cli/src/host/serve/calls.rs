@@ -6,12 +6,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
-    Error, access, keys,
+    Error, access,
+    attachments::Holder,
+    keys,
     names::Name,
     shape::Words,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::{failure, labels};
+use crate::{failure, labels, terminal};
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -37,8 +39,13 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Carries out one call.
-pub(super) fn answer(volumes: &Volumes, call: &str, body: &[u8]) -> Result<Value, Refusal> {
+/// Carries out one call; `caller`: the process that makes it, where that is known.
+pub(super) fn answer(
+    volumes: &Volumes,
+    call: &str,
+    body: &[u8],
+    caller: Option<Holder>,
+) -> Result<Value, Refusal> {
     let request: Request = if body.is_empty() {
         Request::default()
     } else {
@@ -58,11 +65,18 @@ pub(super) fn answer(volumes: &Volumes, call: &str, body: &[u8]) -> Result<Value
             json!({"Err": ""})
         }
         "VolumeDriver.Remove" => {
-            volumes.remove(name, false)?;
+            match volumes.remove(name, false) {
+                // It is gone, and its engine shall forget it.
+                Err(error @ Error::Leftover { .. }) => {
+                    terminal::note(&format!("Warning: {}", failure::in_words(&error)));
+                }
+                other => other?,
+            }
             json!({"Err": ""})
         }
         "VolumeDriver.Mount" => {
-            json!({"Mountpoint": volumes.mount_for_container(name, id(&request)?)?, "Err": ""})
+            let place = volumes.mount_for_container(name, id(&request)?, caller)?;
+            json!({"Mountpoint": place, "Err": ""})
         }
         "VolumeDriver.Unmount" => {
             volumes.unmount_for_container(name, id(&request)?)?;
@@ -182,6 +196,7 @@ mod tests {
                 &Volumes::new(Root::new(folder.path()), &[], Asking::Never),
                 call,
                 body.to_string().as_bytes(),
+                None,
             )
         };
         let failed = |result: Result<Value, Refusal>| match result {
@@ -212,7 +227,7 @@ mod tests {
         let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
         let asked = |options: Value| {
             let body = json!({"Name": "shop_data", "Opts": options}).to_string();
-            answer(&volumes, "VolumeDriver.Create", body.as_bytes())
+            answer(&volumes, "VolumeDriver.Create", body.as_bytes(), None)
         };
         let name = Name::new(Some("shop"), "data").unwrap();
         let labels =
@@ -243,12 +258,44 @@ mod tests {
     }
 
     #[test]
+    fn a_use_lasts_as_long_as_whoever_asked_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let call = |call: &str, caller: Option<u32>| {
+            answer(
+                &Volumes::new(Root::new(folder.path()), &[], Asking::Never),
+                call,
+                json!({"Name": "a", "ID": "0123456789abcdef"}).to_string().as_bytes(),
+                caller.map(|pid| Holder::caller(pid).unwrap()),
+            )
+        };
+        let mut engine = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        call("VolumeDriver.Create", None).unwrap();
+        for caller in [Some(engine.id()), Some(engine.id())] {
+            call("VolumeDriver.Mount", caller).unwrap();
+        }
+        call("VolumeDriver.Unmount", Some(engine.id())).unwrap();
+        let Err(Refusal::Failed(message)) = call("VolumeDriver.Remove", None) else { unreachable!() };
+        assert!(message.contains("tierce --host volume detach"), "{message}");
+        engine.kill().unwrap();
+        engine.wait().unwrap();
+        call("VolumeDriver.Remove", None).unwrap();
+        // Nothing is left of it for a caller that is not known: that use lasts until it is given back.
+        call("VolumeDriver.Create", None).unwrap();
+        call("VolumeDriver.Mount", Some(engine.id())).unwrap();
+        call("VolumeDriver.Mount", None).unwrap();
+        assert!(call("VolumeDriver.Remove", None).is_err());
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        volumes.detach("a", "0123456789ab").unwrap();
+        call("VolumeDriver.Remove", None).unwrap();
+    }
+
+    #[test]
     fn the_folder_of_a_new_volume_has_the_mode_that_options_of_each_form_ask_for() {
         let folder = tempfile::tempdir().unwrap();
         let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
         let create = |name: &str, options: Value| {
             let body = json!({"Name": name, "Opts": options}).to_string();
-            answer(&volumes, "VolumeDriver.Create", body.as_bytes())
+            answer(&volumes, "VolumeDriver.Create", body.as_bytes(), None)
         };
         let (uid, gid) = (rustix::process::geteuid().to_string(), rustix::process::getegid().to_string());
         for (name, options) in [
@@ -292,10 +339,10 @@ mod tests {
             ("VolumeDriver.Mount", json!({"Name": "a", "ID": ""})),
             ("VolumeDriver.Mount", json!({"Name": 7})),
         ] {
-            let refused = answer(&volumes, call, body.to_string().as_bytes());
+            let refused = answer(&volumes, call, body.to_string().as_bytes(), None);
             assert!(matches!(refused, Err(Refusal::Failed(_))), "{call} {body}");
         }
-        assert_eq!(answer(&volumes, "Nonsense", b""), Err(Refusal::Unknown("Nonsense".to_owned())));
+        assert_eq!(answer(&volumes, "Nonsense", b"", None), Err(Refusal::Unknown("Nonsense".to_owned())));
         assert!(volumes.list().unwrap().0.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! It keeps nothing in memory: each call finds volumes and their users on the disk, so it may be killed and started again under running
 //! containers. While it runs it also watches thin pools.
 
+mod caller;
 mod calls;
 mod socket;
 mod watching;
@@ -13,7 +14,7 @@ use std::{path::Path, sync::Arc};
 use axum::{
     Router,
     body::Bytes,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -22,6 +23,7 @@ use tokio::{
     sync::Notify,
 };
 
+use self::caller::Caller;
 use super::{Error, error::Context, keys::Asking, layout::Root, pools::Pools, volumes::Volumes};
 use crate::{config::Pool, failure, terminal};
 
@@ -58,7 +60,7 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
         });
         let router = Router::new().fallback(answer).with_state(place);
         terminal::note(&format!("Serving volumes at {}", path.display()));
-        axum::serve(listener, router)
+        axum::serve(listener, router.into_make_service_with_connect_info::<Caller>())
             .with_graceful_shutdown(stop)
             .await
             .doing(|| format!("serve {}", path.display()))
@@ -75,12 +77,20 @@ struct Place {
 }
 
 /// One call. Its body is read as JSON whatever its content type says: Docker and Podman send none.
-async fn answer(State(place): State<Place>, uri: Uri, body: Bytes) -> Response {
+async fn answer(
+    State(place): State<Place>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
     let call = uri.path().trim_start_matches('/').to_owned();
     // The engine blocks, and has a runtime of its own.
     let looks = Arc::clone(&place.looks);
-    let volumes = move || Volumes::new(place.root, &place.pools, Asking::Never);
-    let done = tokio::task::spawn_blocking(move || calls::answer(&volumes(), &call, &body)).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let volumes = Volumes::new(place.root, &place.pools, Asking::Never).for_caller(caller.engine);
+        calls::answer(&volumes, &call, &body, caller.process)
+    })
+    .await;
     looks.notify_one();
     let (status, json) = match done {
         Ok(Ok(json)) => (StatusCode::OK, json),

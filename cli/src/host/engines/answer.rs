@@ -1,0 +1,196 @@
+//! What engines answer.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::Engine;
+
+/// What all engines together say.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct Answer {
+    containers: Vec<Container>,
+    /// The engines that are there and could not be asked.
+    pub(in super::super) silent: Vec<Silent>,
+}
+
+/// An engine that could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{engine} can't be asked which volumes its containers use: {why}")]
+pub struct Silent {
+    pub(super) engine: Engine,
+    pub(super) why: String,
+}
+
+/// A container, running or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Container {
+    id: String,
+    name: String,
+    state: String,
+    mounts: Vec<Mount>,
+}
+
+/// One of its mounts, as engines show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Mount {
+    #[serde(rename = "Type")]
+    kind: String,
+    name: String,
+    driver: String,
+    source: String,
+}
+
+impl Answer {
+    pub(super) fn add(&mut self, containers: Vec<Container>) {
+        for container in containers {
+            // A socket of Podman may bear the name of Docker's.
+            if !self.containers.iter().any(|other| other.id == container.id) {
+                self.containers.push(container);
+            }
+        }
+    }
+
+    /// The containers that refer to the volume of that full name, whose folder has these paths.
+    pub(in super::super) fn containers_of(
+        &self,
+        volume: &str,
+        paths: [&Path; 2],
+    ) -> impl Iterator<Item = &Container> {
+        let refers =
+            move |container: &&Container| container.mounts.iter().any(|mount| mount.is_of(volume, paths));
+        self.containers.iter().filter(refers)
+    }
+}
+
+impl Container {
+    /// The beginning of its id, as engines show it.
+    pub(in super::super) fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Its name and whether it runs.
+    pub(in super::super) fn in_words(&self) -> String {
+        let name = if self.name.is_empty() { self.short_id() } else { &self.name };
+        format!("{name} ({})", self.state)
+    }
+}
+
+impl Mount {
+    fn is_of(&self, volume: &str, paths: [&Path; 2]) -> bool {
+        let source = Path::new(&self.source);
+        if !self.source.is_empty() {
+            let within = |source: &Path| paths.iter().any(|folder| source.starts_with(folder));
+            return within(source) || source.canonicalize().is_ok_and(|real| within(&real));
+        }
+        // A volume that is mounted nowhere just now has its name alone. What the engine keeps itself is none of ours.
+        self.kind == "volume" && self.name == volume && self.driver != "local"
+    }
+}
+
+/// A container as a list of the API has it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listed {
+    pub(super) id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    state: String,
+    #[serde(default)]
+    mounts: Option<Vec<Mount>>,
+}
+
+impl From<Listed> for Container {
+    fn from(listed: Listed) -> Self {
+        let name = listed.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+        Self {
+            id: listed.id,
+            name: plain(&name),
+            state: listed.state,
+            mounts: listed.mounts.unwrap_or_default(),
+        }
+    }
+}
+
+/// A container as an inspection shows it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    id: String,
+    name: String,
+    state: State,
+    #[serde(default)]
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: String,
+}
+
+impl From<Inspected> for Container {
+    fn from(inspected: Inspected) -> Self {
+        Self {
+            id: inspected.id,
+            name: plain(&inspected.name),
+            state: inspected.state.status,
+            mounts: inspected.mounts.unwrap_or_default(),
+        }
+    }
+}
+
+/// Docker's names begin with a slash.
+fn plain(name: &str) -> String {
+    name.trim_start_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_of_a_volume_by_its_place_else_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir_all(real.join("a/sub")).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        for (kind, name, driver, source, expected) in [
+            ("volume", "a", "tierce", String::new(), true),
+            ("volume", "a", "local", String::new(), false),
+            ("volume", "b", "tierce", String::new(), false),
+            ("bind", "", "", path(&real.join("a")), true),
+            ("bind", "", "", path(&real.join("a/sub")), true),
+            ("bind", "", "", path(&link.join("a")), true),
+            ("bind", "", "", path(&real.join("ab")), false),
+            ("bind", "", "", path(&real), false),
+            ("volume", "a", "tierce", path(&real.join("a")), true),
+            // Of another plugin, or of this one with another root.
+            ("volume", "a", "tierce", "/elsewhere/a".to_owned(), false),
+        ] {
+            let mount =
+                Mount { kind: kind.to_owned(), name: name.to_owned(), driver: driver.to_owned(), source };
+            assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_of_two_sockets_is_one() {
+        let container = |id: &str| {
+            Container::from(Listed {
+                id: id.to_owned(),
+                names: Some(vec!["/db".to_owned()]),
+                state: "exited".to_owned(),
+                mounts: None,
+            })
+        };
+        let mut answer = Answer::default();
+        answer.add(vec![container("0123456789abcdef")]);
+        answer.add(vec![container("0123456789abcdef"), container("1")]);
+        let ids: Vec<_> = answer.containers.iter().map(Container::short_id).collect();
+        assert_eq!(ids, ["0123456789ab", "1"]);
+        assert_eq!(answer.containers[0].in_words(), "db (exited)");
+    }
+}

@@ -1,0 +1,79 @@
+//! Podman without a socket: its command.
+
+use std::{ffi::OsString, time::Duration};
+
+use tierce_engine::{CommandError, Input, Program, Runner, SystemRunner};
+
+use super::answer::{Container, Inspected};
+
+/// What decides which containers Podman knows: handed on as its caller has it.
+const SURROUNDINGS: [&str; 11] = [
+    "HOME",
+    "USER",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "CONTAINERS_CONF",
+    "CONTAINERS_CONF_OVERRIDE",
+    "CONTAINERS_STORAGE_CONF",
+    "STORAGE_DRIVER",
+    "STORAGE_OPTS",
+];
+/// How often all are asked for at most: a container may go between the two questions.
+const ATTEMPTS: usize = 5;
+
+/// Every container, running or not.
+pub(super) fn containers(patience: Duration) -> Result<Vec<Container>, String> {
+    for _ in 0..ATTEMPTS {
+        let ids =
+            run(&["ps", "--all", "--quiet", "--no-trunc"], patience).map_err(|error| in_words(&error))?;
+        let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        match run(&[&["container", "inspect"], ids.as_slice()].concat(), patience) {
+            Ok(json) => {
+                let found: Vec<Inspected> = serde_json::from_str(&json)
+                    .map_err(|error| format!("its answer is not understood: {error}"))?;
+                return Ok(found.into_iter().map(Container::from).collect());
+            }
+            Err(CommandError::Failed { stderr, .. }) if stderr.contains("no such container") => {}
+            Err(error) => return Err(in_words(&error)),
+        }
+    }
+    Err("its containers come and go too quickly".to_owned())
+}
+
+fn run(arguments: &[&str], limit: Duration) -> Result<String, CommandError> {
+    // Programs are started without any variable but those that are named to them.
+    let variable = |name: &&str| {
+        let mut assignment = OsString::from(format!("{name}="));
+        assignment.push(std::env::var_os(name)?);
+        Some(assignment)
+    };
+    let surroundings = SURROUNDINGS.iter().filter_map(variable);
+    let command = std::iter::once("podman").chain(arguments.iter().copied()).map(OsString::from);
+    let program = Program {
+        name: "env",
+        arguments: surroundings.chain(command).collect(),
+        input: Input::default(),
+        good: &[0],
+        limit,
+        environment: &[],
+        outlives_us: false,
+    };
+    Ok(SystemRunner.run(&program)?.stdout)
+}
+
+/// In its own words: the line that was run is long.
+fn in_words(error: &CommandError) -> String {
+    match error {
+        CommandError::Failed { stderr, status, .. } => match stderr.lines().last() {
+            Some(line) => format!("podman: {line}"),
+            None => format!("podman: {status}"),
+        },
+        CommandError::Timeout { seconds, .. } => format!("podman gave no answer within {seconds} s"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,141 @@
+//! What can't be removed, or is not there to be removed, and who it concerns: nobody else.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+
+mod world;
+
+use std::{fs, os::unix::fs::chown, process::Command};
+
+use world::{World, is_root};
+
+fn chattr(how: &str, path: &std::path::Path) -> bool {
+    Command::new("chattr").arg(how).arg(path).output().is_ok_and(|output| output.status.success())
+}
+
+/// A volume `a` with a file that can't be removed, and one that can; `None`: this filesystem has none such.
+fn stubborn() -> Option<World> {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.volume("a").join("sub")).unwrap();
+    for file in ["stubborn", "sub/other"] {
+        fs::write(world.volume("a").join(file), "x").unwrap();
+    }
+    chattr("+i", &world.volume("a").join("stubborn")).then_some(world)
+}
+
+/// The only path below the root that ends so.
+fn left(world: &World, name: &str) -> Option<std::path::PathBuf> {
+    let found = world.files().into_iter().find(|file| file.ends_with(name))?;
+    Some(world.root().join(found))
+}
+
+#[test]
+fn an_immutable_file_is_named_and_stands_in_nobodys_way() {
+    let Some(world) = stubborn() else { return println!("skipped: no file can be made immutable here") };
+    world.ok(&["volume", "create", "b"]);
+    let said = world.fails(1, &["volume", "rm", "a"]);
+    let file = left(&world, "/stubborn").unwrap();
+    assert!(said.contains("Volume 'a' is removed, but not all of its data"), "{said}");
+    let below = file.strip_prefix(world.root().join("volumes/local")).unwrap().display().to_string();
+    assert!(said.contains(&below) && said.contains("Operation not permitted"), "{said}");
+    assert!(left(&world, "/other").is_none(), "{:?}", world.files());
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "b\n");
+    world.ok(&["volume", "rm", "b"]);
+    world.ok(&["volume", "create", "a"]);
+    assert_eq!(fs::read_dir(world.volume("a")).unwrap().count(), 0);
+    assert!(world.ok(&["volume", "prune", "--all", "--force"]).contains("Deleted Volumes:\na\n"));
+    let said = world.fails(1, &["system", "prune"]);
+    assert!(said.contains(&below), "{said}");
+    assert!(chattr("-i", &file));
+    world.ok(&["system", "prune"]);
+    assert!(left(&world, "/stubborn").is_none());
+}
+
+#[test]
+fn cleaning_up_goes_on_behind_what_can_not_be_removed() {
+    let Some(world) = stubborn() else { return println!("skipped: no file can be made immutable here") };
+    world.fails(1, &["volume", "rm", "a"]);
+    world.ok(&["volume", "create", "0".repeat(64).as_str()]);
+    fs::create_dir(world.root().join("volumes/local/.new-copy")).unwrap();
+    let pruned = world.tierce(&["system", "prune", "--volumes", "--force"]);
+    assert_eq!(pruned.status.code(), Some(1), "{pruned:?}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+    assert!(left(&world, ".new-copy").is_none());
+    assert!(chattr("-i", &left(&world, "/stubborn").unwrap()));
+}
+
+#[test]
+fn what_is_mounted_in_a_volume_is_left_alone_and_named() {
+    if !is_root() {
+        return println!("skipped: mounts need root");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "v"]);
+    fs::create_dir(world.volume("v/sub")).unwrap();
+    fs::write(world.volume("v/file"), "x").unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(world.volume("v/sub")).status();
+    assert!(mounted.unwrap().success());
+    fs::write(world.volume("v/sub").join("inside"), "x").unwrap();
+    assert!(world.fails(1, &["volume", "rm", "v"]).contains("in use by: "));
+    let said = world.fails(1, &["volume", "rm", "--force", "v"]);
+    assert!(said.contains("/sub can't be removed: something is mounted there"), "{said}");
+    let inside = left(&world, "/inside").unwrap();
+    assert!(left(&world, "/file").is_none());
+    assert!(Command::new("umount").arg(inside.parent().unwrap()).status().unwrap().success());
+    world.ok(&["system", "prune"]);
+}
+
+#[test]
+fn another_users_folder_is_named_and_its_owner_can_go_on() {
+    if !is_root() {
+        return println!("skipped: another user's folder needs root");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.volume("a").join("sub")).unwrap();
+    fs::write(world.volume("a").join("sub/file"), "x").unwrap();
+    let everything = || [vec![String::new()], world.files()].concat();
+    for file in everything() {
+        chown(world.root().join(file), Some(65534), Some(65534)).unwrap();
+    }
+    // As a container of rootless Podman leaves it.
+    chown(world.volume("a").join("sub"), Some(100_998), Some(100_998)).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(world.volume("a").join("sub"), mode).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(world.path(""), open).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_tierce"), world.path("tierce")).unwrap();
+    let as_user = |arguments: &[&str]| {
+        let mut command = world.command("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(world.path("tierce"));
+        command.arg("--host").args(arguments).output().unwrap()
+    };
+    let removed = as_user(&["volume", "rm", "a"]);
+    let said = String::from_utf8_lossy(&removed.stderr);
+    assert_eq!(removed.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("Volume 'a' is removed, but not all of its data") && said.contains("/sub "),
+        "{said}"
+    );
+    for arguments in [["volume", "create", "b"], ["volume", "rm", "b"]] {
+        let done = as_user(&arguments);
+        assert!(done.status.success(), "{done:?}");
+    }
+    world.ok(&["system", "prune"]);
+    assert!(left(&world, "/sub").is_none());
+}
+
+#[test]
+fn forced_removal_of_what_is_not_there_is_done_already_and_of_several_each_is_tried() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    assert!(world.fails(1, &["volume", "rm", "nosuch"]).contains("not found"));
+    assert_eq!(world.ok(&["volume", "rm", "--force", "nosuch"]), "nosuch\n");
+    // What can be no name is a slip, and no volume that is gone.
+    world.fails(2, &["volume", "rm", "--force", "../a"]);
+    let both = world.tierce(&["volume", "rm", "nosuch", "a"]);
+    assert_eq!((both.status.code(), both.stdout.as_slice()), (Some(1), b"a\n".as_slice()), "{both:?}");
+    world.ok(&["volume", "create", "a"]);
+    assert_eq!(world.ok(&["volume", "rm", "-f", "nosuch", "a"]), "nosuch\na\n");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+}

@@ -221,6 +221,32 @@ fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything()
     sh(&world, "podman rm c-made c-ended c-bound");
 }
 
+#[test]
+fn by_force_a_plain_volume_goes_from_under_its_container_and_one_with_a_size_stays() {
+    if !is_root() || !has("podman") {
+        return println!("skipped: the Docker volume plugin needs root and Podman");
+    }
+    let world = World::new();
+    prepare(&world);
+    let _plugin = Plugin::start(&world);
+    sh(
+        &world,
+        "podman volume create --driver tierce plain; podman volume create --driver tierce --opt size=16Mi sized
+        podman run -d --name db --ulimit host --network none -v plain:/p -v sized:/s box:1 sh -c 'echo x > /p/file; echo x > /s/file; exec sleep 600' > id
+        until podman exec db cat /s/file; do sleep 0.1; done",
+    );
+    let id = fs::read_to_string(world.path("id")).unwrap();
+    let removed = world.tierce(&["volume", "rm", "--force", "sized", "plain"]);
+    assert_eq!((removed.status.code(), removed.stdout.as_slice()), (Some(1), b"plain\n".as_slice()));
+    let said = String::from_utf8(removed.stderr).unwrap();
+    assert!(said.contains(&format!("Volume 'sized' is in use by: container {}. ", &id[..12])), "{said}");
+    assert_eq!(fs::read_to_string(world.volume("sized").join("file")).unwrap(), "x\n");
+    world.ok(&["volume", "create", "plain"]);
+    assert_eq!(fs::read_dir(world.volume("plain")).unwrap().count(), 0);
+    sh(&world, "podman exec db cat /s/file; podman rm -f -t 0 db");
+    world.ok(&["volume", "rm", "sized"]);
+}
+
 /// A process that ends with the test.
 struct Ended(Child);
 

@@ -72,17 +72,18 @@ impl Volumes {
             return Err(Error::Unknown { name: full.to_owned(), source: silent });
         }
         users.tell_of_the_gone(&volume);
-        self.remove_now(&volume)
+        self.remove_now(&volume, &users)
     }
 
     /// Removes a volume with its data, whoever uses it: it is detached from them first.
     pub(super) fn discard(&self, full: &str) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        for attachment in &Users::of(&volume, &Census::take()?)?.attachments {
+        let users = Users::of(&volume, &Census::take()?)?;
+        for attachment in &users.attachments {
             users::hide(&volume, attachment)?;
         }
-        self.remove_now(&volume)
+        self.remove_now(&volume, &users)
     }
 
     /// Under its lock.
@@ -90,9 +91,9 @@ impl Volumes {
     /// 1. The folder gets a hidden name, by one call: the volume is gone. A crash after it leaves hidden data, which the next removal in
     ///    this stack (or `system prune`) frees, and a record, which counts as nothing.
     /// 2. The record, then the data.
-    fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
+    fn remove_now(&self, volume: &Volume, users: &Users) -> Result<(), Error> {
         let removed = match self.device_of(volume) {
-            Some((_, devices)) => self.remove_device(volume, devices),
+            Some((_, devices)) => self.remove_device(volume, devices, users),
             None => self.remove_folder(volume),
         };
         match removed {
@@ -103,12 +104,23 @@ impl Volumes {
 
     /// 1. The mount and its empty place. A crash after it leaves the volume whole, and unmounted.
     /// 2. The device: the volume is gone. 3. The record, which counts as nothing without it.
-    fn remove_device(&self, volume: &Volume, devices: &Devices) -> Result<(), Error> {
+    fn remove_device(&self, volume: &Volume, devices: &Devices, users: &Users) -> Result<(), Error> {
         let name = &volume.name;
         devices.unmount(name, &volume.path).map_err(|error| busy(error, volume))?;
         self.remove_place(name)?;
         fail::point("remove: place removed");
-        devices.delete(name)?;
+        if let Err(error) = devices.delete(name) {
+            // Held open where only its holder can let it go, as by a container: it stays as it was.
+            self.mount(volume)?;
+            return Err(match error {
+                Error::Engine(tierce_engine::Error::InUse { by, .. }) => {
+                    let by = if users.is_empty() { by } else { users.names().join(", ") };
+                    let advice = "A volume with a size can't be taken from that: end it first.";
+                    InUse { name: name.full(), by, advice }.into()
+                }
+                other => other,
+            });
+        }
         fail::point("remove: device deleted");
         Record::remove(&self.root, name)
     }

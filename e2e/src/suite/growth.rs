@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::bed::{Bed, Pod, volume};
+use super::bed::{Bed, Pod, claim, volume};
 use super::{Test, tests};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -11,7 +11,8 @@ pub(super) fn tests() -> Vec<Test> {
         xfs_grows_under_its_pod,
         btrfs_grows_under_its_pod,
         ext4_grows_at_the_next_mount_at_the_latest,
-        a_raw_device_grows
+        a_raw_device_grows,
+        a_growth_that_was_a_slip_is_taken_back
     ]
     .into()
 }
@@ -57,6 +58,38 @@ fn a_raw_device_grows(bed: &Bed<'_>) -> Result<()> {
     bed.until("the device to grow", || {
         Ok(bed.exec("user", "blockdev --getsize64 /dev/disk")? == (128_u64 << 20).to_string())
     })
+}
+
+fn a_growth_that_was_a_slip_is_taken_back(bed: &Bed<'_>) -> Result<()> {
+    bed.apply(volume("data", &json!({"size": 64 << 20, "tier": "standard-ssd"})))?;
+    bed.apply(claim("plain", "tierce-standard-ssd", "64Mi"))?;
+    bed.start(Pod::named("user").mounts("data").mounts("plain"))?;
+    bed.wait("volume/data", "jsonpath={.status.capacity}=64Mi")?;
+    let plain = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    bed.patch("volume/data", &json!({"spec": {"size": "900Ti"}}))?;
+    bed.patch("pvc/plain", &plain("900Ti"))?;
+    bed.wait_reason("volume/data", "OutOfSpace")?;
+    let told = || Ok(bed.kubectl(&["describe", "pvc/plain"])?.contains("has no room to grow"));
+    bed.until("the claim to say that there is no room", told)?;
+
+    bed.patch("volume/data", &json!({"spec": {"size": "128Mi"}}))?;
+    bed.patch("pvc/plain", &plain("128Mi"))?;
+    bed.wait("volume/data", "jsonpath={.status.capacity}=128Mi")?;
+    bed.wait_reason("volume/data", "Provisioned")?;
+    bed.until("the plain claim's volume to grow", || {
+        let pv = bed.get("pvc/plain", ".spec.volumeName")?;
+        Ok(bed.get(&format!("pv/{pv}"), ".spec.capacity.storage")? == "128Mi")
+    })?;
+    let refused = bed.patch("volume/data", &json!({"spec": {"size": "32Mi"}}));
+    let refused = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    bed.says(&refused, &["spec.size", "a volume can't shrink below what it has"])?;
+
+    // One that was never made is made with what it says then.
+    bed.apply(volume("unused", &json!({"size": "900Ti", "tier": "standard-ssd"})))?;
+    bed.wait_reason("volume/unused", "OutOfSpace")?;
+    bed.patch("volume/unused", &json!({"spec": {"size": "64Mi"}}))?;
+    bed.start(Pod::named("late").mounts("unused"))?;
+    bed.wait("volume/unused", "jsonpath={.status.capacity}=64Mi")
 }
 
 fn start(bed: &Bed<'_>, filesystem: &str) -> Result<()> {

@@ -20,7 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn a_size_that_is_none_is_refused_with_unit_and_bounds(bed: &Bed<'_>) -> Result<()> {
-    for size in ["0", "-1Gi", "10Gb", "2Pi", "1048577Gi"] {
+    for size in ["0", "-1Gi", "10Gb", "2Pi", "1048577Gi"].map(Value::from).into_iter().chain([json!(5)]) {
         let message = bed.refused(volume("data", &json!({"size": size, "tier": "hdd"})))?;
         bed.says(&message, &["size is a quantity of bytes from 16Mi to 1Pi", "for example 10Gi"])?;
     }
@@ -75,6 +75,8 @@ fn what_has_no_meaning_together_is_refused(bed: &Bed<'_>) -> Result<()> {
             json!({"volumeMode": "Block", "mountOptions": ["noatime"]}),
             "mountOptions have no meaning with volumeMode Block: leave them out",
         ),
+        (json!({"filesystem": "ext4", "mountOptions": ["inode64"]}), "inode64 with xfs"),
+        (json!({"mountOptions": ["commit=301"]}), "commit=N (ext4 and btrfs, 1 to 300)"),
         (
             json!({"source": {"snapshot": "monday", "volume": "data"}}),
             "source names either a snapshot or a volume, not both",

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::bed::{Bed, Pod, volume};
+use super::bed::{Bed, Pod, claim, volume};
 use super::{Test, tests};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -12,7 +12,8 @@ pub(super) fn tests() -> Vec<Test> {
         a_mounted_volume_is_cloned_for_a_pod_beside_it,
         a_volume_goes_back_to_its_snapshot_once_no_pod_uses_it,
         a_restore_that_is_deleted_at_once_is_done_or_was_never_there,
-        a_snapshot_outlives_its_volume
+        a_snapshot_outlives_its_volume,
+        a_claim_copies_on_the_node_of_its_source_though_its_class_waits_for_a_pod
     ]
     .into()
 }
@@ -126,6 +127,50 @@ fn a_snapshot_outlives_its_volume(bed: &Bed<'_>) -> Result<()> {
     })?;
     ensure!(bed.exec("again", "cat /again/note")? == "monday", "the copy lost its content");
     Ok(())
+}
+
+fn a_claim_copies_on_the_node_of_its_source_though_its_class_waits_for_a_pod(bed: &Bed<'_>) -> Result<()> {
+    // What no claim of a whole unit has: 96 MiB.
+    start(bed, "data", &json!({"size": "100M", "tier": "standard-ssd"}))?;
+    take(bed, "monday", "data")?;
+    bring_back(bed, "monday", "restored-7")?;
+    let snapshot =
+        |name: &str| json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name});
+    for (copy, source) in [
+        ("of-a-snapshot", snapshot("monday")),
+        ("of-a-claim", json!({"kind": "PersistentVolumeClaim", "name": "data"})),
+        ("of-a-backup", snapshot("restored-7")),
+    ] {
+        let mut claim = claim(copy, "tierce-standard-ssd", "100M");
+        claim["spec"]["dataSource"] = source;
+        bed.apply(claim)?;
+        bed.start(Pod::named(copy).mounts(copy))?;
+        ensure!(bed.exec(copy, &format!("cat /{copy}/note"))? == "monday", "{copy}: another content");
+        ensure!(bed.node_of(copy)? == bed.node_of("data")?, "{copy} lies on another node");
+    }
+    bed.delete("volumesnapshot/restored-7")?;
+    bed.delete(&format!("volumesnapshotcontent/{}", content(bed, "restored-7")))
+}
+
+/// As a backup program does it: a content by its handle, and a VolumeSnapshot of another name.
+fn bring_back(bed: &Bed<'_>, snapshot: &str, name: &str) -> Result<()> {
+    let its = bed.get(&format!("volumesnapshot/{snapshot}"), ".status.boundVolumeSnapshotContentName")?;
+    let handle = bed.get(&format!("volumesnapshotcontent/{its}"), ".status.snapshotHandle")?;
+    let content = content(bed, name);
+    bed.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": content},
+        "spec": {"driver": "csi.tierce.dev", "deletionPolicy": "Retain", "source": {"snapshotHandle": handle},
+            "sourceVolumeMode": "Filesystem", "volumeSnapshotRef": {"namespace": bed.namespace, "name": name}},
+    }))?;
+    bed.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name},
+        "spec": {"source": {"volumeSnapshotContentName": content}},
+    }))?;
+    bed.wait(&format!("volumesnapshot/{name}"), "jsonpath={.status.readyToUse}=true")
+}
+
+fn content(bed: &Bed<'_>, snapshot: &str) -> String {
+    format!("{}-{snapshot}", bed.namespace)
 }
 
 /// A Volume and a pod of the same name that wrote `monday` to it.

@@ -12,6 +12,7 @@ use support::{GI, Replica, claim, in_time, mount, on, request, request_for, tier
 use tierce_controller::index::State;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_proto::csi::controller_server::Controller;
+use tierce_proto::csi::volume_capability::AccessType;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::{
     CapacityRange, ControllerExpandVolumeRequest, CreateVolumeRequest, ListVolumesRequest,
@@ -60,6 +61,10 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
     let range = |required_bytes, limit_bytes| Some(CapacityRange { required_bytes, limit_bytes });
     let mut multi_node = mount("");
     multi_node.access_mode.as_mut().unwrap().mode = Mode::MultiNodeMultiWriter.into();
+    let mut wrong_option = mount("");
+    if let Some(AccessType::Mount(mount)) = &mut wrong_option.access_type {
+        mount.mount_flags = vec!["noatime".to_owned(), "nobarrier".to_owned()];
+    }
     let parameters = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
     let table: Vec<(Change, Code, &str)> = vec![
         (Box::new(|r| r.name = String::new()), Code::InvalidArgument, "name is missing"),
@@ -77,6 +82,13 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
             Box::new(move |r| r.volume_capabilities = vec![multi_node.clone()]),
             Code::InvalidArgument,
             "access mode MULTI_NODE_MULTI_WRITER is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod",
+        ),
+        (
+            // What a pod would hear at its mount.
+            Box::new(move |r| r.volume_capabilities = vec![wrong_option.clone()]),
+            Code::InvalidArgument,
+            "mount option \"nobarrier\" is not allowed for ext4; allowed are: noatime, relatime, nodiratime, lazytime, sync, dirsync, \
+             nosuid, noexec, discard, nodiscard, commit=1..300, data=ordered|journal",
         ),
         (
             Box::new(|r| r.volume_content_source = Some(VolumeContentSource::default())),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::Engine;
+use super::engine::Engine;
 
 /// What all engines together say.
 #[derive(Debug, Clone, Default)]

@@ -4,51 +4,25 @@
 
 mod answer;
 mod api;
+mod engine;
 mod podman;
 mod presence;
 
 use std::{
     cell::RefCell,
-    fmt, thread,
+    thread,
     time::{Duration, Instant},
 };
 
 use answer::Container;
 pub(super) use answer::{Answer, Silent};
+pub(super) use engine::Engine;
 use presence::Way;
 
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer is taken for true.
 const FRESH: Duration = Duration::from_secs(2);
-
-/// An engine of containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Engine {
-    Docker,
-    Podman,
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Docker => "Docker",
-            Self::Podman => "Podman",
-        })
-    }
-}
-
-impl Engine {
-    /// The engine that a process is.
-    pub(super) fn of_process(pid: u32) -> Option<Self> {
-        let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        match program.file_name()?.to_str()? {
-            "dockerd" => Some(Self::Docker),
-            "podman" => Some(Self::Podman),
-            _ => None,
-        }
-    }
-}
 
 /// The engines of this host.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Engine;
+use super::engine::Engine;
 
 /// Where Podman's command may be: programs are looked for nowhere else.
 const PROGRAMS: [&str; 2] = ["/usr/bin/podman", "/bin/podman"];

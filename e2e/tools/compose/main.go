@@ -84,7 +84,13 @@ func main() {
 	}
 }
 
-func load(asked request) answer {
+// A value that compose-go does not expect at its place ends it: that is a refusal too.
+func load(asked request) (result answer) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			result = answer{Error: fmt.Sprint(reason)}
+		}
+	}()
 	os.Clearenv()
 	for key, value := range asked.Environment {
 		os.Setenv(key, value)
@@ -115,7 +121,7 @@ func load(asked request) answer {
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
-	result := answer{Name: project.Name, Volumes: map[string]volume{}, Services: map[string]service{}, Jobs: map[string]service{}}
+	result = answer{Name: project.Name, Volumes: map[string]volume{}, Services: map[string]service{}, Jobs: map[string]service{}}
 	for key, declared := range project.Volumes {
 		result.Volumes[key] = volume{declared.Name, bool(declared.External), declared.Driver, declared.DriverOpts, declared.Labels}
 	}

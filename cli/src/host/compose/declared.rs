@@ -118,6 +118,11 @@ pub(super) fn read(
     Ok(NamedVolume { key: key.to_owned(), full, maker, driver: driver.to_owned(), options, labels })
 }
 
+/// What is in a list before in the same words.
+pub(super) fn twice(list: &[Node]) -> Option<&Node> {
+    list.iter().enumerate().find(|(at, node)| list[..*at].contains(node)).map(|(_, node)| node)
+}
+
 /// What another driver does, or Docker's own with options that mount something.
 fn of_engine(driver: &str, options: &BTreeMap<String, String>) -> Option<String> {
     if !DRIVERS.contains(&driver) {
@@ -166,8 +171,15 @@ fn options(map: &Map, what: &str) -> Result<BTreeMap<String, String>, Wrong> {
 
 /// Labels of both forms as `key=value`.
 fn labels(map: &Map, what: &str) -> Result<Vec<String>, Wrong> {
-    let Some(labels) = map.filled("labels") else { return Ok(Vec::new()) };
+    map.filled("labels").map_or(Ok(Vec::new()), |labels| labels_of(labels, what))
+}
+
+/// The same of the node.
+pub(super) fn labels_of(labels: &Node, what: &str) -> Result<Vec<String>, Wrong> {
     if let Value::List(list) = &labels.value {
+        if let Some(twice) = twice(list) {
+            return Err(twice.wrong(format!("{what}: the same is there twice")));
+        }
         return list.iter().map(|label| label.text(what).map(str::to_owned)).collect();
     }
     let of = |(key, value): (&str, &Node)| {

@@ -67,7 +67,10 @@ impl Loader {
                 .map_or(Ok(Vec::new()), |file| file.texts("include: env_file"))?,
             project_directory: map
                 .filled("project_directory")
-                .map(|folder| folder.text("include: project_directory"))
+                .map(|folder| match &folder.value {
+                    Value::Number(text) if text.parse::<i64>().is_ok() => Ok(text.as_str()),
+                    _ => folder.text("include: project_directory"),
+                })
                 .transpose()?,
         })
     }
@@ -87,9 +90,10 @@ impl Loader {
             Some(folder) => beside(&scope.folder, folder),
             None => first.parent().unwrap_or_else(|| Path::new("/")).to_owned(),
         };
-        // Of a folder that is not there Compose takes the one above for the paths of mounts.
+        // Of a folder that is not there Compose takes the one above for the paths of mounts, if it is named from here.
+        let is_whole = entry.project_directory.is_some_and(|folder| folder.starts_with('/'));
         let mounts = match folder.parent() {
-            Some(above) if !folder.is_dir() => above.to_owned(),
+            Some(above) if !folder.is_dir() && !is_whole => above.to_owned(),
             _ => folder.clone(),
         };
         let mut environment = scope.environment.clone();

@@ -100,6 +100,9 @@ impl Loader {
                 self.problem(value.wrong(format!("'{key}' is no key of a Compose file")));
             }
         }
+        if let Some(name) = top.filled("name") {
+            name.text("the project's name")?;
+        }
         for section in SERVICES.into_iter().chain(["volumes"]) {
             let of_section = top.get(section).and_then(Node::as_map);
             for (name, value) in of_section.into_iter().flat_map(Map::iter) {

@@ -1,6 +1,7 @@
 //! What a service sees: its volumes, its `tmpfs`, and what it takes from another service.
 
 use super::{
+    declared,
     node::{Map, Node, Value, Wrong},
     paths, short_syntax,
 };
@@ -96,7 +97,11 @@ impl Reading<'_> {
         for (key, value) in map.iter() {
             match key {
                 "type" | "source" | "target" | "read_only" => {}
-                "consistency" => options.extend(value.scalar()),
+                "consistency" => {
+                    let text = value.text(&self.what(key))?;
+                    let known = ["cached", "delegated", "consistent"].contains(&text);
+                    options.push(if known { text.to_owned() } else { format!("consistency={text}") });
+                }
                 "bind" | "volume" | "tmpfs" | "image" => {
                     options_of(&self.what(key), key, value, &mut options, self.problems)?;
                 }
@@ -151,52 +156,60 @@ fn options_of(
     problems: &mut Vec<Wrong>,
 ) -> Result<(), Wrong> {
     for (key, value) in node.map(what)?.iter() {
-        let text = value.scalar().unwrap_or_default();
-        let mut known = |words: &[&str]| {
-            if !words.contains(&text.as_str()) {
-                problems.push(
-                    value.wrong(format!("{what}: {key} '{text}' is not known: {} are", words.join(", "))),
-                );
+        let what = format!("{what}: {key}");
+        let one_of = |words: &[&str]| {
+            let text = value.text(&what)?;
+            if words.contains(&text) {
+                return Ok(text.to_owned());
             }
+            Err(value.wrong(format!("{what} '{text}' is not known: {} are", words.join(", "))))
         };
         match (kind, key) {
             ("bind", "create_host_path") => {}
-            ("bind", "selinux") => {
-                known(&["z", "Z"]);
-                options.push(text);
-            }
-            ("bind", "propagation") => options.push(text),
+            ("bind", "selinux") => options.push(one_of(&["z", "Z"])?),
+            ("bind", "propagation") => options.push(one_of(&short_syntax::PROPAGATIONS)?),
             ("bind", "recursive") => {
-                known(&["enabled", "disabled", "writable", "readonly"]);
-                options.push(format!("recursive={text}"));
+                let how = one_of(&["enabled", "disabled", "writable", "readonly"])?;
+                options.push(format!("recursive={how}"));
             }
             ("volume", "nocopy") => {
-                if value.flag(&format!("{what}: nocopy"))? {
+                if value.flag(&what)? {
                     options.push("nocopy".to_owned());
                 }
             }
-            ("volume", "labels") => options.push("labels".to_owned()),
+            ("volume", "labels") => {
+                declared::labels_of(value, &what)?;
+                options.push("labels".to_owned());
+            }
             ("volume" | "image", "subpath") => {
-                if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-                    problems.push(value.wrong(format!("{what}: subpath '{text}' leads out of it")));
+                let path = value.text(&what)?;
+                if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                    problems.push(value.wrong(format!("{what} '{path}' leads out of it")));
                 }
-                options.push(format!("subpath={text}"));
+                options.push(format!("subpath={path}"));
             }
-            ("tmpfs", "size") => {
-                if !is_amount(&text) {
-                    problems
-                        .push(value.wrong(format!("{what}: size '{text}' is not valid: write 64m or 1g")));
+            ("tmpfs", "size" | "mode") => match (key, &value.value) {
+                ("size", Value::Number(text)) if text.parse::<u64>().is_ok() => {
+                    options.push(format!("size={text}"));
                 }
-                options.push(format!("size={text}"));
-            }
-            ("tmpfs", "mode") => {
-                if !matches!(value.value, Value::Number(_)) {
-                    problems.push(value.wrong(format!("{what}: mode must be a number, for example 0o1777")));
+                ("size", Value::Text(text)) if is_amount(text) => {
+                    options.push(format!("size={text}"));
                 }
-                options.push(format!("mode={text}"));
-            }
+                ("mode", Value::Number(text)) if text.parse::<u32>().is_ok() => {
+                    options.push(format!("mode={text}"));
+                }
+                _ => {
+                    let text = value.scalar().unwrap_or_default();
+                    let form = if key == "size" {
+                        "write 64m or 1g"
+                    } else {
+                        "write a number without quotes, as 0o1777"
+                    };
+                    problems.push(value.wrong(format!("{what} '{text}' is not valid: {form}")));
+                }
+            },
             (_, key) if key.starts_with("x-") => {}
-            _ => problems.push(value.wrong(format!("{what}: key '{key}' is not known"))),
+            _ => problems.push(value.wrong(format!("{what} is not known"))),
         }
     }
     Ok(())

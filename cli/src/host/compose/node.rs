@@ -40,6 +40,8 @@ pub(super) enum Value {
     Flag(bool),
     /// In the digits that Compose hands on.
     Number(String),
+    /// A day, or a moment of one, as Compose writes it where a text is wanted.
+    Date(String),
     Text(String),
     List(Vec<Node>),
     Map(Map),
@@ -134,7 +136,7 @@ impl Node {
         match &self.value {
             Value::Null => Some(String::new()),
             Value::Flag(flag) => Some(flag.to_string()),
-            Value::Number(text) | Value::Text(text) => Some(text.clone()),
+            Value::Number(text) | Value::Date(text) | Value::Text(text) => Some(text.clone()),
             Value::List(_) | Value::Map(_) => None,
         }
     }
@@ -144,6 +146,7 @@ impl Node {
             Value::Null => "nothing",
             Value::Flag(_) => "true or false",
             Value::Number(_) => "a number",
+            Value::Date(_) => "a date: put it in quotes",
             Value::Text(_) => "a text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",

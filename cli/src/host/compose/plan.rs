@@ -112,7 +112,8 @@ pub(super) fn plan(
 /// The volumes of what runs before a service.
 fn hooks(service: &Map) -> Result<Vec<&Node>, Wrong> {
     let Some(hooks) = service.get("pre_start") else { return Ok(Vec::new()) };
-    Ok(hooks.list("pre_start")?.iter().filter_map(|hook| hook.as_map()?.get("volumes")).collect())
+    let maps = hooks.list("pre_start")?.iter().map(|hook| hook.map("an entry of pre_start"));
+    Ok(maps.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(|hook| hook.get("volumes")).collect())
 }
 
 /// The services and jobs of active profiles by name, and the names of the others.
@@ -155,6 +156,9 @@ fn with_others(
     let mut seen = own.get(&service.name).cloned().unwrap_or_default();
     let Some(node) = service.content.get("volumes_from") else { return Ok(seen) };
     let what = format!("service '{}': volumes_from", service.name);
+    if let Some(twice) = declared::twice(node.list(&what)?) {
+        problems.push(twice.wrong(format!("{what}: the same is there twice")));
+    }
     for node in node.list(&what)? {
         let text = node.text(&what)?;
         let from = mounts::from(text);

@@ -10,8 +10,8 @@ pub(super) fn plain(word: &str) -> Value {
         "false" | "False" | "FALSE" => return Value::Flag(false),
         _ => {}
     }
-    if let Some(time) = midnight(word) {
-        return Value::Text(time);
+    if let Some(moment) = moment(word) {
+        return Value::Date(moment);
     }
     let number = match word.chars().next() {
         Some('.') => decimal("", word),
@@ -82,18 +82,61 @@ fn float(number: f64) -> String {
     format!("{mantissa}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
 }
 
-/// An unquoted date becomes a moment, and a moment is written so where a text is wanted.
-fn midnight(word: &str) -> Option<String> {
-    let mut parts = word.splitn(3, '-');
-    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let digits = |text: &str, most: usize| {
-        (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+/// An unquoted date becomes a moment, and a moment is written so where a text is wanted: `2024-01-01`, `2024-01-01 8:00:00.5`,
+/// `2024-01-01T08:00:00+01:00`.
+fn moment(word: &str) -> Option<String> {
+    let (day, time) = match word.split_once(['T', 't', ' ']) {
+        Some((day, time)) => (day, Some(time)),
+        None => (word, None),
     };
-    if year.len() != 4 || !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+    let is_local = word.contains(' ');
+    let [year, month, day] = numbers(day, '-')?;
+    if !word
+        .as_bytes()
+        .get(..5)
+        .is_some_and(|start| start[4] == b'-' && start[..4].iter().all(u8::is_ascii_digit))
+    {
         return None;
     }
-    let date = jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()?;
-    Some(format!("{date} 00:00:00 +0000 UTC"))
+    let date =
+        jiff::civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?)
+            .ok()?;
+    let Some(time) = time else { return Some(format!("{date} 00:00:00 +0000 UTC")) };
+    let (time, zone) = match time.strip_suffix('Z') {
+        _ if is_local => (time, "+0000 UTC".to_owned()),
+        Some(time) => (time, "+0000 UTC".to_owned()),
+        None => {
+            let (time, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
+            let (sign, hours, minutes) =
+                (zone.get(..1)?, zone.get(1..3)?, zone.strip_prefix(&zone[..3])?.strip_prefix(':')?);
+            let fits =
+                |text: &str, most: u8| text.len() == 2 && text.parse().is_ok_and(|number: u8| number <= most);
+            if !["+", "-"].contains(&sign) || !fits(hours, 24) || !fits(minutes, 59) {
+                return None;
+            }
+            let zone = format!("{sign}{hours}{minutes}");
+            (time, if zone == "+0000" { "+0000 UTC".to_owned() } else { format!("{zone} {zone}") })
+        }
+    };
+    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let [hour, minute, second] = numbers(time, ':')?;
+    if hour > 23 || minute > 59 || second > 59 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.get(..9).unwrap_or(fraction).trim_end_matches('0');
+    let fraction = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
+    Some(format!("{date} {hour:02}:{minute:02}:{second:02}{fraction} {zone}"))
+}
+
+/// Three numbers, the first of up to four digits, the others of up to two.
+fn numbers(text: &str, between: char) -> Option<[u16; 3]> {
+    let mut parts = text.splitn(3, between);
+    let mut number = |most: usize| {
+        let part = parts.next()?;
+        let digits = (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| part.parse().ok()).flatten()
+    };
+    Some([number(4)?, number(2)?, number(2)?])
 }
 
 #[cfg(test)]
@@ -128,8 +171,31 @@ mod tests {
         ] {
             assert_eq!(plain(word), Value::Number(text.to_owned()), "{word}");
         }
-        assert_eq!(plain("2024-1-1"), Value::Text("2024-01-01 00:00:00 +0000 UTC".to_owned()));
-        for text in ["yes", "tRue", ".5_0", "1e400", "1.2.3", "64Mi", "-", ".", "0x", "1e", "abc"] {
+        for (word, text) in [
+            ("2024-1-1", "2024-01-01 00:00:00 +0000 UTC"),
+            ("2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43.1 -0500 -0500"),
+            ("2001-12-14T1:59:43Z", "2001-12-14 01:59:43 +0000 UTC"),
+            ("2001-12-14 21:59:43.123456789", "2001-12-14 21:59:43.123456789 +0000 UTC"),
+        ] {
+            assert_eq!(plain(word), Value::Date(text.to_owned()), "{word}");
+        }
+        for text in [
+            "yes",
+            "tRue",
+            ".5_0",
+            "1e400",
+            "1.2.3",
+            "64Mi",
+            "-",
+            ".",
+            "0x",
+            "1e",
+            "abc",
+            "2024-13-01",
+            "2024-01-01 8:00",
+            "2024-01-01Tx",
+            "24-01-01",
+        ] {
             assert_eq!(plain(text), Value::Text(text.to_owned()), "{text}");
         }
         assert_eq!(plain("~"), Value::Null);

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// What Compose itself looks at.
-const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
+pub(super) const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
 /// What the engines of containers know besides, and carry out.
 const OF_ENGINES: [&str; 18] = [

@@ -8,6 +8,7 @@
 
 mod by_chance;
 mod case;
+mod odd_values;
 mod ours;
 mod projects_by_chance;
 mod reference;

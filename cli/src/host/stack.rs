@@ -69,6 +69,17 @@ fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
         rows.push(row([&mount.service, &mount.target, &access.join(","), &source, state]));
     }
     output::columns(&rows)?;
+    let is_used = |volume: &NamedVolume| {
+        plan.mounts.iter().any(|mount| matches!(&mount.source, Source::Volume(key) if *key == volume.key))
+    };
+    let unused = plan.volumes.iter().filter(|volume| volume.name().is_some() && !is_used(volume));
+    // With a problem nothing is made.
+    for volume in unused.filter(|_| plan.problems.is_empty()) {
+        terminal::note(&format!(
+            "Volume '{}' is of the stack too, though no service that is shown uses it",
+            volume.full
+        ));
+    }
     for note in &plan.notes {
         terminal::note(note);
     }

@@ -32,6 +32,6 @@ build() {
 if [ -x "$program" ]; then
   echo "$program"
 else
-  cat "$folder/why-not" 2>/dev/null >&2 || echo 'it was not built yet: make setup' >&2
+  cat "$folder/why-not" >&2 2>/dev/null || echo 'it was not built yet: make setup' >&2
   exit 1
 fi

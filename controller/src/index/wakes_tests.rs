@@ -1,6 +1,9 @@
 //! What wakes whom, and that strangers are left alone however many there are.
 
-use super::{Devices, Index, KeySecrets, Namespaced, News, Pools, Restores, Snapshots, State, Topic, Wakes};
+use super::{
+    Devices, Index, KeySecrets, Namespaced, News, Pools, Restores, Snapshots, State, Topic, WaitingClaims,
+    Wakes,
+};
 use crate::run::queue::{Key, Queue};
 use crate::volumes::personal::Volumes;
 use kube::core::ObjectMeta;
@@ -124,6 +127,41 @@ fn an_event_wakes_no_copy_that_waits_for_something_else() {
         index.remove::<NodeVolume>(&ObjectMeta { name: Some("pvc-1".into()), ..ObjectMeta::default() });
     });
     assert_eq!(both, 2, "the Volume itself and its copy");
+}
+
+#[test]
+fn an_event_wakes_no_claim_that_waits_for_something_else() {
+    let index = Index::default();
+    put::<super::ClassObject>(&index, json!({"metadata": meta("c", false), "provisioner": names::DRIVER}));
+    let waits = |index: &Index, name: &str, kind: &str, source: &str| {
+        let group = if kind == "VolumeSnapshot" { names::SNAPSHOT_GROUP } else { "" };
+        put::<super::ClaimObject>(
+            index,
+            json!({"metadata": meta(name, true), "spec": {"storageClassName": "c",
+                "dataSource": {"apiGroup": group, "kind": kind, "name": source}}}),
+        );
+    };
+    for n in 0..STRANGERS {
+        waits(&index, &format!("other-{n}"), "VolumeSnapshot", &format!("never-{n}"));
+    }
+    waits(&index, "restored", "VolumeSnapshot", "monday");
+    waits(&index, "cloned", "PersistentVolumeClaim", "data");
+    let content = |index: &Index| {
+        put::<super::ContentObject>(
+            index,
+            json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": meta("x", false),
+                "spec": {"driver": names::DRIVER, "source": {"snapshotHandle": "snapshot-1"},
+                    "volumeSnapshotRef": {"namespace": "ada", "name": "monday", "uid": "1"}}}),
+        );
+    };
+    for (what, change) in [
+        ("its content", Box::new(content) as Box<dyn FnOnce(&Index)>),
+        ("its snapshot, of another name", Box::new(|index| snapshot(index, "snapshot-1", "sunday"))),
+        ("its source's device", Box::new(|index| device(index, "pvc-1", "data", &Value::Null))),
+        ("itself", Box::new(|index| waits(index, "cloned", "PersistentVolumeClaim", "other"))),
+    ] {
+        assert_eq!(woken::<WaitingClaims>(&index, change), 1, "{what}");
+    }
 }
 
 #[test]

@@ -42,7 +42,15 @@ pub(crate) fn manifests(arguments: &StackManifests) -> Result<(), Failure> {
 }
 
 fn read(file: &StackFile) -> Result<Plan, Error> {
-    Ok(compose::read(file)?)
+    let mut plan = compose::read(file)?;
+    if plan.problems.is_empty() {
+        let ours = plan.volumes.iter().filter(|volume| volume.name().is_some());
+        let unfit = ours.filter_map(|volume| Some((volume.key.clone(), wanted(volume).err()?)));
+        for (key, error) in unfit.collect::<Vec<_>>() {
+            plan.refuse(&key, &failure::in_words(&error));
+        }
+    }
+    Ok(plan)
 }
 
 /// Tells all but the last, which ends the command.
@@ -161,26 +169,34 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     Err(refused(last).into())
 }
 
-/// Makes one volume as the plugin would that is asked for it by the file's options.
 fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
-    let (Some(name), options) = (volume.name(), &volume.options) else { return Ok(()) };
+    let Some(name) = volume.name() else { return Ok(()) };
+    let mut new = wanted(volume)?;
+    let key = volume.options.get("key-file").map(PathBuf::from);
+    new.key = key.map(|file| keys::file(&file)).transpose()?;
+    volumes.create(name, &new)?;
+    Ok(())
+}
+
+/// What a volume shall be, as the plugin would be told by the file's options; its key is not read yet.
+fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
+    let options = &volume.options;
     let option = |name: &str| options.get(name).map(String::as_str);
-    let key = option("key-file").map(|file| keys::file(&PathBuf::from(file))).transpose()?;
     let words = Words {
         size: option("size"),
         filesystem: option("filesystem"),
         pool: option("pool"),
-        encryption: key.is_some().then_some("key-file"),
+        encryption: option("key-file").map(|_| "key-file"),
     };
-    let shape = words.shape(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
+    let named = |option: &str| format!("driver option '{option}'");
+    let shape = words.shape(named)?;
     let folder = access::Words { uid: option("uid"), gid: option("gid"), mode: option("mode") };
-    let access = folder.access(|option| format!("volume '{}': driver option '{option}'", volume.full))?;
+    let access = folder.access(named)?;
     let of_options =
         options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
     let all: Vec<String> = volume.labels.iter().cloned().chain(of_options).collect();
     let labels = labels::parse(&all).map_err(Error::from)?;
-    volumes.create(name, &NewVolume { labels, shape, access, key, filling: None, by_full_name: true })?;
-    Ok(())
+    Ok(NewVolume { labels, shape, access, key: None, filling: None, by_full_name: true })
 }
 
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use super::{
     declared::{self, NamedVolume},
     merge::SERVICES,
     mounts::{self, Access, Other, Reading, ServiceMount, Source},
-    node::{Map, Node, Wrong},
+    node::{Map, Node, Place, Wrong},
 };
 use crate::host::names;
 
@@ -24,12 +24,21 @@ pub(in super::super) struct Plan {
     pub(in super::super) notes: Vec<String>,
     /// What can't be honoured.
     pub(in super::super) problems: Vec<ComposeError>,
+    /// Where each declared volume says what it shall be.
+    places: BTreeMap<String, Place>,
 }
 
 impl Plan {
     /// The volume of a key in the file.
     pub(in super::super) fn declared(&self, key: &str) -> Option<&NamedVolume> {
         self.volumes.iter().find(|volume| volume.key == key)
+    }
+
+    /// Notes why the volume of a key can't be made as the file has it.
+    pub(in super::super) fn refuse(&mut self, key: &str, reason: &str) {
+        if let Some(place) = self.places.get(key) {
+            self.problems.push(place.wrong(format!("volume '{key}': {reason}")).into());
+        }
     }
 }
 
@@ -53,10 +62,12 @@ pub(super) fn plan(
             "'{stack}' can't be a stack's name: give one with --name, of letters, digits, '_' and '-', not 'local'"
         )));
     }
-    let (mut volumes, mut keys) = (Vec::new(), Vec::new());
+    let (mut volumes, mut keys, mut places) = (Vec::new(), Vec::new(), BTreeMap::new());
     if let Some(section) = model.get("volumes") {
         for (key, node) in section.map("volumes")?.iter() {
             keys.push(key);
+            let options = node.as_map().and_then(|map| map.filled("driver_opts")).unwrap_or(node);
+            places.insert(key.to_owned(), options.place.clone());
             match declared::read(stack, key, node, &mut problems) {
                 Ok(volume) => volumes.push(volume),
                 Err(wrong) => problems.push(wrong),
@@ -106,6 +117,7 @@ pub(super) fn plan(
         mounts: all,
         notes,
         problems,
+        places,
     })
 }
 

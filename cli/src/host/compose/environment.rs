@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    ComposeError, dotenv,
+    dotenv,
+    error::ComposeError,
     interpolate::interpolate,
     load::{Source, shown},
     node::{Node, Value},

@@ -9,6 +9,7 @@ mod compared;
 mod declared;
 mod dotenv;
 mod environment;
+mod error;
 mod extends;
 mod include;
 mod interpolate;
@@ -23,57 +24,13 @@ mod scalar;
 mod short_syntax;
 mod yaml;
 
-use std::path::PathBuf;
-
 pub(super) use declared::{Maker, NamedVolume};
+pub(super) use error::ComposeError;
 pub(super) use manifests::manifests;
 pub(super) use mounts::{Access, Source};
 pub(super) use plan::Plan;
 
 use crate::args::StackFile;
-
-/// Why a Compose file can't be carried out. Lines and columns count from 1.
-#[derive(Debug, thiserror::Error)]
-pub enum ComposeError {
-    /// The file can't be read.
-    #[error("can't read the Compose file {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// An environment file can't be read.
-    #[error("can't read the environment file {}", path.display())]
-    EnvironmentFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// The file says something that can't be.
-    #[error("{}:{line}:{column}: {reason}", path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        line: u64,
-        /// Where in the line.
-        column: u64,
-        /// What is wrong, and what to write.
-        reason: String,
-    },
-    /// It can't be said which project is meant.
-    #[error("{0}")]
-    Project(String),
-}
-
-impl From<node::Wrong> for ComposeError {
-    fn from(wrong: node::Wrong) -> Self {
-        let node::Place { file, line, column } = wrong.place;
-        Self::Wrong { path: file.to_path_buf(), line, column, reason: wrong.reason }
-    }
-}
 
 /// Reads a project's Compose files and says what each service gets.
 pub(super) fn read(asked: &StackFile) -> Result<Plan, ComposeError> {

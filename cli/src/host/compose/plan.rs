@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ComposeError,
     declared::{self, NamedVolume},
+    error::ComposeError,
     merge::SERVICES,
     mounts::{self, Access, Other, Reading, ServiceMount, Source},
     node::{Map, Node, Place, Wrong},

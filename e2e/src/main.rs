@@ -280,7 +280,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Tools { tool, print_dir } => {
             let folder = tools::ensure(tool.as_deref())?;
-            if tool.is_none() {
+            if tool.is_none() && !print_dir {
                 tools::build_compose_reference()?;
             }
             if print_dir {

@@ -27,6 +27,7 @@ pub(crate) struct Lost {
     /// That two names are of one file of any kind.
     pub(crate) links: bool,
     pub(crate) folder_times: bool,
+    pub(crate) symlink_times: bool,
     /// Everything of the folder itself.
     pub(crate) top: bool,
     /// The time of the folder itself.
@@ -71,7 +72,10 @@ fn line(
     let mut words =
         vec![format!("{:06o}", metadata.mode()), format!("{}:{}", metadata.uid(), metadata.gid())];
     let is_top = below.as_os_str().is_empty();
-    if !(kind.is_dir() && lost.folder_times || is_top && lost.top_time) {
+    let has_lost_its_time = kind.is_dir() && lost.folder_times
+        || kind.is_symlink() && lost.symlink_times
+        || is_top && lost.top_time;
+    if !has_lost_its_time {
         let fraction = if lost.fractions { 0 } else { metadata.mtime_nsec() };
         words.push(format!("{}.{fraction:09}", metadata.mtime()));
     }

@@ -233,5 +233,6 @@ fn bsdtar_reads(part: Part) -> Option<Lost> {
 
 /// Python sets no times of links.
 fn python_reads(part: Part) -> Option<Lost> {
-    gnu(part).filter(|_| part != Part::Times)
+    let lost = gnu(part).filter(|_| part != Part::Times)?;
+    Some(Lost { symlink_times: true, ..lost })
 }

@@ -192,7 +192,7 @@ enum LabTask {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// The engine's and the command's tests on kernels of guests, one more at a time than there are processors.
+    /// The engine's and the command's tests on kernels of guests, as many at a time as there are processors.
     Suite {
         /// Only tests whose `program::name` has this in it.
         #[arg(default_value = "")]

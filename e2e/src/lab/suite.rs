@@ -44,7 +44,7 @@ const ELSEWHERE: [&str; 7] = ["sim", "model", "encryption", "faults", "hanging",
 /// Whose kernel the tests run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// Guests'.
+    /// Guests', as many at a time as there are processors.
     Guests,
     /// This machine's, one test program at a time.
     Here,
@@ -113,14 +113,13 @@ pub fn run(filter: &str, kernel: Kernel) -> Result<()> {
     programs::sum_up(&reports, "the disk lab", started.elapsed())
 }
 
-/// Does work that needs a guest for each piece: one more at a time than there are processors, since each keeps one busy, but for a few that
-/// wait for a slow disk.
+/// Does work that needs a guest for each piece: as many at a time as there are processors, since each keeps one busy.
 pub(crate) fn side_by_side<W: Send, R: Send>(
     pieces: impl IntoIterator<Item = W>,
     work: impl Fn(W) -> R + Sync,
 ) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
-    parallel::side_by_side(processors + 1, pieces, work)
+    parallel::side_by_side(processors, pieces, work)
 }
 
 fn run_here(program: &Program) -> Result<String> {

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
 # The layers of `make test`: guests that compute beside clusters that wait for pods and nodes most of the time.
-LAYERS := test-unit,test-lab+test-cluster,test-guests+test-sanity
+LAYERS := test-unit test-lab+test-cluster,test-guests test-sanity
 
 .PHONY: help
 help: ## List the commands

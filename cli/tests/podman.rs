@@ -269,8 +269,10 @@ fn a_use_whose_engine_was_killed_ends_with_the_container() {
         &world,
         "podman volume create --driver tierce data > /dev/null
         podman run -d --name c --ulimit host --network none -v data:/d box:1 sleep 600 > /dev/null
-        kill -9 $(podman inspect -f '{{.State.ConmonPid}}' c) $(podman inspect -f '{{.State.Pid}}' c)
-        until ! kill -0 $(podman inspect -f '{{.State.Pid}}' c) 2>/dev/null; do sleep 0.1; done
+        pid=$(podman inspect -f '{{.State.Pid}}' c)
+        kill -9 $(podman inspect -f '{{.State.ConmonPid}}' c) $pid
+        # Not until it is reaped: where the test itself is the first process, nobody does that.
+        while [ -e /proc/$pid/exe ]; do sleep 0.1; done
         tierce --host volume rm data || true",
     );
     // The container is still there.

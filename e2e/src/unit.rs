@@ -15,6 +15,8 @@ use crate::{lab, parallel};
 /// How many programs run at a time: several of them wait most of the time, and each of the others has as many threads as there are
 /// processors.
 const AT_A_TIME: usize = 2;
+/// How long one may take, in seconds: one that waits for ever shall not keep the others' results from whoever waits for them.
+const LIMIT: &str = "900";
 /// Those that take longest, in this order; the first ones wait more than they compute.
 const SLOWEST: [&str; 5] = [
     "engine/hanging",
@@ -58,8 +60,9 @@ pub fn run() -> Result<()> {
 
 /// As root it has processes and mounts of its own, which end with this process too; what an ordinary user's tests started ends by itself.
 fn run_one(program: &Program, temporary: &Path) -> Result<String> {
+    // Each ends with the one above it.
     let mut tests = Command::new("setpriv");
-    tests.args(["--pdeathsig", "KILL"]);
+    tests.args(["--pdeathsig", "KILL", "timeout", "--signal=KILL", LIMIT, "setpriv", "--pdeathsig", "KILL"]);
     if rustix::process::geteuid().is_root() {
         tests.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     }
@@ -73,6 +76,7 @@ fn run_one(program: &Program, temporary: &Path) -> Result<String> {
         .with_context(|| format!("can't start {}", program.name))?;
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    ensure!(output.status.code() != Some(137), "it was killed, after {LIMIT} s or before that\n{text}");
     ensure!(output.status.success(), "{}\n{text}", output.status);
     Ok(text)
 }

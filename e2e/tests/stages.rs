@@ -24,7 +24,10 @@ fn stages(arguments: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages.sh");
     let mut command = Command::new(script);
     // Those of a `make` that runs this test are for that one alone.
-    command.args(arguments).current_dir(folder.path()).env_remove("TIERCE_STAGES").env_remove("MAKEFLAGS");
+    for variable in ["TIERCE_STAGES", "MAKEFLAGS", "E2E"] {
+        command.env_remove(variable);
+    }
+    command.args(arguments).current_dir(folder.path());
     command.output().unwrap()
 }
 

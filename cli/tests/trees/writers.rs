@@ -220,10 +220,10 @@ pub(crate) const READERS: [Reader; 4] = [
     },
 ];
 
-/// busybox knows no sparse files, and passes extended records over.
+/// busybox knows no sparse files, passes extended records over, and sets no times of links.
 fn busybox_reads(part: Part) -> Option<Lost> {
     let lost = busybox(part).filter(|_| part != Part::Holes)?;
-    Some(Lost { folder_times: true, ..lost })
+    Some(Lost { folder_times: true, symlink_times: true, ..lost })
 }
 
 /// bsdtar leaves the folder that it unpacks in its time, also with its own archives, and makes holes of zeros.

@@ -51,6 +51,17 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+/// A world with Podman; where that can't be, the test is skipped by name.
+fn with_podman() -> Option<World> {
+    if !is_root() || !has("podman") {
+        println!("skipped: the Docker volume plugin needs root and Podman");
+        return None;
+    }
+    let world = World::new();
+    prepare(&world);
+    Some(world)
+}
+
 /// Podman with all its state in the test's own folder, and an image of busybox alone.
 fn prepare(world: &World) {
     let socket = world.path("tierce.sock");
@@ -86,11 +97,7 @@ fn prepare(world: &World) {
 
 #[test]
 fn containers_share_volumes_that_outlive_them_and_the_plugin() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let plugin = Plugin::start(&world);
     sessions::check_in(&world, "podman.txt", include_str!("transcripts/podman.txt"));
     plugin.kill();
@@ -143,11 +150,7 @@ const USES: [(&str, &str); 3] = [
 
 #[test]
 fn a_container_that_does_not_run_keeps_its_volumes() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     idle_containers(&world);
     for (name, user) in USES {
@@ -170,11 +173,7 @@ fn a_container_that_does_not_run_keeps_its_volumes() {
 
 #[test]
 fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     idle_containers(&world);
     let mut engine = world.command("podman");
@@ -223,11 +222,7 @@ fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything()
 
 #[test]
 fn by_force_a_plain_volume_goes_from_under_its_container_and_one_with_a_size_stays() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     sh(
         &world,
@@ -259,11 +254,7 @@ impl Drop for Ended {
 
 #[test]
 fn a_use_whose_engine_was_killed_ends_with_the_container() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     let killed = sh(
         &world,
@@ -290,11 +281,7 @@ fn a_use_whose_engine_was_killed_ends_with_the_container() {
 
 #[test]
 fn a_container_that_is_not_root_writes_to_a_new_volume_and_finds_what_its_image_has() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     let seen = sh(
         &world,
@@ -312,11 +299,7 @@ fn a_container_that_is_not_root_writes_to_a_new_volume_and_finds_what_its_image_
 
 #[test]
 fn claims_of_kube_play_and_archives_of_podman_find_their_volume() {
-    if !is_root() || !has("podman") {
-        return println!("skipped: the Docker volume plugin needs root and Podman");
-    }
-    let world = World::new();
-    prepare(&world);
+    let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     let claim = |name: &str, more: &str| {
         format!(

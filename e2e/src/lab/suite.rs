@@ -1,5 +1,6 @@
 //! `lab suite`: the tests of the engine and of the command that need a kernel of their own, each test program in fresh guests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,18 +27,18 @@ const SCRATCH: &str = "/dev/ubdd";
 const SCRATCH_SIZE: u64 = 8 << 30;
 /// The folder of the package whose other tests run in guests too: they find there what the host may lack.
 const ENGINE: &str = "engine";
-/// The name that tests for guests begin with, of whatever package. They skip themselves everywhere else.
-const FOR_GUESTS: &str = "lab_";
+/// The name of the program whose tests are for guests, each of its files a program of its own here. They skip themselves everywhere else.
+const FOR_GUESTS: &str = "lab";
 /// Those whose tests take longest, in this order; the first ones have a guest for each test.
-const SLOWEST: [&str; 6] = [LOADED, "lab_thin_full", "lab_slow_disks", "lab_volumes", FAULTS, "lab_lvm_"];
+const SLOWEST: [&str; 6] = [LOADED, "lab::thin_full", "lab::slow_disks", "lab_volumes", FAULTS, "lab::lvm_"];
 const LONG_TESTS: usize = 5;
 /// A boot takes about two seconds, which so many tests are worth.
 const TESTS_OF_A_GUEST: usize = 12;
 /// Each of its tests tries as many faults as fit into a minute; so many times as many by this variable.
-const FAULTS: &str = "lab_lvm_faults";
+const FAULTS: &str = "lab::lvm_faults";
 const FAULT_TIMES: &str = "TIERCE_FAULT_TIMES";
 /// The tests that load volumes with `fsx`.
-const LOADED: &str = "lab_fsx";
+const LOADED: &str = "lab::fsx";
 /// Test programs that ask nothing of a kernel, and the fault tests, which need minutes and run on the host.
 const ELSEWHERE: [&str; 7] = ["sim", "model", "encryption", "faults", "hanging", "copies", "sweeps"];
 
@@ -133,7 +134,7 @@ fn run_here(program: &Program) -> Result<String> {
 fn run_in_guest(program: &Program) -> Result<String> {
     // Before there is a guest: it may have to be built.
     let variables = variables(program)?;
-    let mut hardware = Hardware::named(&program.name.replace('_', "-"));
+    let mut hardware = Hardware::named(&program.name.replace("::", "-").replace('_', "-"));
     hardware.memory_mib = 1024;
     hardware.visible = surroundings()?;
     // The folder above holds the program that the command's tests start.
@@ -173,9 +174,10 @@ fn limit() -> Duration {
     LIMIT * times.unwrap_or(1).max(1)
 }
 
-/// Whether a test program of this name is for guests alone.
+/// Whether a test program of this name, or of a file of it, is for guests alone.
 pub(crate) fn is_for_guests(name: &str) -> bool {
-    name.starts_with(FOR_GUESTS)
+    let rest = name.strip_prefix(FOR_GUESTS);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', ':']))
 }
 
 /// Builds the tests; returns the programs with tests to run.
@@ -188,11 +190,22 @@ fn programs(filter: &str) -> Result<Vec<Program>> {
         }
         let mut tests = programs::tests_of(&file)?;
         tests.retain(|test| format!("{name}::{test}").contains(filter));
-        if !tests.is_empty() {
-            programs.push(Program { name, file, folder, tests });
+        for (name, tests) in by_file(&name, tests) {
+            programs.push(Program { name, file: file.clone(), folder: folder.clone(), tests });
         }
     }
     Ok(programs)
+}
+
+/// The tests by what they are reported under: those of the program for guests by their file.
+fn by_file(program: &str, tests: Vec<String>) -> BTreeMap<String, Vec<String>> {
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for test in tests {
+        let file = test.split("::").next().filter(|_| program == FOR_GUESTS);
+        let name = file.map_or_else(|| program.to_owned(), |file| format!("{program}::{file}"));
+        files.entry(name).or_default().push(test);
+    }
+    files
 }
 
 /// Builds the engine's tests; returns the program of that name.

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
 # The layers of `make test`: guests that compute beside clusters that wait for pods and nodes most of the time.
-LAYERS := test-unit test-lab+test-cluster,test-guests test-sanity
+LAYERS := test-unit+test-sanity test-lab+test-cluster,test-guests
 
 .PHONY: help
 help: ## List the commands
@@ -68,7 +68,7 @@ test-crash: ## The long run of faults at every side effect: 12,000 over the simu
 
 .PHONY: test-crash-lvm
 test-crash-lvm: ## The long run of faults over LVM, plain and encrypted, in guests: 384 (half an hour)
-	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab_lvm_faults
+	TIERCE_FAULT_TIMES=30 $(E2E) lab suite lab::lvm_faults
 
 .PHONY: test-lab
 test-lab: ## The engine and the host's volumes on kernels of user-mode Linux guests: device-mapper, LVM, encryption; 52 power cuts

@@ -5,6 +5,7 @@
 
 mod crashes;
 mod guests;
+mod moments;
 mod sessions;
 mod terminals;
 mod world;

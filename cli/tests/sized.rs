@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
 mod crashes;
+mod moments;
 mod sessions;
 mod world;
 
 use std::fs;
 
 use crashes::{killed_everywhere, nothing_half_made};
+use moments::{POINTS, each_export_is_of_one_moment, nothing_is_left_of_a_killed_export};
 use world::{World, is_root};
 
 fn mounted(world: &World, name: &str) -> bool {
@@ -119,29 +121,19 @@ fn an_export_of_a_volume_that_is_written_to_is_of_one_moment() {
     }
     let world = World::new();
     world.ok(&["volume", "create", "a", "--size", "32Mi"]);
-    // Two files in step: at any one moment the second has as many lines as the first, or one less.
-    let mut writer = world
-        .command("timeout")
-        .args(["60", "sh", "-c", "exec >>one 3>>two; while :; do echo x; echo x >&3; done"])
-        .stderr(std::process::Stdio::null())
-        .current_dir(world.volume("a"))
-        .spawn()
-        .unwrap();
-    let lines = |name: &str| fs::read_to_string(world.volume("b").join(name)).unwrap().lines().count();
-    for _ in 0..3 {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        let (printed, status) = world.shell("tierce --host volume export a > a.tar.zst\n");
-        assert_eq!((printed.as_str(), status), ("", 0));
-        world.ok(&["volume", "import", "b", "--file", "a.tar.zst"]);
-        let (one, two) = (lines("one"), lines("two"));
-        assert!(one > 0 && (one == two || one == two + 1), "{one} and {two}");
-        world.ok(&["volume", "rm", "b"]);
+    each_export_is_of_one_moment(&world, 3);
+    world.ok(&["volume", "rm", "a"]);
+    nothing_half_made(&world);
+}
+
+#[test]
+fn whatever_command_comes_next_removes_what_a_killed_export_left() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
     }
-    // It hands the signal on.
-    rustix::process::kill_process(rustix::process::Pid::from_child(&writer), rustix::process::Signal::TERM)
-        .unwrap();
-    writer.wait().unwrap();
-    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+    let world = World::new();
+    world.ok(&["volume", "create", "a", "--size", "32Mi"]);
+    nothing_is_left_of_a_killed_export(&world, &POINTS, &String::new);
     world.ok(&["volume", "rm", "a"]);
     nothing_half_made(&world);
 }

@@ -33,6 +33,9 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
     // Who reaches a volume is no matter of the caller's mask: what is made here is made with modes of our own.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let volumes = Volumes::new(Root::new(root), &pools, keys::asking(reads_passphrases(&command)));
+    if matches!(command, Command::Volume(_) | Command::Stack(_) | Command::System(_) | Command::Serve(_)) {
+        volumes.clear_killed_exports();
+    }
     match command {
         Command::Volume(command) => match command {
             VolumeCommand::Create(arguments) => create(&volumes, &arguments.new),

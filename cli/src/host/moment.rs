@@ -1,6 +1,7 @@
 //! A volume as it is at one moment, while others write to it.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     Error,
@@ -16,9 +17,12 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
+use crate::{failure, terminal};
 
 /// The longest part of a volume's name that its copy's has.
 const PART: usize = 60;
+/// What stands between that and what tells copies apart.
+const MARK: &str = ".export-";
 
 impl Volumes {
     /// Whether anything uses a volume but this process.
@@ -29,7 +33,7 @@ impl Volumes {
     /// Does something with a copy of a volume with a size, which goes afterwards; with the volume itself where it can't be copied while it is
     /// in use, or there is no room. It gets the full name.
     ///
-    /// The copy's record says that this process fills it: what is left after a crash, `system prune` removes.
+    /// The copy's record says what it is, and that this process fills it: what is left of a killed export, the next command removes.
     pub(super) fn at_one_moment<T>(
         &self,
         full: &str,
@@ -50,7 +54,7 @@ impl Volumes {
         let asks = source.record.as_ref().is_some_and(|record| record.key == Some(KeySource::Passphrase));
         let (Some((_, devices)), false) = (self.device_of(&source), asks) else { return Ok(None) };
         let short: String = source.name.short().chars().take(PART).collect();
-        let name = Name::new(None, &format!("{short}.export-{}", std::process::id()))?;
+        let name = Name::new(None, &format!("{short}{MARK}{:08x}", Uuid::new_v4().as_fields().0))?;
         match self.make_copy(&source, devices, &name) {
             Ok(()) => Ok(Some(name.full())),
             Err(Error::Engine(tierce_engine::Error::CopyNeedsPause { .. }) | Error::NoRoom { .. }) => {
@@ -67,6 +71,7 @@ impl Volumes {
         let of_source = Self::record(source)?;
         let mut record = Record::new(Timestamp::now());
         record.filling = Some(Holder::process(std::process::id())?);
+        record.export_of = Some(source.name.full());
         record.key.clone_from(&of_source.key);
         record.next_key.clone_from(&of_source.next_key);
         record.pool = Some(device.pool.clone());
@@ -89,5 +94,47 @@ impl Volumes {
             self.discard(&name.full())?;
         }
         mounted
+    }
+
+    /// Removes the copies of exports that were killed, whatever the command is. One that can't be removed now is told, and stops nothing.
+    pub(super) fn clear_killed_exports(&self) {
+        let tell = |error: &Error| terminal::note(&format!("Warning: {}", failure::in_words(error)));
+        match self.killed_exports() {
+            Ok(names) => {
+                for name in names {
+                    let _ = self.clear(&name).inspect_err(tell);
+                }
+            }
+            Err(error) => tell(&error),
+        }
+    }
+
+    /// The names of those copies. Only root makes such.
+    fn killed_exports(&self) -> Result<Vec<Name>, Error> {
+        let mut killed = Vec::new();
+        if !rustix::process::geteuid().is_root() {
+            return Ok(killed);
+        }
+        for name in Record::names(&self.root)?.into_iter().filter(|name| name.short().contains(MARK)) {
+            // A record that can't be read is told of where volumes are listed.
+            if let Ok(Some(Record { export_of: Some(_), filling: Some(filling), .. })) =
+                Record::load(&self.root, &name)
+                && !filling.is_alive()?
+            {
+                killed.push(name);
+            }
+        }
+        Ok(killed)
+    }
+
+    fn clear(&self, copy: &Name) -> Result<(), Error> {
+        match self.discard(&copy.full()) {
+            Err(Error::NotFound { .. }) => {}
+            other => return other,
+        }
+        // It was killed before its device was whole, or when that was gone.
+        self.devices().map_or(Ok(()), Devices::clean)?;
+        let _lock = Lock::acquire(&self.root, &copy.full())?;
+        Record::remove(&self.root, copy)
     }
 }

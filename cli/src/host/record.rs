@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{self, AtFlags};
+use rustix::fs::{self, AtFlags, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -55,6 +55,9 @@ pub(super) struct Record {
     /// Who fills it for the first time. While this is there the volume is not whole; when that process has ended, it never gets so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filling: Option<Holder>,
+    /// Of a copy that an export reads: the full name of the volume that it is of. Nobody asked for it, so it goes with that export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) export_of: Option<String>,
     /// What only a later tierce understands: written back with the rest.
     #[serde(flatten)]
     further: Map<String, Value>,
@@ -114,6 +117,7 @@ impl Record {
             key: None,
             next_key: None,
             filling: None,
+            export_of: None,
             further: Map::new(),
         }
     }
@@ -152,6 +156,21 @@ impl Record {
         living.push(caller);
         *callers = living;
         Ok(())
+    }
+
+    /// The names of all volumes that have one.
+    pub(super) fn names(root: &Root) -> Result<Vec<Name>, Error> {
+        let Some(records) = root.folder(RECORDS)? else { return Ok(Vec::new()) };
+        let doing = || format!("list {}", root.path().join(RECORDS).display());
+        let mut found = Vec::new();
+        for stack in layout::entries(&records).doing(doing)? {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let Ok(folder) = layout::open_beneath(&records, &stack, flags) else { continue };
+            let files = layout::entries(&folder).doing(doing)?;
+            let shorts = files.iter().filter_map(|file| file.strip_suffix(".json"));
+            found.extend(shorts.filter_map(|short| Name::new(Some(&stack), short).ok()));
+        }
+        Ok(found)
     }
 
     /// Reads a volume's record; `None`: it has none.

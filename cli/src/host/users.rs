@@ -48,10 +48,17 @@ impl Users {
             users.attachments.iter().filter_map(|attachment| attachment.path.clone()).collect();
         users.others = census.mounts_of(&path, &known);
         // Whoever fills it has it all to itself, also between two files.
-        if let Some(filling) = volume.record.as_ref().and_then(|record| record.filling.as_ref())
+        if let Some(record) = &volume.record
+            && let Some(filling) = &record.filling
             && filling.is_alive()?
         {
-            users.others.push("tierce volume import, which fills it".to_owned());
+            let is_copy = record.export_of.is_some();
+            let by = if is_copy {
+                "tierce volume export, whose copy it is"
+            } else {
+                "tierce volume import, which fills it"
+            };
+            users.others.push(by.to_owned());
         }
         if users.is_empty() {
             users.others = census::open_files_below(&path)?;

@@ -215,26 +215,13 @@ impl Volumes {
     }
 
     fn remove_lone_records(&self) -> Result<(), Error> {
-        let Some(records) = self.root.folder(layout::RECORDS)? else { return Ok(()) };
-        let doing = || format!("list {}", self.root.path().join(layout::RECORDS).display());
-        for stack in layout::entries(&records).doing(doing)? {
-            let Ok(folder) =
-                layout::open_beneath(&records, &stack, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)
-            else {
-                continue;
-            };
-            for file in layout::entries(&folder).doing(doing)? {
-                let Some(Ok(name)) = file.strip_suffix(".json").map(|short| Name::new(Some(&stack), short))
-                else {
-                    continue;
-                };
-                let _lock = Lock::acquire(&self.root, &name.full())?;
-                // What can't be read may say where its volume lies, and what opens it.
-                let Ok(record) = Record::load(&self.root, &name) else { continue };
-                // One that lies where we can't look may well be there.
-                if !self.root.has_data(&name)? && matches!(self.device(&name, record.as_ref()), Ok(None)) {
-                    Record::remove(&self.root, &name)?;
-                }
+        for name in Record::names(&self.root)? {
+            let _lock = Lock::acquire(&self.root, &name.full())?;
+            // What can't be read may say where its volume lies, and what opens it.
+            let Ok(record) = Record::load(&self.root, &name) else { continue };
+            // One that lies where we can't look may well be there.
+            if !self.root.has_data(&name)? && matches!(self.device(&name, record.as_ref()), Ok(None)) {
+                Record::remove(&self.root, &name)?;
             }
         }
         Ok(())

@@ -241,7 +241,9 @@ impl Volumes {
         }
         volumes.sort_by_key(|volume| volume.name.full());
         for volume in &volumes {
-            if volume.is_half_made()? {
+            // A copy of a killed export that is still there was told of by whoever could not remove it.
+            let is_copy = volume.record.as_ref().is_some_and(|record| record.export_of.is_some());
+            if !is_copy && volume.is_half_made()? {
                 odd.push(format!(
                     "volume '{}' holds a part of an archive only, its import was interrupted: import it again, or remove it",
                     volume.name

@@ -5,6 +5,7 @@ use std::fs;
 use super::{can_encrypt, plugin::Plugin, write_key};
 use crate::{
     crashes::{killed_everywhere, nothing_half_made},
+    moments::{POINTS, each_export_is_of_one_moment, nothing_is_left_of_a_killed_export},
     sessions,
     world::World,
 };
@@ -80,6 +81,19 @@ fn lab_a_key_that_was_being_changed_when_the_command_was_killed_opens_or_the_new
         let record = fs::read_to_string(world.root().join("state/records/local/a.json")).unwrap();
         assert!(!record.contains("next_key"), "{record}");
     }
+}
+
+#[test]
+fn lab_an_export_of_an_encrypted_volume_is_of_one_moment_and_leaves_nothing_when_it_is_killed() {
+    if !can_encrypt() {
+        return;
+    }
+    let world = with_key();
+    world.ok(&["volume", "create", "a", "--size", "64Mi", "--encrypt", "--key-file", "key"]);
+    each_export_is_of_one_moment(&world, 1);
+    nothing_is_left_of_a_killed_export(&world, &POINTS, &String::new);
+    world.ok(&["volume", "rm", "a"]);
+    nothing_half_made(&world);
 }
 
 #[test]

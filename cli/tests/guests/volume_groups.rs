@@ -11,6 +11,7 @@ use std::{
 use super::plugin::Plugin;
 use crate::{
     crashes::{killed_everywhere, nothing_half_made},
+    moments::{POINTS, each_export_is_of_one_moment, nothing_is_left_of_a_killed_export},
     sessions,
     world::World,
 };
@@ -134,6 +135,20 @@ fn lab_a_killed_command_on_a_volume_of_a_group_heals() {
             assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "old");
             nothing_half_made(world);
         });
+    }
+}
+
+#[test]
+fn lab_an_export_of_a_volume_of_a_group_is_of_one_moment_and_leaves_nothing_when_it_is_killed() {
+    let Some(disk) = disk() else { return };
+    let world = World::new();
+    prepare(&world, &disk);
+    for (pool, points) in [("fast", &POINTS[1..2]), ("bulk", &[])] {
+        world.ok(&["volume", "create", "a", "--size", "24Mi", "--pool", pool]);
+        each_export_is_of_one_moment(&world, 1);
+        nothing_is_left_of_a_killed_export(&world, points, &logical_volumes);
+        world.ok(&["volume", "rm", "a"]);
+        assert_eq!(logical_volumes(), "");
     }
 }
 

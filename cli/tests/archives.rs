@@ -2,76 +2,26 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its steps included")]
 
+mod odd;
+mod pieces;
 mod trees;
 mod world;
 
 use std::{
-    ffi::OsStr,
     fs,
     io::{Read, Write},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::{Output, Stdio},
 };
 
-use tar::Header;
+use pieces::{Piece, archive, refused};
 use trees::{
     PARTS, Part,
     manifest::{Lost, manifest},
     plant,
 };
 use world::{World, is_root};
-
-/// One entry of an archive that the test makes by itself, with what stands in its name field to the letter.
-struct Piece(Vec<u8>);
-
-impl Piece {
-    fn new(kind: u8, name: &[u8], link: &[u8], body: &[u8]) -> Self {
-        let mut header = Header::new_gnu();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name);
-        header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
-        header.as_old_mut().linkflag = [kind];
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1_000_000_000);
-        header.set_size(body.len() as u64);
-        header.set_cksum();
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.extend(body);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
-        Self(bytes)
-    }
-
-    fn file(name: &[u8], body: &[u8]) -> Self {
-        Self::new(b'0', name, b"", body)
-    }
-
-    fn records(text: &str) -> Self {
-        Self::new(b'x', b"pax", b"", text.as_bytes())
-    }
-}
-
-fn archive(pieces: &[Piece]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.0.clone()).collect();
-    bytes.extend([0; 1024]);
-    bytes
-}
-
-/// Feeds an archive to `volume import`.
-fn import(world: &World, name: &str, archive: &[u8], more: &[&str]) -> Output {
-    fs::write(world.path("archive"), archive).unwrap();
-    world.tierce(&[&["volume", "import", name, "--file", "archive"], more].concat())
-}
-
-/// Refused in one line with these words, and nothing of it is there.
-fn refused(world: &World, archive: &[u8], words: &str) {
-    let output = import(world, "no", archive, &[]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
-    assert!(error.contains(words) && error.matches('\n').count() == 1, "wanted {words:?}: {error}");
-    assert_eq!(world.ok(&["volume", "ls", "-q"]), "", "{words}");
-}
 
 fn planted(world: &World, name: &str, part: Part) {
     world.ok(&["volume", "create", name]);
@@ -141,115 +91,6 @@ fn an_archive_cut_anywhere_is_refused_in_each_compression() {
         ));
         assert_eq!((printed.as_str(), status), ("two\ntwo\n", 0), "{program}");
     }
-}
-
-#[test]
-fn what_is_half_understood_is_refused_by_name() {
-    let world = World::new();
-    let file = || Piece::file(b"f", b"x");
-    let pieces = |pieces: &[Piece], words: &str| refused(&world, &archive(pieces), words);
-    pieces(&[Piece::new(b'Z', b"f", b"", b"")], "'f' is of the kind 'Z'");
-    pieces(&[Piece::new(b'M', b"f", b"", b"")], "split archive");
-    pieces(&[Piece::new(b'D', b"f/", b"", b"Yx\0\0")], "has content");
-    pieces(&[Piece::new(b'5', b"d", b"", b"xx")], "has content, and is no file");
-    pieces(
-        &[Piece::new(b'1', b"l", b"gone", b"")],
-        "'l' is a hard link to 'gone', which is not in the archive",
-    );
-    pieces(&[Piece::new(b'1', b"l", b"l", b"")], "hard link");
-    pieces(&[Piece::new(b'2', b"l", b"", b"")], "link to nothing");
-    pieces(&[Piece::file(b"../up", b"x")], "leads out of the volume");
-    pieces(&[Piece::file(b"a/../../up", b"x")], "leads out of the volume");
-    pieces(&[file(), Piece::new(b'1', b"l", b"../f", b"")], "leads out of the volume");
-    pieces(&[Piece::new(b'2', b"l", b"/tmp", b""), Piece::file(b"l/f", b"x")], "leads through 'l'");
-    pieces(&[Piece::new(b'2', b"l", b".", b""), Piece::new(b'5', b"l/d/", b"", b"")], "leads through 'l'");
-    pieces(&[Piece::file(b"d/f", b"x"), Piece::file(b"d", b"x")], "an earlier entry of that name");
-    pieces(&[Piece::file(b".", b"x")], "stands for the volume itself");
-    pieces(&[Piece::records("16 VENDOR.key=1\n"), file()], "'VENDOR.key'");
-    pieces(&[Piece::records("99 path=x\n"), file()], "extended header");
-    pieces(&[Piece::records("17 mtime=sometime\n"), file()], "extended header");
-    pieces(&[Piece::records("12 mtime=ab\n"), file()], "'ab' for a time");
-    pieces(&[Piece::records("10 path=x\n")], "ends where a file should follow");
-    pieces(&[Piece::records("22 GNU.sparse.major=2\n"), file()], "sparse file of a form");
-    pieces(&[Piece::records("31 SCHILY.acl.access=user::rwz\n"), file()], "access control list");
-    let mut lone_zeros = archive(&[file()]);
-    lone_zeros.truncate(1536);
-    lone_zeros.extend(archive(&[file()]));
-    refused(&world, &lone_zeros, "zeros stand where");
-    refused(&world, &[archive(&[file()]), archive(&[file()])].concat(), "goes on after its end");
-    let mut sum = archive(&[file(), Piece::file(b"g", b"y")]);
-    sum[1024] ^= 1;
-    refused(&world, &sum, "check sum");
-    refused(&world, b"", "empty");
-    refused(&world, &[b'x'; 2000], "no tar archive");
-    refused(&world, &[b"\x04\x22\x4d\x18".as_slice(), &[0; 600]].concat(), "lz4");
-    refused(&world, b"PK\x03\x04 and so on", "zip");
-}
-
-#[test]
-fn odd_archives_mean_what_gnu_tar_makes_of_them() {
-    let world = World::new();
-    let good = |pieces: &[Piece]| {
-        let output = import(&world, "v", &archive(pieces), &[]);
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        world.volume("v")
-    };
-    let gone = || world.ok(&["volume", "rm", "v"]);
-    // What engines write of an empty volume.
-    assert_eq!(fs::read_dir(good(&[])).unwrap().count(), 0);
-    gone();
-    // The first bytes are the first file's name, which may be how other kinds of archives begin.
-    for name in ["PKGBUILD", "PK\x03\x04", "BZh91", "LZIP", "7z", "\x1f\u{8b}"] {
-        assert!(good(&[Piece::file(name.as_bytes(), b"x")]).join(name).is_file(), "{name:?}");
-        gone();
-    }
-    for begin in [b"\x1f\x8b".as_slice(), b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x1f\x9d"]
-    {
-        assert!(good(&[Piece::file(begin, b"x")]).join(OsStr::from_bytes(begin)).is_file(), "{begin:?}");
-        gone();
-    }
-    let v = good(&[
-        Piece::new(b'1', b"z", b"y", b""),
-        Piece::new(b'1', b"y", b"./f", b""),
-        Piece::file(b"f", b"old"),
-        Piece::new(b'1', b"n", b"f", b""),
-        Piece::file(b"f", b"new"),
-        Piece::new(b'1', b"n2", b"/f", b""),
-        Piece::new(b'1', b"n2", b"f", b""),
-        Piece::new(b'1', b"f", b"f", b""),
-    ]);
-    // What came after a file's first coming is a name of the second; the one before keeps the first.
-    let content = |name: &str| fs::read_to_string(v.join(name)).unwrap();
-    assert_eq!([content("f"), content("n2"), content("z"), content("n")], ["new", "new", "new", "old"]);
-    gone();
-    let v = good(&[
-        Piece::file(b"/abs/.//x", b"1"),
-        Piece::file(b"d/f", b"2"),
-        Piece::new(b'5', b"d", b"", b""),
-        Piece::file(b"was-file", b""),
-        Piece::new(b'5', b"was-file", b"", b""),
-        Piece::new(b'5', b"was-folder", b"", b""),
-        Piece::new(b'2', b"was-folder", b"f", b""),
-        Piece::new(0, b"old-folder/", b"", b""),
-        Piece::new(b'0', b"older/", b"", b""),
-        Piece::new(b'7', b"contiguous", b"", b"3"),
-        Piece::new(b'V', b"label", b"", b""),
-        Piece::new(b'g', b"g", b"", b"20 comment=a commit\n"),
-        Piece::records("25 mtime=1234567890.0625\n"),
-        Piece::file(b"timed", b""),
-    ]);
-    assert!(
-        v.join("was-file").is_dir()
-            && v.join("was-folder").is_symlink()
-            && v.join("old-folder").is_dir()
-            && v.join("older").is_dir()
-    );
-    let times = ["d", "timed"]
-        .map(|name| fs::metadata(v.join(name)).map(|data| (data.mtime(), data.mtime_nsec())).unwrap());
-    assert_eq!(times, [(1_000_000_000, 0), (1_234_567_890, 62_500_000)]);
-    assert_eq!(fs::read_dir(&v).unwrap().count(), 8);
-    // Nobody said anything of these.
-    assert_eq!(fs::metadata(v.join("abs")).unwrap().mode() & 0o7777, 0o755);
 }
 
 /// The command as an ordinary user, in a root of that user's.

@@ -72,15 +72,36 @@ pub(super) fn to_attribute(text: &[u8]) -> io::Result<Vec<u8>> {
     Ok(attribute)
 }
 
+/// Tag, rights and number of each entry of the kernel's attribute.
+fn entries(attribute: &[u8]) -> io::Result<Vec<(u16, u16, u32)>> {
+    let wrong = || bad("has an access control list of a form that is not known");
+    let entries = attribute.strip_prefix(&VERSION.to_le_bytes()).ok_or_else(wrong)?;
+    let mut found = Vec::new();
+    for entry in entries.chunks(8) {
+        let [t0, t1, b0, b1, id @ ..] = entry else { return Err(wrong()) };
+        let id = u32::from_le_bytes(id.try_into().map_err(|_| wrong())?);
+        found.push((u16::from_le_bytes([*t0, *t1]), u16::from_le_bytes([*b0, *b1]), id));
+    }
+    Ok(found)
+}
+
+/// The nine bits of the mode of a file with that list: those of its group stand for the mask, where there is one.
+pub(super) fn mode(attribute: &[u8]) -> io::Result<u32> {
+    let entries = entries(attribute)?;
+    let of =
+        |wanted: u16| entries.iter().find(|(tag, ..)| *tag == wanted).map(|(_, bits, _)| u32::from(bits & 7));
+    let (user, group, others) = (of(0x01), of(0x10).or(of(0x04)), of(0x20));
+    match (user, group, others) {
+        (Some(user), Some(group), Some(others)) => Ok(user << 6 | group << 3 | others),
+        _ => Err(bad("has an access control list without an owner, a group or the others")),
+    }
+}
+
 /// The text of the kernel's attribute, with numbers alone.
 pub(super) fn to_text(attribute: &[u8]) -> io::Result<String> {
     let wrong = || bad("has an access control list of a form that is not known");
-    let entries = attribute.strip_prefix(&VERSION.to_le_bytes()).ok_or_else(wrong)?;
     let mut words = Vec::new();
-    for entry in entries.chunks(8) {
-        let [t0, t1, b0, b1, id @ ..] = entry else { return Err(wrong()) };
-        let (tag, bits) = (u16::from_le_bytes([*t0, *t1]), u16::from_le_bytes([*b0, *b1]));
-        let id = u32::from_le_bytes(id.try_into().map_err(|_| wrong())?);
+    for (tag, bits, id) in entries(attribute)? {
         let (_, word) = TAGS.iter().find(|(known, _)| *known == tag).ok_or_else(wrong)?;
         let name = if is_named(tag) { id.to_string() } else { String::new() };
         let right = |bit, letter| if bits & bit != 0 { letter } else { '-' };
@@ -112,6 +133,9 @@ mod tests {
         let attribute = to_attribute(ours.as_bytes()).unwrap();
         assert_eq!(attribute.len(), 4 + 6 * 8);
         assert_eq!(to_text(&attribute).unwrap(), ours);
+        assert_eq!(mode(&attribute).unwrap(), 0o670);
+        assert_eq!(mode(&to_attribute(b"u::rw-,g::r--,o::--x").unwrap()).unwrap(), 0o641);
+        assert!(mode(&to_attribute(b"u::rw-,g::r--").unwrap()).is_err());
         for same in [
             "u::rw-,u:1234:r-x,g::r--,g:77:-w-,m::rwx,o::---",
             "user::rw-\nuser:1234:r-x\t#effective:r-x\ngroup::r--\ngroup:77:-w-\nmask:rwx\nother:---\n",

@@ -65,8 +65,10 @@ pub(super) fn time(text: &[u8]) -> io::Result<Timespec> {
         return Err(wrong());
     }
     let seconds: i64 = whole.parse().map_err(|_| wrong())?;
-    // The kernel knows no more than nanoseconds.
+    // The kernel knows no more than nanoseconds: what is between two of them is of the earlier one.
     let nanoseconds: i64 = format!("{fraction:0<9.9}").parse().map_err(|_| wrong())?;
+    let is_between = negative && fraction.bytes().skip(9).any(|digit| digit != b'0');
+    let nanoseconds = nanoseconds + i64::from(is_between);
     Ok(match (negative, nanoseconds) {
         (false, _) => Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
         (true, 0) => Timespec { tv_sec: -seconds, tv_nsec: 0 },
@@ -123,6 +125,8 @@ mod tests {
             ("-1", spec(-1, 0)),
             ("-0.25", spec(-1, 750_000_000)),
             ("-1.5", spec(-2, 500_000_000)),
+            ("-1.0000000019", spec(-2, 999_999_998)),
+            ("-1.9999999999", spec(-2, 0)),
         ] {
             let read = time(text.as_bytes()).unwrap();
             assert_eq!((read.tv_sec, read.tv_nsec), (expected.tv_sec, expected.tv_nsec), "{text}");

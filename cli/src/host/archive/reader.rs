@@ -6,8 +6,8 @@ use rustix::fs::Timespec;
 use tar::Header;
 
 use super::{
-    super::metadata::Metadata,
-    compression,
+    super::metadata::{self, Metadata},
+    access_list, compression,
     field::{self, BLOCK},
     records::Records,
     refusal::{bad, early, of_entry},
@@ -109,8 +109,22 @@ impl<'a> Reader<'a> {
         }
         let body = self.body()?;
         match kind {
+            b'x' if ahead.records.is_some() => {
+                Err(bad("the archive has two extended headers of one file, which not all read alike"))
+            }
             b'x' => ahead.records.get_or_insert_default().add(&body),
-            b'g' => self.global.add(&body),
+            b'g' => {
+                let mut next = Records::default();
+                next.add(&body)?;
+                // POSIX keeps what an earlier one said, GNU tar forgets it.
+                if !next.say_all_of(&self.global) {
+                    return Err(bad(
+                        "the archive says something of all files and later no more, which not all read alike",
+                    ));
+                }
+                self.global = next;
+                Ok(())
+            }
             b'L' => {
                 ahead.name = Some(field::text(&body).to_vec());
                 Ok(())
@@ -143,7 +157,7 @@ impl<'a> Reader<'a> {
             (None, None) => field::text(&old.linkname).to_vec(),
         };
         // In the oldest archives a folder is a file whose name ends in a slash.
-        let is_old_folder = matches!(kind, b'0' | 0) && path.ends_with(b"/");
+        let is_old_folder = matches!(kind, b'0' | b'7' | 0) && path.ends_with(b"/");
         let kind = match kind {
             b'0' | b'7' | 0 if !is_old_folder => {
                 self.holds(stored);
@@ -164,7 +178,7 @@ impl<'a> Reader<'a> {
             }
             // Such entries have no data; some writers note a size all the same, and others do have data then.
             _ if stored != 0 => return Err(bad("has content, and is no file")),
-            b'5' | b'0' | 0 => Kind::Folder,
+            b'5' | b'0' | b'7' | 0 => Kind::Folder,
             b'1' => Kind::HardLink(link()),
             b'2' => Kind::Symlink(link()),
             b'6' => Kind::Pipe,
@@ -185,7 +199,7 @@ impl<'a> Reader<'a> {
                 return Err(bad(&format!("is of the kind '{letter}', which is not known here")));
             }
         };
-        Ok(Entry { path, kind, metadata: metadata(header, records)? })
+        Ok(Entry { path, kind, metadata: metadata_of(header, records)? })
     }
 
     /// Reads the data of the present file: each part with its place in the file.
@@ -248,35 +262,45 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How POSIX marks its headers. A version stands behind it, and not all write the same: GNU tar looks no further either.
+const OF_POSIX: &[u8] = b"ustar\0";
+const OF_GNU: &[u8] = b"ustar  \0";
+
+fn is_marked(header: &Header, mark: &[u8]) -> bool {
+    header.as_bytes()[257..].starts_with(mark)
+}
+
 /// The name with what stands before it, where the dialect has that.
 fn header_path(header: &Header) -> Vec<u8> {
     let name = field::text(&header.as_old().name);
-    let prefix = header.as_ustar().map(|ustar| field::text(&ustar.prefix)).unwrap_or_default();
-    if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
+    let prefix = field::text(&header.as_bytes()[345..500]);
+    if prefix.is_empty() || !is_marked(header, OF_POSIX) {
+        name.to_vec()
+    } else {
+        [prefix, b"/", name].concat()
+    }
 }
 
 fn device(header: &Header, records: &Records) -> io::Result<(u32, u32)> {
-    let number = |record: &str, field: Option<&[u8]>| match (records.get(record), field) {
-        (Some(number), _) => field::decimal(number),
-        (None, Some(field)) => field::natural(field),
-        (None, None) => Err(bad("is a device without its numbers")),
+    let has_numbers = is_marked(header, OF_POSIX) || is_marked(header, OF_GNU);
+    let number = |record: &str, field: &[u8]| match records.get(record) {
+        Some(number) => field::decimal(number),
+        None if has_numbers => field::natural(field),
+        None => Err(bad("is a device without its numbers")),
     };
-    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
-        (Some(ustar), _) => (Some(ustar.dev_major), Some(ustar.dev_minor)),
-        (None, Some(gnu)) => (Some(gnu.dev_major), Some(gnu.dev_minor)),
-        (None, None) => (None, None),
-    };
-    Ok((
-        number("SCHILY.devmajor", major.as_ref().map(<[u8; 8]>::as_slice))?,
-        number("SCHILY.devminor", minor.as_ref().map(<[u8; 8]>::as_slice))?,
-    ))
+    let bytes = header.as_bytes();
+    Ok((number("SCHILY.devmajor", &bytes[329..337])?, number("SCHILY.devminor", &bytes[337..345])?))
 }
 
-fn metadata(header: &Header, records: &Records) -> io::Result<Metadata> {
+fn metadata_of(header: &Header, records: &Records) -> io::Result<Metadata> {
     let old = header.as_old();
-    let id = |record: &str, field: &[u8]| match records.get(record) {
-        Some(id) => field::decimal(id),
-        None => field::natural(field),
+    let id = |record: &str, field: &[u8]| {
+        let id: u32 = match records.get(record) {
+            Some(id) => field::decimal(id)?,
+            None => field::natural(field)?,
+        };
+        // The kernel takes it for "whoever it is now".
+        if id == u32::MAX { Err(bad("has an owner whose number nobody can have")) } else { Ok(id) }
     };
     let modified = match records.get("mtime") {
         Some(time) => field::time(time)?,
@@ -286,12 +310,18 @@ fn metadata(header: &Header, records: &Records) -> io::Result<Metadata> {
             tv_nsec: 0,
         },
     };
+    let attributes = records.attributes()?;
+    // Some writers put the type of the file above the twelve bits.
+    let mut mode = field::natural::<u32>(&old.mode)? & 0o7777;
+    if let Some(list) = attributes.get(metadata::ACCESS_LIST) {
+        // Where the two differ the list counts, as with GNU tar, which sets it last.
+        mode = mode & 0o7000 | access_list::mode(list)?;
+    }
     Ok(Metadata {
         owner: Some((id("uid", &old.uid)?, id("gid", &old.gid)?)),
-        // Some writers put the type of the file above the twelve bits.
-        mode: field::natural::<u32>(&old.mode)? & 0o7777,
+        mode,
         accessed: None,
         modified: Some(modified),
-        attributes: records.attributes()?,
+        attributes,
     })
 }

@@ -1,7 +1,7 @@
 //! Extended headers: records of a length, a keyword and a value, which say of the next file (or of all that follow) what no plain header can.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{CStr, CString},
     io,
 };
@@ -92,6 +92,12 @@ impl Records {
         }
     }
 
+    /// Whether these have a value for all that others said of what matters.
+    pub(super) fn say_all_of(&self, others: &Self) -> bool {
+        let matters = |keyword: &&Vec<u8>| !NOTHING_TO_KEEP.contains(&keyword.as_slice());
+        others.values.keys().filter(matters).all(|keyword| self.values.contains_key(keyword))
+    }
+
     /// A value that says something: an empty one means that the plain header counts.
     pub(super) fn get(&self, keyword: &str) -> Option<&[u8]> {
         self.values.get(keyword.as_bytes()).map(Vec::as_slice).filter(|value| !value.is_empty())
@@ -107,20 +113,27 @@ impl Records {
         let mut add = |name: Vec<u8>, value: Vec<u8>| {
             let name =
                 CString::new(name).map_err(|_| bad("has an extended attribute whose name can't be read"))?;
-            found.insert(name, value);
-            Ok::<(), io::Error>(())
+            match found.insert(name, value.clone()) {
+                Some(other) if other != value => {
+                    Err(bad("has an extended attribute of which the archive says two things"))
+                }
+                _ => Ok(()),
+            }
         };
-        // libarchive writes each twice; only its own form keeps every name.
-        let exact = self.values.keys().any(|keyword| keyword.starts_with(OF_LIBARCHIVE));
+        // libarchive writes each twice, and the second time every name as it is: only its own form keeps them all. It comes first here.
+        let mut twins = BTreeSet::new();
         for (keyword, value) in &self.values {
             if let Some(name) = keyword.strip_prefix(OF_LIBARCHIVE) {
-                let value = base64().decode(value);
-                add(
-                    unescaped(name),
-                    value.map_err(|_| bad("has an extended attribute that can't be read"))?,
-                )?;
-            } else if let Some(name) = keyword.strip_prefix(OF_STAR).filter(|_| !exact) {
-                add(of_gnu(name), value.clone())?;
+                let value = base64()
+                    .decode(value)
+                    .map_err(|_| bad("has an extended attribute that can't be read"))?;
+                let name = unescaped(name);
+                twins.insert([&*name, b"=", &*value].concat());
+                add(name, value)?;
+            } else if let Some(name) = keyword.strip_prefix(OF_STAR) {
+                if !twins.contains(&[name, b"=", value].concat()) {
+                    add(of_gnu(name), value.clone())?;
+                }
             } else if keyword == b"RHT.security.selinux" {
                 // The kernel counts the NUL at its end.
                 add(b"security.selinux".to_vec(), [value.as_slice(), &[0]].concat())?;
@@ -260,6 +273,21 @@ mod tests {
         let mut records = Records::default();
         records.add(b"11 path=ab\n11 path=cd\n12 comment=\n\0\0").unwrap();
         assert_eq!((records.get("path"), records.get("comment")), (Some(b"cd".as_slice()), None));
+    }
+
+    #[test]
+    fn an_attribute_that_only_one_of_two_forms_has_is_kept() {
+        let of = |keyword: &[u8], value: &[u8]| {
+            let (mut bytes, mut records) = (Vec::new(), Records::default());
+            write(b"LIBARCHIVE.xattr.user.a", b"eA", &mut bytes);
+            write(keyword, value, &mut bytes);
+            records.add(&bytes).unwrap();
+            records.attributes()
+        };
+        let both = [(c"user.a".to_owned(), b"x".to_vec()), (c"user.b".to_owned(), b"y".to_vec())];
+        assert_eq!(of(b"SCHILY.xattr.user.b", b"y").unwrap(), BTreeMap::from(both.clone()));
+        assert_eq!(of(b"SCHILY.xattr.user.a", b"x").unwrap(), BTreeMap::from([both[0].clone()]));
+        assert!(of(b"SCHILY.xattr.user.a", b"z").is_err());
     }
 
     #[test]

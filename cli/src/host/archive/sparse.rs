@@ -57,12 +57,12 @@ pub(super) fn of_header(header: &GnuHeader, stored: u64, from: &mut dyn Read) ->
         Ok::<(), io::Error>(())
     };
     header.sparse.iter().try_for_each(&mut add)?;
-    let mut more = header.isextended[0] == 1;
+    let mut more = header.isextended[0] != 0;
     while more {
         let mut block = GnuExtSparseHeader::new();
         from.read_exact(block.as_mut_bytes()).map_err(early)?;
         block.sparse.iter().try_for_each(&mut add)?;
-        more = block.isextended[0] == 1;
+        more = block.isextended[0] != 0;
     }
     Layout { size: field::natural(&header.realsize)?, pieces }.checked(stored)
 }

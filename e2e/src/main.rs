@@ -281,7 +281,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tools { tool, print_dir } => {
             let folder = tools::ensure(tool.as_deref())?;
             if tool.is_none() && !print_dir {
-                tools::build_compose_reference()?;
+                tools::build_references()?;
             }
             if print_dir {
                 println!("{}", folder.display());

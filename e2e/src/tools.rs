@@ -89,13 +89,15 @@ pub fn ensure(only: Option<&str>) -> Result<PathBuf> {
     Ok(bin)
 }
 
-/// Builds the program that the tests of Compose files ask what Compose makes of them. Where that can't be, for want of the network for
-/// instance, those tests are skipped, and say why as this does.
-pub fn build_compose_reference() -> Result<()> {
-    let output = command::output(&mut Command::new(source().join("tools/compose/build.sh")))?;
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr);
-        eprintln!("skipped: the reference for Compose files: {}", reason.trim_end());
+/// Builds the programs that tests ask what libraries of others make of Compose files and of archives. Where that can't be, for want of the
+/// network for instance, those tests are skipped, and say why as this does.
+pub fn build_references() -> Result<()> {
+    for (name, what) in [("compose", "Compose files"), ("archives", "archives")] {
+        let output = command::output(Command::new(source().join("tools/reference.sh")).arg(name))?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            eprintln!("skipped: the reference for {what}: {}", reason.trim_end());
+        }
     }
     Ok(())
 }

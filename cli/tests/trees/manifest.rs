@@ -20,6 +20,8 @@ pub(crate) struct Lost {
     /// Parts of a second.
     pub(crate) fractions: bool,
     pub(crate) attributes: bool,
+    /// Access control lists alone.
+    pub(crate) lists: bool,
     /// Where data and holes lie.
     pub(crate) holes: bool,
     /// That two names are of one link, pipe or device.
@@ -105,7 +107,8 @@ fn line(
         ));
     }
     if !lost.attributes {
-        let found = attributes(path);
+        let mut found = attributes(path);
+        found.retain(|name, _| !lost.lists || !name.to_bytes().starts_with(b"system.posix_acl_"));
         words.extend(found.into_iter().map(|(name, value)| format!("{name:?}={}", value.escape_ascii())));
     }
     words.join(" ")

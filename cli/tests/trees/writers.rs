@@ -78,12 +78,17 @@ fn python_pax(part: Part) -> Option<Lost> {
     plain(part, false, false)
 }
 
-/// The engines' archiver notes no attributes but capabilities, no links of links, and not the volume's own folder.
+/// Docker's archiver notes no parts of a second, and no attributes but capabilities.
+fn docker(part: Part) -> Option<Lost> {
+    plain(part, false, false).map(|lost| Lost { odd_links: false, ..lost })
+}
+
+/// Podman's notes no links of links either, and not the volume's own folder.
 fn podman(part: Part) -> Option<Lost> {
     plain(part, false, false).map(|lost| Lost { top: true, ..lost })
 }
 
-pub(crate) const WRITERS: [Writer; 19] = [
+pub(crate) const WRITERS: [Writer; 20] = [
     Writer { name: "GNU tar, v7", needs: "tar", script: "tar --format=v7 -C $FROM -cf $OUT .", loses: v7 },
     Writer {
         name: "GNU tar, ustar",
@@ -170,8 +175,24 @@ pub(crate) const WRITERS: [Writer; 19] = [
         script: "python3 $HELPERS/write.py $FROM USTAR $OUT",
         loses: ustar,
     },
-    Writer { name: "Go, POSIX", needs: "go", script: "$HELPERS/write-go $FROM PAX $OUT", loses: dense },
-    Writer { name: "Go, GNU", needs: "go", script: "$HELPERS/write-go $FROM GNU $OUT", loses: dense_gnu },
+    Writer {
+        name: "Go, POSIX",
+        needs: "archives",
+        script: "$HELPERS/archives write PAX $FROM $OUT",
+        loses: dense,
+    },
+    Writer {
+        name: "Go, GNU",
+        needs: "archives",
+        script: "$HELPERS/archives write GNU $FROM $OUT",
+        loses: dense_gnu,
+    },
+    Writer {
+        name: "Docker",
+        needs: "archives",
+        script: "$HELPERS/archives write docker $FROM $OUT",
+        loses: docker,
+    },
     Writer {
         name: "Podman",
         needs: "podman",
@@ -193,7 +214,7 @@ pub(crate) struct Reader {
     pub(crate) loses: fn(Part) -> Option<Lost>,
 }
 
-pub(crate) const READERS: [Reader; 4] = [
+pub(crate) const READERS: [Reader; 6] = [
     Reader {
         name: "GNU tar",
         needs: "tar",
@@ -218,7 +239,26 @@ pub(crate) const READERS: [Reader; 4] = [
         script: "busybox tar --numeric-owner -C $TO -xpf $OUT",
         loses: busybox_reads,
     },
+    Reader { name: "Go", needs: "archives", script: "$HELPERS/archives read go $TO $OUT", loses: go_reads },
+    Reader {
+        name: "Docker",
+        needs: "archives",
+        script: "$HELPERS/archives read docker $TO $OUT",
+        loses: docker_reads,
+    },
 ];
+
+/// Go's library fills holes with zeros, and leaves access control lists to whoever uses it.
+fn go_reads(_: Part) -> Option<Lost> {
+    Some(Lost { holes: true, lists: true, sockets: true, ..Lost::default() })
+}
+
+/// Docker refuses sparse files in GNU's own form, takes times before 1970 for 1970, and leaves the folder that it unpacks in as it was.
+fn docker_reads(part: Part) -> Option<Lost> {
+    go_reads(part)
+        .filter(|_| !matches!(part, Part::Times | Part::Holes))
+        .map(|lost| Lost { top: true, ..lost })
+}
 
 /// busybox knows no sparse files, passes extended records over, and sets no times of links.
 fn busybox_reads(part: Part) -> Option<Lost> {

@@ -125,11 +125,8 @@ impl<'a, W: Write> Writer<'a, W> {
         path: &[u8],
         link: &[u8],
     ) -> io::Result<()> {
-        let mut said = Vec::new();
-        // A further name of a file says nothing more of the file.
-        if kind != EntryType::Link {
-            said = extended(metadata)?;
-        }
+        // Of a further name too: Docker gives a file what each of its names says.
+        let said = extended(metadata)?;
         if !said.is_empty() {
             self.extension(EntryType::XHeader, &said)?;
         }

@@ -60,8 +60,8 @@ fn read(line: &str) -> Result<Outcome, String> {
 
 /// Where `make setup` put it, which depends on what it is made of: the script that builds it knows.
 fn program() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tools/compose/build.sh");
-    let found = Command::new(script).arg("--built").output().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tools/reference.sh");
+    let found = Command::new(script).args(["compose", "--built"]).output().unwrap();
     let [path, reason] = [found.stdout, found.stderr].map(|text| String::from_utf8(text).unwrap());
     if !found.status.success() {
         println!("skipped: the comparison with compose-go: {}", reason.trim_end());

@@ -19,6 +19,7 @@ mod completion;
 mod compose;
 mod devices;
 mod disk_usage;
+mod driver_options;
 mod engines;
 mod error;
 mod fail;

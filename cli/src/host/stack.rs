@@ -1,18 +1,16 @@
 //! `stack`: the volumes of a Compose file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
-    Error, access,
+    Error,
     compose::{self, Access, Maker, NamedVolume, Plan, Source},
-    keys,
-    shape::Words,
     volumes::{NewVolume, Volumes},
 };
 use crate::{
     args::{StackCommand, StackFile, StackManifests},
     failure::{self, Failure},
-    labels, output, terminal,
+    output, terminal,
 };
 
 pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
@@ -41,7 +39,7 @@ pub(crate) fn manifests(arguments: &StackManifests) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(file: &StackFile) -> Result<Plan, Error> {
+pub(super) fn read(file: &StackFile) -> Result<Plan, Error> {
     let mut plan = compose::read(file)?;
     if plan.problems.is_empty() {
         let ours = plan.volumes.iter().filter(|volume| volume.name().is_some());
@@ -172,31 +170,14 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
 fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
     let Some(name) = volume.name() else { return Ok(()) };
     let mut new = wanted(volume)?;
-    let key = volume.options.get("key-file").map(PathBuf::from);
-    new.key = key.map(|file| keys::file(&file)).transpose()?;
+    new.key = volume.asked.key()?;
     volumes.create(name, &new)?;
     Ok(())
 }
 
-/// What a volume shall be, as the plugin would be told by the file's options; its key is not read yet.
-fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
-    let options = &volume.options;
-    let option = |name: &str| options.get(name).map(String::as_str);
-    let words = Words {
-        size: option("size"),
-        filesystem: option("filesystem"),
-        pool: option("pool"),
-        encryption: option("key-file").map(|_| "key-file"),
-    };
-    let named = |option: &str| format!("driver option '{option}'");
-    let shape = words.shape(named)?;
-    let folder = access::Words { uid: option("uid"), gid: option("gid"), mode: option("mode") };
-    let access = folder.access(named)?;
-    let of_options =
-        options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
-    let all: Vec<String> = volume.labels.iter().cloned().chain(of_options).collect();
-    let labels = labels::parse(&all).map_err(Error::from)?;
-    Ok(NewVolume { labels, shape, access, key: None, filling: None, by_full_name: true })
+/// What a volume shall be; its key is not read yet.
+pub(super) fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
+    volume.asked.new_volume(&volume.labels)
 }
 
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Failure> {

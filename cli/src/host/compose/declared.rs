@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::node::{Map, Node, Value, Wrong};
-use crate::{host::names::Name, sizes};
+use crate::host::{
+    driver_options::{DriverOptions, Unfit},
+    names::Name,
+};
 
 /// Drivers that mean us.
 const DRIVERS: [&str; 3] = ["", "local", "tierce"];
-
-/// What we know of driver options.
-const OURS: [&str; 8] = ["size", "filesystem", "tier", "pool", "key-file", "uid", "gid", "mode"];
 
 /// What Docker's own driver knows, which then mounts something of its own.
 const OF_DOCKER: [&str; 3] = ["type", "o", "device"];
@@ -21,8 +21,10 @@ pub(in super::super) struct NamedVolume {
     pub(in super::super) full: String,
     pub(in super::super) maker: Maker,
     pub(in super::super) driver: String,
-    /// Of ours `size`, `filesystem`, `tier` (of a cluster), `pool` and `key-file` (of a host).
+    /// The driver's options as they stand there.
     pub(in super::super) options: BTreeMap<String, String>,
+    /// What they ask us for, if it is ours.
+    pub(in super::super) asked: DriverOptions,
     pub(in super::super) labels: Vec<String>,
 }
 
@@ -89,6 +91,7 @@ pub(super) fn read(
             maker: Maker::External,
             driver: String::new(),
             options: BTreeMap::new(),
+            asked: DriverOptions::default(),
             labels,
         });
     }
@@ -96,13 +99,23 @@ pub(super) fn read(
     let options = options(map, &what("driver_opts"))?;
     let full = own_name.map_or_else(|| format!("{stack}_{key}"), str::to_owned);
     let place_of = |attribute: &str| map.get(attribute).unwrap_or(node);
+    let mut asked = DriverOptions::default();
     let maker = if let Some(words) = of_engine(driver, &options) {
         Maker::Engine(words)
     } else {
         let place_of_option =
             |option: &str| place_of("driver_opts").as_map().and_then(|map| map.get(option)).unwrap_or(node);
-        for (option, reason) in unfit(&options) {
+        let (read, unfit) = DriverOptions::read(&options);
+        asked = read;
+        for Unfit { option, reason } in unfit {
             problems.push(wrong(place_of_option(&option), reason));
+        }
+        if asked.get("stack").is_some() {
+            problems.push(wrong(
+                place_of_option("stack"),
+                "driver option 'stack' can't be here: the volumes of a file are of the file's stack"
+                    .to_owned(),
+            ));
         }
         let mode = place_of_option("mode");
         if matches!(mode.value, Value::Number(_)) {
@@ -115,7 +128,7 @@ pub(super) fn read(
         let name = own_name.map_or_else(|| Name::new(Some(stack), key), |name| Name::new(None, name));
         Maker::Tierce(name.map_err(|error| wrong(place_of("name"), error.to_string()))?)
     };
-    Ok(NamedVolume { key: key.to_owned(), full, maker, driver: driver.to_owned(), options, labels })
+    Ok(NamedVolume { key: key.to_owned(), full, maker, driver: driver.to_owned(), options, asked, labels })
 }
 
 /// What is in a list before in the same words.
@@ -141,21 +154,6 @@ fn of_engine(driver: &str, options: &BTreeMap<String, String>) -> Option<String>
     let more = if kind == "bind" && option("o") == "bind" { "" } else { option("o") };
     let words = [kind, from, more];
     Some(words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
-}
-
-/// Options that we don't know, or whose value can't be.
-fn unfit(options: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    let of = |(key, value): (&String, &String)| {
-        let reason = match key.as_str() {
-            "size" if sizes::parse(value).is_none() => {
-                format!("size '{value}' is not valid: write {}", sizes::FORM)
-            }
-            known if OURS.contains(&known) || known.starts_with("label.") => return None,
-            other => format!("driver option '{other}' is not known: {} and label.KEY are", OURS.join(", ")),
-        };
-        Some((key.clone(), reason))
-    };
-    options.iter().filter_map(of).collect()
 }
 
 fn options(map: &Map, what: &str) -> Result<BTreeMap<String, String>, Wrong> {

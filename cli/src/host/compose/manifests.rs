@@ -39,7 +39,7 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
                     .filter(|first| first.key != volume.key);
                 if let Some(first) = first {
                     let asked = |volume: &NamedVolume| {
-                        (volume.options.clone(), volume.labels.iter().cloned().collect::<BTreeSet<_>>())
+                        (volume.asked.clone(), volume.labels.iter().cloned().collect::<BTreeSet<_>>())
                     };
                     if asked(first) == asked(volume) {
                         continue;
@@ -68,28 +68,26 @@ fn manifest(
     tier: &str,
     notes: &mut Vec<String>,
 ) -> Result<Value, String> {
-    let (full, options) = (&volume.full, &volume.options);
-    let Some(size) = options.get("size") else {
+    let (full, asked) = (&volume.full, &volume.asked);
+    let Some(size) = asked.get("size") else {
         return Err(format!(
             "Volume '{full}' has no size, which a cluster needs: write 'driver_opts: {{size: 10Gi}}' in the Compose file"
         ));
     };
-    if options.contains_key("key-file") {
+    if asked.get("key-file").is_some() {
         return Err(format!(
             "Volume '{full}' is encrypted with a file of this host: on a cluster the tier decides that; take 'key-file' out"
         ));
     }
-    for option in ["pool", "uid", "gid", "mode"].into_iter().filter(|option| options.contains_key(*option)) {
+    for option in ["pool", "uid", "gid", "mode"].into_iter().filter(|option| asked.get(option).is_some()) {
         notes.push(format!("Volume '{full}': '{option}' is of a host, and is left out"));
     }
-    let mut spec = json!({"size": size, "tier": options.get("tier").map_or(tier, String::as_str)});
-    if let Some(filesystem) = options.get("filesystem") {
+    let mut spec = json!({"size": size, "tier": asked.get("tier").unwrap_or(tier)});
+    if let Some(filesystem) = asked.get("filesystem") {
         spec["filesystem"] = json!(filesystem);
     }
     let mut labels = BTreeMap::new();
-    let of_options =
-        options.iter().filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix("label.")?)));
-    for label in volume.labels.iter().cloned().chain(of_options) {
+    for label in volume.labels.iter().cloned().chain(asked.labels()) {
         let (key, value) = label.split_once('=').unwrap_or((&label, ""));
         if is_label_key(key) && is_label_value(value) {
             labels.insert(key.to_owned(), value.to_owned());

@@ -1,19 +1,18 @@
 //! The calls of the plugin protocol.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::{
-    Error, access,
+    Error,
     attachments::Holder,
-    keys,
+    driver_options::DriverOptions,
     names::Name,
-    shape::Words,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::{failure, labels, terminal};
+use crate::{failure, terminal};
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -112,80 +111,23 @@ fn shown(volume: &Volume) -> Value {
     json!({"Name": volume.name.full(), "Mountpoint": volume.path})
 }
 
-const KNOWN: &str = "size, filesystem, pool, key-file, stack, uid, gid, mode and label.KEY are";
-
 fn new_volume(name: &str, given: &BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
-    let options = spread(given)?;
-    let (mut labelled, mut key) = (Vec::new(), None);
-    for (option, value) in &options {
-        match (option.as_str(), option.strip_prefix("label.")) {
-            (_, Some(label)) => labelled.push(format!("{label}={value}")),
-            ("size" | "filesystem" | "pool" | "stack" | "uid" | "gid" | "mode", _) => {}
-            ("key-file", _) => key = Some(keys::file(Path::new(value))?),
-            ("passphrase" | "passphrase-file", _) => {
-                return Err(Error::InvalidArgument(format!(
-                    "Option '{option}' is not known: nobody can be asked for a passphrase when a container starts; use 'key-file', or make the volume with tierce --host volume create"
-                )));
-            }
-            _ => return Err(Error::InvalidArgument(format!("Option '{option}' is not known: {KNOWN}"))),
-        }
+    let (options, unfit) = DriverOptions::read(given);
+    if let Some(first) = unfit.into_iter().next() {
+        return Err(first.into());
     }
-    let option = |name: &str| options.get(name).map(String::as_str);
-    let named = |option: &str| format!("Option '{option}'");
-    let words = Words {
-        size: option("size"),
-        filesystem: option("filesystem"),
-        pool: option("pool"),
-        encryption: key.is_some().then_some("key-file"),
-    };
-    let shape = words.shape(named)?;
-    let folder = access::Words { uid: option("uid"), gid: option("gid"), mode: option("mode") };
-    let access = folder.access(named)?;
-    let name = Name::new(option("stack"), name)?;
-    let by_full_name = option("stack").is_none();
-    let labels = labels::parse(&labelled)?;
-    Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name }))
-}
-
-/// Options by our names. `o` has several, as it has for the engines' own driver; Podman takes some out of it and writes them large.
-fn spread(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
-    let mut options = BTreeMap::new();
-    for (option, value) in given {
-        let several = match option.as_str() {
-            "o" => value
-                .split(',')
-                .filter(|part| !part.is_empty())
-                .map(|part| match part.split_once('=') {
-                    Some((option, value)) => Ok((option, value)),
-                    None => Err(Error::InvalidArgument(format!(
-                        "'{part}' in option 'o' is not known: {KNOWN}, each with = and a value"
-                    ))),
-                })
-                .collect::<Result<Vec<_>, Error>>()?,
-            "UID" => vec![("uid", value.as_str())],
-            "GID" => vec![("gid", value.as_str())],
-            "SIZE" => vec![("size", value.as_str())],
-            option => vec![(option, value.as_str())],
-        };
-        for (option, value) in several {
-            if let Some(other) = options.insert(option.to_owned(), value.to_owned())
-                && other != value
-            {
-                return Err(Error::InvalidArgument(format!(
-                    "Option '{option}' is given as '{other}' and as '{value}': give it once"
-                )));
-            }
-        }
-    }
-    Ok(options)
+    let mut new = options.new_volume(&[])?;
+    new.key = options.key()?;
+    Ok((Name::new(options.get("stack"), name)?, new))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::super::{keys::Asking, layout::Root},
+        super::super::{keys::Asking, layout::Root, stack},
         *,
     };
+    use crate::{args::StackFile, labels};
 
     #[test]
     fn mounts_are_counted_by_container_and_a_used_volume_is_not_removed() {
@@ -310,15 +252,86 @@ mod tests {
             assert!(create(name, json!({"mode": "0700"})).is_err(), "{name}");
         }
         for (options, words) in [
-            (json!({"o": "rw"}), "'rw' in option 'o' is not known"),
+            (json!({"o": "rw"}), "'rw' in driver option 'o' is not known"),
             (json!({"o": "mode=0770", "mode": "0700"}), "given as"),
-            (json!({"type": "tmpfs"}), "Option 'type' is not known: size"),
-            (json!({"UID": "postgres"}), "Option 'uid' is 'postgres'"),
+            (json!({"type": "tmpfs"}), "driver option 'type' is not known: size"),
+            (json!({"UID": "postgres"}), "driver option 'uid' is 'postgres'"),
         ] {
             let Err(Refusal::Failed(message)) = create("d", options) else { unreachable!() };
             assert!(message.contains(words), "{message}");
         }
         assert!(volumes.find("d").unwrap().is_none());
+    }
+
+    /// What the plugin makes of options, and what `stack create` makes of them in a Compose file.
+    fn by_both(options: &Value) -> [Result<NewVolume, String>; 2] {
+        let given: BTreeMap<String, String> = serde_json::from_value(options.clone()).unwrap();
+        let plugin = new_volume("s_a", &given).map(|(_, new)| new).map_err(|error| failure::in_words(&error));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("compose.yaml");
+        let volume = json!({"volumes": {"a": {"driver": "tierce", "driver_opts": options}}});
+        std::fs::write(&file, volume.to_string()).unwrap();
+        let asked = StackFile { file: vec![file], name: Some("s".to_owned()), ..StackFile::default() };
+        let mut plan = stack::read(&asked).unwrap();
+        let compose = match plan.problems.pop() {
+            Some(problem) => Err(problem.to_string()),
+            None => stack::wanted(&plan.volumes[0]).map_err(|error| failure::in_words(&error)),
+        };
+        [plugin, compose]
+    }
+
+    /// Engines hand on the options of a Compose file as they stand there.
+    #[test]
+    fn options_ask_the_plugin_and_a_compose_file_for_the_same() {
+        let plain = |options: Value| new_volume("s_a", &serde_json::from_value(options).unwrap()).unwrap().1;
+        for (given, same_as) in [
+            (json!({}), json!({})),
+            (json!({"o": ""}), json!({})),
+            (json!({"o": "uid=999"}), json!({"uid": "999"})),
+            (json!({"o": "uid=999,gid=0,mode=0770"}), json!({"uid": "999", "gid": "0", "mode": "0770"})),
+            (
+                json!({"o": ",size=1Gi,,filesystem=xfs,pool=fast,"}),
+                json!({"size": "1Gi", "filesystem": "xfs", "pool": "fast"}),
+            ),
+            (json!({"o": "size=1Gi,label.team=blue"}), json!({"size": "1Gi", "label.team": "blue"})),
+            (json!({"o": "label.a=b=c"}), json!({"label.a": "b=c"})),
+            (json!({"size": "1Gi", "o": "uid=1"}), json!({"size": "1Gi", "uid": "1"})),
+            (json!({"uid": "1", "o": "uid=1"}), json!({"uid": "1"})),
+            (
+                json!({"UID": "1", "GID": "2", "SIZE": "1Gi", "o": "mode=0770"}),
+                json!({"uid": "1", "gid": "2", "size": "1Gi", "mode": "0770"}),
+            ),
+            (json!({"size": "1Gi", "tier": "fast-ssd"}), json!({"size": "1Gi"})),
+            (json!({"o": "size=1Gi,tier=fast-ssd"}), json!({"size": "1Gi"})),
+        ] {
+            let [plugin, compose] = by_both(&given);
+            assert_eq!(plugin.as_ref(), Ok(&plain(same_as)), "{given}");
+            assert_eq!(compose, plugin, "{given}");
+        }
+        for (given, words) in [
+            (json!({"o": "bind"}), "'bind' in driver option 'o' is not known: size, "),
+            (json!({"o": "uid=1,rw"}), "'rw' in driver option 'o' is not known"),
+            (json!({"o": "colour=blue"}), "driver option 'colour' is not known: size, "),
+            (json!({"o": "size=10GB"}), "size '10GB' is not valid"),
+            (json!({"SIZE": "10GB"}), "size '10GB' is not valid"),
+            (json!({"o": "mode=rwx"}), "driver option 'mode' is 'rwx'"),
+            (json!({"o": "uid=postgres"}), "driver option 'uid' is 'postgres'"),
+            (json!({"o": "uid="}), "driver option 'uid' is ''"),
+            (json!({"o": "uid=1,uid=2"}), "driver option 'uid' is given as '1' and as '2'"),
+            (json!({"o": "uid=1", "uid": "2"}), "driver option 'uid' is given as '1' and as '2'"),
+            (json!({"UID": "1", "uid": "2"}), "driver option 'uid' is given as '1' and as '2'"),
+            (json!({"o": "filesystem=xfs"}), "driver option 'filesystem' needs driver option 'size'"),
+            (json!({"o": "label.=x"}), "Label '' is not valid"),
+            (json!({"size": "1Gi", "passphrase": "x"}), "use 'key-file'"),
+            (json!({"o": "size=1Gi,passphrase-file=/x"}), "use 'key-file'"),
+            (json!({"type": "tmpfs"}), "driver option 'type' is not known: size, "),
+            (json!({"device": "/x"}), "driver option 'device' is not known: size, "),
+        ] {
+            let [plugin, compose] = by_both(&given).map(Result::unwrap_err);
+            assert!(plugin.contains(words), "{given}: {plugin}");
+            // With its place in the file.
+            assert!(compose.ends_with(&format!("volume 'a': {plugin}")), "{given}: {compose}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 pub mod conditions;
 mod key_ring;
-pub mod mount_options;
 pub mod names;
 mod node_snapshot;
 mod node_storage;
@@ -33,9 +32,10 @@ pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,
 };
+pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
 pub use volume::{
-    AccessMode, Binding, DeletionPolicy, Encryption, Filesystem, Phase, Source, Volume, VolumeMode,
-    VolumeSpec, VolumeStatus,
+    AccessMode, Binding, DeletionPolicy, Encryption, Phase, Source, Volume, VolumeMode, VolumeSpec,
+    VolumeStatus,
 };
 pub use volume_restore::{RestoreSource, VolumeRestore, VolumeRestoreSpec, VolumeRestoreStatus};
 

@@ -1,10 +1,11 @@
 //! `NodeSnapshot`: one snapshot on one node. The controller writes the spec, the node the status.
 
-use crate::{ClaimReference, Filesystem, VolumeMode};
+use crate::{ClaimReference, VolumeMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tierce_filesystem::Filesystem;
 
 /// The snapshot that the node is to keep. This object exists before anything is on the disk, and until nothing is left there.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! `NodeVolume`: one device on one node. The controller writes the spec, the node the status.
 
-use crate::{Filesystem, Volume, VolumeMode};
+use crate::{Volume, VolumeMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tierce_filesystem::Filesystem;
 
 /// The device that the node is to keep. This object exists before anything is on the disk, and until nothing is left there.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use tierce_filesystem::Filesystem;
 
 /// A growth can be taken back until it has happened. What was asked for first is taken again as well: sizes are rounded up, to a mebibyte or to an
 /// extent of LVM, which has 4 MiB unless the group says otherwise.
@@ -211,18 +211,6 @@ pub enum VolumeMode {
     Block,
 }
 
-/// Filesystem on a volume.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Filesystem {
-    /// ext4; where the node's kernel does not let the plugin grow it online it grows at the next mount.
-    Ext4,
-    /// XFS.
-    Xfs,
-    /// btrfs.
-    Btrfs,
-}
-
 /// When a volume is made.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Binding {
@@ -287,32 +275,9 @@ impl VolumeMode {
     }
 }
 
-impl Filesystem {
-    /// As in the CSI capability's `fs_type`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Xfs => "xfs",
-            Self::Btrfs => "btrfs",
-        }
-    }
-
-    /// The filesystem of this `fs_type`, if Tierce makes it.
-    pub fn from_fs_type(fs_type: &str) -> Option<Self> {
-        [Self::Ext4, Self::Xfs, Self::Btrfs].into_iter().find(|fs| fs.as_str() == fs_type)
-    }
-}
-
-impl fmt::Display for Filesystem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mount_options;
     use crate::tests::object;
     use serde_json::{Value, json};
 
@@ -482,11 +447,12 @@ mod tests {
             "commit=301",
             "commit=999",
         ];
-        for filesystem in [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs] {
+        for filesystem in Filesystem::ALL {
             for option in options {
                 let spec =
                     json!({"size": "1Gi", "tier": "hdd", "filesystem": filesystem, "mountOptions": [option]});
-                let mounts = mount_options::refusal(filesystem, &[option.to_owned()]).is_none();
+                let mounts =
+                    tierce_filesystem::mount_options::check(filesystem, &[option.to_owned()]).is_ok();
                 let verdict = volume(&spec).validate_cel();
                 assert_eq!(verdict.is_ok(), mounts, "{filesystem} {option}: {verdict:?}");
             }

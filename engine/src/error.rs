@@ -2,10 +2,11 @@
 
 use std::{io, path::PathBuf};
 
+use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options::NotAllowed};
+
 use crate::{
     PoolError,
     id::{InvalidId, VolumeId},
-    volume_mode::{Filesystem, UnknownFilesystem},
 };
 
 /// Why the engine did not do what it was asked. Callers map it exhaustively to their own codes.
@@ -230,6 +231,12 @@ pub enum Error {
 impl From<UnknownFilesystem> for Error {
     fn from(unknown: UnknownFilesystem) -> Self {
         Self::InvalidArgument(unknown.to_string())
+    }
+}
+
+impl From<NotAllowed> for Error {
+    fn from(option: NotAllowed) -> Self {
+        Self::InvalidArgument(option.to_string())
     }
 }
 

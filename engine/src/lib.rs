@@ -27,7 +27,7 @@ pub use engine::Engine;
 pub use error::{CommandError, Error};
 pub use host::{Host, LinuxHost};
 pub use id::{InvalidId, MAX_ID_BYTES, VolumeId};
-pub use mount::{folder, mountinfo, options as mount_options};
+pub use mount::{folder, mountinfo};
 pub use pool::{Backend, LvmKind, PoolConfig, PoolReport, PoolUsage, Provisioning, ThinPool, ThinUsage};
 pub use pool_error::{PoolError, PoolErrorKind};
 pub use sim::{SimConfig, SimHost};
@@ -38,4 +38,5 @@ pub use spec::{
     BrokenRecord, Change, Inodes, Inventory, Owner, PublishRequest, Recovery, SnapshotInfo, SnapshotSpec,
     StageRequest, Stats, VolumeInfo, VolumeSpec,
 };
-pub use volume_mode::{Filesystem, UnknownFilesystem, VolumeMode};
+pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
+pub use volume_mode::VolumeMode;

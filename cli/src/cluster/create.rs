@@ -69,7 +69,7 @@ pub(super) fn size(text: &str) -> Result<String, Failure> {
 }
 
 fn filesystem(text: &str) -> Result<Filesystem, Failure> {
-    Filesystem::from_fs_type(text).ok_or_else(|| {
+    text.parse().map_err(|_| {
         let shown: String = text.escape_debug().take(40).collect();
         Failure::usage(format!("Filesystem '{shown}' is not known: ext4, xfs and btrfs are"))
     })

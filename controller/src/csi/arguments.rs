@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use thiserror::Error;
-use tierce_crds::{Filesystem, SIZE_STEP, VolumeMode, format_bytes, names, size_made_of};
+use tierce_crds::mount_options::NotAllowed;
+use tierce_crds::{Filesystem, SIZE_STEP, UnknownFilesystem, VolumeMode, format_bytes, names, size_made_of};
 use tierce_proto::csi::volume_capability::AccessType;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
 use tierce_proto::csi::{CapacityRange, Topology, TopologyRequirement, VolumeCapability};
@@ -70,11 +71,11 @@ pub enum ArgumentError {
         class: String,
     },
     /// A filesystem that Tierce does not make.
-    #[error("filesystem {0:?} is not one of ext4, xfs, btrfs")]
-    Filesystem(String),
+    #[error(transparent)]
+    Filesystem(#[from] UnknownFilesystem),
     /// A mount option that no node would mount it with, of the class or of the Volume.
-    #[error("{0}")]
-    MountOption(String),
+    #[error(transparent)]
+    MountOption(#[from] NotAllowed),
     /// A feature that is not there.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -181,9 +182,7 @@ impl Shape {
                 Ok(Self { mode: VolumeMode::Filesystem, filesystem: None })
             }
             Some(AccessType::Mount(mount)) => {
-                let filesystem = Filesystem::from_fs_type(&mount.fs_type)
-                    .ok_or_else(|| ArgumentError::Filesystem(mount.fs_type.clone()))?;
-                Ok(Self { mode: VolumeMode::Filesystem, filesystem: Some(filesystem) })
+                Ok(Self { mode: VolumeMode::Filesystem, filesystem: Some(mount.fs_type.parse()?) })
             }
         }
     }

@@ -151,8 +151,7 @@ impl Wanted {
     fn mounts(&self) -> Result<(), ArgumentError> {
         let Some(filesystem) = self.filesystem() else { return Ok(()) };
         let options = [self.class_options.as_slice(), self.mount_options.as_slice()].concat();
-        mount_options::refusal(filesystem, &options)
-            .map_or(Ok(()), |words| Err(ArgumentError::MountOption(words)))
+        Ok(mount_options::check(filesystem, &options)?)
     }
 
     fn filesystem(&self) -> Option<Filesystem> {

@@ -20,7 +20,7 @@ const FILESYSTEM: &str = "csi.storage.k8s.io/fstype";
 
 /// The filesystem of a class, where it names one that there is.
 pub(crate) fn filesystem(class: &Class) -> Option<Filesystem> {
-    class.parameters.get(FILESYSTEM).and_then(|name| Filesystem::from_fs_type(name))
+    class.parameters.get(FILESYSTEM).and_then(|name| name.parse().ok())
 }
 
 /// Why no volume can be made through a class of ours that somebody wrote by hand, or why no node mounts what is. `tiers`: those that there are; `ours`:
@@ -44,7 +44,7 @@ pub(crate) fn slip(
         Some(_) => {}
     }
     if let Some(name) = class.parameters.get(FILESYSTEM)
-        && Filesystem::from_fs_type(name).is_none()
+        && name.parse::<Filesystem>().is_err()
     {
         return Some(format!("{FILESYSTEM} is {name:?}, and not one of ext4, xfs, btrfs"));
     }
@@ -52,8 +52,8 @@ pub(crate) fn slip(
         return Some(format!("it {trouble}"));
     }
     let filesystem = filesystem(class).or(source).unwrap_or(Filesystem::Ext4);
-    mount_options::refusal(filesystem, &class.mount_options)
-        .map(|refusal| format!("its mountOptions: {refusal}"))
+    let refusal = mount_options::check(filesystem, &class.mount_options).err()?;
+    Some(format!("its mountOptions: {refusal}"))
 }
 
 /// Why the class of this name does not make volumes of this tier, encrypted or not, with this binding; `None` where it does, or nobody knows yet.

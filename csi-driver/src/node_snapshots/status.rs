@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::conditions::{self, Verdict, node_snapshot as reason};
-use tierce_crds::{Filesystem as ApiFilesystem, NodeSnapshotStatus, VolumeMode as ApiMode};
+use tierce_crds::{NodeSnapshotStatus, VolumeMode as ApiMode};
 use tierce_engine::{Error, PoolErrorKind, SnapshotInfo, VolumeMode};
 use tierce_runtime::errors::in_words;
 
@@ -60,9 +60,7 @@ pub(super) fn next(
         status.taken_at = Some(Time(taken_at));
         (status.volume_mode, status.filesystem) = match info.mode {
             VolumeMode::Block => (Some(ApiMode::Block), None),
-            VolumeMode::Filesystem(filesystem) => {
-                (Some(ApiMode::Filesystem), ApiFilesystem::from_fs_type(filesystem.name()))
-            }
+            VolumeMode::Filesystem(filesystem) => (Some(ApiMode::Filesystem), Some(filesystem)),
         };
     }
     (status != *old).then_some(status)
@@ -80,7 +78,7 @@ mod tests {
         assert_eq!((first.size_bytes, first.used_bytes), (Some(1 << 30), Some(5)));
         assert_eq!(
             (first.volume_mode, first.filesystem),
-            (Some(ApiMode::Filesystem), Some(ApiFilesystem::Xfs))
+            (Some(ApiMode::Filesystem), Some(tierce_engine::Filesystem::Xfs))
         );
         assert!(conditions::holds(&first.conditions, conditions::READY));
         assert_eq!(next(&first, &outcome, Some(1), Timestamp::MAX), None);

@@ -1,8 +1,8 @@
 //! What to do about one `NodeVolume` that is ours: a pure decision from what should be and what is.
 
 use tierce_crds::conditions::{Verdict, node_volume as reason};
-use tierce_crds::{Filesystem as ApiFilesystem, NodeSource, NodeVolume, VolumeMode as ApiMode, names};
-use tierce_engine::{Filesystem, Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
+use tierce_crds::{NodeSource, NodeVolume, VolumeMode as ApiMode, names};
+use tierce_engine::{Owner, VolumeId, VolumeInfo, VolumeMode, VolumeSpec};
 
 use crate::intents::{self, differs, unknown_pool};
 use crate::metrics::ActionLabel;
@@ -155,11 +155,7 @@ fn desired(volume: &NodeVolume, id: &VolumeId) -> Result<VolumeSpec, Verdict> {
     let invalid = |message: String| Verdict::no(reason::INVALID, message);
     let mode = match (spec.volume_mode, spec.filesystem) {
         (ApiMode::Block, _) => VolumeMode::Block,
-        (ApiMode::Filesystem, Some(filesystem)) => VolumeMode::Filesystem(match filesystem {
-            ApiFilesystem::Ext4 => Filesystem::Ext4,
-            ApiFilesystem::Xfs => Filesystem::Xfs,
-            ApiFilesystem::Btrfs => Filesystem::Btrfs,
-        }),
+        (ApiMode::Filesystem, Some(filesystem)) => VolumeMode::Filesystem(filesystem),
         (ApiMode::Filesystem, None) => return Err(invalid("spec.filesystem is missing".into())),
     };
     let size_bytes = u64::try_from(spec.size_bytes)

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use tierce_crds::{NodeVolumeSpec, NodeVolumeStatus};
+use tierce_engine::Filesystem;
 
 use super::*;
 use crate::intents::{Disk, Plan, plan, refusal};
@@ -18,7 +19,7 @@ fn volume() -> Case {
             pool: "ssd".into(),
             size_bytes: 1 << 30,
             volume_mode: ApiMode::Filesystem,
-            filesystem: Some(ApiFilesystem::Ext4),
+            filesystem: Some(Filesystem::Ext4),
             mount_options: vec![],
             label: "data".into(),
             volume_ref: None,

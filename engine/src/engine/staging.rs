@@ -32,10 +32,10 @@ use super::{
 use crate::{
     Change, Error, Filesystem, StageRequest, VolumeId, VolumeMode,
     mount::{
-        options,
         place::{Found, Place},
         table,
     },
+    mount_options,
     pool::record::Record,
 };
 
@@ -61,7 +61,7 @@ impl Core {
         match found.record.mode {
             VolumeMode::Block => self.stage_block(found, &place, keys).map(Staged::Done),
             VolumeMode::Filesystem(filesystem) => {
-                options::check(filesystem, &request.mount_options)?;
+                mount_options::check(filesystem, &request.mount_options)?;
                 self.stage_filesystem(found, filesystem, &place, (&request.mount_options, keys, done))
             }
         }

@@ -24,8 +24,7 @@ use super::{
     sizes::{large_enough, on_device, whole},
 };
 use crate::{
-    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt,
-    mount::options,
+    Change, Error, VolumeId, VolumeInfo, VolumeMode, VolumeSpec, crypt, mount_options,
     pool::record::{Encryption, Format},
 };
 
@@ -38,7 +37,7 @@ impl Core {
     ) -> Result<Change<VolumeInfo>, Error> {
         let size_bytes = whole(spec.size_bytes)?;
         if let VolumeMode::Filesystem(filesystem) = spec.mode {
-            options::check(filesystem, &spec.mount_options)?;
+            mount_options::check(filesystem, &spec.mount_options)?;
         }
         large_enough(spec.mode, size_bytes)?;
         if spec.source.as_ref() == Some(&spec.id) {
@@ -65,7 +64,7 @@ impl Core {
     pub(super) fn set_mount_options(&self, id: &VolumeId, options: Vec<String>) -> Result<Change<()>, Error> {
         let Located { pool, mut record } = self.find(id)?;
         match record.mode {
-            VolumeMode::Filesystem(filesystem) => options::check(filesystem, &options)?,
+            VolumeMode::Filesystem(filesystem) => mount_options::check(filesystem, &options)?,
             VolumeMode::Block if options.is_empty() => {}
             VolumeMode::Block => {
                 return Err(Error::InvalidArgument("a raw block volume has no mount options".to_owned()));

@@ -1,10 +1,8 @@
-//! Mounts: the kernel's table of them, the places they are made at, the calls that make them, and the options
-//! users may set.
+//! Mounts: the kernel's table of them, the places they are made at, and the calls that make them.
 
 pub(crate) mod calls;
 pub mod folder;
 pub(crate) mod freeze;
 pub mod mountinfo;
-pub mod options;
 pub(crate) mod place;
 pub(crate) mod table;

@@ -204,7 +204,7 @@ fn no_source(o: &Observed) -> Option<String> {
 
 /// Why no node would mount it with its options. Where `spec.filesystem` says nothing, admission does not know with which filesystem they have to go.
 fn wrong_options(o: &Observed) -> Option<String> {
-    let refusal = mount_options::refusal(o.filesystem?, &o.front.asked.mount_options)?;
+    let refusal = mount_options::check(o.filesystem?, &o.front.asked.mount_options).err()?;
     Some(format!("spec.mountOptions: {refusal}"))
 }
 

@@ -4,7 +4,7 @@
 //! (`nobarrier`, `data=writeback`) or that name a path are not on the list, and no option may carry a comma,
 //! a line break or a leading dash.
 
-use crate::{Error, Filesystem};
+use crate::Filesystem;
 
 /// One allowed option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,20 +89,24 @@ pub fn allowed_for(filesystem: Filesystem) -> Vec<String> {
         .collect()
 }
 
+/// An option that a volume with that filesystem is not mounted with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("mount option {option:?} is not allowed for {filesystem}; allowed are: {}", allowed_for(*filesystem).join(", "))]
+pub struct NotAllowed {
+    /// Its filesystem.
+    filesystem: Filesystem,
+    /// The option, cut to 60 characters.
+    option: String,
+}
+
 /// Checks every option against the list.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] naming the option and the list of the filesystem.
-pub fn check(filesystem: Filesystem, options: &[String]) -> Result<(), Error> {
+/// The first option that is not on the list of the filesystem.
+pub fn check(filesystem: Filesystem, options: &[String]) -> Result<(), NotAllowed> {
     match options.iter().find(|option| !is_allowed(filesystem, option)) {
         None => Ok(()),
-        Some(option) => {
-            let shown: String = option.chars().take(60).collect();
-            Err(Error::InvalidArgument(format!(
-                "mount option {shown:?} is not allowed for {filesystem}; allowed are: {}",
-                allowed_for(filesystem).join(", ")
-            )))
-        }
+        Some(option) => Err(NotAllowed { filesystem, option: option.chars().take(60).collect() }),
     }
 }
 
@@ -170,7 +174,10 @@ mod tests {
             (Ext4, "data=journal", true),
             (Ext4, "data=writeback", false),
             (Ext4, "nobarrier", false),
+            (Ext4, "commit=300", true),
+            (Ext4, "noatime,suid", false),
             (Xfs, "inode64", true),
+            (Ext4, "inode64", false),
             (Xfs, "logbsize=256k", true),
             (Xfs, "logbsize=1g", false),
             (Xfs, "allocsize=1m", true),

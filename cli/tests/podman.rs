@@ -135,6 +135,18 @@ fn idle_containers(world: &World) {
     );
 }
 
+/// Podman behind a socket.
+fn service(world: &World) -> Ended {
+    let mut engine = world.command("podman");
+    engine.args(["system", "service", "--time", "0"]);
+    engine.arg(format!("unix://{}", world.path("engine.sock").display()));
+    let engine = Ended(engine.stderr(Stdio::null()).spawn().unwrap());
+    while UnixStream::connect(world.path("engine.sock")).is_err() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    engine
+}
+
 /// `tierce --host` with Podman behind the socket alone, in Docker's name.
 fn through_socket(world: &World, arguments: &[&str]) -> std::process::Output {
     let mut command = world.host(arguments);
@@ -176,13 +188,7 @@ fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything()
     let Some(world) = with_podman() else { return };
     let _plugin = Plugin::start(&world);
     idle_containers(&world);
-    let mut engine = world.command("podman");
-    engine.args(["system", "service", "--time", "0"]);
-    engine.arg(format!("unix://{}", world.path("engine.sock").display()));
-    let mut engine = Ended(engine.stderr(Stdio::null()).spawn().unwrap());
-    while UnixStream::connect(world.path("engine.sock")).is_err() {
-        thread::sleep(Duration::from_millis(20));
-    }
+    let mut engine = service(&world);
     for (name, user) in USES {
         let said = through_socket(&world, &["volume", "rm", name]);
         assert_eq!(said.status.code(), Some(1));
@@ -277,6 +283,42 @@ fn a_use_whose_engine_was_killed_ends_with_the_container() {
         said.contains("Volume 'data' is free: container ") && said.contains("never gave it back"),
         "{said}"
     );
+}
+
+#[test]
+fn a_volume_that_podman_has_mounted_is_in_use_until_it_is_unmounted() {
+    let Some(world) = with_podman() else { return };
+    let plugin = Plugin::start(&world);
+    // What was removed behind Podman's back is in its list of volumes, which then fails as a whole.
+    sh(
+        &world,
+        "for name in data data.2 behind; do podman volume create --driver tierce $name; done
+        podman volume mount data && tierce --host volume rm behind && ! podman volume ls",
+    );
+    let is_kept = || {
+        const USED: &str = "Error: Volume 'data' is in use by: Podman, which has it mounted. Use --force to remove anyway.\n";
+        assert_eq!(world.fails(1, &["volume", "rm", "data"]), USED);
+        let said = through_socket(&world, &["volume", "rm", "data"]);
+        assert_eq!(String::from_utf8_lossy(&said.stderr), USED);
+    };
+    let _engine = service(&world);
+    is_kept();
+    assert!(world.ok(&["volume", "inspect", "data"]).contains("Podman, which has it mounted"));
+    world.ok(&["volume", "attach", "data", "--to", "job"]);
+    world.ok(&["volume", "detach", "data", "--from", "job"]);
+    is_kept();
+    let pruned = world.ok(&["volume", "prune", "--all", "--force"]);
+    assert!(pruned.starts_with("Deleted Volumes:\ndata.2\n\n"), "{pruned}");
+    // Without the plugin Podman does not know its volumes.
+    plugin.kill();
+    let unknown = world.fails(1, &["volume", "rm", "data"]);
+    assert!(
+        unknown.starts_with("Error: Volume 'data' may be in use. Use --force to remove anyway: Podman"),
+        "{unknown}"
+    );
+    let _plugin = Plugin::start(&world);
+    sh(&world, "podman volume unmount data");
+    world.ok(&["volume", "rm", "data"]);
 }
 
 #[test]

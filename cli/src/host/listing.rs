@@ -3,6 +3,7 @@
 use super::{
     Error,
     census::Census,
+    users::Users,
     view::{DRIVER, View},
     volumes::{Volume, Volumes},
 };
@@ -70,11 +71,17 @@ pub(super) fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, E
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let (census, engines) = (Census::take()?, volumes.engines.ask());
+    let census = Census::take()?;
+    let mut all = Vec::new();
+    for volume in chosen {
+        all.push((volume, Users::of(volume, &census)?));
+    }
+    let unreturned: Vec<String> = all.iter().filter_map(|(volume, users)| users.unreturned(volume)).collect();
+    let engines = volumes.engines.ask(&unreturned);
     for silent in &engines.silent {
         terminal::note(&format!("Warning: {silent} (those that run are shown)"));
     }
-    chosen.iter().map(|volume| View::of(volumes, volume, &census, &engines)).collect()
+    all.into_iter().map(|(volume, users)| View::of(volumes, volume, users, &engines)).collect()
 }
 
 pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {

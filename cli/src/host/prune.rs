@@ -82,7 +82,9 @@ fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, u
     if found.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let engines = volumes.engines.ask();
+    let unreturned: Vec<String> =
+        found.iter().filter_map(|(volume, users)| users.unreturned(volume)).collect();
+    let engines = volumes.engines.ask(&unreturned);
     let (mut unused, mut named) = (Vec::new(), 0);
     for (volume, mut users) in found {
         users.add_containers(&volume, &engines)?;

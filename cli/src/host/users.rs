@@ -80,6 +80,11 @@ impl Users {
         names
     }
 
+    /// Its full name, if all that is known is a use that was never given back: whether it has ended Podman knows.
+    pub(super) fn unreturned(&self, volume: &Volume) -> Option<String> {
+        (self.is_empty() && !self.gone.is_empty()).then(|| volume.name.full())
+    }
+
     /// Adds what engines say, but for containers that the kernel shows already.
     pub(super) fn add_containers(&mut self, volume: &Volume, engines: &Answer) -> Result<(), Error> {
         let (name, real) = (volume.name.full(), volume.real_path()?);
@@ -87,6 +92,9 @@ impl Users {
             if !self.others.contains(&format!("{}{}", census::CONTAINER, container.short_id())) {
                 self.others.push(format!("{}{}", census::CONTAINER, container.in_words()));
             }
+        }
+        if self.is_empty() && engines.has_mounted(&name, [&volume.path, &real]) {
+            self.others.push("Podman, which has it mounted".to_owned());
         }
         Ok(())
     }
@@ -190,8 +198,19 @@ impl Volumes {
     ) -> Result<PathBuf, Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
-        let mut record = Self::record_without_the_dead(&volume, &Census::take()?)?;
+        let census = Census::take()?;
+        let mut record = Self::record_without_the_dead(&volume, &census)?;
         let holder = Holder::container(id)?;
+        if let Some(at) = record.attachments.iter().position(|attachment| attachment.holder == holder)
+            && !record.lives(&record.attachments[at])?
+        {
+            let users = Users::of(&volume, &census)?;
+            if users.is_empty() {
+                // Whoever asks anew has forgotten that; else it runs, and its engine will give it back.
+                users.tell_of_the_gone(&volume);
+                record.attachments.remove(at);
+            }
+        }
         if let Some(known) = record.attachments.iter_mut().find(|attachment| attachment.holder == holder) {
             known.count = known.count.saturating_add(1);
         } else {
@@ -236,13 +255,8 @@ impl Volumes {
             {
                 hide(volume, &attachment)?;
             } else if attachment.holder.is_alive()? {
-                let users = Users::of(volume, census)?;
-                if users.is_empty() {
-                    users.tell_of_the_gone(volume);
-                } else {
-                    // It runs, and its engine will give it back.
-                    living.push(attachment);
-                }
+                // A container's, never given back: its engine may still do that, and Podman is asked before the volume is removed.
+                living.push(attachment);
             }
         }
         record.attachments = living;

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{
     Error,
-    census::Census,
     engines::Answer,
     snapshots_and_clones::Snapshot,
     users::Users,
@@ -46,10 +45,9 @@ impl View {
     pub(super) fn of(
         volumes: &Volumes,
         volume: &Volume,
-        census: &Census,
+        mut users: Users,
         engines: &Answer,
     ) -> Result<Self, Error> {
-        let mut users = Users::of(volume, census)?;
         users.add_containers(volume, engines)?;
         let (size, whole) = volumes.bytes_used(volume)?;
         if !whole {

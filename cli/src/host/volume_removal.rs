@@ -60,9 +60,10 @@ impl Volumes {
             }
             other => other?,
         };
-        check_unused(&volume, &Users::of(&volume, &Census::take()?)?)?;
+        let users = Users::of(&volume, &Census::take()?)?;
+        check_unused(&volume, &users)?;
         // Not under the lock: an engine may wait for a call of ours that waits for it.
-        let engines = self.engines.ask();
+        let engines = self.engines.ask(users.unreturned(&volume).as_slice());
         let _lock = lock()?;
         let volume = self.get(full)?;
         let mut users = Users::of(&volume, &Census::take()?)?;

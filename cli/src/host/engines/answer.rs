@@ -10,6 +10,8 @@ use super::engine::Engine;
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct Answer {
     containers: Vec<Container>,
+    /// Volumes that Podman has mounted, of those that it was asked about.
+    mounted: Vec<Mount>,
     /// The engines that are there and could not be asked.
     pub(in super::super) silent: Vec<Silent>,
 }
@@ -20,6 +22,14 @@ pub(in super::super) struct Answer {
 pub struct Silent {
     pub(super) engine: Engine,
     pub(super) why: String,
+}
+
+/// What one engine says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) containers: Vec<Container>,
+    /// As in [`Answer`], or why it does not say so.
+    pub(super) mounted: Result<Vec<Mount>, String>,
 }
 
 /// A container, running or not.
@@ -34,7 +44,7 @@ pub(in super::super) struct Container {
 /// One of its mounts, as engines show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Mount {
+pub(super) struct Mount {
     #[serde(rename = "Type")]
     kind: String,
     name: String,
@@ -43,8 +53,12 @@ struct Mount {
 }
 
 impl Answer {
-    pub(super) fn add(&mut self, containers: Vec<Container>) {
-        for container in containers {
+    pub(super) fn add(&mut self, engine: Engine, said: Said) {
+        match said.mounted {
+            Ok(mounted) => self.mounted.extend(mounted),
+            Err(why) => self.silent.push(Silent { engine, why }),
+        }
+        for container in said.containers {
             // A socket of Podman may bear the name of Docker's.
             if !self.containers.iter().any(|other| other.id == container.id) {
                 self.containers.push(container);
@@ -61,6 +75,11 @@ impl Answer {
         let refers =
             move |container: &&Container| container.mounts.iter().any(|mount| mount.is_of(volume, paths));
         self.containers.iter().filter(refers)
+    }
+
+    /// Whether Podman has the volume of that full name mounted. It counts its own containers too, and `podman volume mount`.
+    pub(in super::super) fn has_mounted(&self, volume: &str, paths: [&Path; 2]) -> bool {
+        self.mounted.iter().any(|mount| mount.is_of(volume, paths))
     }
 }
 
@@ -141,6 +160,34 @@ impl From<Inspected> for Container {
     }
 }
 
+/// A volume as Podman's list shows it; its releases before 4 say nothing of mounts.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListedVolume {
+    name: String,
+    driver: String,
+    #[serde(default)]
+    mountpoint: String,
+    #[serde(default)]
+    mount_count: u64,
+}
+
+/// Those that are mounted.
+pub(super) fn mounted(listed: Vec<ListedVolume>) -> Vec<Mount> {
+    let mount = |volume: ListedVolume| Mount {
+        kind: "volume".to_owned(),
+        name: volume.name,
+        driver: volume.driver,
+        source: volume.mountpoint,
+    };
+    listed.into_iter().filter(|volume| volume.mount_count > 0).map(mount).collect()
+}
+
+/// What finds a volume of that name in Podman's list, and no other: a regular expression.
+pub(super) fn pattern(name: &str) -> String {
+    format!("^{}$", name.replace('.', "\\."))
+}
+
 /// Docker's names begin with a slash.
 fn plain(name: &str) -> String {
     name.trim_start_matches('/').to_owned()
@@ -187,10 +234,28 @@ mod tests {
             })
         };
         let mut answer = Answer::default();
-        answer.add(vec![container("0123456789abcdef")]);
-        answer.add(vec![container("0123456789abcdef"), container("1")]);
+        let said = |containers| Said { containers, mounted: Ok(Vec::new()) };
+        answer.add(Engine::Docker, said(vec![container("0123456789abcdef")]));
+        answer.add(Engine::Podman, said(vec![container("0123456789abcdef"), container("1")]));
         let ids: Vec<_> = answer.containers.iter().map(Container::short_id).collect();
         assert_eq!(ids, ["0123456789ab", "1"]);
         assert_eq!(answer.containers[0].in_words(), "db (exited)");
+    }
+
+    #[test]
+    fn what_podman_counts_no_mount_of_is_not_mounted() {
+        let listed = r#"[{"Name":"a","Driver":"tierce","Mountpoint":"","MountCount":1},
+            {"Name":"b","Driver":"tierce","Mountpoint":"","MountCount":0},
+            {"Name":"c","Driver":"tierce","Mountpoint":"/elsewhere/c","MountCount":2},
+            {"Name":"d","Driver":"local","Mountpoint":"","MountCount":1},
+            {"Name":"e","Driver":"tierce"}]"#;
+        let mounted = Ok(mounted(serde_json::from_str(listed).unwrap()));
+        let mut answer = Answer::default();
+        answer.add(Engine::Podman, Said { containers: Vec::new(), mounted });
+        let is_mounted = |name: &&str| answer.has_mounted(name, [&Path::new("/volumes").join(name); 2]);
+        assert_eq!(["a", "b", "c", "d", "e"].into_iter().filter(is_mounted).collect::<Vec<_>>(), ["a"]);
+        answer.add(Engine::Podman, Said { containers: Vec::new(), mounted: Err("no plugin".to_owned()) });
+        assert_eq!(answer.silent, [Silent { engine: Engine::Podman, why: "no plugin".to_owned() }]);
+        assert_eq!(pattern("shop_data.1"), r"^shop_data\.1$");
     }
 }

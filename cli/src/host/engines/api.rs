@@ -1,21 +1,23 @@
 //! The API of Docker, which Podman speaks too, over a unix socket.
 //!
-//! HTTP/1.0 is enough: each answer ends with its connection, and none comes in chunks.
+//! HTTP/1.0 is enough: each answer ends with its connection, and none comes in chunks, which nobody may send to such a client (RFC 9112,
+//! section 6.1). One that is cut is no JSON. A client of hyper's would be no shorter, and hide whether anybody listens.
 
 use std::{io, path::Path, time::Duration};
 
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     time::timeout,
 };
 
-use super::answer::{Container, Inspected, Listed};
+use super::answer::{self, Container, Inspected, Listed, Mount, Said};
 
 /// No list of containers is larger.
 const LIMIT: u64 = 256 << 20;
-/// What Podman says of itself in each answer. Its list leaves mounts out.
+/// What Podman says of itself in each answer, and its version. Its list of containers leaves mounts out.
 const PODMAN: &str = "libpod-api-version:";
 
 /// Why an engine did not answer.
@@ -50,19 +52,55 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Every container, running or not, within that time.
-pub(super) fn containers(socket: &Path, patience: Duration) -> Result<Vec<Container>, Trouble> {
+/// Every container, running or not, and which of these volumes Podman has mounted; each of the two within that time.
+pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Result<Said, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(async { timeout(patience, all(socket)).await.unwrap_or(Err(Trouble::TooSlow(patience))) })
+    runtime.block_on(async {
+        let (containers, podman) = within(patience, containers(socket)).await?;
+        let mounted = match podman {
+            Some(version) if !volumes.is_empty() => {
+                within(patience, mounted(socket, &version, volumes)).await.map_err(|trouble| trouble.words())
+            }
+            _ => Ok(Vec::new()),
+        };
+        Ok(Said { containers, mounted })
+    })
 }
 
-async fn all(socket: &Path) -> Result<Vec<Container>, Trouble> {
-    let Some((listed, is_podman)) = get::<Vec<Listed>>(socket, "/containers/json?all=1").await? else {
+async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    timeout(patience, answer).await.unwrap_or(Err(Trouble::TooSlow(patience)))
+}
+
+/// Podman's own list: the one that it has in common with Docker counts no mounts.
+async fn mounted(socket: &Path, version: &str, volumes: &[String]) -> Result<Vec<Mount>, Trouble> {
+    let names: Vec<String> = volumes.iter().map(|name| answer::pattern(name)).collect();
+    let filters = encoded(&json!({"name": names}).to_string());
+    let path = format!("/v{version}/libpod/volumes/json?filters={filters}");
+    match get(socket, &path).await? {
+        Some((listed, _)) => Ok(answer::mounted(listed)),
+        None => Err(Trouble::Odd("it knows no list of volumes".to_owned())),
+    }
+}
+
+/// A text as a part of an address.
+fn encoded(text: &str) -> String {
+    let of = |byte: u8| match byte {
+        plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(of).collect()
+}
+
+/// All of them, and the version of Podman, if it is that.
+async fn containers(socket: &Path) -> Result<(Vec<Container>, Option<String>), Trouble> {
+    let Some((listed, podman)) = get::<Vec<Listed>>(socket, "/containers/json?all=1").await? else {
         return Err(Trouble::Odd("it knows no list of containers".to_owned()));
     };
-    if !is_podman {
-        return Ok(listed.into_iter().map(Container::from).collect());
+    if podman.is_none() {
+        return Ok((listed.into_iter().map(Container::from).collect(), None));
     }
     let mut containers = Vec::new();
     for listed in listed {
@@ -71,11 +109,11 @@ async fn all(socket: &Path) -> Result<Vec<Container>, Trouble> {
             containers.push(one.into());
         }
     }
-    Ok(containers)
+    Ok((containers, podman))
 }
 
-/// What is at a path, and whether Podman says so; `None`: there is nothing.
-async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<Option<(T, bool)>, Trouble> {
+/// What is at a path, and the version of Podman that says so; `None`: there is nothing.
+async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<Option<(T, Option<String>)>, Trouble> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
@@ -90,10 +128,10 @@ async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<Option<(T
         Some(status) => return Err(Trouble::Odd(format!("it answers with status {status}"))),
         None => return Err(odd()),
     }
-    let is_podman = lines.any(|line| line.starts_with(PODMAN));
+    let podman = lines.find_map(|line| line.strip_prefix(PODMAN)).map(|version| version.trim().to_owned());
     let answer = serde_json::from_slice(body)
         .map_err(|error| Trouble::Odd(format!("its answer is not understood: {error}")))?;
-    Ok(Some((answer, is_podman)))
+    Ok(Some((answer, podman)))
 }
 
 #[cfg(test)]
@@ -108,23 +146,31 @@ mod tests {
 
     const LIST: &str = r#"[{"Id":"1","Names":["/db"],"State":"exited","Status":"Exited (0)","Mounts":[{"Type":"volume","Name":"a","Source":"","Driver":"tierce"}]}]"#;
 
-    /// Asks an engine that gives one answer after the other.
-    fn asked(answers: &[&str]) -> Result<Vec<Container>, Trouble> {
+    /// Asks an engine that gives one answer after the other; the last question that it got, too.
+    fn asked_of(volumes: &[&str], answers: &[&str]) -> (Result<Said, Trouble>, String) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let answers: Vec<String> = answers.iter().map(|&answer| answer.to_owned()).collect();
         let engine = thread::spawn(move || {
+            let mut last = String::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut asked = [0; 1024];
-                assert!(stream.read(&mut asked).unwrap() > 0);
+                let length = stream.read(&mut asked).unwrap();
+                assert!(length > 0);
+                String::from_utf8_lossy(&asked[..length]).lines().next().unwrap().clone_into(&mut last);
                 stream.write_all(answer.as_bytes()).unwrap();
             }
+            last
         });
-        let containers = containers(&socket, Duration::from_mins(1));
-        engine.join().unwrap();
-        containers
+        let volumes: Vec<String> = volumes.iter().map(|&volume| volume.to_owned()).collect();
+        let said = ask(&socket, &volumes, Duration::from_mins(1));
+        (said, engine.join().unwrap())
+    }
+
+    fn asked(answers: &[&str]) -> Result<Vec<Container>, Trouble> {
+        asked_of(&[], answers).0.map(|said| said.containers)
     }
 
     #[test]
@@ -142,6 +188,24 @@ mod tests {
         ]);
         assert_eq!(podman.unwrap(), docker);
         assert_eq!(docker.len(), 1);
+    }
+
+    #[test]
+    fn podman_is_asked_which_volumes_it_has_mounted_and_docker_is_not() {
+        const PODMAN: &str = "HTTP/1.0 200 OK\r\nLibpod-Api-Version: 4.3.1\r\n\r\n";
+        let list = format!("{PODMAN}[]");
+        let volumes = r#"[{"Name":"shop_a.b","Driver":"tierce","Mountpoint":"/v/shop/a.b","MountCount":1}]"#;
+        let (said, question) = asked_of(&["shop_a.b", "c"], &[&list, &format!("{PODMAN}{volumes}")]);
+        assert_eq!(said.unwrap().mounted.unwrap().len(), 1);
+        assert_eq!(
+            question,
+            "GET /v4.3.1/libpod/volumes/json?filters=%7B%22name%22%3A%5B%22%5Eshop%5Fa%5C%5C%2Eb%24%22%2C%22%5Ec%24%22%5D%7D HTTP/1.0"
+        );
+        assert_eq!(asked_of(&["a"], &["HTTP/1.0 200 OK\r\n\r\n[]"]).0.unwrap().mounted, Ok(Vec::new()));
+        // What it has of containers counts all the same.
+        for answer in ["HTTP/1.0 500 Internal Server Error\r\n\r\n{}", "HTTP/1.0 404 Not Found\r\n\r\n{}"] {
+            assert!(asked_of(&["a"], &[&list, answer]).0.unwrap().mounted.is_err(), "{answer}");
+        }
     }
 
     #[test]
@@ -164,11 +228,11 @@ mod tests {
     fn an_engine_that_says_nothing_is_not_waited_for_and_a_dead_one_is_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
-        assert!(matches!(containers(&socket, Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
         let listener = UnixListener::bind(&socket).unwrap();
-        let trouble = containers(&socket, Duration::from_millis(50)).unwrap_err();
+        let trouble = ask(&socket, &[], Duration::from_millis(50)).unwrap_err();
         assert_eq!(trouble.words(), "no answer within 0 s");
         drop(listener);
-        assert!(matches!(containers(&socket, Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
     }
 }

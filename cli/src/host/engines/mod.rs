@@ -1,4 +1,4 @@
-//! Which containers refer to a volume, running or not: asked of the engines of this host.
+//! Which containers refer to a volume, running or not, and whether Podman has it mounted: asked of the engines of this host.
 //!
 //! An engine is asked while no lock of ours is held: it may itself wait for a call of the plugin that waits for that lock.
 
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use answer::Container;
+use answer::Said;
 pub(super) use answer::{Answer, Silent};
 pub(super) use engine::Engine;
 use presence::Way;
@@ -29,7 +29,16 @@ const FRESH: Duration = Duration::from_secs(2);
 pub(super) struct Engines {
     /// Who asks us to do something, and waits for our answer: what it knows it has looked at, and what it holds it does not let go meanwhile.
     caller: Option<Engine>,
-    last: RefCell<Option<(Instant, Answer)>>,
+    last: RefCell<Option<Last>>,
+}
+
+/// What was answered last.
+#[derive(Debug)]
+struct Last {
+    when: Instant,
+    /// The volumes that Podman was asked about.
+    volumes: Vec<String>,
+    answer: Answer,
 }
 
 impl Engines {
@@ -37,31 +46,32 @@ impl Engines {
         Self { caller, last: RefCell::default() }
     }
 
-    /// The containers of all engines as they are now.
-    pub(super) fn ask(&self) -> Answer {
-        if let Some((when, answer)) = &*self.last.borrow()
-            && when.elapsed() < FRESH
+    /// The containers of all engines as they are now, and which of these volumes, by their full names, Podman has mounted.
+    pub(super) fn ask(&self, volumes: &[String]) -> Answer {
+        if let Some(last) = &*self.last.borrow()
+            && last.when.elapsed() < FRESH
+            && volumes.iter().all(|volume| last.volumes.contains(volume))
         {
-            return answer.clone();
+            return last.answer.clone();
         }
         let began = Instant::now();
-        let answer = self.ask_anew();
+        let answer = self.ask_anew(volumes);
         // Whoever is silent shall not be waited for again and again.
         let when = if answer.silent.is_empty() { began } else { Instant::now() };
-        self.last.replace(Some((when, answer.clone())));
+        self.last.replace(Some(Last { when, volumes: volumes.to_vec(), answer: answer.clone() }));
         answer
     }
 
-    fn ask_anew(&self) -> Answer {
+    fn ask_anew(&self, volumes: &[String]) -> Answer {
         let ways: Vec<Way> =
             presence::of_this_host().into_iter().filter(|way| Some(way.engine()) != self.caller).collect();
         thread::scope(|scope| {
             let asked: Vec<_> =
-                ways.iter().map(|way| (way.engine(), scope.spawn(|| containers(way)))).collect();
+                ways.iter().map(|way| (way.engine(), scope.spawn(|| said(way, volumes)))).collect();
             let mut answer = Answer::default();
             for (engine, asked) in asked {
                 match asked.join() {
-                    Ok(Ok(containers)) => answer.add(containers),
+                    Ok(Ok(said)) => answer.add(engine, said),
                     Ok(Err(why)) => answer.silent.push(Silent { engine, why }),
                     Err(_) => answer.silent.push(Silent { engine, why: "the question failed".to_owned() }),
                 }
@@ -71,18 +81,20 @@ impl Engines {
     }
 }
 
-/// The containers that an engine has, or why it can't be asked.
-fn containers(way: &Way) -> Result<Vec<Container>, String> {
+/// What an engine says, or why it can't be asked.
+fn said(way: &Way, volumes: &[String]) -> Result<Said, String> {
     match way {
-        Way::Socket { path, or_command, .. } => match api::containers(path, PATIENCE) {
+        Way::Socket { path, or_command, .. } => match api::ask(path, volumes, PATIENCE) {
             // Nobody listens there, and Podman needs nobody.
-            Err(api::Trouble::NobodyListens(_)) if *or_command => podman::containers(PATIENCE),
+            Err(api::Trouble::NobodyListens(_)) if *or_command => podman::ask(volumes, PATIENCE),
             // Another user's engine has no containers of ours.
-            Err(api::Trouble::NotAllowed(_)) if !rustix::process::geteuid().is_root() => Ok(Vec::new()),
+            Err(api::Trouble::NotAllowed(_)) if !rustix::process::geteuid().is_root() => {
+                Ok(Said { containers: Vec::new(), mounted: Ok(Vec::new()) })
+            }
             Err(trouble) => Err(format!("{} at {}", trouble.words(), path.display())),
-            Ok(containers) => Ok(containers),
+            Ok(said) => Ok(said),
         },
-        Way::PodmanCommand => podman::containers(PATIENCE),
+        Way::PodmanCommand => podman::ask(volumes, PATIENCE),
         Way::None { why, .. } => Err(why.clone()),
     }
 }

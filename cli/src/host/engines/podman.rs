@@ -4,7 +4,7 @@ use std::{ffi::OsString, time::Duration};
 
 use tierce_engine::{CommandError, Input, Program, Runner, SystemRunner};
 
-use super::answer::{Container, Inspected};
+use super::answer::{self, Container, Inspected, Said};
 
 /// What decides which containers Podman knows: handed on as its caller has it.
 const SURROUNDINGS: [&str; 11] = [
@@ -23,8 +23,31 @@ const SURROUNDINGS: [&str; 11] = [
 /// How often all are asked for at most: a container may go between the two questions.
 const ATTEMPTS: usize = 5;
 
+/// Every container, and which of these volumes are mounted; each of the two answers within that time.
+pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String> {
+    let containers = containers(patience)?;
+    let mounted = if volumes.is_empty() { Ok(Vec::new()) } else { mounted(volumes, patience) };
+    Ok(Said { containers, mounted })
+}
+
+fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<answer::Mount>, String> {
+    let filters: Vec<String> =
+        volumes.iter().map(|name| format!("--filter=name={}", answer::pattern(name))).collect();
+    let fixed = ["volume", "ls", "--format", "json"];
+    let arguments: Vec<&str> = fixed.into_iter().chain(filters.iter().map(String::as_str)).collect();
+    let json = run(&arguments, patience).map_err(|error| in_words(&error))?;
+    if json.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(answer::mounted(serde_json::from_str(&json).map_err(|error| not_understood(&error))?))
+}
+
+fn not_understood(error: &serde_json::Error) -> String {
+    format!("its answer is not understood: {error}")
+}
+
 /// Every container, running or not.
-pub(super) fn containers(patience: Duration) -> Result<Vec<Container>, String> {
+fn containers(patience: Duration) -> Result<Vec<Container>, String> {
     for _ in 0..ATTEMPTS {
         let ids =
             run(&["ps", "--all", "--quiet", "--no-trunc"], patience).map_err(|error| in_words(&error))?;
@@ -34,8 +57,8 @@ pub(super) fn containers(patience: Duration) -> Result<Vec<Container>, String> {
         }
         match run(&[&["container", "inspect"], ids.as_slice()].concat(), patience) {
             Ok(json) => {
-                let found: Vec<Inspected> = serde_json::from_str(&json)
-                    .map_err(|error| format!("its answer is not understood: {error}"))?;
+                let found: Vec<Inspected> =
+                    serde_json::from_str(&json).map_err(|error| not_understood(&error))?;
                 return Ok(found.into_iter().map(Container::from).collect());
             }
             Err(CommandError::Failed { stderr, .. }) if stderr.contains("no such container") => {}

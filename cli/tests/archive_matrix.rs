@@ -150,6 +150,10 @@ impl Helpers {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("write.py", include_str!("trees/write.py"));
+        // Where other users reach it. Once, and before there are threads: what a thread has open for writing nobody may execute, and the
+        // processes that another starts have it open until they execute something.
+        trees::mode(folder.path(), 0o755);
+        fs::copy(env!("CARGO_BIN_EXE_tierce"), folder.path().join("tierce")).unwrap();
         // Where `make setup` put it, which depends on what it is made of: the script that builds it knows.
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/tools/reference.sh");
         let found = Command::new(script).args(["archives", "--built"]).output().unwrap();
@@ -183,7 +187,6 @@ fn tried(case: &Case, helpers: &Helpers) -> Result<(), String> {
     fs::create_dir(tried.world.root()).unwrap();
     if case.as_user {
         lchown(tried.world.root(), Some(NOBODY), Some(NOBODY)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_tierce"), tried.world.path("tierce")).unwrap();
     }
     let lost = case.loses().unwrap();
     let (source, target) = tried.run()?;
@@ -225,7 +228,7 @@ impl Tried<'_> {
             Verb::Import(_) => {}
             Verb::Export(reader) => {
                 let export = if self.case.as_user {
-                    "setpriv --reuid 65534 --regid 65534 --clear-groups ./tierce --host volume export a >$OUT.zst && zstd -dcq <$OUT.zst >$OUT"
+                    "setpriv --reuid 65534 --regid 65534 --clear-groups $HELPERS/tierce --host volume export a >$OUT.zst && zstd -dcq <$OUT.zst >$OUT"
                 } else {
                     "tierce --host volume export a >$OUT.zst && zstd -dcq <$OUT.zst >$OUT"
                 };
@@ -267,7 +270,7 @@ impl Tried<'_> {
             let mut command = self.world.command("setpriv");
             command
                 .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-                .arg(self.world.path("tierce"));
+                .arg(self.helpers.0.path().join("tierce"));
             command.arg("--host").args(arguments).output().unwrap()
         } else {
             self.world.tierce(arguments)

@@ -64,6 +64,168 @@ fn cleaning_up_goes_on_behind_what_can_not_be_removed() {
     assert!(chattr("-i", &left(&world, "/stubborn").unwrap()));
 }
 
+/// Two snapshots of a volume `a`, of which `s` has a file that can't be removed; `None`: this filesystem has none such.
+fn stubborn_snapshot() -> Option<World> {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::write(world.volume("a").join("stubborn"), "x").unwrap();
+    for snapshot in ["s", "t"] {
+        world.ok(&["volume", "snapshot", "create", "a", snapshot]);
+    }
+    chattr("+i", &world.root().join("snapshots/local/a/s/stubborn")).then_some(world)
+}
+
+/// What `system df` has of what removals left: each path below the root, and its bytes.
+fn shown_as_left(world: &World) -> Vec<(String, u64)> {
+    let report = world.ok(&["system", "df", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let left = report["Leftovers"].as_array().cloned().unwrap_or_default();
+    let sum: u64 = left.iter().map(|left| left["Size"].as_u64().unwrap()).sum();
+    let kinds = report["Usage"].as_array().unwrap();
+    let kind = kinds.iter().find(|kind| kind["Type"] == "Leftovers");
+    assert_eq!(kind.map(|kind| kind["Size"].as_u64().unwrap()), (!left.is_empty()).then_some(sum));
+    let root = format!("{}/", world.root().display());
+    let below = |path: &serde_json::Value| path.as_str().unwrap().strip_prefix(&root).unwrap().to_owned();
+    left.iter().map(|left| (below(&left["Path"]), left["Size"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn a_snapshot_with_an_immutable_file_is_removed_and_its_name_is_free() {
+    let Some(world) = stubborn_snapshot() else {
+        return println!("skipped: no file can be made immutable here");
+    };
+    let said = world.fails(1, &["volume", "snapshot", "rm", "a", "s"]);
+    assert!(said.contains("Snapshot 's' of volume 'a' is removed, but not all of its data"), "{said}");
+    let file = world.files().into_iter().find(|file| file.contains("/.trash-") && file.ends_with("stubborn"));
+    let file = world.root().join(file.unwrap());
+    let below = file.strip_prefix(world.root().join("snapshots/local/a")).unwrap().display().to_string();
+    assert!(said.contains(&below) && said.contains("Operation not permitted"), "{said}");
+    for verb in ["create", "rm", "create"] {
+        assert_eq!(world.ok(&["volume", "snapshot", verb, "a", "s"]), "s\n");
+    }
+    assert_eq!(world.ok(&["volume", "snapshot", "list", "a", "-o", "name"]).lines().count(), 2);
+    world.ok(&["volume", "snapshot", "rm", "a", "t"]);
+
+    let hidden = file.parent().unwrap().strip_prefix(world.root()).unwrap().display().to_string();
+    let left = shown_as_left(&world);
+    assert!(left.len() == 1 && left[0].0 == hidden && left[0].1 > 0, "{left:?}");
+    let table = world.ok(&["system", "df"]);
+    assert!(table.contains("\nLeftovers ") && table.contains(&hidden), "{table}");
+    let said = world.fails(1, &["system", "prune"]);
+    assert!(said.contains(&below), "{said}");
+    assert!(chattr("-i", &file));
+    world.ok(&["system", "prune"]);
+    assert_eq!(shown_as_left(&world), []);
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_restore_over_an_immutable_file_is_done_and_the_next_is_not_kept_from_it() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::write(world.volume("a").join("stubborn"), "old").unwrap();
+    world.ok(&["volume", "snapshot", "create", "a", "s"]);
+    fs::write(world.volume("a").join("stubborn"), "new").unwrap();
+    if !chattr("+i", &world.volume("a").join("stubborn")) {
+        return println!("skipped: no file can be made immutable here");
+    }
+    let restored = world.tierce(&["volume", "restore", "a", "s"]);
+    let said = String::from_utf8(restored.stderr).unwrap();
+    assert_eq!(restored.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("Volume 'a' is restored, but not all of its files of before are removed"),
+        "{said}"
+    );
+    assert!(
+        said.contains("/stubborn can't be removed") && said.contains("is kept as its snapshot before-s-"),
+        "{said}"
+    );
+    assert_eq!(fs::read(world.volume("a").join("stubborn")).unwrap(), b"old");
+    let left = shown_as_left(&world);
+    assert!(left.len() == 1 && left[0].0.starts_with("volumes/local/.trash-"), "{left:?}");
+
+    fs::write(world.volume("a").join("stubborn"), "newer").unwrap();
+    assert_eq!(world.ok(&["volume", "restore", "a", "s"]), "a\n");
+    assert_eq!(fs::read(world.volume("a").join("stubborn")).unwrap(), b"old");
+    world.ok(&["volume", "rm", "a"]);
+    assert_eq!(shown_as_left(&world), left);
+    world.ok(&["volume", "create", "b"]);
+    world.ok(&["volume", "clone", "b", "a"]);
+    assert!(chattr("-i", &world.root().join(&left[0].0).join("stubborn")));
+    world.ok(&["volume", "rm", "b"]);
+    assert_eq!(shown_as_left(&world), [], "a removal beside it takes it along");
+}
+
+#[test]
+fn a_copy_that_an_earlier_version_could_not_remove_is_in_nobodys_way() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    world.ok(&["volume", "snapshot", "create", "a", "s"]);
+    let hidden = ["snapshots/local/a/.new-t", "volumes/local/.new-a"].map(|hidden| world.root().join(hidden));
+    for hidden in &hidden {
+        fs::create_dir(hidden).unwrap();
+        fs::write(hidden.join("stubborn"), "x").unwrap();
+        if !chattr("+i", &hidden.join("stubborn")) {
+            return println!("skipped: no file can be made immutable here");
+        }
+    }
+    assert_eq!(shown_as_left(&world).len(), 2);
+    for command in [["snapshot", "create", "a", "t"].as_slice(), &["restore", "a", "s"]] {
+        let done = world.tierce(&[&["volume"], command].concat());
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.success() && said.contains("/stubborn can't be removed"), "{said}");
+    }
+    assert!(hidden.iter().all(|hidden| !hidden.exists()));
+    let left = shown_as_left(&world);
+    assert_eq!(left.len(), 2);
+    for (hidden, _) in left {
+        assert!(chattr("-i", &world.root().join(hidden).join("stubborn")));
+    }
+    world.ok(&["system", "prune"]);
+    assert_eq!(shown_as_left(&world), []);
+}
+
+#[test]
+fn an_import_begins_anew_where_what_is_left_of_the_last_can_not_be_removed() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::write(world.volume("a").join("stubborn"), "x").unwrap();
+    assert_eq!(world.shell("tierce --host volume export a > a.tar\n"), (String::new(), 0));
+    let import = ["volume", "import", "b", "--file", "a.tar"];
+    assert!(!world.host(&import).env("TIERCE_FAIL_AT", "import: filled").status().unwrap().success());
+    if !chattr("+i", &world.volume("b").join("stubborn")) {
+        return println!("skipped: no file can be made immutable here");
+    }
+    let done = world.tierce(&import);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success() && said.contains("/stubborn can't be removed"), "{said}");
+    let left = shown_as_left(&world);
+    assert!(chattr("-i", &world.root().join(&left[0].0).join("stubborn")));
+}
+
+#[test]
+fn what_is_mounted_in_a_snapshot_is_left_alone_and_named() {
+    if !is_root() {
+        return println!("skipped: mounts need root");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.volume("a").join("sub")).unwrap();
+    world.ok(&["volume", "snapshot", "create", "a", "s"]);
+    let sub = world.root().join("snapshots/local/a/s/sub");
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&sub).status().unwrap().success());
+    fs::write(sub.join("inside"), "x").unwrap();
+    let said = world.fails(1, &["volume", "snapshot", "rm", "a", "s"]);
+    assert!(said.contains("/sub can't be removed: something is mounted there"), "{said}");
+    world.ok(&["volume", "snapshot", "create", "a", "s"]);
+    world.ok(&["volume", "snapshot", "rm", "a", "s"]);
+    let inside = left(&world, "/inside").unwrap();
+    assert_eq!(shown_as_left(&world)[0].1, 0, "what is mounted is no volume's");
+    assert!(Command::new("umount").arg(inside.parent().unwrap()).status().unwrap().success());
+    world.ok(&["system", "prune"]);
+    assert_eq!(shown_as_left(&world), []);
+}
+
 #[test]
 fn what_is_mounted_in_a_volume_is_left_alone_and_named() {
     if !is_root() {

@@ -63,8 +63,12 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
             VolumeCommand::Restore(arguments) => {
                 let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
-                let safety = volumes.restore(name, snapshot, &LeftOut::new(arguments.strict.strict))?;
-                terminal::note(&format!("What volume '{name}' had before is kept as its snapshot {safety}"));
+                let restored = volumes.restore(name, snapshot, &LeftOut::new(arguments.strict.strict))?;
+                terminal::note(&format!(
+                    "What volume '{name}' had before is kept as its snapshot {}",
+                    restored.safety
+                ));
+                restored.left.map_or(Ok(()), Err)?;
                 Ok(output::lines([name])?)
             }
             VolumeCommand::Attach(arguments) => attach(&volumes, arguments),

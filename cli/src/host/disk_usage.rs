@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tierce_engine::{PoolReport, PoolUsage};
 
-use super::{devices::Devices, listing, view::View, volumes::Volumes};
+use super::{devices::Devices, leftovers::Leftover, listing, view::View, volumes::Volumes};
 use crate::{
     args::{DiskUsage, Output},
     config::LOCAL_POOL,
@@ -59,10 +59,32 @@ impl PoolSpace {
     }
 }
 
+/// What removals and interrupted commands left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Left {
+    path: String,
+    size: u64,
+}
+
+impl Left {
+    fn of(left: &Leftover) -> Self {
+        let path = left.path.display().to_string();
+        if !left.whole {
+            terminal::note(&format!(
+                "Warning: some folders below {path} can't be read: its size is at least what is shown"
+            ));
+        }
+        Self { path, size: left.bytes }
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Report {
     usage: Vec<Usage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leftovers: Vec<Left>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<Vec<View>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -111,7 +133,13 @@ pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> 
             further.iter().copied().filter(|view| view.pool.as_ref() == Some(&pool.name)).collect();
         usage.push(used(format!("Pool {}", pool.name), &own));
     }
-    let mut report = Report { usage, volumes: None, pools, shared_disks };
+    let leftovers: Vec<Left> = volumes.leftovers()?.iter().map(Left::of).collect();
+    if !leftovers.is_empty() {
+        let size = leftovers.iter().map(|left| left.size).sum();
+        let r#type = "Leftovers".to_owned();
+        usage.push(Usage { r#type, total: leftovers.len(), active: 0, size, reclaimable: size });
+    }
+    let mut report = Report { usage, leftovers, volumes: None, pools, shared_disks };
     if arguments.details {
         report.volumes = Some(views);
     }
@@ -145,6 +173,11 @@ fn table(report: &Report) -> std::io::Result<()> {
         rows.push(row(&[&usage.r#type, &total, &active, &sizes::used(usage.size), &reclaimable]));
     }
     output::columns(&rows)?;
+    if !report.leftovers.is_empty() {
+        output::lines(["", "system prune removes what is left, once it can:"])?;
+        let left = report.leftovers.iter().map(|left| row(&[&left.path, &sizes::used(left.size)]));
+        output::columns(&left.collect::<Vec<_>>())?;
+    }
     let Some(volumes) = &report.volumes else { return Ok(()) };
     output::lines([""])?;
     if !report.pools.is_empty() {

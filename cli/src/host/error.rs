@@ -90,11 +90,11 @@ pub enum Error {
     /// Nothing is pruned, as an engine could not be asked.
     #[error("Which volumes nothing uses is not known, so none is removed")]
     NotPruned(#[source] super::engines::Silent),
-    /// The volume is gone, and a part of its data is not.
-    #[error("Volume '{name}' is removed, but not all of its data; tierce --host system prune takes the rest once it can: below {}", folder.display())]
+    /// What was asked for is done, and a part of the data that goes with it is still there.
+    #[error("{done}; tierce --host system prune takes the rest once it can: below {}", folder.display())]
     Leftover {
-        /// The full name.
-        name: String,
+        /// What is done, and what is not.
+        done: String,
         /// The folder that the data lies in, under a hidden name.
         folder: PathBuf,
         /// What could not be removed.

@@ -20,6 +20,8 @@ use super::{
 
 /// Folder of the data of all volumes.
 pub(super) const VOLUMES: &str = "volumes";
+/// Folder of the snapshots of plain volumes.
+pub(super) const SNAPSHOTS: &str = "snapshots";
 /// Folder of the records.
 pub(super) const RECORDS: &str = "state/records";
 /// Folder of the locks.

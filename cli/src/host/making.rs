@@ -44,7 +44,7 @@ impl Volumes {
         if let Some(existing) = self.find(&full)?
             && existing.is_half_made()?
         {
-            self.discard(&full)?;
+            self.give_way(&full)?;
         }
         let _lock = Lock::acquire(&self.root, &full)?;
         if let Some(existing) = self.find(&full)? {

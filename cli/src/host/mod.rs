@@ -26,6 +26,7 @@ mod fail;
 mod keys;
 mod layout;
 mod left_out;
+mod leftovers;
 mod listing;
 mod locks;
 mod making;

@@ -4,7 +4,7 @@
 //! A copy is made under a hidden name beside its place and appears by one rename; a killed one is removed by the next or by
 //! `system prune`.
 
-use std::{ffi::CString, os::fd::OwnedFd, path::PathBuf};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use jiff::Timestamp;
 use rustix::{
@@ -19,25 +19,21 @@ use super::{
     census::Census,
     devices::Devices,
     error::{Context, full_disk, no_snapshot},
-    fail, layout,
+    fail,
+    layout::{self, SNAPSHOTS},
     left_out::LeftOut,
+    leftovers::{self, NEW},
     locks::Lock,
     mounting::busy,
     names::{self, Name},
     record::Record,
     shape::Shape,
     tree_copy::Copier,
-    tree_removal, tree_size,
+    tree_size,
     users::Users,
     volumes::{Volume, Volumes},
 };
 use crate::terminal::{self, Progress};
-
-/// Folder of the snapshots of plain volumes.
-const SNAPSHOTS: &str = "snapshots";
-
-/// What a copy is called until it is whole.
-pub(super) const NEW: &str = ".new-";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
@@ -45,6 +41,15 @@ pub(super) struct Snapshot {
     pub(super) taken_at: Timestamp,
     /// Bytes it takes, shared ones counted in full.
     pub(super) bytes: u64,
+}
+
+/// What came of a restore.
+#[derive(Debug)]
+pub(super) struct Restored {
+    /// The snapshot that keeps what the volume had before.
+    pub(super) safety: String,
+    /// Why not all files of before are removed from the volume's place.
+    pub(super) left: Option<Error>,
 }
 
 impl Volumes {
@@ -139,8 +144,7 @@ impl Volumes {
         let hidden = format!("{NEW}{name}");
         let doing =
             || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
-        let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
-        tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
+        leftovers::give_free(within, &hidden).doing(doing)?;
         let (bytes, _) = tree_size::bytes_used(from).doing(doing)?;
         fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
         fail::point("copy: begun");
@@ -153,11 +157,11 @@ impl Volumes {
             });
         if let Err(error) = copied {
             let missing = bytes.saturating_sub(progress.done());
-            tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
+            leftovers::give_free(within, &hidden).doing(doing)?;
             return Err(full_disk(error, missing, doing()));
         }
         if let Err(error) = left_out.told() {
-            tree_removal::remove_tree(within, &c_hidden).doing(doing)?;
+            leftovers::give_free(within, &hidden).doing(doing)?;
             return Err(error);
         }
         Ok(hidden)
@@ -239,13 +243,17 @@ impl Volumes {
         }
         let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
         let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
-        let hidden = format!("{NEW}{snapshot}");
-        let c_hidden = CString::new(hidden.as_str()).doing(doing)?;
-        tree_removal::remove_tree(&within, &c_hidden).doing(doing)?;
-        fs::renameat_with(&within, snapshot, &within, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
+        let hidden = leftovers::set_aside(&within, snapshot).doing(doing)?;
         fail::point("snapshot rm: hidden");
-        tree_removal::remove_tree(&within, &c_hidden).doing(doing)?;
-        self.remove_empty_snapshot_folders(&volume.name)
+        fs::fsync(&within).doing(doing)?;
+        let freed = leftovers::free(&within, &hidden);
+        self.remove_empty_snapshot_folders(&volume.name)?;
+        freed.map_err(|source| {
+            let folder = self.root.path().join(snapshots_below(&volume.name));
+            let done =
+                format!("Snapshot '{snapshot}' of volume '{full}' is removed, but not all of its data");
+            Error::Leftover { done, folder, source }
+        })
     }
 
     fn existing(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
@@ -256,12 +264,13 @@ impl Volumes {
         Err(no_snapshot(&volume.name, snapshot, all))
     }
 
-    /// Gives a volume the content of its snapshot back. What it had before is kept as a further snapshot, whose name is returned.
+    /// Gives a volume the content of its snapshot back. What it had before is kept as a further snapshot.
     ///
     /// 1. The snapshot of what is there now. 2. A copy of the old one beside the volume. 3. Both change places, by one call.
+    /// 4. What was there before goes.
     ///
     /// A crash leaves the volume as it was or as it shall be, never in between.
-    pub(super) fn restore(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<String, Error> {
+    pub(super) fn restore(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<Restored, Error> {
         names::check("Snapshot", snapshot)?;
         // Held to the end: nobody begins to use it meanwhile.
         let _lock = Lock::acquire(&self.root, full)?;
@@ -277,7 +286,7 @@ impl Volumes {
                 fail::point("restore: unmounted");
                 let safety = devices.restore(&volume.name, &device.pool, snapshot)?;
                 fail::point("restore: restored");
-                Ok(safety)
+                Ok(Restored { safety, left: None })
             });
         }
         let safety = self.free_safety_name(&volume, snapshot)?;
@@ -289,12 +298,22 @@ impl Volumes {
         let stack = self.root.make_stack(volume.name.stack())?;
         let hidden = self.copied_hidden(&from, (&stack, volume.name.short()), &volume, left_out)?;
         fail::point("restore: copied");
-        fs::renameat_with(&stack, &hidden, &stack, volume.name.short(), RenameFlags::EXCHANGE)
-            .doing(doing)?;
+        let exchanged =
+            fs::renameat_with(&stack, &hidden, &stack, volume.name.short(), RenameFlags::EXCHANGE);
+        if exchanged.is_err() {
+            leftovers::give_free(&stack, &hidden).doing(doing)?;
+        }
+        exchanged.doing(doing)?;
         fs::fsync(&stack).doing(doing)?;
         fail::point("restore: exchanged");
-        tree_removal::remove_tree(&stack, &CString::new(hidden).doing(doing)?).doing(doing)?;
-        Ok(safety)
+        let aside = leftovers::set_aside(&stack, &hidden).doing(doing)?;
+        fail::point("restore: set aside");
+        let left = leftovers::free(&stack, &aside).err().map(|source| {
+            let folder = self.root.path().join(layout::VOLUMES).join(volume.name.stack());
+            let done = format!("Volume '{full}' is restored, but not all of its files of before are removed");
+            Error::Leftover { done, folder, source }
+        });
+        Ok(Restored { safety, left })
     }
 
     /// The name of the snapshot that a restore takes first.
@@ -307,56 +326,6 @@ impl Volumes {
         let mut names = std::iter::once(base.clone()).chain(numbered);
         let free = names.find(|name| !taken.iter().any(|snapshot| snapshot.name == *name));
         Ok(free.unwrap_or(base))
-    }
-
-    /// Removes copies that never became whole. Returns what could not be removed.
-    pub(super) fn clean_copies(&self) -> Result<Vec<Error>, Error> {
-        let mut troubles = Vec::new();
-        for top in [layout::VOLUMES, SNAPSHOTS] {
-            for (folder, full, hidden) in self.hidden_below(top)? {
-                let _lock = Lock::acquire(&self.root, &full)?;
-                let doing = || format!("remove the unfinished copy {hidden} of volume '{full}'");
-                let name = CString::new(hidden.as_str()).doing(doing)?;
-                troubles.extend(tree_removal::remove_tree(&folder, &name).doing(doing).err());
-            }
-        }
-        Ok(troubles)
-    }
-
-    /// Unfinished copies: the folder they lie in, the full name of the volume whose lock protects them, and their own name.
-    fn hidden_below(&self, top: &str) -> Result<Vec<(OwnedFd, String, String)>, Error> {
-        let mut found = Vec::new();
-        let doing = || format!("list {}", self.root.path().join(top).display());
-        let Some(folder) = self.root.folder(top)? else { return Ok(found) };
-        for stack in layout::entries(&folder).doing(doing)? {
-            if !layout::is_folder(&folder, &stack).doing(doing)? {
-                continue;
-            }
-            let below = self.root.folder(&format!("{top}/{stack}"))?;
-            for name in
-                below.iter().map(layout::entries).collect::<Result<Vec<_>, _>>().doing(doing)?.concat()
-            {
-                let full = |short: &str| Name::new(Some(&stack), short).map(|name| name.full());
-                if top == layout::VOLUMES {
-                    if let (Some(short), Some(folder)) = (name.strip_prefix(NEW), self.root.stack(&stack)?)
-                        && let Ok(full) = full(short)
-                    {
-                        found.push((folder, full, name));
-                    }
-                } else if let (Ok(full), Some(folder)) =
-                    (full(&name), self.root.folder(&format!("{top}/{stack}/{name}"))?)
-                {
-                    for hidden in layout::entries(&folder)
-                        .doing(doing)?
-                        .into_iter()
-                        .filter(|name| name.starts_with(NEW))
-                    {
-                        found.push((folder.try_clone().doing(doing)?, full.clone(), hidden));
-                    }
-                }
-            }
-        }
-        Ok(found)
     }
 
     fn remove_empty_snapshot_folders(&self, name: &Name) -> Result<(), Error> {

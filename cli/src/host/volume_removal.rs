@@ -1,12 +1,6 @@
-//! Removing volumes, and what a crash after each step leaves; freeing what interrupted commands left.
+//! Removing volumes, and what a crash after each step leaves.
 
-use std::{ffi::CString, os::fd::OwnedFd, path::Path};
-
-use rustix::{
-    fs::{self, RenameFlags},
-    io::Errno,
-};
-use uuid::Uuid;
+use rustix::{fs, io::Errno};
 
 use tierce_client::InUse;
 
@@ -15,18 +9,15 @@ use super::{
     census::Census,
     devices::Devices,
     error::Context,
-    fail, layout,
+    fail, layout, leftovers,
     locks::Lock,
     mounting::busy,
     names::{Name, STANDALONE},
     record::Record,
-    tree_removal,
     users::{self, Users},
     volumes::{Volume, Volumes},
 };
-
-/// What removed data is called until it is gone, in the folder of its stack: no volume's name begins with a dot.
-const TRASH: &str = ".trash-";
+use crate::{failure, terminal};
 
 impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
@@ -87,6 +78,17 @@ impl Volumes {
         self.remove_now(&volume, &users)
     }
 
+    /// The same for what stands in the way of something else, which goes on: what could not be removed is told, and is no error.
+    pub(super) fn give_way(&self, full: &str) -> Result<(), Error> {
+        match self.discard(full) {
+            Err(error @ Error::Leftover { .. }) => {
+                terminal::note(&format!("Warning: {}", failure::in_words(&error)));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Under its lock.
     ///
     /// 1. The folder gets a hidden name, by one call: the volume is gone. A crash after it leaves hidden data, which the next removal in
@@ -142,19 +144,17 @@ impl Volumes {
         let name = &volume.name;
         let doing = || format!("remove {}", volume.path.display());
         let Some(stack) = self.root.stack(name.stack())? else { return Ok(()) };
-        let hidden = format!("{TRASH}{}", Uuid::new_v4().simple());
-        fs::renameat_with(&stack, name.short(), &stack, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
+        let hidden = leftovers::set_aside(&stack, name.short()).doing(doing)?;
         fail::point("remove: hidden");
         fs::fsync(&stack).doing(doing)?;
         Record::remove(&self.root, name)?;
         fail::point("remove: record removed");
-        let own = empty(&stack, &hidden);
+        let freed = leftovers::free(&stack, &hidden);
         fail::point("remove: data removed");
-        // What others could not remove stands in nobody's way.
-        let _ = self.empty_trash(name.stack(), &stack);
-        own.map_err(|source| {
+        freed.map_err(|source| {
             let folder = self.root.path().join(layout::VOLUMES).join(name.stack());
-            Error::Leftover { name: name.full(), folder, source }
+            let done = format!("Volume '{name}' is removed, but not all of its data");
+            Error::Leftover { done, folder, source }
         })
     }
 
@@ -168,32 +168,12 @@ impl Volumes {
         Ok(())
     }
 
-    /// Frees what removed volumes of a stack left. Returns what could not be.
-    fn empty_trash(&self, stack: &str, folder: &OwnedFd) -> Result<Vec<Error>, Error> {
-        let path = self.root.path().join(layout::VOLUMES).join(stack);
-        let mut troubles = Vec::new();
-        for hidden in layout::entries(folder).doing(|| format!("list {}", path.display()))? {
-            if hidden.starts_with(TRASH) {
-                let freed = empty(folder, &hidden);
-                troubles.extend(freed.doing(|| free(&path)).err());
-            }
-        }
-        Ok(troubles)
-    }
-
-    /// Frees what interrupted removals left, and records without data. Returns what could not be freed: it does not keep the rest.
+    /// Frees what commands left, and removes records without data. Returns what could not be freed: it does not keep the rest.
     pub(super) fn clean(&self) -> Result<Vec<Error>, Error> {
-        let Some(volumes) = self.root.folder(layout::VOLUMES)? else { return Ok(Vec::new()) };
-        let mut troubles = Vec::new();
-        let doing = || format!("list {}", self.root.path().join(layout::VOLUMES).display());
-        for stack in layout::entries(&volumes).doing(doing)? {
-            if layout::is_folder(&volumes, &stack).doing(doing)?
-                && let Some(folder) = self.root.stack(&stack)?
-            {
-                troubles.extend(self.empty_trash(&stack, &folder)?);
-            }
+        let mut troubles = self.free_leftovers()?;
+        if self.root.folder(layout::VOLUMES)?.is_none() {
+            return Ok(troubles);
         }
-        troubles.extend(self.clean_copies()?);
         troubles.extend(self.remove_half_made()?);
         self.remove_lone_records()?;
         self.all_devices()?.map_or(Ok(()), Devices::clean)?;
@@ -227,14 +207,6 @@ impl Volumes {
         }
         Ok(())
     }
-}
-
-fn empty(folder: &OwnedFd, hidden: &str) -> std::io::Result<()> {
-    tree_removal::remove_tree(folder, &CString::new(hidden)?)
-}
-
-fn free(folder: &Path) -> String {
-    format!("free the space of a removed volume: below {}", folder.display())
 }
 
 /// Refuses what anything uses.

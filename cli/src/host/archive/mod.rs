@@ -95,7 +95,7 @@ impl Volumes {
         let left_out = LeftOut::new(strict);
         let filled = self.fill(&full, &mut from, new.access, &left_out);
         if let Err(error) = filled {
-            self.discard(&full)?;
+            self.give_way(&full)?;
             return Err(error);
         }
         fail::point("import: filled");

@@ -236,6 +236,101 @@ async fn a_restore_whose_volume_went_before_its_snapshot_was_shown_still_shows_i
     assert!(api.get("volumesnapshots", "ada", &format!("back-before-{}", &uid[..8])).is_some());
 }
 
+fn snapshots_on_disks(nodes: &[FakeNode]) -> Vec<String> {
+    nodes
+        .iter()
+        .flat_map(|node| node.disk.lock().unwrap().snapshots.keys().cloned().collect::<Vec<_>>())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_volume_that_goes_before_its_restore_is_recorded_takes_what_was_kept_with_it() {
+    let (api, mut nodes, replica) = cluster().await;
+    let id = encrypted_with_snapshot(&api, &replica).await;
+    // The node is done, and what it kept can't be recorded.
+    api.forbid(Some((http::Method::POST, "nodesnapshots", 403)));
+    restore(&api, "back", "data", "monday");
+    let message = restore_says(&api, "back", "Failed").await;
+    assert!(message.contains("exceeded quota"), "{message}");
+    let before = order(&api, &id)["safety"].as_str().unwrap().to_owned();
+    assert!(snapshots_on_disks(&nodes).contains(&before));
+    // The volume goes, and the controller does not hear of it when it tries again.
+    nodes.iter_mut().for_each(FakeNode::stop_plugin);
+    api.silence("nodevolumes", true);
+    api.delete_object("nodevolumes", "", &id);
+    api.writes();
+    api.forbid(None);
+    until("it is recorded and taken back", || {
+        api.get("nodesnapshots", "", &before)?["metadata"]["deletionTimestamp"].is_string().then_some(())
+    })
+    .await;
+    api.silence("nodevolumes", false);
+    let message = restore_says(&api, "back", "NoSuchVolume").await;
+    assert!(message.contains("is being deleted"), "{message}");
+    nodes.iter_mut().for_each(FakeNode::start_plugin);
+    until("all goes", || (snapshots_on_disks(&nodes) == ["snapshot-9"]).then_some(())).await;
+    until("the object goes", || api.get("nodesnapshots", "", &before).is_none().then_some(())).await;
+    assert!(api.get("nodevolumes", "", &id).is_none());
+    assert!(api.all("volumesnapshotcontents").is_empty(), "nobody is shown what is not there");
+    api.delete_object("volumerestores", "ada", "back");
+    is_gone(&api, "back").await;
+}
+
+#[tokio::test]
+async fn a_volume_deleted_at_any_moment_of_its_restore_leaves_nothing_that_nobody_was_shown() {
+    let (api, mut nodes, mut replica) = cluster().await;
+    let (mut shown, mut gone) = (0, 0);
+    for round in 0..20_u64 {
+        let (name, monday) = (format!("data-{round}"), format!("monday-{round}"));
+        volume(&api, &name, &json!({"size": "1Gi", "tier": "ssd"}));
+        let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", &name)).await;
+        let id = provision(&replica, &claim, "ssd").await.unwrap();
+        says(&api, &name, "Provisioned").await;
+        take(&replica, &format!("snapshot-{round}"), &id, Some(("ada", &monday))).await.unwrap();
+        api.answer_writes_after(Duration::from_millis(round % 5 * 3));
+        restore(&api, &name, &name, &monday);
+        let uid =
+            api.get("volumerestores", "ada", &name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        tokio::time::sleep(Duration::from_millis(round * 2)).await;
+        if round % 4 == 1 {
+            drop(replica);
+            api.delete_object("nodevolumes", "", &id);
+            replica = Replica::reconciling(&api, GRACE).await;
+        } else if round % 4 == 3 {
+            nodes.iter_mut().for_each(FakeNode::stop_plugin);
+            api.delete_object("nodevolumes", "", &id);
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            nodes.iter_mut().for_each(FakeNode::start_plugin);
+        } else {
+            api.delete_object("nodevolumes", "", &id);
+        }
+        until("the volume goes", || api.get("nodevolumes", "", &id).is_none().then_some(())).await;
+        api.delete_object("volumerestores", "ada", &name);
+        is_gone(&api, &name).await;
+        api.answer_writes_after(Duration::ZERO);
+        let before = format!("before-{uid}");
+        let all = || {
+            [
+                snapshots_on_disks(&nodes).contains(&before),
+                api.get("nodesnapshots", "", &before).is_some(),
+                api.get("volumesnapshots", "ada", &format!("{name}-before-{}", &uid[..8])).is_some(),
+            ]
+        };
+        let what = format!(
+            "round {round}: it is on the disk, has an object and is shown, or nothing of these: {:?}",
+            all()
+        );
+        let kept = until(&what, || match all() {
+            [true, true, true] => Some(true),
+            [false, false, false] => Some(false),
+            _ => None,
+        })
+        .await;
+        *if kept { &mut shown } else { &mut gone } += 1;
+    }
+    println!("of {shown} what was before is shown, of {gone} it went with the volume");
+}
+
 #[tokio::test]
 async fn a_restore_goes_on_where_a_controller_was_killed() {
     let (api, nodes, replica) = cluster().await;

@@ -130,6 +130,12 @@ async fn carry_out(volumes: &Api<NodeVolume>, disk: &Mutex<Disk>, volume: &NodeV
         if let Some((reason, message)) = refusal {
             say(volumes, volume, reason, message, disk, None).await;
         } else {
+            if let Some(order) = &volume.spec.restore {
+                let snapshots: Api<NodeSnapshot> = Api::all(volumes.clone().into_client());
+                if snapshots.get_opt(&order.safety).await.unwrap().is_none() {
+                    disk.lock().unwrap().snapshots.remove(&order.safety);
+                }
+            }
             let patch = json!({"metadata": {"finalizers": null}});
             let _ = volumes.patch(&id, &PatchParams::default(), &Patch::Merge(&patch)).await;
         }

@@ -5,7 +5,7 @@ use tierce_engine::{Engine, Error, VolumeId};
 use tracing::{debug, info};
 
 use super::context::{Context, ReconcileError};
-use super::intent::{Intent, Step};
+use super::intent::{Intent, Step, Wanted};
 use super::object::{add_finalizer, remove_finalizer};
 use super::outcome::Outcome;
 use super::plan::{Plan, plan};
@@ -40,8 +40,10 @@ pub(super) async fn carry_out<K: Intent>(
     let mut answer = None;
     for step in steps {
         debug!("{} {id}: {step:?}", K::KIND);
-        if !object.still_wants(&step, context).await? {
-            return Ok(None);
+        match object.still_wants(&step, context).await? {
+            Wanted::Yes => {}
+            Wanted::Skip => continue,
+            Wanted::Stop => return Ok(None),
         }
         let acted = object.act(id, &step, context, &mut info).await;
         shared.count(step.label(), acted.is_ok());

@@ -60,14 +60,18 @@ pub(crate) trait Intent:
     fn converging(&self, info: &Self::Info) -> Result<Vec<Self::Step>, Verdict>;
     /// How to delete it.
     fn deletion(&self) -> Self::Step;
+    /// What else is to go before the object may, once it is deleted or where it never was.
+    fn remains(&self) -> Option<Self::Step> {
+        None
+    }
 
     /// Whether a step may still be carried out, where that can have changed since the object was seen.
     fn still_wants(
         &self,
         _step: &Self::Step,
         _context: &Context<Self>,
-    ) -> impl Future<Output = Result<bool, ReconcileError>> + Send {
-        async { Ok(true) }
+    ) -> impl Future<Output = Result<Wanted, ReconcileError>> + Send {
+        async { Ok(Wanted::Yes) }
     }
     /// Does one step. `info` is what is on the disk, before and after.
     fn act(
@@ -87,6 +91,16 @@ pub(crate) trait Intent:
         answer: Option<Self::Answer>,
         now: Timestamp,
     ) -> Option<Self::Status>;
+}
+
+/// Whether a step is to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Yes,
+    /// Not this one; those after it are.
+    Skip,
+    /// None any more: the object's next version says what is to be done.
+    Stop,
 }
 
 /// One call to the engine.

@@ -14,7 +14,7 @@ mod watch;
 
 pub(crate) use carry_out::look;
 pub(crate) use context::{Context, ReconcileError, Shared};
-pub(crate) use intent::{Intent, Step};
+pub(crate) use intent::{Intent, Step, Wanted};
 pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use plan::{Disk, Plan, plan, refusal};

@@ -60,8 +60,12 @@ pub(crate) fn plan<K: Intent>(
 
 fn delete<K: Intent>(object: &K, disk: &Disk<K::Info>, offer: Offer) -> Plan<K::Step> {
     match (disk, offer) {
-        (Disk::Present(_), _) => Plan::LetGo(vec![object.deletion()]),
-        (Disk::Missing, Offer::Offered | Offer::Retired) => Plan::LetGo(Vec::new()),
+        (Disk::Present(_), _) => {
+            Plan::LetGo([Some(object.deletion()), object.remains()].into_iter().flatten().collect())
+        }
+        (Disk::Missing, Offer::Offered | Offer::Retired) => {
+            Plan::LetGo(object.remains().into_iter().collect())
+        }
         (Disk::Missing, Offer::Unknown) => Plan::Refuse(uncleaned(object.pool())),
     }
 }

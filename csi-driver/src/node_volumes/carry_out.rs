@@ -2,14 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use tierce_crds::conditions::Verdict;
-use tierce_crds::{NodeVolume, NodeVolumeStatus};
+use tierce_crds::{NodeSnapshot, NodeVolume, NodeVolumeStatus};
 use tierce_engine::{Engine, Error, VolumeId, VolumeInfo};
 
-use super::plan::{Step, converge, create, deletion};
+use super::plan::{Step, converge, create, deletion, remains};
 use super::status;
-use crate::intents::{Context, Intent, Outcome, ReconcileError, Shared, look};
+use crate::intents::{Context, Intent, Outcome, ReconcileError, Shared, Wanted, look};
 use crate::pools::Offer;
 
 impl Intent for NodeVolume {
@@ -51,11 +51,16 @@ impl Intent for NodeVolume {
         deletion(self)
     }
 
-    async fn still_wants(&self, step: &Step, context: &Context<Self>) -> Result<bool, ReconcileError> {
-        match step {
-            Step::Restore { uid, .. } => still_ordered(context, self, uid).await,
-            _ => Ok(true),
-        }
+    fn remains(&self) -> Option<Step> {
+        remains(self)
+    }
+
+    async fn still_wants(&self, step: &Step, context: &Context<Self>) -> Result<Wanted, ReconcileError> {
+        Ok(match step {
+            Step::Restore { uid, .. } if !still_ordered(context, self, uid).await? => Wanted::Stop,
+            Step::DropSafety(safety) if is_recorded(context, safety).await? => Wanted::Skip,
+            _ => Wanted::Yes,
+        })
     }
 
     async fn act(
@@ -118,6 +123,19 @@ async fn still_ordered(
     Ok(order.is_some_and(|order| order.uid == uid && !order.cancel))
 }
 
+/// Whether a `NodeSnapshot` of this id is there, by the API server's own word. The controller makes one for what a restore kept of before, and
+/// takes it back if the volume was to go by then: so whoever of the two comes second sees the other.
+async fn is_recorded(context: &Context<NodeVolume>, id: &VolumeId) -> Result<bool, ReconcileError> {
+    let snapshots: Api<NodeSnapshot> = Api::all(context.api.clone().into_client());
+    let found = snapshots.get_metadata_opt(id.as_str()).await.map_err(|source| ReconcileError::Api {
+        action: "look for",
+        kind: NodeSnapshot::KIND,
+        name: id.to_string(),
+        source,
+    })?;
+    Ok(found.is_some())
+}
+
 async fn act(
     shared: &Shared,
     volume: &NodeVolume,
@@ -153,6 +171,12 @@ async fn act(
         Step::Delete { only_if_unused } => {
             engine.delete(id, *only_if_unused).await?;
             *info = None;
+        }
+        Step::DropSafety(safety) => {
+            let kept = look::<NodeSnapshot>(engine, safety, &volume.spec.pool).await?;
+            if kept.is_some_and(|kept| kept.source == *id) {
+                engine.delete_snapshot(safety).await?;
+            }
         }
     }
     Ok(None)

@@ -35,6 +35,8 @@ pub(crate) enum Step {
         /// Refuse if it was ever staged.
         only_if_unused: bool,
     },
+    /// Delete what a restore kept of before, if no object speaks of it.
+    DropSafety(VolumeId),
 }
 
 impl intents::Step for Step {
@@ -46,6 +48,7 @@ impl intents::Step for Step {
             Self::CallOff { .. } => ActionLabel::CallOffRestore,
             Self::Grow(_) => ActionLabel::Grow,
             Self::Delete { .. } => ActionLabel::Delete,
+            Self::DropSafety(_) => ActionLabel::DeleteSnapshot,
         }
     }
 
@@ -57,6 +60,7 @@ impl intents::Step for Step {
             Self::CallOff { .. } => "the call to take its restore back is answered",
             Self::Grow(_) => "grown",
             Self::Delete { .. } => "deleted",
+            Self::DropSafety(_) => "deleted with what its restore kept of before",
         }
     }
 }
@@ -66,6 +70,14 @@ pub(super) fn deletion(volume: &NodeVolume) -> Step {
     let mut annotations = volume.metadata.annotations.iter().flatten();
     let only_if_unused = annotations.any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
     Step::Delete { only_if_unused }
+}
+
+/// What a restore that is not over may have kept of before. Its order stands until a `NodeSnapshot` speaks of that, so whoever deletes the volume
+/// first was never shown it: it goes with the volume whose content it was.
+pub(super) fn remains(volume: &NodeVolume) -> Option<Step> {
+    let order = volume.spec.restore.as_ref()?;
+    // Nothing on the disk has an id that is none.
+    order.safety.parse().ok().map(Step::DropSafety)
 }
 
 /// How to make the volume, or why it is not made.

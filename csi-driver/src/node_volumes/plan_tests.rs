@@ -134,6 +134,7 @@ fn the_record_names_the_claim_in_whichever_form_it_was_given() {
 #[test]
 fn the_steps_lead_from_what_is_to_what_should_be() {
     let delete = |only_if_unused| Plan::LetGo(vec![Step::Delete { only_if_unused }]);
+    let drop_safety = || Step::DropSafety("before-u".parse().unwrap());
     for (what, case, disk, planned) in [
         ("as it should be", volume(), present(), Plan::Steps(vec![])),
         ("label and owner are not compared", volume(), present(), Plan::Steps(vec![])),
@@ -184,6 +185,18 @@ fn the_steps_lead_from_what_is_to_what_should_be() {
         ),
         ("deleted", volume().deleting(), present(), delete(false)),
         ("deleted, never made", volume().deleting(), Disk::Missing, Plan::LetGo(vec![])),
+        (
+            "deleted while its restore is not over",
+            volume().ordered_back(false).deleting(),
+            present(),
+            Plan::LetGo(vec![Step::Delete { only_if_unused: false }, drop_safety()]),
+        ),
+        (
+            "the same, killed in between",
+            volume().ordered_back(true).deleting(),
+            Disk::Missing,
+            Plan::LetGo(vec![drop_safety()]),
+        ),
         ("reaped", volume().deleting().only_if_unused(), present(), delete(true)),
     ] {
         assert_eq!(decide(&case, &disk, Offer::Offered), planned, "{what}");

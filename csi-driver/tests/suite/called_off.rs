@@ -1,4 +1,5 @@
-//! Restores in place that are called off, at any moment: the node says what became of them, once and for good.
+//! Restores in place that are called off, or whose volume goes, at any moment: the node says what became of them, once and for good, and keeps
+//! nothing that nobody was told of.
 
 use std::time::Duration;
 
@@ -164,5 +165,74 @@ async fn an_order_and_its_end_at_once_have_one_answer_that_is_true() {
     println!("{} were carried out, {off} called off", done.len());
     done.sort();
     on_disk_without_object(&api, &done).await;
+    plugin.stop().await;
+}
+
+/// The volume goes while its order stands.
+async fn deleted_with_its_order(api: &FakeApi) {
+    api.delete(VOLUMES, "pvc-1");
+    api.until(VOLUMES, "pvc-1", |volume| volume.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_kept_goes_with_a_volume_that_goes_before_it_is_recorded() {
+    let machine = Machine::new();
+    let (api, plugin) = with_snapshot(&machine).await;
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
+    api.until(VOLUMES, "pvc-1", |volume| answered(volume, "restored", "r1")).await;
+    on_disk_without_object(&api, &["before-r1".to_owned()]).await;
+    deleted_with_its_order(&api).await;
+    on_disk_without_object(&api, &[]).await;
+    let other = api.get(SNAPSHOTS, "snapshot-1");
+    assert_eq!(reason(other.as_ref()), Some("Taken"), "another snapshot of the volume stays");
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_kept_stays_once_it_is_recorded() {
+    let machine = Machine::new();
+    let (api, plugin) = with_snapshot(&machine).await;
+    api.edit(VOLUMES, "pvc-1", |volume| volume["spec"]["restore"] = order("r1", false));
+    api.until(VOLUMES, "pvc-1", |volume| answered(volume, "restored", "r1")).await;
+    plugin.stop().await;
+    // The controller records it while nobody is there to take it over, and the volume goes at once.
+    api.put(SNAPSHOTS, node_snapshot("before-r1", "pvc-1"));
+    api.delete(VOLUMES, "pvc-1");
+    let plugin = machine.start(api.client()).await;
+    api.until(VOLUMES, "pvc-1", |volume| volume.is_none()).await;
+    api.until(SNAPSHOTS, "before-r1", |snapshot| reason(snapshot) == Some("Taken")).await;
+    plugin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_deleted_at_any_moment_of_its_restore_leaves_nothing() {
+    let machine = Machine::new();
+    let (api, mut plugin) = with_snapshot(&machine).await;
+    for round in 0..16_u64 {
+        let (id, snapshot) = (format!("pvc-r{round}"), format!("snapshot-r{round}"));
+        api.put(VOLUMES, node_volume(&id, GIB / 16));
+        api.until(VOLUMES, &id, ready).await;
+        api.put(SNAPSHOTS, node_snapshot(&snapshot, &id));
+        api.until(SNAPSHOTS, &snapshot, |snapshot| reason(snapshot) == Some("Taken")).await;
+        let uid = format!("r{round}");
+        api.edit(VOLUMES, &id, |volume| {
+            volume["spec"]["restore"] =
+                json!({ "uid": uid, "snapshot": snapshot, "safety": format!("before-{uid}") });
+        });
+        tokio::time::sleep(Duration::from_micros(round * 600)).await;
+        if round % 4 == 3 {
+            plugin.stop().await;
+            api.delete(VOLUMES, &id);
+            plugin = machine.start(api.client()).await;
+        } else {
+            api.delete(VOLUMES, &id);
+        }
+        api.until(VOLUMES, &id, |volume| volume.is_none()).await;
+        api.delete(SNAPSHOTS, &snapshot);
+        api.until(SNAPSHOTS, &snapshot, |snapshot| snapshot.is_none()).await;
+    }
+    // What the report names is all that there is, once it names this one.
+    api.remove(SNAPSHOTS, "snapshot-1");
+    on_disk_without_object(&api, &["snapshot-1".to_owned()]).await;
     plugin.stop().await;
 }

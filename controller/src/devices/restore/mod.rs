@@ -15,6 +15,10 @@
 //! 2. The node says `status.restoreCalledOff`, and nothing of it has happened or will; or `status.restored`, and it goes on at (4) above.
 //! 3. The key for what would have been kept goes, then the order. A crash leaves an answer that stands: both are done again.
 //! 4. The status says `CalledOff`, and the finalizer goes.
+//!
+//! A volume that is deleted before (4) of the first list takes what was there before with it: nobody was told of that yet, and it was the volume's.
+//! Its node removes both, unless it finds the `NodeSnapshot`; who makes that looks afterwards whether the volume stays, and takes it back
+//! if not. So neither a snapshot that no object speaks of is left, nor an object without its snapshot.
 
 mod plan;
 #[cfg(test)]

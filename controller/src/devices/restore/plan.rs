@@ -30,7 +30,7 @@ pub struct Observed {
     pub older: Option<Namespaced>,
     /// The VolumeSnapshot for which what was there before is kept already; an older controller named it otherwise.
     pub kept_for: Option<String>,
-    /// The mode of that.
+    /// The mode of that, once the node has said that it has it.
     pub kept_mode: Option<VolumeMode>,
 }
 
@@ -56,6 +56,8 @@ impl Observed {
         let refused =
             |tenant: &Tenant| tenant.permits(Subject::Namespace(&key.namespace), Deed::Restore).err();
         let kept = its.and_then(|uid| state.snapshots.get(&before_id(uid)));
+        // One that goes keeps nothing.
+        let kept = kept.filter(|kept| kept.deleting_since.is_none());
         Some(Self {
             volume_is_there: state.volumes.exists(&volume),
             node_is_there: device.as_ref().is_none_or(|device| state.has_node(&device.node)),
@@ -126,6 +128,9 @@ pub enum Action {
     LeaveKey,
     /// What was there before becomes a `NodeSnapshot`.
     KeepBefore,
+    /// Takes that back, and goes no further, if the API server says that the volume goes: the node may not have seen it, and removes what was
+    /// there before with the volume.
+    CheckVolumeStays,
     /// It becomes a VolumeSnapshot, so that its owner finds it.
     ShowBefore,
     /// The order is done.
@@ -174,6 +179,7 @@ pub fn plan(o: &Observed) -> Plan {
     }
     let is_this = |uid: &Option<String>| uid.as_deref() == Some(o.uid());
     match &o.device {
+        Some(device) if is_overtaken(o, device) => overtaken(o),
         Some(device) if is_this(&device.restored) => done(o, device),
         Some(device) if is_this(&device.restore_called_off) => called_off(o, device),
         Some(device) => match device.restore.as_ref().filter(|order| order.uid == o.uid()) {
@@ -189,6 +195,23 @@ pub fn plan(o: &Observed) -> Plan {
         None if deleting => never_ordered(None, ours),
         None => begin(o, ours),
     }
+}
+
+/// Whether the volume goes before what it had is recorded: then its node removes both.
+fn is_overtaken(o: &Observed, device: &Device) -> bool {
+    let is_restored = device.restored.as_deref() == Some(o.uid());
+    device.deleting_since.is_some()
+        && o.kept_for.is_none()
+        && (is_restored || has_order(o, device) && o.node_is_there)
+        && device.restore_called_off.as_deref() != Some(o.uid())
+}
+
+fn overtaken(o: &Observed) -> Plan {
+    let message = format!(
+        "Volume {:?} is being deleted, and what the restore kept of before goes with it",
+        o.restore.spec.volume
+    );
+    Plan::say(Progress::Stalled, reason::NO_SUCH_VOLUME, message)
 }
 
 /// Nobody has begun, so nothing has to be waited for.
@@ -230,7 +253,8 @@ fn calling_off(o: &Observed, device: &Device, order: &RestoreOrder) -> Plan {
 fn given_up(o: &Observed, device: &Device) -> Plan {
     let mut actions = vec![Action::CheckNodeGone];
     actions.extend(device.encrypted.then_some(Action::LeaveKey));
-    actions.push(Action::ClearOrder);
+    // By its order the node finds what goes with a volume that is being deleted.
+    actions.extend(device.deleting_since.is_none().then_some(Action::ClearOrder));
     let message = format!(
         "node {} is lost, so it is not known whether the restore had begun: if the node comes back with its disk, Volume {} has either its \
          content of before or that of the snapshot",
@@ -254,7 +278,9 @@ fn has_order(o: &Observed, device: &Device) -> bool {
 }
 
 fn done(o: &Observed, device: &Device) -> Plan {
-    let mut actions = vec![Action::KeepBefore, Action::ShowBefore];
+    let mut actions = vec![Action::KeepBefore];
+    actions.extend(o.kept_mode.is_none().then_some(Action::CheckVolumeStays));
+    actions.push(Action::ShowBefore);
     actions.extend(has_order(o, device).then_some(Action::ClearOrder));
     let message = format!(
         "Volume {} has the content of VolumeSnapshot {}; VolumeSnapshot {} keeps what it had before",

@@ -5,7 +5,7 @@ use crate::index::{Device, Namespaced, Snapshot};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tierce_crds::conditions::volume_restore as reason;
-use tierce_crds::{VolumeRestore, names};
+use tierce_crds::{VolumeMode, VolumeRestore, names};
 
 const GI: u64 = 1 << 30;
 
@@ -117,7 +117,7 @@ fn what_an_earlier_version_could_not_read_is_written_for_it_first() {
 #[test]
 fn what_was_done_is_shown_and_never_ordered_again() {
     let done = given().kept().device(|object| object["status"]["restored"] = json!("r"));
-    assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::ShowBefore]);
+    assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::CheckVolumeStays, Action::ShowBefore]);
     assert_eq!(done.said().0, reason::RESTORED);
     assert!(done.said().1.contains("VolumeSnapshot back-before-r keeps"), "{}", done.said().1);
     let over = done.with(|o| {
@@ -234,9 +234,42 @@ fn a_restore_that_is_deleted_after_its_order_asks_the_node_once_and_waits() {
         assert_eq!(actions, if encrypted { vec![Action::DropKey] } else { vec![] });
         assert_eq!(off.said().0, reason::CALLED_OFF);
         let done = answered("restored");
-        assert_eq!(plan(&done.0).actions, [Action::KeepBefore, Action::ShowBefore, Action::ClearOrder]);
+        let steps = [Action::KeepBefore, Action::CheckVolumeStays, Action::ShowBefore, Action::ClearOrder];
+        assert_eq!(plan(&done.0).actions, steps);
         assert_eq!(done.said().0, reason::RESTORED);
     }
+}
+
+#[test]
+fn what_was_there_before_is_recorded_only_while_the_volume_stays() {
+    let going = |more: &Value| {
+        given().kept().ordered_by("r").with(|o| {
+            let mut object = json!({
+                "apiVersion": "storage.tierce.dev/v1alpha1", "kind": "NodeVolume",
+                "metadata": {"name": "pvc-1", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"nodeName": "n1", "pool": "p", "sizeBytes": GI, "filesystem": "ext4",
+                    "restore": {"uid": "r", "snapshot": "snapshot-1", "safety": "before-r"}},
+            });
+            object["status"] = more.clone();
+            o.device = Some(Arc::new(Device::of(serde_json::from_value(object).unwrap())));
+        })
+    };
+    for status in [json!({}), json!({"restored": "r"})] {
+        for given in [going(&status), deleting(going(&status))] {
+            assert_eq!(plan(&given.0).actions, [], "{status}");
+            assert!(given.said().1.contains("is being deleted"), "{:?}", given.said());
+        }
+    }
+    // Somebody was told of it, or the object is there that speaks of it.
+    let recorded = going(&json!({"restored": "r"})).with(|o| {
+        o.kept_for = Some("back-before-r".into());
+        o.kept_mode = Some(VolumeMode::Filesystem);
+    });
+    assert_eq!(plan(&recorded.0).actions, [Action::KeepBefore, Action::ShowBefore, Action::ClearOrder]);
+    let off = going(&json!({"restoreCalledOff": "r"}));
+    assert_eq!(off.said().0, reason::CALLED_OFF);
+    let lost = deleting(going(&json!({}))).with(|o| (o.node_is_there, o.node_is_lost) = (false, true));
+    assert_eq!(plan(&lost.0).actions, [Action::CheckNodeGone], "a node that comes back knows what to remove");
 }
 
 #[test]

@@ -85,6 +85,10 @@ impl RestoreReconciler {
             if *action == Action::CheckNodeGone && self.node_is_there_after_all(observed).await? {
                 return Ok(Next::Failed);
             }
+            if *action == Action::CheckVolumeStays && self.volume_goes_after_all(observed).await? {
+                self.forget_before(observed).await?;
+                return Ok(Next::Failed);
+            }
             if let Action::Order(snapshot) = action
                 && self.is_another(key, observed, snapshot).await?
             {
@@ -145,6 +149,16 @@ impl RestoreReconciler {
         let Some(device) = &observed.device else { return Ok(false) };
         let nodes: Api<Node> = Api::all(self.client.clone());
         Ok(nodes.get_metadata_opt(&device.node).await?.is_some())
+    }
+
+    async fn volume_goes_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let Some(device) = &observed.device else { return Ok(true) };
+        let volumes: Api<NodeVolume> = Api::all(self.client.clone());
+        let found = volumes.get_metadata_opt(&device.id).await?;
+        let stays = found.is_some_and(|found| {
+            found.metadata.uid.as_ref() == Some(&device.uid) && found.metadata.deletion_timestamp.is_none()
+        });
+        Ok(!stays)
     }
 
     /// Whether the VolumeSnapshot of that name is another one than the snapshot that was taken under that name: it may have been made anew,
@@ -212,7 +226,9 @@ impl RestoreReconciler {
             Action::CallOff => self.set_order(observed, &json!({"cancel": true})).await,
             Action::ClearOrder => self.set_order(observed, &Value::Null).await,
             // Looked at before.
-            Action::CheckNoOrder | Action::CheckNodeGone | Action::ShowBefore => Ok(()),
+            Action::CheckNoOrder | Action::CheckNodeGone | Action::CheckVolumeStays | Action::ShowBefore => {
+                Ok(())
+            }
             Action::LeaveKey => {
                 let Some(device) = &observed.device else { return Ok(()) };
                 gone_is_fine(

@@ -6,7 +6,7 @@ mod world;
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     os::{
         fd::AsFd,
         unix::fs::{FileExt, MetadataExt},
@@ -237,6 +237,26 @@ fn bug_12_a_grown_volume_shows_its_new_size() {
         world.unstage(&id).unwrap();
     }
     assert_eq!(world.mkfs_count(), 3);
+    world.assert_clean();
+}
+
+#[test]
+fn an_ext4_whose_inodes_are_all_used_is_checked_and_grows() {
+    let Some(world) = World::real() else { return };
+    let id = world.create("pvc-1", EXT4, 16 * MIB);
+    world.stage(&id, false).unwrap();
+    let file = |number: usize| world.staging(&id).join(format!("file-{number}"));
+    let error = (0..1 << 20).find_map(|number| fs::write(file(number), "").err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    let used = world.run(world.engine.stats(&id, &world.staging(&id))).unwrap();
+    assert!(used.available_bytes > 8 * MIB, "the inodes are used, and not the space: {used:?}");
+    world.unstage(&id).unwrap();
+    world.run(world.engine.grow(&id, 64 * MIB)).unwrap();
+    world.stage(&id, false).unwrap();
+    let grown = world.run(world.engine.stats(&id, &world.staging(&id))).unwrap();
+    assert!(grown.total_bytes > 48 * MIB, "{grown:?}");
+    assert!(!world.staging(&id).join("lost+found").exists() && file(0).exists());
+    world.unstage(&id).unwrap();
     world.assert_clean();
 }
 

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 E2E := cargo run --quiet --package tierce-e2e --
-# The layers of `make test`: guests that compute beside clusters that wait for pods and nodes most of the time.
+# The layers of `make test`: what waits beside what computes, unit tests beside guests and clusters beside guests.
 LAYERS := test-unit+test-sanity test-lab+test-cluster,test-guests
 
 .PHONY: help

@@ -54,6 +54,11 @@ impl Failure {
     }
 }
 
+/// Tells of an error on standard error that stops nothing, in one line.
+pub(crate) fn warn(error: &dyn Error) {
+    terminal::note(&format!("Warning: {}", in_words(error)));
+}
+
 /// Writes one error to standard error: one line, or with its causes below it.
 pub(crate) fn tell(error: &dyn Error, verbose: bool) {
     if verbose {

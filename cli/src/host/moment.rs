@@ -17,7 +17,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::{failure, terminal};
+use crate::failure;
 
 /// The longest part of a volume's name that its copy's has.
 const PART: usize = 60;
@@ -98,14 +98,14 @@ impl Volumes {
 
     /// Removes the copies of exports that were killed, whatever the command is. One that can't be removed now is told, and stops nothing.
     pub(super) fn clear_killed_exports(&self) {
-        let tell = |error: &Error| terminal::note(&format!("Warning: {}", failure::in_words(error)));
+        let warn = |error: &Error| failure::warn(error);
         match self.killed_exports() {
             Ok(names) => {
                 for name in names {
-                    let _ = self.clear(&name).inspect_err(tell);
+                    let _ = self.clear(&name).inspect_err(warn);
                 }
             }
-            Err(error) => tell(&error),
+            Err(error) => warn(&error),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     users::{self, Users},
     volumes::{Volume, Volumes},
 };
-use crate::{failure, terminal};
+use crate::failure;
 
 impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
@@ -78,15 +78,9 @@ impl Volumes {
         self.remove_now(&volume, &users)
     }
 
-    /// The same for what stands in the way of something else, which goes on: what could not be removed is told, and is no error.
+    /// The same for what stands in the way of something else, which goes on: see [`left_is_told`].
     pub(super) fn give_way(&self, full: &str) -> Result<(), Error> {
-        match self.discard(full) {
-            Err(error @ Error::Leftover { .. }) => {
-                terminal::note(&format!("Warning: {}", failure::in_words(&error)));
-                Ok(())
-            }
-            other => other,
-        }
+        left_is_told(self.discard(full))
     }
 
     /// Under its lock.
@@ -206,6 +200,17 @@ impl Volumes {
             }
         }
         Ok(())
+    }
+}
+
+/// For whoever cares that a volume is gone: what of its data could not be removed is told, and is no error.
+pub(super) fn left_is_told(removed: Result<(), Error>) -> Result<(), Error> {
+    match removed {
+        Err(error @ Error::Leftover { .. }) => {
+            failure::warn(&error);
+            Ok(())
+        }
+        other => other,
     }
 }
 

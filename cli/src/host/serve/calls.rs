@@ -10,9 +10,10 @@ use super::super::{
     attachments::Holder,
     driver_options::DriverOptions,
     names::Name,
+    volume_removal,
     volumes::{NewVolume, Volume, Volumes},
 };
-use crate::{failure, terminal};
+use crate::failure;
 
 /// The fields of all calls together; each has some of them.
 #[derive(Debug, Default, Deserialize)]
@@ -64,13 +65,8 @@ pub(super) fn answer(
             json!({"Err": ""})
         }
         "VolumeDriver.Remove" => {
-            match volumes.remove(name, false) {
-                // It is gone, and its engine shall forget it.
-                Err(error @ Error::Leftover { .. }) => {
-                    terminal::note(&format!("Warning: {}", failure::in_words(&error)));
-                }
-                other => other?,
-            }
+            // Its engine shall forget it.
+            volume_removal::left_is_told(volumes.remove(name, false))?;
             json!({"Err": ""})
         }
         "VolumeDriver.Mount" => {

@@ -102,7 +102,7 @@ impl Core {
         device: &Device,
         zeroed: bool,
     ) -> Result<(), Error> {
-        let new = NewFilesystem { filesystem, uuid, label: &record.label, zeroed };
+        let new = NewFilesystem { filesystem, uuid, label: &record.label, bytes: device.bytes, zeroed };
         self.host.make_filesystem(device, &new)?;
         match self.host.probe(device)? {
             Probe::Found(superblock) if superblock.filesystem == filesystem && superblock.uuid == uuid => {

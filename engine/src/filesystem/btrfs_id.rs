@@ -111,7 +111,13 @@ mod tests {
         let path = folder.path().join("image");
         let (made, own, again) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
         File::create(&path).unwrap().set_len(LENGTH).unwrap();
-        let new = NewFilesystem { filesystem: Filesystem::Btrfs, uuid: made, label: "label", zeroed: true };
+        let new = NewFilesystem {
+            filesystem: Filesystem::Btrfs,
+            uuid: made,
+            label: "label",
+            bytes: LENGTH,
+            zeroed: true,
+        };
         let mkfs = make::program(&new, &make::Learned::default(), &path);
         let arguments: Vec<&str> = mkfs.arguments.iter().map(|argument| argument.to_str().unwrap()).collect();
         let Some(_) = run("mkfs.btrfs", &arguments) else { return };

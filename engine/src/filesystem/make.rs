@@ -30,6 +30,8 @@ pub(crate) struct NewFilesystem<'a> {
     pub(crate) filesystem: Filesystem,
     pub(crate) uuid: Uuid,
     pub(crate) label: &'a str,
+    /// The size of its device.
+    pub(crate) bytes: u64,
     /// Whether the device is known to read as zeros.
     pub(crate) zeroed: bool,
 }
@@ -43,12 +45,24 @@ pub(crate) struct Learned {
     pub(crate) left_out: Vec<(Filesystem, &'static [&'static str])>,
 }
 
+/// How many blocks of 4096 bytes a group of a small ext4 has; `None`: as many as a group can have, which are 128 MiB.
+///
+/// An ext4 has its inodes by the group, and never gets more of them within one. So that a growth by a quarter
+/// brings some, there are four groups at least, of 8 MiB at least.
+fn ext4_group_blocks(bytes: u64) -> Option<u64> {
+    const LEAST: u64 = 2048;
+    const MOST: u64 = 32_768;
+    let blocks = (bytes / 4096 / 4).checked_next_power_of_two()? / 2;
+    Some(blocks.max(LEAST)).filter(|blocks| *blocks < MOST)
+}
+
 /// The mkfs call.
 pub(crate) fn program(new: &NewFilesystem<'_>, learned: &Learned, device: &Path) -> Program {
     let filesystem = new.filesystem;
     let uuid = new.uuid.to_string();
     let label = filesystem.label(new.label);
     let prezeroed = format!("nodiscard,{PREZEROED}=1");
+    let group = ext4_group_blocks(new.bytes).map(|blocks| blocks.to_string());
     let (name, mut arguments): (&'static str, Vec<&str>) = match filesystem {
         // -m 0: a user's volume needs no blocks kept for root. 4096-byte blocks always, as the device has
         // 4096-byte sectors.
@@ -75,6 +89,9 @@ pub(crate) fn program(new: &NewFilesystem<'_>, learned: &Learned, device: &Path)
         Filesystem::Xfs => ("mkfs.xfs", vec!["-q", "-f", "-K"]),
         Filesystem::Btrfs => ("mkfs.btrfs", vec!["-q", "-f", "-K", "-U", &uuid]),
     };
+    if let (Filesystem::Ext4, Some(group)) = (filesystem, &group) {
+        arguments.extend(["-g", group]);
+    }
     let meta = format!("uuid={uuid}");
     if filesystem == Filesystem::Xfs {
         arguments.extend(["-m", &meta]);
@@ -157,13 +174,23 @@ mod tests {
             (Filesystem::Xfs, "mkfs.xfs"),
             (Filesystem::Btrfs, "mkfs.btrfs"),
         ] {
-            let new = NewFilesystem { filesystem, uuid, label: "my data; rm", zeroed: true };
+            let new = NewFilesystem { filesystem, uuid, label: "my data; rm", bytes: 64 << 20, zeroed: true };
             let program = program(&new, &Learned::default(), Path::new("/dev/loop9"));
             assert_eq!(program.name, name);
             let at = program.arguments.iter().position(|argument| argument == "-L").unwrap();
             assert_eq!(program.arguments[at + 1], filesystem.label("my-data--rm").as_str());
             assert_eq!(program.arguments.last().unwrap(), "/dev/loop9");
             assert!(program.line().contains(&uuid.to_string()), "{}", program.line());
+        }
+    }
+
+    #[test]
+    fn an_ext4_has_four_groups_where_they_can_be_of_8_mib_and_no_small_ones_where_it_is_large() {
+        const MIB: u64 = 1 << 20;
+        for (size, group) in
+            [(16, Some(8)), (64, Some(8)), (100, Some(16)), (511, Some(64)), (513, None), (1 << 20, None)]
+        {
+            assert_eq!(ext4_group_blocks(size * MIB), group.map(|group| group * MIB / 4096), "{size}");
         }
     }
 }

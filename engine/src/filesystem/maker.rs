@@ -176,7 +176,13 @@ mod tests {
         let defaults = "[defaults]\n\tbase_features = sparse_super,filetype\n";
         std::fs::write(device.with_extension("conf"), format!("{defaults}{types}")).unwrap();
         let before = tools.lines.lock().unwrap().len();
-        let new = NewFilesystem { filesystem, uuid: Uuid::new_v4(), label: "l", zeroed: true };
+        let new = NewFilesystem {
+            filesystem,
+            uuid: Uuid::new_v4(),
+            label: "l",
+            bytes: filesystem.min_volume_bytes(),
+            zeroed: true,
+        };
         let result = maker.make(tools, &device, &new).map(|()| {
             let beyond = features::beyond(filesystem, &head(&device).unwrap());
             beyond.into_iter().map(|feature| feature.name).collect()

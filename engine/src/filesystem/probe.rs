@@ -188,7 +188,7 @@ mod tests {
             let path = folder.path().join(filesystem.name());
             let length = filesystem.min_volume_bytes();
             File::create(&path).unwrap().set_len(length).unwrap();
-            let new = NewFilesystem { filesystem, uuid, label: "my-label", zeroed: true };
+            let new = NewFilesystem { filesystem, uuid, label: "my-label", bytes: length, zeroed: true };
             let mut program = make::program(&new, &make::Learned::default(), &path);
             program.arguments.retain(|argument| argument != "-q");
             let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]

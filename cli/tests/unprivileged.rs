@@ -6,25 +6,29 @@ mod world;
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
     process::{Command, Output},
 };
 
-use world::World;
+use world::{World, is_root};
 
 /// Debian's `nobody`: nothing on the machine belongs to it.
 const NOBODY: &str = "65534";
 
+/// A program that an ordinary user starts.
+fn by_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
+    command
+}
+
 /// Runs `tierce --host` as an ordinary user with a home of its own.
 fn as_user(world: &World, arguments: &[&str]) -> Output {
-    let binary = world.path("tierce");
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(&binary);
-        command
-    } else {
-        Command::new(&binary)
-    };
+    let mut command = by_user(&world.path("tierce"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", world.path("home"));
     command.current_dir("/").arg("--host").args(arguments).output().unwrap()
 }
@@ -35,7 +39,7 @@ fn user_world() -> World {
     for open in ["", "tierce"] {
         fs::set_permissions(world.path(open), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         let id = NOBODY.parse().unwrap();
         std::os::unix::fs::chown(world.path("home"), Some(id), Some(id)).unwrap();
     }
@@ -74,9 +78,80 @@ fn what_needs_root_says_so_and_what_works_without() {
     // A folder of root's.
     fs::create_dir(world.path("plugins")).unwrap();
     let socket = world.path("plugins/tierce.sock");
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         let refused = as_user(&world, &["serve", "--socket", socket.to_str().unwrap()]);
         let message = String::from_utf8_lossy(&refused.stderr);
         assert!(message.contains("run it with sudo") && message.contains("--socket"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_container_of_roots_leaves_in_a_volume_nobody_else_can_start_or_read() {
+    if !is_root() {
+        return println!("skipped: root's volumes need root");
+    }
+    let world = user_world();
+    world.ok(&["volume", "create", "a"]);
+    let program = world.volume("a").join("id");
+    fs::copy("/usr/bin/id", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    world.ok(&["volume", "snapshot", "create", "a", "before"]);
+    let copy = world.root().join("snapshots/local/a/before/id");
+    let record = world.root().join("state/records/local/a.json");
+    for file in [&program, &copy, &record] {
+        assert!(file.exists(), "{}", file.display());
+        let read = by_user(Path::new("/bin/cat")).arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&read.stderr);
+        assert!(said.contains("Permission denied"), "{}: {said}", file.display());
+    }
+    // Through a shell: what setpriv itself starts it still looks up with root's capabilities.
+    let started = by_user(Path::new("/bin/sh")).args(["-c", "\"$0\""]).arg(&program).output().unwrap();
+    assert_eq!(
+        (started.status.code(), started.stdout.as_slice()),
+        (Some(126), b"".as_slice()),
+        "{started:?}"
+    );
+}
+
+#[test]
+fn roots_folders_that_were_open_are_closed_and_said_once_and_an_administrators_mode_stays() {
+    if !is_root() {
+        return println!("skipped: root's volumes need root");
+    }
+    let world = user_world();
+    world.ok(&["volume", "create", "a"]);
+    world.ok(&["volume", "snapshot", "create", "a", "before"]);
+    let folders = ["volumes", "snapshots", "state"];
+    let set = |mode| {
+        for folder in folders {
+            fs::set_permissions(world.root().join(folder), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let modes = || folders.map(|below| fs::metadata(world.root().join(below)).unwrap().mode() & 0o7777);
+    set(0o755);
+    let listed = || world.tierce(&["volume", "ls", "-q"]);
+    let first = listed();
+    let said = String::from_utf8_lossy(&first.stderr);
+    assert!(said.contains("no longer reach") && said.contains("chmod 0711"), "{said}");
+    assert_eq!((modes(), first.stdout.as_slice()), ([0o710; 3], b"a\n".as_slice()));
+    assert_eq!(String::from_utf8_lossy(&listed().stderr), "");
+    set(0o711);
+    assert_eq!(String::from_utf8_lossy(&listed().stderr), "");
+    assert_eq!(modes(), [0o711; 3]);
+    let read = by_user(Path::new("/bin/ls")).arg(world.volume("a")).status().unwrap();
+    assert!(read.success());
+}
+
+#[test]
+fn roots_folders_that_no_command_has_used_are_left_as_they_are() {
+    if !is_root() {
+        return println!("skipped: root's volumes need root");
+    }
+    let world = World::new();
+    fs::create_dir_all(world.root().join("state")).unwrap();
+    fs::create_dir_all(world.volume("a")).unwrap();
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+    for folder in ["volumes", "state"] {
+        assert_eq!(fs::metadata(world.root().join(folder)).unwrap().mode() & 0o7777, 0o755, "{folder}");
     }
 }

@@ -34,6 +34,9 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let volumes = Volumes::new(Root::new(root), &pools, keys::asking(reads_passphrases(&command)));
     if matches!(command, Command::Volume(_) | Command::Stack(_) | Command::System(_) | Command::Serve(_)) {
+        if let Err(error) = volumes.root.close() {
+            failure::warn(&error);
+        }
         volumes.clear_killed_exports();
     }
     match command {

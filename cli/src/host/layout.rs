@@ -17,17 +17,23 @@ use super::{
     error::Context,
     names::{self, Name},
 };
+use crate::terminal;
 
 /// Folder of the data of all volumes.
 pub(super) const VOLUMES: &str = "volumes";
 /// Folder of the snapshots of plain volumes.
 pub(super) const SNAPSHOTS: &str = "snapshots";
+/// Folder of what is noted of volumes and pools.
+pub(super) const STATE: &str = "state";
 /// Folder of the records.
 pub(super) const RECORDS: &str = "state/records";
 /// Folder of the locks.
 pub(super) const LOCKS: &str = "state/locks";
 
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+/// What root's folders have that all others lie below, as Docker's own has: a container's root can leave a program in its volume that runs as
+/// root whoever starts it.
+const CLOSED_MODE: Mode = Mode::from_raw_mode(0o710);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Root {
@@ -70,10 +76,42 @@ impl Root {
         let mut folder =
             fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .doing(doing)?;
+        let mut mode = if rustix::process::geteuid().is_root() { CLOSED_MODE } else { FOLDER_MODE };
         for name in below.split('/') {
-            folder = make_beneath(&folder, name).doing(doing)?;
+            folder = make_beneath(&folder, name, mode).doing(doing)?;
+            mode = FOLDER_MODE;
         }
         Ok(folder)
+    }
+
+    /// Closes root's folders that are open to everybody, as an older release or somebody's hand made them. Another mode is a wish, and stays.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        // Where no command ever changed anything, these folders may be of something else.
+        if !rustix::process::geteuid().is_root() || self.folder(LOCKS)?.is_none() {
+            return Ok(());
+        }
+        self.close_one(SNAPSHOTS)?;
+        let closed = self.close_one(VOLUMES)?;
+        // That one is never made by hand: others may have relied on the way.
+        if self.close_one(STATE)? && closed {
+            terminal::note(&format!(
+                "Warning: other users of this host no longer reach the volumes below {0} (its mode is 0710 now): show them one with tierce --host volume attach, or let them all through with chmod 0711 {0}",
+                self.path.join(VOLUMES).display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns whether it was open.
+    fn close_one(&self, below: &str) -> Result<bool, Error> {
+        let Some(folder) = self.folder(below)? else { return Ok(false) };
+        let doing = || format!("close {} to other users (mode 0710)", self.path.join(below).display());
+        let has = fs::fstat(&folder).doing(doing)?;
+        let is_open = has.st_uid == 0 && Mode::from_raw_mode(has.st_mode) == FOLDER_MODE;
+        if is_open {
+            fs::fchmod(&folder, CLOSED_MODE).doing(doing)?;
+        }
+        Ok(is_open)
     }
 
     /// The folder of a stack's data, which is made where it is missing.
@@ -146,8 +184,8 @@ pub(super) fn open_beneath(folder: &OwnedFd, below: &str, flags: OFlags) -> rust
 }
 
 /// Opens one folder below another, and makes it where it is missing.
-pub(super) fn make_beneath(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    match fs::mkdirat(folder, name, FOLDER_MODE) {
+fn make_beneath(folder: &OwnedFd, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    match fs::mkdirat(folder, name, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }

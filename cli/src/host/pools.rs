@@ -7,15 +7,18 @@ use std::{
 
 use tierce_engine::{Backend, LvmKind, PoolConfig, Provisioning, ThinPool, Uuid};
 
-use super::{Error, error::Context, layout, layout::Root};
+use super::{
+    Error,
+    error::Context,
+    layout::{self, Root, STATE},
+};
 use crate::config::{LOCAL_POOL, Pool, PoolPlace};
 
 /// The folder of the local pool, below the root.
 const LOCAL_FOLDER: &str = "pools/local";
 /// What the engine keeps in each folder of images.
 const MARK: &str = "pool.json";
-/// What is remembered of pools: the folder, and the file in it.
-const STATE: &str = "state";
+/// What is remembered of pools.
 const IDS: &str = "pools.json";
 /// Either is there when the kernel has a device mapper, or loads it when it is needed.
 const DEVICE_MAPPER: [&str; 2] = ["/sys/class/misc/device-mapper", "/dev/mapper/control"];

@@ -62,6 +62,8 @@ pub const ANNOTATION_KEY_HELD_BY: &str = "storage.tierce.dev/held-by-";
 pub const ANNOTATION_UNTIED_KEY: &str = "storage.tierce.dev/untied-since";
 /// Annotation on a Secret with a key that a call went on with: when.
 pub const ANNOTATION_TAKEN_OVER_KEY: &str = "storage.tierce.dev/taken-over";
+/// Annotation on a VolumeSnapshotContent that a VolumeRestore made: when. One that a backup brought back was made at another time.
+pub const ANNOTATION_MADE_BY_RESTORE: &str = "storage.tierce.dev/made-by-restore";
 /// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
 pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 

@@ -78,3 +78,34 @@ async fn what_was_kept_stays_where_its_namespace_is_or_somebody_wants_it() {
     tokio::time::sleep(GRACE * 3).await;
     assert_eq!(there(&api, &id, &content), [true; 2], "an administrator keeps it");
 }
+
+#[tokio::test]
+async fn what_was_kept_stays_where_its_namespace_is_not_back_yet() {
+    let (api, _nodes, replica) = cluster().await;
+    namespace(&api, "ada", false);
+    let [id, content, _] = restored(&api, &replica).await;
+    let mut seen = api.get("volumesnapshotcontents", "", &content).unwrap();
+    seen["spec"]["volumeSnapshotRef"]["uid"] = json!("1");
+    api.put("volumesnapshotcontents", seen);
+    api.remove("namespaces", "", "ada");
+    api.read("volumesnapshotcontents");
+    api.remove("volumerestores", "ada", "back");
+    tokio::time::sleep(GRACE * 3).await;
+    assert_eq!(there(&api, &id, &content), [true; 2], "the snapshot controller has seen it");
+    assert_eq!(api.read("volumesnapshotcontents"), 0, "nobody needs to ask");
+}
+
+#[tokio::test]
+async fn what_a_backup_brought_back_before_its_namespace_stays() {
+    let (api, _nodes, replica) = cluster().await;
+    namespace(&api, "ada", false);
+    let [id, content, _] = restored(&api, &replica).await;
+    let mut back = api.get("volumesnapshotcontents", "", &content).unwrap();
+    api.remove("volumesnapshotcontents", "", &content);
+    back["metadata"]["creationTimestamp"] = Value::Null;
+    api.put("volumesnapshotcontents", back);
+    api.remove("namespaces", "", "ada");
+    api.remove("volumerestores", "ada", "back");
+    tokio::time::sleep(GRACE * 3).await;
+    assert_eq!(there(&api, &id, &content), [true; 2], "it was made at another time than it says");
+}

@@ -35,6 +35,8 @@ struct State {
     forbidden: Option<(Method, String, u16)>,
     /// Nothing can be made in the namespace any more.
     ending: Option<String>,
+    /// Kind of each single object that was read.
+    reads: Vec<String>,
     /// Sizes of the lists that were answered.
     listed: Vec<(String, usize)>,
     /// Kinds whose watches break, and can't be had again.
@@ -84,6 +86,12 @@ impl FakeApi {
     /// `POST nodevolumes`, `PATCH volumes/status` … in their order, since the last call.
     pub fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().writes)
+    }
+
+    /// How often single objects of this kind were read since the last call.
+    pub fn read(&self, plural: &str) -> usize {
+        let reads = std::mem::take(&mut self.state.lock().unwrap().reads);
+        reads.into_iter().filter(|kind| kind == plural).count()
     }
 
     /// An object, by plural, namespace (empty for none) and name.
@@ -267,6 +275,9 @@ impl FakeApi {
         let Some(name) = target.name.clone() else {
             return self.create(&mut state, plural, &namespace, body);
         };
+        if method == Method::GET {
+            state.reads.push(plural.to_owned());
+        }
         let key = (namespace, name);
         let known = state.objects.get(plural).and_then(|objects| objects.get(&key)).cloned();
         let old = known.ok_or_else(|| Refused(404, "NotFound", format!("{plural} {:?} not found", key.1)))?;

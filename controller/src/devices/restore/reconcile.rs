@@ -391,7 +391,8 @@ fn status(
 
 fn before_content(mode: VolumeMode, name: &str, id: &str, namespace: &str, snapshot: &str) -> DynamicObject {
     let resource = resource("VolumeSnapshotContent", "volumesnapshotcontents");
-    DynamicObject::new(name, &resource).data(json!({"spec": {
+    let dated = (names::ANNOTATION_MADE_BY_RESTORE.to_owned(), Timestamp::now().to_string());
+    let mut content = DynamicObject::new(name, &resource).data(json!({"spec": {
         "driver": names::DRIVER,
         "deletionPolicy": "Delete",
         "source": {"snapshotHandle": id},
@@ -399,7 +400,9 @@ fn before_content(mode: VolumeMode, name: &str, id: &str, namespace: &str, snaps
         "volumeSnapshotRef": {
             "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": snapshot, "namespace": namespace,
         },
-    }}))
+    }}));
+    content.metadata.annotations = Some([dated].into());
+    content
 }
 
 /// What is said of a restore that would bring another content than its VolumeSnapshot has.

@@ -1,8 +1,11 @@
 //! What a restore kept of before, in a namespace that is gone. Where that went before the snapshot controller had seen the VolumeSnapshot, nothing held
 //! the VolumeSnapshot, and nobody deletes its content: the snapshot controller never deletes one whose VolumeSnapshot it can't find, as it
 //! may have been copied from another cluster. We made this one, so we know that nobody can ever see it.
+//!
+//! A backup may bring it back before its namespace. So it must be as the restore made it: never bound, and created when it says so itself.
 
-use crate::index::{Index, Snapshot, before_content_name, of_before};
+use super::need::is_of_its_word;
+use crate::index::{Content, Index, Snapshot, before_content_name, of_before};
 use crate::run::objects::gone_is_fine;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Preconditions};
@@ -29,10 +32,15 @@ pub(super) fn content_of(index: &Index, snapshot: &Snapshot) -> Option<String> {
     let uid = of_before(&snapshot.id)?;
     let name = before_content_name(uid);
     let is_left = index.read(|state| {
-        let living = state.contents.get(&name).is_some_and(|content| !content.deleting);
-        living && !state.has_restore(uid)
+        let content = state.contents.get(&name);
+        content.is_some_and(|content| was_never_seen(content)) && !state.has_restore(uid)
     });
     (is_left && snapshot.deleting_since.is_none()).then_some(name)
+}
+
+/// Whether it is as its restore made it, so that the snapshot controller never saw its VolumeSnapshot.
+fn was_never_seen(content: &Content) -> bool {
+    !content.deleting && !content.bound && is_of_its_word(content.restored, content.created)
 }
 
 /// Decides. `left_for`: how long its restore is gone, and its content there; `None` where that is not so.
@@ -55,6 +63,7 @@ pub(super) async fn remove_if_forsaken(
     let text = |path: &str| found.data.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let is_ours = text("/spec/driver") == names::DRIVER
         && text("/spec/source/snapshotHandle") == snapshot.id
+        && text("/spec/volumeSnapshotRef/uid").is_empty()
         && text("/spec/deletionPolicy") == "Delete";
     if !is_ours || found.metadata.deletion_timestamp.is_some() {
         return Ok(false);
@@ -73,13 +82,15 @@ pub(super) async fn remove_if_forsaken(
         None => {}
     }
     info!(id = snapshot.id, namespace, "removed with its VolumeSnapshotContent: its namespace is gone");
-    let this = |uid: Option<String>| DeleteParams {
-        preconditions: Some(Preconditions { uid, resource_version: None }),
+    let this = |uid: Option<String>, resource_version: Option<String>| DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version }),
         ..DeleteParams::default()
     };
-    gone_is_fine(contents.delete(content, &this(found.metadata.uid.clone())).await)?;
+    // The version as well: it may have been bound meanwhile.
+    let meta = &found.metadata;
+    gone_is_fine(contents.delete(content, &this(meta.uid.clone(), meta.resource_version.clone())).await)?;
     let snapshots: Api<NodeSnapshot> = Api::all(client.clone());
-    gone_is_fine(snapshots.delete(&snapshot.id, &this(Some(snapshot.uid.clone()))).await)?;
+    gone_is_fine(snapshots.delete(&snapshot.id, &this(Some(snapshot.uid.clone()), None)).await)?;
     Ok(false)
 }
 

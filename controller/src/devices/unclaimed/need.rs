@@ -9,10 +9,12 @@ const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 /// Whether the Secret says that it was never tied to an object, and was created at the moment that it names.
 pub(super) fn was_never_tied(secret: &KeySecret) -> bool {
     let said = secret.untied_since.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    match (said, secret.created) {
-        (Some(said), Some(created)) if !secret.owned => created.duration_since(said).abs() <= CLOCKS,
-        _ => false,
-    }
+    !secret.owned && is_of_its_word(said, secret.created)
+}
+
+/// Whether an object was created when it says so itself. One that came back from a backup was not.
+pub(super) fn is_of_its_word(said: Option<Timestamp>, created: Option<Timestamp>) -> bool {
+    said.zip(created).is_some_and(|(said, created)| created.duration_since(said).abs() <= CLOCKS)
 }
 
 /// Whether anything may have this id, as far as the watches tell.

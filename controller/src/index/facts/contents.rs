@@ -53,7 +53,11 @@ pub struct Content {
     pub(crate) handle: Option<String>,
     /// Its VolumeSnapshot. Administrators and the snapshot controller alone write that.
     pub(crate) of: Option<Namespaced>,
-    /// When it was made.
+    /// Whether the snapshot controller has seen that VolumeSnapshot.
+    pub(crate) bound: bool,
+    /// When a restore made it, as it says itself.
+    pub(crate) restored: Option<Timestamp>,
+    /// When the object was made.
     pub(crate) created: Option<Timestamp>,
     /// Whether it is being deleted.
     pub(crate) deleting: bool,
@@ -66,11 +70,16 @@ impl Content {
         let taken = object.status.and_then(|status| status.snapshot_handle);
         let SnapshotReference { namespace, name, uid } = volume_snapshot_ref;
         let handle = taken.clone().or_else(|| source.snapshot_handle.clone());
+        let bound = uid.as_ref().is_some_and(|uid| !uid.is_empty());
         let all = [taken, source.snapshot_handle, uid];
+        let said =
+            object.metadata.annotations.as_ref().and_then(|all| all.get(names::ANNOTATION_MADE_BY_RESTORE));
         (driver == names::DRIVER).then(|| Self {
             speaks_of: all.into_iter().flatten().collect(),
             handle,
             of: (!name.is_empty()).then(|| Namespaced::new(namespace, name)),
+            bound,
+            restored: said.and_then(|text| text.parse().ok()),
             created: object.metadata.creation_timestamp.map(|time| time.0),
             deleting: object.metadata.deletion_timestamp.is_some(),
         })

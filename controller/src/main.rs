@@ -14,7 +14,7 @@ use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
-use tierce_runtime::socket::Socket;
+use tierce_socket::Socket;
 use tierce_runtime::{api_server, logs, shutdown};
 
 #[tokio::main]

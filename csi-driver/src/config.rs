@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tierce_runtime::socket::parse_endpoint;
+use tierce_socket::parse_endpoint;
 
 /// The node plugin of Tierce: makes volumes on this node's disks and shows them to pods.
 ///

@@ -12,7 +12,7 @@ use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
-use tierce_runtime::socket::Socket;
+use tierce_socket::Socket;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tierce_socket::Socket;
 pub use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 use tracing::{info, warn};
 
 use crate::observe::ObserveLayer;
 pub use crate::observe::{Abandoned, RpcMetrics};
-use crate::socket::Socket;
 
 /// How long calls under way may take to end after the shutdown began. Less than the 30 s that Kubernetes grants by
 /// default before it kills.
@@ -37,7 +37,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (listener, file) = socket.into_parts();
-    let path = file.path.display().to_string();
+    let path = file.path().display().to_string();
     info!("serving RPCs on {path}");
 
     let calls = TaskTracker::new();

@@ -4,8 +4,7 @@
 //! - [`errors`]: an error and its causes in one line
 //! - [`logs`]: `tracing` to stderr, as text or JSON
 //! - [`shutdown`]: SIGTERM and SIGINT as a cancellation token
-//! - [`socket`]: a unix socket that replaces a stale one and never steals a live one
-//! - [`grpc`]: serves RPCs on such a socket; [`observe`] logs and counts each of them
+//! - [`grpc`]: serves RPCs on a unix socket; [`observe`] logs and counts each of them
 //! - [`identity`]: the CSI Identity service
 //! - [`readiness`]: which parts of the program are ready, and why one is not
 //! - [`ops`]: `/healthz`, `/readyz`, `/metrics`
@@ -21,4 +20,3 @@ pub mod observe;
 pub mod ops;
 pub mod readiness;
 pub mod shutdown;
-pub mod socket;

@@ -17,7 +17,7 @@ use tierce_proto::csi::{
     NodeStageVolumeRequest, NodeStageVolumeResponse,
 };
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
-use tierce_runtime::socket::Socket;
+use tierce_socket::Socket;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{Level, Span, trace};

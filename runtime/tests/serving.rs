@@ -22,7 +22,7 @@ use tierce_proto::csi::{
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics, ServeError};
 use tierce_runtime::identity::IdentityService;
 use tierce_runtime::readiness::{Part, Readiness};
-use tierce_runtime::socket::Socket;
+use tierce_socket::Socket;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

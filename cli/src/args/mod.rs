@@ -138,11 +138,14 @@ pub struct Events {
     pub all_namespaces: bool,
 }
 
+/// Where Docker looks for the socket of a plugin.
+pub const PLUGIN_SOCKET: &str = "/run/docker/plugins/tierce.sock";
+
 /// `serve`.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Listen on this unix socket, unless systemd hands one over
-    #[arg(long, value_name = "PATH", default_value = "/run/docker/plugins/tierce.sock")]
+    #[arg(long, value_name = "PATH", default_value = PLUGIN_SOCKET)]
     pub socket: PathBuf,
 }
 

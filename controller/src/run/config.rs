@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
-use tierce_runtime::socket::parse_endpoint;
+use tierce_socket::parse_endpoint;
 
 /// The controller of Tierce: makes claims for Volumes, places volumes on nodes, answers the CSI sidecars.
 #[derive(Debug, Parser)]

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use tierce_crds::names;
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
-use tierce_runtime::socket::Socket;
+use tierce_socket::Socket;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 

@@ -44,7 +44,8 @@ pub(super) fn run(root: &Path, pools: Vec<Pool>, path: &Path) -> Result<(), Erro
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
     log.with_ansi(false).with_max_level(tracing::Level::INFO).init();
     runtime.block_on(async {
-        let listener = socket::listen(path)?;
+        // Its file goes when we end.
+        let (listener, _file) = socket::listen(path).await?;
         let mut terminated = signal(SignalKind::terminate()).doing(|| "listen for signals".to_owned())?;
         let stop = async move {
             tokio::select! {

@@ -16,12 +16,18 @@ const ANSWER: Duration = Duration::from_secs(1);
 const TURN: Duration = Duration::from_secs(2);
 const BACKLOG: u32 = 128;
 
+/// The longest path that the kernel binds a socket to, in bytes: `sun_path` of `unix(7)` has room for a zero behind it.
+const LONGEST: usize = 107;
+
 /// Why a socket could not be bound. Each names the path.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The path is relative, so it depends on where the program was started.
     #[error("{0:?}: the path of a socket must be absolute, such as /run/csi/csi.sock")]
     NotAbsolute(PathBuf),
+    /// The kernel has no room for the path.
+    #[error("{0:?}: the path of a socket has at most {LONGEST} bytes; choose a shorter one")]
+    TooLong(PathBuf),
     /// A server answers there; two would fight over the same volumes.
     #[error("{0:?}: another server answers on this socket; stop it first")]
     InUse(PathBuf),
@@ -48,10 +54,11 @@ pub struct Socket {
     file: SocketFile,
 }
 
-/// The path of a socket and which inode it was when we made it.
+/// The path of a socket and which inode it was when we made it. Dropping it removes the path, unless somebody else has put another socket
+/// there.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
-    pub(crate) path: PathBuf,
+pub struct SocketFile {
+    path: PathBuf,
     inode: (u64, u64),
 }
 
@@ -63,6 +70,10 @@ impl Socket {
             Some(parent) if path.is_absolute() => parent.to_owned(),
             _ => return Err(SocketError::NotAbsolute(path)),
         };
+        // Before any folder is made for it.
+        if path.as_os_str().len() > LONGEST {
+            return Err(SocketError::TooLong(path));
+        }
         DirBuilder::new().recursive(true).mode(0o750).create(&parent).map_err(io_error("make", &parent))?;
         // Two programs that start at once would both find the socket stale, and the second would remove the first
         // one's new socket. So looking and binding happen under a lock of the folder.
@@ -86,8 +97,16 @@ impl Socket {
         &self.file.path
     }
 
-    pub(crate) fn into_parts(self) -> (UnixListener, SocketFile) {
+    /// What takes connections, and the path, which is removed when that is dropped.
+    pub fn into_parts(self) -> (UnixListener, SocketFile) {
         (self.listener, self.file)
+    }
+}
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -250,9 +269,12 @@ mod tests {
         let relative = Socket::bind("csi.sock").await.unwrap_err().to_string();
         assert!(relative.contains("must be absolute"), "{relative}");
         let folder = folder();
-        let long = folder.path().join("x".repeat(120));
+        let long = folder.path().join("missing").join("x".repeat(120));
         let long = Socket::bind(&long).await.unwrap_err().to_string();
-        assert!(long.contains("can't bind"), "{long}");
+        assert!(long.contains("at most 107 bytes"), "{long}");
+        assert!(!folder.path().join("missing").exists(), "a folder for a socket that can't be");
+        let longest = folder.path().join("x".repeat(106 - folder.path().as_os_str().len()));
+        Socket::bind(&longest).await.unwrap();
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Failure {
         Self::Usage(text.into())
     }
 
+    /// That what would be removed was shown, and nobody was there to say yes.
+    pub(crate) fn unanswered() -> Self {
+        Self::usage("Nothing was removed, as nobody answered: add --force to remove without a question")
+    }
+
     /// Tells it on standard error, in one line; `verbose`: each cause on a line of its own. Returns the exit status.
     pub(crate) fn report(&self, verbose: bool) -> ExitCode {
         match self {

@@ -243,6 +243,14 @@ fn prune_leaves_what_something_else_would_miss_and_names_it() {
 }
 
 #[test]
+fn prune_says_so_where_nobody_can_answer() {
+    let cluster = furnished();
+    let said = cluster.fails(2, &["volume", "prune", "--all"]);
+    assert!(said.contains("add --force"), "{said}");
+    assert_eq!(cluster.ok(&["volume", "ls", "-q"]), "data\nold\n");
+}
+
+#[test]
 fn what_pools_share_counts_once_and_is_said() {
     let cluster = furnished();
     cluster.holds(

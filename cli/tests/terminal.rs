@@ -31,6 +31,17 @@ fn prune_asks_and_only_a_yes_removes() {
 }
 
 #[test]
+fn prune_says_so_where_nobody_can_answer() {
+    let world = World::new();
+    world.ok(&["volume", "create", "old-data"]);
+    for line in ["volume prune --all", "system prune --volumes --all"] {
+        let said = world.fails(2, &line.split(' ').collect::<Vec<_>>());
+        assert!(said.contains("add --force"), "{line}: {said}");
+        assert_eq!(world.ok(&["volume", "ls", "-q"]), "old-data\n");
+    }
+}
+
+#[test]
 fn names_and_words_from_files_never_reach_a_terminal_raw() {
     const ODD: &str = "a\u{1b}]0;owned\u{7}\u{9b}2J\r";
     let world = World::new();

@@ -47,8 +47,10 @@ pub(super) async fn prune(cluster: &Cluster, arguments: &Prune) -> Result<(), Fa
             cluster.context_and_server(),
         )])?;
         show(&unused.going, everywhere)?;
-        if !terminal::confirmed("Are you sure you want to continue?")? {
-            return Ok(());
+        match terminal::confirmed("Are you sure you want to continue?")? {
+            Some(true) => {}
+            Some(false) => return Ok(()),
+            None => return Err(Failure::unanswered()),
         }
         output::lines([""])?;
         // Of what was shown, what may still go: an answer takes its time.

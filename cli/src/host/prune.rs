@@ -31,8 +31,10 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
             if unused.len() == 1 { "its" } else { "their" },
         )])?;
         show(&unused)?;
-        if !terminal::confirmed("Are you sure you want to continue?")? {
-            return Ok(());
+        match terminal::confirmed("Are you sure you want to continue?")? {
+            Some(true) => {}
+            Some(false) => return Ok(()),
+            None => return Err(Failure::unanswered()),
         }
         output::lines([""])?;
     }

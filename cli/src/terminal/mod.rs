@@ -19,14 +19,17 @@ pub(crate) fn note(text: &str) {
     eprintln!("{}", shown(text));
 }
 
-/// Asks a question on standard output; only `y` and `yes` are a yes.
-pub(crate) fn confirmed(question: &str) -> io::Result<bool> {
+/// Asks a question on standard output; only `y` and `yes` are a yes. `None`: nobody answers, as standard input has ended.
+pub(crate) fn confirmed(question: &str) -> io::Result<Option<bool>> {
     let mut out = io::stdout().lock();
     write!(out, "{} [y/N] ", shown(question))?;
     out.flush()?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    if io::stdin().lock().read_line(&mut answer)? == 0 {
+        writeln!(out)?;
+        return Ok(None);
+    }
+    Ok(Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
 }
 
 /// How far something came, on standard error and only where that is a terminal.

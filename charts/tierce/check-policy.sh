@@ -225,23 +225,29 @@ metadata: {name: $1}
 spec: {capacity: {storage: 1Mi}, accessModes: [ReadWriteOnce], persistentVolumeReclaimPolicy: Retain, $2}
 END
 }
-csi() { # driver, Secret
-    echo "csi: {driver: $1, volumeHandle: tierce-check, nodeStageSecretRef: {namespace: $namespace, name: $2}}"
+csi() { # driver, Secret, for what
+    echo "csi: {driver: $1, volumeHandle: tierce-check, ${3:-nodeStageSecretRef}: {namespace: $namespace, name: $2}}"
 }
 only_ours="the controller writes PersistentVolumes of csi.tierce.dev only"
+only_own_keys="the controller writes PersistentVolumes with keys of its own only"
 persistent_volume tierce-check-foreign "$(csi other.example.org tierce-key-check)" | "$kubectl" create -f - >/dev/null
 expect ok "the controller makes a PersistentVolume" \
     as controller create -f <(persistent_volume tierce-check "$(csi csi.tierce.dev tierce-key-check)")
 expect ok "the controller changes a PersistentVolume" \
     as controller patch persistentvolume tierce-check --type=merge -p "$label"
+expect "$only_own_keys" "the controller adds a Secret to a PersistentVolume" as controller patch persistentvolume tierce-check \
+    --type=merge -p '{"spec":{"csi":{"controllerExpandSecretRef":{"namespace":"kube-system","name":"x"}}}}'
 expect ok "the controller deletes a PersistentVolume" as controller delete persistentvolume tierce-check --wait=false
 expect "$only_ours" "the controller makes a PersistentVolume of a node's path" \
     as controller create -f <(persistent_volume tierce-check-2 "hostPath: {path: /}")
 expect "$only_ours" "the controller makes a PersistentVolume of another driver" \
     as controller create -f <(persistent_volume tierce-check-2 "$(csi other.example.org tierce-key-check)")
-expect "the controller writes PersistentVolumes with keys of its own only" \
-    "the controller makes a PersistentVolume with another Secret" \
+expect "$only_own_keys" "the controller makes a PersistentVolume with another Secret" \
     as controller create -f <(persistent_volume tierce-check-2 "$(csi csi.tierce.dev tierce-check)")
+for reference in nodePublishSecretRef nodeExpandSecretRef controllerPublishSecretRef controllerExpandSecretRef; do
+    expect "$only_own_keys" "the controller makes a PersistentVolume with a $reference" as controller create \
+        -f <(persistent_volume tierce-check-2 "$(csi csi.tierce.dev tierce-key-check "$reference")")
+done
 expect "$only_ours" "the controller changes a PersistentVolume of another driver" \
     as controller patch persistentvolume tierce-check-foreign --type=merge -p "$label"
 expect "$only_ours" "the controller deletes a PersistentVolume of another driver" \

@@ -48,7 +48,7 @@ pub const FINALIZER_KEY: &str = "storage.tierce.dev/key";
 pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
 /// Annotation on a PersistentVolume whose Volume was deleted with `deletionPolicy: Retain`: where the data is.
 pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
-/// Annotation on the claim of a Volume: the size to which the Volume's spec raised its request last. One that somebody else raised since is left.
+/// Annotation on the claim of a Volume: the size that the Volume's spec made it ask for last. What somebody else made of its request is left.
 pub const ANNOTATION_RAISED_TO: &str = "storage.tierce.dev/raised-to";
 /// Annotation by which a user asks for a new key: any value that it did not have before.
 pub const ANNOTATION_ROTATE_KEY: &str = "storage.tierce.dev/rotate-key";

@@ -130,3 +130,20 @@ async fn a_volume_that_was_never_made_is_made_with_the_size_it_has_then() {
     provision(&replica, &claim, "ssd").await.unwrap();
     says(&api, "data", "Provisioned").await;
 }
+
+#[tokio::test]
+async fn a_claim_that_an_admission_webhook_makes_larger_is_made_once() {
+    let (api, _node, replica) = cluster(20 * GI).await;
+    api.enlarge_claims_to("10Gi");
+    volume(&api, "data", &json!({"size": "5Gi", "tier": "ssd"}));
+    requests(&api, "data", "10Gi").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let writes = api.writes();
+    let count = |write: &str| writes.iter().filter(|other| *other == write).count();
+    let claims = (count("POST persistentvolumeclaims"), count("DELETE persistentvolumeclaims"));
+    assert_eq!(claims, (1, 0), "{writes:?}");
+    let claim = api.get("persistentvolumeclaims", "ada", "data").unwrap();
+    provision(&replica, &claim, "ssd").await.unwrap();
+    let (_, message) = says(&api, "data", "Provisioned").await;
+    assert!(message.starts_with("10Gi on node n1"), "{message}");
+}

@@ -33,6 +33,8 @@ struct State {
     slow: std::time::Duration,
     /// Method, plural and code of a write that is refused for good.
     forbidden: Option<(Method, String, u16)>,
+    /// A mutating webhook gives each new claim this size.
+    enlarged: Option<String>,
     /// Nothing can be made in the namespace any more.
     ending: Option<String>,
     /// Kind of each single object that was read.
@@ -169,6 +171,11 @@ impl FakeApi {
     pub fn forbid(&self, forbidden: Option<(Method, &str, u16)>) {
         let forbidden = forbidden.map(|(method, plural, code)| (method, plural.to_owned(), code));
         self.state.lock().unwrap().forbidden = forbidden;
+    }
+
+    /// From now on a mutating webhook makes each new claim ask for this size.
+    pub fn enlarge_claims_to(&self, size: &str) {
+        self.state.lock().unwrap().enlarged = Some(size.to_owned());
     }
 
     /// This befalls the write after so many others; `None`: nothing.
@@ -343,6 +350,11 @@ impl FakeApi {
         }
         if !namespace.is_empty() {
             body["metadata"]["namespace"] = json!(namespace);
+        }
+        if plural == "persistentvolumeclaims"
+            && let Some(size) = &state.enlarged
+        {
+            body["spec"]["resources"]["requests"]["storage"] = json!(size);
         }
         body["metadata"]["uid"] = json!(state.uid());
         body["metadata"]["generation"] = json!(1);

@@ -74,7 +74,7 @@ pub struct Claim {
     pub volume_name: Option<String>,
     /// Bytes asked for.
     pub requested: u64,
-    /// Bytes that it asked for when we raised them last; somebody else may have changed them since.
+    /// Bytes that we made it ask for last; somebody else may have changed them since.
     pub raised_to: Option<u64>,
     /// Bytes that it has; 0 until it has any.
     pub capacity: u64,

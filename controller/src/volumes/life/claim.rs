@@ -32,6 +32,7 @@ pub(super) fn claim(front: &Front, encrypted: bool) -> PersistentVolumeClaim {
             name: Some(owner.name.clone()),
             namespace: Some(owner.namespace.clone()),
             labels: Some(labels.into()),
+            annotations: Some([(names::ANNOTATION_RAISED_TO.to_owned(), asked.size.clone())].into()),
             owner_references: Some(vec![owner.reference()]),
             ..ObjectMeta::default()
         },

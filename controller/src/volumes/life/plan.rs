@@ -252,8 +252,9 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
         }
         (ClaimPhase::Pending, _, Some(device)) if device.deleting_since.is_none() => being_made(o, device),
         (ClaimPhase::Pending, ..) => {
-            // Nothing is made, and what an unbound claim asks for can't be changed: it is made anew.
-            if size < claim.requested && claim.volume_name.is_none() {
+            // Nothing is made, and what an unbound claim asks for can't be changed: it is made anew. One that an admission webhook made larger
+            // would be made larger again.
+            if size < claim.requested && asks_for_what_we_wrote(claim) && claim.volume_name.is_none() {
                 actions.push(Action::DeleteClaim(claim.uid.clone()));
             }
             match wrong_options(o) {
@@ -288,11 +289,15 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     }
 }
 
+/// Whether nobody else has changed what it asks for.
+fn asks_for_what_we_wrote(claim: &Claim) -> bool {
+    claim.raised_to == Some(claim.requested)
+}
+
 /// What the claim is to ask for where it asks for a growth that did not happen and that its owner has thought better of. A growth that somebody
 /// else asks for on the claim is theirs. The API server takes nothing that is not above what the claim has, so that it grows by a step.
 fn taken_back(claim: &Claim, size: u64) -> Option<u64> {
-    let ours = claim.raised_to == Some(claim.requested);
-    if !ours || claim.capacity == 0 {
+    if !asks_for_what_we_wrote(claim) || claim.capacity == 0 {
         return None;
     }
     let least = size.max(size_made_of(claim.capacity + 1));

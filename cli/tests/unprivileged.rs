@@ -155,3 +155,21 @@ fn roots_folders_that_no_command_has_used_are_left_as_they_are() {
         assert_eq!(fs::metadata(world.root().join(folder)).unwrap().mode() & 0o7777, 0o755, "{folder}");
     }
 }
+
+#[test]
+fn a_volume_that_may_not_be_read_keeps_nobody_from_the_others() {
+    let world = user_world();
+    assert!(as_user(&world, &["volume", "create", "a"]).status.success());
+    // A folder of root's, or closed to its owner.
+    let closed = world.path("home/.local/share/tierce/volumes/local/closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    for arguments in [["system", "df"].as_slice(), &["volume", "inspect", "a", "closed"]] {
+        let shown = as_user(&world, arguments);
+        let said = String::from_utf8_lossy(&shown.stderr);
+        assert!(shown.status.success(), "{shown:?}");
+        assert!(said.contains("volume 'closed' can't be read: its size is at least"), "{said}");
+    }
+    let shown = as_user(&world, &["volume", "prune", "--all", "--dry-run"]);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("\na "), "{shown:?}");
+}

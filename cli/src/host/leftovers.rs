@@ -114,9 +114,7 @@ impl Volumes {
                 let path = place.path.join(&name);
                 let opened = layout::open_beneath(place.folder, &name, OFlags::RDONLY | OFlags::DIRECTORY);
                 let (bytes, whole) = match opened {
-                    Ok(folder) => {
-                        tree_size::bytes_used(&folder).doing(|| format!("add up {}", path.display()))?
-                    }
+                    Ok(folder) => tree_size::bytes_used(&folder),
                     Err(Errno::NOENT) => continue,
                     Err(_) => (0, false),
                 };

@@ -44,6 +44,7 @@ mod snapshots_and_clones;
 mod stack;
 mod transfer;
 mod tree_copy;
+mod tree_descent;
 mod tree_removal;
 mod tree_size;
 mod users;

@@ -94,7 +94,7 @@ fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, u
             continue;
         }
         if chosen || is_anonymous(&volume.name.full()) {
-            let (bytes, _) = volumes.bytes_used(&volume)?;
+            let bytes = volumes.bytes_told(&volume);
             unused.push((volume, bytes));
         } else {
             named += 1;

@@ -145,7 +145,7 @@ impl Volumes {
         let doing =
             || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
         leftovers::give_free(within, &hidden).doing(doing)?;
-        let (bytes, _) = tree_size::bytes_used(from).doing(doing)?;
+        let (bytes, _) = tree_size::bytes_used(from);
         fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
         fail::point("copy: begun");
         let progress = Progress::new("copied", bytes);
@@ -226,7 +226,7 @@ impl Volumes {
             // Renamed into place when it was whole, and untouched since.
             let changed = fs::fstat(&folder).doing(doing)?;
             let taken_at = Timestamp::from_second(changed.st_ctime).unwrap_or(Timestamp::UNIX_EPOCH);
-            let (bytes, _) = tree_size::bytes_used(&folder).doing(doing)?;
+            let (bytes, _) = tree_size::bytes_used(&folder);
             found.push(Snapshot { name, taken_at, bytes });
         }
         found.sort_by(|one, other| (one.taken_at, &one.name).cmp(&(other.taken_at, &other.name)));

@@ -144,7 +144,7 @@ impl Volumes {
             let above = path.parent().unwrap_or_else(|| Path::new("."));
             base.open(above, OFlags::RDONLY | OFlags::DIRECTORY)
         };
-        let total = |folder: &OwnedFd| tree_size::bytes_used(folder).map(|(bytes, _)| bytes);
+        let total = |folder: &OwnedFd| tree_size::bytes_used(folder).0;
         let Some(name) = name else {
             let folder = content_of(source.path()).doing(doing)?;
             let target_folder = match into {
@@ -152,7 +152,7 @@ impl Volumes {
                 None => make(&to_base, target.path()).doing(doing)?,
             };
             return run(
-                total(&folder).doing(doing)?,
+                total(&folder),
                 doing,
                 |copier| copier.folder(&folder, &target_folder),
                 (&target_folder, left_out),
@@ -162,7 +162,7 @@ impl Volumes {
         let c_name = CString::new(name.as_bytes()).doing(doing)?;
         let stat = fs::statat(&source_folder, &*c_name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
         let bytes = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => total(&content_of(source.path()).doing(doing)?).doing(doing)?,
+            FileType::Directory => total(&content_of(source.path()).doing(doing)?),
             _ => u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
         };
         let (target_folder, new) = if let Some(folder) = into {

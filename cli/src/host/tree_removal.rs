@@ -1,21 +1,23 @@
 //! Removing a folder with everything in it, and nothing else: through descriptors, on one filesystem, following no link.
 
 use std::{
-    ffi::{CStr, OsStr},
+    collections::HashSet,
+    ffi::{CStr, CString},
     fmt, io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
-    path::PathBuf,
+    os::fd::OwnedFd,
 };
 
 use rustix::{
-    fs::{self, AtFlags, Dir, Mode, OFlags, ResolveFlags},
+    fs::{self, AtFlags, Mode},
     io::Errno,
 };
+
+use super::tree_descent::{self, Descent, each_name};
 
 /// What is still there: the first that could not be removed, and whether there are others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stuck {
-    path: PathBuf,
+    path: Vec<u8>,
     why: Errno,
     others: bool,
 }
@@ -23,10 +25,11 @@ struct Stuck {
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let others = if self.others { " and others" } else { "" };
-        write!(f, "{}{others} can't be removed: ", self.path.display())?;
+        write!(f, "{}{others} can't be removed: ", tree_descent::shown(&self.path))?;
         match self.why {
             // What the kernel says where a mount is in the way means little to a person.
             Errno::XDEV | Errno::BUSY => f.write_str("something is mounted there"),
+            Errno::STALE => f.write_str("it was moved meanwhile"),
             why => io::Error::from(why).fmt(f),
         }
     }
@@ -37,101 +40,157 @@ impl std::error::Error for Stuck {}
 /// Removes `name` from a folder, whatever it is; what is gone already is fine. What can't be removed does not keep the rest: the error names
 /// it by its path below that folder, which is never emptied where something is mounted.
 pub(super) fn remove_tree(within: &OwnedFd, name: &CStr) -> io::Result<()> {
-    let mut removal = Removal { path: PathBuf::new(), stuck: None };
-    if removal.remove(within, name) {
-        return Ok(());
-    }
+    let mut removal = Removal { path: Vec::new(), stuck: None };
+    let mut top = Folder::new(c"");
+    removal.unlink(within, name, &mut top);
+    removal.empty(Descent::new(within, top)?);
     match removal.stuck {
         Some(stuck) => Err(io::Error::new(io::Error::from(stuck.why).kind(), stuck)),
         None => Ok(()),
     }
 }
 
+/// A folder that is being emptied.
+struct Folder {
+    name: CString,
+    /// What in it may be a folder, and why it could not be removed as a file.
+    waiting: Vec<(CString, Errno)>,
+    /// What in it stays.
+    staying: HashSet<CString>,
+    /// Whether it could not be read to its end.
+    is_unread: bool,
+    /// Whether anything went since it was last read: a folder that changes while it is read may skip entries.
+    changed: bool,
+}
+
+impl Folder {
+    fn new(name: &CStr) -> Self {
+        let (waiting, staying) = (Vec::new(), HashSet::new());
+        Self { name: name.to_owned(), waiting, staying, is_unread: false, changed: false }
+    }
+
+    fn tell(&mut self, name: &CStr, is_gone: bool) {
+        if is_gone {
+            self.changed = true;
+        } else {
+            self.staying.insert(name.to_owned());
+        }
+    }
+}
+
 struct Removal {
     /// The folder that is being emptied, below the one that all began in.
-    path: PathBuf,
+    path: Vec<u8>,
     stuck: Option<Stuck>,
 }
 
 impl Removal {
-    /// Whether it is gone.
-    fn remove(&mut self, within: &OwnedFd, name: &CStr) -> bool {
-        let refused = match fs::unlinkat(within, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return true,
-            Err(error) => error,
-        };
-        self.path.push(OsStr::from_bytes(name.to_bytes()));
-        let gone = match refused {
-            Errno::ISDIR | Errno::PERM => self.remove_folder(within, name, refused),
-            _ => self.note(refused),
-        };
-        self.path.pop();
-        gone
-    }
-
-    /// The same of a folder; `refused`: why it could not be removed as a file.
-    fn remove_folder(&mut self, within: &OwnedFd, name: &CStr, refused: Errno) -> bool {
-        let empty = match open(within, name) {
-            Ok(folder) => self.empty(&folder),
-            Err(Errno::NOENT) => return true,
-            // A file, which may not be removed.
-            Err(Errno::NOTDIR | Errno::LOOP) => return self.note(refused),
-            // An empty one goes without being opened.
-            Err(error) => match fs::unlinkat(within, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => return true,
-                Err(_) => return self.note(error),
-            },
-        };
-        match empty {
-            Ok(false) => false,
-            Ok(true) => match fs::unlinkat(within, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => true,
-                Err(error) => self.note(error),
-            },
-            Err(error) => self.note(error),
-        }
-    }
-
-    /// Whether nothing is left in a folder.
-    fn empty(&mut self, folder: &OwnedFd) -> rustix::io::Result<bool> {
-        // A folder that changes while it is read may skip entries, and is then read again.
+    fn empty(&mut self, mut descent: Descent<Folder>) {
         loop {
-            let (mut gone, mut left) = (false, false);
-            for entry in Dir::read_from(folder)? {
-                let entry = entry?;
-                if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                    let is_gone = self.remove(folder, entry.file_name());
-                    gone |= is_gone;
-                    left |= !is_gone;
+            let (here, folder) = descent.here();
+            if let Some((name, refused)) = folder.waiting.pop() {
+                match self.opened(here, &name, refused) {
+                    Ok(below) => {
+                        self.path.extend([b"/", name.to_bytes()].concat());
+                        let mut inner = Folder::new(&name);
+                        self.read(&below, &mut inner);
+                        if let Err(error) = descent.enter(below, inner) {
+                            return self.note(error);
+                        }
+                    }
+                    Err(is_gone) => folder.tell(&name, is_gone),
+                }
+            } else if folder.changed && !self.path.is_empty() {
+                self.read(here, folder);
+            } else {
+                match descent.leave() {
+                    Ok(Some((_, emptied))) => self.go(&mut descent, &emptied),
+                    Ok(None) => return,
+                    Err(error) => return self.note(error),
                 }
             }
-            if !gone {
-                return Ok(!left);
+        }
+    }
+
+    /// Removes what is no folder from one, and notes what may be.
+    fn read(&mut self, here: &OwnedFd, folder: &mut Folder) {
+        folder.changed = false;
+        let read = each_name(here, |name| {
+            if !folder.staying.contains(name) {
+                self.unlink(here, name, folder);
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            folder.is_unread = true;
+            self.note(error);
+        }
+    }
+
+    fn unlink(&mut self, here: &OwnedFd, name: &CStr, folder: &mut Folder) {
+        match fs::unlinkat(here, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => folder.changed = true,
+            Err(refused @ (Errno::ISDIR | Errno::PERM)) => folder.waiting.push((name.to_owned(), refused)),
+            Err(error) => {
+                self.note_of(name, error);
+                folder.tell(name, false);
             }
         }
     }
 
-    fn note(&mut self, why: Errno) -> bool {
-        match &mut self.stuck {
-            Some(first) => first.others |= first.path != self.path,
-            None => self.stuck = Some(Stuck { path: self.path.clone(), why, others: false }),
+    /// A folder to be emptied, else whether it is gone. `refused`: why it could not be removed as a file.
+    fn opened(&mut self, here: &OwnedFd, name: &CStr, refused: Errno) -> Result<OwnedFd, bool> {
+        let error = match open(here, name) {
+            Ok(folder) => return Ok(folder),
+            Err(Errno::NOENT) => return Err(true),
+            // A file, which may not be removed.
+            Err(Errno::NOTDIR | Errno::LOOP) => refused,
+            // An empty one goes without being opened.
+            Err(error) => match fs::unlinkat(here, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Err(true),
+                Err(_) => error,
+            },
+        };
+        self.note_of(name, error);
+        Err(false)
+    }
+
+    /// Removes a folder that was left, if nothing stays in it.
+    fn go(&mut self, descent: &mut Descent<Folder>, emptied: &Folder) {
+        let (here, folder) = descent.here();
+        let mut is_gone = false;
+        if emptied.staying.is_empty() && !emptied.is_unread {
+            match fs::unlinkat(here, &*emptied.name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => is_gone = true,
+                Err(error) => self.note(error),
+            }
         }
-        false
+        folder.tell(&emptied.name, is_gone);
+        self.path.truncate(self.path.len().saturating_sub(emptied.name.to_bytes().len() + 1));
+    }
+
+    fn note_of(&mut self, name: &CStr, why: Errno) {
+        let before = self.path.len();
+        self.path.extend([b"/", name.to_bytes()].concat());
+        self.note(why);
+        self.path.truncate(before);
+    }
+
+    fn note(&mut self, why: Errno) {
+        let path = self.path.strip_prefix(b"/").unwrap_or(&self.path);
+        match &mut self.stuck {
+            Some(first) => first.others |= first.path != path,
+            None => self.stuck = Some(Stuck { path: path.to_vec(), why, others: false }),
+        }
     }
 }
 
 fn open(within: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let attempt = || fs::openat2(within, name, flags, Mode::empty(), resolve);
-    let folder = match attempt() {
+    let folder = match tree_descent::open_folder(within, name) {
         // An ordinary user's own folder may be closed even to its owner.
         Err(Errno::ACCESS) => {
             fs::chmodat(within, name, Mode::RWXU, AtFlags::empty())?;
-            attempt()
+            tree_descent::open_folder(within, name)
         }
         other => other,
     }?;

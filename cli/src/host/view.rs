@@ -11,7 +11,6 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::terminal;
 
 /// The driver that every listing names.
 pub(super) const DRIVER: &str = "local";
@@ -49,19 +48,12 @@ impl View {
         engines: &Answer,
     ) -> Result<Self, Error> {
         users.add_containers(volume, engines)?;
-        let (size, whole) = volumes.bytes_used(volume)?;
-        if !whole {
-            terminal::note(&format!(
-                "Warning: some folders of volume '{}' can't be read: its size is at least what is shown",
-                volume.name
-            ));
-        }
         Ok(Self {
             name: volume.name.full(),
             driver: DRIVER,
             mountpoint: volume.path.display().to_string(),
             scope: DRIVER,
-            size,
+            size: volumes.bytes_told(volume),
             limit: volume.device.as_ref().map(|device| device.size_bytes),
             filesystem: volume.filesystem().map(tierce_engine::Filesystem::name),
             pool: volume.device.as_ref().map(|device| device.pool.clone()),

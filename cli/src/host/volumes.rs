@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     config::{LOCAL_POOL, Pool},
+    failure,
     labels::LabelChange,
+    terminal,
 };
 
 /// The volumes below one root.
@@ -301,12 +303,22 @@ impl Volumes {
             return Ok((devices.bytes_used(info, &volume.path)?, true));
         }
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
-        match self.root.folder(&below)? {
-            None => Ok((0, true)),
-            Some(folder) => {
-                tree_size::bytes_used(&folder).doing(|| format!("add up {}", volume.path.display()))
-            }
+        Ok(self.root.folder(&below)?.map_or((0, true), |folder| tree_size::bytes_used(&folder)))
+    }
+
+    /// The same for a list of many: what is not known of one is told, and keeps nobody from the others.
+    pub(super) fn bytes_told(&self, volume: &Volume) -> u64 {
+        let (bytes, whole) = self.bytes_used(volume).unwrap_or_else(|error| {
+            failure::warn(&error);
+            (0, false)
+        });
+        if !whole {
+            terminal::note(&format!(
+                "Warning: some folders of volume '{}' can't be read: its size is at least what is shown",
+                volume.name
+            ));
         }
+        bytes
     }
 
     /// Sets and removes labels.

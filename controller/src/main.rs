@@ -14,8 +14,8 @@ use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
 use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
-use tierce_socket::Socket;
 use tierce_runtime::{api_server, logs, shutdown};
+use tierce_socket::Socket;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

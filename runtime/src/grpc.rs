@@ -4,10 +4,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use tierce_socket::Socket;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tierce_socket::Socket;
 pub use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 use tracing::{info, warn};

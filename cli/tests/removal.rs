@@ -247,6 +247,51 @@ fn what_is_mounted_in_a_volume_is_left_alone_and_named() {
     world.ok(&["system", "prune"]);
 }
 
+/// Runs a script that must end well, with the volumes' folder in `$V`.
+fn sh(world: &World, script: &str) {
+    let (printed, status) =
+        world.shell(&format!("set -e; V=$TIERCE_ROOT/volumes/local; mkdir -p u w m\n{script}\n"));
+    assert_eq!(status, 0, "{script}: {printed}");
+}
+
+#[test]
+fn what_is_made_of_a_volume_without_being_a_mount_of_it_uses_it() {
+    if !is_root() {
+        return println!("skipped: mounting needs root");
+    }
+    let world = World::new();
+    for name in ["plain", "v"] {
+        world.ok(&["volume", "create", name]);
+    }
+    sh(&world, "ln -s $V link; mkdir $V/v/up $V/v/work; echo x > $V/v/file");
+    world.ok(&["volume", "snapshot", "create", "v", "s"]);
+    let overlay = |options: &str| format!("mount -t overlay -o {options} overlay m");
+    for (made, undone, user) in [
+        (overlay("lowerdir=$V/v,upperdir=u,workdir=w"), "umount m", "/m"),
+        (overlay("lowerdir=$PWD/link/v:w"), "umount m", "/m"),
+        ("H=$PWD; cd $V; mount -t overlay -o lowerdir=./v:$H/w overlay $H/m".to_owned(), "umount m", "/m"),
+        (overlay("lowerdir=w,upperdir=$V/v/up,workdir=$V/v/work"), "umount m", "/m"),
+        (
+            "truncate -s 1M $V/v/image; losetup -f $V/v/image".to_owned(),
+            "losetup -d $(losetup -n -O NAME -j $V/v/image)",
+            "loop device /dev/loop",
+        ),
+    ] {
+        sh(&world, &made);
+        let kept = [&["volume", "rm", "v"][..], &["volume", "restore", "v", "s"]]
+            .map(|arguments| world.tierce(arguments));
+        let pruned = world.ok(&["volume", "prune", "--all", "--dry-run"]);
+        sh(&world, undone);
+        for kept in kept {
+            let said = String::from_utf8_lossy(&kept.stderr);
+            assert_eq!(kept.status.code(), Some(1), "{made}: {said}");
+            assert!(said.contains("is in use by: ") && said.contains(user), "{made}: {said}");
+        }
+        assert!(pruned.contains("plain") && !pruned.contains("\nv "), "{made}: {pruned}");
+    }
+    world.ok(&["volume", "rm", "v"]);
+}
+
 #[test]
 fn another_users_folder_is_named_and_its_owner_can_go_on() {
     if !is_root() {

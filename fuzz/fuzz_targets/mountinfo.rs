@@ -16,7 +16,10 @@ pub struct DeviceNumber {
 fuzz_target!(|text: &[u8]| {
     let given = || text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     match mountinfo::parse(text) {
-        Ok(lines) => assert_eq!(lines.len(), given().count(), "a mount was dropped or made up"),
+        Ok(lines) => {
+            assert_eq!(lines.len(), given().count(), "a mount was dropped or made up");
+            assert!(lines.iter().flat_map(mountinfo::Line::layers).all(|layer| !layer.as_os_str().is_empty()));
+        }
         Err(line) => {
             let shown = given().any(|given| String::from_utf8_lossy(given) == line);
             assert!(shown, "the error shows a line that is not there: {line}");

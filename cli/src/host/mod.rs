@@ -38,6 +38,7 @@ mod pools;
 mod prune;
 mod record;
 mod rekeying;
+mod relative;
 mod serve;
 mod shape;
 mod snapshots_and_clones;

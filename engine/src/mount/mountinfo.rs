@@ -23,6 +23,51 @@ pub struct Line {
     pub fstype: String,
     /// What the filesystem says it was mounted from.
     pub source: PathBuf,
+    /// What the filesystem (not the mount) was mounted with, as the table writes it.
+    pub options: Vec<u8>,
+}
+
+impl Line {
+    /// The folders that an overlay is made of, as whoever mounted it wrote them: they may be relative to a folder that is not known.
+    pub fn layers(&self) -> Vec<PathBuf> {
+        if self.fstype != "overlay" {
+            return Vec::new();
+        }
+        let options = self.options.split(|&byte| byte == b',');
+        options.flat_map(|option| layers_of(&unescaped(option))).collect()
+    }
+}
+
+/// The folders that one option of an overlay names.
+pub fn layers_of(option: &[u8]) -> Vec<PathBuf> {
+    let Some(at) = option.iter().position(|&byte| byte == b'=') else { return Vec::new() };
+    let (name, value) = (&option[..at], &option[at + 1..]);
+    let mut found = match name {
+        // Colons part the folders.
+        b"lowerdir" => without_backslashes(value, Some(b':')),
+        // Whether the kernel shows these with the backslashes that they were written with depends on its version.
+        b"upperdir" | b"workdir" => [without_backslashes(value, None), vec![value.to_vec()]].concat(),
+        b"lowerdir+" | b"datadir+" => vec![value.to_vec()],
+        _ => return Vec::new(),
+    };
+    found.retain(|folder| !folder.is_empty());
+    found.dedup();
+    found.into_iter().map(|folder| OsString::from_vec(folder).into()).collect()
+}
+
+/// The parts of a value; a backslash says that the next byte belongs to a name.
+fn without_backslashes(value: &[u8], separator: Option<u8>) -> Vec<Vec<u8>> {
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
+    let mut bytes = value.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if Some(byte) == separator {
+            parts.push(std::mem::take(&mut part));
+        } else {
+            part.push(if byte == b'\\' { bytes.next().unwrap_or(byte) } else { byte });
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// Parses the whole table. `Err` holds the first line that makes no sense.
@@ -46,16 +91,21 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     // The user who mounts a FUSE filesystem chooses a part of its type, of whatever bytes.
     let fstype = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = path(fields.next()?);
+    let options = fields.next().unwrap_or_default().to_vec();
     let device = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
-    Some(Line { id, parent, device, root, point, readonly, fstype, source })
+    Some(Line { id, parent, device, root, point, readonly, fstype, source, options })
 }
 
 fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// The kernel writes space, tab, line break, backslash and `#` as three octal digits.
 fn path(field: &[u8]) -> PathBuf {
+    OsString::from_vec(unescaped(field)).into()
+}
+
+/// What a field of one of the kernel's tables says: it writes space, tab, line break, backslash and others as three octal digits.
+pub fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -67,7 +117,7 @@ fn path(field: &[u8]) -> PathBuf {
             rest = tail;
         }
     }
-    OsString::from_vec(bytes).into()
+    bytes
 }
 
 #[cfg(test)]
@@ -99,6 +149,27 @@ mod tests {
     fn this_process_table_is_understood() {
         let lines = parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
         assert!(lines.iter().any(|line| line.point == Path::new("/proc")));
+    }
+
+    #[test]
+    fn an_overlay_names_its_layers() {
+        for (options, expected) in [
+            // As Linux 6.18 writes `lowerdir=/l/b c\,=d:/l/a`.
+            ("ro,lowerdir=/l/b\\040c\\134\\054=d:/l/a,redirect_dir=on", vec!["/l/b c,=d", "/l/a"]),
+            ("rw,lowerdir=/a\\134:b::data,upperdir=/u,workdir=/w", vec!["/a:b", "data", "/u", "/w"]),
+            ("rw,upperdir=/u\\134\\054", vec!["/u,", "/u\\,"]),
+            ("rw,lowerdir+=/a:b,datadir+=/c", vec!["/a:b", "/c"]),
+            ("rw,lowerdir=,upperdir", vec![]),
+        ] {
+            let table = |fstype| format!("45 27 0:39 / /m rw,relatime - {fstype} overlay {options}\n");
+            let layers = |fstype| parse(table(fstype).as_bytes()).unwrap()[0].layers();
+            assert_eq!(
+                layers("overlay"),
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                "{options}"
+            );
+            assert_eq!(layers("ext4"), Vec::<PathBuf>::new());
+        }
     }
 
     #[test]
@@ -138,6 +209,7 @@ mod tests {
         #[test]
         fn any_bytes_are_parsed_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&text);
+            let _ = layers_of(&[b"lowerdir=", text.as_slice()].concat());
         }
     }
 }

@@ -1,6 +1,12 @@
-//! What the kernel says of who uses a folder: mounts of it elsewhere, in every mount namespace we may look into, and open files below it.
+//! What the kernel says of who uses a folder: mounts of it elsewhere, in every mount namespace we may look into, what is made of it without
+//! being a mount of it, and open files below it.
+
+mod indirect;
+mod kernel_files;
+mod spot;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
     fs,
@@ -8,12 +14,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tierce_engine::{
-    DeviceNumber,
-    mountinfo::{self, Line},
-};
+use tierce_engine::mountinfo::{self, Line};
 
 use super::{Error, error::Context};
+use indirect::{Place, Reader};
+use spot::Spot;
 
 /// How the name of a container begins in messages.
 pub(super) const CONTAINER: &str = "container ";
@@ -25,13 +30,10 @@ pub(super) struct Census {
     own: Vec<Line>,
     /// Of each other one, with a process that lives in it.
     others: Vec<(u32, Vec<Line>)>,
-}
-
-/// Which folder of which filesystem a path is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Spot {
-    device: DeviceNumber,
-    root: PathBuf,
+    /// Files that the kernel has open, with the name of what it has them open for.
+    files: Vec<(PathBuf, String)>,
+    /// What is used without being mounted itself, and by whom. Looked for by the first who needs it.
+    indirect: OnceCell<Vec<(Place, String)>>,
 }
 
 impl Census {
@@ -49,55 +51,63 @@ impl Census {
         let mut others: Vec<_> =
             spaces.into_values().filter_map(|pid| Some((pid, table(&pid.to_string()).ok()?))).collect();
         others.sort_by_key(|(pid, _)| *pid);
-        Ok(Self { own, others })
+        Ok(Self { own, others, files: kernel_files::all(), indirect: OnceCell::new() })
     }
 
-    /// Who has the folder mounted elsewhere or something mounted below it: paths of this namespace, processes of others. `known`: mounts
-    /// that have a better name.
+    /// Who has the folder mounted elsewhere, something mounted below it, or something made of it: paths of this namespace, processes of
+    /// others. `known`: mounts that have a better name.
     pub(super) fn mounts_of(&self, folder: &Path, known: &[PathBuf]) -> Vec<String> {
-        let Some(spot) = self.spot(folder) else { return Vec::new() };
+        let Some(spot) = Spot::of(folder, &self.own) else { return Vec::new() };
         let here = self.own.iter().filter(|line| {
             let shown = spot.holds(line) && line.point != folder;
             (shown || line.point.starts_with(folder) && line.point != folder) && !known.contains(&line.point)
         });
         let mut users: BTreeSet<String> = here.map(|line| line.point.display().to_string()).collect();
         for (pid, table) in &self.others {
-            // A namespace that was copied from ours has our own mounts at their own points: they follow ours and are no use.
-            let elsewhere = |line: &&Line| {
-                spot.holds(line)
-                    && line.point != folder
-                    && !self.own.iter().any(|own| own.point == line.point && own.root == line.root)
-            };
-            if table.iter().any(|line| elsewhere(&line)) {
+            let elsewhere = |line: &Line| spot.holds(line) && line.point != folder && !self.is_copy(line);
+            if table.iter().any(elsewhere) {
                 users.insert(process_name(*pid));
             }
         }
+        let indirect = self.indirect.get_or_init(|| self.find_indirect());
+        let used = indirect.iter().filter(|(place, _)| place.is_in(folder, &spot));
+        users.extend(used.map(|(_, by)| by.clone()));
         users.into_iter().collect()
+    }
+
+    /// A namespace that was copied from ours has our own mounts at their own points: they follow ours and are no use.
+    fn is_copy(&self, line: &Line) -> bool {
+        let same = |own: &Line| own.point == line.point && own.root == line.root && own.device == line.device;
+        self.own.iter().any(same)
+    }
+
+    fn find_indirect(&self) -> Vec<(Place, String)> {
+        let mut reader = Reader::new(&self.own);
+        let mut found: Vec<(Place, String)> = Vec::new();
+        for line in &self.own {
+            let at = || line.point.display().to_string();
+            found.extend(reader.of(line, &self.own).into_iter().map(|place| (place, at())));
+        }
+        for (pid, table) in &self.others {
+            let lines = table.iter().filter(|line| !self.is_copy(line));
+            let places: Vec<Place> = lines.flat_map(|line| reader.of(line, table)).collect();
+            if !places.is_empty() {
+                let name = process_name(*pid);
+                found.extend(places.into_iter().map(|place| (place, name.clone())));
+            }
+        }
+        let files = self.files.iter();
+        found.extend(files.map(|(path, by)| (Place::written(path, &self.own), by.clone())));
+        found
     }
 
     /// Whether that folder is shown at that path.
     pub(super) fn shows(&self, folder: &Path, at: &Path) -> bool {
         let top = self.own.iter().rfind(|line| line.point == at);
         top.is_some_and(|line| {
-            self.spot(folder).is_some_and(|spot| spot.device == line.device && spot.root == line.root)
+            Spot::of(folder, &self.own)
+                .is_some_and(|spot| spot.device == line.device && spot.root == line.root)
         })
-    }
-
-    fn spot(&self, folder: &Path) -> Option<Spot> {
-        let below = |line: &&Line| folder.starts_with(&line.point);
-        // Of several mounts at one point the last covers the others.
-        let line = self.own.iter().filter(below).max_by_key(|line| line.point.as_os_str().len())?;
-        let line = self.own.iter().rfind(|other| other.point == line.point)?;
-        let rest = folder.strip_prefix(&line.point).ok()?;
-        let root = if rest.as_os_str().is_empty() { line.root.clone() } else { line.root.join(rest) };
-        Some(Spot { device: line.device, root })
-    }
-}
-
-impl Spot {
-    /// Whether a mount shows this folder or one below it.
-    fn holds(&self, line: &Line) -> bool {
-        line.device == self.device && line.root.starts_with(&self.root)
     }
 }
 
@@ -165,7 +175,8 @@ mod tests {
 
     fn census(own: &str, others: &[&str]) -> Census {
         let read = |text: &str| mountinfo::parse(text.as_bytes()).unwrap();
-        Census { own: read(own), others: others.iter().map(|text| (u32::MAX, read(text))).collect() }
+        let others = others.iter().map(|text| (u32::MAX, read(text))).collect();
+        Census { own: read(own), others, files: Vec::new(), indirect: OnceCell::new() }
     }
 
     #[test]
@@ -196,6 +207,47 @@ mod tests {
             let census = census(&format!("{ROOT}{own}"), &[&format!("{ROOT}{other}")]);
             assert_eq!(census.mounts_of(folder, &[]), expected, "{own}{other}");
         }
+    }
+
+    #[test]
+    fn layers_of_overlays_and_files_that_something_was_mounted_from_are_uses() {
+        const OWN: &str =
+            "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:0 /v/local /link rw - ext4 /dev/vda rw\n";
+        let container = "9 8 0:50 / / rw - overlay overlay rw,lowerdir=/l/1:/l/2\n10 9 254:0 /v/local/b /data rw - ext4 /dev/vda rw\n";
+        let overlay = |options: &str| format!("3 1 0:40 / /m rw - overlay overlay rw,{options}\n");
+        let process = vec!["process 4294967295"];
+        for (own, other, expected) in [
+            (overlay("lowerdir=/l:/v/local/a"), String::new(), vec!["/m"]),
+            (overlay("lowerdir=/l,upperdir=/v/local/a/up,workdir=/w"), String::new(), vec!["/m"]),
+            (overlay("lowerdir=/l,upperdir=/u,workdir=/v/local/a/w"), String::new(), vec!["/m"]),
+            (overlay("lowerdir+=/v/local/a"), String::new(), vec!["/m"]),
+            // By the path of another mount of it.
+            (overlay("lowerdir=/link/a/sub"), String::new(), vec!["/m"]),
+            (overlay("lowerdir=/link/ab:/v/local:/v/local/b"), String::new(), vec![]),
+            // A runtime mounts it with the host's paths, before it changes the container's root; and what runs in there with its own.
+            (String::new(), overlay("lowerdir=/v/local/a"), process.clone()),
+            (String::new(), overlay("lowerdir=/link/a"), process.clone()),
+            (String::new(), overlay("lowerdir=/data"), vec![]),
+            // A copy of our namespace.
+            (overlay("lowerdir=/l"), overlay("lowerdir=/v/local/a"), vec![]),
+            ("3 1 0:41 / /m rw - erofs /v/local/a/image ro\n".to_owned(), String::new(), vec!["/m"]),
+            ("3 1 0:41 / /m rw - fuse.mergerfs /b:/v/local/a rw\n".to_owned(), String::new(), vec!["/m"]),
+            ("3 1 0:41 / /m rw - nfs4 far:/v/local/b rw\n".to_owned(), String::new(), vec![]),
+        ] {
+            let census = census(&format!("{OWN}{own}"), &[&format!("{container}{other}")]);
+            assert_eq!(census.mounts_of(Path::new("/v/local/a"), &[]), expected, "{own}{other}");
+            assert_eq!(census.mounts_of(Path::new("/v/local/none"), &[]), Vec::<String>::new());
+        }
+        let census = census(OWN, &[&format!("{container}{}", overlay("lowerdir=/data/sub"))]);
+        assert_eq!(census.mounts_of(Path::new("/v/local/b"), &[]), process);
+    }
+
+    #[test]
+    fn files_that_the_kernel_has_open_are_uses() {
+        let mut census = census("1 0 254:0 / / rw - ext4 /dev/vda rw\n", &[]);
+        census.files.push(("/v/local/a/image".into(), "loop device /dev/loop3".to_owned()));
+        assert_eq!(census.mounts_of(Path::new("/v/local/a"), &[]), ["loop device /dev/loop3"]);
+        assert_eq!(census.mounts_of(Path::new("/v/local/ab"), &[]), Vec::<String>::new());
     }
 
     #[test]

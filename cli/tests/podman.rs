@@ -123,15 +123,22 @@ fn sh(world: &World, script: &str) -> String {
     printed
 }
 
-/// Containers that refer to volumes and don't run: one never did, one has ended, one names a folder.
+/// Containers that refer to volumes and don't run: one never did, one has ended, the others name a folder: for themselves, for a volume of
+/// Podman's, for the lower layer of an overlay (two paths of one kind), for their root filesystem.
 fn idle_containers(world: &World) {
     sh(
         world,
         "for name in made ended; do podman volume create --driver tierce --opt size=16Mi $name; done
-        for name in bound free; do tierce --host volume create $name; done
+        for name in bound free shown below near rootfs; do tierce --host volume create $name; done
         podman create --name c-made --ulimit host --network none -v made:/d box:1 sh
         podman run --name c-ended --ulimit host --network none -v ended:/d box:1 sh -c 'echo x > /d/file'
-        podman create --name c-bound --ulimit host --network none -v $TIERCE_ROOT/volumes/local/bound:/d box:1 sh",
+        podman create --name c-bound --ulimit host --network none -v $TIERCE_ROOT/volumes/local/bound:/d box:1 sh
+        podman volume create --opt type=none --opt o=bind --opt device=$TIERCE_ROOT/volumes/local/shown own
+        podman run --name c-shown --ulimit host --network none -v own:/d box:1 sh -c 'echo x > /d/file'
+        podman create --name c-below --ulimit host --network none -v $TIERCE_ROOT/volumes/local/below:/d:O box:1 sh
+        (cd $TIERCE_ROOT/volumes && podman create --name c-near --ulimit host --network none -v ./local/near:/d:O box:1 sh)
+        cp -a box/bin $TIERCE_ROOT/volumes/local/rootfs
+        podman create --name c-rootfs --ulimit host --network none --rootfs $TIERCE_ROOT/volumes/local/rootfs sh",
     );
 }
 
@@ -154,10 +161,14 @@ fn through_socket(world: &World, arguments: &[&str]) -> std::process::Output {
     command.env("DOCKER_HOST", format!("unix://{}", world.path("engine.sock").display())).output().unwrap()
 }
 
-const USES: [(&str, &str); 3] = [
+const USES: [(&str, &str); 7] = [
     ("made", "container c-made (created)"),
     ("ended", "container c-ended (exited)"),
     ("bound", "container c-bound (created)"),
+    ("shown", "container c-shown (exited)"),
+    ("below", "container c-below (created)"),
+    ("near", "container c-near (created)"),
+    ("rootfs", "container c-rootfs (created)"),
 ];
 
 #[test]
@@ -179,8 +190,9 @@ fn a_container_that_does_not_run_keeps_its_volumes() {
     sh(&world, "podman rm c-made");
     world.ok(&["volume", "rm", "made"]);
     world.ok(&["volume", "rm", "--force", "ended"]);
-    sh(&world, "podman rm c-ended c-bound");
-    assert!(world.ok(&["volume", "prune", "--all", "--force"]).starts_with("Deleted Volumes:\nbound\n\n"));
+    sh(&world, "podman rm c-ended c-bound c-shown c-below c-near c-rootfs");
+    let pruned = world.ok(&["volume", "prune", "--all", "--force"]);
+    assert!(pruned.starts_with("Deleted Volumes:\nbelow\nbound\nnear\nrootfs\nshown\n\n"), "{pruned}");
 }
 
 #[test]
@@ -222,8 +234,8 @@ fn an_engine_behind_a_socket_is_asked_and_one_that_can_not_be_keeps_everything()
         }
     }
     assert!(through_socket(&world, &["volume", "rm", "--force", "free"]).status.success());
-    assert_eq!(world.ok(&["volume", "ls", "-q"]), "bound\nended\nmade\n");
-    sh(&world, "podman rm c-made c-ended c-bound");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "below\nbound\nended\nmade\nnear\nrootfs\nshown\n");
+    sh(&world, "podman rm --all");
 }
 
 #[test]

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::engine::Engine;
+use super::{
+    engine::Engine,
+    places::{self, OwnVolumes},
+};
+use crate::host::relative;
 
 /// What all engines together say.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +93,18 @@ impl Container {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
+    /// Whether it has volumes that its engine keeps itself, which may show folders of the host.
+    pub(super) fn has_own_volumes(&self) -> bool {
+        self.mounts.iter().any(Mount::is_engines_own)
+    }
+
+    /// Adds what those show.
+    pub(super) fn follow(&mut self, volumes: &OwnVolumes) {
+        let own = self.mounts.iter().filter(|mount| mount.is_engines_own());
+        let places: Vec<Mount> = own.flat_map(|mount| volumes.places(&mount.name)).map(Mount::at).collect();
+        self.mounts.extend(places);
+    }
+
     /// Its name and whether it runs.
     pub(in super::super) fn in_words(&self) -> String {
         let name = if self.name.is_empty() { self.short_id() } else { &self.name };
@@ -97,8 +113,20 @@ impl Container {
 }
 
 impl Mount {
+    /// Of that place of the host.
+    fn at(place: impl Into<String>) -> Self {
+        Self { kind: "bind".to_owned(), source: place.into(), ..Self::default() }
+    }
+
+    fn is_engines_own(&self) -> bool {
+        self.kind == "volume" && self.driver == "local"
+    }
+
     fn is_of(&self, volume: &str, paths: [&Path; 2]) -> bool {
         let source = Path::new(&self.source);
+        if self.source.starts_with('.') {
+            return paths.iter().any(|folder| relative::may_lead_into(source, folder));
+        }
         if !self.source.is_empty() {
             let within = |source: &Path| paths.iter().any(|folder| source.starts_with(folder));
             return within(source) || source.canonicalize().is_ok_and(|real| within(&real));
@@ -141,6 +169,13 @@ pub(super) struct Inspected {
     state: State,
     #[serde(default)]
     mounts: Option<Vec<Mount>>,
+    /// The folder that is its root filesystem, where that is no image.
+    #[serde(default)]
+    rootfs: String,
+    #[serde(default, rename = "OCIConfigPath")]
+    runtime_configuration: String,
+    #[serde(default)]
+    config: Configured,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,13 +184,34 @@ struct State {
     status: String,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Configured {
+    create_command: Option<Vec<String>>,
+}
+
+impl Inspected {
+    /// What Podman leaves out of its mounts.
+    fn hidden(&self) -> impl Iterator<Item = Mount> {
+        let command = self.config.create_command.as_deref().unwrap_or_default();
+        let mut places = places::overlaid(command);
+        // Made through the API, or with a path whose beginning is not known.
+        if command.is_empty() || places.iter().any(|place| place.starts_with('.')) {
+            places.extend(places::overlays_of_runtime(Path::new(&self.runtime_configuration)));
+        }
+        places.push(self.rootfs.clone());
+        places.into_iter().filter(|place| !place.is_empty()).map(Mount::at)
+    }
+}
+
 impl From<Inspected> for Container {
     fn from(inspected: Inspected) -> Self {
+        let hidden: Vec<Mount> = inspected.hidden().collect();
         Self {
             id: inspected.id,
             name: plain(&inspected.name),
             state: inspected.state.status,
-            mounts: inspected.mounts.unwrap_or_default(),
+            mounts: [inspected.mounts.unwrap_or_default(), hidden].concat(),
         }
     }
 }
@@ -220,6 +276,40 @@ mod tests {
             let mount =
                 Mount { kind: kind.to_owned(), name: name.to_owned(), driver: driver.to_owned(), source };
             assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_inspection_shows_elsewhere_than_in_its_mounts_is_found() {
+        let state = r#""Id":"1","Name":"c","State":{"Status":"exited"}"#;
+        let own = r#""Mounts":[{"Type":"volume","Name":"viabind","Source":"/g/_data","Driver":"local"}]"#;
+        for (more, expected) in [
+            (r#""Rootfs":"/v/local/a""#, true),
+            (
+                r#""Rootfs":"","Config":{"CreateCommand":["podman","create","-v","/v/local/a:/x:O","box"]}"#,
+                true,
+            ),
+            (r#""Config":{"CreateCommand":["podman","create","-v","/v/local/b:/x:O","box"]}"#, false),
+            (r#""Config":{"CreateCommand":null},"OCIConfigPath":"/none/config.json""#, false),
+            (own, true),
+            (&own.replace("viabind", "other"), false),
+            // A volume of ours with that name is none of the engine.
+            (&own.replace("\"local\"", "\"tierce\""), false),
+        ] {
+            let one: Inspected = serde_json::from_str(&format!("{{{state},{more}}}")).unwrap();
+            let mut container = Container::from(one);
+            let listed =
+                r#"[{"Name":"viabind","Options":{"device":"/v/local/a/sub","o":"bind","type":"none"}}]"#;
+            let volumes: Vec<places::OwnVolume> = serde_json::from_str(listed).unwrap();
+            assert_eq!(container.has_own_volumes(), more.contains("\"local\""), "{more}");
+            container.follow(&volumes.into_iter().collect());
+            let mut answer = Answer::default();
+            answer.add(Engine::Podman, Said { containers: vec![container], mounted: Ok(Vec::new()) });
+            assert_eq!(
+                answer.containers_of("a", [Path::new("/v/local/a"); 2]).count(),
+                usize::from(expected),
+                "{more}"
+            );
         }
     }
 

@@ -13,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::answer::{self, Container, Inspected, Listed, Mount, Said};
+use super::{
+    answer::{self, Container, Inspected, Listed, Mount, Said},
+    places::{OwnVolume, OwnVolumes},
+};
 
 /// No list of containers is larger.
 const LIMIT: u64 = 256 << 20;
@@ -52,11 +55,17 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Every container, running or not, and which of these volumes Podman has mounted; each of the two within that time.
+/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted; each within that time.
 pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Result<Said, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (containers, podman) = within(patience, containers(socket)).await?;
+        let (mut containers, podman) = within(patience, containers(socket)).await?;
+        if containers.iter().any(Container::has_own_volumes) {
+            let own = within(patience, own_volumes(socket)).await?;
+            for container in &mut containers {
+                container.follow(&own);
+            }
+        }
         let mounted = match podman {
             Some(version) if !volumes.is_empty() => {
                 within(patience, mounted(socket, &version, volumes)).await.map_err(|trouble| trouble.words())
@@ -85,6 +94,20 @@ async fn mounted(socket: &Path, version: &str, volumes: &[String]) -> Result<Vec
     }
 }
 
+/// The volumes that the engine keeps itself. Those of plugins are left out, which would be asked for them, this one too.
+async fn own_volumes(socket: &Path) -> Result<OwnVolumes, Trouble> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct List {
+        volumes: Option<Vec<OwnVolume>>,
+    }
+    let filters = encoded(&json!({"driver": ["local"]}).to_string());
+    match get::<List>(socket, &format!("/volumes?filters={filters}")).await? {
+        Some((list, _)) => Ok(list.volumes.into_iter().flatten().collect()),
+        None => Err(Trouble::Odd("it knows no list of volumes".to_owned())),
+    }
+}
+
 /// A text as a part of an address.
 fn encoded(text: &str) -> String {
     let of = |byte: u8| match byte {
@@ -99,13 +122,14 @@ async fn containers(socket: &Path) -> Result<(Vec<Container>, Option<String>), T
     let Some((listed, podman)) = get::<Vec<Listed>>(socket, "/containers/json?all=1").await? else {
         return Err(Trouble::Odd("it knows no list of containers".to_owned()));
     };
-    if podman.is_none() {
+    let Some(version) = &podman else {
         return Ok((listed.into_iter().map(Container::from).collect(), None));
-    }
+    };
     let mut containers = Vec::new();
     for listed in listed {
-        // One that is not there any more uses nothing.
-        if let Some((one, _)) = get::<Inspected>(socket, &format!("/containers/{}/json", listed.id)).await? {
+        // Its own form says more than Docker's. One that is not there any more uses nothing.
+        let path = format!("/v{version}/libpod/containers/{}/json", listed.id);
+        if let Some((one, _)) = get::<Inspected>(socket, &path).await? {
             containers.push(one.into());
         }
     }
@@ -205,6 +229,25 @@ mod tests {
         // What it has of containers counts all the same.
         for answer in ["HTTP/1.0 500 Internal Server Error\r\n\r\n{}", "HTTP/1.0 404 Not Found\r\n\r\n{}"] {
             assert!(asked_of(&["a"], &[&list, answer]).0.unwrap().mounted.is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_engine_is_asked_what_its_own_volumes_show() {
+        let list = LIST.replace("tierce", "local").replace(r#""Source":"""#, r#""Source":"/g/a/_data""#);
+        let volumes =
+            r#"{"Volumes":[{"Name":"a","Options":{"device":"/v/local/b","o":"bind"}}],"Warnings":null}"#;
+        let ok = |body: &str| format!("HTTP/1.0 200 OK\r\n\r\n{body}");
+        let (said, question) = asked_of(&[], &[&ok(&list), &ok(volumes)]);
+        assert_eq!(question, "GET /volumes?filters=%7B%22driver%22%3A%5B%22local%22%5D%7D HTTP/1.0");
+        let mut answer = answer::Answer::default();
+        answer.add(crate::host::engines::Engine::Docker, said.unwrap());
+        assert_eq!(answer.containers_of("b", [Path::new("/v/local/b"); 2]).count(), 1);
+        let none = asked(&[&ok(&list), &ok(r#"{"Volumes":null}"#)]);
+        assert_eq!(none.unwrap().len(), 1);
+        // Then nothing is known of what they show.
+        for odd in ["HTTP/1.0 404 Not Found\r\n\r\n{}", "HTTP/1.0 500 Internal Server Error\r\n\r\n{}"] {
+            assert!(asked(&[&ok(&list), odd]).is_err(), "{odd}");
         }
     }
 

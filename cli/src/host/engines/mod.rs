@@ -5,6 +5,7 @@
 mod answer;
 mod api;
 mod engine;
+mod places;
 mod podman;
 mod presence;
 

@@ -2,9 +2,13 @@
 
 use std::{ffi::OsString, time::Duration};
 
+use serde::de::DeserializeOwned;
 use tierce_engine::{CommandError, Input, Program, Runner, SystemRunner};
 
-use super::answer::{self, Container, Inspected, Said};
+use super::{
+    answer::{self, Container, Inspected, Said},
+    places::{OwnVolume, OwnVolumes},
+};
 
 /// What decides which containers Podman knows: handed on as its caller has it.
 const SURROUNDINGS: [&str; 11] = [
@@ -23,9 +27,15 @@ const SURROUNDINGS: [&str; 11] = [
 /// How often all are asked for at most: a container may go between the two questions.
 const ATTEMPTS: usize = 5;
 
-/// Every container, and which of these volumes are mounted; each of the two answers within that time.
+/// Every container, what Podman's own volumes show, and which of these volumes are mounted; each answer within that time.
 pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String> {
-    let containers = containers(patience)?;
+    let mut containers = containers(patience)?;
+    if containers.iter().any(Container::has_own_volumes) {
+        let own = own_volumes(patience)?;
+        for container in &mut containers {
+            container.follow(&own);
+        }
+    }
     let mounted = if volumes.is_empty() { Ok(Vec::new()) } else { mounted(volumes, patience) };
     Ok(Said { containers, mounted })
 }
@@ -35,11 +45,23 @@ fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<answer::Mount>,
         volumes.iter().map(|name| format!("--filter=name={}", answer::pattern(name))).collect();
     let fixed = ["volume", "ls", "--format", "json"];
     let arguments: Vec<&str> = fixed.into_iter().chain(filters.iter().map(String::as_str)).collect();
-    let json = run(&arguments, patience).map_err(|error| in_words(&error))?;
+    Ok(answer::mounted(list(&arguments, patience)?))
+}
+
+/// The volumes that Podman keeps itself. Those of plugins are left out, which would be asked for them, this one too.
+fn own_volumes(patience: Duration) -> Result<OwnVolumes, String> {
+    let volumes: Vec<OwnVolume> =
+        list(&["volume", "ls", "--format", "json", "--filter=driver=local"], patience)?;
+    Ok(volumes.into_iter().collect())
+}
+
+/// A list as JSON; Podman prints nothing for an empty one.
+fn list<T: DeserializeOwned>(arguments: &[&str], patience: Duration) -> Result<Vec<T>, String> {
+    let json = run(arguments, patience).map_err(|error| in_words(&error))?;
     if json.trim().is_empty() {
         return Ok(Vec::new());
     }
-    Ok(answer::mounted(serde_json::from_str(&json).map_err(|error| not_understood(&error))?))
+    serde_json::from_str(&json).map_err(|error| not_understood(&error))
 }
 
 fn not_understood(error: &serde_json::Error) -> String {

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -34,6 +35,30 @@ impl Way {
             Self::PodmanCommand => Engine::Podman,
         }
     }
+
+    /// Whether it leads to that socket, by whatever path.
+    fn is_at(&self, socket: &Path) -> bool {
+        matches!(self, Self::Socket { path, .. } if is_one(path, socket))
+    }
+}
+
+/// Whether two paths are of one socket.
+fn is_one(path: &Path, other: &Path) -> bool {
+    let same =
+        |one: &fs::Metadata, other: &fs::Metadata| one.dev() == other.dev() && one.ino() == other.ino();
+    path == other
+        || fs::metadata(path).is_ok_and(|one| fs::metadata(other).is_ok_and(|other| same(&one, &other)))
+}
+
+/// Those that are given, without further paths of one socket.
+fn once_each(sockets: impl IntoIterator<Item = Option<PathBuf>>) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for socket in sockets.into_iter().flatten() {
+        if !found.iter().any(|known| is_one(known, &socket)) {
+            found.push(socket);
+        }
+    }
+    found
 }
 
 /// What is looked at.
@@ -49,51 +74,56 @@ pub(super) fn of_this_host() -> Vec<Way> {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let is_root = rustix::process::geteuid().is_root();
     let here = Surroundings { variable: &variable, host: Path::new("/"), is_root };
-    here.docker().into_iter().chain(here.podman()).collect()
+    here.ways()
 }
 
 impl Surroundings<'_> {
-    fn docker(&self) -> Option<Way> {
-        let socket = |path: PathBuf| Way::Socket { engine: Engine::Docker, path, or_command: false };
+    /// A variable that names one engine hides no other: both have containers here.
+    fn ways(&self) -> Vec<Way> {
+        let podman = self.podman();
+        let is_podmans = |socket: &PathBuf| podman.iter().any(|way| way.is_at(socket));
+        [self.docker(is_podmans), podman.clone()].concat()
+    }
+
+    /// `is_podmans`: whether a socket is asked as Podman's already.
+    fn docker(&self, is_podmans: impl Fn(&PathBuf) -> bool) -> Vec<Way> {
         // An engine of another machine has no containers here; then this one may still have its own.
-        if let Some(named) = self.socket_named_by("DOCKER_HOST") {
-            return Some(socket(named));
-        }
+        let named = self.socket_named_by("DOCKER_HOST");
         let own = self.of_user("XDG_RUNTIME_DIR", "docker.sock").filter(|path| path.exists());
-        let usual = || Some(self.at("run/docker.sock")).filter(|path| path.exists());
-        if let Some(path) = own.or_else(usual) {
-            return Some(socket(path));
+        let usual = Some(self.at("run/docker.sock")).filter(|path| path.exists());
+        let mut sockets = once_each([named, own, usual]);
+        sockets.retain(|path| !is_podmans(path));
+        if !sockets.is_empty() {
+            let socket = |path| Way::Socket { engine: Engine::Docker, path, or_command: false };
+            return sockets.into_iter().map(socket).collect();
         }
         let containers = self.at("var/lib/docker/containers");
         let has_any = fs::read_dir(&containers).is_ok_and(|mut entries| entries.next().is_some());
-        has_any.then(|| Way::None {
-            engine: Engine::Docker,
-            why: format!("it has containers ({}), and no socket", containers.display()),
-        })
+        let why = || format!("it has containers ({}), and no socket", containers.display());
+        has_any.then(|| Way::None { engine: Engine::Docker, why: why() }).into_iter().collect()
     }
 
-    fn podman(&self) -> Option<Way> {
+    fn podman(&self) -> Vec<Way> {
         let has_command = PROGRAMS.iter().any(|path| self.at(path.trim_start_matches('/')).exists());
-        let socket = |path| Way::Socket { engine: Engine::Podman, path, or_command: has_command };
-        if let Some(named) = self.socket_named_by("CONTAINER_HOST") {
-            return Some(socket(named));
-        }
-        // Where its state is, as its own variables say, a service that was started without them does not know.
-        let elsewhere = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"]
-            .iter()
-            .any(|name| (self.variable)(name).is_some_and(|file| Path::new(&file).exists()));
-        if elsewhere {
-            return has_command.then_some(Way::PodmanCommand);
-        }
+        let named = self.socket_named_by("CONTAINER_HOST");
         let usual = if self.is_root {
             Some(self.at("run/podman/podman.sock"))
         } else {
             self.of_user("XDG_RUNTIME_DIR", "podman/podman.sock")
         };
-        if let Some(path) = usual.filter(|path| path.exists()) {
-            return Some(socket(path));
-        }
-        // Its first command would make its folders: where they are not, it has no containers.
+        let usual = usual.filter(|path| path.exists());
+        // Where its state is, as its own variables say, a service that was started without them does not know.
+        let elsewhere = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"]
+            .iter()
+            .any(|name| (self.variable)(name).is_some_and(|file| Path::new(&file).exists()));
+        let by_command = has_command && (elsewhere || usual.is_none() && self.has_podmans_state());
+        let socket = |path| Way::Socket { engine: Engine::Podman, path, or_command: has_command };
+        let sockets = once_each([named, usual]).into_iter().map(socket);
+        sockets.chain(by_command.then_some(Way::PodmanCommand)).collect()
+    }
+
+    /// Podman's first command would make its folders: where they are not, it has no containers.
+    fn has_podmans_state(&self) -> bool {
         let state = if self.is_root {
             vec![self.at("var/lib/containers/storage"), self.at("etc/containers/storage.conf")]
         } else {
@@ -108,7 +138,7 @@ impl Surroundings<'_> {
             .flatten()
             .collect()
         };
-        (has_command && state.iter().any(|path| path.exists())).then_some(Way::PodmanCommand)
+        state.iter().any(|path| path.exists())
     }
 
     /// The unix socket that a variable names.
@@ -135,30 +165,51 @@ mod tests {
 
     #[test]
     fn an_engine_is_there_by_its_socket_or_by_what_it_has() {
-        let socket = |engine, path: &str, or_command| Way::Socket { engine, path: path.into(), or_command };
+        let docker =
+            |path: &str| Way::Socket { engine: Engine::Docker, path: path.into(), or_command: false };
+        let podman =
+            |path: &str, or_command| Way::Socket { engine: Engine::Podman, path: path.into(), or_command };
         // Files of the host (without its root), variables, and how Docker and Podman are asked.
-        for (files, variables, docker, podman) in [
-            (vec![], vec![], None, None),
-            (vec!["usr/bin/podman"], vec![], None, None),
-            (vec!["usr/bin/podman", "var/lib/containers/storage/x"], vec![], None, Some(Way::PodmanCommand)),
-            (vec!["var/lib/containers/storage/x"], vec![], None, None),
+        for (files, variables, expected) in [
+            (vec![], vec![], vec![]),
+            (vec!["usr/bin/podman"], vec![], vec![]),
+            (vec!["usr/bin/podman", "var/lib/containers/storage/x"], vec![], vec![Way::PodmanCommand]),
+            (vec!["var/lib/containers/storage/x"], vec![], vec![]),
             (
                 vec!["run/docker.sock", "run/podman/podman.sock", "usr/bin/podman"],
                 vec![],
-                Some(socket(Engine::Docker, "run/docker.sock", false)),
-                Some(socket(Engine::Podman, "run/podman/podman.sock", true)),
+                vec![docker("run/docker.sock"), podman("run/podman/podman.sock", true)],
             ),
             (
                 vec!["run/docker.sock"],
                 vec![("DOCKER_HOST", "unix:///elsewhere"), ("CONTAINER_HOST", "ssh://far/run/podman.sock")],
-                Some(socket(Engine::Docker, "/elsewhere", false)),
-                None,
+                vec![docker("/elsewhere"), docker("run/docker.sock")],
+            ),
+            (
+                vec!["run/docker.sock", "run/podman/podman.sock"],
+                vec![("DOCKER_HOST", "tcp://far:2376"), ("CONTAINER_HOST", "unix:///there")],
+                vec![
+                    docker("run/docker.sock"),
+                    podman("/there", false),
+                    podman("run/podman/podman.sock", false),
+                ],
+            ),
+            // What a variable names has no say over what is there besides.
+            (
+                vec!["usr/bin/podman", "var/lib/containers/storage/x"],
+                vec![("CONTAINER_HOST", "unix:///there")],
+                vec![podman("/there", true), Way::PodmanCommand],
+            ),
+            // Podman in Docker's name is Podman, and hides no Docker.
+            (
+                vec!["run/docker.sock", "run/podman/podman.sock"],
+                vec![("DOCKER_HOST", "unix://HOST/run/podman/podman.sock")],
+                vec![docker("run/docker.sock"), podman("run/podman/podman.sock", false)],
             ),
             (
                 vec!["run/docker.sock"],
-                vec![("DOCKER_HOST", "tcp://far:2376"), ("CONTAINER_HOST", "unix:///there")],
-                Some(socket(Engine::Docker, "run/docker.sock", false)),
-                Some(socket(Engine::Podman, "/there", false)),
+                vec![("DOCKER_HOST", "unix://HOST/run/../run/docker.sock")],
+                vec![docker("run/../run/docker.sock")],
             ),
         ] {
             let host = tempfile::tempdir().unwrap();
@@ -169,20 +220,35 @@ mod tests {
             }
             let variable = |name: &str| {
                 let found = variables.iter().find(|(variable, _)| *variable == name);
-                found.map(|(_, value)| (*value).to_owned())
+                found.map(|(_, value)| value.replace("HOST/", &format!("{}/", host.path().display())))
             };
             let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
-            let expected = |way: Option<Way>| {
-                way.map(|way| match way {
-                    Way::Socket { engine, path, or_command } => {
-                        Way::Socket { engine, path: host.path().join(path), or_command }
-                    }
-                    other => other,
-                })
-            };
-            assert_eq!(here.docker(), expected(docker), "{files:?} {variables:?}");
-            assert_eq!(here.podman(), expected(podman), "{files:?} {variables:?}");
+            let expected = expected.into_iter().map(|way| match way {
+                Way::Socket { engine, path, or_command } => {
+                    Way::Socket { engine, path: host.path().join(path), or_command }
+                }
+                other => other,
+            });
+            assert_eq!(here.ways(), expected.collect::<Vec<_>>(), "{files:?} {variables:?}");
         }
+    }
+
+    #[test]
+    fn an_ordinary_user_has_an_engine_of_the_same_kind_as_root() {
+        let host = tempfile::tempdir().unwrap();
+        for file in ["run/docker.sock", "run/user/1000/docker.sock"] {
+            fs::create_dir_all(host.path().join(file).parent().unwrap()).unwrap();
+            fs::write(host.path().join(file), "").unwrap();
+        }
+        let runtime = host.path().join("run/user/1000");
+        let variable = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| runtime.to_str().unwrap().to_owned());
+        let here = Surroundings { variable: &variable, host: host.path(), is_root: false };
+        let socket = |path: &str| Way::Socket {
+            engine: Engine::Docker,
+            path: host.path().join(path),
+            or_command: false,
+        };
+        assert_eq!(here.ways(), [socket("run/user/1000/docker.sock"), socket("run/docker.sock")]);
     }
 
     #[test]
@@ -190,10 +256,19 @@ mod tests {
         let host = tempfile::tempdir().unwrap();
         let here = Surroundings { variable: &|_| None, host: host.path(), is_root: true };
         fs::create_dir_all(host.path().join("var/lib/docker/containers")).unwrap();
-        assert_eq!(here.docker(), None);
+        assert_eq!(here.ways(), []);
         fs::create_dir(host.path().join("var/lib/docker/containers/1")).unwrap();
-        let Some(Way::None { engine: Engine::Docker, why }) = here.docker() else { unreachable!() };
-        assert!(why.contains("no socket"), "{why}");
+        assert!(
+            matches!(here.ways().as_slice(), [Way::None { engine: Engine::Docker, why }] if why.contains("no socket"))
+        );
+        // A socket of Podman is none of Docker, whoever names it.
+        let socket = host.path().join("run/podman/podman.sock");
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        fs::write(&socket, "").unwrap();
+        let variable = |name: &str| (name == "DOCKER_HOST").then(|| format!("unix://{}", socket.display()));
+        let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
+        let podman = Way::Socket { engine: Engine::Podman, path: socket.clone(), or_command: false };
+        assert!(matches!(here.ways().as_slice(), [Way::None { .. }, other] if *other == podman));
     }
 
     #[test]
@@ -205,13 +280,13 @@ mod tests {
         let variable =
             |name: &str| (name == "CONTAINERS_STORAGE_CONF").then(|| conf.to_str().unwrap().to_owned());
         let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
-        assert_eq!(here.podman(), None);
+        assert_eq!(here.ways(), []);
         fs::write(&conf, "").unwrap();
-        assert_eq!(here.podman(), Some(Way::PodmanCommand));
+        assert_eq!(here.ways(), [Way::PodmanCommand]);
         let home = host.path().join("home");
         fs::create_dir_all(home.join(".local/share/containers/storage")).unwrap();
         let variable = |name: &str| (name == "HOME").then(|| home.to_str().unwrap().to_owned());
         let here = Surroundings { variable: &variable, host: host.path(), is_root: false };
-        assert_eq!(here.podman(), Some(Way::PodmanCommand));
+        assert_eq!(here.ways(), [Way::PodmanCommand]);
     }
 }

@@ -163,7 +163,7 @@ fn a_volume_that_may_not_be_read_keeps_nobody_from_the_others() {
     // A folder of root's, or closed to its owner.
     let closed = world.path("home/.local/share/tierce/volumes/local/closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     for arguments in [["system", "df"].as_slice(), &["volume", "inspect", "a", "closed"]] {
         let shown = as_user(&world, arguments);
         let said = String::from_utf8_lossy(&shown.stderr);

@@ -176,6 +176,7 @@ fn attributes(at: &dyn Fn(&str) -> PathBuf, top: &Path) {
             ("user.zero", b"a\0b\xff"),
             ("user.empty", b""),
             ("user.long", &[b'v'; 2000]),
+            ("user.a b\u{e4}\n\x7f", b"a name of any bytes"),
         ] {
             attribute(&path, name, value);
         }

@@ -120,19 +120,21 @@ impl Records {
                 _ => Ok(()),
             }
         };
-        // libarchive writes each twice, and the second time every name as it is: only its own form keeps them all. It comes first here.
-        let mut twins = BTreeSet::new();
+        // libarchive writes each twice, in its own form and in star's. Some versions write a name the same way in both, with more escapes than
+        // GNU tar takes for such, others leave it as it is in star's: only its own form tells. It comes first here.
+        let (mut twins, mut escaped) = (BTreeSet::new(), BTreeMap::new());
         for (keyword, value) in &self.values {
             if let Some(name) = keyword.strip_prefix(OF_LIBARCHIVE) {
                 let value = base64()
                     .decode(value)
                     .map_err(|_| bad("has an extended attribute that can't be read"))?;
-                let name = unescaped(name);
-                twins.insert([&*name, b"=", &*value].concat());
-                add(name, value)?;
+                let plain = unescaped(name);
+                twins.insert([&*plain, b"=", &*value].concat());
+                escaped.insert(name, plain.clone());
+                add(plain, value)?;
             } else if let Some(name) = keyword.strip_prefix(OF_STAR) {
                 if !twins.contains(&[name, b"=", value].concat()) {
-                    add(of_gnu(name), value.clone())?;
+                    add(escaped.get(name).cloned().unwrap_or_else(|| of_gnu(name)), value.clone())?;
                 }
             } else if keyword == b"RHT.security.selinux" {
                 // The kernel counts the NUL at its end.
@@ -288,6 +290,36 @@ mod tests {
         assert_eq!(of(b"SCHILY.xattr.user.b", b"y").unwrap(), BTreeMap::from(both.clone()));
         assert_eq!(of(b"SCHILY.xattr.user.a", b"x").unwrap(), BTreeMap::from([both[0].clone()]));
         assert!(of(b"SCHILY.xattr.user.a", b"z").is_err());
+    }
+
+    #[test]
+    fn a_name_that_libarchive_escapes_in_both_forms_is_one_attribute() {
+        let (mut bytes, mut expected) = (Vec::new(), BTreeMap::new());
+        // As bsdtar 3.6.2 writes them.
+        for (name, plain) in [
+            ("user.a%20b", b"user.a b".as_slice()),
+            ("user.a%2520b", b"user.a%20b"),
+            ("user.%C3%A9", "user.\u{e9}".as_bytes()),
+            ("user.%FF%FE", b"user.\xff\xfe"),
+            ("user.n%0Al", b"user.n\nl"),
+            ("user.d%7F", b"user.d\x7f"),
+            ("user.e%3Dq", b"user.e=q"),
+            ("user.p%2525", b"user.p%25"),
+            ("user.plus+", b"user.plus+"),
+        ] {
+            // Each its own value, so that no two are taken for one.
+            let value = [name.as_bytes(), b"\0"].concat();
+            let [own, of_star] = [OF_LIBARCHIVE, OF_STAR].map(|form| [form, name.as_bytes()].concat());
+            write(&own, base64().encode(&value).as_bytes(), &mut bytes);
+            write(&of_star, &value, &mut bytes);
+            expected.insert(CString::new(plain).unwrap(), value);
+        }
+        let mut records = Records::default();
+        records.add(&bytes).unwrap();
+        assert_eq!(records.attributes().unwrap(), expected);
+        write(b"SCHILY.xattr.user.a%20b", b"another value", &mut bytes);
+        records.add(&bytes).unwrap();
+        assert!(records.attributes().is_err());
     }
 
     #[test]

@@ -85,6 +85,13 @@ fn an_archive_cut_anywhere_is_refused_in_each_compression() {
             refused(&world, &damaged, "");
         }
         refused(&world, &[packed.as_slice(), b"garbage behind it"].concat(), "");
+        // Filled up to whole blocks, as tapes and block devices have it.
+        let filled_up = [packed.as_slice(), &[0; 4096]].concat();
+        fs::write(world.path("filled"), &filled_up).unwrap();
+        assert_eq!(world.ok(&["volume", "import", "filled", "--file", "filled"]), "filled\n", "{program}");
+        world.ok(&["volume", "rm", "filled"]);
+        refused(&world, &[filled_up.as_slice(), b"garbage"].concat(), "damaged");
+        refused(&world, &[filled_up.as_slice(), &packed].concat(), "damaged");
         // Several streams in one file are one, as `cat` and parallel compressors make them.
         let (printed, status) = world.shell(&format!(
             "{{ head -c 1000 whole.tar | {program} -c; tail -c +1001 whole.tar | {program} -c; }} > two\ntierce --host volume import two --file two && tierce --host volume rm two\n"

@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
+
 use super::{field, refusal::bad};
 
 type Input<R> = io::BufReader<Chain<Cursor<Vec<u8>>, R>>;
@@ -38,28 +41,81 @@ pub(super) fn unpacked<'a, R: Read + 'a>(mut from: R) -> io::Result<Box<dyn Read
     let unserved = UNSERVED.iter().find(|(magic, _)| starts(magic));
     let from: Input<R> = io::BufReader::with_capacity(64 << 10, Cursor::new(begin).chain(from));
     if is_gzip {
-        return Ok(Box::new(Whole { inner: flate2::bufread::MultiGzDecoder::new(from), name: "gzip" }));
+        let (begin, rest) = (|from| Ok(GzDecoder::new(from)), GzDecoder::into_inner);
+        return Ok(Box::new(Whole { inner: Members::new(from, begin, rest)?, name: "gzip" }));
     }
     if is_bzip2 {
-        return Ok(Box::new(Whole { inner: bzip2::bufread::MultiBzDecoder::new(from), name: "bzip2" }));
+        let (begin, rest) = (|from| Ok(BzDecoder::new(from)), BzDecoder::into_inner);
+        return Ok(Box::new(Whole { inner: Members::new(from, begin, rest)?, name: "bzip2" }));
     }
     if is_xz {
+        // The format itself has room for zeros behind a stream.
         return Ok(Box::new(Whole {
             inner: liblzma::bufread::XzDecoder::new_multi_decoder(from),
             name: "xz",
         }));
     }
     if is_zstandard {
-        let mut decoder = zstd::Decoder::with_buffer(from)?;
-        // What `zstd --long=31` needs; memory is taken only as far as a stream says that it needs it.
-        decoder.window_log_max(31)?;
-        return Ok(Box::new(Whole { inner: decoder, name: "Zstandard" }));
+        let begin = |from| {
+            let mut decoder = zstd::Decoder::with_buffer(from)?.single_frame();
+            // What `zstd --long=31` needs; memory is taken only as far as a stream says that it needs it.
+            decoder.window_log_max(31)?;
+            Ok(decoder)
+        };
+        return Ok(Box::new(Whole {
+            inner: Members::new(from, begin, zstd::Decoder::finish)?,
+            name: "Zstandard",
+        }));
     }
     match unserved {
         Some((_, name)) => Err(bad(&format!(
             "the archive is packed with {name}, which is not read here: unpack it first; gzip, bzip2, xz and Zstandard are read"
         ))),
         None => Ok(Box::new(from)),
+    }
+}
+
+/// One compressed member after the other, as `cat` and parallel compressors put them into one file. Zeros may stand behind the last one: tapes
+/// and block devices fill archives up so, and no member begins with one.
+struct Members<R, D> {
+    /// `None`: all was read.
+    decoder: Option<D>,
+    begin: fn(Input<R>) -> io::Result<D>,
+    /// What stands behind the member that a decompressor has read to its end.
+    rest: fn(D) -> Input<R>,
+}
+
+impl<R: Read, D: Read> Members<R, D> {
+    fn new(
+        from: Input<R>,
+        begin: fn(Input<R>) -> io::Result<D>,
+        rest: fn(D) -> Input<R>,
+    ) -> io::Result<Self> {
+        Ok(Self { decoder: Some(begin(from)?), begin, rest })
+    }
+}
+
+impl<R: Read, D: Read> Read for Members<R, D> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let read = decoder.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut from) = self.decoder.take().map(self.rest) else { break };
+            let next = loop {
+                match from.fill_buf() {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other?.first().copied(),
+                }
+            };
+            match next {
+                None => {}
+                Some(0) => only_zeros_follow(&mut from)?,
+                Some(_) => self.decoder = Some((self.begin)(from)?),
+            }
+        }
+        Ok(0)
     }
 }
 

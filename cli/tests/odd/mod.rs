@@ -18,8 +18,15 @@ fn what_is_half_understood_is_refused_by_name() {
     let file = || Piece::file(b"f", b"x");
     let pieces = |pieces: &[Piece], words: &str| refused(&world, &archive(pieces), words);
     pieces(&[Piece::new(b'Z', b"f", b"", b"")], "'f' is of the kind 'Z'");
-    pieces(&[Piece::new(b'M', b"f", b"", b"")], "split archive");
-    pieces(&[Piece::new(b'D', b"f/", b"", b"Yx\0\0")], "has content");
+    pieces(&[Piece::new(b'Z', b"f", b"", b"xx")], "'f' is of the kind 'Z'");
+    // Such entries have content: the rest of a file, and the names in a folder.
+    pieces(&[Piece::new(b'M', b"f", b"", b"xx")], "a part of a split one");
+    pieces(
+        &[said(&[("GNU.volume.filename", b"f"), ("GNU.volume.size", b"9")]), file()],
+        "a part of a split one",
+    );
+    pieces(&[Piece::new(b'D', b"./", b"", b"Yx\0\0")], "is incremental");
+    pieces(&[said(&[("GNU.dumpdir", b"Yx\0\0")]), Piece::new(b'5', b"./", b"", b"")], "is incremental");
     pieces(&[Piece::new(b'5', b"d", b"", b"xx")], "has content, and is no file");
     pieces(
         &[Piece::new(b'1', b"l", b"gone", b"")],

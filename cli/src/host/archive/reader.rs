@@ -10,7 +10,7 @@ use super::{
     access_list, compression,
     field::{self, BLOCK},
     records::Records,
-    refusal::{bad, early, of_entry},
+    refusal::{OF_A_SPLIT_ARCHIVE, OF_AN_INCREMENTAL_ARCHIVE, bad, early, of_entry},
     sparse::{self, Layout},
 };
 
@@ -86,6 +86,11 @@ impl<'a> Reader<'a> {
             if matches!(kind, b'x' | b'g' | b'L' | b'K' | b'V') {
                 self.extension(header, kind, &mut ahead)?;
                 continue;
+            }
+            match kind {
+                b'M' => return Err(bad(OF_A_SPLIT_ARCHIVE)),
+                b'D' => return Err(bad(OF_AN_INCREMENTAL_ARCHIVE)),
+                _ => {}
             }
             let mut records = self.global.clone();
             if let Some(own) = ahead.records.take() {
@@ -177,7 +182,7 @@ impl<'a> Reader<'a> {
                 Kind::File(layout)
             }
             // Such entries have no data; some writers note a size all the same, and others do have data then.
-            _ if stored != 0 => return Err(bad("has content, and is no file")),
+            b'1'..=b'7' | b'0' | 0 if stored != 0 => return Err(bad("has content, and is no file")),
             b'5' | b'0' | b'7' | 0 => Kind::Folder,
             b'1' => Kind::HardLink(link()),
             b'2' => Kind::Symlink(link()),
@@ -190,10 +195,6 @@ impl<'a> Reader<'a> {
                     Kind::BlockDevice(major, minor)
                 }
             }
-            b'M' => {
-                return Err(bad("begins in another part of a split archive: put the parts together first"));
-            }
-            b'D' => return Err(bad("belongs to an incremental archive, which is not read here")),
             other => {
                 let letter = char::from(other).escape_default();
                 return Err(bad(&format!("is of the kind '{letter}', which is not known here")));

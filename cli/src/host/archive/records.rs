@@ -11,7 +11,11 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use super::{super::metadata, access_list, refusal::bad};
+use super::{
+    super::metadata,
+    access_list,
+    refusal::{OF_A_SPLIT_ARCHIVE, OF_AN_INCREMENTAL_ARCHIVE, bad},
+};
 
 const OF_STAR: &[u8] = b"SCHILY.xattr.";
 const OF_LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
@@ -160,6 +164,12 @@ fn known(keyword: &[u8], value: &[u8]) -> io::Result<()> {
     let charset = matches!(keyword, b"hdrcharset" | b"charset");
     if charset && !matches!(value, b"" | b"BINARY" | b"ISO-IR 10646 2000 UTF-8") {
         return Err(bad("the archive's names are in another character set than UTF-8"));
+    }
+    if [b"GNU.volume.filename".as_slice(), b"GNU.volume.size", b"GNU.volume.offset"].contains(&keyword) {
+        return Err(bad(OF_A_SPLIT_ARCHIVE));
+    }
+    if keyword == b"GNU.dumpdir" {
+        return Err(bad(OF_AN_INCREMENTAL_ARCHIVE));
     }
     let prefix = [OF_STAR, OF_LIBARCHIVE, SPARSE].iter().any(|prefix| keyword.starts_with(prefix));
     if charset

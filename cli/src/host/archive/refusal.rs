@@ -2,6 +2,12 @@
 
 use std::io;
 
+/// What GNU tar says with a kind of entry, or in its POSIX dialect with a keyword.
+pub(super) const OF_A_SPLIT_ARCHIVE: &str =
+    "the archive is a part of a split one: unpack all parts with GNU tar, and pack them anew without -M";
+pub(super) const OF_AN_INCREMENTAL_ARCHIVE: &str =
+    "the archive is incremental, which is not read here: unpack it with GNU tar and pack it anew";
+
 /// An archive, or a part of it, that can't be what is asked for.
 pub(super) fn bad(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
@@ -23,5 +29,9 @@ pub(super) fn early(error: io::Error) -> io::Error {
 /// Names the entry in an error that says what is wrong with it.
 pub(super) fn of_entry(path: &[u8], error: &io::Error) -> io::Error {
     let path = String::from_utf8_lossy(path).escape_debug().to_string();
-    io::Error::new(error.kind(), format!("the archive's entry '{path}' {error}"))
+    let text = error.to_string();
+    // Words of ours go on after the name; the system's, and those of the whole archive, are a sentence of their own.
+    let goes_on = error.kind() == io::ErrorKind::InvalidData && !text.starts_with("the archive");
+    let link = if goes_on { "" } else { ":" };
+    io::Error::new(error.kind(), format!("the archive's entry '{path}'{link} {text}"))
 }

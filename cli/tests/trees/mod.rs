@@ -157,6 +157,8 @@ fn times(at: &dyn Fn(&str) -> PathBuf) {
         ("before", -86_400, 0),
         ("just-before", -1, 250_000_000),
         ("zero", 0, 0),
+        // Python writes it with an exponent.
+        ("just-after", 0, 10_000),
         ("fine", 1_600_000_000, 123_456_789),
         ("after-2038", 3_000_000_000, 1),
     ] {

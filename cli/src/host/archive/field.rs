@@ -49,7 +49,7 @@ pub(super) fn decimal<T: std::str::FromStr>(text: &[u8]) -> io::Result<T> {
         .ok_or_else(|| bad(&format!("has '{}' for a number", String::from_utf8_lossy(text))))
 }
 
-/// Seconds with a fraction, which may be negative.
+/// Seconds with a fraction, which may be negative. Python writes what is near to zero with an exponent.
 pub(super) fn time(text: &[u8]) -> io::Result<Timespec> {
     let wrong = || bad(&format!("has '{}' for a time", String::from_utf8_lossy(text)));
     let text = std::str::from_utf8(text).map_err(|_| wrong())?;
@@ -57,6 +57,7 @@ pub(super) fn time(text: &[u8]) -> io::Result<Timespec> {
         Some(digits) => (true, digits),
         None => (false, text),
     };
+    let (digits, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if whole.is_empty()
         || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -64,6 +65,11 @@ pub(super) fn time(text: &[u8]) -> io::Result<Timespec> {
     {
         return Err(wrong());
     }
+    // A hundred digits more in front of the point, and as many behind the last one: nobody has a time that needs more.
+    let exponent: isize = exponent.parse().map_err(|_| wrong())?;
+    let point = exponent.checked_add_unsigned(whole.len() + 100).filter(|_| exponent.unsigned_abs() <= 100);
+    let digits = format!("{0:0<100}{whole}{fraction}{0:0<100}", "");
+    let (whole, fraction) = digits.split_at(usize::try_from(point.ok_or_else(wrong)?).map_err(|_| wrong())?);
     let seconds: i64 = whole.parse().map_err(|_| wrong())?;
     // The kernel knows no more than nanoseconds: what is between two of them is of the earlier one.
     let nanoseconds: i64 = format!("{fraction:0<9.9}").parse().map_err(|_| wrong())?;
@@ -127,13 +133,34 @@ mod tests {
             ("-1.5", spec(-2, 500_000_000)),
             ("-1.0000000019", spec(-2, 999_999_998)),
             ("-1.9999999999", spec(-2, 0)),
+            ("1e-05", spec(0, 10_000)),
+            ("1.5e-09", spec(0, 1)),
+            ("-9.5367431640625e-07", spec(-1, 999_999_046)),
+            ("1e-100", spec(0, 0)),
+            ("1.796e+09", spec(1_796_000_000, 0)),
+            ("12.5E1", spec(125, 0)),
         ] {
             let read = time(text.as_bytes()).unwrap();
             assert_eq!((read.tv_sec, read.tv_nsec), (expected.tv_sec, expected.tv_nsec), "{text}");
             let again = time(written_time(read).as_bytes()).unwrap();
             assert_eq!((again.tv_sec, again.tv_nsec), (read.tv_sec, read.tv_nsec), "{text}");
         }
-        for bad in ["", ".", "1.2.3", "1e9", "--1", "+1", "9999999999999999999"] {
+        for bad in [
+            "",
+            ".",
+            "1.2.3",
+            "1e",
+            "e9",
+            "1e1.5",
+            "1e9e9",
+            "1e101",
+            "1e-101",
+            "1e99999999999999999999",
+            "1e19",
+            "--1",
+            "+1",
+            "9999999999999999999",
+        ] {
             assert!(time(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -52,6 +52,15 @@ fn what_is_half_understood_is_refused_by_name() {
     pieces(&[of_all(&[("uid", b"1")]), file(), of_all(&[("gid", b"1")]), file()], "later no more");
     let twice: [(&str, &[u8]); 2] = [("LIBARCHIVE.xattr.user.a", b"eA"), ("SCHILY.xattr.user.a", b"y")];
     pieces(&[said(&twice), file()], "says two things");
+    // libarchive's own writer, known by its keywords or by the names of its headers, counts such a time otherwise.
+    let early: (&str, &[u8]) = ("mtime", b"-6.5");
+    pieces(&[said(&[early, ("LIBARCHIVE.xattr.user.a", b"eA")]), file()], "before 1970 in parts of a second");
+    let of_bsdtar = |name: &[u8]| {
+        Piece::extended(b'x', &[early]).with(|header| {
+            header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        })
+    };
+    pieces(&[of_bsdtar(b"./PaxHeader/f\0"), Piece::file(b"./f", b"x")], "before 1970 in parts of a second");
     pieces(&[Piece::records("22 GNU.sparse.major=2\n"), file()], "sparse file of a form");
     pieces(&[Piece::records("31 SCHILY.acl.access=user::rwz\n"), file()], "access control list");
     let mut lone_zeros = archive(&[file()]);
@@ -329,6 +338,9 @@ fn odd_records() -> Vec<Odd> {
                 named(b"after"),
                 said(&[("mtime", b"-0.5")]),
                 named(b"half"),
+                // bsdtar's, which is the same for everybody.
+                said(&[("mtime", b"-7"), ("LIBARCHIVE.creationtime", b"-8.5")]),
+                named(b"whole"),
             ],
         ),
     ]

@@ -117,7 +117,12 @@ impl<'a> Reader<'a> {
             b'x' if ahead.records.is_some() => {
                 Err(bad("the archive has two extended headers of one file, which not all read alike"))
             }
-            b'x' => ahead.records.get_or_insert_default().add(&body),
+            b'x' => {
+                let records = ahead.records.get_or_insert_default();
+                records.named_by_libarchive =
+                    header_path(header).split(|byte| *byte == b'/').any(|step| step == b"PaxHeader");
+                records.add(&body)
+            }
             b'g' => {
                 let mut next = Records::default();
                 next.add(&body)?;
@@ -304,6 +309,17 @@ fn metadata_of(header: &Header, records: &Records) -> io::Result<Metadata> {
         if id == u32::MAX { Err(bad("has an owner whose number nobody can have")) } else { Ok(id) }
     };
     let modified = match records.get("mtime") {
+        // libarchive counts the parts of a second from the second before, -6.5 for -5.5, and reads them so
+        // (`add_pax_attr_time` in its archive_write_set_format_pax.c says it); POSIX and all others don't.
+        Some(time) if time.starts_with(b"-") && records.are_of_libarchive() => {
+            let time = field::time(time)?;
+            if time.tv_nsec != 0 {
+                return Err(bad(
+                    "has a time before 1970 in parts of a second, which bsdtar counts otherwise than all others: pack it anew with GNU tar",
+                ));
+            }
+            time
+        }
         Some(time) => field::time(time)?,
         None => Timespec {
             tv_sec: i64::try_from(field::number(&old.mtime)?)

@@ -58,6 +58,8 @@ pub(super) struct Records {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The pieces of a sparse file in the oldest form, whose keywords come again and again.
     pub(super) pieces: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The header that they stood in has a name of libarchive's making.
+    pub(super) named_by_libarchive: bool,
 }
 
 impl Records {
@@ -91,6 +93,7 @@ impl Records {
     /// Takes what was said of one file on top of what was said of all.
     pub(super) fn override_by(&mut self, own: Self) {
         self.values.extend(own.values);
+        self.named_by_libarchive |= own.named_by_libarchive;
         if !own.pieces.is_empty() {
             self.pieces = own.pieces;
         }
@@ -109,6 +112,11 @@ impl Records {
 
     pub(super) fn is_sparse(&self) -> bool {
         !self.pieces.is_empty() || self.values.keys().any(|keyword| keyword.starts_with(SPARSE))
+    }
+
+    /// Whether bsdtar, or another program above libarchive, wrote them.
+    pub(super) fn are_of_libarchive(&self) -> bool {
+        self.named_by_libarchive || self.values.keys().any(|keyword| keyword.starts_with(b"LIBARCHIVE."))
     }
 
     /// The extended attributes, access control lists among them.

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Mounted,
     /// The namespace of the attribute, with its dot.
     Attribute(&'static str),
+    /// An attribute of another filesystem or system.
+    Unknown,
 }
 
 impl Kind {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Attribute(namespace) => {
                 format!("extended attributes {namespace}*, which this user may not set here")
             }
+            Self::Unknown => "extended attributes that the filesystem here does not know".to_owned(),
         }
     }
 }

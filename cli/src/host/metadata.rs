@@ -136,19 +136,14 @@ impl Metadata {
             let namespace = ["trusted.", "security."]
                 .into_iter()
                 .find(|namespace| name.to_bytes().starts_with(namespace.as_bytes()));
-            // Labels of SELinux are the target system's to set where it has them, and unknown to it where it has none.
-            let labels = name.to_bytes() == b"security.selinux" && error == Errno::OPNOTSUPP;
             match namespace {
-                Some(namespace) if error == Errno::PERM || labels => {
-                    left_out.note(Kind::Attribute(namespace), path);
+                Some(namespace) if error == Errno::PERM => left_out.note(Kind::Attribute(namespace), path),
+                // A property of btrfs, a list of NFS, a mark of macOS: nothing that is asked for by that name here.
+                _ if error == Errno::OPNOTSUPP && !is_of_every_filesystem(name) => {
+                    let path = if path.is_empty() { b"." } else { path };
+                    left_out.note(Kind::Unknown, &[name.to_bytes(), b" of ", path].concat());
                 }
-                _ => {
-                    let what = format!("extended attribute {}", name.to_string_lossy());
-                    return Err(io::Error::new(
-                        io::Error::from(error).kind(),
-                        format!("{}: {error}", not_kept(path, &what)),
-                    ));
-                }
+                _ => return Err(attribute_not_kept(handle, name, error, path)),
             }
         }
         Ok(())
@@ -158,6 +153,32 @@ impl Metadata {
 fn not_kept(path: &[u8], what: &str) -> io::Error {
     let path = String::from_utf8_lossy(path);
     io::Error::new(io::ErrorKind::Unsupported, format!("the filesystem does not keep the {what} of '{path}'"))
+}
+
+fn is_of_every_filesystem(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"user.") || name == ACCESS_LIST || name == DEFAULT_LIST
+}
+
+fn attribute_not_kept(handle: &CStr, name: &CStr, error: Errno, path: &[u8]) -> io::Error {
+    let name = name.to_string_lossy();
+    // A filesystem says so, too, of what is more than its place for the attributes of one file.
+    if error == Errno::NOSPC && has_room(handle) {
+        let path = String::from_utf8_lossy(path);
+        return io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the filesystem has no room for the extended attribute {name} of '{path}', though the disk is not full"
+            ),
+        );
+    }
+    let text = format!("{}: {error}", not_kept(path, &format!("extended attribute {name}")));
+    io::Error::new(io::Error::from(error).kind(), text)
+}
+
+/// Whether the filesystem of a file has room for the largest attribute, and for what it needs itself to keep it.
+fn has_room(handle: &CStr) -> bool {
+    let needed = 4 * u64::try_from(LIMIT).unwrap_or(u64::MAX);
+    fs::statvfs(handle).is_ok_and(|there| there.f_bavail.saturating_mul(there.f_frsize) > needed)
 }
 
 /// A path that means just this open file: it works for links and pipes too, which can't be opened otherwise.

@@ -83,7 +83,9 @@ impl Case {
             Verb::Import(writer) => (WRITERS[writer].loses)(self.part),
             _ if self.packed != 0 => None,
             Verb::Export(reader) => (READERS[reader].loses)(self.part),
-            Verb::Copy | Verb::Clone | Verb::Restore => Some(Lost::default()),
+            // The folder of a volume that is there stays as it is.
+            Verb::Copy => Some(Lost { top: true, ..Lost::default() }),
+            Verb::Clone | Verb::Restore => Some(Lost::default()),
         }
     }
 }

@@ -48,10 +48,16 @@ fn everything_goes_round_by_archive_clone_copy_and_snapshot() {
         world.ok(&["volume", "clone", "a", "c"]);
         assert_eq!(manifest(&world.volume("c"), Lost::default()), source, "{part:?}, cloned");
         world.ok(&["volume", "create", "d"]);
+        // The folder of a volume that is there stays as it is.
+        let copied = Lost { top: true, ..Lost::default() };
+        let wanted = manifest(&world.volume("a"), copied);
         world.ok(&["volume", "cp", "a:", "d:"]);
-        assert_eq!(manifest(&world.volume("d"), Lost::default()), source, "{part:?}, copied");
+        assert_eq!(manifest(&world.volume("d"), copied), wanted, "{part:?}, copied");
         world.ok(&["volume", "cp", "a:", "d:"]);
-        assert_eq!(manifest(&world.volume("d"), Lost::default()), source, "{part:?}, copied once more");
+        assert_eq!(manifest(&world.volume("d"), copied), wanted, "{part:?}, copied once more");
+        world.ok(&["volume", "cp", "a:", "d:/new"]);
+        let new = manifest(&world.volume("d").join("new"), Lost::default());
+        assert_eq!(new, source, "{part:?}, copied into a new folder");
         world.ok(&["volume", "snapshot", "create", "a", "s"]);
         trees::mode(&world.volume("a"), 0o700);
         fs::write(world.volume("a").join("later"), "x").unwrap();
@@ -151,7 +157,7 @@ fn an_ordinary_user_takes_what_can_be_his_and_is_told_the_rest_once() {
     for same in ["Files", "Attributes"] {
         assert_eq!(unowned(part(same)), unowned(source(same)), "{same}");
     }
-    // Folders that nobody may write to are copied, brought back and removed too.
+    // Folders that nobody may write to are copied, brought back and removed too, and stay so.
     for command in [
         ["volume", "clone", "a", "b"].as_slice(),
         &["volume", "cp", "a:", "b:"],
@@ -161,6 +167,11 @@ fn an_ordinary_user_takes_what_can_be_his_and_is_told_the_rest_once() {
     ] {
         let output = as_user(&world, command);
         assert!(output.status.success(), "{command:?}: {output:?}");
+        if command[1] == "clone" {
+            trees::mode(&world.volume("b"), 0o555);
+        } else if command[1] == "cp" {
+            assert_eq!(fs::metadata(world.volume("b")).unwrap().mode() & 0o7777, 0o555);
+        }
     }
     assert!(!world.volume("a").exists() && !world.volume("b").exists());
 }

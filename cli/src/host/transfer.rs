@@ -147,16 +147,13 @@ impl Volumes {
         let total = |folder: &OwnedFd| tree_size::bytes_used(folder).0;
         let Some(name) = name else {
             let folder = content_of(source.path()).doing(doing)?;
-            let target_folder = match into {
-                Some(folder) => folder,
-                None => make(&to_base, target.path()).doing(doing)?,
-            };
-            return run(
-                total(&folder),
-                doing,
-                |copier| copier.folder(&folder, &target_folder),
-                (&target_folder, left_out),
-            );
+            let bytes = total(&folder);
+            // A folder that is there stays whose it is: it may be the user's own, or the volume's.
+            if let Some(there) = into {
+                return run(bytes, doing, |copier| copier.content(&folder, &there), (&there, left_out));
+            }
+            let new = make(&to_base, target.path()).doing(doing)?;
+            return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, left_out));
         };
         let source_folder = parent(&from_base, source.path()).doing(doing)?;
         let c_name = CString::new(name.as_bytes()).doing(doing)?;

@@ -36,7 +36,30 @@ impl<'a> Copier<'a> {
         self.folder_named(from, to, c".")
     }
 
+    /// The same for a folder that was made for it just now. It has what its source has before anything is in it: a copy that was interrupted
+    /// and goes on finds a folder that is there, and leaves that as it is.
+    pub(super) fn new_folder(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        // What can't be kept is told at the end.
+        Metadata::of(from, &fs::fstat(from)?)?.give(to, &LeftOut::default(), b".")?;
+        self.folder(from, to)
+    }
+
+    /// Copies what is in one folder into another, which stays as it is itself.
+    pub(super) fn content(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
+        let copied = self.entries(from, to);
+        if Mode::from_raw_mode(fs::fstat(to)?.st_mode) != mode {
+            fs::fchmod(to, mode)?;
+        }
+        copied
+    }
+
     fn folder_named(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        self.entries(from, to)?;
+        Metadata::of(from, &fs::fstat(from)?)?.give(to, self.left_out, name.to_bytes())
+    }
+
+    fn entries(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
         if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
             // An earlier copy of it is to be gone on with. It gets its mode back at the end.
@@ -48,7 +71,7 @@ impl<'a> Copier<'a> {
                 self.entry(from, entry.file_name(), to, entry.file_name())?;
             }
         }
-        Metadata::of(from, &fs::fstat(from)?)?.give(to, self.left_out, name.to_bytes())
+        Ok(())
     }
 
     /// Copies one file or folder, whatever it is. What vanishes meanwhile is left out.

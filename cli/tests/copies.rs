@@ -1,0 +1,64 @@
+//! `volume cp`: what it makes of the folders on both sides.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its steps included")]
+
+mod world;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+};
+
+use world::{World, is_root};
+
+/// Owner and mode. Where the test may, the folder gets an owner first.
+fn whose(path: &Path) -> (u32, u32, u32) {
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
+}
+
+fn give(path: &Path, owner: u32, mode: u32) {
+    if is_root() {
+        chown(path, Some(owner), Some(owner)).unwrap();
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_there_keeps_its_owner_and_mode() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    world.ok(&["volume", "create", "b"]);
+    fs::write(world.volume("a").join("f"), "x").unwrap();
+    let local = world.path("local");
+    fs::create_dir(&local).unwrap();
+    let inside = world.volume("b").join("inside");
+    fs::create_dir(&inside).unwrap();
+    give(&world.volume("a"), 999, 0o750);
+    give(&world.volume("b"), 1000, 0o2770);
+    give(&inside, 1001, 0o711);
+    give(&local, 1002, 0o1777);
+    for (from, to, there) in [
+        ("a:", "./local", &local),
+        ("a:/.", "local/", &local),
+        ("a:", "b:", &world.volume("b")),
+        ("local/.", "b:/", &world.volume("b")),
+        ("local/.", "b:inside", &inside),
+        ("a:", "b:/inside/.", &inside),
+        ("a:f", "b:inside", &inside),
+    ] {
+        let before = whose(there);
+        world.ok(&["volume", "cp", from, to]);
+        assert!(there.join("f").exists(), "{from} to {to}");
+        assert_eq!(whose(there), before, "{from} to {to}");
+    }
+    // A new one is like its source.
+    world.ok(&["volume", "cp", "a:", "b:/new"]);
+    assert_eq!(whose(&world.volume("b").join("new")), whose(&world.volume("a")));
+    // A folder in a folder is the same folder, as of a copy that was interrupted.
+    world.ok(&["volume", "cp", "b:/new", "b:/inside"]);
+    give(&inside.join("new"), 0, 0o700);
+    world.ok(&["volume", "cp", "b:/new", "b:/inside"]);
+    assert_eq!(whose(&inside.join("new")), whose(&world.volume("a")));
+}

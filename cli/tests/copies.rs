@@ -6,7 +6,7 @@ mod world;
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::Path,
 };
 
@@ -61,4 +61,48 @@ fn a_folder_that_is_there_keeps_its_owner_and_mode() {
     give(&inside.join("new"), 0, 0o700);
     world.ok(&["volume", "cp", "b:/new", "b:/inside"]);
     assert_eq!(whose(&inside.join("new")), whose(&world.volume("a")));
+}
+
+#[test]
+fn a_slash_at_the_end_means_a_folder() {
+    let world = World::new();
+    world.ok(&["volume", "create", "v"]);
+    let at = |name: &str| world.volume("v").join(name);
+    fs::create_dir(world.path("real")).unwrap();
+    fs::write(world.path("real/r"), "x").unwrap();
+    symlink("real", world.path("link")).unwrap();
+    // Of the source: the folder that a link leads to, under the link's name.
+    world.ok(&["volume", "cp", "./link/", "v:"]);
+    assert!(at("link").symlink_metadata().unwrap().is_dir() && at("link/r").is_file());
+    world.ok(&["volume", "cp", "./link/", "v:"]);
+    world.ok(&["volume", "cp", "link//", "v:/other"]);
+    assert!(at("other").symlink_metadata().unwrap().is_dir() && at("other/r").is_file());
+    world.ok(&["volume", "cp", "link/./", "v:/inner"]);
+    assert!(at("inner/r").is_file());
+    world.ok(&["volume", "cp", "link", "v:/bare"]);
+    assert_eq!(fs::read_link(at("bare")).unwrap(), Path::new("real"));
+    symlink("other", at("within")).unwrap();
+    world.ok(&["volume", "cp", "v:/within/", "./out"]);
+    assert!(world.path("out").symlink_metadata().unwrap().is_dir() && world.path("out/r").is_file());
+    let error = world.fails(1, &["volume", "cp", "real/r/", "v:/file"]);
+    assert!(error.contains("Not a directory") && !at("file").exists(), "{error}");
+    // Of the target: there must be one, or a folder comes.
+    for (from, to) in [
+        ("real/r", "v:/new/"),
+        ("real/r", "v:/new/."),
+        ("link", "v:/new/"),
+        ("v:/other/r", "./new/"),
+        ("real/r", "v:/other/r/"),
+    ] {
+        let error = world.fails(1, &["volume", "cp", from, to]);
+        assert_eq!(
+            error,
+            format!(
+                "Error: can't copy {from} to {to}: no folder has that name; make it first, or leave the / out\n"
+            )
+        );
+        assert!(!at("new").exists() && !world.path("new").exists());
+    }
+    world.ok(&["volume", "cp", "real", "v:/new/"]);
+    assert!(at("new/r").is_file());
 }

@@ -134,7 +134,7 @@ impl Volumes {
         let doing = || format!("copy {from} to {to}");
         let content_of = |path: &Path| from_base.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
         // The whole of a volume, or a path that ends in `/.`.
-        let name = last_name(source.path()).filter(|_| !from.ends_with("/."));
+        let name = last_name(source.path()).filter(|_| !from.trim_end_matches('/').ends_with("/."));
         let into = match to_base.open(target.path(), OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(folder) => Some(folder),
             Err(Errno::NOENT | Errno::NOTDIR) => None,
@@ -155,11 +155,28 @@ impl Volumes {
             let new = make(&to_base, target.path()).doing(doing)?;
             return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, left_out));
         };
+        if from.ends_with('/') {
+            // The folder that a link leads to, under the link's name.
+            let folder = content_of(source.path()).doing(doing)?;
+            let bytes = total(&folder);
+            let copy = match into {
+                Some(there) => make_in(&there, name),
+                None => make(&to_base, target.path()),
+            };
+            let copy = copy.doing(doing)?;
+            return run(bytes, doing, |copier| copier.new_folder(&folder, &copy), (&copy, left_out));
+        }
         let source_folder = parent(&from_base, source.path()).doing(doing)?;
         let c_name = CString::new(name.as_bytes()).doing(doing)?;
         let stat = fs::statat(&source_folder, &*c_name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
         let bytes = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => total(&content_of(source.path()).doing(doing)?),
+            _ if into.is_none() && (to.ends_with('/') || to.ends_with("/.")) => {
+                return Err(Error::Refused(format!(
+                    "can't {}: no folder has that name; make it first, or leave the / out",
+                    doing()
+                )));
+            }
             _ => u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
         };
         let (target_folder, new) = if let Some(folder) = into {
@@ -197,6 +214,16 @@ fn make(base: &Base, path: &Path) -> rustix::io::Result<OwnedFd> {
         base.open(path.parent().unwrap_or_else(|| Path::new(".")), OFlags::RDONLY | OFlags::DIRECTORY)?;
     fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
     base.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// The folder of that name, which an earlier copy may have made.
+fn make_in(folder: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    match fs::mkdirat(folder, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(folder, name, flags, Mode::empty())
 }
 
 /// The name that a copy of that path gets; `None` where the path has none, as `/` or `..`.

@@ -3,19 +3,20 @@
 use tierce_crds::{format_bytes, parse_bytes};
 
 /// The allowed form, for messages.
-pub(crate) const FORM: &str =
-    "a number and a unit: Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s), for example 10Gi";
+pub(crate) const FORM: &str = "a number and a unit: Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s), for example 10Gi; or whole bytes without one";
 
 /// In the order in which a limit is shown by them.
 const DECIMAL_UNITS: [(&str, u64); 4] =
     [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000)];
 
-/// Bytes of a limit. A bare number is refused: whoever writes `10` means gibibytes or bytes, and we can't know which.
+/// Bytes of a limit. A bare number is of bytes, as on a cluster; whoever means gibibytes by `10` is told that it is too little. Docker's units
+/// (`64m`, `64MB`) are refused: it reads them as 1024s here and as 1000s there, and to Kubernetes `64m` is less than a byte.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let (first, unit) =
         (text.chars().next()?, text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));
-    let known =
-        ["Pi", "Ti", "Gi", "Mi", "Ki"].contains(&unit) || DECIMAL_UNITS.iter().any(|(name, _)| *name == unit);
+    let known = unit.is_empty() && !text.contains('.')
+        || ["Pi", "Ti", "Gi", "Mi", "Ki"].contains(&unit)
+        || DECIMAL_UNITS.iter().any(|(name, _)| *name == unit);
     let bytes = parse_bytes(text).ok()?;
     (first.is_ascii_digit() && known && bytes > 0).then_some(bytes)
 }
@@ -69,20 +70,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_have_a_unit_and_nothing_else() {
+    fn limits_have_a_unit_or_are_whole_bytes() {
         for (text, bytes) in [
             ("10Gi", 10 << 30),
             ("1Ki", 1024),
             ("500M", 500_000_000),
             ("2T", 2_000_000_000_000),
             ("1.5Gi", 3 << 29),
+            ("1073741824", 1 << 30),
+            ("10", 10),
         ] {
             assert_eq!(parse(text), Some(bytes), "{text}");
         }
         for bad in [
             "",
-            "10",
+            "0",
+            "10.5",
             "10GB",
+            "64m",
+            "64MB",
             "1e3",
             "-1",
             "0Gi",
@@ -134,6 +140,11 @@ mod tests {
         fn what_a_disk_has_roughly_can_be_typed_as_a_limit(bytes in 1024_u64..1 << 60) {
             let typed = parse(&tierce_crds::roughly(bytes));
             prop_assert!(typed.is_some_and(|typed| typed <= bytes + 1), "{typed:?}");
+        }
+
+        #[test]
+        fn any_limit_that_is_shown_can_be_typed_again(bytes in 1_u64..1 << 60) {
+            prop_assert_eq!(parse(&limit(bytes)), Some(bytes));
         }
 
         #[test]

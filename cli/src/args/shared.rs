@@ -17,7 +17,7 @@ pub struct NewVolume {
     /// Name of the new volume. Host: letters, digits, '_', '.' and '-'. Cluster: lower-case letters, digits, '.' and '-'
     #[arg(allow_hyphen_values = true)]
     pub name: String,
-    /// Size of the volume, such as 10Gi (Ki, Mi, Gi, Ti count in 1024s; k, M, G, T in 1000s). Host: needs root; default: a plain folder without a limit
+    /// Size of the volume, such as 10Gi (Ki, Mi, Gi, Ti count in 1024s; k, M, G, T in 1000s; without a unit bytes). Host: needs root; default: a plain folder without a limit
     #[arg(long, allow_hyphen_values = true)]
     pub size: Option<String>,
     /// Filesystem of the volume: ext4, xfs or btrfs. Default: ext4 on a host, what the tier says on a cluster

@@ -170,7 +170,7 @@ fn new_volume(
         ));
     }
     let key = if arguments.encrypt { Some(files.new_key(&name.full(), asking)?) } else { None };
-    Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name: false }))
+    Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name: false, stack: None }))
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {

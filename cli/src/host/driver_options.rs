@@ -82,7 +82,7 @@ impl DriverOptions {
         let access = folder.access(named)?;
         let labels = labels::parse(&more.iter().cloned().chain(self.labels()).collect::<Vec<_>>())?;
         let by_full_name = self.get("stack").is_none();
-        Ok(NewVolume { labels, shape, access, key: None, filling: None, by_full_name })
+        Ok(NewVolume { labels, shape, access, key: None, filling: None, by_full_name, stack: None })
     }
 }
 

@@ -61,6 +61,7 @@ impl Volumes {
         record.labels.clone_from(&new.labels);
         record.filling.clone_from(&new.filling);
         record.key = new.key.as_ref().map(|given| given.source.clone());
+        record.stack.clone_from(&new.stack);
         record.access = new.access;
         record.access_is_due = new.access.is_some();
         record.pool = new.shape.as_ref().map(|shape| shape.pool.clone());
@@ -126,7 +127,7 @@ impl Volumes {
 }
 
 /// Whether an existing volume is what was asked for.
-fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
+pub(super) fn same(existing: &Volume, name: &Name, new: &NewVolume) -> Result<(), Error> {
     let differs = |parameter, existing: String, requested: String| {
         Err(Differs { what: "Volume", name: name.full(), parameter, existing, requested }.into())
     };

@@ -58,6 +58,9 @@ pub(super) struct Record {
     /// Of a copy that an export reads: the full name of the volume that it is of. Nobody asked for it, so it goes with that export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) export_of: Option<String>,
+    /// The stack that it was made for, of a volume whose name is not of that stack: it lies where those of no stack do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stack: Option<String>,
     /// What only a later tierce understands: written back with the rest.
     #[serde(flatten)]
     further: Map<String, Value>,
@@ -118,6 +121,7 @@ impl Record {
             next_key: None,
             filling: None,
             export_of: None,
+            stack: None,
             further: Map::new(),
         }
     }

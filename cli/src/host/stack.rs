@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{
     Error,
     compose::{self, Access, Maker, NamedVolume, Plan, Source},
-    volumes::{NewVolume, Volumes},
+    stack_state::State,
+    volumes::{NewVolume, Volume, Volumes},
 };
 use crate::{
     args::{StackCommand, StackFile, StackManifests},
@@ -72,7 +73,7 @@ fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
         if let Some(from) = &mount.from {
             source = format!("{source} (as {from})");
         }
-        rows.push(row([&mount.service, &mount.target, &access.join(","), &source, state]));
+        rows.push(row([&mount.service, &mount.target, &access.join(","), &source, &state]));
     }
     output::columns(&rows)?;
     let is_used = |volume: &NamedVolume| {
@@ -91,17 +92,27 @@ fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     }
     match plan.problems.pop() {
         Some(last) => Err(told(plan.problems, last)),
-        None => Ok(()),
+        None => nothing_in_the_way(volumes, &plan),
     }
 }
 
+/// Refuses a stack of which a volume can't be made; with the reason for each.
+fn nothing_in_the_way(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
+    let mut others = volumes.in_the_way(plan)?;
+    let Some(last) = others.pop() else { return Ok(()) };
+    for other in others {
+        failure::tell(&other, false);
+    }
+    Err(last.into())
+}
+
 /// Where something comes from, and how it is there.
-fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'static str), Failure> {
+fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, String), Failure> {
     const OF_ENGINE: &str = "of the container";
-    Ok(match source {
+    let (source, state) = match source {
         Source::Volume(key) => {
             let Some(volume) = plan.declared(key) else {
-                return Ok((format!("volume {key}"), "not valid"));
+                return Ok((format!("volume {key}"), "not valid".to_owned()));
             };
             match &volume.maker {
                 Maker::Engine(what) => (format!("volume {} ({what})", volume.full), "of the engine"),
@@ -111,8 +122,8 @@ fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'
                     (format!("volume {}", volume.full), if is_there { "exists" } else { "missing" })
                 }
                 Maker::Tierce(_) => {
-                    let is_there = volumes.find(&volume.full)?.is_some();
-                    (format!("volume {}", volume.full), if is_there { "exists" } else { "to be made" })
+                    let state = volumes.state(volume, &plan.stack)?;
+                    return Ok((format!("volume {}", volume.full), state.in_words()));
                 }
             }
         }
@@ -129,18 +140,26 @@ fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, &'
         Source::Anonymous => ("volume without a name".to_owned(), OF_ENGINE),
         Source::Tmpfs => ("memory".to_owned(), OF_ENGINE),
         Source::Engine(what) => (what.clone(), "of the engine"),
-    })
+    };
+    Ok((source, state.to_owned()))
 }
 
 fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     if let Some(last) = plan.problems.pop() {
         return Err(told(plan.problems, last));
     }
+    nothing_in_the_way(volumes, &plan)?;
     let mut missing = Vec::new();
     for volume in &plan.volumes {
         match &volume.maker {
             Maker::Tierce(_) => {
-                make(volumes, volume)?;
+                if let State::OfStack(other) = volumes.state(volume, &plan.stack)? {
+                    terminal::note(&format!(
+                        "Volume '{}' was made by stack '{other}': both use it; if that is meant, write 'external: true', else give it another name",
+                        volume.full
+                    ));
+                }
+                make(volumes, volume, &plan.stack)?;
                 output::lines([&volume.full])?;
             }
             Maker::Engine(what) => terminal::note(&format!(
@@ -167,9 +186,10 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
     Err(refused(last).into())
 }
 
-fn make(volumes: &Volumes, volume: &NamedVolume) -> Result<(), Failure> {
+fn make(volumes: &Volumes, volume: &NamedVolume, stack: &str) -> Result<(), Failure> {
     let Some(name) = volume.name() else { return Ok(()) };
     let mut new = wanted(volume)?;
+    new.stack = (name.stack() != stack).then(|| stack.to_owned());
     new.key = volume.asked.key()?;
     volumes.create(name, &new)?;
     Ok(())
@@ -183,8 +203,16 @@ pub(super) fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Failure> {
     let mut failed = false;
     for volume in plan.volumes.iter().filter(|volume| volume.name().is_some()) {
+        let existing = volumes.find(&volume.full)?;
+        if let Some(other) = existing.as_ref().and_then(Volume::stack).filter(|other| *other != plan.stack) {
+            terminal::note(&format!(
+                "Volume '{}' is kept with its data: stack '{other}' made it",
+                volume.full
+            ));
+            continue;
+        }
         if !with_volumes {
-            if volumes.find(&volume.full)?.is_some() {
+            if existing.is_some() {
                 terminal::note(&format!(
                     "Volume '{}' is kept with its data: add --volumes to remove it",
                     volume.full

@@ -16,7 +16,7 @@ use super::{
     keys::{Asking, GivenKey},
     layout::{self, Root},
     locks::Lock,
-    names::Name,
+    names::{Name, STANDALONE},
     pools::{Need, Pools},
     record::Record,
     shape::Shape,
@@ -66,6 +66,8 @@ pub(super) struct NewVolume {
     /// Whoever asks knows a full name only, as engines of containers do: a volume of that name is meant in whatever stack it lies, and may have
     /// more labels.
     pub(super) by_full_name: bool,
+    /// The stack that it is made for, if its name does not say that.
+    pub(super) stack: Option<String>,
 }
 
 impl Volume {
@@ -83,6 +85,14 @@ impl Volume {
             // A device whose place is gone shows when it is mounted next.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(self.path.clone()),
             other => other.doing(|| format!("resolve {}", self.path.display())),
+        }
+    }
+
+    /// The stack that it was made for; `None`: none, or that was not noted.
+    pub(super) fn stack(&self) -> Option<&str> {
+        match self.name.stack() {
+            STANDALONE => self.record.as_ref()?.stack.as_deref(),
+            stack => Some(stack),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::index::{
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tierce_crds::{NodeSnapshot, NodeVolume, names};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, names};
 
 fn put<T: Tracked + Resource + DeserializeOwned>(index: &Index, object: Value) {
     index.put(serde_json::from_value::<T>(object).unwrap());
@@ -25,7 +25,22 @@ fn copy(index: &Index, source: &Value, selected: Option<&str>) {
     put::<ClaimObject>(
         index,
         json!({"metadata": {"name": "copy", "namespace": "ada", "uid": "2", "annotations": annotations},
-            "spec": {"storageClassName": "c", "dataSource": source}}),
+            "spec": {"storageClassName": "c", "dataSource": source, "resources": {"requests": {"storage": "2Gi"}}}}),
+    );
+}
+
+/// Pool `p` of tier `ssd`, and what n1 says of it.
+fn pool(index: &Index, state: &str, largest: u64) {
+    put::<StoragePool>(
+        index,
+        json!({"apiVersion": names::API_VERSION, "kind": "StoragePool", "metadata": {"name": "p"},
+            "spec": {"tier": "ssd", "directory": {"path": "/pool"}}}),
+    );
+    put::<NodeStorage>(
+        index,
+        json!({"apiVersion": names::API_VERSION, "kind": "NodeStorage", "metadata": {"name": "n1"}, "spec": {"nodeName": "n1"},
+            "status": {"pools": [{"name": "p", "tier": "ssd", "state": state, "capacityBytes": largest, "usedBytes": 0,
+                "promisedBytes": 0, "maxVolumeBytes": largest, "volumes": 0}]}}),
     );
 }
 
@@ -176,4 +191,32 @@ fn a_snapshot_made_anew_under_a_name_is_not_the_one_that_was_kept() {
                 "volumeSnapshotRef": {"namespace": "ada", "name": "monday", "uid": "new"}}}),
     );
     assert_eq!(chosen(&index), None, "it is not taken yet");
+}
+
+#[test]
+fn no_node_is_chosen_that_has_no_room() {
+    let gib = 1 << 30;
+    for (what, state, largest, selected, expected) in [
+        ("room", "Ready", 2 * gib, None, Some(n1())),
+        ("just too little", "Ready", 2 * gib - 1, None, None),
+        ("the scheduler picked another", "Ready", gib, Some("n2"), None),
+        ("its disk is away", "Unavailable", 9 * gib, None, None),
+    ] {
+        let index = cluster();
+        snapshot(&index, "snapshot-s", "ada", true);
+        pool(&index, state, largest);
+        copy(&index, &of_snapshot("monday"), selected);
+        assert_eq!(chosen(&index), expected, "{what}");
+    }
+    // What is being made has its room already.
+    let index = cluster();
+    snapshot(&index, "snapshot-s", "ada", true);
+    pool(&index, "Ready", 0);
+    copy(&index, &of_snapshot("monday"), None);
+    put::<NodeVolume>(
+        &index,
+        json!({"apiVersion": names::API_VERSION, "kind": "NodeVolume", "metadata": {"name": "pvc-2", "uid": "e"},
+            "spec": {"nodeName": "n1", "pool": "p", "sizeBytes": 2 << 30, "filesystem": "ext4"}}),
+    );
+    assert_eq!(chosen(&index), Some(n1()));
 }

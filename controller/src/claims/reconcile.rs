@@ -1,6 +1,6 @@
 //! Carries out what is decided about claims.
 
-use super::plan::{Action, Observed, plan};
+use super::plan::{Action, Observed, Word, plan};
 use crate::index::{Index, Namespaced};
 use crate::run::events::Events;
 use crate::run::objects::{gone_is_fine, patched_by};
@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 /// Field manager of what is written into claims that others made.
 const MANAGER: &str = "tierce-controller-claims";
-/// The second choice for one claim comes so long after the first, and each further one twice as long after the one before.
+/// The second choice for one claim, or the second look for room, comes so long after the first, and each further one twice as long after the one before.
 const REST: Duration = Duration::from_secs(1);
 /// At most that.
 const MOST_REST: Duration = Duration::from_mins(1);
@@ -39,8 +39,15 @@ struct Memory {
     /// How often a node was chosen for it, and when last.
     chosen: u32,
     at: Option<Instant>,
-    /// What was told of its class.
-    told: Option<String>,
+    /// How often there was no room for it since.
+    crowded: u32,
+    /// What was told of it last.
+    told: Option<Word>,
+}
+
+/// Between two of so many.
+fn rest(times: u32) -> Duration {
+    REST.saturating_mul(1 << times.saturating_sub(1).min(16)).min(MOST_REST)
 }
 
 impl Memory {
@@ -48,8 +55,7 @@ impl Memory {
     /// costs a call, a write and an Event.
     fn rest(&self, now: Instant) -> Duration {
         let Some(at) = self.at else { return Duration::ZERO };
-        let rest = REST.saturating_mul(1 << self.chosen.saturating_sub(1).min(16)).min(MOST_REST);
-        rest.saturating_sub(now.saturating_duration_since(at))
+        rest(self.chosen).saturating_sub(now.saturating_duration_since(at))
     }
 }
 
@@ -68,18 +74,25 @@ impl Claims {
         let mut next = Next::Event;
         for action in plan(&observed) {
             match action {
-                Action::Tell(words) => self.tell(key, &observed, words).await,
+                Action::Tell(word) => self.tell(key, &observed, word).await,
                 Action::Choose(node) => next = self.choose(key, &observed, &node).await,
+                Action::AwaitRoom => {
+                    let times = self.remember(key, &observed.claim.uid, |memory| {
+                        memory.crowded += 1;
+                        memory.crowded
+                    });
+                    next = Next::After(rest(times));
+                }
             }
         }
         next
     }
 
-    /// Once for each different word. Before a pod comes external-provisioner says nothing, and kube-scheduler may never let one come.
-    async fn tell(&self, key: &Namespaced, observed: &Observed, words: String) {
+    /// Once for each different word.
+    async fn tell(&self, key: &Namespaced, observed: &Observed, word: Word) {
         let claim = &observed.claim;
-        let known = self.remember(key, &claim.uid, |memory| memory.told.replace(words.clone()));
-        if known.as_ref() == Some(&words) {
+        let known = self.remember(key, &claim.uid, |memory| memory.told.replace(word.clone()));
+        if known.as_ref() == Some(&word) {
             return;
         }
         let about = ObjectReference {
@@ -90,9 +103,7 @@ impl Claims {
             uid: Some(claim.uid.clone()),
             ..ObjectReference::default()
         };
-        let class = claim.class.as_deref().unwrap_or_default();
-        let message = format!("no volume can be made through StorageClass {class}: {words}");
-        self.events.tell(&about, true, "StorageClassUnusable", &message).await;
+        self.events.tell(&about, true, word.reason, &word.message).await;
     }
 
     async fn choose(&self, key: &Namespaced, observed: &Observed, node: &str) -> Next {
@@ -101,6 +112,7 @@ impl Claims {
             let rest = memory.rest(Instant::now());
             if rest.is_zero() {
                 memory.chosen += 1;
+                memory.crowded = 0;
                 memory.at = Some(Instant::now());
             }
             rest

@@ -2,7 +2,7 @@
 
 use crate::support::fake_api::FakeApi;
 use crate::support::snapshots::{cluster, content, data_of, take};
-use crate::support::{class, on, request_for, says, until, volume, within};
+use crate::support::{GI, class, on, request_for, says, until, volume, within};
 use serde_json::{Value, json};
 use tierce_crds::names;
 use tierce_proto::csi::CreateVolumeRequest;
@@ -68,6 +68,28 @@ async fn a_claim_that_copies_is_sent_to_the_node_of_its_source_before_the_schedu
     let refused = within(replica.create(asked(other))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "the provisioner takes the choice back");
     within(replica.create(asked(&source))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_has_no_room_is_told_once_and_made_when_there_is_some() {
+    let (api, nodes, replica) = cluster().await;
+    let data = data_of(&api, &replica, "ada", "data").await;
+    let source = api.get("nodevolumes", "", &data).unwrap()["spec"]["nodeName"].as_str().unwrap().to_owned();
+    take(&replica, "snapshot-1", &data, Some(("ada", "monday"))).await.unwrap();
+    let node = nodes.iter().find(|node| node.name == source).unwrap();
+    node.resize(GI);
+    api.writes();
+    copy(&api, "copy", "monday");
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    assert_eq!(selected(&api, "copy"), None);
+    let writes = api.writes();
+    assert!(!writes.contains(&"PATCH persistentvolumeclaims".to_owned()), "{writes:?}");
+    let events = api.all("events");
+    let told: Vec<_> = events.iter().filter(|event| event["regarding"]["name"] == "copy").collect();
+    let words = |event: &Value| event["note"].as_str().unwrap().contains("has room for 1Gi");
+    assert!(matches!(told[..], [event] if words(event)), "{told:?}");
+    node.resize(90 * GI);
+    until("it is chosen once there is room", || selected(&api, "copy").filter(|node| *node == source)).await;
 }
 
 #[tokio::test]

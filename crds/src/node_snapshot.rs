@@ -83,6 +83,7 @@ pub struct NodeSnapshotStatus {
     pub filesystem: Option<Filesystem>,
     /// Which key opens the snapshot: the one that was in force when it was taken. Absent without encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub key_fingerprint: Option<String>,
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -229,12 +229,15 @@ pub struct NodeVolumeStatus {
     pub largest_bytes: Option<i64>,
     /// Which key opens the device: the id of its LUKS header and a hash of the key. Absent until the first mount, and without encryption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub key_fingerprint: Option<String>,
     /// UID of the last restore order that was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub restored: Option<String>,
     /// UID of the last restore order that was called off: the node has done nothing for it, and will not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub restore_called_off: Option<String>,
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

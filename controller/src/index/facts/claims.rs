@@ -1,6 +1,8 @@
 //! What is remembered of PersistentVolumeClaims and PersistentVolumes. They are read through types that have the fields which decisions
 //! need only; serde skips the rest.
 
+use super::trimmed::short;
+
 use crate::index::{Awaited, Namespaced};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -122,13 +124,16 @@ impl Claim {
         let annotations = object.metadata.annotations.as_ref().filter(|_| waits);
         Self {
             source: named.and_then(|source| source.awaited(object.metadata.namespace.as_deref()?)),
-            selected_node: annotations.and_then(|all| all.get(names::ANNOTATION_SELECTED_NODE)).cloned(),
+            selected_node: annotations
+                .and_then(|all| all.get(names::ANNOTATION_SELECTED_NODE))
+                .cloned()
+                .map(short),
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
             owner: Self::controller(&object.metadata),
             phase,
-            class: class.filter(|_| phase == ClaimPhase::Pending),
-            volume_name: object.spec.volume_name.clone(),
+            class: class.filter(|_| phase == ClaimPhase::Pending).map(short),
+            volume_name: object.spec.volume_name.clone().map(short),
             requested: bytes(object.spec.resources.requests.get("storage")),
             raised_to: raised_to.and_then(|text| parse_bytes(text).ok()),
             capacity: bytes(object.status.capacity.get("storage")),
@@ -160,7 +165,7 @@ impl Claim {
 impl DataSource {
     /// A claim or VolumeSnapshot of the namespace; `None` for what other drivers and populators fill.
     fn awaited(&self, namespace: &str) -> Option<Awaited> {
-        let key = Namespaced::new(namespace, &self.name);
+        let key = Namespaced::new(namespace, short(self.name.clone()));
         match (self.api_group.as_deref().unwrap_or_default(), self.kind.as_str()) {
             ("", "PersistentVolumeClaim") => Some(Awaited::Volume(key)),
             (names::SNAPSHOT_GROUP, "VolumeSnapshot") => Some(Awaited::Snapshot(key)),
@@ -174,7 +179,7 @@ fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOw
         |owner: &&OwnerReference| owner.controller == Some(true) && names::is_ours(&owner.api_version);
     let owner = meta.owner_references.iter().flatten().find(is_ours)?;
     let kind = kinds.iter().find(|kind| **kind == owner.kind)?;
-    Some(ClaimOwner { kind, uid: owner.uid.clone() })
+    Some(ClaimOwner { kind, uid: short(owner.uid.clone()) })
 }
 
 /// A `PersistentVolume`, as it is read.

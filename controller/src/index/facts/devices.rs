@@ -1,5 +1,6 @@
 //! What is remembered of NodeVolumes.
 
+use super::trimmed::short;
 use crate::index::Placed;
 use std::ops::Deref;
 use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, names};
@@ -59,7 +60,7 @@ impl Device {
         let claim = object.claim();
         let NodeVolume { metadata: mut meta, spec, status } = object;
         let status = status.unwrap_or_default();
-        let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name));
+        let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name)).map(short);
         let rotated = annotation(names::ANNOTATION_ROTATED_KEY);
         let rotated_to = annotation(names::ANNOTATION_ROTATED_TO);
         let said = (status.conditions.as_slice(), status.observed_generation);
@@ -71,13 +72,13 @@ impl Device {
             mount_options: spec.mount_options,
             claim,
             encrypted: spec.encrypted,
-            fingerprint: status.key_fingerprint,
+            fingerprint: status.key_fingerprint.map(short),
             rotated,
             rotated_to,
             source: spec.source,
             restore: spec.restore,
-            restored: status.restored,
-            restore_called_off: status.restore_called_off,
+            restored: status.restored.map(short),
+            restore_called_off: status.restore_called_off.map(short),
             capacity: status.capacity_bytes.map(bytes),
             taken: status.used_bytes.map(bytes),
             used: status.used,

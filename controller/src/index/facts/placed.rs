@@ -1,6 +1,6 @@
 //! What is remembered of every object that a node carries out.
 
-use super::trimmed::beginning;
+use super::trimmed::{beginning, short};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use tierce_crds::{conditions, names};
@@ -67,7 +67,7 @@ impl NodeWord {
         let ready = conditions::find(conditions, conditions::READY)?;
         (ready.observed_generation.or(observed) == generation).then(|| Self {
             ready: ready.status == "True",
-            reason: ready.reason.clone(),
+            reason: short(ready.reason.clone()),
             message: beginning(ready.message.clone()),
         })
     }

@@ -1,9 +1,14 @@
 //! What is remembered of pods that hold claims.
 
+use super::trimmed::short;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
+use std::collections::HashSet;
+
+/// More claims than any node gives to one pod.
+const MOST_CLAIMS: usize = 256;
 
 /// A pod, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -50,15 +55,16 @@ impl Pod {
     pub fn of(object: &PodObject) -> Option<Self> {
         object.spec.node_name.as_ref().filter(|node| !node.is_empty())?;
         let pod_name = object.metadata.name.as_deref().unwrap_or_default();
-        let claims: Vec<_> =
-            object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume)).collect();
+        let mut seen = HashSet::new();
+        let claims = object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume));
+        let claims: Vec<_> = claims.filter(|claim| seen.insert(claim.clone())).take(MOST_CLAIMS).collect();
         (!claims.is_empty()).then_some(Self { claims })
     }
 }
 
 fn claim_of(pod_name: &str, volume: &PodVolume) -> Option<String> {
     match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (Some(claim), _) => Some(short(claim.claim_name.clone())),
         // A generic ephemeral volume: Kubernetes names its claim so.
         (None, Some(_)) => Some(format!("{pod_name}-{}", volume.name)),
         (None, None) => None,

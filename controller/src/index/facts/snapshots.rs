@@ -1,6 +1,7 @@
 //! What is remembered of NodeSnapshots.
 
 use super::devices::bytes;
+use super::trimmed::short;
 
 use crate::index::{Namespaced, Placed};
 use k8s_openapi::jiff::Timestamp;
@@ -51,7 +52,7 @@ impl Snapshot {
             placed: Placed::of(meta, (spec.node_name, spec.pool), said),
             source: spec.source,
             encrypted: spec.encrypted,
-            fingerprint: status.key_fingerprint,
+            fingerprint: status.key_fingerprint.map(short),
             snapshot: spec.snapshot,
             asked: spec.asked_bytes.map(bytes),
             size: status.size_bytes.map(bytes),

@@ -3,7 +3,7 @@
 use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 
-use crate::index::facts::trimmed::beginning;
+use crate::index::facts::trimmed::{beginning, short};
 use crate::index::{Node, NodeObject, State, Table, Tracked};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::HashSet;
@@ -52,6 +52,12 @@ impl Tracked for NodeStorage {
             status.pools.truncate(MOST_POOLS);
             for pool in &mut status.pools {
                 pool.message = pool.message.take().map(beginning);
+                for word in [&mut pool.name, &mut pool.tier] {
+                    *word = short(std::mem::take(word));
+                }
+                for word in [&mut pool.reason, &mut pool.disk] {
+                    *word = word.take().map(short);
+                }
             }
             for list in [&mut status.broken_records, &mut status.unclaimed] {
                 list.truncate(MOST_LEFTOVERS);

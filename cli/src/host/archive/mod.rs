@@ -27,6 +27,7 @@ use super::{
     names::Name,
     volumes::{NewVolume, Volumes},
 };
+use crate::terminal;
 
 impl Volumes {
     /// Writes a volume to standard output. `strict`: nothing may be left out.
@@ -112,10 +113,14 @@ impl Volumes {
     ) -> Result<(), Error> {
         let doing = || format!("import volume '{full}'");
         let folder = self.open_data(&self.get(full)?)?;
-        unpack::unpack(from, &folder, left_out)
+        let note = unpack::unpack(from, &folder, left_out)
             .map_err(|(error, missing)| full_disk(error, missing, doing()))?;
         access.map_or(Ok(()), |access| access.give(&folder)).doing(doing)?;
         fs::syncfs(&folder).doing(doing)?;
-        left_out.told()
+        left_out.told()?;
+        if let Some(note) = note {
+            terminal::note(&format!("Warning: {note}"));
+        }
+        Ok(())
     }
 }

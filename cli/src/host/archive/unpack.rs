@@ -29,20 +29,27 @@ use super::{
     sparse::Layout,
 };
 
-/// Unpacks an archive into a folder. An error comes with the bytes that were still to come.
-pub(super) fn unpack(from: &mut dyn Read, to: &OwnedFd, left_out: &LeftOut) -> Result<(), (io::Error, u64)> {
+/// Unpacks an archive into a folder, and returns what is to be told of it. An error comes with the bytes that were still to come.
+pub(super) fn unpack(
+    from: &mut dyn Read,
+    to: &OwnedFd,
+    left_out: &LeftOut,
+) -> Result<Option<String>, (io::Error, u64)> {
     let fine = |error| (error, 0);
     let mut reader = Reader::new(from);
     let mut volume = Volume {
         top: to,
         left_out,
         folders: BTreeMap::new(),
+        unsaid: BTreeSet::new(),
         later: BTreeMap::new(),
         missing: BTreeSet::new(),
         last: None,
     };
     let mut short = None::<(io::Error, u64)>;
+    let mut is_empty = true;
     while let Some(entry) = reader.next().map_err(fine)? {
+        is_empty = false;
         let stored = match &entry.kind {
             Kind::File(layout) => layout.stored(),
             _ => 0,
@@ -60,7 +67,14 @@ pub(super) fn unpack(from: &mut dyn Read, to: &OwnedFd, left_out: &LeftOut) -> R
     if let Some(short) = short {
         return Err(short);
     }
-    volume.finish().map_err(fine)
+    let unsaid = volume.finish().map_err(fine)?;
+    if is_empty {
+        return Ok(Some("the archive holds no file".to_owned()));
+    }
+    Ok(unsaid.first().map(|first| {
+        let (count, first) = (unsaid.len(), String::from_utf8_lossy(first).escape_debug().to_string());
+        format!("folders without an entry of their own in the archive, whose owner, mode and time are new: {count}, such as '{first}'")
+    }))
 }
 
 struct Volume<'a> {
@@ -68,6 +82,8 @@ struct Volume<'a> {
     left_out: &'a LeftOut,
     /// Folders get what they have beside their content last: it may not let anybody write, and each new file changes the time.
     folders: BTreeMap<Vec<u8>, Metadata>,
+    /// Folders that the archive named in the paths of others alone.
+    unsaid: BTreeSet<Vec<u8>>,
     /// Further names of files that did not come yet.
     later: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What could not be made, so that its further names can't be either.
@@ -136,6 +152,7 @@ impl Volume<'_> {
                 made => made?,
             }
         }
+        self.unsaid.remove(&path);
         self.folders.insert(path, metadata);
         Ok(())
     }
@@ -209,6 +226,7 @@ impl Volume<'_> {
                 Err(Errno::NOENT) if make => {
                     fs::mkdirat(&folder, name, Mode::RWXU)?;
                     self.folders.insert(path[..done - 1].to_vec(), Metadata::of_new_folder());
+                    self.unsaid.insert(path[..done - 1].to_vec());
                     open(&folder, name, OFlags::PATH | OFlags::DIRECTORY)?
                 }
                 Err(Errno::NOENT) => return Ok(None),
@@ -222,8 +240,9 @@ impl Volume<'_> {
         Ok(Some(folder))
     }
 
-    /// Further names of what came after them, then what folders have beside their content, the deepest first.
-    fn finish(mut self) -> io::Result<()> {
+    /// Further names of what came after them, then what folders have beside their content, the deepest first. Returns those that the archive
+    /// said nothing of.
+    fn finish(mut self) -> io::Result<BTreeSet<Vec<u8>>> {
         loop {
             let waiting = std::mem::take(&mut self.later);
             let before = waiting.len();
@@ -250,7 +269,7 @@ impl Volume<'_> {
             });
             given.map_err(|error| of_entry(path, &error))?;
         }
-        Ok(())
+        Ok(self.unsaid)
     }
 }
 

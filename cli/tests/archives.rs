@@ -67,6 +67,15 @@ fn everything_goes_round_by_archive_clone_copy_and_snapshot() {
 }
 
 #[test]
+fn a_dash_for_the_archives_file_is_standard_input() {
+    let world = World::new();
+    fs::write(world.path("packed"), archive(&[Piece::file(b"f", b"x")])).unwrap();
+    let (printed, status) = world.shell("tierce --host volume import v --file - < packed\n");
+    assert_eq!((printed.as_str(), status), ("v\n", 0));
+    assert_eq!(fs::read_to_string(world.volume("v").join("f")).unwrap(), "x");
+}
+
+#[test]
 fn an_archive_cut_anywhere_is_refused_in_each_compression() {
     let world = World::new();
     let whole =

@@ -79,7 +79,7 @@ pub struct Import {
     /// What the new volume is to be
     #[command(flatten)]
     pub new: NewVolume,
-    /// Read the archive from this file. Default: standard input
+    /// Read the archive from this file, or from standard input with '-'. Default: standard input
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Whether all of it must be kept

@@ -174,8 +174,9 @@ fn new_volume(
 }
 
 fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
-    let (name, new) = new_volume(volumes, &arguments.new, arguments.file.is_none())?;
-    match &arguments.file {
+    let file = arguments.file.as_deref().filter(|path| path.as_os_str() != "-");
+    let (name, new) = new_volume(volumes, &arguments.new, file.is_none())?;
+    match file {
         Some(path) => {
             let file = File::open(path).doing(|| format!("open {}", path.display()))?;
             volumes.import(&name, &new, file, arguments.strict.strict)?;

@@ -83,3 +83,41 @@ fn a_snapshot_or_clone_that_does_not_fit_is_none() {
         nothing_half_made(&world);
     }
 }
+
+#[test]
+fn a_filesystem_without_inodes_is_no_full_disk() {
+    if !is_root() {
+        return println!("skipped: a small filesystem needs root");
+    }
+    let world = World::new();
+    fs::create_dir(world.root()).unwrap();
+    let mounted = world
+        .command("mount")
+        .args(["-t", "tmpfs", "-o", "size=8m,nr_inodes=60", "few"])
+        .arg(world.root())
+        .status();
+    assert!(mounted.unwrap().success());
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.path("many")).unwrap();
+    for number in 0..70 {
+        fs::write(world.path("many").join(number.to_string()), "x").unwrap();
+    }
+    let (printed, status) = world.shell("tar -cf many.tar -C many .\n");
+    assert_eq!((printed.as_str(), status), ("", 0));
+    let is_told = |command: &[&str]| {
+        let error = world.fails(1, command);
+        assert!(
+            error.contains("all 60 inodes of the filesystem are used, though the disk is not full"),
+            "{error}"
+        );
+    };
+    is_told(&["volume", "import", "b", "--file", "many.tar"]);
+    is_told(&["volume", "cp", "many/.", "a:"]);
+    // A command takes some itself, for its lock and its record.
+    let copied = || fs::read_dir(world.volume("a")).unwrap().map(|entry| entry.unwrap().path());
+    assert!(copied().count() > 30);
+    copied().skip(30).for_each(|path| fs::remove_file(path).unwrap());
+    is_told(&["volume", "snapshot", "create", "a", "s"]);
+    is_told(&["volume", "clone", "a", "c"]);
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+}

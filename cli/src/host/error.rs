@@ -1,7 +1,8 @@
 //! What can go wrong on a host, in words that say what to do.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{error::Error as _, io, os::fd::OwnedFd, path::PathBuf};
 
+use rustix::fs;
 use tierce_client::{Differs, InUse, known};
 
 use super::names::{Name, NameError};
@@ -56,6 +57,16 @@ pub enum Error {
         doing: String,
         /// Bytes that were still to come.
         missing: String,
+    },
+    /// Each file takes an inode, and there are no more of them; nothing half-made was left.
+    #[error(
+        "can't {doing}: all {inodes} inodes of the filesystem are used, though the disk is not full: a larger ext4 has more, xfs and btrfs make them as they need them"
+    )]
+    NoInodes {
+        /// What was tried.
+        doing: String,
+        /// How many there are.
+        inodes: u64,
     },
     /// A part of what was to be copied could not be, and `--strict` wants all of it.
     #[error("--strict: not kept would be {what}")]
@@ -245,12 +256,18 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
-/// A full disk is told with how much is missing.
-pub(super) fn full_disk(error: std::io::Error, missing: u64, doing: String) -> Error {
-    if is_full_disk(&error) {
-        return Error::DiskFull { doing, missing: sizes::used(missing) };
+/// A full disk is told with how much is missing. `within`: what was written to, as it was left.
+pub(super) fn full_disk(error: io::Error, missing: u64, doing: String, within: &OwnedFd) -> Error {
+    if !is_full_disk(&error) {
+        return Error::Io { doing, source: error };
     }
-    Error::Io { doing, source: error }
+    match fs::fstatvfs(within) {
+        // A filesystem that makes inodes as it needs them counts none, or has some as long as it has room.
+        Ok(there) if there.f_files > 0 && there.f_ffree == 0 && there.f_bavail > 0 => {
+            Error::NoInodes { doing, inodes: there.f_files }
+        }
+        _ => Error::DiskFull { doing, missing: sizes::used(missing) },
+    }
 }
 
 /// Whether the disk, or a quota on it, is exhausted. The kind, as libraries wrap the error number.

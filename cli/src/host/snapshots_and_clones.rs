@@ -157,8 +157,9 @@ impl Volumes {
             });
         if let Err(error) = copied {
             let missing = bytes.saturating_sub(progress.done());
+            let error = full_disk(error, missing, doing(), within);
             leftovers::give_free(within, &hidden).doing(doing)?;
-            return Err(full_disk(error, missing, doing()));
+            return Err(error);
         }
         if let Err(error) = left_out.told() {
             leftovers::give_free(within, &hidden).doing(doing)?;

@@ -203,7 +203,7 @@ fn run(
 ) -> Result<(), Error> {
     let progress = Progress::new("copied", bytes);
     copy(&mut Copier::new(&|bytes| progress.add(bytes), left_out))
-        .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing()))?;
+        .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing(), target))?;
     fs::syncfs(target).doing(doing)?;
     left_out.told()
 }

@@ -25,6 +25,8 @@ use super::{
     fail,
     left_out::LeftOut,
     names::Name,
+    tree_descent::each_name,
+    tree_removal::remove_tree,
     volumes::{NewVolume, Volumes},
 };
 use crate::terminal;
@@ -96,11 +98,25 @@ impl Volumes {
         let left_out = LeftOut::new(strict);
         let filled = self.fill(&full, &mut from, new.access, &left_out);
         if let Err(error) = filled {
+            // Before the lock that a removal takes: that is a file, and there may be no inode left for it.
+            let _ = self.empty(&full);
             self.give_way(&full)?;
             return Err(error);
         }
         fail::point("import: filled");
         self.is_whole(&full)
+    }
+
+    fn empty(&self, full: &str) -> Result<(), Error> {
+        let doing = || format!("empty volume '{full}'");
+        let folder = self.open_data(&self.get(full)?)?;
+        let mut names = Vec::new();
+        each_name(&folder, |name| {
+            names.push(name.to_owned());
+            io::Result::Ok(())
+        })
+        .doing(doing)?;
+        names.iter().try_for_each(|name| remove_tree(&folder, name)).doing(doing)
     }
 
     /// `access`: what the folder gets, whatever the archive says of it.
@@ -114,7 +130,7 @@ impl Volumes {
         let doing = || format!("import volume '{full}'");
         let folder = self.open_data(&self.get(full)?)?;
         let note = unpack::unpack(from, &folder, left_out)
-            .map_err(|(error, missing)| full_disk(error, missing, doing()))?;
+            .map_err(|(error, missing)| full_disk(error, missing, doing(), &folder))?;
         access.map_or(Ok(()), |access| access.give(&folder)).doing(doing)?;
         fs::syncfs(&folder).doing(doing)?;
         left_out.told()?;

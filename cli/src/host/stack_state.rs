@@ -3,7 +3,7 @@
 use super::{
     Error,
     compose::{NamedVolume, Plan},
-    making, stack,
+    making,
     volumes::Volumes,
 };
 
@@ -35,7 +35,8 @@ impl Volumes {
         let Some(name) = volume.name() else { return Ok(State::Missing) };
         let Some(existing) = self.find(&volume.full)? else { return Ok(State::Missing) };
         // What can't be at all is told with its place in the file.
-        let wanted = stack::wanted(volume).ok().filter(|_| !existing.is_half_made().unwrap_or(false));
+        let wanted = volume.asked.new_volume(&volume.labels).ok();
+        let wanted = wanted.filter(|_| !existing.is_half_made().unwrap_or(false));
         if let Some(wanted) = wanted
             && let Err(error) = making::same(&existing, name, &wanted)
         {

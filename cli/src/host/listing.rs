@@ -71,11 +71,8 @@ pub(super) fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, E
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let census = Census::take()?;
-    let mut all = Vec::new();
-    for volume in chosen {
-        all.push((volume, Users::of(volume, &census)?));
-    }
+    let users = Users::of_each(chosen, &Census::take()?)?;
+    let all: Vec<_> = chosen.iter().zip(users).collect();
     let unreturned: Vec<String> = all.iter().filter_map(|(volume, users)| users.unreturned(volume)).collect();
     let engines = volumes.engines.ask(&unreturned);
     for silent in &engines.silent {

@@ -74,13 +74,9 @@ fn show(volumes: &[(Volume, u64)]) -> std::io::Result<()> {
 fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, usize), Failure> {
     let chosen = arguments.all || !arguments.filters.is_empty();
     let census = Census::take()?;
-    let mut found = Vec::new();
-    for volume in listing::filtered(volumes, &arguments.filters)? {
-        let users = Users::of(&volume, &census)?;
-        if users.is_empty() {
-            found.push((volume, users));
-        }
-    }
+    let filtered = listing::filtered(volumes, &arguments.filters)?;
+    let users = Users::of_each(&filtered, &census)?;
+    let found: Vec<_> = filtered.into_iter().zip(users).filter(|(_, users)| users.is_empty()).collect();
     if found.is_empty() {
         return Ok((Vec::new(), 0));
     }

@@ -32,6 +32,33 @@ pub(super) struct Users {
 impl Users {
     /// Who uses it now: living holders, other mounts of it; open files if there is neither.
     pub(super) fn of(volume: &Volume, census: &Census) -> Result<Self, Error> {
+        Ok(Self::of_each([volume], census)?.pop().unwrap_or_default())
+    }
+
+    /// The same of several volumes, with one look at the open files.
+    pub(super) fn of_each<'a>(
+        volumes: impl IntoIterator<Item = &'a Volume>,
+        census: &Census,
+    ) -> Result<Vec<Self>, Error> {
+        let (mut each, mut idle) = (Vec::new(), Vec::new());
+        for volume in volumes {
+            let users = Self::told(volume, census)?;
+            // Open files are told by real paths, too.
+            if users.is_empty() {
+                idle.push((each.len(), volume.real_path()?));
+            }
+            each.push(users);
+        }
+        let paths: Vec<PathBuf> = idle.iter().map(|(_, path)| path.clone()).collect();
+        let mut open = census::open_files_below(&paths)?;
+        for (at, path) in idle {
+            each[at].others = open.remove(&path).unwrap_or_default();
+        }
+        Ok(each)
+    }
+
+    /// Who uses it without a look at open files.
+    fn told(volume: &Volume, census: &Census) -> Result<Self, Error> {
         let mut users = Self::default();
         if let Some(record) = &volume.record {
             for attachment in &record.attachments {
@@ -59,9 +86,6 @@ impl Users {
                 "tierce volume import, which fills it"
             };
             users.others.push(by.to_owned());
-        }
-        if users.is_empty() {
-            users.others = census::open_files_below(&path)?;
         }
         Ok(users)
     }
@@ -279,7 +303,7 @@ pub(super) fn hide(volume: &Volume, attachment: &Attachment) -> Result<(), Error
     if !Census::take()?.shows(&folder, path) || folder::hide(path)? {
         return Ok(());
     }
-    let mut users = census::open_files_below(path)?;
+    let mut users = census::open_files_below(std::slice::from_ref(path))?.remove(path).unwrap_or_default();
     if users.is_empty() {
         users.push(format!("open files below {}", path.display()));
     }

@@ -7,7 +7,7 @@ mod spot;
 
 use std::{
     cell::OnceCell,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs,
     os::unix::ffi::OsStrExt,
@@ -111,31 +111,66 @@ impl Census {
     }
 }
 
-/// Processes with a file or folder open below that path, ourselves apart. Looks at every open file of the host: a last resort.
-pub(super) fn open_files_below(folder: &Path) -> Result<Vec<String>, Error> {
-    let mut users = BTreeSet::new();
+/// Processes with a file or folder open below each of these paths, ourselves apart; nothing for those below which none has. Looks at every open
+/// file of the host: a last resort, and once for all paths. None of them lies below another.
+pub(super) fn open_files_below(folders: &[PathBuf]) -> Result<HashMap<PathBuf, Vec<String>>, Error> {
+    let mut users: HashMap<PathBuf, BTreeSet<String>> = HashMap::new();
+    if folders.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let looked_for = Folders::new(folders);
     for pid in processes()? {
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let below = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
-        let opened = || {
-            fs::read_dir(process.join("fd")).is_ok_and(|links| links.flatten().any(|link| below(link.path())))
-        };
-        let mapped = || fs::read(process.join("maps")).is_ok_and(|maps| maps_below(&maps, folder));
-        if ["cwd", "root", "exe"].iter().any(|link| below(process.join(link))) || opened() || mapped() {
-            users.insert(process_name(pid));
+        let mut used: BTreeSet<&Path> = BTreeSet::new();
+        let links = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|link| link.path());
+        for link in links.chain(["cwd", "root", "exe"].map(|link| process.join(link))) {
+            used.extend(fs::read_link(link).ok().and_then(|target| looked_for.above(&target)));
+        }
+        used.extend(
+            fs::read(process.join("maps"))
+                .iter()
+                .flat_map(|maps| mapped(maps))
+                .filter_map(|path| looked_for.above(path)),
+        );
+        for folder in used {
+            users.entry(folder.to_owned()).or_default().insert(process_name(pid));
         }
     }
-    Ok(users.into_iter().collect())
+    Ok(users.into_iter().map(|(folder, users)| (folder, users.into_iter().collect())).collect())
 }
 
-/// Whether a process has a file below that path mapped. One read; the links of `map_files` are thousands in a large process.
-fn maps_below(maps: &[u8], folder: &Path) -> bool {
+/// Folders that paths are looked for below.
+struct Folders<'a> {
+    each: HashSet<&'a Path>,
+    /// A folder that all of them lie below.
+    above: &'a Path,
+}
+
+impl<'a> Folders<'a> {
+    fn new(folders: &'a [PathBuf]) -> Self {
+        let holds_all = |above: &&Path| folders.iter().all(|folder| folder.starts_with(above));
+        let above = folders.first().and_then(|first| first.ancestors().find(holds_all));
+        Self { each: folders.iter().map(PathBuf::as_path).collect(), above: above.unwrap_or(Path::new("/")) }
+    }
+
+    /// The one that a path lies below.
+    fn above(&self, path: &Path) -> Option<&'a Path> {
+        if !path.starts_with(self.above) {
+            return None;
+        }
+        path.ancestors().find_map(|folder| self.each.get(folder).copied())
+    }
+}
+
+/// The files that a process has mapped. One read; the links of `map_files` are thousands in a large process.
+fn mapped(maps: &[u8]) -> impl Iterator<Item = &Path> {
     // Only the path at the end of a line has a slash.
-    let path = |line: &[u8]| {
+    let path = |line| {
+        let line: &[u8] = line;
         let start = line.iter().position(|byte| *byte == b'/')?;
-        Some(PathBuf::from(OsStr::from_bytes(&line[start..])))
+        Some(Path::new(OsStr::from_bytes(&line[start..])))
     };
-    maps.split(|byte| *byte == b'\n').filter_map(path).any(|path| path.starts_with(folder))
+    maps.split(|byte| *byte == b'\n').filter_map(path)
 }
 
 fn processes() -> Result<Vec<u32>, Error> {
@@ -253,21 +288,42 @@ mod tests {
     #[test]
     fn a_mapped_file_is_found_by_its_path() {
         let maps = b"55d0-55d1 r--p 00000000 fe:00 12 /v/local/a/lib x.so\n7f00-7f01 rw-p 0 00:00 0 [heap]\n7f02-7f03 rw-p 0 00:00 0 \n";
-        assert!(maps_below(maps, Path::new("/v/local/a")));
-        for other in ["/v/local/b", "/v/local/a/li", "/x"] {
-            assert!(!maps_below(maps, Path::new(other)), "{other}");
+        assert_eq!(mapped(maps).collect::<Vec<_>>(), [Path::new("/v/local/a/lib x.so")]);
+    }
+
+    #[test]
+    fn a_path_lies_below_one_folder_or_none() {
+        let folders = ["/v/local/a", "/v/local/ab", "/v/shop/data"].map(PathBuf::from);
+        let looked_for = Folders::new(&folders);
+        for (path, expected) in [
+            ("/v/local/a", Some("/v/local/a")),
+            ("/v/local/a/sub/file", Some("/v/local/a")),
+            ("/v/local/ab/file (deleted)", Some("/v/local/ab")),
+            ("/v/shop/data/x", Some("/v/shop/data")),
+            ("/v/local/abc", None),
+            ("/v/local", None),
+            ("/w/local/a", None),
+            ("socket:[1]", None),
+        ] {
+            assert_eq!(looked_for.above(Path::new(path)), expected.map(Path::new), "{path}");
         }
+        assert_eq!(Folders::new(&["/v/local/a".into()]).above(Path::new("/v/local/b")), None);
     }
 
     #[test]
     fn a_process_with_an_open_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(open_files_below(folder.path()).unwrap(), Vec::<String>::new());
+        let folders = ["one", "other"].map(|name| folder.path().join(name));
+        for folder in &folders {
+            fs::create_dir(folder).unwrap();
+        }
+        assert_eq!(open_files_below(&folders).unwrap(), HashMap::new());
         let mut child =
-            std::process::Command::new("sleep").arg("600").current_dir(folder.path()).spawn().unwrap();
-        let users = open_files_below(folder.path()).unwrap();
+            std::process::Command::new("sleep").arg("600").current_dir(&folders[0]).spawn().unwrap();
+        let users = open_files_below(&folders).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(users == [format!("sleep (process {})", child.id())], "{users:?}");
+        let expected = vec![format!("sleep (process {})", child.id())];
+        assert_eq!(users, HashMap::from([(folders[0].clone(), expected)]));
     }
 }

@@ -1,12 +1,17 @@
 //! What engines answer.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
 use super::{
     engine::Engine,
     places::{self, OwnVolumes},
+    sources,
 };
 use crate::host::relative;
 
@@ -54,6 +59,39 @@ pub(super) struct Mount {
     name: String,
     driver: String,
     source: String,
+    /// Where that leads, if it is known.
+    #[serde(skip)]
+    real: Option<PathBuf>,
+}
+
+impl Said {
+    /// Finds out where the folders of mounts really are, each once. An error says which one gives no answer; the others count as they are.
+    pub(super) fn resolve(&mut self, patience: Duration) -> Result<(), String> {
+        let resolved = sources::resolve(self.sources(), patience).map_err(|error| error.to_string())?;
+        for mount in self.mounts() {
+            mount.real = resolved.real.get(&mount.source).cloned();
+        }
+        let Some(stuck) = resolved.stuck else { return Ok(()) };
+        let has = |container: &&Container| container.mounts.iter().any(|mount| mount.source == stuck);
+        let of = self
+            .containers
+            .iter()
+            .find(has)
+            .map(|container| format!(", which container {} has,", container.in_words()));
+        Err(format!("{stuck}{} does not answer within {} s", of.unwrap_or_default(), patience.as_secs()))
+    }
+
+    fn sources(&mut self) -> BTreeSet<String> {
+        self.mounts()
+            .filter(|mount| mount.source.starts_with('/'))
+            .map(|mount| mount.source.clone())
+            .collect()
+    }
+
+    fn mounts(&mut self) -> impl Iterator<Item = &mut Mount> {
+        let mounted = self.mounted.iter_mut().flatten();
+        self.containers.iter_mut().flat_map(|container| &mut container.mounts).chain(mounted)
+    }
 }
 
 impl Answer {
@@ -123,13 +161,12 @@ impl Mount {
     }
 
     fn is_of(&self, volume: &str, paths: [&Path; 2]) -> bool {
-        let source = Path::new(&self.source);
         if self.source.starts_with('.') {
-            return paths.iter().any(|folder| relative::may_lead_into(source, folder));
+            return paths.iter().any(|folder| relative::may_lead_into(Path::new(&self.source), folder));
         }
         if !self.source.is_empty() {
             let within = |source: &Path| paths.iter().any(|folder| source.starts_with(folder));
-            return within(source) || source.canonicalize().is_ok_and(|real| within(&real));
+            return within(Path::new(&self.source)) || self.real.as_deref().is_some_and(within);
         }
         // A volume that is mounted nowhere just now has its name alone. What the engine keeps itself is none of ours.
         self.kind == "volume" && self.name == volume && self.driver != "local"
@@ -235,6 +272,7 @@ pub(super) fn mounted(listed: Vec<ListedVolume>) -> Vec<Mount> {
         name: volume.name,
         driver: volume.driver,
         source: volume.mountpoint,
+        real: None,
     };
     listed.into_iter().filter(|volume| volume.mount_count > 0).map(mount).collect()
 }
@@ -273,8 +311,11 @@ mod tests {
             // Of another plugin, or of this one with another root.
             ("volume", "a", "tierce", "/elsewhere/a".to_owned(), false),
         ] {
-            let mount =
-                Mount { kind: kind.to_owned(), name: name.to_owned(), driver: driver.to_owned(), source };
+            let (kind, name, driver) = (kind.to_owned(), name.to_owned(), driver.to_owned());
+            let mount = Mount { kind, name, driver, source, real: None };
+            let mut said = Said { containers: Vec::new(), mounted: Ok(vec![mount]) };
+            said.resolve(Duration::from_mins(1)).unwrap();
+            let mount = said.mounted.unwrap().remove(0);
             assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
         }
     }
@@ -311,6 +352,17 @@ mod tests {
                 "{more}"
             );
         }
+    }
+
+    #[test]
+    fn a_folder_of_a_thousand_containers_is_looked_for_once() {
+        let container = |id: usize| {
+            let mount = Mount { kind: "bind".to_owned(), source: "/srv/data".to_owned(), ..Mount::default() };
+            let (name, state) = (format!("c{id}"), "exited".to_owned());
+            Container { id: id.to_string(), name, state, mounts: vec![mount; 2] }
+        };
+        let mut said = Said { containers: (0..1000).map(container).collect(), mounted: Ok(Vec::new()) };
+        assert_eq!(said.sources(), BTreeSet::from(["/srv/data".to_owned()]));
     }
 
     #[test]

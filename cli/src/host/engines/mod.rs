@@ -1,6 +1,7 @@
 //! Which containers refer to a volume, running or not, and whether Podman has it mounted: asked of the engines of this host.
 //!
-//! An engine is asked while no lock of ours is held: it may itself wait for a call of the plugin that waits for that lock.
+//! An engine is asked while no lock of ours is held: it may itself wait for a call of the plugin that waits for that lock. So is each folder of
+//! its containers where it really is: one on a server that is gone does not answer.
 
 mod answer;
 mod api;
@@ -8,6 +9,7 @@ mod engine;
 mod places;
 mod podman;
 mod presence;
+mod sources;
 
 use std::{
     cell::RefCell,
@@ -67,12 +69,20 @@ impl Engines {
         let ways: Vec<Way> =
             presence::of_this_host().into_iter().filter(|way| Some(way.engine()) != self.caller).collect();
         thread::scope(|scope| {
+            let resolved = |way| {
+                let mut said = said(way, volumes)?;
+                let known = said.resolve(PATIENCE);
+                Ok::<_, String>((said, known))
+            };
             let asked: Vec<_> =
-                ways.iter().map(|way| (way.engine(), scope.spawn(|| said(way, volumes)))).collect();
+                ways.iter().map(|way| (way.engine(), scope.spawn(move || resolved(way)))).collect();
             let mut answer = Answer::default();
             for (engine, asked) in asked {
                 match asked.join() {
-                    Ok(Ok(said)) => answer.add(engine, said),
+                    Ok(Ok((said, known))) => {
+                        answer.add(engine, said);
+                        answer.silent.extend(known.err().map(|why| Silent { engine, why }));
+                    }
                     Ok(Err(why)) => answer.silent.push(Silent { engine, why }),
                     Err(_) => answer.silent.push(Silent { engine, why: "the question failed".to_owned() }),
                 }

@@ -84,7 +84,7 @@ test-power: ## 200 power cuts in the middle of the engine's operations, over LVM
 	@$(E2E) lab power-cuts --cuts 200
 
 .PHONY: test-archives
-test-archives: ## Every writer of archives × dialect × content × verb × filesystem × user × compression, instead of each pair (root; an hour)
+test-archives: ## Every writer of archives × dialect × content × verb × filesystem × user × compression, instead of each pair (root; half an hour)
 	TIERCE_MATRIX=full cargo test --package tierce --test archive_matrix -- --nocapture
 
 .PHONY: test-long

@@ -195,6 +195,9 @@ fn attributes(handle: &CStr) -> io::Result<BTreeMap<CString, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for name in names[..length].split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if is_a_list_again(handle, name) {
+            continue;
+        }
         let mut value = vec![0; LIMIT];
         match fs::getxattr(handle, name, &mut value) {
             // Removed just now.
@@ -206,4 +209,12 @@ fn attributes(handle: &CStr) -> io::Result<BTreeMap<CString, Vec<u8>>> {
         }
     }
     Ok(found)
+}
+
+const XFS_MAGIC: fs::FsWord = 0x5846_5342;
+
+/// XFS shows each access control list a second time, in its own form, to whoever may see `trusted.*`. Anywhere else that would become an attribute.
+fn is_a_list_again(handle: &CStr, name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"trusted.SGI_ACL_")
+        && fs::statfs(handle).is_ok_and(|found| found.f_type == XFS_MAGIC)
 }

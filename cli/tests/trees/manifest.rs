@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek};
+use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek, statfs};
 
 /// What a copy may have lost without a fault: its writer's format has no place for it.
 #[allow(clippy::struct_excessive_bools, reason = "each may be lost by itself")]
@@ -24,12 +24,15 @@ pub(crate) struct Lost {
     pub(crate) lists: bool,
     /// Where data and holes lie.
     pub(crate) holes: bool,
+    /// Where they lie within 64 KiB: XFS sets that much aside around what is written.
+    pub(crate) small_holes: bool,
     /// That two names are of one link, pipe or device.
     pub(crate) odd_links: bool,
     /// That two names are of one file of any kind.
     pub(crate) links: bool,
     pub(crate) folder_times: bool,
     pub(crate) symlink_times: bool,
+    pub(crate) symlink_owners: bool,
     /// Everything of the folder itself.
     pub(crate) top: bool,
     /// The time of the folder itself.
@@ -71,8 +74,10 @@ fn line(
     lost: Lost,
 ) -> String {
     let kind = metadata.file_type();
-    let mut words =
-        vec![format!("{:06o}", metadata.mode()), format!("{}:{}", metadata.uid(), metadata.gid())];
+    let mut words = vec![format!("{:06o}", metadata.mode())];
+    if !kind.is_symlink() || !lost.symlink_owners {
+        words.push(format!("{}:{}", metadata.uid(), metadata.gid()));
+    }
     let is_top = below.as_os_str().is_empty();
     let has_lost_its_time = kind.is_dir() && lost.folder_times
         || kind.is_symlink() && lost.symlink_times
@@ -95,7 +100,7 @@ fn line(
         });
         words.push(format!("{} bytes {sum:016x}", content.len()));
         if !lost.holes {
-            words.push(format!("data {:?}", pieces(path, metadata.len())));
+            words.push(format!("data {:?}", pieces(path, metadata.len(), lost)));
         }
     }
     if !kind.is_dir() && !lost.links && (kind.is_file() || !lost.odd_links) {
@@ -108,6 +113,8 @@ fn line(
     }
     if !lost.attributes {
         let mut found = attributes(path);
+        // There it is the list itself, in another form.
+        found.retain(|name, _| !name.to_bytes().starts_with(b"trusted.SGI_ACL_") || !is_xfs(path));
         found.retain(|name, _| !lost.lists || !name.to_bytes().starts_with(b"system.posix_acl_"));
         words.extend(found.into_iter().map(|(name, value)| format!("{name:?}={}", value.escape_ascii())));
     }
@@ -129,13 +136,22 @@ fn attributes(path: &Path) -> BTreeMap<CString, Vec<u8>> {
         .collect()
 }
 
-fn pieces(path: &Path, size: u64) -> Vec<(u64, u64)> {
+fn is_xfs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.f_type == 0x5846_5342)
+}
+
+fn pieces(path: &Path, size: u64, lost: Lost) -> Vec<(u64, u64)> {
+    let grain = if lost.small_holes { 64 << 10 } else { 1 };
     let file = fs::File::open(path).unwrap();
-    let (mut found, mut at) = (Vec::new(), 0);
+    let (mut found, mut at) = (Vec::<(u64, u64)>::new(), 0);
     while at < size {
         let Ok(start) = seek(&file, SeekFrom::Data(at)) else { break };
         at = seek(&file, SeekFrom::Hole(start)).unwrap().min(size);
-        found.push((start, at));
+        let (start, end) = (start / grain * grain, at.next_multiple_of(grain).min(size));
+        match found.last_mut() {
+            Some(piece) if piece.1 >= start => piece.1 = end,
+            _ => found.push((start, end)),
+        }
     }
     found
 }

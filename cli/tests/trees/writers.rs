@@ -260,10 +260,10 @@ fn docker_reads(part: Part) -> Option<Lost> {
         .map(|lost| Lost { top: true, ..lost })
 }
 
-/// busybox knows no sparse files, passes extended records over, and sets no times of links.
+/// busybox knows no sparse files, passes extended records over, and sets no times of links, nor the owners of those that lead elsewhere.
 fn busybox_reads(part: Part) -> Option<Lost> {
     let lost = busybox(part).filter(|_| part != Part::Holes)?;
-    Some(Lost { folder_times: true, symlink_times: true, ..lost })
+    Some(Lost { folder_times: true, symlink_times: true, symlink_owners: true, ..lost })
 }
 
 /// bsdtar leaves the folder that it unpacks in its time, also with its own archives, and makes holes of zeros.

@@ -6,12 +6,13 @@ mod world;
 
 use std::{
     fs,
-    os::fd::OwnedFd,
+    io::Read,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
     process::{Command, Output},
 };
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, mkdirat, openat};
 use world::World;
 
 /// What a login gets on most systems.
@@ -92,4 +93,64 @@ fn what_is_stuck_deep_below_is_named_in_few_words() {
     let left = fs::read_dir(world.root().join("volumes/local")).unwrap().next().unwrap().unwrap().path();
     assert!(chattr("-i", &left));
     world.ok(&["system", "prune"]);
+}
+
+/// What the file at the bottom says, and how many names it has.
+fn at_bottom(top: &Path, levels: usize) -> (String, u64) {
+    let mut folder = OwnedFd::from(fs::File::open(top).unwrap());
+    for _ in 0..levels {
+        folder = down(&folder);
+    }
+    let file = openat(&folder, c"file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let mut file = fs::File::from(file);
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    (text, file.metadata().unwrap().nlink())
+}
+
+#[test]
+fn a_deep_volume_is_copied_with_files_of_many_names() {
+    let world = World::new();
+    ok(&world, &["volume", "create", "m"]);
+    // So deep that no path reaches the file.
+    let bottom = plant(&world.volume("m"), 2100);
+    write(&bottom, "file", "deep");
+    linkat(&bottom, c"file", CWD, world.volume("m").join("first"), AtFlags::empty()).unwrap();
+    linkat(&bottom, c"file", &bottom, c"third", AtFlags::empty()).unwrap();
+    ok(&world, &["volume", "clone", "m", "copy"]);
+    assert_eq!(at_bottom(&world.volume("copy"), 2100), ("deep".to_owned(), 3));
+    for name in ["m", "copy"] {
+        ok(&world, &["volume", "rm", name]);
+    }
+}
+
+#[test]
+fn each_verb_that_copies_takes_more_levels_and_links_than_files_may_be_open() {
+    let world = World::new();
+    ok(&world, &["volume", "create", "m"]);
+    write(&plant(&world.volume("m"), 400), "file", "deep");
+    let linked = world.volume("m").join("linked");
+    fs::create_dir(&linked).unwrap();
+    for number in 0..1100 {
+        let [one, other] = ["one", "other"].map(|name| linked.join(format!("{number}-{name}")));
+        fs::write(&one, number.to_string()).unwrap();
+        fs::hard_link(&one, &other).unwrap();
+    }
+    let is_whole = |top: &Path| {
+        assert_eq!(at_bottom(top, 400), ("deep".to_owned(), 1), "{}", top.display());
+        for number in 0..1100 {
+            let file = top.join(format!("linked/{number}-other"));
+            assert_eq!(fs::read_to_string(&file).unwrap(), number.to_string());
+            assert_eq!(fs::metadata(&file).unwrap().nlink(), 2, "{}", file.display());
+        }
+    };
+    ok(&world, &["volume", "snapshot", "create", "m", "s"]);
+    is_whole(&world.root().join("snapshots/local/m/s"));
+    fs::remove_file(world.volume("m").join("linked/7-one")).unwrap();
+    let restored = tierce(&world, &["volume", "restore", "m", "s"]);
+    assert!(restored.status.success(), "{restored:?}");
+    is_whole(&world.volume("m"));
+    ok(&world, &["volume", "create", "n"]);
+    ok(&world, &["volume", "cp", "m:", "n:/all"]);
+    is_whole(&world.volume("n").join("all"));
 }

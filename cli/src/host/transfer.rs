@@ -198,11 +198,11 @@ impl Volumes {
 fn run(
     bytes: u64,
     doing: impl Fn() -> String,
-    copy: impl FnOnce(&mut Copier<'_>) -> std::io::Result<()>,
+    copy: impl FnOnce(&Copier<'_>) -> std::io::Result<()>,
     (target, left_out): (&OwnedFd, &LeftOut),
 ) -> Result<(), Error> {
     let progress = Progress::new("copied", bytes);
-    copy(&mut Copier::new(&|bytes| progress.add(bytes), left_out))
+    copy(&Copier::new(&|bytes| progress.add(bytes), left_out))
         .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing(), target))?;
     fs::syncfs(target).doing(doing)?;
     left_out.told()

@@ -2,50 +2,63 @@
 //! the filesystem can. Through descriptors, following no link, staying on the source's filesystem.
 
 mod file;
+mod first_names;
 mod temporary;
 
-use std::{collections::HashMap, ffi::CStr, io, os::fd::OwnedFd};
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
 use rustix::{
-    fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
+    fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
 use super::{
     left_out::{Kind, LeftOut},
     metadata::Metadata,
+    tree_descent::{Descent, each_name, identity, open, open_folder},
 };
+use first_names::{FirstNames, Place, TOP};
 use temporary::temporary;
 
 pub(super) struct Copier<'a> {
-    /// Where copies of files with several names are, for their other names.
-    links: HashMap<(u64, u64), OwnedFd>,
     /// Told the bytes of each file that is done.
     progress: &'a dyn Fn(u64),
     left_out: &'a LeftOut,
 }
 
+/// A folder whose content is being copied.
+struct Folder {
+    name: CString,
+    /// Folders in it that were not entered yet.
+    waiting: Vec<CString>,
+    place: Place,
+}
+
 impl<'a> Copier<'a> {
     pub(super) fn new(progress: &'a dyn Fn(u64), left_out: &'a LeftOut) -> Self {
-        Self { links: HashMap::new(), progress, left_out }
+        Self { progress, left_out }
     }
 
     /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size and
     /// time is left: a copy that was interrupted goes on.
-    pub(super) fn folder(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    pub(super) fn folder(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         self.folder_named(from, to, c".")
     }
 
     /// The same for a folder that was made for it just now. It has what its source has before anything is in it: a copy that was interrupted
     /// and goes on finds a folder that is there, and leaves that as it is.
-    pub(super) fn new_folder(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    pub(super) fn new_folder(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         // What can't be kept is told at the end.
         Metadata::of(from, &fs::fstat(from)?)?.give(to, &LeftOut::default(), b".")?;
         self.folder(from, to)
     }
 
     /// Copies what is in one folder into another, which stays as it is itself.
-    pub(super) fn content(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    pub(super) fn content(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
         let copied = self.entries(from, to);
         if Mode::from_raw_mode(fs::fstat(to)?.st_mode) != mode {
@@ -54,46 +67,116 @@ impl<'a> Copier<'a> {
         copied
     }
 
-    fn folder_named(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
-        self.entries(from, to)?;
-        Metadata::of(from, &fs::fstat(from)?)?.give(to, self.left_out, name.to_bytes())
+    /// Copies one file or folder, whatever it is. What vanishes meanwhile is left out.
+    pub(super) fn entry(&self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
+        let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
+        if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
+            return self.file((from, name), (to, new), (&mut FirstNames::below(to)?, TOP)).map(drop);
+        }
+        match self.entered(from, name)? {
+            Some(below) => self.folder_named(&below, &made(to, new)?, name),
+            None => Ok(()),
+        }
     }
 
-    fn entries(&mut self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    fn folder_named(&self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        self.entries(from, to)?;
+        self.finish(from, to, name)
+    }
+
+    /// Copies all that is in a folder.
+    fn entries(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        let mut links = FirstNames::below(to)?;
+        let waiting = self.files(from, to, (&mut links, TOP))?;
+        let mut source = Descent::new(from, Folder { name: c".".to_owned(), waiting, place: TOP })?;
+        let mut target = Descent::new(to, ())?;
+        loop {
+            let (here, folder) = source.here();
+            let Some(name) = folder.waiting.pop() else {
+                match (source.leave().map_err(moved)?, target.leave().map_err(moved)?) {
+                    (Some((from, folder)), Some((to, ()))) => {
+                        self.finish(&from, &to, &folder.name)?;
+                        links.leave(folder.place);
+                    }
+                    _ => return Ok(()),
+                }
+                continue;
+            };
+            let within = folder.place;
+            let Some(below) = self.entered(here, &name)? else { continue };
+            let copy = made(target.here().0, &name)?;
+            let place = links.enter(within, name.clone());
+            let waiting = self.files(&below, &copy, (&mut links, place))?;
+            source.enter(below, Folder { name, waiting, place })?;
+            target.enter(copy, ())?;
+        }
+    }
+
+    /// Opens a folder that is to be copied; `None`: there is nothing to copy.
+    fn entered(&self, from: &OwnedFd, name: &CStr) -> io::Result<Option<OwnedFd>> {
+        match open_folder(from, name) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT) => Ok(None),
+            // Another filesystem mounted below is not part of it.
+            Err(Errno::XDEV) => {
+                self.left_out.note(Kind::Mounted, name.to_bytes());
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies all but the folders in a folder, and returns these.
+    fn files(
+        &self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        (links, place): (&mut FirstNames, Place),
+    ) -> io::Result<Vec<CString>> {
         let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
         if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
             // An earlier copy of it is to be gone on with. It gets its mode back at the end.
             fs::fchmod(to, mode | Mode::RWXU)?;
         }
-        for entry in Dir::read_from(from)? {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                self.entry(from, entry.file_name(), to, entry.file_name())?;
+        let mut folders = Vec::new();
+        each_name(from, |name| {
+            if self.file((from, name), (to, name), (&mut *links, place))? == FileType::Directory {
+                folders.push(name.to_owned());
             }
-        }
-        Ok(())
+            io::Result::Ok(())
+        })?;
+        Ok(folders)
     }
 
-    /// Copies one file or folder, whatever it is. What vanishes meanwhile is left out.
-    pub(super) fn entry(&mut self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
+    /// Gives a folder what it has beside its content.
+    fn finish(&self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        Metadata::of(from, &fs::fstat(from)?)?.give(to, self.left_out, name.to_bytes())
+    }
+
+    /// Copies what is no folder. Returns what it is.
+    fn file(
+        &self,
+        (from, name): (&OwnedFd, &CStr),
+        (to, new): (&OwnedFd, &CStr),
+        (links, place): (&mut FirstNames, Place),
+    ) -> io::Result<FileType> {
         let stat = match fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(FileType::Unknown),
             other => other?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
-            return self.below(from, name, to, new);
+            return Ok(kind);
         }
         let several = stat.st_nlink > 1;
-        let key = (stat.st_dev, stat.st_ino);
-        if several && let Some(copied) = self.links.get(&key) {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(copied));
-            return Ok(replace(to, new, |temporary| {
-                fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW)
-            })?);
+        let key = identity(&stat);
+        if several && let Some(copied) = links.copy_of(key)? {
+            let path = format!("/proc/self/fd/{}", copied.as_raw_fd());
+            replace(to, new, |temporary| fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW))?;
+            return Ok(kind);
         }
         let metadata = match open(from, name, OFlags::PATH) {
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(FileType::Unknown),
             other => Metadata::of(other?, &stat)?,
         };
         match kind {
@@ -101,7 +184,7 @@ impl<'a> Copier<'a> {
             FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
             FileType::RegularFile => {
                 let source = match open(from, name, OFlags::RDONLY) {
-                    Err(Errno::NOENT) => return Ok(()),
+                    Err(Errno::NOENT) => return Ok(FileType::Unknown),
                     other => other?,
                 };
                 file::copy(&source, &stat, to, new, &|target| {
@@ -121,7 +204,7 @@ impl<'a> Copier<'a> {
                     && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
                 {
                     self.left_out.note(Kind::Device, name.to_bytes());
-                    return Ok(());
+                    return Ok(kind);
                 }
                 made?;
                 self.give(&metadata, to, new, name)?;
@@ -129,30 +212,30 @@ impl<'a> Copier<'a> {
         }
         (self.progress)(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
         if several {
-            self.links.insert(key, open(to, new, OFlags::PATH)?);
+            let copy = identity(&fs::fstat(open(to, new, OFlags::PATH)?)?);
+            links.note(key, place, new.to_owned(), copy);
         }
-        Ok(())
+        Ok(kind)
     }
 
     fn give(&self, metadata: &Metadata, to: &OwnedFd, new: &CStr, name: &CStr) -> io::Result<()> {
         metadata.give(open(to, new, OFlags::PATH)?, self.left_out, name.to_bytes())
     }
+}
 
-    fn below(&mut self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
-        let below = match open(from, name, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => return Ok(()),
-            // Another filesystem mounted below is not part of it.
-            Err(Errno::XDEV) => {
-                self.left_out.note(Kind::Mounted, name.to_bytes());
-                return Ok(());
-            }
-            other => other?,
-        };
-        match fs::mkdirat(to, new, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.folder_named(&below, &open(to, new, OFlags::RDONLY | OFlags::DIRECTORY)?, name)
+/// The folder that a copy goes into, which is made where it is missing.
+fn made(to: &OwnedFd, new: &CStr) -> rustix::io::Result<OwnedFd> {
+    match fs::mkdirat(to, new, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    open_folder(to, new)
+}
+
+fn moved(error: Errno) -> io::Error {
+    match error {
+        Errno::STALE => io::Error::other("a folder of it was moved meanwhile"),
+        error => error.into(),
     }
 }
 
@@ -181,14 +264,6 @@ fn replace(
     // Renaming one name of a file onto another of the same file does nothing, so the temporary one stays.
     let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
     renamed
-}
-
-fn open(folder: &OwnedFd, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
-    fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 #[cfg(test)]

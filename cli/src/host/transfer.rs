@@ -18,7 +18,7 @@ use super::{
     left_out::LeftOut,
     names,
     tree_copy::Copier,
-    tree_size,
+    tree_descent, tree_size,
     volumes::Volumes,
 };
 use crate::terminal::Progress;
@@ -132,37 +132,43 @@ impl Volumes {
     ) -> Result<(), Error> {
         let (from_base, to_base) = (self.base(source)?, self.base(target)?);
         let doing = || format!("copy {from} to {to}");
-        let content_of = |path: &Path| from_base.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
+        let folder_at = |base: &Base, path: &Path| base.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
+        let parent = |base: &Base, path: &Path| folder_at(base, path.parent().unwrap_or(Path::new(".")));
         // The whole of a volume, or a path that ends in `/.`.
         let name = last_name(source.path()).filter(|_| !from.trim_end_matches('/').ends_with("/."));
-        let into = match to_base.open(target.path(), OFlags::RDONLY | OFlags::DIRECTORY) {
+        let into = match folder_at(&to_base, target.path()) {
             Ok(folder) => Some(folder),
             Err(Errno::NOENT | Errno::NOTDIR) => None,
             Err(error) => return Err(error).doing(doing),
         };
-        let parent = |base: &Base, path: &Path| {
-            let above = path.parent().unwrap_or_else(|| Path::new("."));
-            base.open(above, OFlags::RDONLY | OFlags::DIRECTORY)
-        };
-        let total = |folder: &OwnedFd| tree_size::bytes_used(folder).0;
-        let Some(name) = name else {
-            let folder = content_of(source.path()).doing(doing)?;
-            let bytes = total(&folder);
-            // A folder that is there stays whose it is: it may be the user's own, or the volume's.
-            if let Some(there) = into {
-                return run(bytes, doing, |copier| copier.content(&folder, &there), (&there, left_out));
+        let is_new = into.is_none();
+        let target_folder = into.map_or_else(|| parent(&to_base, target.path()), Ok).doing(doing)?;
+        // Before anything is made. What is in there, added up.
+        let size_of = |folder: &OwnedFd| {
+            if tree_descent::lies_in(&target_folder, folder).doing(doing)? {
+                return Err(Error::Refused(format!(
+                    "can't {}: a folder can't be copied into itself",
+                    doing()
+                )));
             }
-            let new = make(&to_base, target.path()).doing(doing)?;
-            return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, left_out));
+            Ok(tree_size::bytes_used(folder).0)
+        };
+        let Some(name) = name else {
+            let folder = folder_at(&from_base, source.path()).doing(doing)?;
+            let bytes = size_of(&folder)?;
+            if is_new {
+                let new = make(&to_base, target.path()).doing(doing)?;
+                return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, left_out));
+            }
+            // A folder that is there stays whose it is: it may be the user's own, or the volume's.
+            let copy = |copier: &Copier<'_>| copier.content(&folder, &target_folder);
+            return run(bytes, doing, copy, (&target_folder, left_out));
         };
         if from.ends_with('/') {
             // The folder that a link leads to, under the link's name.
-            let folder = content_of(source.path()).doing(doing)?;
-            let bytes = total(&folder);
-            let copy = match into {
-                Some(there) => make_in(&there, name),
-                None => make(&to_base, target.path()),
-            };
+            let folder = folder_at(&from_base, source.path()).doing(doing)?;
+            let bytes = size_of(&folder)?;
+            let copy = if is_new { make(&to_base, target.path()) } else { make_in(&target_folder, name) };
             let copy = copy.doing(doing)?;
             return run(bytes, doing, |copier| copier.new_folder(&folder, &copy), (&copy, left_out));
         }
@@ -170,8 +176,8 @@ impl Volumes {
         let c_name = CString::new(name.as_bytes()).doing(doing)?;
         let stat = fs::statat(&source_folder, &*c_name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
         let bytes = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => total(&content_of(source.path()).doing(doing)?),
-            _ if into.is_none() && (to.ends_with('/') || to.ends_with("/.")) => {
+            FileType::Directory => size_of(&folder_at(&from_base, source.path()).doing(doing)?)?,
+            _ if is_new && (to.ends_with('/') || to.ends_with("/.")) => {
                 return Err(Error::Refused(format!(
                     "can't {}: no folder has that name; make it first, or leave the / out",
                     doing()
@@ -179,18 +185,14 @@ impl Volumes {
             }
             _ => u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
         };
-        let (target_folder, new) = if let Some(folder) = into {
-            (folder, c_name.clone())
-        } else {
+        let new = if is_new {
             let new = last_name(target.path()).ok_or(Errno::NOENT).doing(doing)?;
-            (parent(&to_base, target.path()).doing(doing)?, CString::new(new.as_bytes()).doing(doing)?)
+            CString::new(new.as_bytes()).doing(doing)?
+        } else {
+            c_name.clone()
         };
-        run(
-            bytes,
-            doing,
-            |copier| copier.entry(&source_folder, &c_name, &target_folder, &new),
-            (&target_folder, left_out),
-        )
+        let copy = |copier: &Copier<'_>| copier.entry(&source_folder, &c_name, &target_folder, &new);
+        run(bytes, doing, copy, (&target_folder, left_out))
     }
 }
 

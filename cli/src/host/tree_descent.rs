@@ -96,6 +96,27 @@ pub(super) fn open_folder(within: &OwnedFd, name: &CStr) -> rustix::io::Result<O
     open(within, name, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
+/// Whether a folder is another one, or lies somewhere below it.
+pub(super) fn lies_in(folder: &OwnedFd, other: &OwnedFd) -> rustix::io::Result<bool> {
+    let other = identity(&fs::fstat(other)?);
+    let mut at = rustix::io::fcntl_dupfd_cloexec(folder, 0)?;
+    loop {
+        let here = identity(&fs::fstat(&at)?);
+        if here == other {
+            return Ok(true);
+        }
+        at = match fs::openat(&at, c"..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            // Nobody can tell; a copy looks again at each folder that it goes into.
+            Err(Errno::ACCESS) => return Ok(false),
+            above => above?,
+        };
+        // The root is above itself.
+        if identity(&fs::fstat(&at)?) == here {
+            return Ok(false);
+        }
+    }
+}
+
 /// Tells each name in a folder.
 pub(super) fn each_name<E: From<Errno>>(
     folder: &OwnedFd,

@@ -86,6 +86,13 @@ impl<'a> Copier<'a> {
 
     /// Copies all that is in a folder.
     fn entries(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+        let target_top = identity(&fs::fstat(to)?);
+        let refuse_target = |folder: &OwnedFd| match identity(&fs::fstat(folder)?) {
+            // It would have no end.
+            copied if copied == target_top => Err(io::Error::other("a folder can't be copied into itself")),
+            _ => Ok(()),
+        };
+        refuse_target(from)?;
         let mut links = FirstNames::below(to)?;
         let waiting = self.files(from, to, (&mut links, TOP))?;
         let mut source = Descent::new(from, Folder { name: c".".to_owned(), waiting, place: TOP })?;
@@ -104,6 +111,7 @@ impl<'a> Copier<'a> {
             };
             let within = folder.place;
             let Some(below) = self.entered(here, &name)? else { continue };
+            refuse_target(&below)?;
             let copy = made(target.here().0, &name)?;
             let place = links.enter(within, name.clone());
             let waiting = self.files(&below, &copy, (&mut links, place))?;

@@ -230,12 +230,13 @@ struct Configured {
 impl Inspected {
     /// What Podman leaves out of its mounts.
     fn hidden(&self) -> impl Iterator<Item = Mount> {
-        let command = self.config.create_command.as_deref().unwrap_or_default();
-        let mut places = places::overlaid(command);
-        // Made through the API, or with a path whose beginning is not known.
-        if command.is_empty() || places.iter().any(|place| place.starts_with('.')) {
-            places.extend(places::overlays_of_runtime(Path::new(&self.runtime_configuration)));
+        let mut places = places::overlaid(self.config.create_command.as_deref().unwrap_or_default());
+        // Of what was made through the API the command is that of the service.
+        let known = places::overlays_of_runtime(Path::new(&self.runtime_configuration));
+        if !known.is_empty() {
+            places.retain(|place| !place.starts_with('.'));
         }
+        places.extend(known);
         places.push(self.rootfs.clone());
         places.into_iter().filter(|place| !place.is_empty()).map(Mount::at)
     }
@@ -323,6 +324,11 @@ mod tests {
     #[test]
     fn what_an_inspection_shows_elsewhere_than_in_its_mounts_is_found() {
         let state = r#""Id":"1","Name":"c","State":{"Status":"exited"}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, r#"{"mounts":[{"options":["lowerdir=/v/local/a"]}]}"#).unwrap();
+        let service = r#""Config":{"CreateCommand":["podman","system","service"]}"#;
+        let started = format!(r#"{service},"OCIConfigPath":"{}""#, file.display());
         let own = r#""Mounts":[{"Type":"volume","Name":"viabind","Source":"/g/_data","Driver":"local"}]"#;
         for (more, expected) in [
             (r#""Rootfs":"/v/local/a""#, true),
@@ -332,6 +338,8 @@ mod tests {
             ),
             (r#""Config":{"CreateCommand":["podman","create","-v","/v/local/b:/x:O","box"]}"#, false),
             (r#""Config":{"CreateCommand":null},"OCIConfigPath":"/none/config.json""#, false),
+            (service, false),
+            (&started, true),
             (own, true),
             (&own.replace("viabind", "other"), false),
             // A volume of ours with that name is none of the engine.

@@ -80,7 +80,7 @@ struct Objects(Arc<Index>);
 
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (phases, node_volumes, unreadable, free) = self.0.read(|state| {
+        let (phases, node_volumes, unreadable, free, keys) = self.0.read(|state| {
             let mut phases = BTreeMap::<String, i64>::new();
             for (_, volume) in state.volumes.iter() {
                 let phase = volume.status.as_ref().and_then(|status| status.phase);
@@ -99,7 +99,7 @@ impl Collector for Objects {
                 ("NodeStorage", state.reports.unreadable()),
                 ("StoragePool", state.pools.unreadable()),
             ];
-            (phases, node_volumes, unreadable, state.offers())
+            (phases, node_volumes, unreadable, state.offers(), state.keys_that_wait())
         });
         let mut family = gauge(&mut encoder, "tierce_volumes", "Volumes, by phase")?;
         for (phase, count) in phases {
@@ -124,6 +124,12 @@ impl Collector for Objects {
             let seconds = i64::try_from(behind.as_secs()).unwrap_or(i64::MAX);
             ConstGauge::new(seconds).encode(family.encode_family(&[("kind", kind)])?)?;
         }
+        let encoder_of_keys = gauge(
+            &mut encoder,
+            "tierce_keys_waiting",
+            "Secrets with keys that are deleted, and stay while a node may have what they open",
+        )?;
+        ConstGauge::new(i64::try_from(keys).unwrap_or(i64::MAX)).encode(encoder_of_keys)?;
         let mut family =
             gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
         for offer in free.iter() {

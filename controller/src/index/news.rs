@@ -85,6 +85,8 @@ pub enum News<'a> {
     Node(Change<'a, NodeObject>),
     /// A pod that holds claims changed.
     Pod(Change<'a, PodObject>),
+    /// An object can be read that could not be.
+    ReadableAgain,
     /// All `VolumeSnapshotContents` were listed.
     ContentsListed,
     /// Room may have come or gone somewhere.

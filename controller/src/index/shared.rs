@@ -2,7 +2,7 @@
 
 use super::hearing::{Ear, Ears};
 use super::key::Key;
-use super::news::{Affects, Change, Tracked};
+use super::news::{Affects, Change, News, Tracked};
 use super::state::State;
 use super::topics::{Listens, Telling, Topic, listener};
 use crate::placement::{self, Place, Refusal, Request};
@@ -98,12 +98,18 @@ impl Index {
     pub fn put<T: Tracked + Resource>(&self, object: T) {
         let key = T::Key::of(object.meta());
         let facts = object.facts();
-        self.change(|telling| match facts {
-            None => telling.remove::<T>(&key),
-            Some(facts) => {
-                let Ok(old) = T::table(telling.state).put(key.clone(), facts) else { return };
-                let new = T::table(telling.state).get(&key).cloned();
-                telling.connect::<T>(Change { key: &key, old: old.as_ref(), new: new.as_ref() });
+        self.change(|telling| {
+            let was_unreadable = T::table(telling.state).is_unreadable(&key);
+            match facts.map(|facts| T::table(telling.state).put(key.clone(), facts)) {
+                None => telling.remove::<T>(&key),
+                Some(Err(())) => {}
+                Some(Ok(old)) => {
+                    let new = T::table(telling.state).get(&key).cloned();
+                    telling.connect::<T>(Change { key: &key, old: old.as_ref(), new: new.as_ref() });
+                }
+            }
+            if was_unreadable {
+                telling.tell(&News::ReadableAgain);
             }
         });
     }

@@ -55,6 +55,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
         self.live.is_empty()
     }
 
+    /// Whether the object of this key can't be read.
+    pub(super) fn is_unreadable(&self, key: &K) -> bool {
+        self.unreadable.contains(key)
+    }
+
     /// Number of objects that can't be read.
     pub fn unreadable(&self) -> usize {
         self.unreadable.len()

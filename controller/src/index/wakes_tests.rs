@@ -8,7 +8,7 @@ use crate::run::queue::{Key, Queue};
 use crate::volumes::personal::Volumes;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tierce_crds::{NodeSnapshot, NodeVolume, StoragePool, Volume, VolumeRestore, names};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore, names};
 
 /// More than anybody looks through at each event.
 const STRANGERS: usize = 1_000;
@@ -302,6 +302,90 @@ fn one_that_is_gone_is_looked_at_by_those_who_look_after_orphans() {
     gone(&index);
     assert_eq!((queues.0.len(), queues.1.len()), (1, 1));
     assert_eq!(queues.2.len(), 3, "both keys, and that of what the restore would have kept");
+}
+
+/// A node's report: what no object speaks of, what can't be read, the state of its pool, and a figure.
+fn report(index: &Index, (unclaimed, broken): (&[&str], &[&str]), state: &str, used: i64) {
+    put::<NodeStorage>(
+        index,
+        json!({"apiVersion": names::API_VERSION, "kind": "NodeStorage", "metadata": {"name": "n"}, "spec": {"nodeName": "n"},
+            "status": {"unclaimed": unclaimed, "brokenRecords": broken, "pools": [{"name": "p", "tier": "t", "state": state,
+                "capacityBytes": 100, "usedBytes": used, "promisedBytes": 0, "maxVolumeBytes": 0, "volumes": 0}]}}),
+    );
+}
+
+#[test]
+fn a_report_wakes_the_keys_that_it_may_let_go() {
+    const READY: &str = "Ready";
+    let index = Index::default();
+    for n in 0..STRANGERS {
+        put::<super::SecretObject>(
+            &index,
+            json!({"metadata": {"name": names::key_secret(&format!("pvc-{n}")), "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "finalizers": [names::FINALIZER_KEY], "ownerReferences": [{"apiVersion": names::API_VERSION, "kind": "NodeVolume",
+                    "name": format!("pvc-{n}"), "uid": "1"}]}}),
+        );
+    }
+    assert_eq!(index.read(State::keys_that_wait), STRANGERS);
+    let full: Vec<_> = (0..tierce_crds::MOST_LEFTOVERS).map(|n| format!("old-{n}")).collect();
+    let full: Vec<_> = full.iter().map(String::as_str).collect();
+    let unreadable = |index: &Index| {
+        let meta = ObjectMeta { name: Some("n".into()), ..ObjectMeta::default() };
+        index.put_unreadable::<NodeStorage>(&meta);
+    };
+    let (none, two) = ((&[][..], &[][..]), (&["pvc-1", "pvc-2"][..], &[][..]));
+    for (what, change, woken_now) in [
+        (
+            "the first",
+            Box::new(|index: &Index| report(index, none, READY, 1)) as Box<dyn Fn(&Index)>,
+            STRANGERS,
+        ),
+        ("its figures alone", Box::new(|index| report(index, none, READY, 2)), 0),
+        ("more that no object speaks of", Box::new(|index| report(index, two, READY, 2)), 0),
+        ("one less", Box::new(|index| report(index, (&["pvc-2", "x"], &[]), READY, 3)), 1),
+        ("as many as it may name", Box::new(|index| report(index, (&full, &[]), READY, 3)), 1),
+        ("its figures, while it may lack some", Box::new(|index| report(index, (&full, &[]), READY, 4)), 0),
+        ("fewer again", Box::new(|index| report(index, none, READY, 4)), STRANGERS),
+        ("a record can't be read", Box::new(|index| report(index, (&[], &["x"]), READY, 4)), 0),
+        ("it is mended", Box::new(|index| report(index, none, READY, 4)), STRANGERS),
+        ("a pool is away", Box::new(|index| report(index, none, "Unavailable", 4)), 0),
+        ("it is back", Box::new(|index| report(index, none, READY, 4)), STRANGERS),
+        ("the report can't be read", Box::new(unreadable), 0),
+        ("it can", Box::new(|index| report(index, none, READY, 5)), STRANGERS),
+        (
+            "it goes",
+            Box::new(|index| {
+                index.remove::<NodeStorage>(&ObjectMeta { name: Some("n".into()), ..ObjectMeta::default() });
+            }),
+            STRANGERS,
+        ),
+    ] {
+        assert_eq!(woken::<KeySecrets>(&index, &*change), woken_now, "{what}");
+    }
+}
+
+#[test]
+fn a_key_is_looked_at_when_nothing_else_speaks_of_its_volume_any_more() {
+    let index = Index::default();
+    for id in ["pvc-1", "before-r", "pvc-3"] {
+        put::<super::SecretObject>(&index, json!({"metadata": {"name": names::key_secret(id), "uid": "u"}}));
+    }
+    put::<super::PersistentVolumeObject>(
+        &index,
+        json!({"metadata": {"name": "pv"}, "spec": {"csi": {"driver": names::DRIVER, "volumeHandle": "pvc-1"}}}),
+    );
+    device(&index, "pvc-2", "data", &json!({"uid": "r", "snapshot": "s", "safety": "before-r"}));
+    let pv = ObjectMeta { name: Some("pv".into()), ..ObjectMeta::default() };
+    assert_eq!(
+        woken::<KeySecrets>(&index, |index| index.remove::<super::PersistentVolumeObject>(&pv)),
+        1,
+        "its PersistentVolume is gone"
+    );
+    assert_eq!(
+        woken::<KeySecrets>(&index, |index| device(index, "pvc-2", "data", &Value::Null)),
+        1,
+        "the order is taken back"
+    );
 }
 
 #[tokio::test(start_paused = true)]

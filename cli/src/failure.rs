@@ -34,6 +34,11 @@ impl Failure {
         Self::Usage(text.into())
     }
 
+    /// That a question would stand in what a program reads.
+    pub(crate) fn unasked() -> Self {
+        Self::usage("With this --output nobody is asked, as the question would stand in it: add --force")
+    }
+
     /// That what would be removed was shown, and nobody was there to say yes.
     pub(crate) fn unanswered() -> Self {
         Self::usage("Nothing was removed, as nobody answered: add --force to remove without a question")

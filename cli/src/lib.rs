@@ -23,7 +23,7 @@ use std::{ffi::OsString, fs, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 
-use args::{Cli, Command, Man, SystemCommand};
+use args::{Cli, Command, Man, Output, StackCommand, SystemCommand};
 use config::Config;
 use failure::Failure;
 
@@ -53,6 +53,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(mut cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    if let (Some(what), false) = (cli.command.without_result(), cli.global.output == Output::Table) {
+        return Err(Failure::usage(format!("{what} has no result that --output could write: leave it out")));
+    }
     match &cli.command {
         Command::Completions(arguments) => {
             return Ok(completion::script(arguments.shell)?);
@@ -66,6 +69,10 @@ fn dispatch(mut cli: Cli, command: &clap::Command, matches: &clap::ArgMatches) -
     }
     let config = Config::load(&cli.global)?;
     scope::check(command, matches, &config)?;
+    // Reads files and nothing else.
+    if let Command::Stack(StackCommand::Manifests(arguments)) = &cli.command {
+        return host::manifests(arguments, cli.global.connection.namespace.as_deref(), cli.global.output);
+    }
     match config {
         Config::Host { root, pools } => host::run(cli.command, &root, pools, cli.global.output),
         Config::Cluster => cluster::run(cli.command, &cli.global.connection.into(), cli.global.output),

@@ -10,6 +10,8 @@ use std::{
 
 use serde::Serialize;
 
+use crate::args::Output;
+
 /// JSON as Docker indents it.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
     let mut bytes = Vec::new();
@@ -27,6 +29,54 @@ pub(crate) fn yaml<T: Serialize>(value: &T) -> io::Result<()> {
 pub(crate) fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     lines.into_iter().try_for_each(|line| writeln!(out, "{}", shown(line.as_ref())))
+}
+
+/// The names of what a command made, changed or removed: a line as soon as each is there, or one list of all at the end.
+pub(crate) struct Names {
+    output: Output,
+    list: Vec<String>,
+}
+
+impl Names {
+    pub(crate) const fn new(output: Output) -> Self {
+        Self { output, list: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, name: &str) -> io::Result<()> {
+        match self.output {
+            Output::Json | Output::Yaml => {
+                self.list.push(name.to_owned());
+                Ok(())
+            }
+            Output::Table | Output::Wide | Output::Name => lines([name]),
+        }
+    }
+
+    /// Writes the list. Of what failed as a whole there is none.
+    pub(crate) fn end(&self, failed: bool) -> io::Result<()> {
+        match self.output {
+            _ if failed && self.list.is_empty() => Ok(()),
+            Output::Json => json(&self.list),
+            Output::Yaml => yaml(&self.list),
+            Output::Table | Output::Wide | Output::Name => Ok(()),
+        }
+    }
+}
+
+/// Writes the names that `work` adds, also those that it added before it failed.
+pub(crate) fn names<E: From<io::Error>>(
+    output: Output,
+    work: impl FnOnce(&mut Names) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut names = Names::new(output);
+    let done = work(&mut names);
+    names.end(done.is_err())?;
+    done
+}
+
+/// Writes the name of the one thing that a command was about.
+pub(crate) fn name(output: Output, name: &str) -> io::Result<()> {
+    names(output, |names| names.add(name))
 }
 
 /// How a word may go on, with what is shown beside it, as cobra reads them: a tab between both.

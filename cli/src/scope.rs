@@ -16,22 +16,30 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches, config: &Config) ->
         }
         Config::Cluster => (WITH_HOST, "is for volumes of this host: add --host, or leave it out"),
     };
-    match written_under(command, matches, foreign) {
+    // What manifests prints is for a cluster, wherever that happens.
+    let fits_both = if prints_manifests(matches) { "namespace" } else { "" };
+    match written_under(command, matches, foreign, fits_both) {
         Some(option) => Err(Failure::usage(format!("{option} {words}"))),
         None => Ok(()),
     }
 }
 
-fn written_under(command: &Command, matches: &ArgMatches, heading: &str) -> Option<String> {
+fn prints_manifests(matches: &ArgMatches) -> bool {
+    let stack = matches.subcommand_matches("stack");
+    stack.is_some_and(|stack| stack.subcommand_matches("manifests").is_some())
+}
+
+fn written_under(command: &Command, matches: &ArgMatches, heading: &str, fits_both: &str) -> Option<String> {
     let own = command.get_arguments().find(|argument| {
         argument.get_help_heading() == Some(heading)
+            && argument.get_id() != fits_both
             && matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
     });
     if let Some(argument) = own {
         return Some(format!("--{}", argument.get_long().unwrap_or(argument.get_id().as_str())));
     }
     let (name, below) = matches.subcommand()?;
-    written_under(command.find_subcommand(name)?, below, heading)
+    written_under(command.find_subcommand(name)?, below, heading, fits_both)
 }
 
 #[cfg(test)]
@@ -50,6 +58,9 @@ mod tests {
             ("tierce --host volume ls -n ada", host(), Some("--namespace")),
             ("tierce -n ada --host volume ls", host(), Some("--namespace")),
             ("tierce --host volume create a --stack s", host(), None),
+            ("tierce --host stack plan -n ada", host(), Some("--namespace")),
+            ("tierce --host stack manifests -n ada", host(), None),
+            ("tierce --host stack manifests -n ada --context x", host(), Some("--context")),
             ("tierce volume create a --stack s", Config::Cluster, Some("--stack")),
             ("tierce volume ls --root /x", Config::Cluster, Some("--root")),
             ("tierce volume create a --tier hdd --wait -n ada", Config::Cluster, None),

@@ -97,6 +97,13 @@ pub enum Output {
     Name,
 }
 
+impl Output {
+    /// Whether a person reads it, and may be asked something in between.
+    pub(crate) const fn is_for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+}
+
 /// The commands.
 #[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 #[derive(Debug, Subcommand)]
@@ -125,6 +132,20 @@ pub enum Command {
     /// Write a manual page for each command into a folder
     #[command(after_help = "Example:\n  tierce man /usr/local/share/man/man1")]
     Man(Man),
+}
+
+impl Command {
+    /// The name of a command that has no result to write in a format: it writes nothing, an archive or a script.
+    pub(crate) const fn without_result(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Volume(VolumeCommand::Cp(_)) => "volume cp",
+            Self::Volume(VolumeCommand::Export(_)) => "volume export",
+            Self::Serve(_) => "serve",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+            _ => return None,
+        })
+    }
 }
 
 /// `events`.

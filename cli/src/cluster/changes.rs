@@ -4,22 +4,22 @@ use tierce_client::{Cluster, labels, resize, restore, wait::Outcome};
 
 use super::{create, patience::Person};
 use crate::{
-    args::{Label, OneSnapshot, Resize, Restore},
+    args::{Label, OneSnapshot, Output, Resize, Restore},
     failure::Failure,
     labels::{LabelChange, parse_changes},
     output, terminal,
 };
 
-pub(super) async fn label(cluster: &Cluster, arguments: &Label) -> Result<(), Failure> {
+pub(super) async fn label(cluster: &Cluster, arguments: &Label, output: Output) -> Result<(), Failure> {
     let changes = parse_changes(&arguments.changes)?.into_iter().map(|change| match change {
         LabelChange::Set(key, value) => (key, Some(value)),
         LabelChange::Remove(key) => (key, None),
     });
     labels::label(cluster, &arguments.name, &changes.collect()).await?;
-    Ok(output::lines([&arguments.name])?)
+    Ok(output::name(output, &arguments.name)?)
 }
 
-pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), Failure> {
+pub(super) async fn resize(cluster: &Cluster, arguments: &Resize, output: Output) -> Result<(), Failure> {
     let name = &arguments.name;
     let size = create::size(&arguments.size)?;
     let person = Person::default();
@@ -27,10 +27,10 @@ pub(super) async fn resize(cluster: &Cluster, arguments: &Resize) -> Result<(), 
     if let Outcome::UnderWay(last) = outcome {
         terminal::note(&format!("Volume '{name}' is to grow, and has not yet: {last}; --wait waits for it"));
     }
-    Ok(output::lines([name])?)
+    Ok(output::name(output, name)?)
 }
 
-pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<(), Failure> {
+pub(super) async fn restore(cluster: &Cluster, arguments: &Restore, output: Output) -> Result<(), Failure> {
     let OneSnapshot { name, snapshot } = &arguments.one;
     let person = Person::default();
     let patience = person.patience(&arguments.waiting);
@@ -45,5 +45,5 @@ pub(super) async fn restore(cluster: &Cluster, arguments: &Restore) -> Result<()
             ordered.order
         )),
     }
-    Ok(output::lines([name])?)
+    Ok(output::name(output, name)?)
 }

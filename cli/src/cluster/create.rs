@@ -9,25 +9,29 @@ use tierce_crds::{AccessMode, Binding, DeletionPolicy, Filesystem};
 
 use super::patience::Person;
 use crate::{
-    args::{CloneVolume, Create},
+    args::{CloneVolume, Create, Output},
     failure::Failure,
     labels, output, sizes, terminal,
 };
 
-pub(super) async fn create(cluster: &Cluster, arguments: &Create) -> Result<(), Failure> {
+pub(super) async fn create(cluster: &Cluster, arguments: &Create, output: Output) -> Result<(), Failure> {
     let new = wanted(arguments)?;
     let person = Person::default();
     let outcome = create::create(cluster, &new, person.patience(&arguments.waiting)).await?;
-    tell(&new.name, outcome)
+    tell(&new.name, outcome, output)
 }
 
-pub(super) async fn clone_volume(cluster: &Cluster, arguments: &CloneVolume) -> Result<(), Failure> {
+pub(super) async fn clone_volume(
+    cluster: &Cluster,
+    arguments: &CloneVolume,
+    output: Output,
+) -> Result<(), Failure> {
     let CloneVolume { from, to, waiting, .. } = arguments;
     let person = Person::default();
-    tell(to, create::clone_volume(cluster, from, to, person.patience(waiting)).await?)
+    tell(to, create::clone_volume(cluster, from, to, person.patience(waiting)).await?, output)
 }
 
-fn tell(name: &str, outcome: Outcome) -> Result<(), Failure> {
+fn tell(name: &str, outcome: Outcome, output: Output) -> Result<(), Failure> {
     match outcome {
         Outcome::Done(None) => {}
         Outcome::Done(Some(word)) => terminal::note(&format!("Volume '{name}' is {word}")),
@@ -35,7 +39,7 @@ fn tell(name: &str, outcome: Outcome) -> Result<(), Failure> {
             "Volume '{name}' is asked for, and not ready yet: {last}; --wait waits for it, tierce volume inspect {name} says how far it is"
         )),
     }
-    Ok(output::lines([name])?)
+    Ok(output::name(output, name)?)
 }
 
 fn wanted(arguments: &Create) -> Result<create::NewVolume, Failure> {

@@ -21,17 +21,8 @@ pub(super) async fn list(cluster: &Cluster, arguments: &List, output: Output) ->
     if arguments.quiet {
         return Ok(output::lines(found.iter().map(|volume| shown_name(volume, everywhere)))?);
     }
-    match output {
-        Output::Name => {
-            return Ok(output::lines(
-                found
-                    .iter()
-                    .map(|volume| format!("volume.{}/{}", tierce_crds::names::GROUP, volume.name_any())),
-            )?);
-        }
-        Output::Json => return Ok(output::json(&as_list(&found))?),
-        Output::Yaml => return Ok(output::yaml(&as_list(&found))?),
-        Output::Table | Output::Wide => {}
+    if !output.is_for_people() {
+        return Ok(show_objects(&found, output)?);
     }
     if found.is_empty() {
         terminal::note(&format!("No volumes in {}", cluster.place(everywhere)));
@@ -98,10 +89,19 @@ pub(super) fn shown_name(volume: &Volume, everywhere: bool) -> String {
     }
 }
 
-/// As kubectl prints several objects.
-fn as_list(volumes: &[Volume]) -> serde_json::Value {
+/// As kubectl prints several objects, for programs.
+pub(super) fn show_objects(volumes: &[Volume], output: Output) -> std::io::Result<()> {
     let items: Vec<Volume> = volumes.iter().cloned().map(without_bookkeeping).collect();
-    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items})
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    match output {
+        Output::Yaml => output::yaml(&list),
+        Output::Name => output::lines(
+            volumes
+                .iter()
+                .map(|volume| format!("volume.{}/{}", tierce_crds::names::GROUP, volume.name_any())),
+        ),
+        Output::Json | Output::Table | Output::Wide => output::json(&list),
+    }
 }
 
 fn age(volume: &Volume) -> String {

@@ -19,7 +19,6 @@ use tierce_client::{Cluster, Connection};
 use crate::{
     args::{Command, Output, SnapshotCommand, StackCommand, SystemCommand, VolumeCommand},
     failure::Failure,
-    host,
 };
 
 pub(crate) use completion::names;
@@ -49,10 +48,8 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
             space::show(&open().await?, &arguments, output).await
         }
         Command::Version => version::show(connection, output).await,
-        // Reads a file and nothing else.
-        Command::Stack(StackCommand::Manifests(arguments)) => host::manifests(&arguments),
         // Done before anything is looked at.
-        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Completions(_) | Command::Man(_) | Command::Stack(StackCommand::Manifests(_)) => Ok(()),
         Command::System(SystemCommand::Prune(_)) => Err(hosts("system prune")),
         Command::Stack(_) => Err(hosts("stack plan, create and rm")),
         Command::Serve(_) => Err(hosts("serve")),
@@ -62,21 +59,21 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
 async fn volume(command: VolumeCommand, connection: &Connection, output: Output) -> Result<(), Failure> {
     let open = || Cluster::open(connection);
     match command {
-        VolumeCommand::Create(arguments) => create::create(&open().await?, &arguments).await,
+        VolumeCommand::Create(arguments) => create::create(&open().await?, &arguments, output).await,
         VolumeCommand::Ls(arguments) => list::list(&open().await?, &arguments, output).await,
         VolumeCommand::Inspect(arguments) => inspect::inspect(&open().await?, &arguments, output).await,
-        VolumeCommand::Rm(arguments) => removal::remove(&open().await?, &arguments).await,
-        VolumeCommand::Prune(arguments) => prune::prune(&open().await?, &arguments).await,
-        VolumeCommand::Label(arguments) => changes::label(&open().await?, &arguments).await,
-        VolumeCommand::Resize(arguments) => changes::resize(&open().await?, &arguments).await,
-        VolumeCommand::Clone(arguments) => create::clone_volume(&open().await?, &arguments).await,
-        VolumeCommand::Restore(arguments) => changes::restore(&open().await?, &arguments).await,
+        VolumeCommand::Rm(arguments) => removal::remove(&open().await?, &arguments, output).await,
+        VolumeCommand::Prune(arguments) => prune::prune(&open().await?, &arguments, output).await,
+        VolumeCommand::Label(arguments) => changes::label(&open().await?, &arguments, output).await,
+        VolumeCommand::Resize(arguments) => changes::resize(&open().await?, &arguments, output).await,
+        VolumeCommand::Clone(arguments) => create::clone_volume(&open().await?, &arguments, output).await,
+        VolumeCommand::Restore(arguments) => changes::restore(&open().await?, &arguments, output).await,
         VolumeCommand::Snapshot(command) => {
             let cluster = open().await?;
             match command {
-                SnapshotCommand::Create(arguments) => snapshots::create(&cluster, &arguments).await,
+                SnapshotCommand::Create(arguments) => snapshots::create(&cluster, &arguments, output).await,
                 SnapshotCommand::List(arguments) => snapshots::list(&cluster, &arguments.name, output).await,
-                SnapshotCommand::Rm(arguments) => snapshots::remove(&cluster, &arguments).await,
+                SnapshotCommand::Rm(arguments) => snapshots::remove(&cluster, &arguments, output).await,
             }
         }
         VolumeCommand::Key(_) => Err(hosts("volume key")),

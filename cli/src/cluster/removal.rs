@@ -10,12 +10,12 @@ use tierce_crds::{DeletionPolicy, Volume};
 
 use super::patience::Person;
 use crate::{
-    args::Remove,
+    args::{Output, Remove},
     failure::{self, Failure},
     output, terminal,
 };
 
-pub(super) async fn remove(cluster: &Cluster, arguments: &Remove) -> Result<(), Failure> {
+pub(super) async fn remove(cluster: &Cluster, arguments: &Remove, output: Output) -> Result<(), Failure> {
     let (mut going, mut failures) = (Vec::new(), Vec::new());
     for name in &arguments.names {
         match removal::remove(cluster, name, arguments.force).await {
@@ -25,6 +25,7 @@ pub(super) async fn remove(cluster: &Cluster, arguments: &Remove) -> Result<(), 
     }
     let person = Person::default();
     let patience = person.patience(&arguments.waiting);
+    let mut told = output::Names::new(output);
     for (volume, pods) in &going {
         tell(volume, pods);
         // A pod does not end within a moment.
@@ -37,11 +38,12 @@ pub(super) async fn remove(cluster: &Cluster, arguments: &Remove) -> Result<(), 
                         "Volume '{name}' is told to go, and is not gone yet: {last}; --wait waits for it"
                     ));
                 }
-                output::lines([name])?;
+                told.add(&name)?;
             }
             Err(error) => failures.push(error),
         }
     }
+    told.end(!failures.is_empty())?;
     // One name keeps its own error and status.
     if arguments.names.len() == 1 {
         return failures.pop().map_or(Ok(()), |error| Err(error.into()));

@@ -15,7 +15,11 @@ use crate::{
     output, terminal,
 };
 
-pub(super) async fn create(cluster: &Cluster, arguments: &SnapshotCreate) -> Result<(), Failure> {
+pub(super) async fn create(
+    cluster: &Cluster,
+    arguments: &SnapshotCreate,
+    output: Output,
+) -> Result<(), Failure> {
     let OneSnapshot { name, snapshot } = &arguments.one;
     let person = Person::default();
     let outcome = snapshots::create(cluster, name, snapshot, person.patience(&arguments.waiting)).await?;
@@ -24,7 +28,7 @@ pub(super) async fn create(cluster: &Cluster, arguments: &SnapshotCreate) -> Res
             "Snapshot '{snapshot}' is asked for, and not ready yet: {last}; --wait waits for it"
         ));
     }
-    Ok(output::lines([snapshot])?)
+    Ok(output::name(output, snapshot)?)
 }
 
 pub(super) async fn list(cluster: &Cluster, name: &str, output: Output) -> Result<(), Failure> {
@@ -61,10 +65,14 @@ pub(super) fn row(snapshot: &VolumeSnapshot) -> Vec<String> {
     vec![snapshot.name_any(), ready, taken, status.restore_size.unwrap_or_else(|| "-".to_owned())]
 }
 
-pub(super) async fn remove(cluster: &Cluster, arguments: &OneSnapshot) -> Result<(), Failure> {
+pub(super) async fn remove(
+    cluster: &Cluster,
+    arguments: &OneSnapshot,
+    output: Output,
+) -> Result<(), Failure> {
     let OneSnapshot { name, snapshot } = arguments;
     if let Outcome::UnderWay(last) = snapshots::remove(cluster, name, snapshot).await? {
         terminal::note(&format!("Snapshot '{snapshot}' is told to go, and is not gone yet: {last}"));
     }
-    Ok(output::lines([snapshot])?)
+    Ok(output::name(output, snapshot)?)
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     args::{
         Attach, Command, Detach, Import, KeyChange, KeyCommand, Label, Mount, NewVolume as Wanted, Output,
-        Prune, Remove, Resize, Selection, SnapshotCommand, SystemCommand, VolumeCommand,
+        Prune, Resize, Selection, SnapshotCommand, SystemCommand, VolumeCommand,
     },
     config::Pool,
     failure::{self, Failure},
@@ -41,19 +41,21 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
     }
     match command {
         Command::Volume(command) => match command {
-            VolumeCommand::Create(arguments) => create(&volumes, &arguments.new),
+            VolumeCommand::Create(arguments) => create(&volumes, &arguments.new, output),
             VolumeCommand::Ls(arguments) => listing::list(&volumes, &arguments, output),
             VolumeCommand::Inspect(arguments) => listing::inspect(&volumes, &arguments, output),
-            VolumeCommand::Rm(arguments) => remove(&volumes, &arguments),
-            VolumeCommand::Prune(arguments) => prune::prune(&volumes, &arguments),
-            VolumeCommand::Label(arguments) => label(&volumes, &arguments),
-            VolumeCommand::Resize(arguments) => resize(&volumes, &arguments),
-            VolumeCommand::Mount(arguments) => mount(&volumes, &arguments),
-            VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments),
+            VolumeCommand::Rm(arguments) => {
+                each(&arguments.names, output, |name| volumes.remove(name, arguments.force))
+            }
+            VolumeCommand::Prune(arguments) => prune::prune(&volumes, &arguments, output),
+            VolumeCommand::Label(arguments) => label(&volumes, &arguments, output),
+            VolumeCommand::Resize(arguments) => resize(&volumes, &arguments, output),
+            VolumeCommand::Mount(arguments) => mount(&volumes, &arguments, output),
+            VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments, output),
             VolumeCommand::Clone(arguments) => {
                 let to = Name::new(arguments.stack.as_deref(), &arguments.to).map_err(Error::from)?;
                 volumes.clone_volume(&arguments.from, &to, &LeftOut::new(arguments.strict.strict))?;
-                Ok(output::lines([to.full()])?)
+                Ok(output::name(output, &to.full())?)
             }
             VolumeCommand::Cp(arguments) => {
                 let left_out = LeftOut::new(arguments.strict.strict);
@@ -62,7 +64,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Export(arguments) => {
                 Ok(volumes.export(&arguments.one.name, arguments.strict.strict)?)
             }
-            VolumeCommand::Import(arguments) => import(&volumes, &arguments),
+            VolumeCommand::Import(arguments) => import(&volumes, &arguments, output),
             VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
             VolumeCommand::Restore(arguments) => {
                 let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
@@ -72,12 +74,12 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
                     restored.safety
                 ));
                 restored.left.map_or(Ok(()), Err)?;
-                Ok(output::lines([name])?)
+                Ok(output::name(output, name)?)
             }
-            VolumeCommand::Attach(arguments) => attach(&volumes, arguments),
-            VolumeCommand::Detach(arguments) => detach(&volumes, &arguments),
+            VolumeCommand::Attach(arguments) => attach(&volumes, arguments, output),
+            VolumeCommand::Detach(arguments) => detach(&volumes, &arguments, output),
         },
-        Command::Stack(command) => stack::run(&volumes, command),
+        Command::Stack(command) => stack::run(&volumes, command, output),
         Command::Events(_) => Err(Failure::usage(
             "events are kept by clusters alone: leave --host out, or see who uses a volume with tierce --host volume inspect",
         )),
@@ -100,7 +102,9 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
                         filters: Vec::new(),
                         selection: Selection::default(),
                     };
-                    prune::prune(&volumes, &unused)?;
+                    prune::prune(&volumes, &unused, output)?;
+                } else {
+                    prune::nothing(output)?;
                 }
                 if troubles.is_empty() { Ok(()) } else { Err(Failure::Told) }
             }
@@ -133,10 +137,10 @@ fn reads_passphrases(command: &Command) -> bool {
     )
 }
 
-fn create(volumes: &Volumes, arguments: &Wanted) -> Result<(), Failure> {
+fn create(volumes: &Volumes, arguments: &Wanted, output: Output) -> Result<(), Failure> {
     let (name, new) = new_volume(volumes, arguments, false)?;
     volumes.create(&name, &new)?;
-    Ok(output::lines([name.full()])?)
+    Ok(output::name(output, &name.full())?)
 }
 
 fn new_volume(
@@ -173,7 +177,7 @@ fn new_volume(
     Ok((name, NewVolume { labels, shape, access, key, filling: None, by_full_name: false, stack: None }))
 }
 
-fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
+fn import(volumes: &Volumes, arguments: &Import, output: Output) -> Result<(), Failure> {
     let file = arguments.file.as_deref().filter(|path| path.as_os_str() != "-");
     let (name, new) = new_volume(volumes, &arguments.new, file.is_none())?;
     match file {
@@ -183,7 +187,7 @@ fn import(volumes: &Volumes, arguments: &Import) -> Result<(), Failure> {
         }
         None => volumes.import(&name, &new, std::io::stdin().lock(), arguments.strict.strict)?,
     }
-    Ok(output::lines([name.full()])?)
+    Ok(output::name(output, &name.full())?)
 }
 
 fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Result<(), Failure> {
@@ -191,11 +195,11 @@ fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Resu
         SnapshotCommand::Create(arguments) => {
             let left_out = LeftOut::new(arguments.strict.strict);
             volumes.snapshot(&arguments.one.name, &arguments.one.snapshot, &left_out)?;
-            Ok(output::lines([&arguments.one.snapshot])?)
+            Ok(output::name(output, &arguments.one.snapshot)?)
         }
         SnapshotCommand::Rm(arguments) => {
             volumes.remove_snapshot(&arguments.name, &arguments.snapshot)?;
-            Ok(output::lines([&arguments.snapshot])?)
+            Ok(output::name(output, &arguments.snapshot)?)
         }
         SnapshotCommand::List(arguments) => {
             let found = volumes.snapshots(&arguments.name)?;
@@ -219,12 +223,12 @@ fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Resu
     }
 }
 
-fn resize(volumes: &Volumes, arguments: &Resize) -> Result<(), Failure> {
+fn resize(volumes: &Volumes, arguments: &Resize, output: Output) -> Result<(), Failure> {
     volumes.resize(&arguments.name, parse_size(&arguments.size)?)?;
-    Ok(output::lines([&arguments.name])?)
+    Ok(output::name(output, &arguments.name)?)
 }
 
-fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
+fn mount(volumes: &Volumes, arguments: &Mount, output: Output) -> Result<(), Failure> {
     let files =
         Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
     if let Some(given) = files.named()? {
@@ -232,74 +236,76 @@ fn mount(volumes: &Volumes, arguments: &Mount) -> Result<(), Failure> {
             return Err(Error::InvalidArgument("A key is of one volume: name one".to_owned()).into());
         };
         volumes.mount_with_key(name, &given)?;
-        return Ok(output::lines([name])?);
+        return Ok(output::name(output, name)?);
     }
     if !arguments.all {
-        return each(&arguments.names, |name| volumes.mount_named(name).map(drop));
+        return each(&arguments.names, output, |name| volumes.mount_named(name).map(drop));
     }
     let (all, unseen) = volumes.list()?;
     for unseen in unseen {
         terminal::note(&format!("Warning: {unseen}"));
     }
-    let mut failed = false;
-    for name in all.into_iter().filter(|volume| volume.device.is_some()).map(|volume| volume.name.full()) {
-        match volumes.mount_named(&name) {
-            Ok(_) => output::lines([name])?,
-            // At a boot nobody is there to say its passphrase, and that is no failure.
-            Err(error @ Error::Locked { .. }) => terminal::note(&format!("Warning: {error}")),
-            Err(error) => {
-                failed = true;
-                failure::tell(&error, false);
+    output::names(output, |mounted| {
+        let mut failed = false;
+        for name in all.into_iter().filter(|volume| volume.device.is_some()).map(|volume| volume.name.full())
+        {
+            match volumes.mount_named(&name) {
+                Ok(_) => mounted.add(&name)?,
+                // At a boot nobody is there to say its passphrase, and that is no failure.
+                Err(error @ Error::Locked { .. }) => terminal::note(&format!("Warning: {error}")),
+                Err(error) => {
+                    failed = true;
+                    failure::tell(&error, false);
+                }
             }
         }
-    }
-    if failed { Err(Failure::Told) } else { Ok(()) }
+        if failed { Err(Failure::Told) } else { Ok(()) }
+    })
 }
 
-fn change_key(volumes: &Volumes, arguments: &KeyChange) -> Result<(), Failure> {
+fn change_key(volumes: &Volumes, arguments: &KeyChange, output: Output) -> Result<(), Failure> {
     let files =
         Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
     volumes.change_key(&arguments.name, || files.new_key(&arguments.name, volumes.asking))?;
-    Ok(output::lines([&arguments.name])?)
-}
-
-fn remove(volumes: &Volumes, arguments: &Remove) -> Result<(), Failure> {
-    each(&arguments.names, |name| volumes.remove(name, arguments.force))
+    Ok(output::name(output, &arguments.name)?)
 }
 
 /// Does something with each name and prints the name; one that fails does not stop the others.
-fn each(names: &[String], act: impl Fn(&str) -> Result<(), Error>) -> Result<(), Failure> {
+fn each(names: &[String], output: Output, act: impl Fn(&str) -> Result<(), Error>) -> Result<(), Failure> {
     // One name keeps its own error and status.
     if let [name] = names {
         act(name)?;
-        return Ok(output::lines([name])?);
+        return Ok(output::name(output, name)?);
     }
-    let mut failed = false;
-    for name in names {
-        match act(name) {
-            Ok(()) => output::lines([name])?,
-            Err(error) => {
-                failed = true;
-                failure::tell(&error, false);
+    output::names(output, |done| {
+        let mut failed = false;
+        for name in names {
+            match act(name) {
+                Ok(()) => done.add(name)?,
+                Err(error) => {
+                    failed = true;
+                    failure::tell(&error, false);
+                }
             }
         }
-    }
-    if failed { Err(Failure::Told) } else { Ok(()) }
+        if failed { Err(Failure::Told) } else { Ok(()) }
+    })
 }
 
-fn label(volumes: &Volumes, arguments: &Label) -> Result<(), Failure> {
+fn label(volumes: &Volumes, arguments: &Label, output: Output) -> Result<(), Failure> {
     volumes.label(&arguments.name, &labels::parse_changes(&arguments.changes).map_err(Error::from)?)?;
-    Ok(output::lines([&arguments.name])?)
+    Ok(output::name(output, &arguments.name)?)
 }
 
-fn attach(volumes: &Volumes, arguments: Attach) -> Result<(), Failure> {
+fn attach(volumes: &Volumes, arguments: Attach, output: Output) -> Result<(), Failure> {
     let attachment = users::attachment(&arguments.to, arguments.pid, arguments.path, arguments.read_only)?;
     volumes.attach(&arguments.name, &attachment)?;
     let shown_at = attachment.path;
-    Ok(output::lines([shown_at.as_deref().map_or(arguments.name, |path: &Path| path.display().to_string())])?)
+    let shown_at = shown_at.as_deref().map_or(arguments.name, |path: &Path| path.display().to_string());
+    Ok(output::name(output, &shown_at)?)
 }
 
-fn detach(volumes: &Volumes, arguments: &Detach) -> Result<(), Failure> {
+fn detach(volumes: &Volumes, arguments: &Detach, output: Output) -> Result<(), Failure> {
     volumes.detach(&arguments.name, &arguments.from)?;
-    Ok(output::lines([&arguments.name])?)
+    Ok(output::name(output, &arguments.name)?)
 }

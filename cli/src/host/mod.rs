@@ -43,6 +43,7 @@ mod serve;
 mod shape;
 mod snapshots_and_clones;
 mod stack;
+mod stack_plan;
 mod stack_state;
 mod transfer;
 mod tree_copy;

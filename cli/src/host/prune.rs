@@ -1,5 +1,7 @@
 //! `volume prune`: removes what nothing uses, once it was shown.
 
+use serde::Serialize;
+
 use super::{
     Error,
     census::Census,
@@ -8,12 +10,31 @@ use super::{
     volumes::{Volume, Volumes},
 };
 use crate::{
-    args::Prune,
+    args::{Output, Prune},
     failure::{self, Failure},
     output, sizes, terminal,
 };
 
-pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure> {
+/// What was removed, by the names that Docker's API has for it.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pruned {
+    volumes_deleted: Vec<String>,
+    space_reclaimed: u64,
+}
+
+/// What would be removed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unused {
+    name: String,
+    size: u64,
+}
+
+pub(super) fn prune(volumes: &Volumes, arguments: &Prune, output: Output) -> Result<(), Failure> {
+    if !output.is_for_people() && !arguments.force && !arguments.dry_run {
+        return Err(Failure::unasked());
+    }
     let (unused, named) = unused(volumes, arguments)?;
     if named > 0 {
         terminal::note(&format!(
@@ -21,7 +42,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
         ));
     }
     if arguments.dry_run {
-        return Ok(show(&unused)?);
+        return Ok(show(&unused, output)?);
     }
     if !arguments.force && !unused.is_empty() {
         output::lines([format!(
@@ -30,7 +51,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
             volumes.root.path().display(),
             if unused.len() == 1 { "its" } else { "their" },
         )])?;
-        show(&unused)?;
+        show(&unused, output)?;
         match terminal::confirmed("Are you sure you want to continue?")? {
             Some(true) => {}
             Some(false) => return Ok(()),
@@ -38,13 +59,13 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
         }
         output::lines([""])?;
     }
-    let (mut removed, mut reclaimed, mut failed) = (Vec::new(), 0_u64, false);
+    let (mut pruned, mut failed) = (Pruned::default(), false);
     for (volume, bytes) in unused {
         let name = volume.name.full();
         match volumes.remove_idle(&name) {
             Ok(()) => {
-                removed.push(name);
-                reclaimed = reclaimed.saturating_add(bytes);
+                pruned.volumes_deleted.push(name);
+                pruned.space_reclaimed = pruned.space_reclaimed.saturating_add(bytes);
             }
             // Somebody took it, or removed it, meanwhile.
             Err(Error::InUse(_) | Error::NotFound { .. }) => {}
@@ -52,19 +73,47 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune) -> Result<(), Failure>
                 failed = true;
                 failure::tell(&error, false);
                 if matches!(error, Error::Leftover { .. }) {
-                    removed.push(name);
+                    pruned.volumes_deleted.push(name);
                 }
             }
         }
     }
-    if !removed.is_empty() {
-        output::lines(["Deleted Volumes:".to_owned()].into_iter().chain(removed).chain([String::new()]))?;
-    }
-    output::lines([format!("Total reclaimed space: {}", sizes::used(reclaimed))])?;
+    tell(pruned, output)?;
     if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
-fn show(volumes: &[(Volume, u64)]) -> std::io::Result<()> {
+/// Tells a program that nothing was removed; a person is told nothing.
+pub(super) fn nothing(output: Output) -> std::io::Result<()> {
+    if output.is_for_people() { Ok(()) } else { tell(Pruned::default(), output) }
+}
+
+fn tell(pruned: Pruned, output: Output) -> std::io::Result<()> {
+    match output {
+        Output::Json => output::json(&pruned),
+        Output::Yaml => output::yaml(&pruned),
+        Output::Name => output::lines(pruned.volumes_deleted),
+        Output::Table | Output::Wide => {
+            let Pruned { volumes_deleted: removed, space_reclaimed } = pruned;
+            if !removed.is_empty() {
+                let head = ["Deleted Volumes:".to_owned()];
+                output::lines(head.into_iter().chain(removed).chain([String::new()]))?;
+            }
+            output::lines([format!("Total reclaimed space: {}", sizes::used(space_reclaimed))])
+        }
+    }
+}
+
+fn show(volumes: &[(Volume, u64)], output: Output) -> std::io::Result<()> {
+    let names = || volumes.iter().map(|(volume, _)| volume.name.full());
+    if !output.is_for_people() {
+        let sizes = volumes.iter().map(|(_, bytes)| *bytes);
+        let unused: Vec<Unused> = names().zip(sizes).map(|(name, size)| Unused { name, size }).collect();
+        return match output {
+            Output::Yaml => output::yaml(&unused),
+            Output::Name => output::lines(names()),
+            Output::Json | Output::Table | Output::Wide => output::json(&unused),
+        };
+    }
     let mut rows = vec![["VOLUME NAME", "SIZE"].map(str::to_owned).to_vec()];
     rows.extend(volumes.iter().map(|(volume, bytes)| vec![volume.name.full(), sizes::used(*bytes)]));
     output::columns(&rows)

@@ -1,41 +1,66 @@
 //! `stack`: the volumes of a Compose file.
 
-use std::path::Path;
+use serde_json::json;
 
 use super::{
     Error,
-    compose::{self, Access, Maker, NamedVolume, Plan, Source},
+    compose::{self, Maker, NamedVolume, Plan},
+    stack_plan,
     stack_state::State,
     volumes::{NewVolume, Volume, Volumes},
 };
 use crate::{
-    args::{StackCommand, StackFile, StackManifests},
+    args::{Output, StackCommand, StackFile, StackManifests},
     failure::{self, Failure},
-    output, terminal,
+    output::{self, Names},
+    terminal,
 };
 
-pub(super) fn run(volumes: &Volumes, command: StackCommand) -> Result<(), Failure> {
+pub(super) fn run(volumes: &Volumes, command: StackCommand, output: Output) -> Result<(), Failure> {
     match command {
-        StackCommand::Plan(file) => show(volumes, read(&file)?),
-        StackCommand::Create(file) => create(volumes, read(&file)?),
-        StackCommand::Rm(arguments) => remove(volumes, &read(&arguments.file)?, arguments.volumes),
-        StackCommand::Manifests(arguments) => manifests(&arguments),
+        StackCommand::Plan(file) => plan(volumes, read(&file)?, output),
+        StackCommand::Create(file) => {
+            let plan = read(&file)?;
+            output::names(output, |made| create(volumes, plan, made))
+        }
+        StackCommand::Rm(arguments) => {
+            let plan = read(&arguments.file)?;
+            output::names(output, |removed| remove(volumes, &plan, arguments.volumes, removed))
+        }
+        // Done before anything is looked at.
+        StackCommand::Manifests(_) => Ok(()),
     }
 }
 
-/// Prints the same volumes as Kubernetes objects; looks at the file alone.
-pub(crate) fn manifests(arguments: &StackManifests) -> Result<(), Failure> {
+/// Prints the same volumes as Kubernetes objects, in a namespace where one is named; looks at the file alone.
+pub(crate) fn manifests(
+    arguments: &StackManifests,
+    namespace: Option<&str>,
+    output: Output,
+) -> Result<(), Failure> {
+    let tier =
+        compose::tier(&arguments.tier).map_err(|reason| Failure::usage(format!("--tier: {reason}")))?;
+    let namespace = namespace.map(compose::namespace).transpose();
+    let namespace = namespace.map_err(|reason| Failure::usage(format!("--namespace: {reason}")))?;
     let mut plan = read(&arguments.file)?;
     if let Some(first) = plan.problems.pop() {
         return Err(told(plan.problems, first));
     }
-    let made = compose::manifests(&plan, &arguments.tier).map_err(Error::Refused)?;
+    let made = compose::manifests(&plan, tier, namespace).map_err(Error::Refused)?;
     for note in &made.notes {
         terminal::note(note);
     }
-    for object in made.objects {
-        output::lines(["---"])?;
-        output::yaml(&object)?;
+    match output {
+        Output::Json => output::json(&json!({"apiVersion": "v1", "kind": "List", "items": made.objects}))?,
+        Output::Name => output::lines(made.objects.iter().filter_map(|object| {
+            Some(format!("volume.{}/{}", tierce_crds::names::GROUP, object["metadata"]["name"].as_str()?))
+        }))?,
+        Output::Table | Output::Wide | Output::Yaml => {
+            for object in made.objects {
+                output::lines(["---"])?;
+                output::yaml(&object)?;
+            }
+        }
     }
     Ok(())
 }
@@ -60,36 +85,9 @@ fn told(others: Vec<compose::ComposeError>, last: compose::ComposeError) -> Fail
     Error::from(last).into()
 }
 
-fn show(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
-    let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
-    let mut rows = vec![row(["SERVICE", "TARGET", "ACCESS", "SOURCE", "STATE"])];
-    for mount in &plan.mounts {
-        let access = match mount.access {
-            Access::ReadWrite => "rw",
-            Access::ReadOnly => "ro",
-        };
-        let access = [access].into_iter().chain(mount.options.iter().map(String::as_str)).collect::<Vec<_>>();
-        let (mut source, state) = source(volumes, &plan, &mount.source)?;
-        if let Some(from) = &mount.from {
-            source = format!("{source} (as {from})");
-        }
-        rows.push(row([&mount.service, &mount.target, &access.join(","), &source, &state]));
-    }
-    output::columns(&rows)?;
-    let is_used = |volume: &NamedVolume| {
-        plan.mounts.iter().any(|mount| matches!(&mount.source, Source::Volume(key) if *key == volume.key))
-    };
-    let unused = plan.volumes.iter().filter(|volume| volume.name().is_some() && !is_used(volume));
-    // With a problem nothing is made.
-    for volume in unused.filter(|_| plan.problems.is_empty()) {
-        terminal::note(&format!(
-            "Volume '{}' is of the stack too, though no service that is shown uses it",
-            volume.full
-        ));
-    }
-    for note in &plan.notes {
-        terminal::note(note);
-    }
+/// Shows what each service gets; changes nothing.
+fn plan(volumes: &Volumes, mut plan: Plan, output: Output) -> Result<(), Failure> {
+    stack_plan::show(volumes, &plan, output)?;
     match plan.problems.pop() {
         Some(last) => Err(told(plan.problems, last)),
         None => nothing_in_the_way(volumes, &plan),
@@ -106,45 +104,7 @@ fn nothing_in_the_way(volumes: &Volumes, plan: &Plan) -> Result<(), Failure> {
     Err(last.into())
 }
 
-/// Where something comes from, and how it is there.
-fn source(volumes: &Volumes, plan: &Plan, source: &Source) -> Result<(String, String), Failure> {
-    const OF_ENGINE: &str = "of the container";
-    let (source, state) = match source {
-        Source::Volume(key) => {
-            let Some(volume) = plan.declared(key) else {
-                return Ok((format!("volume {key}"), "not valid".to_owned()));
-            };
-            match &volume.maker {
-                Maker::Engine(what) => (format!("volume {} ({what})", volume.full), "of the engine"),
-                Maker::External => {
-                    // What bears a name that none of ours can have is another's.
-                    let is_there = volumes.find(&volume.full).is_ok_and(|found| found.is_some());
-                    (format!("volume {}", volume.full), if is_there { "exists" } else { "missing" })
-                }
-                Maker::Tierce(_) => {
-                    let state = volumes.state(volume, &plan.stack)?;
-                    return Ok((format!("volume {}", volume.full), state.in_words()));
-                }
-            }
-        }
-        Source::Undeclared(key) => (format!("volume {key}"), "not declared"),
-        Source::Bind { path, made } => {
-            let state = match (Path::new(path).exists(), made) {
-                _ if !path.starts_with('/') => "of Windows",
-                (true, _) => "exists",
-                (false, true) => "to be made",
-                (false, false) => "missing",
-            };
-            (path.clone(), state)
-        }
-        Source::Anonymous => ("volume without a name".to_owned(), OF_ENGINE),
-        Source::Tmpfs => ("memory".to_owned(), OF_ENGINE),
-        Source::Engine(what) => (what.clone(), "of the engine"),
-    };
-    Ok((source, state.to_owned()))
-}
-
-fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
+fn create(volumes: &Volumes, mut plan: Plan, made: &mut Names) -> Result<(), Failure> {
     if let Some(last) = plan.problems.pop() {
         return Err(told(plan.problems, last));
     }
@@ -160,7 +120,7 @@ fn create(volumes: &Volumes, mut plan: Plan) -> Result<(), Failure> {
                     ));
                 }
                 make(volumes, volume, &plan.stack)?;
-                output::lines([&volume.full])?;
+                made.add(&volume.full)?;
             }
             Maker::Engine(what) => terminal::note(&format!(
                 "Volume '{}' is none of Tierce ({what}): the engine of the containers makes it",
@@ -200,7 +160,7 @@ pub(super) fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
     volume.asked.new_volume(&volume.labels)
 }
 
-fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Failure> {
+fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Names) -> Result<(), Failure> {
     let mut failed = false;
     for volume in plan.volumes.iter().filter(|volume| volume.name().is_some()) {
         let existing = volumes.find(&volume.full)?;
@@ -221,7 +181,7 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool) -> Result<(), Fail
             continue;
         }
         match volumes.remove(&volume.full, false) {
-            Ok(()) => output::lines([&volume.full])?,
+            Ok(()) => removed.add(&volume.full)?,
             Err(Error::NotFound { .. }) => {}
             Err(error) => {
                 failed = true;

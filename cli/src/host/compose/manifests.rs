@@ -18,7 +18,11 @@ pub(in super::super) struct Manifests {
 }
 
 /// The `Volume` objects of a stack. `Err`: a volume can't be one; the text says which and what to write.
-pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, String> {
+pub(in super::super) fn manifests(
+    plan: &Plan,
+    tier: &str,
+    namespace: Option<&str>,
+) -> Result<Manifests, String> {
     let mut made = Manifests::default();
     let ours: Vec<&NamedVolume> = plan.volumes.iter().filter(|volume| volume.name().is_some()).collect();
     let names = names(&ours.iter().map(|volume| volume.full.as_str()).collect());
@@ -53,7 +57,10 @@ pub(in super::super) fn manifests(plan: &Plan, tier: &str) -> Result<Manifests, 
                 if name != volume.full {
                     made.notes.push(format!("Volume '{}' becomes {name}", volume.full));
                 }
-                let object = manifest(plan, volume, name, tier, &mut made.notes)?;
+                let mut object = manifest(plan, volume, name, tier, &mut made.notes)?;
+                if let Some(namespace) = namespace {
+                    object["metadata"]["namespace"] = json!(namespace);
+                }
                 made.objects.push(object);
             }
         }
@@ -82,7 +89,11 @@ fn manifest(
     for option in ["pool", "uid", "gid", "mode"].into_iter().filter(|option| asked.get(option).is_some()) {
         notes.push(format!("Volume '{full}': '{option}' is of a host, and is left out"));
     }
-    let mut spec = json!({"size": size, "tier": asked.get("tier").unwrap_or(tier)});
+    let tier = match asked.get("tier") {
+        Some(own) => self::tier(own).map_err(|reason| format!("Volume '{full}': {reason}"))?,
+        None => tier,
+    };
+    let mut spec = json!({"size": size, "tier": tier});
     if let Some(filesystem) = asked.get("filesystem") {
         spec["filesystem"] = json!(filesystem);
     }
@@ -103,6 +114,26 @@ fn manifest(
         "metadata": {"name": name, "labels": labels},
         "spec": spec,
     }))
+}
+
+/// The text, if it can name a tier (`Volume.spec.tier`).
+pub(in super::super) fn tier(text: &str) -> Result<&str, String> {
+    label_of_domain(text, "a tier", 40)
+}
+
+/// The text, if it can name a namespace.
+pub(in super::super) fn namespace(text: &str) -> Result<&str, String> {
+    label_of_domain(text, "a namespace", MOST)
+}
+
+fn label_of_domain<'a>(text: &'a str, what: &str, most: usize) -> Result<&'a str, String> {
+    if text.len() <= most && is_part_of_domain(text) {
+        return Ok(text);
+    }
+    let shown: String = text.escape_debug().take(80).collect();
+    Err(format!(
+        "'{shown}' can't name {what}: 1 to {most} lower-case letters, digits and '-', with neither end a '-'"
+    ))
 }
 
 /// A name for each: letters made small and `_` and `.` to `-`. Where that is too long, or two would be one, each gets a mark of its own that
@@ -132,15 +163,16 @@ fn part_of(stack: &str) -> String {
 /// A qualified name: a domain and `/` before it, or neither.
 fn is_label_key(key: &str) -> bool {
     let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
-    let part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
     !name.is_empty()
         && is_label_value(name)
-        && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part))
+        && domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(is_part_of_domain))
+}
+
+fn is_part_of_domain(part: &str) -> bool {
+    !part.is_empty()
+        && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !part.starts_with('-')
+        && !part.ends_with('-')
 }
 
 fn is_label_value(value: &str) -> bool {

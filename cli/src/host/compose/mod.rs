@@ -26,8 +26,8 @@ mod yaml;
 
 pub(super) use declared::{Maker, NamedVolume};
 pub(super) use error::ComposeError;
-pub(super) use manifests::manifests;
-pub(super) use mounts::{Access, Source};
+pub(super) use manifests::{manifests, namespace, tier};
+pub(super) use mounts::{Access, ServiceMount, Source};
 pub(super) use plan::Plan;
 
 use crate::args::StackFile;

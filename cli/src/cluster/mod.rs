@@ -50,9 +50,22 @@ async fn dispatch(command: Command, connection: &Connection, output: Output) -> 
         Command::Version => version::show(connection, output).await,
         // Done before anything is looked at.
         Command::Completions(_) | Command::Man(_) | Command::Stack(StackCommand::Manifests(_)) => Ok(()),
-        Command::System(SystemCommand::Prune(_)) => Err(hosts("system prune")),
-        Command::Stack(_) => Err(hosts("stack plan, create and rm")),
-        Command::Serve(_) => Err(hosts("serve")),
+        Command::System(SystemCommand::Prune(_)) => Err(hosts(
+            "system prune",
+            "the nodes clear up themselves, and tierce volume prune removes volumes that no pod uses",
+        )),
+        Command::Stack(StackCommand::Plan(_)) => {
+            Err(hosts("stack plan", "tierce stack manifests shows the volumes of a Compose file"))
+        }
+        Command::Stack(StackCommand::Create(_)) => {
+            Err(hosts("stack create", "make them with tierce stack manifests | kubectl apply -f -"))
+        }
+        Command::Stack(StackCommand::Rm(_)) => {
+            Err(hosts("stack rm", "remove them with tierce stack manifests | kubectl delete -f -"))
+        }
+        Command::Serve(_) => {
+            Err(hosts("serve", "the kubelet asks the node plugin, which the Helm chart installs"))
+        }
     }
 }
 
@@ -76,18 +89,26 @@ async fn volume(command: VolumeCommand, connection: &Connection, output: Output)
                 SnapshotCommand::Rm(arguments) => snapshots::remove(&cluster, &arguments, output).await,
             }
         }
-        VolumeCommand::Key(_) => Err(hosts("volume key")),
-        VolumeCommand::Mount(_) => Err(hosts("volume mount")),
-        VolumeCommand::Cp(_) => Err(hosts("volume cp")),
-        VolumeCommand::Export(_) => Err(hosts("volume export")),
-        VolumeCommand::Import(_) => Err(hosts("volume import")),
-        VolumeCommand::Attach(_) => Err(hosts("volume attach")),
-        VolumeCommand::Detach(_) => Err(hosts("volume detach")),
+        VolumeCommand::Key(_) => Err(hosts(
+            "volume key",
+            "a volume gets another key by kubectl annotate volume NAME --overwrite storage.tierce.dev/rotate-key=$(date +%s)",
+        )),
+        VolumeCommand::Mount(_) => Err(hosts("volume mount", "a volume is mounted for the pods that use it")),
+        VolumeCommand::Cp(_) => Err(hosts("volume cp", "kubectl cp copies by a pod that uses the volume")),
+        VolumeCommand::Export(_) => Err(hosts(
+            "volume export",
+            "a pod that uses the volume writes an archive: kubectl exec POD -- tar -c -C FOLDER . > FILE",
+        )),
+        VolumeCommand::Import(_) => Err(hosts(
+            "volume import",
+            "make the volume, and let a pod that uses it unpack: kubectl exec -i POD -- tar -x -C FOLDER < FILE",
+        )),
+        VolumeCommand::Attach(_) => Err(hosts("volume attach", "a volume is in use while a pod has it")),
+        VolumeCommand::Detach(_) => Err(hosts("volume detach", "a volume is in use while a pod has it")),
     }
 }
 
-fn hosts(command: &str) -> Failure {
-    Failure::usage(format!(
-        "{command}: for volumes of this host alone, add --host; a cluster's pods see to it themselves"
-    ))
+/// What is for a host alone, and what does the same on a cluster.
+fn hosts(command: &str, on_a_cluster: &str) -> Failure {
+    Failure::usage(format!("{command} is for volumes of this host: add --host; on a cluster {on_a_cluster}"))
 }

@@ -1,4 +1,5 @@
-//! Which gRPC code the kubelet gets, and what it does with it. The one place that decides.
+//! Which gRPC code the kubelet gets for an error or a request that is refused, and what it does with it. Two answers that are neither are
+//! `UNAVAILABLE` where they are given: of a device that has not grown yet, and of a socket for the registration that goes.
 //!
 //! The kubelet (`pkg/volume/csi/csi_client.go`, `isFinalError`) takes `CANCELLED`, `DEADLINE_EXCEEDED`, `UNAVAILABLE`,
 //! `RESOURCE_EXHAUSTED` and `ABORTED` as "may still be running": it marks the mount uncertain, tries again, and calls

@@ -9,13 +9,13 @@ use crate::named::Named;
 /// What can be done with the volumes of a Compose file.
 #[derive(Debug, Subcommand)]
 pub enum StackCommand {
-    /// Show which volumes and folders each service gets
+    /// Show which volumes and folders each service gets (host)
     #[command(after_help = "Example:\n  tierce --host stack plan -f compose.yaml")]
     Plan(StackFile),
-    /// Make the named volumes, each with the full name `<stack>_<name>`
+    /// Make the named volumes, each with the full name `<stack>_<name>` (host)
     #[command(after_help = "Example:\n  tierce --host stack create -f compose.yaml --name shop")]
     Create(StackFile),
-    /// Remove the stack; its volumes are kept unless --volumes is given
+    /// Remove the stack; its volumes are kept unless --volumes is given (host)
     #[command(after_help = "Example:\n  tierce --host stack rm -f compose.yaml --name shop --volumes")]
     Rm(StackRemove),
     /// Print the Kubernetes Volume objects for the same file
@@ -28,13 +28,14 @@ pub enum StackCommand {
 #[derive(Debug, Default, Args)]
 pub struct StackFile {
     /// Read this Compose file; given again, each goes over the former; - is standard input. Default: COMPOSE_FILE, else the
-    /// compose.yaml or docker-compose.yml of this folder or one above, and its override file
+    /// compose.yaml or docker-compose.yml of this folder, or of the nearest one above that has any, and its override file
     #[arg(long, short)]
     pub file: Vec<PathBuf>,
     /// Name of the stack. Default: COMPOSE_PROJECT_NAME, else the name in the file, else the name of its folder
     #[arg(long, add = Named::Stack.completer())]
     pub name: Option<String>,
-    /// Read variables from this file. Default: .env beside the Compose file
+    /// Read variables from this file; may be given several times. Default: COMPOSE_ENV_FILES, else the .env of this folder, and of the
+    /// folder of the first Compose file
     #[arg(long)]
     pub env_file: Vec<PathBuf>,
     /// Count services of this profile too. Default: COMPOSE_PROFILES

@@ -171,7 +171,7 @@ fn found(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, Compose
         }
     }
     Err(ComposeError::Project(format!(
-        "there is no Compose file ({}) in {} or a folder above it: name one with --file",
+        "there is no Compose file ({}) in {} or any folder above it: name one with --file",
         NAMES.join(", "),
         folder.display()
     )))

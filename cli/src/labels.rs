@@ -22,6 +22,14 @@ pub(crate) enum LabelChange {
     Remove(String),
 }
 
+impl LabelChange {
+    fn key(&self) -> &str {
+        match self {
+            Self::Set(key, _) | Self::Remove(key) => key,
+        }
+    }
+}
+
 /// `KEY=VALUE`, or `KEY` alone for an empty value.
 pub(crate) fn parse(texts: &[String]) -> Result<BTreeMap<String, String>, LabelError> {
     texts.iter().map(|text| pair(text)).collect()
@@ -36,7 +44,17 @@ pub(crate) fn parse_changes(texts: &[String]) -> Result<Vec<LabelChange>, LabelE
             "'{text}' is no change of a label: write KEY=VALUE, or KEY- to remove it"
         ))),
     };
-    texts.iter().map(change).collect()
+    let changes: Vec<LabelChange> = texts.iter().map(change).collect::<Result<_, _>>()?;
+    for (index, change) in changes.iter().enumerate() {
+        let differs = |other: &&LabelChange| other.key() == change.key() && *other != change;
+        if changes[..index].iter().any(|other| differs(&other)) {
+            return Err(LabelError(format!(
+                "Label '{}' is to become two things: name each label once",
+                change.key()
+            )));
+        }
+    }
+    Ok(changes)
 }
 
 fn pair(text: &str) -> Result<(String, String), LabelError> {
@@ -118,10 +136,13 @@ mod tests {
 
     #[test]
     fn changes_set_and_remove() {
-        let changes = parse_changes(&["a=b-".to_owned(), "a-".to_owned()]).unwrap();
-        assert_eq!(changes, [LabelChange::Set("a".into(), "b-".into()), LabelChange::Remove("a".into())]);
-        for bad in ["a", "-", "=x", "a b=c"] {
-            assert!(parse_changes(&[bad.to_owned()]).is_err(), "{bad}");
+        let changes = parse_changes(&["a=b-".to_owned(), "b-".to_owned()]).unwrap();
+        assert_eq!(changes, [LabelChange::Set("a".into(), "b-".into()), LabelChange::Remove("b".into())]);
+        for bad in ["a", "-", "=x", "a b=c", "a=b,a-", "a-,a=b", "a=b,a=c"] {
+            let texts: Vec<String> = bad.split(',').map(str::to_owned).collect();
+            assert!(parse_changes(&texts).is_err(), "{bad}");
         }
+        let twice = ["a=b".to_owned(), "c-".to_owned(), "a=b".to_owned()];
+        assert_eq!(parse_changes(&twice).unwrap().len(), 3, "the same again is no contradiction");
     }
 }

@@ -19,6 +19,9 @@ pub(crate) fn check(command: &Command, matches: &ArgMatches, config: &Config) ->
     // What manifests prints is for a cluster, wherever that happens.
     let fits_both = if prints_manifests(matches) { "namespace" } else { "" };
     match written_under(command, matches, foreign, fits_both) {
+        Some(option) if option == "--selector" => Err(Failure::usage(format!(
+            "{option} is for volumes of a cluster: choose by --filter label=KEY or label=KEY=VALUE"
+        ))),
         Some(option) => Err(Failure::usage(format!("{option} {words}"))),
         None => Ok(()),
     }
@@ -54,10 +57,15 @@ mod tests {
         let host = || Config::Host { root: "/r".into(), pools: Vec::new() };
         for (line, config, option) in [
             ("tierce --host volume create a --tier hdd", host(), Some("--tier")),
-            ("tierce --host volume rm a --timeout 3s", host(), Some("--timeout")),
+            ("tierce --host volume rm a --wait --timeout 3s", host(), Some("--wait")),
             ("tierce --host volume ls -n ada", host(), Some("--namespace")),
             ("tierce -n ada --host volume ls", host(), Some("--namespace")),
             ("tierce --host volume create a --stack s", host(), None),
+            (
+                "tierce --host volume ls -l team=blue",
+                host(),
+                Some("--selector is for volumes of a cluster: choose by --filter"),
+            ),
             ("tierce --host stack plan -n ada", host(), Some("--namespace")),
             ("tierce --host stack manifests -n ada", host(), None),
             ("tierce --host stack manifests -n ada --context x", host(), Some("--context")),

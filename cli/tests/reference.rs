@@ -7,6 +7,14 @@ use std::{fmt::Write, fs, path::Path};
 use clap::{Command, CommandFactory};
 use tierce_cli::args::Cli;
 
+/// Calls `each` with every command, and its full name.
+fn commands(command: &Command, name: &str, each: &mut dyn FnMut(&str, &Command)) {
+    each(name, command);
+    for subcommand in command.get_subcommands() {
+        commands(subcommand, &format!("{name} {}", subcommand.get_name()), each);
+    }
+}
+
 /// Calls `each` with every command that can be run, and its full name.
 fn leaves(command: &Command, name: &str, each: &mut dyn FnMut(&str, &Command)) {
     let mut below = command.get_subcommands().peekable();
@@ -21,7 +29,7 @@ fn leaves(command: &Command, name: &str, each: &mut dyn FnMut(&str, &Command)) {
 #[test]
 fn every_command_has_help_with_an_example() {
     let mut count = 0;
-    leaves(&Cli::command(), "tierce", &mut |name, command| {
+    commands(&Cli::command(), "tierce", &mut |name, command| {
         let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(
             example.contains("Example") && example.contains(name.trim_start_matches("tierce ")),

@@ -9,7 +9,10 @@ mod volume;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::named::Named;
 
@@ -24,7 +27,13 @@ pub use volume::{
 
 /// Manage named volumes: those of this host with --host, else those of a Kubernetes cluster.
 #[derive(Debug, Parser)]
-#[command(name = "tierce", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "tierce",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  tierce volume create mydata --size 10Gi\n  tierce --host volume create mydata"
+)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -39,7 +48,7 @@ pub struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Work with the volumes of this host. A line `mode = "host"` in ~/.config/tierce/config.toml does the same
-    #[arg(long, global = true, env = "TIERCE_HOST", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    #[arg(long, global = true, env = "TIERCE_HOST", value_parser = yes_or_no, hide_env_values = true)]
     pub host: bool,
 
     /// Write results in this format
@@ -51,12 +60,31 @@ pub struct Global {
     pub verbose: bool,
 
     /// Keep this host's volumes in this folder. Default: /var/lib/tierce for root, ~/.local/share/tierce for other users
-    #[arg(long, global = true, env = "TIERCE_ROOT", value_name = "DIR", hide_env_values = true, help_heading = WITH_HOST)]
+    #[arg(long, global = true, env = "TIERCE_ROOT", value_name = "DIR", value_parser = folder(), hide_env_values = true, help_heading = WITH_HOST)]
     pub root: Option<PathBuf>,
 
     /// Which cluster.
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// What the variable of a flag says.
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "y" | "on" | "t" => Ok(true),
+        "" | "0" | "false" | "no" | "n" | "off" | "f" => Ok(false),
+        _ => Err("TIERCE_HOST is 1 for the volumes of this host, and 0 for those of a cluster".to_owned()),
+    }
+}
+
+/// A folder that is named: an empty text is the variable of a script that went wrong, and no wish for the default.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| {
+        if text.is_empty() {
+            return Err("--root or TIERCE_ROOT is empty: name a folder, or unset it");
+        }
+        Ok(PathBuf::from(text))
+    })
 }
 
 /// Which cluster, and where on it; as kubectl takes them.
@@ -109,13 +137,17 @@ impl Output {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make, list, change and remove volumes
-    #[command(subcommand, visible_alias = "volumes")]
+    #[command(
+        subcommand,
+        visible_alias = "volumes",
+        after_help = "Examples:\n  tierce volume ls\n  tierce --host volume create mydata"
+    )]
     Volume(VolumeCommand),
     /// Make and remove the volumes of a Compose file
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tierce --host stack plan -f compose.yaml")]
     Stack(StackCommand),
     /// Show and free the space that volumes take
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tierce --host system df")]
     System(SystemCommand),
     /// Show what happened lately to the volumes of a cluster
     #[command(after_help = "Example:\n  tierce events mydata")]

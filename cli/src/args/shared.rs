@@ -60,7 +60,7 @@ pub struct Waiting {
     #[arg(long)]
     pub wait: bool,
     /// With --wait, give up after this time, such as 90s or 10m
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, requires = "wait")]
     pub timeout: Duration,
 }
 

@@ -44,7 +44,7 @@ pub enum VolumeCommand {
     #[command(after_help = "Example:\n  tierce volume clone mydata mydata-test")]
     Clone(CloneVolume),
     /// Take, list and remove the snapshots of a volume
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tierce volume snapshot create mydata before-upgrade")]
     Snapshot(SnapshotCommand),
     /// Give a volume the content of one of its snapshots back; what it has now is kept as a further snapshot
     #[command(after_help = "Example:\n  tierce volume restore mydata before-upgrade")]
@@ -53,7 +53,7 @@ pub enum VolumeCommand {
     #[command(after_help = "Example:\n  tierce --host volume mount --all")]
     Mount(Mount),
     /// Change the keys of encrypted volumes (host)
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tierce --host volume key change secret")]
     Key(KeyCommand),
     /// Copy files between volumes and local paths (host)
     #[command(
@@ -137,7 +137,7 @@ pub struct List {
     /// Write only names
     #[arg(long, short)]
     pub quiet: bool,
-    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE; may be given several times
+    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE, or label!=… for those without; may be given several times
     #[arg(long = "filter", short, value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Which
@@ -179,7 +179,7 @@ pub struct Prune {
     /// Remove them without asking
     #[arg(long, short)]
     pub force: bool,
-    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE; may be given several times
+    /// Choose only volumes with this label: label=KEY or label=KEY=VALUE, or label!=… for those without; may be given several times
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Which

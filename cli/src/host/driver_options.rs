@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Error, access,
     keys::{self, GivenKey},
+    names::STANDALONE,
     shape::Words,
     volumes::NewVolume,
 };
@@ -115,6 +116,9 @@ fn reason_against(option: &str, value: Option<&str>) -> Option<String> {
             let shown: String = value.escape_debug().take(40).collect();
             Some(format!("size '{shown}' is not valid: write {}", sizes::FORM))
         }
+        "stack" if value == STANDALONE => Some(format!(
+            "driver option 'stack' can't be '{STANDALONE}', as volumes of no stack lie there: leave it out"
+        )),
         "passphrase" | "passphrase-file" => Some(format!(
             "driver option '{option}' is not known: nobody can be asked for a passphrase when a container starts; use 'key-file', or make the volume with tierce --host volume create"
         )),

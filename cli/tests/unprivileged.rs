@@ -74,7 +74,23 @@ fn what_needs_root_says_so_and_what_works_without() {
     let refused = as_user(&world, &["volume", "attach", "a", "/tmp", "--to", "vm"]);
     assert_eq!(refused.status.code(), Some(1));
     let message = String::from_utf8_lossy(&refused.stderr);
-    assert!(message.contains("needs root") && message.contains("without a size do not"), "{message}");
+    assert!(message.contains("needs root: run it with sudo, or leave the path out"), "{message}");
+    for (line, words) in [
+        ("volume create b --size 64Mi", "needs root: run it with sudo, or make it without one"),
+        ("volume create b --uid 3", "needs root: run it with sudo, or leave --uid and --gid out"),
+        (
+            "volume ls --root /root/none",
+            "run it with sudo, or keep volumes in a folder of your own with --root",
+        ),
+        (
+            "volume create b --root /none",
+            "run it with sudo, or keep volumes in a folder of your own with --root",
+        ),
+    ] {
+        let refused = as_user(&world, &line.split(' ').collect::<Vec<_>>());
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && message.contains(words), "{line}: {message}");
+    }
     // A folder of root's.
     fs::create_dir(world.path("plugins")).unwrap();
     let socket = world.path("plugins/tierce.sock");

@@ -11,7 +11,7 @@ use crate::named::{Named, place_completer};
 #[derive(Debug, Args)]
 pub struct Mount {
     /// Full names of the volumes
-    #[arg(required_unless_present = "all", add = Named::Volume.completer())]
+    #[arg(add = Named::Volume.completer())]
     pub names: Vec<String>,
     /// Mount every volume that has a size
     #[arg(long, conflicts_with = "names")]
@@ -102,8 +102,12 @@ pub struct Attach {
     #[arg(long, requires = "path")]
     pub read_only: bool,
     /// Free the volume when the process of this number ends. Default: at the next boot
-    #[arg(long)]
+    #[arg(long, value_parser = process)]
     pub pid: Option<u32>,
+}
+
+fn process(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|number| *number != 0).ok_or("write the number of a process")
 }
 
 /// `volume detach`.

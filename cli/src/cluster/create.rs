@@ -5,12 +5,13 @@ use tierce_client::{
     create::{self, Start},
     wait::Outcome,
 };
-use tierce_crds::{AccessMode, Binding, DeletionPolicy, Filesystem};
+use tierce_crds::{AccessMode, Binding, DeletionPolicy};
 
 use super::patience::Person;
 use crate::{
     args::{CloneVolume, Create, Output},
     failure::Failure,
+    host::filesystem,
     labels, output, sizes, terminal,
 };
 
@@ -50,7 +51,7 @@ fn wanted(arguments: &Create) -> Result<create::NewVolume, Failure> {
         tier: options.tier.clone(),
         access_mode: if options.rwop { AccessMode::ReadWriteOncePod } else { AccessMode::ReadWriteOnce },
         block: options.block,
-        filesystem: new.filesystem.as_deref().map(filesystem).transpose()?,
+        filesystem: new.filesystem.as_deref().map(filesystem).transpose().map_err(Failure::usage)?,
         encrypt: new.encrypt,
         labels: labels::parse(&new.labels)?,
         source: match (&options.from_volume, &options.from_snapshot) {
@@ -70,11 +71,4 @@ pub(super) fn size(text: &str) -> Result<String, Failure> {
     }
     let shown: String = text.escape_debug().take(40).collect();
     Err(Failure::usage(format!("Size '{shown}' is not valid: write {}", sizes::FORM)))
-}
-
-fn filesystem(text: &str) -> Result<Filesystem, Failure> {
-    text.parse().map_err(|_| {
-        let shown: String = text.escape_debug().take(40).collect();
-        Failure::usage(format!("Filesystem '{shown}' is not known: ext4, xfs and btrfs are"))
-    })
 }

@@ -41,7 +41,7 @@ impl Words<'_> {
         };
         let octal = |text: &str| {
             let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777 && plain(text));
-            mode.ok_or_else(|| odd("mode", text, "an octal number, such as 0770"))
+            mode.ok_or_else(|| odd("mode", text, "an octal number up to 7777, such as 0770"))
         };
         let access = Access {
             uid: self.uid.map(|text| number("uid", text)).transpose()?,

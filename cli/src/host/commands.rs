@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, fs::File, path::Path};
 use rustix::fs::Mode;
 
 use super::{
-    Error, access, disk_usage,
-    error::Context,
+    Error, access, advice, disk_usage,
     keys::{self, Files},
     layout::Root,
     left_out::LeftOut,
     listing,
-    names::Name,
+    names::{Name, STANDALONE},
     prune, serve,
     shape::{Words, parse_size},
     stack, users,
@@ -30,10 +29,19 @@ use crate::{
 
 /// Runs a command on this host, whose volumes lie below `root`.
 pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Output) -> Result<(), Failure> {
+    carry_out(command, root, pools, output).map_err(|failure| advice::given(failure, root))
+}
+
+fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) -> Result<(), Failure> {
+    let concerns_volumes =
+        matches!(command, Command::Volume(_) | Command::Stack(_) | Command::System(_) | Command::Serve(_));
+    if concerns_volumes {
+        advice::check(root)?;
+    }
     // Who reaches a volume is no matter of the caller's mask: what is made here is made with modes of our own.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let volumes = Volumes::new(Root::new(root), &pools, keys::asking(reads_passphrases(&command)));
-    if matches!(command, Command::Volume(_) | Command::Stack(_) | Command::System(_) | Command::Serve(_)) {
+    if concerns_volumes {
         if let Err(error) = volumes.root.close() {
             failure::warn(&error);
         }
@@ -53,7 +61,7 @@ pub(crate) fn run(command: Command, root: &Path, pools: Vec<Pool>, output: Outpu
             VolumeCommand::Mount(arguments) => mount(&volumes, &arguments, output),
             VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments, output),
             VolumeCommand::Clone(arguments) => {
-                let to = Name::new(arguments.stack.as_deref(), &arguments.to).map_err(Error::from)?;
+                let to = named(arguments.stack.as_deref(), &arguments.to)?;
                 volumes.clone_volume(&arguments.from, &to, &LeftOut::new(arguments.strict.strict))?;
                 Ok(output::name(output, &to.full())?)
             }
@@ -143,13 +151,23 @@ fn create(volumes: &Volumes, arguments: &Wanted, output: Output) -> Result<(), F
     Ok(output::name(output, &name.full())?)
 }
 
+/// A name on the command line: whoever names a stack means one.
+fn named(stack: Option<&str>, name: &str) -> Result<Name, Error> {
+    if stack == Some(STANDALONE) {
+        return Err(Error::InvalidArgument(format!(
+            "'{STANDALONE}' can't be a stack's name, as volumes of no stack lie there: leave --stack out"
+        )));
+    }
+    Ok(Name::new(stack, name)?)
+}
+
 fn new_volume(
     volumes: &Volumes,
     arguments: &Wanted,
     input_is_taken: bool,
 ) -> Result<(Name, NewVolume), Error> {
     let asking = volumes.asking;
-    let name = Name::new(arguments.stack.as_deref(), &arguments.name)?;
+    let name = named(arguments.stack.as_deref(), &arguments.name)?;
     let labels = labels::parse(&arguments.labels)?;
     let words = Words {
         size: arguments.size.as_deref(),
@@ -182,7 +200,11 @@ fn import(volumes: &Volumes, arguments: &Import, output: Output) -> Result<(), F
     let (name, new) = new_volume(volumes, &arguments.new, file.is_none())?;
     match file {
         Some(path) => {
-            let file = File::open(path).doing(|| format!("open {}", path.display()))?;
+            let file = File::open(path).map_err(|source| Error::NoSuchFile {
+                what: "the archive",
+                path: path.to_owned(),
+                source,
+            })?;
             volumes.import(&name, &new, file, arguments.strict.strict)?;
         }
         None => volumes.import(&name, &new, std::io::stdin().lock(), arguments.strict.strict)?,
@@ -229,6 +251,9 @@ fn resize(volumes: &Volumes, arguments: &Resize, output: Output) -> Result<(), F
 }
 
 fn mount(volumes: &Volumes, arguments: &Mount, output: Output) -> Result<(), Failure> {
+    if arguments.names.is_empty() && !arguments.all {
+        return Err(Failure::usage("Name the volumes to mount, or mount all that have a size with --all"));
+    }
     let files =
         Files { key: arguments.key_file.as_deref(), passphrase: arguments.passphrase_file.as_deref() };
     if let Some(given) = files.named()? {

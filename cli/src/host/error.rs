@@ -131,6 +131,16 @@ pub enum Error {
         /// What it says that this program does not know.
         reason: String,
     },
+    /// A file that the command line names can't be read.
+    #[error("can't read {what} {}", path.display())]
+    NoSuchFile {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A new volume's key is not there.
     #[error("can't read the key file {}: make a key with {make}", path.display())]
     NoKeyFile {
@@ -192,10 +202,12 @@ pub enum Error {
         place: PathBuf,
     },
     /// What only root can do.
-    #[error("{what} needs root (plain volumes without a size do not): run it with sudo")]
+    #[error("{what} needs root: run it with sudo, or {instead}")]
     NeedsRoot {
         /// What was asked for.
-        what: String,
+        what: &'static str,
+        /// What an ordinary user can do.
+        instead: &'static str,
     },
     /// The disk has no room for that.
     #[error(
@@ -228,7 +240,7 @@ pub enum Error {
 impl Error {
     /// Whether the arguments are wrong whatever the state of the host.
     fn is_usage(&self) -> bool {
-        matches!(self, Self::Compose(_) | Self::Label(_))
+        matches!(self, Self::Compose(_) | Self::Label(_) | Self::NoKeyFile { .. } | Self::NoSuchFile { .. })
             || matches!(self, Self::InvalidName(_) | Self::InvalidSize(_) | Self::InvalidArgument(_))
                 && self.source().is_none()
     }

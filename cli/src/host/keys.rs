@@ -100,7 +100,11 @@ impl Files<'_> {
         let text = if path == Path::new(INPUT) {
             line(&mut io::stdin().lock(), "standard input")?
         } else {
-            let file = fs::File::open(path).doing(|| format!("read the passphrase in {}", path.display()))?;
+            let file = fs::File::open(path).map_err(|source| Error::NoSuchFile {
+                what: "the passphrase in",
+                path: path.to_owned(),
+                source,
+            })?;
             warn_if_open(path);
             line(&mut io::BufReader::new(file), &shown)?
         };

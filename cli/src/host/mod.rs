@@ -11,6 +11,7 @@
 //! ```
 
 mod access;
+mod advice;
 mod archive;
 mod attachments;
 mod census;
@@ -58,4 +59,5 @@ mod volumes;
 pub(crate) use commands::run;
 pub(crate) use completion::names;
 pub use error::Error;
+pub(crate) use shape::filesystem;
 pub(crate) use stack::manifests;

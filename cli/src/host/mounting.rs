@@ -1,5 +1,6 @@
 //! Mounting volumes with a size, with their keys where they are encrypted; growing them.
 
+use rustix::io::Errno;
 use tierce_client::InUse;
 
 use super::{
@@ -38,7 +39,15 @@ impl Volumes {
         let mut record = Record::load(&self.root, &volume.name)?.map_or_else(|| Self::record(volume), Ok)?;
         if let Some(access) = record.access {
             let doing = || format!("give {} the owner and mode that were asked for", volume.path.display());
-            access.give(&self.open_data(volume)?).doing(doing)?;
+            match access.give(&self.open_data(volume)?) {
+                Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {
+                    return Err(Error::NeedsRoot {
+                        what: "Giving a volume's folder to another user or group",
+                        instead: "leave --uid and --gid out",
+                    });
+                }
+                given => given.doing(doing)?,
+            }
         }
         fail::point("create: access given");
         record.access_is_due = false;

@@ -70,7 +70,10 @@ impl Pools {
             return Err(Error::UnknownPool { pool: name.to_owned(), known });
         }
         if !rustix::process::geteuid().is_root() {
-            return Err(Error::NeedsRoot { what: "A volume with a size".to_owned() });
+            return Err(Error::NeedsRoot {
+                what: "A volume with a size",
+                instead: "make it without one, as a plain folder",
+            });
         }
         if let Some(Pool { place: PoolPlace::VolumeGroup { group, .. }, .. }) = pool
             && !has_device_mapper()

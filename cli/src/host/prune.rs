@@ -38,7 +38,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune, output: Output) -> Res
     let (unused, named) = unused(volumes, arguments)?;
     if named > 0 {
         terminal::note(&format!(
-            "Volumes with a name are kept ({named} that nothing uses): --all takes them too, --filter those with a label"
+            "Volumes with a name are kept ({named} that nothing uses): --all takes them too, volume prune --filter those with a label"
         ));
     }
     if arguments.dry_run {

@@ -40,16 +40,34 @@ impl Words<'_> {
                 None => Ok(None),
             };
         };
+        let size_bytes = parse_size(size)?;
+        let filesystem = match self.filesystem {
+            Some(text) => filesystem(text).map_err(Error::InvalidArgument)?,
+            None => Filesystem::Ext4,
+        };
+        let least = filesystem.min_volume_bytes();
+        if size_bytes < least {
+            let least = sizes::limit(least);
+            return Err(Error::InvalidArgument(format!(
+                "{} is {size}, and {filesystem} needs {least} at least",
+                named("size")
+            )));
+        }
         Ok(Some(Shape {
-            size_bytes: parse_size(size)?,
-            filesystem: self
-                .filesystem
-                .map_or(Ok(Filesystem::Ext4), str::parse)
-                .map_err(tierce_engine::Error::from)?,
+            size_bytes,
+            filesystem,
             encrypted: self.encryption.is_some(),
             pool: self.pool.unwrap_or(LOCAL_POOL).to_owned(),
         }))
     }
+}
+
+/// A filesystem by its name, as a host and a cluster take it.
+pub(crate) fn filesystem(text: &str) -> Result<Filesystem, String> {
+    text.parse().map_err(|_| {
+        let shown: String = text.escape_debug().take(40).collect();
+        format!("Filesystem '{shown}' is not known: ext4, xfs and btrfs are")
+    })
 }
 
 /// A size in bytes.
@@ -70,12 +88,20 @@ mod tests {
             (Words { pool: Some("fast"), ..Words::default() }, "--pool needs --size: "),
             (Words { encryption: Some("encrypt"), ..Words::default() }, "--encrypt needs --size: "),
             (Words { size: Some("10GB"), ..Words::default() }, "Size '10GB' is not valid"),
-            (Words { size: Some("1Gi"), filesystem: Some("zfs"), ..Words::default() }, "ext4, xfs, btrfs"),
+            (
+                Words { size: Some("1Gi"), filesystem: Some("zfs"), ..Words::default() },
+                "Filesystem 'zfs' is not known: ext4, xfs and btrfs are",
+            ),
+            (Words { size: Some("1k"), ..Words::default() }, "--size is 1k, and ext4 needs 16Mi at least"),
+            (
+                Words { size: Some("64Mi"), filesystem: Some("xfs"), ..Words::default() },
+                "--size is 64Mi, and xfs needs 300Mi at least",
+            ),
         ] {
             let message = words.shape(option).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
-        let shape = Words { size: Some("1Ki"), ..Words::default() }.shape(option).unwrap().unwrap();
-        assert_eq!((shape.size_bytes, shape.pool.as_str()), (1024, "local"));
+        let shape = Words { size: Some("16Mi"), ..Words::default() }.shape(option).unwrap().unwrap();
+        assert_eq!((shape.size_bytes, shape.pool.as_str()), (16 << 20, "local"));
     }
 }

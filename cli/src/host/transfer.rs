@@ -79,8 +79,32 @@ impl Volumes {
     pub(super) fn transfer(&self, from: &str, to: &str, left_out: &LeftOut) -> Result<(), Error> {
         let (source, target) = (Side::parse(from)?, Side::parse(to)?);
         self.held(source.volume(), "cp", || {
-            self.held(target.volume(), "cp", || self.copy_sides((from, &source), (to, &target), left_out))
+            self.held(target.volume(), "cp", || {
+                self.copy_sides((from, &source), (to, &target), left_out)
+                    .map_err(|error| self.missing(error, (from, &source), (to, &target)))
+            })
         })
+    }
+
+    /// Says on which side something is missing.
+    fn missing(&self, error: Error, (from, source): (&str, &Side), (to, target): (&str, &Side)) -> Error {
+        match &error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
+            _ => return error,
+        }
+        let is_there = |side: &Side, path: &Path| {
+            self.base(side).is_ok_and(|base| base.open(path, OFlags::PATH | OFlags::NOFOLLOW).is_ok())
+        };
+        let above = target.path().parent().unwrap_or_else(|| Path::new("."));
+        if !is_there(source, source.path()) {
+            return Error::Refused(format!("can't copy {from} to {to}: {from} is not there"));
+        }
+        if !is_there(target, above) {
+            return Error::Refused(format!(
+                "can't copy {from} to {to}: the folder above {to} is not there; make it first"
+            ));
+        }
+        error
     }
 
     /// Does something with a volume, which is mounted where that is due, and noted as used by this process meanwhile.

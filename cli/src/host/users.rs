@@ -177,7 +177,13 @@ impl Volumes {
         fail::point("attach: noted");
         let shown = self.mount(&volume).and_then(|()| match &attachment.path {
             Some(path) if !census.shows(&volume.real_path()?, path) => {
-                Ok(folder::show(&volume.path, path, attachment.read_only)?)
+                folder::show(&volume.path, path, attachment.read_only).map_err(|error| match error {
+                    tierce_engine::Error::ForeignTarget { path, found } => Error::Refused(format!(
+                        "Volume '{full}' can't be shown at {}: {found}; name an empty folder",
+                        path.display()
+                    )),
+                    other => other.into(),
+                })
             }
             _ => Ok(()),
         });
@@ -324,7 +330,10 @@ pub(super) fn attachment(
         ));
     }
     if path.is_some() && !rustix::process::geteuid().is_root() {
-        return Err(Error::NeedsRoot { what: "Showing a volume at another path".to_owned() });
+        return Err(Error::NeedsRoot {
+            what: "Showing a volume at another path",
+            instead: "leave the path out, which only notes the use",
+        });
     }
     let holder = pid.map_or_else(Holder::boot, Holder::process)?;
     let path = match path {

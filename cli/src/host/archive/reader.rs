@@ -69,7 +69,15 @@ impl<'a> Reader<'a> {
         loop {
             self.skip_rest()?;
             let mut block = [0; 512];
-            self.from.read_exact(&mut block).map_err(early)?;
+            self.from.read_exact(&mut block).map_err(|error| {
+                // A decompressor has words of its own.
+                if !self.begun && error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
+                    return bad(
+                        "this is no tar archive, or one that ends early: it is shorter than a header",
+                    );
+                }
+                early(error)
+            })?;
             if block.iter().all(|byte| *byte == 0) {
                 return self.end(&ahead);
             }

@@ -5,6 +5,7 @@
 
 use std::{io, path::Path, time::Duration};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::{
@@ -18,6 +19,8 @@ use super::{
     places::{OwnVolume, OwnVolumes},
 };
 
+/// How many containers are asked for at a time.
+const AT_ONCE: usize = 8;
 /// No list of containers is larger.
 const LIMIT: u64 = 256 << 20;
 /// What Podman says of itself in each answer, and its version. Its list of containers leaves mounts out.
@@ -55,20 +58,28 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted; each within that time.
+/// Where an engine listens, and how long each of its answers may take: however many they are, one that goes on answering is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    socket: &'a Path,
+    patience: Duration,
+}
+
+/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted; each answer within that time.
 pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Result<Said, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let line = Line { socket, patience };
     runtime.block_on(async {
-        let (mut containers, podman) = within(patience, containers(socket)).await?;
+        let (mut containers, podman) = containers(line).await?;
         if containers.iter().any(Container::has_own_volumes) {
-            let own = within(patience, own_volumes(socket)).await?;
+            let own = own_volumes(line).await?;
             for container in &mut containers {
                 container.follow(&own);
             }
         }
         let mounted = match podman {
             Some(version) if !volumes.is_empty() => {
-                within(patience, mounted(socket, &version, volumes)).await.map_err(|trouble| trouble.words())
+                mounted(line, &version, volumes).await.map_err(|trouble| trouble.words())
             }
             _ => Ok(Vec::new()),
         };
@@ -76,33 +87,26 @@ pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Resu
     })
 }
 
-async fn within<T>(
-    patience: Duration,
-    answer: impl Future<Output = Result<T, Trouble>>,
-) -> Result<T, Trouble> {
-    timeout(patience, answer).await.unwrap_or(Err(Trouble::TooSlow(patience)))
-}
-
 /// Podman's own list: the one that it has in common with Docker counts no mounts.
-async fn mounted(socket: &Path, version: &str, volumes: &[String]) -> Result<Vec<Mount>, Trouble> {
+async fn mounted(line: Line<'_>, version: &str, volumes: &[String]) -> Result<Vec<Mount>, Trouble> {
     let names: Vec<String> = volumes.iter().map(|name| answer::pattern(name)).collect();
     let filters = encoded(&json!({"name": names}).to_string());
     let path = format!("/v{version}/libpod/volumes/json?filters={filters}");
-    match get(socket, &path).await? {
+    match get(line, &path).await? {
         Some((listed, _)) => Ok(answer::mounted(listed)),
         None => Err(Trouble::Odd("it knows no list of volumes".to_owned())),
     }
 }
 
 /// The volumes that the engine keeps itself. Those of plugins are left out, which would be asked for them, this one too.
-async fn own_volumes(socket: &Path) -> Result<OwnVolumes, Trouble> {
+async fn own_volumes(line: Line<'_>) -> Result<OwnVolumes, Trouble> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct List {
         volumes: Option<Vec<OwnVolume>>,
     }
     let filters = encoded(&json!({"driver": ["local"]}).to_string());
-    match get::<List>(socket, &format!("/volumes?filters={filters}")).await? {
+    match get::<List>(line, &format!("/volumes?filters={filters}")).await? {
         Some((list, _)) => Ok(list.volumes.into_iter().flatten().collect()),
         None => Err(Trouble::Odd("it knows no list of volumes".to_owned())),
     }
@@ -118,30 +122,40 @@ fn encoded(text: &str) -> String {
 }
 
 /// All of them, and the version of Podman, if it is that.
-async fn containers(socket: &Path) -> Result<(Vec<Container>, Option<String>), Trouble> {
-    let Some((listed, podman)) = get::<Vec<Listed>>(socket, "/containers/json?all=1").await? else {
+async fn containers(line: Line<'_>) -> Result<(Vec<Container>, Option<String>), Trouble> {
+    let Some((listed, podman)) = get::<Vec<Listed>>(line, "/containers/json?all=1").await? else {
         return Err(Trouble::Odd("it knows no list of containers".to_owned()));
     };
     let Some(version) = &podman else {
         return Ok((listed.into_iter().map(Container::from).collect(), None));
     };
-    let mut containers = Vec::new();
-    for listed in listed {
+    let inspected = listed.into_iter().map(async |listed| {
         // Its own form says more than Docker's. One that is not there any more uses nothing.
         let path = format!("/v{version}/libpod/containers/{}/json", listed.id);
-        if let Some((one, _)) = get::<Inspected>(socket, &path).await? {
-            containers.push(one.into());
-        }
-    }
-    Ok((containers, podman))
+        Ok::<_, Trouble>(get::<Inspected>(line, &path).await?.map(|(one, _)| Container::from(one)))
+    });
+    let containers: Vec<_> = stream::iter(inspected).buffered(AT_ONCE).try_collect().await?;
+    Ok((containers.into_iter().flatten().collect(), podman))
 }
 
 /// What is at a path, and the version of Podman that says so; `None`: there is nothing.
-async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<Option<(T, Option<String>)>, Trouble> {
+async fn get<T: DeserializeOwned>(
+    line: Line<'_>,
+    path: &str,
+) -> Result<Option<(T, Option<String>)>, Trouble> {
+    let answer = timeout(line.patience, answer(line.socket, path)).await;
+    understood(&answer.map_err(|_| Trouble::TooSlow(line.patience))??)
+}
+
+async fn answer(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
     stream.take(LIMIT).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(T, Option<String>)>, Trouble> {
     let odd = || Trouble::Odd("it does not answer as an engine of containers".to_owned());
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(odd)?;
     let (head, body) = (String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase(), &bytes[end + 4..]);
@@ -163,6 +177,10 @@ mod tests {
     use std::{
         io::{Read, Write},
         os::unix::net::UnixListener,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         thread,
     };
 
@@ -265,6 +283,48 @@ mod tests {
             let trouble = asked(&[answer]).unwrap_err();
             assert!(matches!(trouble, Trouble::Odd(_)), "{answer:?}: {trouble:?}");
         }
+    }
+
+    #[test]
+    fn a_podman_that_goes_on_answering_is_waited_for_however_many_containers_it_has() {
+        const CONTAINERS: usize = 200;
+        const EACH: Duration = Duration::from_millis(20);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let asked = Arc::new((now, most));
+        let counted = Arc::clone(&asked);
+        thread::spawn(move || {
+            let one = |id: usize| format!(r#"{{"Id":"{id}","Names":["c{id}"],"State":"exited"}}"#);
+            let all: Vec<String> = (0..CONTAINERS).map(one).collect();
+            for stream in listener.incoming() {
+                let (mut stream, all) = (stream.unwrap(), format!("[{}]", all.join(",")));
+                let asked = Arc::clone(&counted);
+                thread::spawn(move || {
+                    let mut question = [0; 1024];
+                    let length = stream.read(&mut question).unwrap();
+                    let question = String::from_utf8_lossy(&question[..length]).into_owned();
+                    let id = question.split("/libpod/containers/").nth(1).and_then(|rest| rest.split_once('/'));
+                    let body = match id {
+                        None => all,
+                        Some((id, _)) => {
+                            asked.1.fetch_max(asked.0.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            thread::sleep(EACH);
+                            asked.0.fetch_sub(1, Ordering::SeqCst);
+                            format!(r#"{{"Id":"{id}","Name":"c{id}","State":{{"Status":"exited"}}}}"#)
+                        }
+                    };
+                    let head = "HTTP/1.0 200 OK\r\nLibpod-Api-Version: 4.3.1\r\n\r\n";
+                    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                });
+            }
+        });
+        // All of them in turn take four times as long as one answer may.
+        let said = ask(&socket, &[], EACH * 50).unwrap();
+        assert!((2..=AT_ONCE).contains(&asked.1.load(Ordering::SeqCst)), "{asked:?}");
+        let names: Vec<String> = said.containers.iter().map(Container::in_words).collect();
+        assert_eq!(names, (0..CONTAINERS).map(|id| format!("c{id} (exited)")).collect::<Vec<_>>());
     }
 
     #[test]

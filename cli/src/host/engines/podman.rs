@@ -26,6 +26,8 @@ const SURROUNDINGS: [&str; 11] = [
 ];
 /// How often all are asked for at most: a container may go between the two questions.
 const ATTEMPTS: usize = 5;
+/// How many containers one command inspects: it has ten seconds, and takes some twenty milliseconds for each.
+const AT_ONCE: usize = 100;
 
 /// Every container, what Podman's own volumes show, and which of these volumes are mounted; each answer within that time.
 pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String> {
@@ -70,22 +72,25 @@ fn not_understood(error: &serde_json::Error) -> String {
 
 /// Every container, running or not.
 fn containers(patience: Duration) -> Result<Vec<Container>, String> {
-    for _ in 0..ATTEMPTS {
+    'anew: for _ in 0..ATTEMPTS {
         let ids =
             run(&["ps", "--all", "--quiet", "--no-trunc"], patience).map_err(|error| in_words(&error))?;
         let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        match run(&[&["container", "inspect"], ids.as_slice()].concat(), patience) {
-            Ok(json) => {
-                let found: Vec<Inspected> =
-                    serde_json::from_str(&json).map_err(|error| not_understood(&error))?;
-                return Ok(found.into_iter().map(Container::from).collect());
+        let mut containers = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            match run(&[&["container", "inspect"], some].concat(), patience) {
+                Ok(json) => {
+                    let found: Vec<Inspected> =
+                        serde_json::from_str(&json).map_err(|error| not_understood(&error))?;
+                    containers.extend(found.into_iter().map(Container::from));
+                }
+                Err(CommandError::Failed { stderr, .. }) if stderr.contains("no such container") => {
+                    continue 'anew;
+                }
+                Err(error) => return Err(in_words(&error)),
             }
-            Err(CommandError::Failed { stderr, .. }) if stderr.contains("no such container") => {}
-            Err(error) => return Err(in_words(&error)),
         }
+        return Ok(containers);
     }
     Err("its containers come and go too quickly".to_owned())
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its steps included")]
 
+mod greedy;
 mod odd;
 mod pieces;
 mod trees;

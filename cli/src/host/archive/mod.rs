@@ -10,6 +10,7 @@ mod records;
 mod refusal;
 mod sparse;
 mod unpack;
+mod unsaid;
 mod walk;
 mod writer;
 

@@ -14,8 +14,9 @@ use super::{
     sparse::{self, Layout},
 };
 
-/// No header that says more of a file is larger.
-const LONGEST: u64 = 256 << 20;
+/// No header that says more of a file is larger, nor one that says something of all.
+pub(super) const LONGEST: u64 = 32 << 20;
+const LONGEST_OF_ALL: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +117,8 @@ impl<'a> Reader<'a> {
 
     /// What stands before the header of a file and says more of it, or of all.
     fn extension(&mut self, header: &Header, kind: u8, ahead: &mut Ahead) -> io::Result<()> {
-        self.holds(field::natural(&header.as_old().size)?);
-        if self.left > LONGEST {
+        self.holds(field::natural(&header.as_old().size)?)?;
+        if self.left > if kind == b'g' { LONGEST_OF_ALL } else { LONGEST } {
             return Err(bad("the archive has a header that is too large"));
         }
         let body = self.body()?;
@@ -178,7 +179,7 @@ impl<'a> Reader<'a> {
         let is_old_folder = matches!(kind, b'0' | b'7' | 0) && path.ends_with(b"/");
         let kind = match kind {
             b'0' | b'7' | 0 if !is_old_folder => {
-                self.holds(stored);
+                self.holds(stored)?;
                 if records.is_sparse() {
                     let (layout, left) = sparse::of_records(records, stored, &mut *self.from)?;
                     self.left = left;
@@ -191,7 +192,7 @@ impl<'a> Reader<'a> {
                 let gnu = header.as_gnu().filter(|_| !records.is_sparse());
                 let gnu = gnu.ok_or_else(|| bad("is a sparse file of a form that is not known here"))?;
                 let layout = sparse::of_header(gnu, stored, &mut *self.from)?;
-                self.holds(stored);
+                self.holds(stored)?;
                 Kind::File(layout)
             }
             // Such entries have no data; some writers note a size all the same, and others do have data then.
@@ -240,8 +241,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn holds(&mut self, bytes: u64) {
+    fn holds(&mut self, bytes: u64) -> io::Result<()> {
+        // No file can be larger.
+        i64::try_from(bytes).map_err(|_| bad("has a size that is out of range"))?;
         (self.left, self.padding) = (bytes, bytes.next_multiple_of(BLOCK) - bytes);
+        Ok(())
     }
 
     fn body(&mut self) -> io::Result<Vec<u8>> {

@@ -10,11 +10,14 @@ use super::{
     refusal::{bad, early},
 };
 
+/// More pieces of data than this a file must not have: they are held in memory, 16 bytes each.
+pub(super) const MOST_PIECES: usize = 16 << 20;
+
 /// Where the data of a file lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) size: u64,
-    /// Offset and length of each piece, in order.
+    /// Offset and length of each piece that has data, in order.
     pub(super) pieces: Vec<(u64, u64)>,
 }
 
@@ -28,33 +31,57 @@ impl Layout {
     pub(super) fn stored(&self) -> u64 {
         self.pieces.iter().map(|(_, length)| length).sum()
     }
+}
 
-    /// Refuses pieces that overlap, are out of order, lie outside, or are not just what is stored.
-    fn checked(self, stored: u64) -> io::Result<Self> {
-        let mut end = 0_u64;
-        let mut sum = 0_u64;
-        for (offset, length) in &self.pieces {
-            let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= self.size);
-            end = next.ok_or_else(|| bad("is a sparse file whose pieces overlap or lie outside of it"))?;
-            sum += length;
+/// A map as it is read: nothing that makes no sense is held in memory.
+#[derive(Default)]
+struct Map {
+    pieces: Vec<(u64, u64)>,
+    /// Where the last piece begins and ends, with data or without.
+    begin: u64,
+    end: u64,
+    /// How many there were, with data or without.
+    count: usize,
+}
+
+impl Map {
+    /// Refuses a piece that overlaps the one before, stands before it, or goes on forever at one place.
+    fn add(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let goes_on = offset >= self.end && (self.count == 0 || offset > self.begin);
+        let next = offset.checked_add(length).filter(|_| goes_on);
+        (self.begin, self.end) = (offset, next.ok_or_else(|| bad(OUT_OF_PLACE))?);
+        self.count += 1;
+        if length != 0 {
+            if self.pieces.len() == MOST_PIECES {
+                return Err(bad("is a sparse file with more than 16 million pieces"));
+            }
+            self.pieces.push((offset, length));
         }
-        if sum != stored {
+        Ok(())
+    }
+
+    /// Refuses pieces that lie outside of the file, or are not just what is stored.
+    fn of_file(self, size: u64, stored: u64) -> io::Result<Layout> {
+        if self.end > size {
+            return Err(bad(OUT_OF_PLACE));
+        }
+        let layout = Layout { size, pieces: self.pieces };
+        if layout.stored() != stored {
             return Err(bad("is a sparse file with another amount of data than its pieces say"));
         }
-        Ok(self)
+        Ok(layout)
     }
 }
 
+const OUT_OF_PLACE: &str = "is a sparse file whose pieces overlap or lie outside of it";
+
 /// GNU tar's own form: a few pieces in the header, more in blocks behind it.
 pub(super) fn of_header(header: &GnuHeader, stored: u64, from: &mut dyn Read) -> io::Result<Layout> {
-    let mut pieces = Vec::new();
+    let mut map = Map::default();
     let mut add = |part: &tar::GnuSparseHeader| {
-        let piece = (field::natural(&part.offset)?, field::natural(&part.numbytes)?);
+        let (offset, length) = (field::natural(&part.offset)?, field::natural(&part.numbytes)?);
         // What is not used is blank.
-        if part.offset[0] != 0 {
-            pieces.push(piece);
-        }
-        Ok::<(), io::Error>(())
+        if part.offset[0] == 0 { Ok(()) } else { map.add(offset, length) }
     };
     header.sparse.iter().try_for_each(&mut add)?;
     let mut more = header.isextended[0] != 0;
@@ -64,7 +91,7 @@ pub(super) fn of_header(header: &GnuHeader, stored: u64, from: &mut dyn Read) ->
         block.sparse.iter().try_for_each(&mut add)?;
         more = block.isextended[0] != 0;
     }
-    Layout { size: field::natural(&header.realsize)?, pieces }.checked(stored)
+    map.of_file(field::natural(&header.realsize)?, stored)
 }
 
 /// GNU tar's forms 0.0, 0.1 and 1.0, in extended records; the last has its map before the data. `stored`: what the header says is there, the
@@ -74,9 +101,9 @@ pub(super) fn of_records(records: &Records, stored: u64, from: &mut dyn Read) ->
     let version = (records.get("GNU.sparse.major"), records.get("GNU.sparse.minor"));
     if version == (Some(b"1"), Some(b"0")) {
         let size = field::decimal(records.get("GNU.sparse.realsize").ok_or_else(unknown)?)?;
-        let (pieces, taken) = map_before_data(stored, from)?;
+        let (map, taken) = map_before_data(stored, from)?;
         let left = stored - taken;
-        return Ok((Layout { size, pieces }.checked(left)?, left));
+        return Ok((map.of_file(size, left)?, left));
     }
     if !matches!(version, (None, None) | (Some(b"0"), Some(b"0" | b"1"))) {
         return Err(unknown());
@@ -101,16 +128,17 @@ pub(super) fn of_records(records: &Records, stored: u64, from: &mut dyn Read) ->
         }
     }
     let (pairs, odd) = numbers.as_chunks::<2>();
-    let pieces: Vec<(u64, u64)> = pairs.iter().map(|[offset, length]| (*offset, *length)).collect();
+    let mut map = Map::default();
+    pairs.iter().try_for_each(|[offset, length]| map.add(*offset, *length))?;
     let count: usize = field::decimal(records.get("GNU.sparse.numblocks").ok_or_else(unknown)?)?;
-    if !odd.is_empty() || count != pieces.len() {
+    if !odd.is_empty() || count != map.count {
         return Err(unknown());
     }
-    Ok((Layout { size, pieces }.checked(stored)?, stored))
+    Ok((map.of_file(size, stored)?, stored))
 }
 
 /// Lines of decimal numbers, filled up to whole blocks: how many pieces, then offset and length of each.
-fn map_before_data(stored: u64, from: &mut dyn Read) -> io::Result<(Vec<(u64, u64)>, u64)> {
+fn map_before_data(stored: u64, from: &mut dyn Read) -> io::Result<(Map, u64)> {
     let wrong = || bad("is a sparse file whose map can't be read");
     let mut block = [0; 512];
     let (mut taken, mut at) = (0, block.len());
@@ -134,11 +162,11 @@ fn map_before_data(stored: u64, from: &mut dyn Read) -> io::Result<(Vec<(u64, u6
         }
     };
     let count = number()?;
-    let mut pieces = Vec::new();
+    let mut map = Map::default();
     for _ in 0..count {
-        pieces.push((number()?, number()?));
+        map.add(number()?, number()?)?;
     }
-    Ok((pieces, taken))
+    Ok((map, taken))
 }
 
 #[cfg(test)]
@@ -156,7 +184,7 @@ mod tests {
 
     #[test]
     fn each_form_of_extended_records_says_the_same() {
-        let expected = Layout { size: 1000, pieces: vec![(10, 5), (500, 20), (1000, 0)] };
+        let expected = Layout { size: 1000, pieces: vec![(10, 5), (500, 20)] };
         let in_pieces = records(&[
             ("GNU.sparse.size", "1000"),
             ("GNU.sparse.numblocks", "3"),
@@ -190,11 +218,41 @@ mod tests {
         assert!(of_records(&before, 25, &mut map.as_slice()).is_err());
     }
 
+    /// Says the same piece again and again.
+    struct Endless(GnuExtSparseHeader, usize);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            assert!(self.1 < 100, "it was read on and on");
+            buffer.copy_from_slice(self.0.as_bytes());
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn a_map_without_end_is_refused_where_it_makes_no_sense() {
+        for length in [0, 1] {
+            let mut block = GnuExtSparseHeader::new();
+            for place in block.sparse_mut() {
+                place.set_offset(7);
+                place.set_length(length);
+            }
+            block.set_is_extended(true);
+            let mut header = tar::Header::new_gnu();
+            let gnu = header.as_gnu_mut().unwrap();
+            gnu.set_is_extended(true);
+            gnu.set_real_size(1000);
+            assert!(of_header(gnu, 1, &mut Endless(block, 0)).is_err());
+        }
+    }
+
     #[test]
     fn pieces_that_make_no_sense_are_refused() {
         for pieces in [vec![(10, 5), (12, 5)], vec![(995, 10)], vec![(20, 5), (0, 5)], vec![(u64::MAX, 10)]] {
-            let stored = 10;
-            assert!(Layout { size: 1000, pieces: pieces.clone() }.checked(stored).is_err(), "{pieces:?}");
+            let mut map = Map::default();
+            let added = pieces.iter().try_for_each(|(offset, length)| map.add(*offset, *length));
+            assert!(added.is_err() || map.of_file(1000, 10).is_err(), "{pieces:?}");
         }
         for odd in [
             [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "1"), ("GNU.sparse.realsize", "1")],

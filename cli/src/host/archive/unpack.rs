@@ -27,6 +27,7 @@ use super::{
     reader::{Entry, Kind, Reader},
     refusal::{bad, of_entry},
     sparse::Layout,
+    unsaid::{LONGEST_UNSAID, Unsaid},
 };
 
 /// Unpacks an archive into a folder, and returns what is to be told of it. An error comes with the bytes that were still to come.
@@ -41,7 +42,7 @@ pub(super) fn unpack(
         top: to,
         left_out,
         folders: BTreeMap::new(),
-        unsaid: BTreeSet::new(),
+        unsaid: Unsaid::default(),
         later: BTreeMap::new(),
         missing: BTreeSet::new(),
         last: None,
@@ -71,10 +72,7 @@ pub(super) fn unpack(
     if is_empty {
         return Ok(Some("the archive holds no file".to_owned()));
     }
-    Ok(unsaid.first().map(|first| {
-        let (count, first) = (unsaid.len(), String::from_utf8_lossy(first).escape_debug().to_string());
-        format!("folders without an entry of their own in the archive, whose owner, mode and time are new: {count}, such as '{first}'")
-    }))
+    Ok(unsaid.in_words())
 }
 
 struct Volume<'a> {
@@ -82,8 +80,7 @@ struct Volume<'a> {
     left_out: &'a LeftOut,
     /// Folders get what they have beside their content last: it may not let anybody write, and each new file changes the time.
     folders: BTreeMap<Vec<u8>, Metadata>,
-    /// Folders that the archive named in the paths of others alone.
-    unsaid: BTreeSet<Vec<u8>>,
+    unsaid: Unsaid,
     /// Further names of files that did not come yet.
     later: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What could not be made, so that its further names can't be either.
@@ -195,6 +192,7 @@ impl Volume<'_> {
             removed => removed?,
         }
         self.folders.remove(path);
+        self.unsaid.remove(path);
         // It may have been that one.
         self.last = None;
         Ok(())
@@ -223,11 +221,18 @@ impl Volume<'_> {
             let name = OsStr::from_bytes(step);
             let opened = open(&folder, name, OFlags::PATH | OFlags::DIRECTORY);
             folder = match opened {
+                Err(Errno::NOENT) if make && path.len() > LONGEST_UNSAID => {
+                    return Err(bad(
+                        "has a path of more than 4095 bytes, with folders that the archive has no entries of",
+                    ));
+                }
                 Err(Errno::NOENT) if make => {
                     fs::mkdirat(&folder, name, Mode::RWXU)?;
-                    self.folders.insert(path[..done - 1].to_vec(), Metadata::of_new_folder());
-                    self.unsaid.insert(path[..done - 1].to_vec());
-                    open(&folder, name, OFlags::PATH | OFlags::DIRECTORY)?
+                    let (made, path) =
+                        (open(&folder, name, OFlags::PATH | OFlags::DIRECTORY)?, &path[..done - 1]);
+                    Metadata::of_new_folder().give(&made, self.left_out, path)?;
+                    self.unsaid.add(path);
+                    made
                 }
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -242,7 +247,7 @@ impl Volume<'_> {
 
     /// Further names of what came after them, then what folders have beside their content, the deepest first. Returns those that the archive
     /// said nothing of.
-    fn finish(mut self) -> io::Result<BTreeSet<Vec<u8>>> {
+    fn finish(mut self) -> io::Result<Unsaid> {
         loop {
             let waiting = std::mem::take(&mut self.later);
             let before = waiting.len();

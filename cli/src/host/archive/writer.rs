@@ -20,8 +20,9 @@ use super::{
     },
     access_list,
     field::{self, BLOCK},
+    reader::LONGEST,
     records,
-    sparse::Layout,
+    sparse::{Layout, MOST_PIECES},
     walk::{Found, changed},
 };
 
@@ -196,6 +197,12 @@ fn extended(metadata: &Metadata) -> io::Result<Vec<u8>> {
             None => records::write(&records::keyword_of(name), value, &mut said),
         }
     }
+    if u64::try_from(said.len()).is_ok_and(|length| length > LONGEST) {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a file has more than 32 MiB of extended attributes, which no import would read",
+        ));
+    }
     Ok(said)
 }
 
@@ -211,6 +218,12 @@ fn layout(file: &OwnedFd, size: u64) -> io::Result<Layout> {
         let end = fs::seek(file, fs::SeekFrom::Hole(start))?.min(size);
         if start >= end {
             break;
+        }
+        if pieces.len() == MOST_PIECES {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a file has more than 16 million pieces of data between holes: copy it without holes (cp --sparse=never)",
+            ));
         }
         pieces.push((start, end - start));
         at = end;

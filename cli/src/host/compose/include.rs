@@ -10,6 +10,9 @@ use super::{
 };
 use crate::failure;
 
+/// Files that include each other twice would double that with each.
+const MOST: usize = 1000;
+
 /// One entry.
 struct Included<'a> {
     node: &'a Node,
@@ -85,6 +88,12 @@ impl Loader {
         let Some(first) = paths.first() else { return Ok(None) };
         if included.contains(first) {
             return Err(entry.node.wrong(format!("{} includes itself", first.display())));
+        }
+        self.included += paths.len();
+        if self.included > MOST {
+            return Err(entry
+                .node
+                .wrong(format!("more than {MOST} files are included, the same ones counted each time")));
         }
         let folder = match entry.project_directory {
             Some(folder) => beside(&scope.folder, folder),

@@ -63,6 +63,8 @@ pub(super) struct Loader {
     pub(super) problems: Vec<Wrong>,
     /// What the user should know, but need not change.
     pub(super) notes: Vec<String>,
+    /// How many times a file was included.
+    pub(super) included: usize,
 }
 
 impl Loader {

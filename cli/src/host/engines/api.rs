@@ -305,7 +305,8 @@ mod tests {
                     let mut question = [0; 1024];
                     let length = stream.read(&mut question).unwrap();
                     let question = String::from_utf8_lossy(&question[..length]).into_owned();
-                    let id = question.split("/libpod/containers/").nth(1).and_then(|rest| rest.split_once('/'));
+                    let id =
+                        question.split("/libpod/containers/").nth(1).and_then(|rest| rest.split_once('/'));
                     let body = match id {
                         None => all,
                         Some((id, _)) => {

@@ -228,11 +228,11 @@ impl Volume<'_> {
                 }
                 Err(Errno::NOENT) if make => {
                     fs::mkdirat(&folder, name, Mode::RWXU)?;
-                    let (made, path) =
+                    let (new, path) =
                         (open(&folder, name, OFlags::PATH | OFlags::DIRECTORY)?, &path[..done - 1]);
-                    Metadata::of_new_folder().give(&made, self.left_out, path)?;
+                    Metadata::of_new_folder().give(&new, self.left_out, path)?;
                     self.unsaid.add(path);
-                    made
+                    new
                 }
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::NOTDIR | Errno::LOOP) => {

@@ -50,6 +50,20 @@ pub enum Error {
         /// What it is.
         what: String,
     },
+    /// An import was killed before the volume was whole.
+    #[error(
+        "Volume '{name}' holds a part of an archive only, its import was interrupted: import it again, or remove it"
+    )]
+    HalfMade {
+        /// The full name.
+        name: String,
+    },
+    /// What an import filled is not there any more.
+    #[error("Volume '{name}' was removed while it was imported: import it again")]
+    Replaced {
+        /// The full name.
+        name: String,
+    },
     /// The disk is full in the middle; nothing half-made was left.
     #[error("can't {doing}: the disk is full, {missing} are missing")]
     DiskFull {

@@ -41,13 +41,16 @@ impl Volumes {
             Some(shape) => Some(self.devices_with(&shape.pool)?),
             None => None,
         };
-        if let Some(existing) = self.find(&full)?
-            && existing.is_half_made()?
-        {
-            self.give_way(&full)?;
-        }
         let _lock = Lock::acquire(&self.root, &full)?;
-        if let Some(existing) = self.find(&full)? {
+        let existing = match self.find(&full)? {
+            Some(left) if new.filling.is_some() && left.is_half_made()? => {
+                self.make_room(&left)?;
+                None
+            }
+            other => other,
+        };
+        if let Some(existing) = existing {
+            existing.check_whole()?;
             same(&existing, name, new)?;
             if new.by_full_name {
                 self.add_labels(&existing, &new.labels)?;

@@ -24,6 +24,7 @@ mod driver_options;
 mod engines;
 mod error;
 mod fail;
+mod filling;
 mod keys;
 mod layout;
 mod left_out;

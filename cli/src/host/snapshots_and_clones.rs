@@ -66,6 +66,7 @@ impl Volumes {
         names.sort_unstable();
         let _locks = [Lock::acquire(&self.root, names[0])?, Lock::acquire(&self.root, names[1])?];
         let source = self.get(from)?;
+        source.check_whole()?;
         if self.find(&full)?.is_some() {
             return Err(Error::Exists { what: format!("Volume '{full}'") });
         }
@@ -177,7 +178,9 @@ impl Volumes {
     pub(super) fn snapshot(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
         let _lock = Lock::acquire(&self.root, full)?;
-        self.take_snapshot(&self.get(full)?, snapshot, left_out)
+        let volume = self.get(full)?;
+        volume.check_whole()?;
+        self.take_snapshot(&volume, snapshot, left_out)
     }
 
     /// The same under the volume's lock.
@@ -276,6 +279,7 @@ impl Volumes {
         // Held to the end: nobody begins to use it meanwhile.
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
+        volume.check_whole()?;
         self.existing(&volume, snapshot)?;
         let users = Users::of(&volume, &Census::take()?)?;
         if !users.is_empty() {

@@ -74,19 +74,7 @@ impl Users {
         let known: Vec<PathBuf> =
             users.attachments.iter().filter_map(|attachment| attachment.path.clone()).collect();
         users.others = census.mounts_of(&path, &known);
-        // Whoever fills it has it all to itself, also between two files.
-        if let Some(record) = &volume.record
-            && let Some(filling) = &record.filling
-            && filling.is_alive()?
-        {
-            let is_copy = record.export_of.is_some();
-            let by = if is_copy {
-                "tierce volume export, whose copy it is"
-            } else {
-                "tierce volume import, which fills it"
-            };
-            users.others.push(by.to_owned());
-        }
+        users.others.extend(volume.filled_by()?.map(str::to_owned));
         Ok(users)
     }
 
@@ -154,6 +142,7 @@ impl Volumes {
     pub(super) fn attach(&self, full: &str, attachment: &Attachment) -> Result<(), Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
+        volume.check_whole()?;
         let census = Census::take()?;
         let mut record = Self::record_without_the_dead(&volume, &census)?;
         let same =
@@ -228,6 +217,7 @@ impl Volumes {
     ) -> Result<PathBuf, Error> {
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
+        volume.check_whole()?;
         let census = Census::take()?;
         let mut record = Self::record_without_the_dead(&volume, &census)?;
         let holder = Holder::container(id)?;

@@ -78,17 +78,12 @@ impl Volumes {
         self.remove_now(&volume, &users)
     }
 
-    /// The same for what stands in the way of something else, which goes on: see [`left_is_told`].
-    pub(super) fn give_way(&self, full: &str) -> Result<(), Error> {
-        left_is_told(self.discard(full))
-    }
-
     /// Under its lock.
     ///
     /// 1. The folder gets a hidden name, by one call: the volume is gone. A crash after it leaves hidden data, which the next removal in
     ///    this stack (or `system prune`) frees, and a record, which counts as nothing.
     /// 2. The record, then the data.
-    fn remove_now(&self, volume: &Volume, users: &Users) -> Result<(), Error> {
+    pub(super) fn remove_now(&self, volume: &Volume, users: &Users) -> Result<(), Error> {
         let removed = match self.device_of(volume) {
             Some((_, devices)) => self.remove_device(volume, devices, users),
             None => self.remove_folder(volume),
@@ -171,21 +166,6 @@ impl Volumes {
         troubles.extend(self.remove_half_made()?);
         self.remove_lone_records()?;
         self.all_devices()?.map_or(Ok(()), Devices::clean)?;
-        Ok(troubles)
-    }
-
-    /// Removes volumes whose import was interrupted.
-    fn remove_half_made(&self) -> Result<Vec<Error>, Error> {
-        let mut troubles = Vec::new();
-        for volume in self.list()?.0 {
-            if volume.is_half_made()? {
-                // Another command may do the same.
-                match self.discard(&volume.name.full()) {
-                    Ok(()) | Err(Error::NotFound { .. }) => {}
-                    Err(error) => troubles.push(error),
-                }
-            }
-        }
         Ok(troubles)
     }
 

@@ -71,14 +71,6 @@ pub(super) struct NewVolume {
 }
 
 impl Volume {
-    /// Whether it was to be filled, and who did that has ended before it was whole.
-    pub(super) fn is_half_made(&self) -> Result<bool, Error> {
-        match self.record.as_ref().and_then(|record| record.filling.as_ref()) {
-            Some(filling) => Ok(!filling.is_alive()?),
-            None => Ok(false),
-        }
-    }
-
     /// Its place as the kernel's tables write it.
     pub(super) fn real_path(&self) -> Result<PathBuf, Error> {
         match self.path.canonicalize() {
@@ -256,10 +248,7 @@ impl Volumes {
             // A copy of a killed export that is still there was told of by whoever could not remove it.
             let is_copy = volume.record.as_ref().is_some_and(|record| record.export_of.is_some());
             if !is_copy && volume.is_half_made()? {
-                odd.push(format!(
-                    "volume '{}' holds a part of an archive only, its import was interrupted: import it again, or remove it",
-                    volume.name
-                ));
+                odd.push(Error::HalfMade { name: volume.name.full() }.to_string());
             }
         }
         Ok((volumes, odd))
@@ -342,15 +331,6 @@ impl Volumes {
                 LabelChange::Remove(key) => record.labels.remove(key),
             };
         }
-        record.save(&self.root, &volume.name)
-    }
-
-    /// Notes that a volume has all that it was to be filled with.
-    pub(super) fn is_whole(&self, full: &str) -> Result<(), Error> {
-        let _lock = Lock::acquire(&self.root, full)?;
-        let volume = self.get(full)?;
-        let mut record = Self::record(&volume)?;
-        record.filling = None;
         record.save(&self.root, &volume.name)
     }
 

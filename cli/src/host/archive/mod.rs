@@ -14,7 +14,10 @@ mod unsaid;
 mod walk;
 mod writer;
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    os::fd::OwnedFd,
+};
 
 use rustix::fs;
 
@@ -26,11 +29,9 @@ use super::{
     fail,
     left_out::LeftOut,
     names::Name,
-    tree_descent::each_name,
-    tree_removal::remove_tree,
     volumes::{NewVolume, Volumes},
 };
-use crate::terminal;
+use crate::{failure, terminal};
 
 impl Volumes {
     /// Writes a volume to standard output. `strict`: nothing may be left out.
@@ -92,52 +93,41 @@ impl Volumes {
         let us = Holder::process(std::process::id())?;
         self.create(name, &NewVolume { filling: Some(us.clone()), ..new.clone() })?;
         // Of two imports at once the other may have made it.
-        if self.get(&full)?.record.and_then(|record| record.filling).as_ref() != Some(&us) {
-            return Err(exists());
-        }
+        let folder = self.open_to_fill(&full, &us)?.ok_or_else(exists)?;
         fail::point("import: made");
         let left_out = LeftOut::new(strict);
-        let filled = self.fill(&full, &mut from, new.access, &left_out);
+        let filled = fill(&full, &folder, &mut from, new.access, &left_out);
         if let Err(error) = filled {
-            // Before the lock that a removal takes: that is a file, and there may be no inode left for it.
-            let _ = self.empty(&full);
-            self.give_way(&full)?;
-            return Err(error);
+            return Err(match self.give_up(&full, &us, folder) {
+                Err(replaced @ Error::Replaced { .. }) => replaced,
+                Err(kept) => {
+                    failure::warn(&kept);
+                    error
+                }
+                Ok(()) => error,
+            });
         }
         fail::point("import: filled");
-        self.is_whole(&full)
+        self.is_whole(&full, &us)
     }
+}
 
-    fn empty(&self, full: &str) -> Result<(), Error> {
-        let doing = || format!("empty volume '{full}'");
-        let folder = self.open_data(&self.get(full)?)?;
-        let mut names = Vec::new();
-        each_name(&folder, |name| {
-            names.push(name.to_owned());
-            io::Result::Ok(())
-        })
-        .doing(doing)?;
-        names.iter().try_for_each(|name| remove_tree(&folder, name)).doing(doing)
+/// `access`: what the folder gets, whatever the archive says of it.
+fn fill(
+    full: &str,
+    folder: &OwnedFd,
+    from: &mut dyn Read,
+    access: Option<Access>,
+    left_out: &LeftOut,
+) -> Result<(), Error> {
+    let doing = || format!("import volume '{full}'");
+    let note = unpack::unpack(from, folder, left_out)
+        .map_err(|(error, missing)| full_disk(error, missing, doing(), folder))?;
+    access.map_or(Ok(()), |access| access.give(folder)).doing(doing)?;
+    fs::syncfs(folder).doing(doing)?;
+    left_out.told()?;
+    if let Some(note) = note {
+        terminal::note(&format!("Warning: {note}"));
     }
-
-    /// `access`: what the folder gets, whatever the archive says of it.
-    fn fill(
-        &self,
-        full: &str,
-        from: &mut dyn Read,
-        access: Option<Access>,
-        left_out: &LeftOut,
-    ) -> Result<(), Error> {
-        let doing = || format!("import volume '{full}'");
-        let folder = self.open_data(&self.get(full)?)?;
-        let note = unpack::unpack(from, &folder, left_out)
-            .map_err(|(error, missing)| full_disk(error, missing, doing(), &folder))?;
-        access.map_or(Ok(()), |access| access.give(&folder)).doing(doing)?;
-        fs::syncfs(&folder).doing(doing)?;
-        left_out.told()?;
-        if let Some(note) = note {
-            terminal::note(&format!("Warning: {note}"));
-        }
-        Ok(())
-    }
+    Ok(())
 }

@@ -57,10 +57,13 @@ pub(super) fn answer(
         "VolumeDriver.Capabilities" => json!({"Capabilities": {"Scope": "local"}}),
         "VolumeDriver.Create" => {
             let options = request.opts.unwrap_or_default();
-            // Compose asks for each volume by its full name before it uses it; one that is there, of whatever stack, is meant.
-            if !options.is_empty() || volumes.find(name)?.is_none() {
-                let (name, new) = new_volume(name, &options)?;
-                volumes.create(&name, &new)?;
+            match volumes.find(name)? {
+                // Compose asks for each volume by its full name before it uses it; one that is there, of whatever stack, is meant.
+                Some(there) if options.is_empty() => there.check_whole()?,
+                _ => {
+                    let (name, new) = new_volume(name, &options)?;
+                    volumes.create(&name, &new)?;
+                }
             }
             json!({"Err": ""})
         }
@@ -225,6 +228,31 @@ mod tests {
         let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
         volumes.detach("a", "0123456789ab").unwrap();
         call("VolumeDriver.Remove", None).unwrap();
+    }
+
+    #[test]
+    fn a_volume_that_is_not_whole_is_given_to_no_container() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let filled_by = |name: &str, filling: Holder| {
+            let new = NewVolume { filling: Some(filling), ..NewVolume::default() };
+            volumes.create(&Name::new(None, name).unwrap(), &new).unwrap();
+        };
+        filled_by("runs", Holder::process(std::process::id()).unwrap());
+        filled_by("killed", Holder::Boot { boot: "another".to_owned() });
+        for (name, words) in
+            [("runs", "tierce volume import, which fills it"), ("killed", "its import was interrupted")]
+        {
+            for (call, options) in
+                [("Mount", json!({})), ("Create", json!({})), ("Create", json!({"o": "mode=0770"}))]
+            {
+                let body = json!({"Name": name, "ID": "0123456789abcdef", "Opts": options}).to_string();
+                match answer(&volumes, &format!("VolumeDriver.{call}"), body.as_bytes(), None) {
+                    Err(Refusal::Failed(message)) => assert!(message.contains(words), "{message}"),
+                    other => unreachable!("{call} {options}: {other:?}"),
+                }
+            }
+        }
     }
 
     #[test]

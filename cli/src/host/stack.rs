@@ -163,7 +163,14 @@ pub(super) fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Names) -> Result<(), Failure> {
     let mut failed = false;
     for volume in plan.volumes.iter().filter(|volume| volume.name().is_some()) {
-        let existing = volumes.find(&volume.full)?;
+        let existing = match volumes.find(&volume.full) {
+            Ok(existing) => existing,
+            Err(error) => {
+                failed = true;
+                failure::tell(&error, false);
+                continue;
+            }
+        };
         if let Some(other) = existing.as_ref().and_then(Volume::stack).filter(|other| *other != plan.stack) {
             terminal::note(&format!(
                 "Volume '{}' is kept with its data: stack '{other}' made it",

@@ -57,7 +57,7 @@ fn a_deep_volume_is_added_up_and_removed_as_any_other() {
     for name in ["m", "n", "o"] {
         ok(&world, &["volume", "create", name]);
     }
-    for (name, levels) in [("m", 3000), ("o", 1100)] {
+    for (name, levels) in [("m", 2100), ("o", 1100)] {
         write(&plant(&world.volume(name), levels), "file", &"x".repeat(10_000));
     }
     ok(&world, &["system", "df", "-v"]);
@@ -153,4 +153,21 @@ fn each_verb_that_copies_takes_more_levels_and_links_than_files_may_be_open() {
     ok(&world, &["volume", "create", "n"]);
     ok(&world, &["volume", "cp", "m:", "n:/all"]);
     is_whole(&world.volume("n").join("all"));
+}
+
+#[test]
+fn a_deep_volume_becomes_an_archive_and_a_volume_again() {
+    let world = World::new();
+    ok(&world, &["volume", "create", "m"]);
+    let bottom = plant(&world.volume("m"), 2100);
+    write(&bottom, "file", "deep");
+    linkat(&bottom, c"file", CWD, world.volume("m").join("first"), AtFlags::empty()).unwrap();
+    let script = format!("ulimit -Sn {DESCRIPTORS} && tierce --host volume export m >m.tar.zst");
+    assert_eq!(world.shell(&script), (String::new(), 0));
+    ok(&world, &["volume", "rm", "m"]);
+    ok(&world, &["volume", "import", "n", "--file", "m.tar.zst"]);
+    assert_eq!(at_bottom(&world.volume("n"), 2100), ("deep".to_owned(), 2));
+    let folder = fs::metadata(world.volume("n").join("d/".repeat(1000))).unwrap();
+    assert_eq!(folder.mode() & 0o7777, 0o700);
+    ok(&world, &["volume", "rm", "n"]);
 }

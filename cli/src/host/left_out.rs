@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use super::Error;
+use super::{Error, tree_descent::shown};
 use crate::terminal;
 
 /// Kinds of what may be left out.
@@ -54,8 +54,7 @@ impl LeftOut {
 
     pub(super) fn note(&self, kind: Kind, path: &[u8]) {
         let mut found = self.found.borrow_mut();
-        let first =
-            || if path.is_empty() { ".".to_owned() } else { String::from_utf8_lossy(path).into_owned() };
+        let first = || if path.is_empty() { ".".to_owned() } else { shown(path) };
         found.entry(kind).or_insert_with(|| (0, first())).0 += 1;
     }
 

@@ -12,7 +12,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::left_out::{Kind, LeftOut};
+use super::{
+    left_out::{Kind, LeftOut},
+    tree_descent::shown,
+};
 
 /// What holds a file's access control list, and the one that a folder's new files get.
 pub(super) const ACCESS_LIST: &CStr = c"system.posix_acl_access";
@@ -151,7 +154,7 @@ impl Metadata {
 }
 
 fn not_kept(path: &[u8], what: &str) -> io::Error {
-    let path = String::from_utf8_lossy(path);
+    let path = shown(path);
     io::Error::new(io::ErrorKind::Unsupported, format!("the filesystem does not keep the {what} of '{path}'"))
 }
 
@@ -163,7 +166,7 @@ fn attribute_not_kept(handle: &CStr, name: &CStr, error: Errno, path: &[u8]) -> 
     let name = name.to_string_lossy();
     // A filesystem says so, too, of what is more than its place for the attributes of one file.
     if error == Errno::NOSPC && has_room(handle) {
-        let path = String::from_utf8_lossy(path);
+        let path = shown(path);
         return io::Error::new(
             io::ErrorKind::Unsupported,
             format!(

@@ -5,6 +5,7 @@
 mod access_list;
 mod compression;
 mod field;
+mod folders;
 mod reader;
 mod records;
 mod refusal;

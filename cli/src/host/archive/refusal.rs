@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::super::tree_descent::shown;
+
 /// What GNU tar says with a kind of entry, or in its POSIX dialect with a keyword.
 pub(super) const OF_A_SPLIT_ARCHIVE: &str =
     "the archive is a part of a split one: unpack all parts with GNU tar, and pack them anew without -M";
@@ -28,10 +30,7 @@ pub(super) fn early(error: io::Error) -> io::Error {
 
 /// Names the entry in an error that says what is wrong with it.
 pub(super) fn of_entry(path: &[u8], error: &io::Error) -> io::Error {
-    let mut path = String::from_utf8_lossy(path).escape_debug().to_string();
-    if let Some((end, _)) = path.char_indices().nth(1000) {
-        path.replace_range(end.., "…");
-    }
+    let path = shown(path).escape_debug().to_string();
     let text = error.to_string();
     // Words of ours go on after the name; the system's, and those of the whole archive, are a sentence of their own.
     let goes_on = error.kind() == io::ErrorKind::InvalidData && !text.starts_with("the archive");

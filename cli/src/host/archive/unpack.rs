@@ -23,7 +23,9 @@ use super::{
         fail,
         left_out::{Kind as Left, LeftOut},
         metadata::Metadata,
+        tree_descent::shown,
     },
+    folders,
     reader::{Entry, Kind, Reader},
     refusal::{bad, of_entry},
     sparse::Layout,
@@ -78,7 +80,7 @@ pub(super) fn unpack(
 struct Volume<'a> {
     top: &'a OwnedFd,
     left_out: &'a LeftOut,
-    /// Folders get what they have beside their content last: it may not let anybody write, and each new file changes the time.
+    /// What folders get last.
     folders: BTreeMap<Vec<u8>, Metadata>,
     unsaid: Unsaid,
     /// Further names of files that did not come yet.
@@ -208,15 +210,28 @@ impl Volume<'_> {
         {
             return Ok(Some((folder.try_clone()?, name)));
         }
-        let Some(folder) = self.walk(above, make)? else { return Ok(None) };
+        // Archives go down a tree step by step.
+        let from = match &self.last {
+            Some((last, folder))
+                if above.strip_prefix(&**last).is_some_and(|rest| rest.first() == Some(&b'/')) =>
+            {
+                (folder.try_clone()?, last.len() + 1)
+            }
+            _ => (self.top.try_clone()?, 0),
+        };
+        let Some(folder) = self.walk(from, above, make)? else { return Ok(None) };
         self.last = Some((above.to_vec(), folder.try_clone()?));
         Ok(Some((folder, name)))
     }
 
-    fn walk(&mut self, path: &[u8], make: bool) -> io::Result<Option<OwnedFd>> {
-        let mut folder = self.top.try_clone()?;
-        let mut done = 0;
-        for step in path.split(|byte| *byte == b'/').filter(|step| !step.is_empty()) {
+    /// Goes on along a path from a folder on it, which is reached by so many bytes of it.
+    fn walk(
+        &mut self,
+        (mut folder, mut done): (OwnedFd, usize),
+        path: &[u8],
+        make: bool,
+    ) -> io::Result<Option<OwnedFd>> {
+        for step in path[done..].split(|byte| *byte == b'/').filter(|step| !step.is_empty()) {
             done += step.len() + 1;
             let name = OsStr::from_bytes(step);
             let opened = open(&folder, name, OFlags::PATH | OFlags::DIRECTORY);
@@ -236,7 +251,7 @@ impl Volume<'_> {
                 }
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let place = String::from_utf8_lossy(&path[..done - 1]).into_owned();
+                    let place = shown(&path[..done - 1]);
                     return Err(bad(&format!("leads through '{place}', which is a link or a file")));
                 }
                 other => other?,
@@ -245,8 +260,7 @@ impl Volume<'_> {
         Ok(Some(folder))
     }
 
-    /// Further names of what came after them, then what folders have beside their content, the deepest first. Returns those that the archive
-    /// said nothing of.
+    /// Further names of what came after them, then what folders have beside their content. Returns those that the archive said nothing of.
     fn finish(mut self) -> io::Result<Unsaid> {
         loop {
             let waiting = std::mem::take(&mut self.later);
@@ -261,19 +275,13 @@ impl Volume<'_> {
             }
         }
         if let Some((path, target)) = self.later.first_key_value() {
-            let target = String::from_utf8_lossy(target).into_owned();
+            let target = shown(target);
             return Err(of_entry(
                 path,
                 &bad(&format!("is a hard link to '{target}', which is not in the archive")),
             ));
         }
-        for (path, metadata) in std::mem::take(&mut self.folders).iter().rev() {
-            let given = self.walk(path, false).and_then(|folder| {
-                let folder = folder.ok_or(Errno::NOENT)?;
-                metadata.give(folder, self.left_out, path)
-            });
-            given.map_err(|error| of_entry(path, &error))?;
-        }
+        folders::finish(self.top, self.folders, self.left_out)?;
         Ok(self.unsaid)
     }
 }

@@ -5,6 +5,8 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
+use super::super::tree_descent::shown;
+
 /// A longer path must have an entry for each of its folders, as those of GNU tar and ours do: without, a small archive could ask for many.
 pub(super) const LONGEST_UNSAID: usize = 4095;
 
@@ -36,9 +38,10 @@ impl Unsaid {
     /// What is to be told of them; `None`: there are none.
     pub(super) fn in_words(&self) -> Option<String> {
         let count = self.all.len();
-        let first = self.some.first().map_or_else(String::new, |first| {
-            format!(", such as '{}'", String::from_utf8_lossy(first).escape_debug())
-        });
+        let first = self
+            .some
+            .first()
+            .map_or_else(String::new, |first| format!(", such as '{}'", shown(first).escape_debug()));
         let what = "folders without an entry of their own in the archive, whose owner, mode and time are new";
         (count != 0).then(|| format!("{what}: {count}{first}"))
     }

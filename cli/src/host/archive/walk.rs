@@ -3,11 +3,14 @@
 use std::{ffi::CString, io, os::fd::OwnedFd};
 
 use rustix::{
-    fs::{self, Dir, FileType, Mode, OFlags, ResolveFlags, Stat},
+    fs::{self, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
-use super::refusal::bad;
+use super::{
+    super::tree_descent::{Descent, each_name, open, open_folder, shown},
+    refusal::bad,
+};
 
 /// One file or folder.
 pub(super) struct Found<'a> {
@@ -37,65 +40,77 @@ impl Found<'_> {
     }
 }
 
-/// Tells each, a folder before what is in it.
-pub(super) fn walk(folder: &OwnedFd, tell: &mut dyn FnMut(&Found<'_>) -> io::Result<()>) -> io::Result<()> {
-    tell(&Found { path: b"", stat: fs::fstat(folder)?, handle: folder, within: None })?;
-    below(folder, b"", tell)
+/// A folder that is being walked.
+struct Inside {
+    /// Names that were not told yet, the next one last.
+    waiting: Vec<CString>,
+    /// The length of its path.
+    length: usize,
 }
 
-fn below(
-    folder: &OwnedFd,
-    path: &[u8],
-    tell: &mut dyn FnMut(&Found<'_>) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
+/// Tells each, a folder before what is in it.
+pub(super) fn walk(top: &OwnedFd, tell: &mut dyn FnMut(&Found<'_>) -> io::Result<()>) -> io::Result<()> {
+    tell(&Found { path: b"", stat: fs::fstat(top)?, handle: top, within: None })?;
+    let mut path = Vec::new();
+    let mut descent = Descent::new(top, Inside { waiting: names(top)?, length: 0 })?;
+    loop {
+        let (folder, inside) = descent.here();
+        path.truncate(inside.length);
+        let Some(name) = inside.waiting.pop() else {
+            match descent.leave() {
+                Ok(Some(_)) => continue,
+                Ok(None) => return Ok(()),
+                Err(Errno::STALE) => return Err(changed(&path)),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if !path.is_empty() {
+            path.push(b'/');
         }
-    }
-    names.sort();
-    for name in &names {
-        let path =
-            if path.is_empty() { name.to_bytes().to_vec() } else { [path, b"/", name.to_bytes()].concat() };
+        path.extend(name.to_bytes());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = match fs::openat(folder, name, flags, Mode::empty()) {
+        let handle = match fs::openat(folder, &name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(changed(&path)),
             other => other?,
         };
+        let within = Some((folder, &name));
         let stat = fs::fstat(&handle)?;
         if !FileType::from_raw_mode(stat.st_mode).is_dir() {
-            tell(&Found { path: &path, stat, handle: &handle, within: Some((folder, name)) })?;
+            tell(&Found { path: &path, stat, handle: &handle, within })?;
             continue;
         }
-        let inner = match open(folder, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+        let inner = match open_folder(folder, &name) {
             Err(Errno::XDEV) => {
                 return Err(bad(&format!(
                     "something else is mounted at '{}', and covers what the volume has there: unmount it first",
-                    String::from_utf8_lossy(&path)
+                    shown(&path)
                 )));
             }
             Err(Errno::NOENT) => return Err(changed(&path)),
             other => other?,
         };
-        let stat = fs::fstat(&inner)?;
-        tell(&Found { path: &path, stat, handle: &inner, within: Some((folder, name)) })?;
-        below(&inner, &path, tell)?;
+        tell(&Found { path: &path, stat: fs::fstat(&inner)?, handle: &inner, within })?;
+        let inside = Inside { waiting: names(&inner)?, length: path.len() };
+        descent.enter(inner, inside)?;
     }
-    Ok(())
 }
 
-fn open(folder: &OwnedFd, name: &CString, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+/// The names in a folder, in reverse order.
+fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    each_name(folder, |name| {
+        names.push(name.to_owned());
+        rustix::io::Result::Ok(())
+    })?;
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(names)
 }
 
 pub(super) fn changed(path: &[u8]) -> io::Error {
     let path = if path.is_empty() { b"." } else { path };
     bad(&format!(
         "'{}' changed meanwhile, so that this would be of no one moment: stop what writes to the volume, or give the volume a size",
-        String::from_utf8_lossy(path)
+        shown(path)
     ))
 }
 

@@ -133,6 +133,10 @@ fn a_pool_that_is_away_stops_nothing_on_others_and_lists_tell_of_it() {
         assert!(refused.contains("pool far"), "{refused}");
     }
     assert_eq!(fs::read_dir(world.path("far")).unwrap().count(), 0, "nothing was made on the wrong disk");
+    fs::remove_dir(world.path("far")).unwrap();
+    let refused = world.fails(1, &["volume", "create", "d", "--size", "20Mi", "--pool", "far"]);
+    assert!(refused.contains("make the folder, or correct the pool's table"), "{refused}");
+    fs::create_dir(world.path("far")).unwrap();
     // The pools' ids are lost as well: what is there is still not taken for the pool.
     let ids = world.root().join("state/pools.json");
     let kept = fs::read(&ids).unwrap();

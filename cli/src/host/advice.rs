@@ -2,6 +2,8 @@
 
 use std::{io::ErrorKind, path::Path};
 
+use tierce_engine::PoolErrorKind;
+
 use super::{Error, layout::VOLUMES};
 use crate::failure::{self, Failure};
 
@@ -23,17 +25,29 @@ pub(super) fn check(root: &Path) -> Result<(), Failure> {
 /// Adds it where only the system spoke.
 pub(super) fn given(failure: Failure, root: &Path) -> Failure {
     let Failure::Command { error, usage } = &failure else { return failure };
-    let Some(Error::Io { doing, source }) = error.downcast_ref::<Error>() else { return failure };
-    if !doing.contains(&*root.to_string_lossy()) {
+    let Some(advice) = error.downcast_ref::<Error>().and_then(|error| advice(error, root)) else {
         return failure;
-    }
-    let advice = match source.kind() {
-        ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
-            "run it with sudo, or keep volumes in a folder of your own with --root"
-        }
-        ErrorKind::AlreadyExists => "what is there is no volume; move it away, or choose another name",
-        _ => return failure,
     };
     let words = format!("{}: {advice}", failure::in_words(error.as_ref()));
     Failure::Command { error: Error::Refused(words).into(), usage: *usage }
+}
+
+fn advice(error: &Error, root: &Path) -> Option<&'static str> {
+    match error {
+        Error::Engine(tierce_engine::Error::PoolUnavailable(trouble))
+            if trouble.kind == PoolErrorKind::PathMissing =>
+        {
+            Some("mount its disk, make the folder, or correct the pool's table in the configuration")
+        }
+        Error::Io { doing, source } if doing.contains(&*root.to_string_lossy()) => match source.kind() {
+            ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+                Some("run it with sudo, or keep volumes in a folder of your own with --root")
+            }
+            ErrorKind::AlreadyExists => {
+                Some("what is there is no volume; move it away, or choose another name")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }

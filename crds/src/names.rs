@@ -60,8 +60,6 @@ pub const ANNOTATION_ROTATED_TO: &str = "storage.tierce.dev/rotated-to";
 pub const ANNOTATION_KEY_HELD_BY: &str = "storage.tierce.dev/held-by-";
 /// Annotation on a Secret with a key that goes with no object yet: since when. It goes when the Secret is tied to one.
 pub const ANNOTATION_UNTIED_KEY: &str = "storage.tierce.dev/untied-since";
-/// Annotation on a Secret with a key: `<node>/<uid>` of the object that it goes with, where what it opens was never on another node.
-pub const ANNOTATION_KEY_LIES_ON: &str = "storage.tierce.dev/lies-on";
 /// Annotation on a Secret with a key that a call went on with: when.
 pub const ANNOTATION_TAKEN_OVER_KEY: &str = "storage.tierce.dev/taken-over";
 /// Annotation on a VolumeSnapshotContent that a VolumeRestore made: when. One that a backup brought back was made at another time.

@@ -305,7 +305,7 @@ async fn new_key(service: &ControllerService, wanted: &Wanted) -> Result<(), Cre
 
 /// The key goes with the volume. One that is gone is made anew, if the volume was never mounted with it.
 async fn tie_key(service: &ControllerService, wanted: &Wanted, device: &Device) -> Result<(), CreateError> {
-    let tie = || service.keys.belongs_to(&device.id, ("NodeVolume", &device.id), &device.uid, &device.node);
+    let tie = || service.keys.belongs_to(&device.id, "NodeVolume", &device.id, &device.uid);
     let api = |source| CreateError::Api { what: "tie the Secret to the NodeVolume", source };
     match tie().await {
         Err(kube::Error::Api(status))

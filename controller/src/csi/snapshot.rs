@@ -255,8 +255,7 @@ async fn tie_key(service: &ControllerService, taken: &Snapshot) -> Result<(), Sn
             return Err(SnapshotError::NoKey(taken.id.clone()));
         }
     }
-    let tied = service.keys.belongs_to(&taken.id, ("NodeSnapshot", &taken.id), &taken.uid, &taken.node);
-    tied.await.map_err(api)
+    service.keys.belongs_to(&taken.id, "NodeSnapshot", &taken.id, &taken.uid).await.map_err(api)
 }
 
 /// What the node's status means for the caller.

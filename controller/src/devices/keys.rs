@@ -9,7 +9,7 @@
 //! Every write but one adds keys, to what was read, in the version that was read. A key goes from a Secret only when a rotation has ended
 //! (`rotation.rs`), and not while a restore in place holds the Secret: until the restore is over it stays as it was when the order was given.
 
-use super::unclaimed::{need::is_of_its_word, pages};
+use super::unclaimed::pages;
 use crate::run::objects::gone_is_fine;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -109,30 +109,15 @@ impl Keys {
         Ok(print.is_none_or(|print| opens(&held.ring, print)))
     }
 
-    /// Makes the object of this kind, name and UID, on this node, the owner of the Secret of `id`, so that Kubernetes deletes the Secret with it.
-    pub async fn belongs_to(
-        &self,
-        id: &str,
-        (kind, name): (&str, &str),
-        uid: &str,
-        node: &str,
-    ) -> Result<(), kube::Error> {
+    /// Makes the object of this kind, name and UID the owner of the Secret of `id`, so that Kubernetes deletes the Secret with it.
+    pub async fn belongs_to(&self, id: &str, kind: &str, name: &str, uid: &str) -> Result<(), kube::Error> {
         let owner = json!({
             "apiVersion": names::API_VERSION, "kind": kind, "name": name, "uid": uid,
         });
-        let secret = names::key_secret(id);
-        for attempt in 1.. {
-            let found = self.secrets.get_metadata(&secret).await?.metadata;
-            let annotations = json!({names::ANNOTATION_UNTIED_KEY: null, names::ANNOTATION_TAKEN_OVER_KEY: null,
-                names::ANNOTATION_KEY_LIES_ON: lies_on(&found, node, uid)});
-            let patch = json!({"metadata": {"ownerReferences": [owner], "annotations": annotations,
-                "uid": found.uid, "resourceVersion": found.resource_version}});
-            match self.secrets.patch_metadata(&secret, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {}
-                other => return other.map(drop),
-            }
-        }
-        Ok(())
+        let annotations = json!({names::ANNOTATION_UNTIED_KEY: null, names::ANNOTATION_TAKEN_OVER_KEY: null});
+        let patch = json!({"metadata": {"ownerReferences": [owner], "annotations": annotations}});
+        let name = names::key_secret(id);
+        self.secrets.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
     }
 
     /// Marks the Secret of this volume as held by the restore of this UID: no key is taken from it until that restore is over. `lent`: the
@@ -290,23 +275,6 @@ impl Keys {
     }
 }
 
-/// What its annotation says once it is given to the object of this UID on this node; `None` where what it opens may be on another node as well: it went
-/// with something there, or nobody knows with what.
-fn lies_on(secret: &ObjectMeta, node: &str, uid: &str) -> Option<String> {
-    let annotation = |name| secret.annotations.as_ref().and_then(|all| all.get(name));
-    let on_this_node = |uid: &str| format!("{node}/{uid}");
-    let was_here = match secret.owner_references.as_deref().unwrap_or_default() {
-        // Nothing was ever mounted with one that was never tied.
-        [] => {
-            let said = annotation(names::ANNOTATION_UNTIED_KEY).and_then(|text| text.parse().ok());
-            is_of_its_word(said, secret.creation_timestamp.as_ref().map(|time| time.0))
-        }
-        [owner] => annotation(names::ANNOTATION_KEY_LIES_ON) == Some(&on_this_node(&owner.uid)),
-        _ => false,
-    };
-    was_here.then(|| on_this_node(uid))
-}
-
 /// The Secret of something that does not exist yet.
 fn untied(id: &str, ring: &KeyRing) -> Secret {
     let (label, us) = names::LABEL_MANAGED_BY;
@@ -385,35 +353,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_at_home_where_all_that_it_went_with_was_made() {
-        let meta = |owners: &[&str], word: Option<&str>, untied: Option<&str>| -> ObjectMeta {
-            let owner = |uid| json!({"apiVersion": names::API_VERSION, "kind": "NodeVolume", "name": "v", "uid": uid});
-            let owners: Vec<_> = owners.iter().map(owner).collect();
-            let annotations = [(names::ANNOTATION_KEY_LIES_ON, word), (names::ANNOTATION_UNTIED_KEY, untied)];
-            let annotations: serde_json::Map<_, _> = annotations
-                .into_iter()
-                .filter_map(|(name, text)| Some((name.to_owned(), text?.into())))
-                .collect();
-            let meta = json!({"creationTimestamp": "2026-01-01T12:00:00Z", "ownerReferences": owners, "annotations": annotations});
-            serde_json::from_value(meta).unwrap()
-        };
-        for (what, secret, home) in [
-            ("never tied", meta(&[], None, Some("2026-01-01T12:00:01Z")), Some("n1/2")),
-            ("back from a backup", meta(&[], None, Some("2025-01-01T12:00:00Z")), None),
-            ("made by hand, or let go of", meta(&[], None, None), None),
-            ("let go of by its object", meta(&[], Some("n1/1"), None), None),
-            ("the same again", meta(&["2"], Some("n1/2"), None), Some("n1/2")),
-            ("its object was made anew here", meta(&["1"], Some("n1/1"), None), Some("n1/2")),
-            ("it was made elsewhere", meta(&["1"], Some("n2/1"), None), None),
-            ("an earlier version gave it away", meta(&["1"], Some("n1/0"), None), None),
-            ("an earlier version made it", meta(&["1"], None, None), None),
-            ("elsewhere, and here since", meta(&["2"], None, None), None),
-        ] {
-            assert_eq!(lies_on(&secret, "n1", "2").as_deref(), home, "{what}");
-        }
-    }
 
     #[test]
     fn a_key_is_random_and_known_by_the_fingerprint_that_the_node_writes() {

@@ -56,10 +56,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Table<K, V> {
     }
 
     /// Whether the object of this key can't be read.
-    pub(super) fn is_unreadable<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
+    pub(super) fn is_unreadable(&self, key: &K) -> bool {
         self.unreadable.contains(key)
     }
 

@@ -123,7 +123,7 @@ impl World {
                 "spec": {"nodeName": "n1", "pool": "ssd", "sizeBytes": 1 << 30, "filesystem": "ext4", "encrypted": true,
                     "claim": {"namespace": "ada", "name": "data", "uid": "claim"}}}),
         );
-        keys.belongs_to(ID, ("NodeVolume", ID), "device", "n1").await.unwrap();
+        keys.belongs_to(ID, "NodeVolume", ID, "device").await.unwrap();
         self.node_reports();
         self.tell_index(None);
     }

@@ -6,7 +6,6 @@ use crate::support::{GI, Replica, bind, in_time, request, request_for, says, tie
 use serde_json::{Value, json};
 use std::time::Duration;
 use tierce_controller::devices::keys::fingerprint;
-use tierce_controller::index::State;
 use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
@@ -341,32 +340,6 @@ async fn a_key_stays_as_long_as_a_node_has_something_of_its_volume_on_a_disk() {
 }
 
 #[tokio::test]
-async fn a_node_with_many_leftovers_keeps_no_key_of_another_node() {
-    let (api, _node, replica) = cluster().await;
-    let crowded = FakeNode::start(&api, "n2", "ssd", GI);
-    let mut report = api.get("nodestorages", "", "n2").unwrap();
-    report["status"]["unclaimed"] = json!((0..100).map(|n| format!("old-{n}")).collect::<Vec<_>>());
-    api.put("nodestorages", report);
-    for id in ["pvc-1", "pvc-2"] {
-        within(replica.create(encrypted(id))).await.unwrap();
-    }
-    // As an earlier version left it.
-    let mut older = secret(&api, "pvc-2").unwrap();
-    older["metadata"]["annotations"] = json!({});
-    api.put("secrets", older);
-    for id in ["pvc-1", "pvc-2"] {
-        within(replica.delete(id)).await.unwrap();
-        api.delete_object("secrets", "default", &names::key_secret(id));
-    }
-    until("it is let go", || secret(&api, "pvc-1").is_none().then_some(())).await;
-    tokio::time::sleep(GRACE * 2).await;
-    assert!(secret(&api, "pvc-2").is_some(), "nobody knows where it lay");
-    assert_eq!(replica.index.read(State::keys_that_wait), 1);
-    crowded.report();
-    until("the other one as well", || secret(&api, "pvc-2").is_none().then_some(())).await;
-}
-
-#[tokio::test]
 async fn a_snapshot_that_is_made_anew_under_its_id_keeps_the_keys_of_the_one_that_was_taken_away_by_force() {
     let (api, mut node, replica) = cluster().await;
     within(replica.create(encrypted("pvc-1"))).await.unwrap();
@@ -487,10 +460,7 @@ async fn a_creation_that_goes_on_keeps_its_key_from_the_reaper() {
     assert_ne!(touched["resourceVersion"], seen["resourceVersion"]);
     within(replica.create(encrypted("pvc-1"))).await.unwrap();
     let tied = secret(&api, "pvc-1").unwrap()["metadata"].clone();
-    let with =
-        format!("n1/{}", api.get("nodevolumes", "", "pvc-1").unwrap()["metadata"]["uid"].as_str().unwrap());
-    let annotations = json!({names::ANNOTATION_KEY_LIES_ON: with});
-    assert_eq!(tied["annotations"], annotations, "it goes with its volume now");
+    assert_eq!(tied["annotations"], json!({}), "it goes with its volume now");
     tokio::time::sleep(GRACE * 12).await;
     assert_eq!(key(&api, "pvc-1", "key").unwrap(), OLD.repeat(32));
 }

@@ -231,9 +231,10 @@ impl RestoreReconciler {
             }
             Action::LeaveKey => {
                 let Some(device) = &observed.device else { return Ok(()) };
-                let id = observed.before_id();
-                let owner = ("NodeVolume", device.id.as_str());
-                gone_is_fine(self.keys.belongs_to(&id, owner, &device.uid, &device.node).await).map(drop)
+                gone_is_fine(
+                    self.keys.belongs_to(&observed.before_id(), "NodeVolume", &device.id, &device.uid).await,
+                )
+                .map(drop)
             }
             Action::DropKey => self.keys.drop_unowned(&observed.before_id()).await,
             Action::KeepBefore => self.keep_before(key, observed).await,
@@ -301,7 +302,7 @@ impl RestoreReconciler {
             let uid = made.metadata.uid.unwrap_or_default();
             // An older controller gave the order, or somebody deleted the Secret.
             self.keys.copy(&device.id, &id).await?;
-            self.keys.belongs_to(&id, ("NodeSnapshot", &id), &uid, &device.node).await?;
+            self.keys.belongs_to(&id, "NodeSnapshot", &id, &uid).await?;
         }
         Ok(())
     }

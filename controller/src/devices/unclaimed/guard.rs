@@ -54,7 +54,7 @@ fn need(state: &State, id: &str, secret: &KeySecret) -> Need {
     let any = |is_it: &dyn Fn(&str) -> bool| is_it(id) || secret.owner.as_deref().is_some_and(is_it);
     Need {
         exists: any(&|name| state.devices.exists(name) || state.snapshots.exists(name)),
-        on_a_disk: any(&|name| state.is_said_to_be_on_a_disk(name, secret.home.as_deref())),
+        on_a_disk: any(&|name| state.is_said_to_be_on_a_disk(name)),
         may_be: may_be_needed(state, id),
     }
 }
@@ -113,7 +113,6 @@ mod tests {
             resource_version: "1".into(),
             owned,
             owner: owned.then(|| "pvc-1".into()),
-            home: None,
             guarded,
             leaving,
             untied_since: untied.then(|| "2026-01-01T12:00:00Z".into()),

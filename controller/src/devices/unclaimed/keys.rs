@@ -135,7 +135,6 @@ mod tests {
             resource_version: "1".into(),
             owned,
             owner: None,
-            home: None,
             guarded: true,
             leaving: false,
             untied_since: untied_since.map(Into::into),

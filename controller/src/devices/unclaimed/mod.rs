@@ -5,7 +5,7 @@ mod forsaken;
 mod guard;
 mod keys;
 mod memory;
-pub(super) mod need;
+mod need;
 pub(super) mod pages;
 mod snapshots;
 mod teller;

@@ -13,7 +13,7 @@ pub(super) fn was_never_tied(secret: &KeySecret) -> bool {
 }
 
 /// Whether an object was created when it says so itself. One that came back from a backup was not.
-pub(in crate::devices) fn is_of_its_word(said: Option<Timestamp>, created: Option<Timestamp>) -> bool {
+pub(super) fn is_of_its_word(said: Option<Timestamp>, created: Option<Timestamp>) -> bool {
     said.zip(created).is_some_and(|(said, created)| created.duration_since(said).abs() <= CLOCKS)
 }
 

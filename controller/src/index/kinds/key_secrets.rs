@@ -139,30 +139,19 @@ impl State {
         self.key_secrets.get(&names::key_secret(id))
     }
 
-    /// Whether a node reports something of this id on its disks that no object speaks of, or so much that this may be among it. Where that was on one node
-    /// only, and that one names all that it has, the others have to name this one.
-    pub fn is_said_to_be_on_a_disk(&self, id: &str, home: Option<&str>) -> bool {
-        let reports = || self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
-        let names = |status: &NodeStorageStatus| {
-            // A record that can't be read is told with its file, and that has the id in its name.
-            status.unclaimed.iter().any(|other| other == id)
-                || status.broken_records.iter().any(|text| text.contains(id))
-        };
-        if reports().any(names) {
-            return true;
-        }
-        if home.is_some_and(|home| self.tells_all(home)) {
-            return false;
-        }
+    /// Whether a node reports something of this id on its disks that no object speaks of, or reports so much that this may be among it.
+    pub fn is_said_to_be_on_a_disk(&self, id: &str) -> bool {
         let full = |list: &Vec<String>| list.len() >= MOST_LEFTOVERS;
-        let cut_off = |status: &NodeStorageStatus| full(&status.unclaimed) || full(&status.broken_records);
-        self.reports.unreadable() > 0 || reports().any(cut_off)
-    }
-
-    /// Whether the node says, as far as can be read, what all its disks have.
-    fn tells_all(&self, node: &str) -> bool {
-        let report = self.reports.get(node).filter(|_| !self.reports.is_unreadable(node));
-        report.and_then(|report| report.status.as_ref()).is_some_and(is_whole)
+        let says = |status: &NodeStorageStatus| {
+            let (unclaimed, broken) = (&status.unclaimed, &status.broken_records);
+            // A record that can't be read is told with its file, and that has the id in its name.
+            full(unclaimed)
+                || full(broken)
+                || unclaimed.iter().any(|other| other == id)
+                || broken.iter().any(|text| text.contains(id))
+        };
+        let mut reports = self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
+        self.reports.unreadable() > 0 || reports.any(says)
     }
 
     /// Whether all nodes that report could look at all their disks, and found nothing of this id that no object speaks of.
@@ -172,70 +161,5 @@ impl State {
         };
         let mut reports = self.reports.iter().filter_map(|(_, report)| report.status.as_ref());
         self.reports.unreadable() == 0 && reports.all(clear)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::Index;
-    use serde_json::{Value, json};
-
-    fn report(index: &Index, node: &str, status: &Value) {
-        let object = json!({"apiVersion": names::API_VERSION, "kind": "NodeStorage", "metadata": {"name": node},
-            "spec": {"nodeName": node}, "status": status});
-        index.put(serde_json::from_value::<NodeStorage>(object).unwrap());
-    }
-
-    fn pool(state: &str) -> Value {
-        json!([{"name": "p", "tier": "t", "state": state, "capacityBytes": 1, "usedBytes": 0, "promisedBytes": 0,
-            "maxVolumeBytes": 0, "volumes": 0}])
-    }
-
-    #[test]
-    fn a_node_that_may_lack_some_keeps_the_keys_that_may_lie_there() {
-        let full: Vec<_> = (0..MOST_LEFTOVERS).map(|n| format!("old-{n}")).collect();
-        let (whole, full) = (json!({"pools": pool("Ready")}), json!({"unclaimed": full}));
-        let (named, broken) =
-            (json!({"unclaimed": ["pvc-1"]}), json!({"brokenRecords": ["/p/pvc-1.json: no JSON"]}));
-        for (what, n1, n2, home, kept) in [
-            ("nobody has it", &whole, &whole, Some("n1"), false),
-            ("nobody has it, and nobody knows where it lay", &whole, &whole, None, false),
-            ("another node may have it", &whole, &full, None, true),
-            ("another node has many, and never had it", &whole, &full, Some("n1"), false),
-            ("its own node has many", &full, &whole, Some("n1"), true),
-            (
-                "its own node has a record that can't be read",
-                &json!({"brokenRecords": ["x"]}),
-                &full,
-                Some("n1"),
-                true,
-            ),
-            (
-                "a pool of its own node is away",
-                &json!({"pools": pool("Unavailable")}),
-                &full,
-                Some("n1"),
-                true,
-            ),
-            ("its own node has said nothing", &Value::Null, &full, Some("n1"), true),
-            ("its own node is gone", &whole, &full, Some("n3"), true),
-            ("its disk is in another node", &whole, &named, Some("n1"), true),
-            ("its record is broken in another node", &whole, &broken, Some("n1"), true),
-        ] {
-            let index = Index::default();
-            report(&index, "n1", n1);
-            report(&index, "n2", n2);
-            let is_kept = |state: &State| state.is_said_to_be_on_a_disk("pvc-1", home);
-            assert_eq!(index.read(is_kept), kept, "{what}");
-        }
-        let index = Index::default();
-        for node in ["n1", "n2"] {
-            report(&index, node, &whole);
-            let meta = kube::core::ObjectMeta { name: Some(node.into()), ..Default::default() };
-            index.put_unreadable::<NodeStorage>(&meta);
-            let kept = |home| index.read(|state| state.is_said_to_be_on_a_disk("pvc-1", Some(home)));
-            assert!(kept(node), "the report of {node} can't be read");
-        }
     }
 }

@@ -101,17 +101,45 @@ fn what_needs_root_says_so_and_what_works_without() {
     }
 }
 
+/// What root runs without a word of where, on a host whose `/var/lib/tierce` is the root of this world.
+fn at_the_default_place(world: &World, arguments: &[&str]) -> Output {
+    const SCRIPT: &str = "mount --bind \"$1\" /var/lib && mount --bind \"$2\" /var/lib/tierce && shift 2 && exec tierce --host \"$@\"";
+    let (lib, root) = (world.path("lib"), world.root());
+    for folder in [lib.join("tierce"), root.clone()] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let mut command = world.command("unshare");
+    command.env_remove("TIERCE_ROOT").args(["--mount", "sh", "-c", SCRIPT, "sh"]).args([lib, root]);
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+#[test]
+fn who_gets_to_a_place_that_root_chose_its_own_mode_says() {
+    let world = user_world();
+    world.ok(&["volume", "create", "a"]);
+    fs::write(world.volume("a").join("f"), "x").unwrap();
+    let read = || by_user(Path::new("/bin/cat")).arg(world.volume("a").join("f")).output().unwrap();
+    assert_eq!(read().stdout, b"x");
+    if is_root() {
+        fs::set_permissions(world.root(), fs::Permissions::from_mode(0o710)).unwrap();
+        world.ok(&["volume", "ls"]);
+        assert!(!read().status.success());
+    }
+}
+
 #[test]
 fn what_a_container_of_roots_leaves_in_a_volume_nobody_else_can_start_or_read() {
     if !is_root() {
         return println!("skipped: root's volumes need root");
     }
     let world = user_world();
-    world.ok(&["volume", "create", "a"]);
+    at_the_default_place(&world, &["volume", "create", "a"]);
     let program = world.volume("a").join("id");
     fs::copy("/usr/bin/id", &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    world.ok(&["volume", "snapshot", "create", "a", "before"]);
+    at_the_default_place(&world, &["volume", "snapshot", "create", "a", "before"]);
     let copy = world.root().join("snapshots/local/a/before/id");
     let record = world.root().join("state/records/local/a.json");
     for file in [&program, &copy, &record] {
@@ -135,8 +163,8 @@ fn roots_folders_that_were_open_are_closed_and_said_once_and_an_administrators_m
         return println!("skipped: root's volumes need root");
     }
     let world = user_world();
-    world.ok(&["volume", "create", "a"]);
-    world.ok(&["volume", "snapshot", "create", "a", "before"]);
+    at_the_default_place(&world, &["volume", "create", "a"]);
+    at_the_default_place(&world, &["volume", "snapshot", "create", "a", "before"]);
     let folders = ["volumes", "snapshots", "state"];
     let set = |mode| {
         for folder in folders {
@@ -145,7 +173,7 @@ fn roots_folders_that_were_open_are_closed_and_said_once_and_an_administrators_m
     };
     let modes = || folders.map(|below| fs::metadata(world.root().join(below)).unwrap().mode() & 0o7777);
     set(0o755);
-    let listed = || world.tierce(&["volume", "ls", "-q"]);
+    let listed = || at_the_default_place(&world, &["volume", "ls", "-q"]);
     let first = listed();
     let said = String::from_utf8_lossy(&first.stderr);
     assert!(said.contains("no longer reach") && said.contains("chmod 0711"), "{said}");
@@ -166,7 +194,7 @@ fn roots_folders_that_no_command_has_used_are_left_as_they_are() {
     let world = World::new();
     fs::create_dir_all(world.root().join("state")).unwrap();
     fs::create_dir_all(world.volume("a")).unwrap();
-    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+    assert_eq!(at_the_default_place(&world, &["volume", "ls", "-q"]).stdout, b"a\n");
     for folder in ["volumes", "state"] {
         assert_eq!(fs::metadata(world.root().join(folder)).unwrap().mode() & 0o7777, 0o755, "{folder}");
     }

@@ -17,7 +17,7 @@ use super::{
     error::Context,
     names::{self, Name},
 };
-use crate::terminal;
+use crate::{config::SYSTEM_ROOT, terminal};
 
 /// Folder of the data of all volumes.
 pub(super) const VOLUMES: &str = "volumes";
@@ -31,8 +31,8 @@ pub(super) const RECORDS: &str = "state/records";
 pub(super) const LOCKS: &str = "state/locks";
 
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
-/// What root's folders have that all others lie below, as Docker's own has: a container's root can leave a program in its volume that runs as
-/// root whoever starts it.
+/// What those have at root's default place that all others lie below, as Docker's own has: a container's root can leave a program in its volume
+/// that runs as root whoever starts it.
 const CLOSED_MODE: Mode = Mode::from_raw_mode(0o710);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Root {
         let mut folder =
             fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .doing(doing)?;
-        let mut mode = if rustix::process::geteuid().is_root() { CLOSED_MODE } else { FOLDER_MODE };
+        let mut mode = if self.is_closed() { CLOSED_MODE } else { FOLDER_MODE };
         for name in below.split('/') {
             folder = make_beneath(&folder, name, mode).doing(doing)?;
             mode = FOLDER_MODE;
@@ -84,10 +84,16 @@ impl Root {
         Ok(folder)
     }
 
-    /// Closes root's folders that are open to everybody, as an older release or somebody's hand made them. Another mode is a wish, and stays.
+    /// Whether other users of the host are kept out, as engines keep them out of their own folder. Who chose another place than the default one
+    /// chose who gets there.
+    fn is_closed(&self) -> bool {
+        rustix::process::geteuid().is_root() && self.path == Path::new(SYSTEM_ROOT)
+    }
+
+    /// Closes folders that are open to everybody, as an older release or somebody's hand made them. Another mode is a wish, and stays.
     pub(super) fn close(&self) -> Result<(), Error> {
         // Where no command ever changed anything, these folders may be of something else.
-        if !rustix::process::geteuid().is_root() || self.folder(LOCKS)?.is_none() {
+        if !self.is_closed() || self.folder(LOCKS)?.is_none() {
             return Ok(());
         }
         self.close_one(SNAPSHOTS)?;

@@ -8,8 +8,12 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
 };
 
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use world::{World, is_root};
 
 /// Owner and mode. Where the test may, the folder gets an owner first.
@@ -61,6 +65,44 @@ fn a_folder_that_is_there_keeps_its_owner_and_mode() {
     give(&inside.join("new"), 0, 0o700);
     world.ok(&["volume", "cp", "b:/new", "b:/inside"]);
     assert_eq!(whose(&inside.join("new")), whose(&world.volume("a")));
+}
+
+/// As a container may while a copy runs: a copy that opened the pipe would wait for its writer for ever.
+#[test]
+fn a_pipe_put_in_the_place_of_a_file_keeps_no_copy_waiting() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    let at = |name: &str| world.volume("a").join(name);
+    for number in 0..50 {
+        fs::write(at(&format!("f{number}")), "x").unwrap();
+    }
+    fs::write(at("one"), "x").unwrap();
+    let pipe = at("other");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                renameat_with(CWD, &pipe, CWD, at("one"), RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let begun = Instant::now();
+        let mut late = None;
+        for number in 0.. {
+            let copy = format!("b{number}");
+            let mut clone = world.command("timeout");
+            let clone = clone.args(["10", "tierce", "--host", "volume", "clone", "a", &copy]);
+            let output = clone.output().unwrap();
+            if !output.status.success() {
+                late = Some((number, output));
+            }
+            if late.is_some() || begun.elapsed().as_secs() > 5 {
+                break;
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(late.is_none(), "{late:?}");
+    });
 }
 
 #[test]

@@ -71,7 +71,11 @@ impl<'a> Copier<'a> {
     pub(super) fn entry(&self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
         let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
         if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
-            return self.file((from, name), (to, new), (&mut FirstNames::below(to)?, TOP)).map(drop);
+            let kind = self.file((from, name), (to, new), (&mut FirstNames::below(to)?, TOP))?;
+            if kind == FileType::Directory {
+                self.left_out.note(Kind::Mounted, name.to_bytes());
+            }
+            return Ok(());
         }
         match self.entered(from, name)? {
             Some(below) => self.folder_named(&below, &made(to, new)?, name),
@@ -168,10 +172,15 @@ impl<'a> Copier<'a> {
         (to, new): (&OwnedFd, &CStr),
         (links, place): (&mut FirstNames, Place),
     ) -> io::Result<FileType> {
-        let stat = match fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        // Whoever writes to the volume may put something else in its place at any time: what is looked at is what is copied, and a pipe or a
+        // device is never opened.
+        let found = match open(from, name, OFlags::PATH) {
             Err(Errno::NOENT) => return Ok(FileType::Unknown),
+            // Something is mounted there: who enters it says so.
+            Err(Errno::XDEV) => return Ok(FileType::Directory),
             other => other?,
         };
+        let stat = fs::fstat(&found)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             return Ok(kind);
@@ -183,24 +192,19 @@ impl<'a> Copier<'a> {
             replace(to, new, |temporary| fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW))?;
             return Ok(kind);
         }
-        let metadata = match open(from, name, OFlags::PATH) {
-            Err(Errno::NOENT) => return Ok(FileType::Unknown),
-            other => Metadata::of(other?, &stat)?,
-        };
+        let metadata = Metadata::of(&found, &stat)?;
         match kind {
             // More than its content may have changed since.
             FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
             FileType::RegularFile => {
-                let source = match open(from, name, OFlags::RDONLY) {
-                    Err(Errno::NOENT) => return Ok(FileType::Unknown),
-                    other => other?,
-                };
+                let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+                let source = fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 file::copy(&source, &stat, to, new, &|target| {
                     metadata.give(target, self.left_out, name.to_bytes())
                 })?;
             }
             FileType::Symlink => {
-                let target = fs::readlinkat(from, name, Vec::new())?;
+                let target = fs::readlinkat(&found, c"", Vec::new())?;
                 replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
                 self.give(&metadata, to, new, name)?;
             }

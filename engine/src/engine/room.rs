@@ -51,7 +51,7 @@ impl Core {
     fn usage(&self, pool: &dyn Pool) -> Result<PoolUsage, PoolError> {
         let disk = pool.disk()?;
         let promised = pool.promised();
-        let sharing = self.sharing(&disk);
+        let sharing = self.sharing(pool, &disk);
         let pending = self.pending().get(&disk.id).copied().unwrap_or(0);
         let room = room(pool, &disk, &sharing, pending);
         Ok(PoolUsage {
@@ -71,12 +71,13 @@ impl Core {
 
     /// The pools of a disk, with the bytes of each that wait to be freed. Only these are asked for more than
     /// the kernel knows by itself: another disk may not answer. Never with what is pending held.
-    pub(super) fn sharing(&self, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
+    pub(super) fn sharing(&self, own: &dyn Pool, disk: &Disk) -> Vec<(Arc<dyn Pool>, u64)> {
         let same = |pool: Arc<dyn Pool>| {
             if pool.disk_id().ok()? != disk.id {
                 return None;
             }
-            let trash = pool.disk().ok()?.trash;
+            // Of one look with what is free: what was freed since would count in neither.
+            let trash = if pool.id() == own.id() { disk.trash } else { pool.disk().ok()?.trash };
             Some((pool, trash))
         };
         self.pools().into_iter().filter_map(same).collect()
@@ -117,7 +118,7 @@ impl Core {
             return false;
         }
         let start = Instant::now();
-        for (pool, _) in self.sharing(&disk) {
+        for (pool, _) in self.sharing(pool, &disk) {
             self.sweep_if_due(&pool);
             self.sweeps.wait(pool.id(), Some(SWEEP_PATIENCE.saturating_sub(start.elapsed())));
         }
@@ -134,7 +135,7 @@ impl Core {
     ) -> Result<Reservation<'_>, Error> {
         let disk = pool.disk()?;
         let more = requested.saturating_sub(existing);
-        let sharing = self.sharing(&disk);
+        let sharing = self.sharing(pool, &disk);
         // What another made since is counted by its pool before it stops pending.
         let mut pending = self.pending();
         let set_aside = pending.entry(disk.id).or_default();

@@ -59,13 +59,13 @@ impl Space for DirectoryPool {
     }
 
     fn disk(&self) -> Result<Disk, PoolError> {
-        let bad = |error: Errno| self.error("can't ask the filesystem for its size", &error.into());
-        let space = fs::fstatvfs(self.store.root()).map_err(bad)?;
+        let bad = |error: io::Error| self.error("can't ask the filesystem for its size", &error);
+        let (space, trash) = self.store.space().map_err(bad)?;
         Ok(Disk {
             id: self.disk,
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
             free: space.f_bavail.saturating_mul(space.f_frsize),
-            trash: self.store.trash_bytes(),
+            trash,
             closed: false,
         })
     }

@@ -15,6 +15,7 @@
 mod aside;
 mod beneath;
 mod open;
+mod removal;
 mod trash;
 mod volumes;
 
@@ -33,6 +34,7 @@ use uuid::Uuid;
 pub(crate) use beneath::open_beneath;
 use beneath::write_file;
 pub(crate) use open::is_pool;
+use removal::Removal;
 
 use super::stored::Unreadable;
 use crate::{Error, PoolError, VolumeId, error::Context};
@@ -58,6 +60,7 @@ pub(crate) struct Store {
     pub(crate) id: Uuid,
     /// Whether to wait for the disk. A simulation need not.
     durable: bool,
+    removal: Removal,
 }
 
 /// A volume that can't be used.
@@ -205,7 +208,7 @@ mod tests {
                 std::fs::write(path.join(IMAGE), "precious").unwrap();
             }
         }
-        assert_eq!(store.trash_bytes(), 0, "nothing that will be freed");
+        assert_eq!(store.space().unwrap().1, 0, "nothing that will be freed");
         let ((swept, problems), (unfinished, more)) = (store.sweep_trash(&|| true), store.throw_unfinished());
         assert_eq!((swept, problems.len(), unfinished, more.len()), (1, others.len(), 0, others.len()));
         assert!(problems[0].contains("it was not touched"), "{problems:?}");

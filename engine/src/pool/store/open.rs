@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     FOLDER_MODE, Store,
     beneath::{names, open_beneath, read_file, temporary, write_file},
+    removal::Removal,
 };
 use crate::{PoolError, PoolErrorKind};
 
@@ -108,8 +109,17 @@ impl Store {
         let volumes = folder("volumes").map_err(not_writable)?;
         let new = folder("new").map_err(not_writable)?;
         let trash = folder("trash").map_err(not_writable)?;
-        let store =
-            Self { pool: pool.to_owned(), path: path.to_owned(), root, volumes, new, trash, id, durable };
+        let store = Self {
+            pool: pool.to_owned(),
+            path: path.to_owned(),
+            root,
+            volumes,
+            new,
+            trash,
+            id,
+            durable,
+            removal: Removal::default(),
+        };
         store.check()?;
         Ok(store)
     }

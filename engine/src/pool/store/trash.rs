@@ -2,27 +2,59 @@
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{self, AtFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, RenameFlags, StatVfs};
 
 use super::{
     IMAGE, Store,
     aside::{is_ours, remove_folder},
     beneath::names,
+    removal::{Removing, free},
 };
 use crate::{lasting::lasting, pool::ledger::ImageSize};
 
 impl Store {
-    /// Bytes that deleted volumes still take.
-    pub(crate) fn trash_bytes(&self) -> u64 {
-        let of =
-            |name: &String| fs::statat(&self.trash, Path::new(name).join(IMAGE), AtFlags::SYMLINK_NOFOLLOW);
-        names(&self.trash)
-            .unwrap_or_default()
-            .iter()
-            .filter(|name| is_ours(name))
-            .filter_map(|name| of(name).ok())
-            .map(|stat| ImageSize::of(&stat).allocated)
-            .sum()
+    /// What the filesystem says of its size, and the bytes that deleted volumes still take: nothing counts in both or in neither.
+    pub(crate) fn space(&self) -> io::Result<(StatVfs, u64)> {
+        // Removals end seldom, but one may just now.
+        for _ in 0..8 {
+            let before = self.removal.now().clone();
+            let found = self.space_while(&before)?;
+            if *self.removal.now() == before {
+                return Ok(found);
+            }
+        }
+        let now = self.removal.now().clone();
+        self.space_while(&now)
+    }
+
+    fn space_while(&self, removing: &Removing) -> io::Result<(StatVfs, u64)> {
+        let space = fs::fstatvfs(&self.root)?;
+        let waiting = names(&self.trash).unwrap_or_default();
+        let waiting = waiting.iter().filter(|name| is_ours(name) && !removing.under_way.contains_key(*name));
+        // What is free now and was not before is of what is being removed, or of somebody else who freed something.
+        let left = removing
+            .under_way
+            .values()
+            .map(|(bytes, before)| bytes.saturating_sub(free(&space).saturating_sub(*before)));
+        let trash = waiting.map(|name| self.bytes_in_trash(name)).chain(left).sum();
+        Ok((space, trash))
+    }
+
+    fn bytes_in_trash(&self, name: &str) -> u64 {
+        let image = Path::new(name).join(IMAGE);
+        let stat = fs::statat(&self.trash, image, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map_or(0, |stat| ImageSize::of(&stat).allocated)
+    }
+
+    fn remove_from_trash(&self, name: &str) -> io::Result<()> {
+        let before = fs::fstatvfs(&self.root).map(|space| free(&space))?;
+        let bytes = self.bytes_in_trash(name);
+        self.removal.now().under_way.insert(name.to_owned(), (bytes, before));
+        let removed = remove_folder(&self.trash, name);
+        let mut now = self.removal.now();
+        now.under_way.remove(name);
+        now.ended += 1;
+        removed
     }
 
     /// Whether there is anything in the trash. What can't be looked at counts as empty.
@@ -33,7 +65,7 @@ impl Store {
     /// Frees what deleted volumes still take, one after the other as long as `goes_on` holds. Returns how
     /// many are gone, and what could not be removed.
     pub(crate) fn sweep_trash(&self, goes_on: &dyn Fn() -> bool) -> (usize, Vec<String>) {
-        self.each(&self.trash, "remove trash", goes_on, &|name| remove_folder(&self.trash, name))
+        self.each(&self.trash, "remove trash", goes_on, &|name| self.remove_from_trash(name))
     }
 
     /// Moves what interrupted creations left into the trash. Only when none is running. Returns how many, and
@@ -78,5 +110,42 @@ impl Store {
             }
         }
         (done, problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    use super::*;
+
+    #[test]
+    fn what_is_being_removed_counts_until_it_is_free() {
+        const BYTES: u64 = 256 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open("p", folder.path(), false, None, false).unwrap();
+        let name = "pvc-1.0123456789abcdef0123456789abcdef";
+        let image = folder.path().join("trash").join(name).join(IMAGE);
+        std::fs::create_dir_all(image.parent().unwrap()).unwrap();
+        let file = File::create(&image).unwrap();
+        fallocate(&file, FallocateFlags::empty(), 0, BYTES).unwrap();
+        // Of whatever else writes to this disk meanwhile.
+        let about = |bytes: u64| {
+            let trash = store.space().unwrap().1;
+            assert!(trash.abs_diff(bytes) < BYTES / 4, "{trash}");
+        };
+        about(BYTES);
+        let before = free(&fs::fstatvfs(&store.root).unwrap());
+        store.removal.now().under_way.insert(name.to_owned(), (BYTES, before));
+        about(BYTES);
+        // It has no name any more, and is not free: the file is open.
+        std::fs::remove_dir_all(image.parent().unwrap()).unwrap();
+        about(BYTES);
+        drop(file);
+        about(0);
+        store.removal.now().under_way.remove(name);
+        about(0);
     }
 }

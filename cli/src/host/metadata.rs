@@ -185,7 +185,7 @@ fn has_room(handle: &CStr) -> bool {
 }
 
 /// A path that means just this open file: it works for links and pipes too, which can't be opened otherwise.
-fn handle(file: impl AsFd) -> CString {
+pub(super) fn handle(file: impl AsFd) -> CString {
     CString::new(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())).expect("digits have no NUL")
 }
 

@@ -8,7 +8,7 @@ mod temporary;
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
 };
 
 use rustix::{
@@ -18,7 +18,7 @@ use rustix::{
 
 use super::{
     left_out::{Kind, LeftOut},
-    metadata::Metadata,
+    metadata::{Metadata, handle},
     tree_descent::{Descent, each_name, identity, open, open_folder},
 };
 use first_names::{FirstNames, Place, TOP};
@@ -188,8 +188,8 @@ impl<'a> Copier<'a> {
         let several = stat.st_nlink > 1;
         let key = identity(&stat);
         if several && let Some(copied) = links.copy_of(key)? {
-            let path = format!("/proc/self/fd/{}", copied.as_raw_fd());
-            replace(to, new, |temporary| fs::linkat(CWD, &path, to, temporary, AtFlags::SYMLINK_FOLLOW))?;
+            let path = handle(&copied);
+            replace(to, new, |temporary| fs::linkat(CWD, &*path, to, temporary, AtFlags::SYMLINK_FOLLOW))?;
             return Ok(kind);
         }
         let metadata = Metadata::of(&found, &stat)?;
@@ -197,8 +197,7 @@ impl<'a> Copier<'a> {
             // More than its content may have changed since.
             FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
             FileType::RegularFile => {
-                let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-                let source = fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                let source = fs::open(handle(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 file::copy(&source, &stat, to, new, &|target| {
                     metadata.give(target, self.left_out, name.to_bytes())
                 })?;

@@ -377,3 +377,21 @@ fn claims_of_kube_play_and_archives_of_podman_find_their_volume() {
     );
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
 }
+
+#[test]
+fn a_volume_that_podman_makes_in_a_stack_is_found_by_the_name_that_podman_has_for_it() {
+    let Some(world) = with_podman() else { return };
+    let _plugin = Plugin::start(&world);
+    let said = sh(
+        &world,
+        "podman volume create --driver tierce --opt stack=shop data 2>&1 && exit 1
+        podman volume create --driver tierce --opt stack=shop shop_data
+        podman run --rm --ulimit host --network none -v shop_data:/d box:1 sh -c 'echo x > /d/file'
+        cat $TIERCE_ROOT/volumes/shop/data/file",
+    );
+    assert!(said.contains("ask for 'shop_data', or leave the option out"), "{said}");
+    assert!(said.ends_with("\nshop_data\nx\n"), "{said}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "shop_data\n");
+    sh(&world, "podman volume rm shop_data");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
+}

@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use super::super::{
     Error,
     attachments::Holder,
-    driver_options::DriverOptions,
-    names::Name,
     volume_removal,
-    volumes::{NewVolume, Volume, Volumes},
+    volumes::{Volume, Volumes},
 };
+use super::asked::new_volume;
 use crate::failure;
 
 /// The fields of all calls together; each has some of them.
@@ -110,23 +109,13 @@ fn shown(volume: &Volume) -> Value {
     json!({"Name": volume.name.full(), "Mountpoint": volume.path})
 }
 
-fn new_volume(name: &str, given: &BTreeMap<String, String>) -> Result<(Name, NewVolume), Error> {
-    let (options, unfit) = DriverOptions::read(given);
-    if let Some(first) = unfit.into_iter().next() {
-        return Err(first.into());
-    }
-    let mut new = options.new_volume(&[])?;
-    new.key = options.key()?;
-    Ok((Name::new(options.get("stack"), name)?, new))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        super::super::{keys::Asking, layout::Root, stack},
+        super::super::{keys::Asking, layout::Root, names::Name, volumes::NewVolume},
         *,
     };
-    use crate::{args::StackFile, labels};
+    use crate::labels;
 
     #[test]
     fn mounts_are_counted_by_container_and_a_used_volume_is_not_removed() {
@@ -196,6 +185,43 @@ mod tests {
         is_labelled(&["team=blue", "more"]);
         // By hand, a stack that is named is meant.
         assert!(volumes.create(&name, &NewVolume::default()).is_err());
+    }
+
+    #[test]
+    fn a_volume_is_made_in_a_stack_by_the_name_that_it_is_asked_for_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let call = |call: &str, name: &str, options: Value| {
+            let body = json!({"Name": name, "ID": "0123456789abcdef", "Opts": options}).to_string();
+            answer(&volumes, &format!("VolumeDriver.{call}"), body.as_bytes(), None)
+        };
+        for options in [json!({"stack": "shop"}), json!({"o": "stack=shop"})] {
+            for (name, full) in [("data", "shop_data"), ("shop", "shop_shop"), ("shopdata", "shop_shopdata")]
+            {
+                let Err(Refusal::Failed(message)) = call("Create", name, options.clone()) else {
+                    unreachable!()
+                };
+                assert!(message.contains(&format!("ask for '{full}'")), "{message}");
+            }
+            assert!(call("Create", "shop_", options.clone()).is_err());
+            assert_eq!(volumes.list().unwrap().0, []);
+            // Engines repeat it.
+            for _ in 0..2 {
+                call("Create", "shop_data", options.clone()).unwrap();
+            }
+            let place = json!(folder.path().join("volumes/shop/data"));
+            assert_eq!(call("Get", "shop_data", json!({})).unwrap()["Volume"]["Mountpoint"], place);
+            assert_eq!(
+                call("List", "", json!({})).unwrap()["Volumes"],
+                json!([{"Name": "shop_data", "Mountpoint": place}])
+            );
+            for asked in ["Path", "Mount"] {
+                assert_eq!(call(asked, "shop_data", json!({})).unwrap()["Mountpoint"], place);
+            }
+            assert!(call("Create", "shop_data", json!({"stack": "shop_data"})).is_err());
+            call("Unmount", "shop_data", json!({})).unwrap();
+            call("Remove", "shop_data", json!({})).unwrap();
+        }
     }
 
     #[test]
@@ -285,77 +311,6 @@ mod tests {
             assert!(message.contains(words), "{message}");
         }
         assert!(volumes.find("d").unwrap().is_none());
-    }
-
-    /// What the plugin makes of options, and what `stack create` makes of them in a Compose file.
-    fn by_both(options: &Value) -> [Result<NewVolume, String>; 2] {
-        let given: BTreeMap<String, String> = serde_json::from_value(options.clone()).unwrap();
-        let plugin = new_volume("s_a", &given).map(|(_, new)| new).map_err(|error| failure::in_words(&error));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("compose.yaml");
-        let volume = json!({"volumes": {"a": {"driver": "tierce", "driver_opts": options}}});
-        std::fs::write(&file, volume.to_string()).unwrap();
-        let asked = StackFile { file: vec![file], name: Some("s".to_owned()), ..StackFile::default() };
-        let mut plan = stack::read(&asked).unwrap();
-        let compose = match plan.problems.pop() {
-            Some(problem) => Err(problem.to_string()),
-            None => stack::wanted(&plan.volumes[0]).map_err(|error| failure::in_words(&error)),
-        };
-        [plugin, compose]
-    }
-
-    /// Engines hand on the options of a Compose file as they stand there.
-    #[test]
-    fn options_ask_the_plugin_and_a_compose_file_for_the_same() {
-        let plain = |options: Value| new_volume("s_a", &serde_json::from_value(options).unwrap()).unwrap().1;
-        for (given, same_as) in [
-            (json!({}), json!({})),
-            (json!({"o": ""}), json!({})),
-            (json!({"o": "uid=999"}), json!({"uid": "999"})),
-            (json!({"o": "uid=999,gid=0,mode=0770"}), json!({"uid": "999", "gid": "0", "mode": "0770"})),
-            (
-                json!({"o": ",size=1Gi,,filesystem=xfs,pool=fast,"}),
-                json!({"size": "1Gi", "filesystem": "xfs", "pool": "fast"}),
-            ),
-            (json!({"o": "size=1Gi,label.team=blue"}), json!({"size": "1Gi", "label.team": "blue"})),
-            (json!({"o": "label.a=b=c"}), json!({"label.a": "b=c"})),
-            (json!({"size": "1Gi", "o": "uid=1"}), json!({"size": "1Gi", "uid": "1"})),
-            (json!({"uid": "1", "o": "uid=1"}), json!({"uid": "1"})),
-            (
-                json!({"UID": "1", "GID": "2", "SIZE": "1Gi", "o": "mode=0770"}),
-                json!({"uid": "1", "gid": "2", "size": "1Gi", "mode": "0770"}),
-            ),
-            (json!({"size": "1Gi", "tier": "fast-ssd"}), json!({"size": "1Gi"})),
-            (json!({"o": "size=1Gi,tier=fast-ssd"}), json!({"size": "1Gi"})),
-        ] {
-            let [plugin, compose] = by_both(&given);
-            assert_eq!(plugin.as_ref(), Ok(&plain(same_as)), "{given}");
-            assert_eq!(compose, plugin, "{given}");
-        }
-        for (given, words) in [
-            (json!({"o": "bind"}), "'bind' in driver option 'o' is not known: size, "),
-            (json!({"o": "uid=1,rw"}), "'rw' in driver option 'o' is not known"),
-            (json!({"o": "colour=blue"}), "driver option 'colour' is not known: size, "),
-            (json!({"o": "size=10GB"}), "size '10GB' is not valid"),
-            (json!({"SIZE": "10GB"}), "size '10GB' is not valid"),
-            (json!({"o": "mode=rwx"}), "driver option 'mode' is 'rwx'"),
-            (json!({"o": "uid=postgres"}), "driver option 'uid' is 'postgres'"),
-            (json!({"o": "uid="}), "driver option 'uid' is ''"),
-            (json!({"o": "uid=1,uid=2"}), "driver option 'uid' is given as '1' and as '2'"),
-            (json!({"o": "uid=1", "uid": "2"}), "driver option 'uid' is given as '1' and as '2'"),
-            (json!({"UID": "1", "uid": "2"}), "driver option 'uid' is given as '1' and as '2'"),
-            (json!({"o": "filesystem=xfs"}), "driver option 'filesystem' needs driver option 'size'"),
-            (json!({"o": "label.=x"}), "Label '' is not valid"),
-            (json!({"size": "1Gi", "passphrase": "x"}), "use 'key-file'"),
-            (json!({"o": "size=1Gi,passphrase-file=/x"}), "use 'key-file'"),
-            (json!({"type": "tmpfs"}), "driver option 'type' is not known: size, "),
-            (json!({"device": "/x"}), "driver option 'device' is not known: size, "),
-        ] {
-            let [plugin, compose] = by_both(&given).map(Result::unwrap_err);
-            assert!(plugin.contains(words), "{given}: {plugin}");
-            // With its place in the file.
-            assert!(compose.ends_with(&format!("volume 'a': {plugin}")), "{given}: {compose}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! It keeps nothing in memory: each call finds volumes and their users on the disk, so it may be killed and started again under running
 //! containers. While it runs it also watches thin pools.
 
+mod asked;
 mod caller;
 mod calls;
 mod socket;

@@ -395,3 +395,26 @@ fn a_volume_that_podman_makes_in_a_stack_is_found_by_the_name_that_podman_has_fo
     sh(&world, "podman volume rm shop_data");
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "");
 }
+
+#[test]
+fn a_restore_waits_for_a_container_to_be_stopped_which_then_finds_what_was_restored() {
+    let Some(world) = with_podman() else { return };
+    let _plugin = Plugin::start(&world);
+    sh(
+        &world,
+        "podman volume create --driver tierce plain; podman volume create --driver tierce --opt size=16Mi sized
+        podman run --name db --ulimit host --network none -v plain:/p -v sized:/s box:1 sh -c 'cat /p/file /s/file || { echo 1 > /p/file; echo 1 > /s/file; }'
+        for name in plain sized; do tierce --host volume snapshot create $name one; echo 2 > $TIERCE_ROOT/volumes/local/$name/file; done
+        podman run -d --name other --ulimit host --network none -v plain:/p -v sized:/s box:1 sleep 600",
+    );
+    for name in ["plain", "sized"] {
+        let said = world.fails(1, &["volume", "restore", name, "one"]);
+        assert!(said.contains("is in use by: container ") && said.contains("Stop that before"), "{said}");
+    }
+    sh(
+        &world,
+        "podman stop -t 0 other; for name in plain sized; do tierce --host volume restore $name one; done",
+    );
+    assert_eq!(sh(&world, "podman start --attach db"), "1\n1\n");
+    sh(&world, "podman rm db other && podman volume rm plain sized");
+}

@@ -105,10 +105,12 @@ pub enum Error {
     #[error(transparent)]
     InUse(#[from] InUse),
     /// Whether a container refers to the volume is not known.
-    #[error("Volume '{name}' may be in use. Use --force to remove anyway")]
+    #[error("Volume '{name}' may be in use. {advice}")]
     Unknown {
         /// The full name.
         name: String,
+        /// What to do.
+        advice: &'static str,
         /// Who could not be asked.
         source: super::engines::Silent,
     },

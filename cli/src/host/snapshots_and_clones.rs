@@ -274,17 +274,30 @@ impl Volumes {
     /// 4. What was there before goes.
     ///
     /// A crash leaves the volume as it was or as it shall be, never in between.
+    ///
+    /// A container that is stopped stands in no way: stopping it is what one does for a restore, it finds what was restored when it is started,
+    /// and what it had is kept.
     pub(super) fn restore(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<Restored, Error> {
         names::check("Snapshot", snapshot)?;
+        // What is known without the engines is known sooner.
+        let volume = self.get(full)?;
+        self.existing(&volume, snapshot)?;
+        let users = Users::of(&volume, &Census::take()?)?;
+        check_stopped(&volume, &users)?;
+        // Not under the lock: an engine may wait for a call of ours that waits for it.
+        let engines = self.engines.ask(users.unreturned(&volume).as_slice());
         // Held to the end: nobody begins to use it meanwhile.
         let _lock = Lock::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         volume.check_whole()?;
         self.existing(&volume, snapshot)?;
-        let users = Users::of(&volume, &Census::take()?)?;
-        if !users.is_empty() {
-            let by = users.names().join(", ");
-            return Err(InUse { name: full.to_owned(), by, advice: "Stop that before restoring." }.into());
+        let mut users = Users::of(&volume, &Census::take()?)?;
+        users.add_running(&volume, &engines)?;
+        check_stopped(&volume, &users)?;
+        // Stopping the engine is a way to stop all that it runs.
+        if let Some(silent) = engines.silent.into_iter().find(|silent| !silent.is_down) {
+            let advice = "Let that engine answer, or stop it, then restore";
+            return Err(Error::Unknown { name: full.to_owned(), advice, source: silent });
         }
         if let Some((device, devices)) = self.device_of(&volume) {
             return self.while_unmounted(&volume, devices, || {
@@ -346,6 +359,15 @@ impl Volumes {
         }
         Ok(())
     }
+}
+
+/// Refuses what anything uses just now.
+fn check_stopped(volume: &Volume, users: &Users) -> Result<(), Error> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let (name, by) = (volume.name.full(), users.names().join(", "));
+    Err(InUse { name, by, advice: "Stop that before restoring." }.into())
 }
 
 fn snapshots_below(name: &Name) -> String {

@@ -10,7 +10,7 @@ use super::{
     Error,
     attachments::{Attachment, Holder},
     census::{self, Census},
-    engines::Answer,
+    engines::{Answer, Container},
     error::Context,
     fail,
     locks::Lock,
@@ -99,8 +99,22 @@ impl Users {
 
     /// Adds what engines say, but for containers that the kernel shows already.
     pub(super) fn add_containers(&mut self, volume: &Volume, engines: &Answer) -> Result<(), Error> {
+        self.add_those(volume, engines, |_| true)
+    }
+
+    /// The same without containers that are stopped: these hold nothing of it until they are started.
+    pub(super) fn add_running(&mut self, volume: &Volume, engines: &Answer) -> Result<(), Error> {
+        self.add_those(volume, engines, Container::may_run)
+    }
+
+    fn add_those(
+        &mut self,
+        volume: &Volume,
+        engines: &Answer,
+        counts: impl Fn(&Container) -> bool,
+    ) -> Result<(), Error> {
         let (name, real) = (volume.name.full(), volume.real_path()?);
-        for container in engines.containers_of(&name, [&volume.path, &real]) {
+        for container in engines.containers_of(&name, [&volume.path, &real]).filter(|one| counts(one)) {
             if !self.others.contains(&format!("{}{}", census::CONTAINER, container.short_id())) {
                 self.others.push(format!("{}{}", census::CONTAINER, container.in_words()));
             }

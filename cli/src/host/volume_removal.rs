@@ -61,7 +61,8 @@ impl Volumes {
         users.add_containers(&volume, &engines)?;
         check_unused(&volume, &users)?;
         if let Some(silent) = engines.silent.into_iter().next() {
-            return Err(Error::Unknown { name: full.to_owned(), source: silent });
+            let advice = "Use --force to remove anyway";
+            return Err(Error::Unknown { name: full.to_owned(), advice, source: silent });
         }
         users.tell_of_the_gone(&volume);
         self.remove_now(&volume, &users)

@@ -31,6 +31,14 @@ pub(in super::super) struct Answer {
 pub struct Silent {
     pub(super) engine: Engine,
     pub(super) why: String,
+    /// Nobody listens where it should: what runs of its containers the kernel alone knows.
+    pub(in super::super) is_down: bool,
+}
+
+impl Silent {
+    pub(super) const fn new(engine: Engine, why: String) -> Self {
+        Self { engine, why, is_down: false }
+    }
 }
 
 /// What one engine says.
@@ -98,7 +106,7 @@ impl Answer {
     pub(super) fn add(&mut self, engine: Engine, said: Said) {
         match said.mounted {
             Ok(mounted) => self.mounted.extend(mounted),
-            Err(why) => self.silent.push(Silent { engine, why }),
+            Err(why) => self.silent.push(Silent::new(engine, why)),
         }
         for container in said.containers {
             // A socket of Podman may bear the name of Docker's.
@@ -141,6 +149,11 @@ impl Container {
         let own = self.mounts.iter().filter(|mount| mount.is_engines_own());
         let places: Vec<Mount> = own.flat_map(|mount| volumes.places(&mount.name)).map(Mount::at).collect();
         self.mounts.extend(places);
+    }
+
+    /// Whether it has its volumes mounted, or may have at any moment without being started. Of a state that is not known that is so.
+    pub(in super::super) fn may_run(&self) -> bool {
+        !matches!(self.state.as_str(), "created" | "configured" | "stopped" | "exited" | "dead")
     }
 
     /// Its name and whether it runs.
@@ -405,7 +418,7 @@ mod tests {
         let is_mounted = |name: &&str| answer.has_mounted(name, [&Path::new("/volumes").join(name); 2]);
         assert_eq!(["a", "b", "c", "d", "e"].into_iter().filter(is_mounted).collect::<Vec<_>>(), ["a"]);
         answer.add(Engine::Podman, Said { containers: Vec::new(), mounted: Err("no plugin".to_owned()) });
-        assert_eq!(answer.silent, [Silent { engine: Engine::Podman, why: "no plugin".to_owned() }]);
+        assert_eq!(answer.silent, [Silent::new(Engine::Podman, "no plugin".to_owned())]);
         assert_eq!(pattern("shop_data.1"), r"^shop_data\.1$");
     }
 }

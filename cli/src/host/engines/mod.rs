@@ -18,7 +18,7 @@ use std::{
 };
 
 use answer::Said;
-pub(super) use answer::{Answer, Silent};
+pub(super) use answer::{Answer, Container, Silent};
 pub(super) use engine::Engine;
 use presence::Way;
 
@@ -72,7 +72,7 @@ impl Engines {
             let resolved = |way| {
                 let mut said = said(way, volumes)?;
                 let known = said.resolve(PATIENCE);
-                Ok::<_, String>((said, known))
+                Ok::<_, Silent>((said, known))
             };
             let asked: Vec<_> =
                 ways.iter().map(|way| (way.engine(), scope.spawn(move || resolved(way)))).collect();
@@ -81,10 +81,10 @@ impl Engines {
                 match asked.join() {
                     Ok(Ok((said, known))) => {
                         answer.add(engine, said);
-                        answer.silent.extend(known.err().map(|why| Silent { engine, why }));
+                        answer.silent.extend(known.err().map(|why| Silent::new(engine, why)));
                     }
-                    Ok(Err(why)) => answer.silent.push(Silent { engine, why }),
-                    Err(_) => answer.silent.push(Silent { engine, why: "the question failed".to_owned() }),
+                    Ok(Err(silent)) => answer.silent.push(silent),
+                    Err(_) => answer.silent.push(Silent::new(engine, "the question failed".to_owned())),
                 }
             }
             answer
@@ -93,19 +93,24 @@ impl Engines {
 }
 
 /// What an engine says, or why it can't be asked.
-fn said(way: &Way, volumes: &[String]) -> Result<Said, String> {
+fn said(way: &Way, volumes: &[String]) -> Result<Said, Silent> {
+    let engine = way.engine();
+    let by_command = || podman::ask(volumes, PATIENCE).map_err(|why| Silent::new(engine, why));
     match way {
         Way::Socket { path, or_command, .. } => match api::ask(path, volumes, PATIENCE) {
             // Nobody listens there, and Podman needs nobody.
-            Err(api::Trouble::NobodyListens(_)) if *or_command => podman::ask(volumes, PATIENCE),
+            Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
             // Another user's engine has no containers of ours.
             Err(api::Trouble::NotAllowed(_)) if !rustix::process::geteuid().is_root() => {
                 Ok(Said { containers: Vec::new(), mounted: Ok(Vec::new()) })
             }
-            Err(trouble) => Err(format!("{} at {}", trouble.words(), path.display())),
+            Err(trouble) => {
+                let why = format!("{} at {}", trouble.words(), path.display());
+                Err(Silent { engine, why, is_down: matches!(trouble, api::Trouble::NobodyListens(_)) })
+            }
             Ok(said) => Ok(said),
         },
-        Way::PodmanCommand => podman::ask(volumes, PATIENCE),
-        Way::None { why, .. } => Err(why.clone()),
+        Way::PodmanCommand => by_command(),
+        Way::None { why, .. } => Err(Silent { engine, why: why.clone(), is_down: true }),
     }
 }

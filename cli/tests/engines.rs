@@ -1,0 +1,80 @@
+//! What is asked of an engine of containers before something is done to a volume, with an engine that a test plays.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+
+mod world;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    thread,
+};
+
+use world::World;
+
+/// Docker at that socket of the world, with one container that has the volume `data`; nothing is said of it in a state "".
+fn docker(world: &World, socket: &str, state: &str) {
+    let source = world.volume("data");
+    let list = format!(
+        r#"[{{"Id":"0123456789abcdef","Names":["/db"],"State":"{state}","Mounts":[{{"Type":"volume","Name":"data","Source":"{}","Driver":"tierce"}}]}}]"#,
+        source.display()
+    );
+    let answer = if state.is_empty() { String::new() } else { format!("HTTP/1.0 200 OK\r\n\r\n{list}") };
+    let _ = fs::remove_file(world.path(socket));
+    let listener = UnixListener::bind(world.path(socket)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+}
+
+/// Status and standard error of a command that knows Docker by its variable.
+fn said(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = world.host(arguments);
+    command.env("DOCKER_HOST", format!("unix://{}", world.path("docker.sock").display()));
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_container_that_may_run_keeps_its_volume_from_a_restore_and_a_stopped_one_does_not() {
+    let world = World::new();
+    world.ok(&["volume", "create", "data"]);
+    let file = world.volume("data").join("file");
+    fs::write(&file, "before").unwrap();
+    world.ok(&["volume", "snapshot", "create", "data", "s"]);
+    let restored = || said(&world, &["volume", "restore", "data", "s"]);
+    for state in ["running", "paused", "restarting", "removing", "stopping", "initialized", "unknown", "odd"]
+    {
+        fs::write(&file, state).unwrap();
+        docker(&world, "docker.sock", state);
+        let expected = format!(
+            "Error: Volume 'data' is in use by: container db ({state}). Stop that before restoring.\n"
+        );
+        assert_eq!(restored(), (Some(1), expected));
+        assert_eq!(fs::read_to_string(&file).unwrap(), state);
+    }
+    // One that does not answer as it should may run anything; one that nobody listens for runs nothing that the kernel does not show.
+    docker(&world, "docker.sock", "");
+    let (status, error) = restored();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(
+        error.starts_with("Error: Volume 'data' may be in use. Let that engine answer, or stop it, then restore: Docker can't be asked"),
+        "{error}"
+    );
+    for state in ["created", "exited", "dead", "stopped", "nobody"] {
+        fs::write(&file, state).unwrap();
+        docker(&world, "docker.sock", state);
+        if state == "nobody" {
+            fs::remove_file(world.path("docker.sock")).unwrap();
+            drop(UnixListener::bind(world.path("docker.sock")).unwrap());
+        }
+        let (status, error) = restored();
+        assert_eq!(status, Some(0), "{state}: {error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "before", "{state}");
+    }
+}

@@ -15,6 +15,7 @@
 mod histories;
 mod support;
 
+use histories::world::World;
 use histories::{History, Luck};
 
 /// Numbers of histories to look at, as `7` or `0-100`.
@@ -32,9 +33,10 @@ fn no_order_of_restores_rotations_and_kills_loses_a_key_or_revives_one() {
             scope.spawn(move || {
                 let mut runtime = tokio::runtime::Builder::new_current_thread();
                 let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+                let begun = runtime.block_on(World::with_a_volume());
                 for number in numbers {
                     runtime.block_on(async {
-                        let mut history = History::begin(Luck::of(number));
+                        let mut history = History::begin(Luck::of(number), &begun);
                         if let Err(what) = history.run().await {
                             let told = history.told.join("\n");
                             panic!("history {number} ({SOME}={number} shows it alone): {what}\n{told}");

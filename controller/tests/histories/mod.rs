@@ -1,11 +1,11 @@
 //! One history: what people, the node and the controller do, in an order that luck chooses.
 
 mod disk;
-mod world;
+pub(crate) mod world;
 
 use crate::support::fake_api::{FakeApi, Fault};
 use disk::{Content, Disk};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use tierce_controller::devices::rotation::KeyRotation;
 use tierce_controller::index::Namespaced;
@@ -50,13 +50,14 @@ pub(crate) struct History {
 type Outcome = Result<(), String>;
 
 impl History {
-    pub(crate) fn begin(luck: Luck) -> Self {
-        Self { luck, world: World::new(), told: Vec::new(), known: BTreeSet::new(), names: 0 }
+    /// `begun`: a cluster with a volume, of which nothing changes.
+    pub(crate) fn begin(luck: Luck, begun: &World) -> Self {
+        let world = World::new(begun.api.copy());
+        Self { luck, world, told: Vec::new(), known: BTreeSet::new(), names: 0 }
     }
 
     pub(crate) async fn run(&mut self) -> Outcome {
         self.world.start_controller();
-        self.world.make_volume().await;
         if self.luck.below(4) == 0 {
             self.begin_with_what_an_older_version_left().await?;
         }
@@ -155,7 +156,7 @@ impl History {
     fn mount(&mut self) -> Outcome {
         let cut = if self.luck.below(3) == 0 { self.luck.below(3) } else { 3 };
         self.tell(format!("a mount{}", if cut < 3 { format!(", cut at {cut}") } else { String::new() }));
-        let ring = ring(&self.world.api, ID).ok_or("the volume has no Secret")?;
+        let ring = self.world.ring(ID).ok_or("the volume has no Secret")?;
         self.world.disk.stage(&ring, cut)
     }
 
@@ -218,7 +219,7 @@ impl History {
 
     fn check(&self) -> Outcome {
         let world = &self.world;
-        let ring = ring(&world.api, ID).ok_or("the volume has no Secret")?;
+        let ring = world.ring(ID).ok_or("the volume has no Secret")?;
         let disk = &world.disk;
         if !disk.volume.opens_with(&ring) {
             return Err("no key in its Secret opens the volume".into());
@@ -238,10 +239,10 @@ impl History {
 
     fn check_snapshot(&self, id: &str, content: &Content, volumes: &KeyRing) -> Outcome {
         // One that is to go is of no use to anybody.
-        let object = self.world.api.get("nodesnapshots", "", id);
+        let object = self.world.api.see("nodesnapshots", "", id);
         let is_going =
             object.as_ref().is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null());
-        let opened = ring(&self.world.api, id).is_some_and(|own| content.opens_with(&own));
+        let opened = self.world.ring(id).is_some_and(|own| content.opens_with(&own));
         let is_known = self.known.contains(id) || id.starts_with("before-");
         if opened || is_going || (!is_known && content.opens_with(volumes)) {
             return Ok(());
@@ -263,7 +264,7 @@ impl History {
             self.world.node_works(false);
             self.world.node_reports();
             if round > 7 {
-                let ring = ring(&self.world.api, ID).ok_or("the volume has no Secret")?;
+                let ring = self.world.ring(ID).ok_or("the volume has no Secret")?;
                 self.world.disk.stage(&ring, 3)?;
                 self.world.disk.mounted = false;
                 self.world.node_reports();
@@ -273,22 +274,22 @@ impl History {
             self.world.collect_garbage();
             self.check()?;
         }
-        let left: Vec<Value> = self.world.api.all("volumerestores");
+        let left = self.world.api.all("volumerestores");
         if !left.is_empty() {
             return Err(format!("restores that never end: {left:?}"));
         }
         for name in self.world.names("secrets") {
             let id = names::of_key_secret(&name).unwrap();
-            if id != ID && self.world.api.get("nodesnapshots", "", id).is_none() {
+            if id != ID && self.world.api.see("nodesnapshots", "", id).is_none() {
                 return Err(format!("{name} is left behind"));
             }
         }
-        let asked = self.world.api.get("volumes", "ada", "data").unwrap()["metadata"]["annotations"]
+        let asked = self.world.api.see("volumes", "ada", "data").unwrap()["metadata"]["annotations"]
             [names::ANNOTATION_ROTATE_KEY]
             .clone();
-        let device = self.world.api.get("nodevolumes", "", ID).unwrap();
+        let device = self.world.api.see("nodevolumes", "", ID).unwrap();
         let annotations = &device["metadata"]["annotations"];
-        let ring = ring(&self.world.api, ID).ok_or("the volume has no Secret")?;
+        let ring = self.world.ring(ID).ok_or("the volume has no Secret")?;
         if !asked.is_null()
             && (annotations[names::ANNOTATION_ROTATED_KEY] != asked
                 || annotations[names::ANNOTATION_ROTATED_TO] != json!(self.world.disk.volume.print())

@@ -3,8 +3,12 @@
 use super::disk::Disk;
 use crate::support::fake_api::FakeApi;
 use crate::support::{bind, in_time};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_controller::csi::ControllerService;
@@ -31,6 +35,14 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     client: kube::Client,
     controller: Option<Controller>,
+    /// What was read in the Secrets as they are.
+    rings: RefCell<BTreeMap<String, Read>>,
+}
+
+/// A Secret, and what was read in it.
+struct Read {
+    secret: Arc<Value>,
+    ring: Rc<KeyRing>,
 }
 
 struct Controller {
@@ -43,9 +55,9 @@ struct Controller {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        let api = FakeApi::new();
-        Self { client: api.client(), api, disk: Disk::default(), controller: None }
+    pub(crate) fn new(api: FakeApi) -> Self {
+        let (client, rings) = (api.client(), RefCell::default());
+        Self { client, api, disk: Disk::default(), controller: None, rings }
     }
 
     /// One that was killed before remembers nothing, and lists everything.
@@ -53,10 +65,10 @@ impl World {
         let index = Arc::new(Index::default());
         for (kind, _) in KINDS {
             for object in self.api.all(kind) {
-                tell(&index, kind, "ADDED", object);
+                tell(&index, kind, "ADDED", &object);
             }
         }
-        let heard = self.api.news(0).last().map_or(0, |(version, ..)| *version);
+        let heard = self.api.news(0).last().map_or(0, |event| event.version);
         let (client, keys) = (self.client.clone(), Keys::new(self.client.clone(), "default"));
         self.controller = Some(Controller {
             heard,
@@ -98,9 +110,10 @@ impl World {
         self.controller.as_ref().unwrap()
     }
 
-    /// An encrypted Volume `data` of namespace `ada`, as CreateVolume leaves it.
-    pub(crate) async fn make_volume(&mut self) {
-        let api = &self.api;
+    /// An encrypted Volume `data` of namespace `ada`, as CreateVolume leaves it, and no controller yet.
+    pub(crate) async fn with_a_volume() -> Self {
+        let world = Self::new(FakeApi::new());
+        let api = &world.api;
         api.put("nodes", json!({"metadata": {"name": "n1"}}));
         let uid = "00000000-0000-4000-8000-000000000aaa";
         api.put(
@@ -114,7 +127,7 @@ impl World {
             "spec": {"volumeName": ID, "resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}});
         api.put("persistentvolumeclaims", claim.clone());
         bind(api, &claim, ID);
-        let keys = Keys::new(self.client.clone(), "default");
+        let keys = Keys::new(world.client.clone(), "default");
         keys.make(ID).await.unwrap();
         api.put(
             "nodevolumes",
@@ -124,19 +137,16 @@ impl World {
                     "claim": {"namespace": "ada", "name": "data", "uid": "claim"}}}),
         );
         keys.belongs_to(ID, "NodeVolume", ID, "device").await.unwrap();
-        self.node_reports();
-        self.tell_index(None);
+        world.node_reports();
+        world
     }
 
     /// The watches tell so much of what they have not told yet; `None`: all.
     pub(crate) fn tell_index(&mut self, some: Option<usize>) {
         let controller = self.controller.as_mut().unwrap();
-        for (version, plural, event) in
-            self.api.news(controller.heard).into_iter().take(some.unwrap_or(usize::MAX))
-        {
-            controller.heard = version;
-            let kind = event["type"].as_str().unwrap();
-            tell(&controller.index, &plural, kind, event["object"].clone());
+        for event in self.api.news(controller.heard).into_iter().take(some.unwrap_or(usize::MAX)) {
+            controller.heard = event.version;
+            tell(&controller.index, &event.plural, event.kind, &event.object);
         }
     }
 
@@ -156,13 +166,13 @@ impl World {
     }
 
     pub(crate) fn names(&self, plural: &str) -> Vec<String> {
-        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+        let name = |object: &Arc<Value>| object["metadata"]["name"].as_str().unwrap().to_owned();
         self.api.all(plural).iter().map(name).collect()
     }
 
     /// The `VolumeSnapshot`s of the volume, by name.
     pub(crate) fn volume_snapshots(&self) -> Vec<String> {
-        let name = |object: &Value| object["spec"]["snapshot"]["name"].as_str().map(ToOwned::to_owned);
+        let name = |object: &Arc<Value>| object["spec"]["snapshot"]["name"].as_str().map(ToOwned::to_owned);
         self.api.all("nodesnapshots").iter().filter_map(name).collect()
     }
 
@@ -211,22 +221,22 @@ impl World {
                 meanwhile(&mut self.disk, &self.api, &controller.rotation).await;
             }
             snapshots(&self.api, &mut self.disk);
-            for (version, plural, event) in self.api.news(controller.heard) {
-                controller.heard = version;
-                tell(&controller.index, &plural, event["type"].as_str().unwrap(), event["object"].clone());
+            for event in self.api.news(controller.heard) {
+                controller.heard = event.version;
+                tell(&controller.index, &event.plural, event.kind, &event.object);
             }
         }
     }
 
     /// The node does what it is told. `begins_only`: it is killed in the middle of a restore.
     pub(crate) fn node_works(&mut self, begins_only: bool) {
-        let order = self.api.get("nodevolumes", "", ID).unwrap()["spec"]["restore"].clone();
-        self.disk.obey(&order, begins_only);
+        let volume = self.api.see("nodevolumes", "", ID).unwrap();
+        self.disk.obey(&volume["spec"]["restore"], begins_only);
         snapshots(&self.api, &mut self.disk);
     }
 
     pub(crate) fn node_reports(&self) {
-        let mut volume = self.api.get("nodevolumes", "", ID).unwrap();
+        let volume = self.api.see("nodevolumes", "", ID).unwrap();
         let generation = volume["metadata"]["generation"].clone();
         let status = json!({
             "capacityBytes": 1 << 30, "used": self.disk.volume.header.is_some(), "keyFingerprint": self.disk.volume.print(),
@@ -235,21 +245,33 @@ impl World {
                 "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         });
         if volume["status"] != status {
+            let mut volume = Arc::unwrap_or_clone(volume);
             volume["status"] = status;
             self.api.put("nodevolumes", volume);
         }
     }
 
+    /// The same as [`ring`].
+    pub(crate) fn ring(&self, id: &str) -> Option<Rc<KeyRing>> {
+        let secret = self.api.see("secrets", "default", &names::key_secret(id))?;
+        let mut rings = self.rings.borrow_mut();
+        if let Some(read) = rings.get(id)
+            && Arc::ptr_eq(&read.secret, &secret)
+        {
+            return Some(Rc::clone(&read.ring));
+        }
+        let ring = Rc::new(read(&secret));
+        rings.insert(id.to_owned(), Read { secret, ring: Rc::clone(&ring) });
+        Some(ring)
+    }
+
     /// As Kubernetes deletes what belongs to what is gone.
     pub(crate) fn collect_garbage(&self) {
-        let owners: Vec<Value> = ["nodevolumes", "nodesnapshots"]
-            .iter()
-            .flat_map(|plural| self.api.all(plural))
-            .map(|object| object["metadata"]["uid"].clone())
-            .collect();
+        let owners = ["nodevolumes", "nodesnapshots"].map(|plural| self.api.all(plural)).concat();
+        let is_there = |uid: &Value| owners.iter().any(|object| object["metadata"]["uid"] == *uid);
         for secret in self.api.all("secrets") {
-            let of = secret["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            if !of.is_empty() && !of.iter().any(|owner| owners.contains(&owner["uid"])) {
+            let of = secret["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if !of.is_empty() && !of.iter().any(|owner| is_there(&owner["uid"])) {
                 self.api.delete_object("secrets", "default", secret["metadata"]["name"].as_str().unwrap());
             }
         }
@@ -258,15 +280,17 @@ impl World {
 
 /// The keys of a volume or snapshot, as the kubelet would give them to the node.
 pub(crate) fn ring(api: &FakeApi, id: &str) -> Option<KeyRing> {
-    let secret = api.get("secrets", "default", &names::key_secret(id))?;
-    let data: std::collections::BTreeMap<String, k8s_openapi::ByteString> =
-        serde_json::from_value(secret["data"].clone()).unwrap();
-    Some(KeyRing::read(data.iter().map(|(name, value)| (name.as_str(), value.0.as_slice()))))
+    api.see("secrets", "default", &names::key_secret(id)).map(|secret| read(&secret))
+}
+
+fn read(secret: &Value) -> KeyRing {
+    let data = BTreeMap::<String, k8s_openapi::ByteString>::deserialize(&secret["data"]).unwrap();
+    KeyRing::read(data.iter().map(|(name, value)| (name.as_str(), value.0.as_slice())))
 }
 
 /// The node takes and removes snapshots, and says so.
 fn snapshots(api: &FakeApi, disk: &mut Disk) {
-    for mut object in api.all("nodesnapshots") {
+    for object in api.all("nodesnapshots") {
         let id = object["metadata"]["name"].as_str().unwrap().to_owned();
         if !object["metadata"]["deletionTimestamp"].is_null() {
             if disk.begun.as_ref().is_none_or(|begun| begun.snapshot != id) {
@@ -286,13 +310,14 @@ fn snapshots(api: &FakeApi, disk: &mut Disk) {
                 "observedGeneration": object["metadata"]["generation"], "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         });
         if object["status"] != status {
+            let mut object = Arc::unwrap_or_clone(object);
             object["status"] = status;
             api.put("nodesnapshots", object);
         }
     }
 }
 
-type Teller = fn(&Index, &str, Value);
+type Teller = fn(&Index, &str, &Value);
 
 /// What the controller watches.
 const KINDS: [(&str, Teller); 8] = [
@@ -306,13 +331,13 @@ const KINDS: [(&str, Teller); 8] = [
     ("secrets", put_or_remove::<SecretObject>),
 ];
 
-fn tell(index: &Index, plural: &str, event: &str, object: Value) {
+fn tell(index: &Index, plural: &str, event: &str, object: &Value) {
     if let Some((_, teller)) = KINDS.iter().find(|(kind, _)| *kind == plural) {
         teller(index, event, object);
     }
 }
 
-fn put_or_remove<T: Tracked + kube::Resource + DeserializeOwned>(index: &Index, event: &str, object: Value) {
-    let object: T = serde_json::from_value(object).unwrap();
+fn put_or_remove<T: Tracked + kube::Resource + DeserializeOwned>(index: &Index, event: &str, object: &Value) {
+    let object = T::deserialize(object).unwrap();
     if event == "DELETED" { index.remove::<T>(object.meta()) } else { index.put(object) }
 }

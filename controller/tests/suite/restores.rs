@@ -488,7 +488,7 @@ async fn an_ordered_restore_that_is_deleted_is_called_off_and_leaves_nothing() {
     let told = |event: &Value| {
         event["reason"] == "CalledOff" && event["note"].as_str().unwrap().contains("is as it was")
     };
-    assert!(api.all("events").iter().any(told), "{:?}", api.all("events"));
+    assert!(api.all("events").iter().any(|event| told(event)), "{:?}", api.all("events"));
 
     // The pod ends, and nothing is restored; another restore of the same Volume is.
     unmount_everywhere(&nodes);
@@ -529,7 +529,7 @@ async fn a_restore_on_a_node_that_is_lost_is_called_off_after_the_grace_and_leav
     assert_eq!(order(&api, &id), Value::Null);
     let told =
         |event: &Value| event["note"].as_str().unwrap().contains("not known whether the restore had begun");
-    assert!(api.all("events").iter().any(told), "{:?}", api.all("events"));
+    assert!(api.all("events").iter().any(|event| told(event)), "{:?}", api.all("events"));
     // The node may have kept what was there before, and may come back with it.
     let key = api.get("secrets", "default", &names::key_secret(&format!("before-{uid}"))).unwrap();
     assert_eq!(key["metadata"]["ownerReferences"][0]["uid"], device["metadata"]["uid"]);

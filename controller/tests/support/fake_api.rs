@@ -20,10 +20,10 @@ pub struct FakeApi {
     version: Arc<watch::Sender<u64>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
-    objects: HashMap<String, BTreeMap<(String, String), Value>>,
-    events: Vec<(u64, String, Value)>,
+    objects: HashMap<String, BTreeMap<(String, String), Arc<Value>>>,
+    events: Vec<Event>,
     writes: Vec<String>,
     next_uid: u64,
     refuses_writes: bool,
@@ -48,6 +48,16 @@ struct State {
 }
 
 const ENDS: &str = "unable to create new content";
+
+/// What happened to an object; nothing that was stored is ever changed in its place.
+#[derive(Clone)]
+pub struct Event {
+    pub version: u64,
+    pub plural: String,
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    pub kind: &'static str,
+    pub object: Arc<Value>,
+}
 
 /// What befalls a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +86,12 @@ impl FakeApi {
         Self { state: Arc::default(), version: Arc::new(watch::Sender::new(1)) }
     }
 
+    /// Another server with the same in it.
+    pub fn copy(&self) -> Self {
+        let state = self.state.lock().unwrap().clone();
+        Self { state: Arc::new(Mutex::new(state)), version: Arc::new(watch::Sender::new(self.now())) }
+    }
+
     pub fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -98,12 +114,17 @@ impl FakeApi {
 
     /// An object, by plural, namespace (empty for none) and name.
     pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.see(plural, namespace, name).map(Arc::unwrap_or_clone)
+    }
+
+    /// The same to look at alone.
+    pub fn see(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let state = self.state.lock().unwrap();
         state.objects.get(plural)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All objects of a kind.
-    pub fn all(&self, plural: &str) -> Vec<Value> {
+    pub fn all(&self, plural: &str) -> Vec<Arc<Value>> {
         let state = self.state.lock().unwrap();
         state.objects.get(plural).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
     }
@@ -190,10 +211,10 @@ impl FakeApi {
         (writes == 0).then_some(fault)
     }
 
-    /// What happened after this version: version, plural, `{type, object}`.
-    pub fn news(&self, after: u64) -> Vec<(u64, String, Value)> {
+    /// What happened after this version.
+    pub fn news(&self, after: u64) -> Vec<Event> {
         let state = self.state.lock().unwrap();
-        let start = state.events.partition_point(|(version, ..)| *version <= after);
+        let start = state.events.partition_point(|event| event.version <= after);
         state.events[start..].to_vec()
     }
 
@@ -236,7 +257,9 @@ impl FakeApi {
                 std::future::pending().await
             }
             None if watches => Err(Refused(403, "Forbidden", format!("{} can't be watched", target.plural))),
-            None if parts.method == Method::GET && target.name.is_none() => Ok(self.list(&target, &query)),
+            None if parts.method == Method::GET && target.name.is_none() => {
+                Ok(Arc::new(self.list(&target, &query)))
+            }
             None => self.handle(&parts.method, &target, content, body),
         };
         let slow = self.state.lock().unwrap().slow;
@@ -253,14 +276,20 @@ impl FakeApi {
                 };
                 let mut status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message});
                 status["details"] = json!({"causes": causes});
-                (code, status)
+                (code, Arc::new(status))
             }
         };
-        let bytes = Full::new(Bytes::from(answer.to_string())).boxed_unsync();
+        let bytes = Full::new(Bytes::from(serde_json::to_vec(&*answer).unwrap())).boxed_unsync();
         Response::builder().status(code).body(bytes).unwrap()
     }
 
-    fn handle(&self, method: &Method, target: &Target, content: &str, body: Value) -> Result<Value, Refused> {
+    fn handle(
+        &self,
+        method: &Method,
+        target: &Target,
+        content: &str,
+        body: Value,
+    ) -> Result<Arc<Value>, Refused> {
         let mut state = self.state.lock().unwrap();
         let (plural, namespace) = (target.plural.as_str(), target.namespace.clone().unwrap_or_default());
         if method != Method::GET {
@@ -301,7 +330,7 @@ impl FakeApi {
             }
             Method::PATCH => {
                 check(&old, &body["metadata"])?;
-                let mut new = old.clone();
+                let mut new = (*old).clone();
                 if target.subresource.as_deref() == Some("status") {
                     // Applied by one manager, the whole status is that manager's.
                     if content.contains("apply") {
@@ -332,7 +361,8 @@ impl FakeApi {
         let until = number("limit").map_or(all.len(), |limit| all.len().min(from + limit));
         let token = (until < all.len()).then(|| until.to_string());
         state.listed.push((target.plural.clone(), until - from));
-        json!({"kind": "List", "apiVersion": "v1", "items": all[from..until],
+        let items: Vec<&Value> = all[from..until].iter().map(|object| &**object).collect();
+        json!({"kind": "List", "apiVersion": "v1", "items": items,
             "metadata": {"resourceVersion": self.now().to_string(), "continue": token}})
     }
 
@@ -342,7 +372,7 @@ impl FakeApi {
         plural: &str,
         namespace: &str,
         mut body: Value,
-    ) -> Result<Value, Refused> {
+    ) -> Result<Arc<Value>, Refused> {
         let name = text(&body["metadata"]["name"]);
         let key = (namespace.to_owned(), name.clone());
         if state.objects.get(plural).is_some_and(|objects| objects.contains_key(&key)) {
@@ -369,11 +399,12 @@ impl FakeApi {
         key: (String, String),
         old: &Value,
         options: &Value,
-    ) -> Result<Value, Refused> {
+    ) -> Result<Arc<Value>, Refused> {
         check(old, &options["preconditions"])?;
         if old["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             self.drop_object(state, plural, &key);
-            return Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 200}));
+            let done = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 200});
+            return Ok(Arc::new(done));
         }
         let mut new = old.clone();
         if new["metadata"]["deletionTimestamp"].is_null() {
@@ -390,9 +421,9 @@ impl FakeApi {
         key: (String, String),
         old: &Value,
         mut new: Value,
-    ) -> Value {
+    ) -> Arc<Value> {
         if new == *old {
-            return new;
+            return Arc::new(new);
         }
         if new["spec"] != old["spec"] {
             new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
@@ -400,7 +431,7 @@ impl FakeApi {
         let finalized = new["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         if finalized && !new["metadata"]["deletionTimestamp"].is_null() {
             self.drop_object(state, plural, &key);
-            return new;
+            return Arc::new(new);
         }
         self.store(state, plural, key, new, "MODIFIED")
     }
@@ -411,23 +442,26 @@ impl FakeApi {
         plural: &str,
         key: (String, String),
         mut object: Value,
-        event: &str,
-    ) -> Value {
+        kind: &'static str,
+    ) -> Arc<Value> {
         let version = self.now() + 1;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        state.objects.entry(plural.to_owned()).or_default().insert(key, object.clone());
-        state.events.push((version, plural.to_owned(), json!({"type": event, "object": object})));
+        let object = Arc::new(object);
+        state.objects.entry(plural.to_owned()).or_default().insert(key, Arc::clone(&object));
+        state.events.push(Event { version, plural: plural.to_owned(), kind, object: Arc::clone(&object) });
         self.version.send_replace(version);
         object
     }
 
     fn drop_object(&self, state: &mut State, plural: &str, key: &(String, String)) {
-        let Some(mut object) = state.objects.get_mut(plural).and_then(|objects| objects.remove(key)) else {
+        let Some(object) = state.objects.get_mut(plural).and_then(|objects| objects.remove(key)) else {
             return;
         };
         let version = self.now() + 1;
+        let mut object = Arc::unwrap_or_clone(object);
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        state.events.push((version, plural.to_owned(), json!({"type": "DELETED", "object": object})));
+        let (plural, object) = (plural.to_owned(), Arc::new(object));
+        state.events.push(Event { version, plural, kind: "DELETED", object });
         self.version.send_replace(version);
     }
 
@@ -449,7 +483,7 @@ impl FakeApi {
         if query.contains_key("sendInitialEvents") {
             let state = self.state.lock().unwrap();
             for object in state.matching(&target.plural, target, only.as_deref()) {
-                first.push(json!({"type": "ADDED", "object": object}));
+                first.push(json!({"type": "ADDED", "object": *object}));
             }
             after = self.now();
             first.push(json!({"type": "BOOKMARK", "object": {"kind": "Bookmark", "apiVersion": "v1", "metadata": {
@@ -468,7 +502,7 @@ impl FakeApi {
                         }
                         changes.mark_unchanged();
                         let silent = state.silent.contains(&plural);
-                        let start = state.events.partition_point(|(version, ..)| *version <= after);
+                        let start = state.events.partition_point(|event| event.version <= after);
                         let matches = |object: &Value| {
                             only.as_ref().is_none_or(|name| object["metadata"]["name"] == json!(name))
                                 && namespace
@@ -477,13 +511,11 @@ impl FakeApi {
                         };
                         let found = state.events[start..]
                             .iter()
-                            .filter(|(_, kind, event)| {
-                                !silent && *kind == plural && matches(&event["object"])
-                            })
-                            .map(|(_, _, event)| event.clone())
+                            .filter(|event| !silent && event.plural == plural && matches(&event.object))
+                            .map(|event| json!({"type": event.kind, "object": *event.object}))
                             .collect();
                         if !silent {
-                            after = state.events.last().map_or(after, |(version, ..)| after.max(*version));
+                            after = state.events.last().map_or(after, |event| after.max(event.version));
                         }
                         found
                     };
@@ -509,7 +541,7 @@ impl State {
         format!("00000000-0000-4000-8000-{:012}", self.next_uid)
     }
 
-    fn matching(&self, plural: &str, target: &Target, only: Option<&str>) -> Vec<Value> {
+    fn matching(&self, plural: &str, target: &Target, only: Option<&str>) -> Vec<Arc<Value>> {
         let objects = self.objects.get(plural).into_iter().flatten();
         objects
             .filter(|((namespace, name), _)| {

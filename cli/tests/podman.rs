@@ -305,7 +305,7 @@ fn a_volume_that_podman_has_mounted_is_in_use_until_it_is_unmounted() {
     sh(
         &world,
         "for name in data data.2 behind; do podman volume create --driver tierce $name; done
-        podman volume mount data && tierce --host volume rm behind && ! podman volume ls",
+        podman volume mount data && tierce --host volume rm behind 2> /dev/null && ! podman volume ls",
     );
     let is_kept = || {
         const USED: &str = "Error: Volume 'data' is in use by: Podman, which has it mounted. Use --force to remove anyway.\n";
@@ -417,4 +417,33 @@ fn a_restore_waits_for_a_container_to_be_stopped_which_then_finds_what_was_resto
     );
     assert_eq!(sh(&world, "podman start --attach db"), "1\n1\n");
     sh(&world, "podman rm db other && podman volume rm plain sized");
+}
+
+#[test]
+fn whoever_removes_what_podman_still_lists_is_told_what_makes_it_forget_that() {
+    const TOLD: &str = "Podman still has volume 'NAME' on its list, and shows no list until it forgets that: run podman volume reload\n";
+    let Some(world) = with_podman() else { return };
+    let _plugin = Plugin::start(&world);
+    let told = |output: std::process::Output, name: &str| {
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), TOLD.replace("NAME", name));
+        sh(&world, "! podman volume ls && podman volume reload && podman volume ls");
+    };
+    sh(
+        &world,
+        "for name in a b c d shop_e; do podman volume create --driver tierce $name; done
+        podman volume create own; tierce --host volume create own; tierce --host volume create unknown
+        printf 'services: {}\nvolumes: {e: {}}\n' > compose.yaml",
+    );
+    let silent = world.tierce(&["volume", "rm", "own", "unknown"]);
+    assert_eq!((silent.status.code(), silent.stderr.as_slice()), (Some(0), &b""[..]), "{silent:?}");
+    told(world.tierce(&["volume", "rm", "a"]), "a");
+    told(world.tierce(&["volume", "rm", "--force", "none", "b"]), "b");
+    told(world.tierce(&["stack", "rm", "--name", "shop", "--volumes", "-f", "compose.yaml"]), "shop_e");
+    let _engine = service(&world);
+    told(through_socket(&world, &["volume", "rm", "c"]), "c");
+    told(world.tierce(&["volume", "prune", "--all", "--force"]), "d");
+    assert!(sh(&world, "podman volume ls -q").ends_with("own\n"));
+    // Podman knows what it has removed itself.
+    sh(&world, "podman volume create --driver tierce a && podman volume rm a && podman volume rm own");
 }

@@ -47,19 +47,31 @@ fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) ->
         }
         volumes.clear_killed_exports();
     }
+    let done = by_command(&volumes, command, root, pools, output);
+    volumes.tell_who_lists_the_removed();
+    done
+}
+
+fn by_command(
+    volumes: &Volumes,
+    command: Command,
+    root: &Path,
+    pools: Vec<Pool>,
+    output: Output,
+) -> Result<(), Failure> {
     match command {
         Command::Volume(command) => match command {
-            VolumeCommand::Create(arguments) => create(&volumes, &arguments.new, output),
-            VolumeCommand::Ls(arguments) => listing::list(&volumes, &arguments, output),
-            VolumeCommand::Inspect(arguments) => listing::inspect(&volumes, &arguments, output),
+            VolumeCommand::Create(arguments) => create(volumes, &arguments.new, output),
+            VolumeCommand::Ls(arguments) => listing::list(volumes, &arguments, output),
+            VolumeCommand::Inspect(arguments) => listing::inspect(volumes, &arguments, output),
             VolumeCommand::Rm(arguments) => {
                 each(&arguments.names, output, |name| volumes.remove(name, arguments.force))
             }
-            VolumeCommand::Prune(arguments) => prune::prune(&volumes, &arguments, output),
-            VolumeCommand::Label(arguments) => label(&volumes, &arguments, output),
-            VolumeCommand::Resize(arguments) => resize(&volumes, &arguments, output),
-            VolumeCommand::Mount(arguments) => mount(&volumes, &arguments, output),
-            VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(&volumes, &arguments, output),
+            VolumeCommand::Prune(arguments) => prune::prune(volumes, &arguments, output),
+            VolumeCommand::Label(arguments) => label(volumes, &arguments, output),
+            VolumeCommand::Resize(arguments) => resize(volumes, &arguments, output),
+            VolumeCommand::Mount(arguments) => mount(volumes, &arguments, output),
+            VolumeCommand::Key(KeyCommand::Change(arguments)) => change_key(volumes, &arguments, output),
             VolumeCommand::Clone(arguments) => {
                 let to = named(arguments.stack.as_deref(), &arguments.to)?;
                 volumes.clone_volume(&arguments.from, &to, &LeftOut::new(arguments.strict.strict))?;
@@ -72,8 +84,8 @@ fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) ->
             VolumeCommand::Export(arguments) => {
                 Ok(volumes.export(&arguments.one.name, arguments.strict.strict)?)
             }
-            VolumeCommand::Import(arguments) => import(&volumes, &arguments, output),
-            VolumeCommand::Snapshot(command) => snapshot(&volumes, command, output),
+            VolumeCommand::Import(arguments) => import(volumes, &arguments, output),
+            VolumeCommand::Snapshot(command) => snapshot(volumes, command, output),
             VolumeCommand::Restore(arguments) => {
                 let (name, snapshot) = (&arguments.one.name, &arguments.one.snapshot);
                 let restored = volumes.restore(name, snapshot, &LeftOut::new(arguments.strict.strict))?;
@@ -84,10 +96,10 @@ fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) ->
                 restored.left.map_or(Ok(()), Err)?;
                 Ok(output::name(output, name)?)
             }
-            VolumeCommand::Attach(arguments) => attach(&volumes, arguments, output),
-            VolumeCommand::Detach(arguments) => detach(&volumes, &arguments, output),
+            VolumeCommand::Attach(arguments) => attach(volumes, arguments, output),
+            VolumeCommand::Detach(arguments) => detach(volumes, &arguments, output),
         },
-        Command::Stack(command) => stack::run(&volumes, command, output),
+        Command::Stack(command) => stack::run(volumes, command, output),
         Command::Events(_) => Err(Failure::usage(
             "events are kept by clusters alone: leave --host out, or see who uses a volume with tierce --host volume inspect",
         )),
@@ -96,7 +108,7 @@ fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) ->
         Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Serve(arguments) => Ok(serve::run(root, pools, &arguments.socket)?),
         Command::System(command) => match command {
-            SystemCommand::Df(arguments) => disk_usage::show(&volumes, &arguments, output),
+            SystemCommand::Df(arguments) => disk_usage::show(volumes, &arguments, output),
             SystemCommand::Prune(arguments) => {
                 let troubles = volumes.clean()?;
                 for trouble in &troubles {
@@ -110,7 +122,7 @@ fn carry_out(command: Command, root: &Path, pools: Vec<Pool>, output: Output) ->
                         filters: Vec::new(),
                         selection: Selection::default(),
                     };
-                    prune::prune(&volumes, &unused, output)?;
+                    prune::prune(volumes, &unused, output)?;
                 } else {
                     prune::nothing(output)?;
                 }

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(String),
     /// No volume has that name.
-    #[error("Volume '{name}' not found: there are {known}")]
+    #[error("{}: there are {known}", Self::not_found_words(name))]
     NotFound {
         /// The full name.
         name: String,
@@ -254,6 +254,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// How it is said that there is no volume of that name.
+    pub(super) fn not_found_words(name: &str) -> String {
+        format!("Volume '{name}' not found")
+    }
+
     /// Whether the arguments are wrong whatever the state of the host.
     fn is_usage(&self) -> bool {
         matches!(self, Self::Compose(_) | Self::Label(_) | Self::NoKeyFile { .. } | Self::NoSuchFile { .. })

@@ -22,13 +22,21 @@ use crate::failure;
 impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
     pub(super) fn remove(&self, full: &str, force: bool) -> Result<(), Error> {
-        if force {
-            return match self.discard(full) {
-                Err(Error::NotFound { .. }) => Ok(()),
-                other => other,
-            };
+        if !force {
+            return self.remove_unused(full, || Lock::acquire(&self.root, full));
         }
-        self.remove_unused(full, || Lock::acquire(&self.root, full))
+        match self.discard(full) {
+            Err(Error::NotFound { .. }) => Ok(()),
+            done => self.noted(full, done),
+        }
+    }
+
+    /// Notes that it is gone, also where not all of its data is.
+    fn noted(&self, full: &str, done: Result<(), Error>) -> Result<(), Error> {
+        if matches!(done, Ok(()) | Err(Error::Leftover { .. })) {
+            self.is_removed(full);
+        }
+        done
     }
 
     /// The same without waiting for a command that is at it just now: that uses it.
@@ -65,7 +73,7 @@ impl Volumes {
             return Err(Error::Unknown { name: full.to_owned(), advice, source: silent });
         }
         users.tell_of_the_gone(&volume);
-        self.remove_now(&volume, &users)
+        self.noted(full, self.remove_now(&volume, &users))
     }
 
     /// Removes a volume with its data, whoever uses it: it is detached from them first.

@@ -1,6 +1,10 @@
 //! The volumes below one root: finding them, and what is noted of them.
 
-use std::{cell::OnceCell, collections::BTreeMap, path::PathBuf};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use tierce_client::known;
@@ -39,6 +43,8 @@ pub(super) struct Volumes {
     pub(super) engines: Engines,
     /// Opened by the first who needs them.
     devices: OnceCell<Devices>,
+    /// The full names of those that were removed.
+    removed: RefCell<Vec<String>>,
 }
 
 /// A volume as it is now.
@@ -110,7 +116,8 @@ impl Volumes {
     /// `pools`: what the configuration adds to the images below the root.
     pub(super) fn new(root: Root, pools: &[Pool], asking: Asking) -> Self {
         let engines = Engines::default();
-        Self { pools: Pools::new(&root, pools), root, asking, engines, devices: OnceCell::new() }
+        let (devices, removed) = (OnceCell::new(), RefCell::default());
+        Self { pools: Pools::new(&root, pools), root, asking, engines, devices, removed }
     }
 
     /// The same for an engine that waits for our answer: it is not asked anything meanwhile.
@@ -267,13 +274,46 @@ impl Volumes {
         Error::NotFound { name: full.to_owned(), known: known(names.iter().map(Name::full).collect()) }
     }
 
+    /// Whether the root has anything of that name, wherever the volume itself lies.
+    fn is_known(&self, name: &Name) -> Result<bool, Error> {
+        Ok(!matches!(Record::load(&self.root, name), Ok(None)) || self.root.has_data(name)?)
+    }
+
+    /// Whether there is a volume of that full name that can't be looked at now, for that reason.
+    pub(super) fn is_out_of_sight(&self, full: &str, reason: &Error) -> bool {
+        let readings = Name::readings(full).unwrap_or_default();
+        !matches!(reason, Error::NotFound { .. })
+            && readings.iter().any(|name| matches!(self.is_known(name), Ok(true)))
+    }
+
+    /// Notes that one is gone.
+    pub(super) fn is_removed(&self, full: &str) {
+        self.removed.borrow_mut().push(full.to_owned());
+    }
+
+    /// Tells of an engine that does not know that they are gone.
+    pub(super) fn tell_who_lists_the_removed(&self) {
+        let removed = self.removed.borrow();
+        if removed.is_empty() {
+            return;
+        }
+        let troubles = self.engines.troubles_with_list(&removed);
+        // In the words of our plugin, which Podman repeats.
+        let is_named = |name: &&String| {
+            let words = Error::not_found_words(name);
+            troubles.iter().any(|trouble| trouble.contains(&words))
+        };
+        if let Some(name) = removed.iter().find(is_named) {
+            terminal::note(&format!(
+                "Podman still has volume '{name}' on its list, and shows no list until it forgets that: run podman volume reload"
+            ));
+        }
+    }
+
     pub(super) fn find(&self, full: &str) -> Result<Option<Volume>, Error> {
         let readings = Name::readings(full)?;
         let mut found: Option<Volume> = None;
-        let is_known = |name: &Name| {
-            Ok(!matches!(Record::load(&self.root, name), Ok(None)) || self.root.has_data(name)?)
-        };
-        let known = readings.iter().map(is_known).collect::<Result<Vec<bool>, Error>>()?;
+        let known = readings.iter().map(|name| self.is_known(name)).collect::<Result<Vec<bool>, Error>>()?;
         // Those that the root knows of come first: for the others every pool has to be asked.
         for asked in [true, false] {
             let readings = readings.iter().zip(&known).filter(|(_, known)| **known == asked);

@@ -6,7 +6,7 @@
 use std::{io, path::Path, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -87,6 +87,16 @@ pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Resu
     })
 }
 
+/// Why Podman does not list these volumes; `None`: it does, or it is not Podman.
+pub(super) fn trouble_with_list(socket: &Path, volumes: &[String], patience: Duration) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let line = Line { socket, patience };
+    runtime.block_on(async {
+        let (_, podman) = get::<IgnoredAny>(line, "/version").await.ok()??;
+        mounted(line, &podman?, volumes).await.err().map(|trouble| trouble.words())
+    })
+}
+
 /// Podman's own list: the one that it has in common with Docker counts no mounts.
 async fn mounted(line: Line<'_>, version: &str, volumes: &[String]) -> Result<Vec<Mount>, Trouble> {
     let names: Vec<String> = volumes.iter().map(|name| answer::pattern(name)).collect();
@@ -155,6 +165,12 @@ async fn answer(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What an engine says beside a status that is no success.
+#[derive(serde::Deserialize)]
+struct Refusal {
+    message: String,
+}
+
 fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(T, Option<String>)>, Trouble> {
     let odd = || Trouble::Odd("it does not answer as an engine of containers".to_owned());
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(odd)?;
@@ -163,7 +179,12 @@ fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(T, Option<Str
     match lines.next().and_then(|line| line.split(' ').nth(1)) {
         Some("200") => {}
         Some("404") => return Ok(None),
-        Some(status) => return Err(Trouble::Odd(format!("it answers with status {status}"))),
+        Some(status) => {
+            let why =
+                serde_json::from_slice::<Refusal>(body).map_or_else(|_| String::new(), |said| said.message);
+            let words = if why.is_empty() { String::new() } else { format!(": {}", why.replace('\n', " ")) };
+            return Err(Trouble::Odd(format!("it answers with status {status}{words}")));
+        }
         None => return Err(odd()),
     }
     let podman = lines.find_map(|line| line.strip_prefix(PODMAN)).map(|version| version.trim().to_owned());

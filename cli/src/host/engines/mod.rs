@@ -65,9 +65,22 @@ impl Engines {
         answer
     }
 
+    /// Why an engine's list does not show these volumes. Podman asks the plugin for each on its list, and where one is gone it shows none.
+    pub(super) fn troubles_with_list(&self, volumes: &[String]) -> Vec<String> {
+        let trouble = |way: &Way| match way {
+            Way::Socket { path, .. } => api::trouble_with_list(path, volumes, PATIENCE),
+            Way::PodmanCommand => podman::trouble_with_list(volumes, PATIENCE),
+            Way::None { .. } => None,
+        };
+        self.ways().iter().filter_map(trouble).collect()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        presence::of_this_host().into_iter().filter(|way| Some(way.engine()) != self.caller).collect()
+    }
+
     fn ask_anew(&self, volumes: &[String]) -> Answer {
-        let ways: Vec<Way> =
-            presence::of_this_host().into_iter().filter(|way| Some(way.engine()) != self.caller).collect();
+        let ways = self.ways();
         thread::scope(|scope| {
             let resolved = |way| {
                 let mut said = said(way, volumes)?;

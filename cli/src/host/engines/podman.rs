@@ -42,6 +42,11 @@ pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String
     Ok(Said { containers, mounted })
 }
 
+/// Why it does not list these volumes; `None`: it does.
+pub(super) fn trouble_with_list(volumes: &[String], patience: Duration) -> Option<String> {
+    mounted(volumes, patience).err()
+}
+
 fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<answer::Mount>, String> {
     let filters: Vec<String> =
         volumes.iter().map(|name| format!("--filter=name={}", answer::pattern(name))).collect();

@@ -80,15 +80,7 @@ pub(super) fn answer(
             json!({"Err": ""})
         }
         "VolumeDriver.Path" => json!({"Mountpoint": volumes.get(name)?.path, "Err": ""}),
-        "VolumeDriver.Get" => {
-            let volume = volumes.get(name)?;
-            let mut shown = shown(&volume);
-            if let Ok(created) = volume.created_at() {
-                shown["CreatedAt"] = json!(created.to_string());
-            }
-            shown["Status"] = json!({});
-            json!({"Volume": shown, "Err": ""})
-        }
+        "VolumeDriver.Get" => json!({"Volume": described(volumes, name)?, "Err": ""}),
         "VolumeDriver.List" => {
             let (all, _) = volumes.list()?;
             json!({"Volumes": all.iter().map(shown).collect::<Vec<_>>(), "Err": ""})
@@ -105,6 +97,23 @@ fn id(request: &Request) -> Result<&str, Refusal> {
     Ok(id)
 }
 
+/// A volume with all that is known of it.
+fn described(volumes: &Volumes, name: &str) -> Result<Value, Error> {
+    let volume = match volumes.get(name) {
+        // Podman asks for each volume on its list, and shows no list where one has no answer: that a disk is away concerns its volumes alone.
+        Err(error) if volumes.is_out_of_sight(name, &error) => {
+            return Ok(json!({"Name": name, "Status": {"Error": failure::in_words(&error)}}));
+        }
+        other => other?,
+    };
+    let mut described = shown(&volume);
+    if let Ok(created) = volume.created_at() {
+        described["CreatedAt"] = json!(created.to_string());
+    }
+    described["Status"] = json!({});
+    Ok(described)
+}
+
 fn shown(volume: &Volume) -> Value {
     json!({"Name": volume.name.full(), "Mountpoint": volume.path})
 }
@@ -112,7 +121,7 @@ fn shown(volume: &Volume) -> Value {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::super::{keys::Asking, layout::Root, names::Name, volumes::NewVolume},
+        super::super::{keys::Asking, layout::Root, names::Name, record::Record, volumes::NewVolume},
         *,
     };
     use crate::labels;
@@ -222,6 +231,32 @@ mod tests {
             call("Unmount", "shop_data", json!({})).unwrap();
             call("Remove", "shop_data", json!({})).unwrap();
         }
+    }
+
+    #[test]
+    fn a_volume_whose_disk_is_away_is_described_with_the_reason_and_one_that_is_gone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let call = |call: &str| {
+            let body = json!({"Name": "a", "ID": "0123456789abcdef"}).to_string();
+            answer(&volumes, &format!("VolumeDriver.{call}"), body.as_bytes(), None)
+        };
+        let name = Name::new(None, "a").unwrap();
+        let mut record = Record::new(jiff::Timestamp::now());
+        record.pool = Some("away".to_owned());
+        record.save(&volumes.root, &name).unwrap();
+        let described = call("Get").unwrap();
+        assert_eq!(described["Volume"]["Name"], "a");
+        let reason = described["Volume"]["Status"]["Error"].as_str().unwrap();
+        assert!(reason.contains("lies in pool 'away', which is not open"), "{reason}");
+        for other in ["Path", "Mount", "Remove", "Create"] {
+            assert!(call(other).is_err(), "{other}");
+        }
+        // A record alone is no volume.
+        record.pool = None;
+        record.save(&volumes.root, &name).unwrap();
+        let Err(Refusal::Failed(message)) = call("Get") else { unreachable!() };
+        assert!(message.contains("not found"), "{message}");
     }
 
     #[test]

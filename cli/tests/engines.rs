@@ -78,3 +78,36 @@ fn a_container_that_may_run_keeps_its_volume_from_a_restore_and_a_stopped_one_do
         assert_eq!(fs::read_to_string(&file).unwrap(), "before", "{state}");
     }
 }
+
+#[test]
+fn the_engine_of_dockers_context_is_asked_and_one_of_another_machine_is_said_not_to_be() {
+    const USED: &str =
+        "Error: Volume 'data' is in use by: container db (exited). Use --force to remove anyway.\n";
+    let world = World::new();
+    world.ok(&["volume", "create", "data"]);
+    docker(&world, "context.sock", "exited");
+    let socket = format!("unix://{}", world.path("context.sock").display());
+    for (name, host) in [("own", socket.as_str()), ("far", "ssh://me@far")] {
+        // As `printf %s NAME | sha256sum` has it.
+        let hash = match name {
+            "own" => "5b3975651c3cab92d044c096dc30a1c2d9525497457472de48c51ecb363d1f4a",
+            _ => "512eea46ceb3921dff4363c7069d89d4964d1d9fccaa0f411851a7aa60a5c868",
+        };
+        let folder = world.path("home/.docker/contexts/meta").join(hash);
+        fs::create_dir_all(&folder).unwrap();
+        let meta =
+            format!(r#"{{"Name":"{name}","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"{host}"}}}}}}"#);
+        fs::write(folder.join("meta.json"), meta).unwrap();
+    }
+    let removal = |context: &str| {
+        let output = world.host(&["volume", "rm", "data"]).env("DOCKER_CONTEXT", context).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(removal("own"), (Some(1), USED.to_owned()));
+    fs::write(world.path("home/.docker/config.json"), r#"{"currentContext":"own"}"#).unwrap();
+    assert_eq!(world.fails(1, &["volume", "rm", "data"]), USED);
+    let not_asked = "Docker at ssh://me@far (context 'far') is not asked which volumes its containers use: only unix sockets are\n";
+    assert_eq!(removal("far"), (Some(1), format!("{not_asked}{USED}")));
+    fs::write(world.path("home/.docker/config.json"), "{}").unwrap();
+    assert_eq!(removal("far"), (Some(0), not_asked.to_owned()));
+}

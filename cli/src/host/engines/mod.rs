@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod contexts;
 mod engine;
 mod places;
 mod podman;
@@ -12,7 +13,7 @@ mod presence;
 mod sources;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +22,8 @@ use answer::Said;
 pub(super) use answer::{Answer, Container, Silent};
 pub(super) use engine::Engine;
 use presence::Way;
+
+use crate::terminal;
 
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +36,8 @@ pub(super) struct Engines {
     /// Who asks us to do something, and waits for our answer: what it knows it has looked at, and what it holds it does not let go meanwhile.
     caller: Option<Engine>,
     last: RefCell<Option<Last>>,
+    /// Whether it was said whom nobody asks.
+    told: Cell<bool>,
 }
 
 /// What was answered last.
@@ -46,7 +51,7 @@ struct Last {
 
 impl Engines {
     pub(super) fn but(caller: Option<Engine>) -> Self {
-        Self { caller, last: RefCell::default() }
+        Self { caller, ..Self::default() }
     }
 
     /// The containers of all engines as they are now, and which of these volumes, by their full names, Podman has mounted.
@@ -76,7 +81,13 @@ impl Engines {
     }
 
     fn ways(&self) -> Vec<Way> {
-        presence::of_this_host().into_iter().filter(|way| Some(way.engine()) != self.caller).collect()
+        let (ways, not_asked) = presence::of_this_host();
+        if !self.told.replace(true) {
+            for words in not_asked {
+                terminal::note(&words);
+            }
+        }
+        ways.into_iter().filter(|way| Some(way.engine()) != self.caller).collect()
     }
 
     fn ask_anew(&self, volumes: &[String]) -> Answer {

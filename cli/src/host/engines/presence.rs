@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::engine::Engine;
+use super::{contexts, engine::Engine};
 
 /// Where Podman's command may be: programs are looked for nowhere else.
 const PROGRAMS: [&str; 2] = ["/usr/bin/podman", "/bin/podman"];
@@ -69,12 +69,27 @@ struct Surroundings<'a> {
     is_root: bool,
 }
 
-/// The engines whose containers may be this user's.
-pub(super) fn of_this_host() -> Vec<Way> {
+/// The engines whose containers may be this user's, and what somebody chose that is not asked, in words.
+pub(super) fn of_this_host() -> (Vec<Way>, Vec<String>) {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let is_root = rustix::process::geteuid().is_root();
     let here = Surroundings { variable: &variable, host: Path::new("/"), is_root };
-    here.ways()
+    (here.ways(), here.not_asked())
+}
+
+/// An engine that somebody chose.
+struct Chosen {
+    engine: Engine,
+    /// How it was chosen.
+    by: String,
+    /// Where it is asked, or why that is not known.
+    endpoint: Result<String, String>,
+}
+
+impl Chosen {
+    fn socket(&self) -> Option<PathBuf> {
+        self.endpoint.as_ref().ok()?.strip_prefix("unix://").map(PathBuf::from)
+    }
 }
 
 impl Surroundings<'_> {
@@ -88,10 +103,10 @@ impl Surroundings<'_> {
     /// `is_podmans`: whether a socket is asked as Podman's already.
     fn docker(&self, is_podmans: impl Fn(&PathBuf) -> bool) -> Vec<Way> {
         // An engine of another machine has no containers here; then this one may still have its own.
-        let named = self.socket_named_by("DOCKER_HOST");
+        let chosen = self.chosen_for_docker();
         let own = self.of_user("XDG_RUNTIME_DIR", "docker.sock").filter(|path| path.exists());
         let usual = Some(self.at("run/docker.sock")).filter(|path| path.exists());
-        let mut sockets = once_each([named, own, usual]);
+        let mut sockets = once_each(chosen.iter().map(Chosen::socket).chain([own, usual]));
         sockets.retain(|path| !is_podmans(path));
         if !sockets.is_empty() {
             let socket = |path| Way::Socket { engine: Engine::Docker, path, or_command: false };
@@ -105,7 +120,7 @@ impl Surroundings<'_> {
 
     fn podman(&self) -> Vec<Way> {
         let has_command = PROGRAMS.iter().any(|path| self.at(path.trim_start_matches('/')).exists());
-        let named = self.socket_named_by("CONTAINER_HOST");
+        let chosen = self.chosen_for_podman().and_then(|chosen| chosen.socket());
         let usual = if self.is_root {
             Some(self.at("run/podman/podman.sock"))
         } else {
@@ -118,7 +133,7 @@ impl Surroundings<'_> {
             .any(|name| (self.variable)(name).is_some_and(|file| Path::new(&file).exists()));
         let by_command = has_command && (elsewhere || usual.is_none() && self.has_podmans_state());
         let socket = |path| Way::Socket { engine: Engine::Podman, path, or_command: has_command };
-        let sockets = once_each([named, usual]).into_iter().map(socket);
+        let sockets = once_each([chosen, usual]).into_iter().map(socket);
         sockets.chain(by_command.then_some(Way::PodmanCommand)).collect()
     }
 
@@ -141,9 +156,35 @@ impl Surroundings<'_> {
         state.iter().any(|path| path.exists())
     }
 
-    /// The unix socket that a variable names.
-    fn socket_named_by(&self, variable: &str) -> Option<PathBuf> {
-        (self.variable)(variable)?.strip_prefix("unix://").map(PathBuf::from)
+    fn chosen_for_docker(&self) -> Vec<Chosen> {
+        let of_context = |context: contexts::Context| Chosen {
+            engine: Engine::Docker,
+            by: format!("context '{}'", context.name),
+            endpoint: context.endpoint,
+        };
+        let contexts = contexts::in_force(self.variable).into_iter().map(of_context);
+        self.chosen_by(Engine::Docker, "DOCKER_HOST").into_iter().chain(contexts).collect()
+    }
+
+    fn chosen_for_podman(&self) -> Option<Chosen> {
+        self.chosen_by(Engine::Podman, "CONTAINER_HOST")
+    }
+
+    fn chosen_by(&self, engine: Engine, variable: &str) -> Option<Chosen> {
+        Some(Chosen { engine, by: variable.to_owned(), endpoint: Ok((self.variable)(variable)?) })
+    }
+
+    /// What somebody chose and is no unix socket.
+    fn not_asked(&self) -> Vec<String> {
+        let all = self.chosen_for_docker().into_iter().chain(self.chosen_for_podman());
+        all.filter(|chosen| chosen.socket().is_none())
+            .map(|Chosen { engine, by, endpoint }| match endpoint {
+                Ok(endpoint) => format!(
+                    "{engine} at {endpoint} ({by}) is not asked which volumes its containers use: only unix sockets are"
+                ),
+                Err(why) => format!("{engine} of {by} is not asked which volumes its containers use: {why}"),
+            })
+            .collect()
     }
 
     fn at(&self, below: &str) -> PathBuf {
@@ -230,6 +271,8 @@ mod tests {
                 other => other,
             });
             assert_eq!(here.ways(), expected.collect::<Vec<_>>(), "{files:?} {variables:?}");
+            let elsewhere = variables.iter().filter(|(_, value)| !value.starts_with("unix://")).count();
+            assert_eq!(here.not_asked().len(), elsewhere, "{variables:?}");
         }
     }
 

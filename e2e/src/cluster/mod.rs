@@ -266,20 +266,18 @@ impl Cluster {
         // A guest imports its images on a third of a processor's speed.
         let patience = if self.spec.size.guests > 0 { 240 } else { 90 };
         let deadline = Instant::now() + Duration::from_secs(patience);
-        let retry = |what: &dyn Fn() -> Result<()>| loop {
-            match what() {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(150)),
+        while let Err(error) = self.kubectl("get --raw /readyz") {
+            if Instant::now() > deadline {
+                return Err(error);
             }
-        };
-        retry(&|| self.kubectl("get --raw /readyz").map(drop))?;
+            std::thread::sleep(Duration::from_millis(150));
+        }
         for node in self.nodes() {
-            retry(&|| self.kubectl(&format!("get node {}", node.name())).map(drop))?;
+            self.kubectl(&format!("wait --for=create node/{} --timeout={patience}s", node.name()))?;
         }
         self.kubectl(&format!("wait --for=condition=Ready node --all --timeout={patience}s"))?;
         // Pods are refused until their namespace has its service account.
-        retry(&|| self.kubectl("get serviceaccount default").map(drop))
+        self.kubectl(&format!("wait --for=create serviceaccount/default --timeout={patience}s")).map(drop)
     }
 }
 

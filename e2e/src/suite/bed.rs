@@ -13,6 +13,9 @@ use crate::{command, images};
 /// How long anything may take on a busy machine of two cores, and in a guest there, where it takes several times that.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PATIENCE_WITH_GUESTS: Duration = Duration::from_mins(5);
+/// Between two looks, the first and those after a while: each look is some programs, on a machine that has enough to do.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Lists what volumes leave in volume groups and in device-mapper: theirs, those on their way in or out, and mappers of
 /// encrypted ones.
@@ -129,6 +132,7 @@ impl Bed<'_> {
         done: impl Fn() -> Result<bool>,
     ) -> Result<()> {
         let deadline = Instant::now() + patience;
+        let mut pause = FIRST_PAUSE;
         loop {
             match done() {
                 Ok(true) => return Ok(()),
@@ -137,8 +141,9 @@ impl Bed<'_> {
                         .and(Ok(()))
                         .and_then(|()| bail!("waited {} s for {what}", patience.as_secs()));
                 }
-                _ => std::thread::sleep(Duration::from_millis(200)),
+                _ => std::thread::sleep(pause),
             }
+            pause = (pause + FIRST_PAUSE / 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -248,9 +248,7 @@ fn run_one(bed: &Bed<'_>, test: &Test) -> Result<()> {
     let timeout = bed.patience().as_secs();
     cluster.kubectl(&format!("delete namespace {name} --ignore-not-found --timeout={timeout}s"))?;
     cluster.kubectl(&format!("create namespace {name}"))?;
-    bed.until("the service account", || {
-        Ok(!bed.get("serviceaccount/default", ".metadata.name")?.is_empty())
-    })?;
+    bed.wait("serviceaccount/default", "create")?;
     let result = (test.run)(bed);
     if let Err(error) = result {
         // One failure does not make the next.

@@ -19,6 +19,7 @@ mod pool_error;
 mod sim;
 mod spec;
 mod volume_mode;
+mod zeros;
 
 pub use command::{CommandOutput, Input, Program, Runner, SystemRunner};
 pub use crypt::Key;
@@ -40,3 +41,4 @@ pub use spec::{
 };
 pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
 pub use volume_mode::VolumeMode;
+pub use zeros::are_zeros;

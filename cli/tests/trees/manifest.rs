@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, seek, statfs};
+use sha2::{Digest as _, Sha256};
 
 /// What a copy may have lost without a fault: its writer's format has no place for it.
 #[allow(clippy::struct_excessive_bools, reason = "each may be lost by itself")]
@@ -94,11 +95,7 @@ fn line(
     }
     if kind.is_file() {
         let content = fs::read(path).unwrap();
-        // FNV-1a: enough to tell contents of a test apart.
-        let sum = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        words.push(format!("{} bytes {sum:016x}", content.len()));
+        words.push(format!("{} bytes {:x?}", content.len(), Sha256::digest(&content)));
         if !lost.holes {
             words.push(format!("data {:?}", pieces(path, metadata.len(), lost)));
         }

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{Error, Filesystem, device::Device, error::Context, filesystem::btrfs_id};
+use crate::{Error, Filesystem, are_zeros, device::Device, error::Context, filesystem::btrfs_id};
 
 /// How much is read from the start and from the end of a device, in bytes: every signature we know lies in
 /// the first 68 KiB, partition tables and RAID marks lie at either end.
@@ -51,7 +51,7 @@ pub(crate) fn probe(device: &mut File, length: u64) -> io::Result<Probe> {
     if let Some(superblock) = parse(&head) {
         return Ok(Probe::Found(superblock));
     }
-    let zero = head.iter().chain(&tail).all(|&byte| byte == 0);
+    let zero = are_zeros(&head) && are_zeros(&tail);
     Ok(if zero { Probe::Zeros } else { Probe::Unknown })
 }
 

@@ -11,6 +11,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::are_zeros;
+
 /// Limit for the data of an image that is read to see whether it is all zeros, in bytes.
 const EMPTY_CHECK_LIMIT: u64 = 64 << 20;
 
@@ -58,14 +60,13 @@ pub(crate) fn copy_data(
 }
 
 fn write_nonzero(target: &File, piece: &[u8], at: u64) -> io::Result<()> {
-    let is_zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
     let mut blocks = piece.chunks(BLOCK).enumerate().peekable();
     while let Some((first, block)) = blocks.next() {
-        if is_zero(block) {
+        if are_zeros(block) {
             continue;
         }
         let mut end = first * BLOCK + block.len();
-        while let Some((_, block)) = blocks.next_if(|(_, block)| !is_zero(block)) {
+        while let Some((_, block)) = blocks.next_if(|(_, block)| !are_zeros(block)) {
             end += block.len();
         }
         let start = first * BLOCK;
@@ -85,7 +86,7 @@ pub(crate) fn all_zeros(file: &File) -> io::Result<bool> {
         while at < end {
             let piece = &mut buffer[..length((end - at).min(PIECE))];
             file.read_exact_at(piece, at)?;
-            if piece.iter().any(|&byte| byte != 0) {
+            if !are_zeros(piece) {
                 return Ok(false);
             }
             let got = u64::try_from(piece.len()).expect("a piece's length fits");

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use rustix::fs::Timespec;
 use tar::Header;
+use tierce_engine::are_zeros;
 
 use super::{
     super::metadata::{self, Metadata},
@@ -79,7 +80,7 @@ impl<'a> Reader<'a> {
                 }
                 early(error)
             })?;
-            if block.iter().all(|byte| *byte == 0) {
+            if are_zeros(&block) {
                 return self.end(&ahead);
             }
             let header = Header::from_byte_slice(&block);

@@ -35,7 +35,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune, output: Output) -> Res
     if !output.is_for_people() && !arguments.force && !arguments.dry_run {
         return Err(Failure::unasked());
     }
-    let (unused, named) = unused(volumes, arguments)?;
+    let Looked { unused, named, unreturned } = unused(volumes, arguments)?;
     if named > 0 {
         terminal::note(&format!(
             "Volumes with a name are kept ({named} that nothing uses): --all takes them too, volume prune --filter those with a label"
@@ -62,7 +62,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune, output: Output) -> Res
     let (mut pruned, mut failed) = (Pruned::default(), false);
     for (volume, bytes) in unused {
         let name = volume.name.full();
-        match volumes.remove_idle(&name) {
+        match volumes.remove_idle(&name, &unreturned) {
             Ok(()) => {
                 pruned.volumes_deleted.push(name);
                 pruned.space_reclaimed = pruned.space_reclaimed.saturating_add(bytes);
@@ -119,15 +119,25 @@ fn show(volumes: &[(Volume, u64)], output: Output) -> std::io::Result<()> {
     output::columns(&rows)
 }
 
-/// The volumes that nothing uses, of those that are meant, with the bytes of each; how many others there are that have a name.
-fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, usize), Failure> {
+/// What a look at all volumes found.
+#[derive(Default)]
+struct Looked {
+    /// Those that nothing uses, of those that are meant, with the bytes of each.
+    unused: Vec<(Volume, u64)>,
+    /// How many others that nothing uses have a name.
+    named: usize,
+    /// The full names of those whose uses were not given back.
+    unreturned: Vec<String>,
+}
+
+fn unused(volumes: &Volumes, arguments: &Prune) -> Result<Looked, Failure> {
     let chosen = arguments.all || !arguments.filters.is_empty();
     let census = Census::take()?;
     let filtered = listing::filtered(volumes, &arguments.filters)?;
     let users = Users::of_each(&filtered, &census)?;
     let found: Vec<_> = filtered.into_iter().zip(users).filter(|(_, users)| users.is_empty()).collect();
     if found.is_empty() {
-        return Ok((Vec::new(), 0));
+        return Ok(Looked::default());
     }
     let unreturned: Vec<String> =
         found.iter().filter_map(|(volume, users)| users.unreturned(volume)).collect();
@@ -148,7 +158,7 @@ fn unused(volumes: &Volumes, arguments: &Prune) -> Result<(Vec<(Volume, u64)>, u
     match engines.silent.into_iter().next() {
         // Unknown is never "unused".
         Some(silent) if !unused.is_empty() => Err(Error::NotPruned(silent).into()),
-        _ => Ok((unused, named)),
+        _ => Ok(Looked { unused, named, unreturned }),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     Error,
     census::Census,
     devices::Devices,
+    engines::Answer,
     error::Context,
     fail, layout, leftovers,
     locks::Lock,
@@ -23,7 +24,7 @@ impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
     pub(super) fn remove(&self, full: &str, force: bool) -> Result<(), Error> {
         if !force {
-            return self.remove_unused(full, || Lock::acquire(&self.root, full));
+            return self.remove_unused(full);
         }
         match self.discard(full) {
             Err(Error::NotFound { .. }) => Ok(()),
@@ -39,17 +40,8 @@ impl Volumes {
         done
     }
 
-    /// The same without waiting for a command that is at it just now: that uses it.
-    pub(super) fn remove_idle(&self, full: &str) -> Result<(), Error> {
-        self.remove_unused(full, || {
-            Lock::try_acquire(&self.root, full)?.ok_or_else(|| {
-                let by = "another command of tierce".to_owned();
-                InUse { name: full.to_owned(), by, advice: "Try again." }.into()
-            })
-        })
-    }
-
-    fn remove_unused(&self, full: &str, lock: impl Fn() -> Result<Lock, Error>) -> Result<(), Error> {
+    fn remove_unused(&self, full: &str) -> Result<(), Error> {
+        let lock = || Lock::acquire(&self.root, full);
         // What is known without the engines is known sooner.
         let volume = match self.get(full) {
             Err(Error::NotFound { .. }) => {
@@ -61,13 +53,35 @@ impl Volumes {
         };
         let users = Users::of(&volume, &Census::take()?)?;
         check_unused(&volume, &users)?;
+        let unreturned: Vec<String> = users.unreturned(&volume).into_iter().collect();
         // Not under the lock: an engine may wait for a call of ours that waits for it.
-        let engines = self.engines.ask(users.unreturned(&volume).as_slice());
+        let engines = self.engines.ask(&unreturned);
         let _lock = lock()?;
+        self.remove_locked(full, &unreturned, engines)
+    }
+
+    /// The same of a volume that was unused a moment ago, when these uses were not given back, its own or others': it is looked at once more
+    /// and no oftener. A command that is at it just now uses it, and is not waited for.
+    pub(super) fn remove_idle(&self, full: &str, unreturned: &[String]) -> Result<(), Error> {
+        let engines = self.engines.ask(unreturned);
+        let _lock = Lock::try_acquire(&self.root, full)?.ok_or_else(|| {
+            let by = "another command of tierce".to_owned();
+            InUse { name: full.to_owned(), by, advice: "Try again." }
+        })?;
+        self.remove_locked(full, unreturned, engines)
+    }
+
+    /// Under its lock. `unreturned`: the volumes that Podman was asked about.
+    fn remove_locked(&self, full: &str, unreturned: &[String], engines: Answer) -> Result<(), Error> {
         let volume = self.get(full)?;
         let mut users = Users::of(&volume, &Census::take()?)?;
         users.add_containers(&volume, &engines)?;
         check_unused(&volume, &users)?;
+        if users.unreturned(&volume).is_some_and(|name| !unreturned.contains(&name)) {
+            // Taken and left meanwhile: Podman was not asked whether that has ended.
+            let by = "whoever took it just now".to_owned();
+            return Err(InUse { name: full.to_owned(), by, advice: "Try again." }.into());
+        }
         if let Some(silent) = engines.silent.into_iter().next() {
             let advice = "Use --force to remove anyway";
             return Err(Error::Unknown { name: full.to_owned(), advice, source: silent });
@@ -214,4 +228,33 @@ fn check_unused(volume: &Volume, users: &Users) -> Result<(), Error> {
         "Use --force to remove anyway."
     };
     Err(InUse { name: volume.name.full(), by: users.names().join(", "), advice }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{keys::Asking, layout::Root, volumes::NewVolume},
+        *,
+    };
+
+    #[test]
+    fn what_is_taken_after_a_prune_has_looked_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        volumes.create(&Name::new(None, "a").unwrap(), &NewVolume::default()).unwrap();
+        let kept = |user: &str| match volumes.remove_idle("a", &[]) {
+            Err(Error::InUse(InUse { by, .. })) => assert!(by.contains(user), "{by}"),
+            other => unreachable!("{other:?}"),
+        };
+        let place = volumes.get("a").unwrap().path;
+        let mut child = std::process::Command::new("sleep").arg("600").current_dir(&place).spawn().unwrap();
+        kept("sleep (process ");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let lock = Lock::acquire(&volumes.root, "a").unwrap();
+        kept("another command of tierce");
+        drop(lock);
+        volumes.remove_idle("a", &[]).unwrap();
+        assert!(volumes.find("a").unwrap().is_none());
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::MetadataExt,
     path::Path,
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use pieces::{Piece, archive, refused};
@@ -286,4 +286,27 @@ fn nothing_takes_a_volume_that_an_import_fills_or_an_export_reads() {
     let output = export.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     world.ok(&["volume", "rm", "a"]);
+}
+
+/// What Docker's module and busybox refuse of an archive with holes, each aloud: the kind of entry that GNU has for them.
+#[test]
+fn an_export_without_holes_has_none_and_is_read_where_holes_are_not() {
+    if ["busybox", "zstd"].iter().any(|program| Command::new(program).arg("--help").output().is_err()) {
+        return println!("skipped: this needs busybox and zstd");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    let sparse = fs::File::create(world.volume("a").join("file")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"data", 1 << 20).unwrap();
+    let (printed, status) = world.shell(
+        "set -e
+        tierce --host volume export a | zstd -dcq > holes.tar
+        tierce --host volume export --no-holes a | zstd -dcq > none.tar
+        if busybox tar -xf holes.tar 2> /dev/null; then exit 1; fi
+        mkdir out && busybox tar -C out -xf none.tar && cmp out/file $TIERCE_ROOT/volumes/local/a/file
+        [ $(stat -c %s holes.tar) -lt 100000 ] && [ $(stat -c %s none.tar) -gt 3000000 ]
+        tierce --host volume import b < none.tar && cmp $TIERCE_ROOT/volumes/local/b/file $TIERCE_ROOT/volumes/local/a/file\n",
+    );
+    assert_eq!((printed.as_str(), status), ("b\n", 0));
 }

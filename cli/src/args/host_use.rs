@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::shared::{NewVolume, OneName, Strict};
+use super::shared::{NewVolume, OneName, Strict, WITH_HOST};
 use crate::named::{Named, place_completer};
 
 /// `volume mount`.
@@ -68,6 +68,9 @@ pub struct Export {
     /// Which
     #[command(flatten)]
     pub one: OneName,
+    /// Write the holes of files as zeros, for readers that know none: Docker and busybox. Default: as GNU tar, bsdtar, Go and Python read them
+    #[arg(long, help_heading = WITH_HOST)]
+    pub no_holes: bool,
     /// Whether all of it must be kept
     #[command(flatten)]
     pub strict: Strict,

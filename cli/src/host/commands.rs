@@ -82,7 +82,7 @@ fn by_command(
                 Ok(volumes.transfer(&arguments.from, &arguments.to, &left_out)?)
             }
             VolumeCommand::Export(arguments) => {
-                Ok(volumes.export(&arguments.one.name, arguments.strict.strict)?)
+                Ok(volumes.export(&arguments.one.name, arguments.no_holes, arguments.strict.strict)?)
             }
             VolumeCommand::Import(arguments) => import(volumes, &arguments, output),
             VolumeCommand::Snapshot(command) => snapshot(volumes, command, output),

@@ -35,8 +35,8 @@ use super::{
 use crate::{failure, terminal};
 
 impl Volumes {
-    /// Writes a volume to standard output. `strict`: nothing may be left out.
-    pub(super) fn export(&self, full: &str, strict: bool) -> Result<(), Error> {
+    /// Writes a volume to standard output. `no_holes`: they become zeros. `strict`: nothing may be left out.
+    pub(super) fn export(&self, full: &str, no_holes: bool, strict: bool) -> Result<(), Error> {
         let out = io::stdout().lock();
         if out.is_terminal() {
             return Err(Error::InvalidArgument(format!(
@@ -44,31 +44,16 @@ impl Volumes {
             )));
         }
         let is_used = self.is_used(full)?;
-        let write = |from: &str| self.write(full, from, out, strict);
+        let write = |from: &str| {
+            let folder = self.open_data(&self.get(from)?)?;
+            let left_out = LeftOut::new(strict);
+            write(full, &folder, out, (no_holes, &left_out))
+        };
         self.held(
             Some(full),
             "export",
             || if is_used { self.at_one_moment(full, write) } else { write(full) },
         )
-    }
-
-    fn write(&self, full: &str, from: &str, out: impl Write, strict: bool) -> Result<(), Error> {
-        let folder = self.open_data(&self.get(from)?)?;
-        let doing = || format!("export volume '{full}'");
-        // Level 3 is the library's own default.
-        let encoder = zstd::Encoder::new(out, 3).doing(doing)?;
-        let left_out = LeftOut::new(strict);
-        let (mut writer, mut traces) = (writer::Writer::new(encoder, &left_out), walk::Traces::default());
-        walk::walk(&folder, &mut |found| {
-            traces.note(&found.stat);
-            writer.entry(found)
-        })
-        .doing(doing)?;
-        fail::point("export: written");
-        traces.are_still_so(&folder).doing(doing)?;
-        // Only now its end is written: what fails before leaves an archive that every reader refuses.
-        left_out.told()?;
-        writer.finish().and_then(zstd::Encoder::finish).and_then(|mut out| out.flush()).doing(doing)
     }
 
     /// Makes a volume from an archive. A volume that could not be filled is not left behind. `strict`: nothing may be left out.
@@ -111,6 +96,30 @@ impl Volumes {
         fail::point("import: filled");
         self.is_whole(&full, &us)
     }
+}
+
+/// Writes a folder as the archive of the volume `full`.
+fn write(
+    full: &str,
+    folder: &OwnedFd,
+    out: impl Write,
+    (no_holes, left_out): (bool, &LeftOut),
+) -> Result<(), Error> {
+    let doing = || format!("export volume '{full}'");
+    // Level 3 is the library's own default.
+    let encoder = zstd::Encoder::new(out, 3).doing(doing)?;
+    let (mut writer, mut traces) =
+        (writer::Writer::new(encoder, no_holes, left_out), walk::Traces::default());
+    walk::walk(folder, &mut |found| {
+        traces.note(&found.stat);
+        writer.entry(found)
+    })
+    .doing(doing)?;
+    fail::point("export: written");
+    traces.are_still_so(folder).doing(doing)?;
+    // Only now its end is written: what fails before leaves an archive that every reader refuses.
+    left_out.told()?;
+    writer.finish().and_then(zstd::Encoder::finish).and_then(|mut out| out.flush()).doing(doing)
 }
 
 /// `access`: what the folder gets, whatever the archive says of it.

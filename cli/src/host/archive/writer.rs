@@ -31,14 +31,16 @@ const SHORT: usize = 99;
 
 pub(super) struct Writer<'a, W: Write> {
     out: W,
+    /// Whether holes are written as zeros.
+    no_holes: bool,
     left_out: &'a LeftOut,
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<'a, W: Write> Writer<'a, W> {
-    pub(super) fn new(out: W, left_out: &'a LeftOut) -> Self {
-        Self { out, left_out, links: HashMap::new() }
+    pub(super) fn new(out: W, no_holes: bool, left_out: &'a LeftOut) -> Self {
+        Self { out, no_holes, left_out, links: HashMap::new() }
     }
 
     /// Marks the archive as whole: without that every reader worth its name says that it ends early.
@@ -88,7 +90,7 @@ impl<'a, W: Write> Writer<'a, W> {
     fn file(&mut self, found: &Found<'_>, metadata: &Metadata) -> io::Result<()> {
         let file = found.open()?;
         let size = u64::try_from(found.stat.st_size).unwrap_or(0);
-        let layout = layout(&file, size)?;
+        let layout = if self.no_holes { Layout::dense(size) } else { layout(&file, size)? };
         let mut header = Header::new_gnu();
         header.set_size(layout.stored());
         let mut more = Vec::new();

@@ -11,7 +11,11 @@ use tierce_engine::{PoolUsage, VolumeId};
 /// Bytes of a block: a chunk of the tests' thin pools.
 const BYTES: u64 = 64 << 10;
 
-/// Writes blocks that say which they are, syncs each, and remembers what was acknowledged.
+/// How many blocks are synced together where it does not matter which of them is the last one that is acknowledged: to sync one takes as long as
+/// to write some dozens.
+const TOGETHER: usize = 32;
+
+/// Writes blocks that say which they are, syncs them, and remembers what was acknowledged.
 #[derive(Clone)]
 struct Writer {
     /// A file, or a device.
@@ -25,16 +29,27 @@ impl Writer {
         Self { path, acknowledged: BTreeMap::new() }
     }
 
-    /// Writes blocks, until one is refused.
+    /// Writes blocks and syncs each, until one is refused.
     fn write(&mut self, places: Range<u64>, what: &str) -> io::Result<()> {
+        self.write_in_parts(&places.collect::<Vec<_>>(), 1, what)
+    }
+
+    /// The same, some of them synced together.
+    fn write_together(&mut self, places: Range<u64>, what: &str) -> io::Result<()> {
+        self.write_in_parts(&places.collect::<Vec<_>>(), TOGETHER, what)
+    }
+
+    fn write_in_parts(&mut self, places: &[u64], together: usize, what: &str) -> io::Result<()> {
         let file = File::options().write(true).create(true).truncate(false).open(&self.path)?;
-        for place in places {
-            // Nobody knows what is there while it is written.
-            self.acknowledged.remove(&place);
-            let said = format!("{what}, block {place}");
-            file.write_all_at(&block(&said), place * BYTES)?;
+        let said = |place: u64| format!("{what}, block {place}");
+        for part in places.chunks(together) {
+            for place in part {
+                // Nobody knows what is there while it is written.
+                self.acknowledged.remove(place);
+                file.write_all_at(&block(&said(*place)), place * BYTES)?;
+            }
             file.sync_data()?;
-            self.acknowledged.insert(place, said);
+            self.acknowledged.extend(part.iter().map(|&place| (place, said(place))));
         }
         Ok(())
     }
@@ -141,9 +156,11 @@ fn a_pool_that_is_full_grows_by_itself_onto_a_further_disk() {
     let name = group(&world).name.clone();
     group(&world).lvm("lvcreate", &["-qq", "-y", "-l", "100%FREE", "-n", "theirs", &name]);
     let mut beside = Writer::new(node(&world, &bystander));
-    beside.write(0..64 * MIB / BYTES, "before").unwrap();
+    beside.write_together(0..64 * MIB / BYTES, "before").unwrap();
     let mut writer = Writer::new(node(&world, &filler));
-    writer.write(0..96 * MIB / BYTES, "first").unwrap_err();
+    let much = 48 * MIB / BYTES;
+    writer.write_together(0..much, "first").unwrap();
+    writer.write(much..96 * MIB / BYTES, "first").unwrap_err();
 
     let disk = world.group.as_mut().unwrap().add_device(lvm::DEVICE_BYTES);
     world.set_pool();
@@ -174,9 +191,9 @@ fn an_encrypted_volume_with_a_snapshot_can_be_deleted_from_a_full_pool() {
     for id in [&volume, &filler] {
         world.stage(id, true).unwrap();
     }
-    Writer::new(mapper(&volume)).write(0..64 * MIB / BYTES, "first").unwrap();
+    Writer::new(mapper(&volume)).write_together(0..64 * MIB / BYTES, "first").unwrap();
     let taken = world.snapshot("snap-1", &volume).unwrap();
-    Writer::new(mapper(&filler)).write(0..160 * MIB / BYTES, "first").unwrap_err();
+    Writer::new(mapper(&filler)).write_together(0..160 * MIB / BYTES, "first").unwrap_err();
     assert_eq!(usage(&world).thin.unwrap().data, 10_000);
     world.unstage(&volume).unwrap();
     assert!(world.delete(&volume).unwrap());
@@ -208,7 +225,7 @@ fn metadata_that_fills_up_grows_by_itself() {
         let first = world.create("pvc-0", BLOCK, SIZE);
         world.stage(&first, true).unwrap();
         let mut writers = vec![Writer::new(node(&world, &first))];
-        writers[0].write(0..SIZE / BYTES, "first").unwrap();
+        writers[0].write_together(0..SIZE / BYTES, "first").unwrap();
         // Each copy shares its map with the first, until it is written to.
         for number in 1..=COPIES {
             let copy = world.create_from(&format!("pvc-{number}"), BLOCK, SIZE, "pvc-0").unwrap();
@@ -220,17 +237,20 @@ fn metadata_that_fills_up_grows_by_itself() {
 
         // A part of the map has the places of 8 MiB at most.
         let mut places =
-            (1..=COPIES).flat_map(|copy| (0..SIZE / BYTES).step_by(64).map(move |at| (copy, at)));
+            (1..=COPIES).flat_map(|copy| (0..SIZE / BYTES).step_by(128).map(move |at| (copy, at)));
         let full = |world: &World| {
             let (used, all) = metadata(world);
             used * 100 >= all * until || all > before
         };
         while !full(&world) {
-            let Some((copy, place)) = places.next() else {
-                panic!("the metadata never filled up: {used} of {before}, then {:?}", metadata(&world));
-            };
-            let writer = &mut writers[usize::try_from(copy).unwrap()];
-            writer.write(place..place + 1, &format!("copy {copy}")).unwrap();
+            // To ask takes longer than to write, and four take a fiftieth of the metadata at most.
+            for _ in 0..4 {
+                let Some((copy, place)) = places.next() else {
+                    panic!("the metadata never filled up: {used} of {before}, then {:?}", metadata(&world));
+                };
+                let writer = &mut writers[usize::try_from(copy).unwrap()];
+                writer.write(place..place + 1, &format!("copy {copy}")).unwrap();
+            }
         }
         if who_looks {
             assert_eq!(metadata(&world).1, before, "nobody has looked, and the kernel has not told yet");
@@ -238,9 +258,13 @@ fn metadata_that_fills_up_grows_by_itself() {
         }
         eventually(&world, "the growth", || metadata(&world).1 > before);
 
+        let mut rest: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (copy, place) in places {
+            rest.entry(copy).or_default().push(place);
+        }
+        for (copy, places) in rest {
             let writer = &mut writers[usize::try_from(copy).unwrap()];
-            writer.write(place..place + 1, &format!("copy {copy}")).unwrap();
+            writer.write_in_parts(&places, TOGETHER, &format!("copy {copy}")).unwrap();
         }
         world.restart();
         let now = usage(&world);

@@ -24,7 +24,7 @@ mod zeros;
 pub use command::{CommandOutput, Input, Program, Runner, SystemRunner};
 pub use crypt::Key;
 pub use device::DeviceNumber;
-pub use engine::Engine;
+pub use engine::{Engine, Promise, Promises};
 pub use error::{CommandError, Error};
 pub use host::{Host, LinuxHost};
 pub use id::{InvalidId, MAX_ID_BYTES, VolumeId};

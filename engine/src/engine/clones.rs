@@ -94,7 +94,7 @@ impl Core {
             held.release(&source.record.id);
         }
         let fill = || pool.fill(record, &source.record, source.pool.content(&source.record)?, &still);
-        self.with_room(pool, 0, record.size_bytes, fill).map(drop)
+        self.with_room(pool, Some(&record.id), 0, record.size_bytes, fill).map(drop)
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    asking::Questions, disks::Disks, gates::Gates, opening::Looks, overhauls::Overhauls, slot::Slot,
-    sweeps::Sweeps,
+    asking::Questions, disks::Disks, gates::Gates, opening::Looks, overhauls::Overhauls, promises::Promises,
+    slot::Slot, sweeps::Sweeps,
 };
 use crate::{VolumeId, host::Host};
 
@@ -49,17 +49,24 @@ pub(super) struct Core {
     pub(super) wanted: Mutex<HashMap<VolumeId, usize>>,
     /// Bytes being promised right now, by disk.
     pub(super) pending: Mutex<HashMap<u64, u64>>,
+    /// What other processes promise; `None`: no other has these pools.
+    pub(super) promises: Option<Arc<dyn Promises>>,
     pub(super) sweeps: Sweeps,
     pub(super) overhauls: Arc<Overhauls>,
 }
 
 impl Core {
-    pub(super) fn new(host: Arc<dyn Host>) -> Arc<Self> {
+    pub(super) fn new(host: Arc<dyn Host>, promises: Option<Arc<dyn Promises>>) -> Arc<Self> {
         let disks = Disks::new(host.disk_patience());
-        Self::with(host, Looks::default(), disks)
+        Self::with(host, Looks::default(), disks, promises)
     }
 
-    pub(super) fn with(host: Arc<dyn Host>, looks: Looks, disks: Disks) -> Arc<Self> {
+    pub(super) fn with(
+        host: Arc<dyn Host>,
+        looks: Looks,
+        disks: Disks,
+        promises: Option<Arc<dyn Promises>>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             host,
             me: me.clone(),
@@ -77,6 +84,7 @@ impl Core {
             readers: Mutex::default(),
             wanted: Mutex::default(),
             pending: Mutex::default(),
+            promises,
             sweeps: Sweeps::default(),
             overhauls: Arc::default(),
         })

@@ -40,7 +40,7 @@ impl Core {
         large_enough(found.record.mode, requested)?;
         self.check_not_read(id)?;
         found.record.set_size(size_bytes, requested);
-        self.with_room(found.pool.as_ref(), existing, size_bytes, || {
+        self.with_room(found.pool.as_ref(), Some(id), existing, size_bytes, || {
             found.pool.resize(&found.record)?;
             found.pool.save(&found.record)
         })?;

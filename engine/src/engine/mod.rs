@@ -19,6 +19,7 @@ mod overhauling;
 mod overhauls;
 mod pause;
 mod pools;
+mod promises;
 mod publishing;
 mod reading;
 mod recovery;
@@ -46,6 +47,7 @@ use crate::{
 };
 use core::Core;
 use locks::{Held, Locks};
+pub use promises::{Promise, Promises};
 
 /// All volumes of a node. Cheap to clone; needs a tokio runtime.
 ///
@@ -60,7 +62,12 @@ pub struct Engine {
 impl Engine {
     /// An engine without pools.
     pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { core: Core::new(host), locks: Locks::default() }
+        Self { core: Core::new(host, None), locks: Locks::default() }
+    }
+
+    /// The same where other processes use the same pools, which tell each other what room they set aside.
+    pub fn among_others(host: Arc<dyn Host>, promises: Arc<dyn Promises>) -> Self {
+        Self { core: Core::new(host, Some(promises)), locks: Locks::default() }
     }
 
     /// Sets the pools of this node, all at once. A pool that can't be opened shows in [`Self::reports`] and is tried again there; the

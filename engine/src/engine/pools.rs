@@ -231,7 +231,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
         let looks = Looks::of_patience(Duration::from_millis(300));
-        let core = Core::with(Arc::new(host), looks, Disks::new(patience));
+        let core = Core::with(Arc::new(host), looks, Disks::new(patience), None);
         core.set_pools(vec![examples::directory("p", path)]);
         (core, state.join("p-syncs-slowly"))
     }
@@ -309,7 +309,7 @@ mod tests {
         let sim = SimConfig { state: folder.path().join("host"), capacity_bytes: 1 << 30 };
         let looks = Looks::of_patience(Duration::from_millis(1));
         let disks = Disks::new(Duration::from_mins(1));
-        let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks, disks);
+        let core = Core::with(Arc::new(SimHost::open(sim).unwrap()), looks, disks, None);
         let mut late = core.late_answers();
         core.set_pools(vec![examples::directory("slow", path)]);
         let mut answer = File::options().write(true).open(&mark).unwrap();

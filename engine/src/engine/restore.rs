@@ -181,7 +181,8 @@ impl Core {
     /// Sets the room aside that the exchange of a volume's content takes.
     fn room_to_roll_back(&self, volume: &Located) -> Result<Reservation<'_>, Error> {
         let pool = volume.pool.as_ref();
-        self.with_room(pool, 0, pool.bytes_to_roll_back(&volume.record), || Ok(())).map(|((), room)| room)
+        self.with_room(pool, None, 0, pool.bytes_to_roll_back(&volume.record), || Ok(()))
+            .map(|((), room)| room)
     }
 
     fn roll_back(&self, volume: &Located, record: &Record, snapshot: &Record) -> Result<(), Error> {

@@ -9,10 +9,11 @@ use std::{
 use super::{
     core::{Core, PATIENCE},
     opening::not_answering,
+    promises::{Elsewhere, Promise},
     slot::Slot,
 };
 use crate::{
-    Error, PoolError, PoolErrorKind, PoolReport, PoolUsage,
+    Error, PoolError, PoolErrorKind, PoolReport, PoolUsage, VolumeId,
     pool::{
         Pool,
         space::{self, Disk, Room, Shared},
@@ -87,23 +88,25 @@ impl Core {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a job that needs space, with that space set aside for as long as the returned reservation lives.
+    /// Runs a job that needs space, with that space set aside for as long as the returned reservation lives. `id`: what is then counted by the
+    /// pool itself.
     pub(super) fn with_room<T>(
         &self,
         pool: &dyn Pool,
+        id: Option<&VolumeId>,
         existing: u64,
         requested: u64,
         work: impl Fn() -> Result<T, Error>,
     ) -> Result<(T, Reservation<'_>), Error> {
         let attempt = || {
-            let reservation = self.reserve(pool, existing, requested)?;
+            let reservation = self.reserve(pool, id, existing, requested)?;
             Ok((work()?, reservation))
         };
         match attempt() {
             Err(
                 Error::OutOfSpace { .. }
                 | Error::PoolUnavailable(PoolError { kind: PoolErrorKind::MetadataNearlyFull, .. }),
-            ) if self.may_get_room(pool, existing, requested) => attempt(),
+            ) if self.may_get_room(pool, id, existing, requested) => attempt(),
             other => other,
         }
     }
@@ -111,10 +114,10 @@ impl Core {
     /// Waits a while for the space of deleted volumes, which counts as free. Returns `false` if there would
     /// be too little even with that. Where zeros are written over it this takes hours, so the caller must
     /// come again.
-    fn may_get_room(&self, pool: &dyn Pool, existing: u64, requested: u64) -> bool {
+    fn may_get_room(&self, pool: &dyn Pool, id: Option<&VolumeId>, existing: u64, requested: u64) -> bool {
         let Ok(disk) = pool.disk() else { return false };
         // What is closed opens when deleted volumes go, whatever the sums say.
-        if !disk.closed && self.reserve(pool, existing, requested).is_err() {
+        if !disk.closed && self.reserve(pool, id, existing, requested).is_err() {
             return false;
         }
         let start = Instant::now();
@@ -127,11 +130,36 @@ impl Core {
 
     /// Sets bytes aside while a volume is made or grown by that much. The error says how many bytes there
     /// are. `existing`: bytes that the volume has.
-    pub(super) fn reserve(
+    fn reserve(
+        &self,
+        pool: &dyn Pool,
+        id: Option<&VolumeId>,
+        existing: u64,
+        requested: u64,
+    ) -> Result<Reservation<'_>, Error> {
+        let Some(promises) = self.promises.as_ref().filter(|_| requested > existing) else {
+            return self.reserve_beside(pool, existing, requested, Elsewhere::default());
+        };
+        let disk = pool.disk_id()?;
+        let mut own = None;
+        let told = promises.set_aside(disk, &mut |others| {
+            let shares = |pool: &Arc<dyn Pool>| pool.disk_id().is_ok_and(|id| id == disk);
+            let pools: Vec<_> = self.pools().into_iter().filter(shares).collect();
+            let elsewhere = Elsewhere::look(&pools, others)?;
+            own = Some(self.reserve_beside(pool, existing, requested, elsewhere)?);
+            Ok(Promise { id: id.cloned(), bytes: requested })
+        })?;
+        let own = own.expect("who sets aside has decided");
+        Ok(Reservation { _told: Some(told), ..own })
+    }
+
+    /// The same, given what others make on the disk.
+    fn reserve_beside(
         &self,
         pool: &dyn Pool,
         existing: u64,
         requested: u64,
+        elsewhere: Elsewhere,
     ) -> Result<Reservation<'_>, Error> {
         let disk = pool.disk()?;
         let more = requested.saturating_sub(existing);
@@ -139,7 +167,8 @@ impl Core {
         // What another made since is counted by its pool before it stops pending.
         let mut pending = self.pending();
         let set_aside = pending.entry(disk.id).or_default();
-        let room = room(pool, &disk, &sharing, *set_aside);
+        let (disk, promised) = elsewhere.counted(disk, *set_aside);
+        let room = room(pool, &disk, &sharing, promised);
         if more > room.available || requested > room.largest.saturating_add(existing) {
             // No sum of bytes tells of that.
             if let Some(warning) =
@@ -152,7 +181,7 @@ impl Core {
             return Err(Error::OutOfSpace { pool: pool.config().name.clone(), requested, largest });
         }
         *set_aside += more;
-        Ok(Reservation { core: self, disk: disk.id, bytes: more })
+        Ok(Reservation { _aside: Aside { core: self, disk: disk.id, bytes: more }, _told: None })
     }
 }
 
@@ -172,12 +201,19 @@ fn room(pool: &dyn Pool, disk: &Disk, sharing: &[(Arc<dyn Pool>, u64)], pending:
 
 /// Bytes set aside until the volume counts by itself.
 pub(super) struct Reservation<'a> {
+    _aside: Aside<'a>,
+    /// What other processes are told of it.
+    _told: Option<Box<dyn Send>>,
+}
+
+/// Bytes of this process.
+struct Aside<'a> {
     core: &'a Core,
     disk: u64,
     bytes: u64,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Aside<'_> {
     fn drop(&mut self) {
         if let Some(pending) = self.core.pending().get_mut(&self.disk) {
             *pending = pending.saturating_sub(self.bytes);

@@ -93,7 +93,8 @@ impl Core {
             give_back();
         }
         let needed = pool.bytes_for_copy(record, &source.record, still.user().is_some());
-        let copied = self.with_room(pool, 0, needed, || pool.copy(record, &source.record, &still));
+        let copied =
+            self.with_room(pool, Some(&record.id), 0, needed, || pool.copy(record, &source.record, &still));
         let copied = copied.and_then(|(rest, _reservation)| match rest {
             None => Ok(()),
             Some(rest) => {

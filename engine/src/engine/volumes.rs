@@ -57,7 +57,7 @@ impl Core {
             spec.encrypted.then_some(Encryption { header: Format::Never, key: None, rotating: false });
         let mut record = new_record(spec, Format::Never, sector_bytes, encryption);
         record.set_size(device_bytes, size_bytes);
-        self.with_room(pool.as_ref(), 0, device_bytes, || pool.create(&record))?;
+        self.with_room(pool.as_ref(), Some(&spec.id), 0, device_bytes, || pool.create(&record))?;
         Ok(Change::Changed(Located { pool, record }.info()))
     }
 

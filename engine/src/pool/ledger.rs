@@ -161,6 +161,11 @@ impl Ledger {
         Ok((found, known))
     }
 
+    /// Bytes promised to one of them.
+    pub(crate) fn promised_to(&self, id: &VolumeId) -> u64 {
+        self.entries().known.get(id).map_or(0, |entry| entry.size)
+    }
+
     /// Whether a volume was there when last looked: a hint where to look first.
     pub(crate) fn holds(&self, id: &VolumeId) -> bool {
         self.entries().known.contains_key(id)

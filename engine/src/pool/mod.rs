@@ -134,6 +134,12 @@ pub(crate) trait Space {
     fn disk(&self) -> Result<Disk, PoolError>;
     /// What the pool has promised, and what its volumes take.
     fn promised(&self) -> Promised;
+    /// What of that it has promised to one volume or snapshot, in bytes.
+    fn promised_to(&self, id: &VolumeId) -> u64;
+    /// Bytes of the disk that a volume or snapshot takes while another process makes it: it is not among those that the pool has promised.
+    fn begun(&self, _id: &VolumeId) -> u64 {
+        0
+    }
     /// Whether images bypass the page cache; `None` while that is unknown.
     fn direct_io(&self) -> Option<bool>;
     /// A fault that somebody has to mend although the pool can be used.

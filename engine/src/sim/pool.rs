@@ -119,6 +119,10 @@ impl Space for SimPool {
         self.ledger.promised(|id| self.allocated(id))
     }
 
+    fn promised_to(&self, id: &VolumeId) -> u64 {
+        self.ledger.promised_to(id)
+    }
+
     fn direct_io(&self) -> Option<bool> {
         None
     }

@@ -74,6 +74,14 @@ impl Space for DirectoryPool {
         self.ledger.promised(|id| self.allocated(id))
     }
 
+    fn promised_to(&self, id: &VolumeId) -> u64 {
+        self.ledger.promised_to(id)
+    }
+
+    fn begun(&self, id: &VolumeId) -> u64 {
+        self.store.bytes_begun(id)
+    }
+
     fn direct_io(&self) -> Option<bool> {
         match self.direct_io.load(Ordering::Relaxed) {
             UNKNOWN => None,

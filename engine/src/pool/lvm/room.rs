@@ -8,9 +8,10 @@ use super::{
     names,
     open::disk_id,
     thin_pool,
+    view::Entry,
 };
 use crate::{
-    Error, PoolError, PoolErrorKind,
+    Error, PoolError, PoolErrorKind, VolumeId,
     kernel::device_mapper,
     pool::{Promised, Space, ThinUsage, space::Disk},
 };
@@ -37,6 +38,17 @@ impl Space for LvmPool {
             _ => view.volumes.values().map(|entry| entry.size).sum(),
         };
         view.promised(allocated)
+    }
+
+    fn promised_to(&self, id: &VolumeId) -> u64 {
+        self.view().volumes.get(id).map_or(0, Entry::promised)
+    }
+
+    fn begun(&self, id: &VolumeId) -> u64 {
+        if self.thin_pool.is_some() {
+            return 0;
+        }
+        self.view().unfinished.values().filter(|begun| begun.id == *id).map(|begun| begun.size).sum()
     }
 
     fn direct_io(&self) -> Option<bool> {

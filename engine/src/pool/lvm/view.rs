@@ -39,6 +39,13 @@ pub(crate) struct Entry {
     pub(crate) raw: bool,
 }
 
+impl Entry {
+    /// Bytes promised to it.
+    pub(crate) fn promised(&self) -> u64 {
+        self.record.as_ref().map_or(self.size, |record| record.size_bytes)
+    }
+}
+
 /// A pool's volumes and its group's space. Sizes in bytes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
@@ -211,13 +218,12 @@ impl View {
 
     /// The sums of what is promised. `allocated`: bytes that all volumes take.
     pub(crate) fn promised(&self, allocated: u64) -> Promised {
-        let size = |entry: &Entry| entry.record.as_ref().map_or(entry.size, |record| record.size_bytes);
         let is_snapshot = |entry: &&Entry| entry.record.as_ref().is_ok_and(|record| record.role.is_some());
         let snapshots = self.volumes.values().filter(is_snapshot).count();
         Promised {
             volumes: u64::try_from(self.volumes.len() - snapshots).expect("a count fits"),
             snapshots: u64::try_from(snapshots).expect("a count fits"),
-            bytes: self.volumes.values().map(size).sum(),
+            bytes: self.volumes.values().map(Entry::promised).sum(),
             allocated,
         }
     }

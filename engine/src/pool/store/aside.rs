@@ -4,7 +4,7 @@
 use std::{io, os::fd::OwnedFd};
 
 use rustix::{
-    fs::{self, AtFlags, OFlags},
+    fs::{self, AtFlags, FlockOperation, OFlags},
     io::Errno,
 };
 use uuid::Uuid;
@@ -25,6 +25,20 @@ pub(super) fn is_ours(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(id, uuid)| {
         id.parse::<VolumeId>().is_ok()
             && Uuid::try_parse(uuid).is_ok_and(|read| read.simple().to_string() == uuid)
+    })
+}
+
+/// Says to other processes that what is in a folder of `new` is being made, as long as that is open here.
+pub(super) fn say_it_is_made(folder: &OwnedFd) {
+    // A filesystem below that knows no such locks has no other process beside us either.
+    let _ = fs::flock(folder, FlockOperation::NonBlockingLockExclusive);
+}
+
+/// Whether a process makes what is in that folder of `new`; what a killed one left, nobody does.
+pub(super) fn is_being_made(new: &OwnedFd, name: &str) -> bool {
+    let opened = open_beneath(new, name, OFlags::RDONLY | OFlags::DIRECTORY);
+    opened.is_ok_and(|folder| {
+        fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     })
 }
 

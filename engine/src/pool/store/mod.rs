@@ -219,4 +219,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_a_living_process_makes_is_told_from_what_a_killed_one_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, other) = (open(folder.path()), open(folder.path()));
+        let one = record("one");
+        let write = |folder: &OwnedFd| {
+            let flags = OFlags::WRONLY | OFlags::CREATE;
+            let image = fs::openat(folder, IMAGE, flags, Mode::RUSR | Mode::WUSR).unwrap();
+            fs::fallocate(&image, fs::FallocateFlags::empty(), 0, 1 << 20).unwrap();
+        };
+        // As a killed one leaves it.
+        let left = folder.path().join("new/one.0123456789abcdef0123456789abcdef");
+        std::fs::create_dir(&left).unwrap();
+        write(&std::fs::File::open(&left).unwrap().into());
+        assert_eq!(other.bytes_begun(&one.id), 0);
+        let begun = |folder: &OwnedFd| {
+            write(folder);
+            assert!((1 << 20..2 << 20).contains(&other.bytes_begun(&one.id)));
+            assert_eq!(other.bytes_begun(&record("on").id), 0);
+            Ok(())
+        };
+        store.insert(&one, begun).unwrap();
+        assert_eq!(other.bytes_begun(&one.id), 0);
+    }
 }

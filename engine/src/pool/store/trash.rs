@@ -6,11 +6,11 @@ use rustix::fs::{self, AtFlags, RenameFlags, StatVfs};
 
 use super::{
     IMAGE, Store,
-    aside::{is_ours, remove_folder},
+    aside::{is_being_made, is_ours, remove_folder},
     beneath::names,
     removal::{Removing, free},
 };
-use crate::{lasting::lasting, pool::ledger::ImageSize};
+use crate::{VolumeId, lasting::lasting, pool::ledger::ImageSize};
 
 impl Store {
     /// What the filesystem says of its size, and the bytes that deleted volumes still take: nothing counts in both or in neither.
@@ -41,9 +41,16 @@ impl Store {
     }
 
     fn bytes_in_trash(&self, name: &str) -> u64 {
-        let image = Path::new(name).join(IMAGE);
-        let stat = fs::statat(&self.trash, image, AtFlags::SYMLINK_NOFOLLOW);
-        stat.map_or(0, |stat| ImageSize::of(&stat).allocated)
+        bytes_in(&self.trash, name)
+    }
+
+    /// Bytes that a volume takes which a living process makes.
+    pub(crate) fn bytes_begun(&self, id: &VolumeId) -> u64 {
+        let of_it =
+            |name: &String| is_ours(name) && name.rsplit_once('.').is_some_and(|(of, _)| of == id.as_str());
+        let found = names(&self.new).unwrap_or_default();
+        let begun = found.iter().filter(|name| of_it(name) && is_being_made(&self.new, name));
+        begun.map(|name| bytes_in(&self.new, name)).sum()
     }
 
     fn remove_from_trash(&self, name: &str) -> io::Result<()> {
@@ -111,6 +118,12 @@ impl Store {
         }
         (done, problems)
     }
+}
+
+/// Bytes that the image in a folder takes.
+fn bytes_in(within: &OwnedFd, name: &str) -> u64 {
+    let stat = fs::statat(within, Path::new(name).join(IMAGE), AtFlags::SYMLINK_NOFOLLOW);
+    stat.map_or(0, |stat| ImageSize::of(&stat).allocated)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::{
 
 use super::{
     Broken, FOLDER_MODE, IMAGE, RECORD, Store,
-    aside::{remove_folder, unique},
+    aside::{remove_folder, say_it_is_made, unique},
     beneath::{names, open_beneath, read_file},
 };
 use crate::{
@@ -95,7 +95,9 @@ impl Store {
     ) -> Result<String, Error> {
         let name = unique(&record.id);
         lasting("make a folder in new", || fs::mkdirat(&self.new, &name, FOLDER_MODE)).doing(doing)?;
-        let placed = self.fill_folder(&name, record, fill).and_then(|()| place(&name));
+        let filled = self.fill_folder(&name, record, fill);
+        // Closed only when it has its place.
+        let placed = filled.and_then(|_folder| place(&name));
         if placed.is_err() {
             let _ = remove_folder(&self.new, &name);
         }
@@ -107,11 +109,13 @@ impl Store {
         name: &str,
         record: &Record,
         fill: impl FnOnce(&OwnedFd) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<OwnedFd, Error> {
         let doing = || format!("make {}", self.path.join("new").join(name).display());
         let folder = open_beneath(&self.new, name, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing)?;
+        say_it_is_made(&folder);
         fill(&folder)?;
-        self.write_file(&folder, RECORD, &stored::encode(record)).doing(doing)
+        self.write_file(&folder, RECORD, &stored::encode(record)).doing(doing)?;
+        Ok(folder)
     }
 
     /// Deletes a volume: it is gone when this returns, and the next [`Self::sweep_trash`] frees its blocks.

@@ -3,7 +3,6 @@
 use std::{cell::RefCell, collections::BTreeSet, path::Path, sync::Arc};
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tierce_engine::{
     Engine, Key, LinuxHost, Owner, PoolReport, SnapshotInfo, SnapshotSpec, StageRequest, VolumeId,
     VolumeInfo, VolumeMode, VolumeSpec,
@@ -15,22 +14,27 @@ use super::{
     error::{Context, no_snapshot},
     layout::Root,
     locks::Lock,
-    names::Name,
+    names::{Name, digest},
     pools::{Need, Pools},
+    promises::Promises,
     shape::Shape,
 };
 use crate::{sizes, terminal};
 
-/// Held while room is promised, since the engine counts what its own process promises, and others may promise too; and while anything is
-/// made that a clean-up by another process would take for remains. No volume has such a name.
-const ROOM: &str = ".room";
+/// Shared by whoever makes anything that a clean-up by another process would take for remains, however long that takes; a clean-up alone has it
+/// to itself. Earlier versions have it to themselves whatever they make. No volume has such a name.
+const MAKING: &str = ".room";
+/// Held while a pool that was never used is opened, since it is made then, and its id noted.
+const NEW_POOL: &str = ".new-pool";
 /// Whose volumes these are: a volume group may hold those of a cluster's node too.
 const OURS: &str = "host";
 
 /// The devices of one root's volumes.
 pub(super) struct Devices {
     runtime: Runtime,
+    host: Arc<LinuxHost>,
     engine: Engine,
+    promises: Arc<Promises>,
     root: Root,
     pools: Pools,
     /// The pools that were needed so far.
@@ -65,9 +69,10 @@ impl Devices {
             .enable_all()
             .build()
             .doing(|| "start the engine".to_owned())?;
-        let engine = Engine::new(Arc::new(LinuxHost::new()));
+        let (host, promises) = (Arc::new(LinuxHost::new()), Arc::new(Promises::new(root)));
+        let engine = Engine::among_others(host.clone(), promises.clone());
         let needed = RefCell::default();
-        Ok(Self { runtime, engine, root: root.clone(), pools: pools.clone(), needed })
+        Ok(Self { runtime, host, engine, promises, root: root.clone(), pools: pools.clone(), needed })
     }
 
     /// Opens the pools that are needed now; those that were needed before stay open.
@@ -90,7 +95,9 @@ impl Devices {
 
     /// Opens a pool that a volume shall be made in, and makes it where that is due.
     pub(super) fn ensure(&self, pool: &str) -> Result<(), Error> {
-        let _room = Lock::acquire(&self.root, ROOM)?;
+        let _making = Lock::share(&self.root, MAKING)?;
+        let is_known = self.pools.is_known(pool)?;
+        let _new = if is_known { None } else { Some(Lock::acquire(&self.root, NEW_POOL)?) };
         self.open_these(self.pools.needed(Need::Room(pool)), Some(pool))?;
         self.runtime.block_on(async {
             // No volume has that id: what is asked is whether the pool can be read.
@@ -102,12 +109,12 @@ impl Devices {
         })
     }
 
-    /// Held while room of a pool is promised: what others promised since the pool was opened is counted.
-    fn room(&self, pool: &str) -> Result<Lock, Error> {
-        let room = Lock::acquire(&self.root, ROOM)?;
+    /// Held while something is made in a pool: nobody cleans up meanwhile. What others changed since the pool was opened is known.
+    fn making(&self, pool: &str) -> Result<Lock, Error> {
+        let making = Lock::share(&self.root, MAKING)?;
         self.open(Need::Room(pool))?;
         self.runtime.block_on(self.engine.list());
-        Ok(room)
+        Ok(making)
     }
 
     /// What lies in the open pools.
@@ -166,9 +173,9 @@ impl Devices {
             may_convert: false,
             encrypted: shape.encrypted,
         };
-        let room = self.room(&shape.pool)?;
+        let making = self.making(&shape.pool)?;
         let made = self.runtime.block_on(self.engine.create(&shape.pool, &spec));
-        drop(room);
+        drop(making);
         if made.is_err() {
             self.free();
         }
@@ -189,13 +196,18 @@ impl Devices {
             ..StageRequest::default()
         };
         // A restore that was cut off is carried to its end first, and what that makes is nothing to clean up.
-        let _room = Lock::acquire(&self.root, ROOM)?;
+        let _making = Lock::share(&self.root, MAKING)?;
         match self.runtime.block_on(self.engine.stage(&id(name), at, &request)) {
             Ok(_) => Ok(Mounted::Done),
             Err(tierce_engine::Error::KeyMissing { .. }) => Ok(Mounted::KeyNeeded),
             Err(tierce_engine::Error::WrongKey { .. }) => Ok(Mounted::KeyWrong),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a volume is mounted at its place.
+    pub(super) fn is_mounted(&self, name: &Name, at: &Path) -> bool {
+        self.runtime.block_on(self.engine.stats(&id(name), at)).is_ok()
     }
 
     pub(super) fn unmount(&self, name: &Name, at: &Path) -> Result<(), Error> {
@@ -205,10 +217,10 @@ impl Devices {
 
     /// Makes it larger. `true`: its filesystem grew too, `false`: the filesystem grows at the next mount.
     pub(super) fn grow(&self, name: &Name, pool: &str, size_bytes: u64, at: &Path) -> Result<bool, Error> {
-        let room = self.room(pool)?;
+        let making = self.making(pool)?;
         let grown = self.runtime.block_on(self.engine.grow(&id(name), size_bytes));
         grown.map_err(|error| no_room(error, &name.full()))?;
-        drop(room);
+        drop(making);
         match self.runtime.block_on(self.engine.expand(&id(name), at)) {
             Ok(_) => Ok(true),
             Err(tierce_engine::Error::GrowOffline { .. } | tierce_engine::Error::NotStaged { .. }) => {
@@ -246,9 +258,9 @@ impl Devices {
             source: id(name),
             owner: Some(owner(&name.full(), snapshot)),
         };
-        let room = self.room(pool)?;
+        let making = self.making(pool)?;
         let taken = self.runtime.block_on(self.engine.snapshot(&spec));
-        drop(room);
+        drop(making);
         // Of a thick volume in use something is left that held it still.
         self.free();
         taken.map(drop).map_err(|error| no_room(error, &name.full()))
@@ -290,23 +302,32 @@ impl Devices {
         let safety =
             format!("before-{}-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), &volume.as_str()[1..9]);
         let kept: VolumeId = safety.parse().map_err(tierce_engine::Error::from)?;
-        let room = self.room(pool)?;
+        let making = self.making(pool)?;
         let restored = self.runtime.block_on(self.engine.restore(&volume, &from, &kept));
         restored.map_err(|error| no_room(error, &name.full()))?;
-        drop(room);
+        drop(making);
         self.free();
         Ok(safety)
     }
 
-    /// Cleans up what interrupted commands left. Nothing may be made meanwhile.
-    pub(super) fn clean(&self) -> Result<(), Error> {
-        let room = Lock::acquire(&self.root, ROOM)?;
-        for problem in self.runtime.block_on(self.engine.recover()).problems {
+    /// Cleans up what interrupted commands left in the open pools. `false`: others make something just now, which can't be told from what is
+    /// left, and it stays for a later clean-up.
+    pub(super) fn clean(&self) -> Result<bool, Error> {
+        self.promises.forget_the_dead()?;
+        let Some(alone) = Lock::try_acquire(&self.root, MAKING)? else { return Ok(false) };
+        // An engine that has cleaned up does so in each pool that it opens later, when others may make something there.
+        let engine = Engine::new(self.host.clone());
+        let settings = self.pools.settings(&self.needed.borrow(), None)?;
+        let recovery = self.runtime.block_on(async {
+            engine.set_pools(settings).await;
+            engine.recover().await
+        });
+        drop(alone);
+        for problem in recovery.problems {
             terminal::note(&format!("Warning: {problem}"));
         }
-        drop(room);
-        self.free();
-        Ok(())
+        self.runtime.block_on(engine.sweep());
+        Ok(true)
     }
 }
 
@@ -320,9 +341,7 @@ fn snapshot_id(name: &Name, snapshot: &str) -> VolumeId {
 }
 
 fn hashed(prefix: &str, text: &str) -> VolumeId {
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    let (half, _) = digest.split_first_chunk::<16>().expect("32 bytes are more than 16");
-    format!("{prefix}{:032x}", u128::from_be_bytes(*half)).parse().expect("hexadecimal digits are an id")
+    format!("{prefix}{:032x}", digest(text)).parse().expect("hexadecimal digits are an id")
 }
 
 fn owner(namespace: &str, name: &str) -> Owner {

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::{
     Error,
     error::Context,
-    layout::{self, SNAPSHOTS},
-    locks::Lock,
+    layout::{self, LOCKS, SNAPSHOTS},
+    locks::{self, Lock},
     names::Name,
-    tree_removal, tree_size,
+    promises, tree_removal, tree_size,
     volumes::Volumes,
 };
 use crate::terminal;
@@ -84,10 +84,15 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The full name of the volume whose lock whoever makes a copy here holds.
-    fn maker_of(&self, copy: &str) -> Option<String> {
+    /// The full name of the volume that a copy here was to be, or to be a snapshot of.
+    fn volume_of(&self, copy: &str) -> Option<String> {
         let short = copy.strip_prefix(NEW)?;
         Name::new(Some(self.stack), self.volume.unwrap_or(short)).map(|name| name.full()).ok()
+    }
+
+    /// The name of the lock that whoever makes such a copy holds.
+    fn lock_of(&self, full: &str) -> String {
+        self.volume.map_or_else(|| full.to_owned(), |_| locks::of_snapshots(full))
     }
 
     fn entries(&self) -> Result<Vec<String>, Error> {
@@ -107,8 +112,10 @@ impl Volumes {
         self.each_place(&mut |place| {
             for name in place.entries()? {
                 // A copy under way is no leftover.
-                let is_left = |maker: String| matches!(Lock::try_acquire(&self.root, &maker), Ok(Some(_)));
-                if !name.starts_with(TRASH) && !place.maker_of(&name).is_some_and(is_left) {
+                let is_left = |full: String| {
+                    matches!(Lock::try_acquire(&self.root, &place.lock_of(&full)), Ok(Some(_)))
+                };
+                if !name.starts_with(TRASH) && !place.volume_of(&name).is_some_and(is_left) {
                     continue;
                 }
                 let path = place.path.join(&name);
@@ -133,9 +140,10 @@ impl Volumes {
             for name in place.entries()? {
                 if name.starts_with(TRASH) {
                     troubles.extend(place.free(&name, "removed data").err());
-                } else if let Some(maker) = place.maker_of(&name) {
-                    let _lock = Lock::acquire(&self.root, &maker)?;
-                    let what = format!("the unfinished copy {name} of volume '{maker}'");
+                } else if let Some(full) = place.volume_of(&name) {
+                    // A copy under way is no leftover.
+                    let Some(_lock) = Lock::try_acquire(&self.root, &place.lock_of(&full))? else { continue };
+                    let what = format!("the unfinished copy {name} of volume '{full}'");
                     let removed = match set_aside(place.folder, &name) {
                         Ok(hidden) => place.free(&hidden, &what),
                         // Whoever held the lock has ended it.
@@ -148,6 +156,19 @@ impl Volumes {
             Ok(())
         })?;
         Ok(troubles)
+    }
+
+    /// Removes the files of locks whose holders were killed.
+    pub(super) fn remove_unheld_locks(&self) -> Result<(), Error> {
+        let Some(folder) = self.root.folder(LOCKS)? else { return Ok(()) };
+        let doing = || format!("list {}", self.root.path().join(LOCKS).display());
+        for name in layout::entries(&folder).doing(doing)? {
+            if !promises::is_one(&name) {
+                // It goes with whoever had it last.
+                drop(Lock::try_acquire(&self.root, &name)?);
+            }
+        }
+        Ok(())
     }
 
     /// Looks at each folder in which a command hides what it makes or removes.

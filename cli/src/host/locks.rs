@@ -1,4 +1,7 @@
-//! One lock per full name, between all processes of this host. The kernel drops it when its holder dies (flock(2)).
+//! Locks between all processes of this host: one per full name of a volume, one per volume's data, and some of the whole root. The kernel drops
+//! them when their holder dies (flock(2)).
+//!
+//! Whoever needs several takes that of a volume's snapshots first, then that of its data, then those of names in their order.
 
 use std::os::fd::OwnedFd;
 
@@ -11,30 +14,70 @@ use super::{
     Error,
     error::Context,
     layout::{LOCKS, Root},
+    names::digest,
 };
 
-/// Held while a command changes a volume.
+/// What the lock of a volume's data is called, before what its full name becomes.
+const DATA: &str = ".data-";
+/// The same of that of its snapshots.
+const SNAPSHOTS: &str = ".snapshots-";
+
+/// Held while a command changes what it is called after.
 #[derive(Debug)]
 pub(super) struct Lock {
     folder: OwnedFd,
     name: String,
+    /// Whether others may hold it too.
+    shared: bool,
     /// The open file is the lock.
-    _file: OwnedFd,
+    file: OwnedFd,
+}
+
+/// A volume of which others may neither take the data nor change what is noted.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// Given back before that of the data.
+    _name: Lock,
+    _data: Lock,
 }
 
 impl Lock {
     /// Waits until no other command changes the volume of that full name.
     pub(super) fn acquire(root: &Root, full: &str) -> Result<Self, Error> {
-        loop {
-            if let Some(lock) = Self::locked(root, full, FlockOperation::LockExclusive)? {
-                return Ok(lock);
-            }
-        }
+        Self::awaited(root, full, FlockOperation::LockExclusive)
     }
 
     /// `None`: another command changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
         Self::locked(root, full, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Waits until nobody has it alone.
+    pub(super) fn share(root: &Root, full: &str) -> Result<Self, Error> {
+        Self::awaited(root, full, FlockOperation::LockShared)
+    }
+
+    /// Held while a volume is copied, however long that takes: its data stays. Who only notes something of it, or mounts it, does not wait.
+    pub(super) fn share_data(root: &Root, full: &str) -> Result<Self, Error> {
+        Self::share(root, &data(full))
+    }
+
+    /// Held where a volume may be taken from its place: waits until nobody copies it.
+    pub(super) fn data(root: &Root, full: &str) -> Result<Self, Error> {
+        Self::acquire(root, &data(full))
+    }
+
+    /// Held while a snapshot of a volume is made, however long that takes, or goes.
+    pub(super) fn snapshots(root: &Root, full: &str) -> Result<Self, Error> {
+        Self::acquire(root, &of_snapshots(full))
+    }
+
+    fn awaited(root: &Root, full: &str, how: FlockOperation) -> Result<Self, Error> {
+        loop {
+            if let Some(lock) = Self::locked(root, full, how)? {
+                return Ok(lock);
+            }
+        }
     }
 
     fn locked(root: &Root, full: &str, how: FlockOperation) -> Result<Option<Self>, Error> {
@@ -51,22 +94,60 @@ impl Lock {
                 }
             }
             // The holder before us removed the file it had locked: then ours is not the one that others will find.
-            let ours = fs::fstat(&file).doing(doing)?;
-            match fs::statat(&folder, full, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
-                    return Ok(Some(Self { folder, name: full.to_owned(), _file: file }));
-                }
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).doing(doing),
+            if is_at(&folder, full, &file).doing(doing)? {
+                let shared = how == FlockOperation::LockShared;
+                return Ok(Some(Self { folder, name: full.to_owned(), shared, file }));
             }
         }
+    }
+
+    /// Whether nobody else holds it. It is held alone then.
+    fn is_last(&self) -> bool {
+        // What was shared may be lost for a moment in between, and the file go with whoever had it then.
+        fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_at(&self.folder, &self.name, &self.file).unwrap_or(false)
+    }
+}
+
+impl Whole {
+    /// Waits until no other command copies the volume of that full name or changes it.
+    pub(super) fn acquire(root: &Root, full: &str) -> Result<Self, Error> {
+        let data = Lock::data(root, full)?;
+        Ok(Self { _name: Lock::acquire(root, full)?, _data: data })
+    }
+
+    /// `None`: another command copies or changes it just now.
+    pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
+        let Some(data) = Lock::try_acquire(root, &data(full))? else { return Ok(None) };
+        Ok(Lock::try_acquire(root, full)?.map(|name| Self { _name: name, _data: data }))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // While it is still held. A file that a killed holder left is used again.
-        let _ = fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
+        if !self.shared || self.is_last() {
+            let _ = fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+/// The name of the lock of a volume's snapshots.
+pub(super) fn of_snapshots(full: &str) -> String {
+    format!("{SNAPSHOTS}{:032x}", digest(full))
+}
+
+/// Full names may be as long as a file's name can be.
+fn data(full: &str) -> String {
+    format!("{DATA}{:032x}", digest(full))
+}
+
+fn is_at(folder: &OwnedFd, name: &str, file: &OwnedFd) -> rustix::io::Result<bool> {
+    let ours = fs::fstat(file)?;
+    match fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -79,6 +160,10 @@ mod tests {
 
     use super::*;
 
+    fn count(root: &Root) -> usize {
+        std::fs::read_dir(root.path().join(LOCKS)).unwrap().count()
+    }
+
     #[test]
     fn whoever_does_not_wait_is_told_that_another_holds_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -88,27 +173,64 @@ mod tests {
         assert!(Lock::try_acquire(&root, "b").unwrap().is_some());
         drop(held);
         assert!(Lock::try_acquire(&root, "a").unwrap().is_some());
-        assert_eq!(std::fs::read_dir(folder.path().join(LOCKS)).unwrap().count(), 0);
+        assert_eq!(count(&root), 0);
+    }
+
+    #[test]
+    fn what_is_shared_is_nobodys_alone_until_the_last_gives_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let (one, two) = (Lock::share(&root, "a").unwrap(), Lock::share(&root, "a").unwrap());
+        for held in [one, two] {
+            assert!(Lock::try_acquire(&root, "a").unwrap().is_none());
+            drop(held);
+        }
+        assert!(Lock::try_acquire(&root, "a").unwrap().is_some());
+        assert_eq!(count(&root), 0);
+    }
+
+    #[test]
+    fn a_volume_that_is_copied_is_noted_of_and_not_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let copied = Lock::share_data(&root, "a").unwrap();
+        assert!(Whole::try_acquire(&root, "a").unwrap().is_none());
+        assert!(Lock::try_acquire(&root, "a").unwrap().is_some());
+        assert!(Whole::try_acquire(&root, "b").unwrap().is_some());
+        drop(copied);
+        assert!(Whole::try_acquire(&root, "a").unwrap().is_some());
+        // The longest full name.
+        assert!(Whole::try_acquire(&root, &"a".repeat(255)).unwrap().is_some());
+        assert_eq!(count(&root), 0);
     }
 
     #[test]
     fn only_one_holds_it_and_nothing_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
-        let (inside, done) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (inside, shared, done) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        let _lock = Lock::acquire(&root, "a").unwrap();
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+            for worker in 0..8 {
+                let (root, inside, shared, done) = (&root, &inside, &shared, &done);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        if (worker + round) % 3 == 0 {
+                            let _lock = Lock::share(root, "a").unwrap();
+                            shared.fetch_add(1, Ordering::SeqCst);
+                            assert_eq!(inside.load(Ordering::SeqCst), 0, "one has it alone");
+                            shared.fetch_sub(1, Ordering::SeqCst);
+                        } else {
+                            let _lock = Lock::acquire(root, "a").unwrap();
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                            assert_eq!(shared.load(Ordering::SeqCst), 0, "others have it too");
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        }
                         done.fetch_add(1, Ordering::Relaxed);
-                        inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
             }
         });
         assert_eq!(done.into_inner(), 1600);
-        assert_eq!(std::fs::read_dir(folder.path().join(LOCKS)).unwrap().count(), 0);
+        assert_eq!(count(&root), 0);
     }
 }

@@ -8,6 +8,9 @@
 //! <root>/state/pools.json                 the ids of the pools that the configuration adds
 //! <root>/snapshots/<stack>/<name>/<snapshot>/  snapshots of plain volumes
 //! <root>/state/locks/<full name>          held while a command changes it
+//! <root>/state/locks/.data-…              shared while the volume is copied, held alone while its data is taken away or exchanged
+//! <root>/state/locks/.room                shared while anything is made, held alone while remains are cleaned up
+//! <root>/state/locks/.promise-…           room that a living command has set aside
 //! ```
 
 mod access;
@@ -18,6 +21,7 @@ mod census;
 mod commands;
 mod completion;
 mod compose;
+mod copying;
 mod devices;
 mod disk_usage;
 mod driver_options;
@@ -37,6 +41,7 @@ mod moment;
 mod mounting;
 mod names;
 mod pools;
+mod promises;
 mod prune;
 mod record;
 mod rekeying;

@@ -7,6 +7,7 @@ use super::{
     Error,
     attachments::Holder,
     census::Census,
+    copying::Hold,
     devices::Devices,
     fail,
     keys::KeySource,
@@ -48,8 +49,10 @@ impl Volumes {
     }
 
     fn copy_of_now(&self, full: &str) -> Result<Option<String>, Error> {
-        let _lock = Lock::acquire(&self.root, full)?;
+        let _data = Lock::share_data(&self.root, full)?;
+        let lock = Lock::acquire(&self.root, full)?;
         let source = self.get(full)?;
+        let _lock = self.kept(&source, Hold::Shared, lock);
         // Whose passphrase somebody would have to say once more.
         let asks = source.record.as_ref().is_some_and(|record| record.key == Some(KeySource::Passphrase));
         let (Some((_, devices)), false) = (self.device_of(&source), asks) else { return Ok(None) };
@@ -133,7 +136,10 @@ impl Volumes {
             other => return other,
         }
         // It was killed before its device was whole, or when that was gone.
-        self.devices().map_or(Ok(()), Devices::clean)?;
+        if !self.devices().map_or(Ok(true), Devices::clean)? {
+            // With the record the next command knows of it.
+            return Ok(());
+        }
         let _lock = Lock::acquire(&self.root, &copy.full())?;
         Record::remove(&self.root, copy)
     }

@@ -10,7 +10,7 @@ use super::{
     error::Context,
     fail,
     keys::{self, GivenKey, KeySource},
-    locks::Lock,
+    locks::{Lock, Whole},
     record::Record,
     users::Users,
     volumes::{Volume, Volumes},
@@ -179,7 +179,7 @@ impl Volumes {
     /// Makes a volume larger, with its filesystem. Where the kernel can't grow that one while it is mounted, it is mounted anew, if nothing
     /// uses it.
     pub(super) fn resize(&self, full: &str, size_bytes: u64) -> Result<(), Error> {
-        let _lock = Lock::acquire(&self.root, full)?;
+        let _whole = Whole::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         let Some((device, devices)) = self.device_of(&volume) else {
             return Err(Error::Refused(format!(

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 /// The stack of volumes that belong to none.
 pub(super) const STANDALONE: &str = "local";
 
@@ -17,6 +19,13 @@ pub struct NameError {
     kind: &'static str,
     /// The text without control characters, cut to 80 characters.
     shown: String,
+}
+
+/// A number that tells texts apart, where a name must be short.
+pub(super) fn digest(text: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    let (half, _) = digest.split_first_chunk::<16>().expect("32 bytes are more than 16");
+    u128::from_be_bytes(*half)
 }
 
 /// Checks one name. A text that passes is safe as a single path component.

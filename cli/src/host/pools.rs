@@ -85,6 +85,15 @@ impl Pools {
         Ok(())
     }
 
+    /// Whether a volume was ever made in that pool.
+    pub(super) fn is_known(&self, name: &str) -> Result<bool, Error> {
+        if name == LOCAL_POOL {
+            Ok(is_marked(&self.root.path().join(LOCAL_FOLDER)))
+        } else {
+            Ok(self.ids()?.contains_key(name))
+        }
+    }
+
     /// The names of those that are needed.
     pub(super) fn needed(&self, need: Need<'_>) -> BTreeSet<String> {
         let configured = self

@@ -5,7 +5,7 @@ use super::{
     devices::Mounted,
     fail,
     keys::{self, GivenKey},
-    locks::Lock,
+    locks::Whole,
     mounting::{Verify, is_encrypted},
     record::Record,
     volumes::Volumes,
@@ -23,7 +23,7 @@ impl Volumes {
         full: &str,
         new: impl FnOnce() -> Result<GivenKey, Error>,
     ) -> Result<(), Error> {
-        let _lock = Lock::acquire(&self.root, full)?;
+        let _whole = Whole::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         let Some((_, devices)) = self.device_of(&volume).filter(|_| is_encrypted(&volume)) else {
             return Err(Error::Refused(format!(

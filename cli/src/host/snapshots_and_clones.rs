@@ -1,8 +1,5 @@
 //! Clones, snapshots and restores. Devices are the engine's to copy; plain folders are copied file by file, blocks shared where the
 //! filesystem can.
-//!
-//! A copy is made under a hidden name beside its place and appears by one rename; a killed one is removed by the next or by
-//! `system prune`.
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
@@ -17,23 +14,21 @@ use tierce_client::InUse;
 use super::{
     Error,
     census::Census,
-    devices::Devices,
-    error::{Context, full_disk, no_snapshot},
+    copying::Hold,
+    error::{Context, no_snapshot},
     fail,
     layout::{self, SNAPSHOTS},
     left_out::LeftOut,
-    leftovers::{self, NEW},
-    locks::Lock,
-    mounting::busy,
+    leftovers,
+    locks::{Lock, Whole},
     names::{self, Name},
     record::Record,
     shape::Shape,
-    tree_copy::Copier,
     tree_size,
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::terminal::{self, Progress};
+use crate::terminal;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
@@ -61,10 +56,21 @@ impl Volumes {
                 "Volume '{from}' can't be cloned to itself: give another name"
             )));
         }
+        Hold::shared_or_alone(|hold| self.clone_held(from, to, left_out, hold))
+    }
+
+    fn clone_held(&self, from: &str, to: &Name, left_out: &LeftOut, hold: Hold) -> Result<(), Error> {
+        let full = to.full();
+        let _data = hold.data(&self.root, from)?;
         // Two clones in opposite directions must not wait for each other.
-        let mut names = [from, full.as_str()];
-        names.sort_unstable();
-        let _locks = [Lock::acquire(&self.root, names[0])?, Lock::acquire(&self.root, names[1])?];
+        let lock = |name: &str| Lock::acquire(&self.root, name);
+        let (of_source, _of_copy) = if *from < *full {
+            let first = lock(from)?;
+            (first, lock(&full)?)
+        } else {
+            let first = lock(&full)?;
+            (lock(from)?, first)
+        };
         let source = self.get(from)?;
         source.check_whole()?;
         if self.find(&full)?.is_some() {
@@ -81,6 +87,7 @@ impl Volumes {
         record.access = source.record.as_ref().and_then(|record| record.access);
         record.save(&self.root, to)?;
         fail::point("clone: record written");
+        let _of_source = self.kept(&source, hold, of_source);
         let Some(((device, devices), filesystem)) = self.device_of(&source).zip(source.filesystem()) else {
             let folder = self.open_data(&source)?;
             let stack = self.root.make_stack(to.stack())?;
@@ -88,7 +95,9 @@ impl Volumes {
         };
         let (size_bytes, encrypted, pool) = (device.size_bytes, device.encrypted, device.pool.clone());
         let shape = Shape { size_bytes, filesystem, encrypted, pool };
-        self.at_rest(&source, devices, || devices.create(to, &shape, Some(device.id.clone())))?;
+        let copied =
+            self.at_rest(&source, devices, hold, || devices.create(to, &shape, Some(device.id.clone())));
+        copied?;
         fail::point("clone: device made");
         match self.mount(&self.get(&full)?) {
             // It is there, as any volume whose passphrase nobody said yet.
@@ -100,75 +109,6 @@ impl Volumes {
         }
     }
 
-    /// Copies a device; one that can't be copied quickly enough while it is mounted, and that nothing uses, is unmounted meanwhile.
-    fn at_rest(
-        &self,
-        volume: &Volume,
-        devices: &Devices,
-        copy: impl Fn() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        match copy() {
-            Err(Error::Engine(tierce_engine::Error::CopyNeedsPause { .. })) => {}
-            other => return other.map_err(|error| busy(error, volume)),
-        }
-        let users = Users::of(volume, &Census::take()?)?;
-        if !users.is_empty() {
-            let (name, by) = (volume.name.full(), users.names().join(", "));
-            let advice = "This disk can't share blocks, so it can't be copied meanwhile: stop that, or keep the root on XFS or btrfs.";
-            return Err(InUse { name, by, advice }.into());
-        }
-        self.while_unmounted(volume, devices, copy)
-    }
-
-    /// Copies a folder under a hidden name and lets it appear as `name`.
-    fn copied(
-        &self,
-        from: &OwnedFd,
-        (within, name): (&OwnedFd, &str),
-        source: &Volume,
-        left_out: &LeftOut,
-    ) -> Result<(), Error> {
-        let hidden = self.copied_hidden(from, (within, name), source, left_out)?;
-        let doing = || format!("put the copy of volume '{}' in place as '{name}'", source.name);
-        fail::point("copy: whole");
-        fs::renameat_with(within, &hidden, within, name, RenameFlags::NOREPLACE).doing(doing)?;
-        fs::fsync(within).doing(doing)
-    }
-
-    fn copied_hidden(
-        &self,
-        from: &OwnedFd,
-        (within, name): (&OwnedFd, &str),
-        source: &Volume,
-        left_out: &LeftOut,
-    ) -> Result<String, Error> {
-        let hidden = format!("{NEW}{name}");
-        let doing =
-            || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
-        leftovers::give_free(within, &hidden).doing(doing)?;
-        let (bytes, _) = tree_size::bytes_used(from);
-        fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
-        fail::point("copy: begun");
-        let progress = Progress::new("copied", bytes);
-        let copied = layout::open_beneath(within, &hidden, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)
-            .map_err(std::io::Error::from)
-            .and_then(|to| {
-                Copier::new(&|bytes| progress.add(bytes), left_out).folder(from, &to)?;
-                Ok(fs::syncfs(&to)?)
-            });
-        if let Err(error) = copied {
-            let missing = bytes.saturating_sub(progress.done());
-            let error = full_disk(error, missing, doing(), within);
-            leftovers::give_free(within, &hidden).doing(doing)?;
-            return Err(error);
-        }
-        if let Err(error) = left_out.told() {
-            leftovers::give_free(within, &hidden).doing(doing)?;
-            return Err(error);
-        }
-        Ok(hidden)
-    }
-
     pub(super) fn open_data(&self, volume: &Volume) -> Result<OwnedFd, Error> {
         let below = format!("{}/{}/{}", layout::VOLUMES, volume.name.stack(), volume.name.short());
         self.root.folder(&below)?.ok_or_else(|| self.not_found(&volume.name.full()))
@@ -177,20 +117,31 @@ impl Volumes {
     /// Takes a snapshot. One that exists is an error: its content is of another moment.
     pub(super) fn snapshot(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
-        let _lock = Lock::acquire(&self.root, full)?;
-        let volume = self.get(full)?;
-        volume.check_whole()?;
-        self.take_snapshot(&volume, snapshot, left_out)
+        let _snapshots = Lock::snapshots(&self.root, full)?;
+        Hold::shared_or_alone(|hold| {
+            let _data = hold.data(&self.root, full)?;
+            let lock = Lock::acquire(&self.root, full)?;
+            let volume = self.get(full)?;
+            volume.check_whole()?;
+            let _lock = self.kept(&volume, hold, lock);
+            self.take_snapshot(&volume, snapshot, left_out, hold)
+        })
     }
 
-    /// The same under the volume's lock.
-    fn take_snapshot(&self, volume: &Volume, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
+    /// The same under the volume's locks.
+    fn take_snapshot(
+        &self,
+        volume: &Volume,
+        snapshot: &str,
+        left_out: &LeftOut,
+        hold: Hold,
+    ) -> Result<(), Error> {
         if self.snapshots_of(volume)?.iter().any(|existing| existing.name == snapshot) {
             return Err(Error::Exists { what: format!("Snapshot '{snapshot}' of volume '{}'", volume.name) });
         }
         if let Some((device, devices)) = self.device_of(volume) {
             let taken = || devices.snapshot(&volume.name, &device.pool, snapshot);
-            return self.at_rest(volume, devices, taken);
+            return self.at_rest(volume, devices, hold, taken);
         }
         let within = self.root.make_folder(&snapshots_below(&volume.name))?;
         self.close_snapshots()?;
@@ -239,8 +190,12 @@ impl Volumes {
 
     pub(super) fn remove_snapshot(&self, full: &str, snapshot: &str) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
-        let _lock = Lock::acquire(&self.root, full)?;
-        let volume = self.get(full)?;
+        let _snapshots = Lock::snapshots(&self.root, full)?;
+        let _data = Lock::share_data(&self.root, full)?;
+        let volume = {
+            let _lock = Lock::acquire(&self.root, full)?;
+            self.get(full)?
+        };
         self.existing(&volume, snapshot)?;
         if let Some((_, devices)) = self.device_of(&volume) {
             return devices.delete_snapshot(&volume.name, snapshot);
@@ -286,8 +241,9 @@ impl Volumes {
         check_stopped(&volume, &users)?;
         // Not under the lock: an engine may wait for a call of ours that waits for it.
         let engines = self.engines.ask(users.unreturned(&volume).as_slice());
+        let _snapshots = Lock::snapshots(&self.root, full)?;
         // Held to the end: nobody begins to use it meanwhile.
-        let _lock = Lock::acquire(&self.root, full)?;
+        let _whole = Whole::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         volume.check_whole()?;
         self.existing(&volume, snapshot)?;
@@ -308,7 +264,7 @@ impl Volumes {
             });
         }
         let safety = self.free_safety_name(&volume, snapshot)?;
-        self.take_snapshot(&volume, &safety, left_out)?;
+        self.take_snapshot(&volume, &safety, left_out, Hold::Alone)?;
         fail::point("restore: safety taken");
         let doing = || format!("restore snapshot '{snapshot}' of volume '{full}'");
         let from = self.root.folder(&format!("{}/{snapshot}", snapshots_below(&volume.name)))?;

@@ -11,14 +11,14 @@ use super::{
     engines::Answer,
     error::Context,
     fail, layout, leftovers,
-    locks::Lock,
+    locks::{Lock, Whole},
     mounting::busy,
     names::{Name, STANDALONE},
     record::Record,
     users::{self, Users},
     volumes::{Volume, Volumes},
 };
-use crate::failure;
+use crate::{failure, terminal};
 
 impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
@@ -41,7 +41,7 @@ impl Volumes {
     }
 
     fn remove_unused(&self, full: &str) -> Result<(), Error> {
-        let lock = || Lock::acquire(&self.root, full);
+        let lock = || Whole::acquire(&self.root, full);
         // What is known without the engines is known sooner.
         let volume = match self.get(full) {
             Err(Error::NotFound { .. }) => {
@@ -64,7 +64,7 @@ impl Volumes {
     /// and no oftener. A command that is at it just now uses it, and is not waited for.
     pub(super) fn remove_idle(&self, full: &str, unreturned: &[String]) -> Result<(), Error> {
         let engines = self.engines.ask(unreturned);
-        let _lock = Lock::try_acquire(&self.root, full)?.ok_or_else(|| {
+        let _whole = Whole::try_acquire(&self.root, full)?.ok_or_else(|| {
             let by = "another command of tierce".to_owned();
             InUse { name: full.to_owned(), by, advice: "Try again." }
         })?;
@@ -92,7 +92,7 @@ impl Volumes {
 
     /// Removes a volume with its data, whoever uses it: it is detached from them first.
     pub(super) fn discard(&self, full: &str) -> Result<(), Error> {
-        let _lock = Lock::acquire(&self.root, full)?;
+        let _whole = Whole::acquire(&self.root, full)?;
         let volume = self.get(full)?;
         let users = Users::of(&volume, &Census::take()?)?;
         for attachment in &users.attachments {
@@ -182,19 +182,25 @@ impl Volumes {
 
     /// Frees what commands left, and removes records without data. Returns what could not be freed: it does not keep the rest.
     pub(super) fn clean(&self) -> Result<Vec<Error>, Error> {
+        self.remove_unheld_locks()?;
         let mut troubles = self.free_leftovers()?;
         if self.root.folder(layout::VOLUMES)?.is_none() {
             return Ok(troubles);
         }
         troubles.extend(self.remove_half_made()?);
         self.remove_lone_records()?;
-        self.all_devices()?.map_or(Ok(()), Devices::clean)?;
+        if !self.all_devices()?.map_or(Ok(true), Devices::clean)? {
+            terminal::note(
+                "Warning: other commands are making something just now: what killed ones left of volumes with a size stays until the next tierce --host system prune",
+            );
+        }
         Ok(troubles)
     }
 
     fn remove_lone_records(&self) -> Result<(), Error> {
         for name in Record::names(&self.root)? {
-            let _lock = Lock::acquire(&self.root, &name.full())?;
+            // Who has it just now, makes the volume or removes it.
+            let Some(_lock) = Lock::try_acquire(&self.root, &name.full())? else { continue };
             // What can't be read may say where its volume lies, and what opens it.
             let Ok(record) = Record::load(&self.root, &name) else { continue };
             // One that lies where we can't look may well be there.

@@ -148,3 +148,112 @@ fn a_slash_at_the_end_means_a_folder() {
     world.ok(&["volume", "cp", "real", "v:/new/"]);
     assert!(at("new/r").is_file());
 }
+
+/// The names in a folder, and below it, that a copy may have made.
+fn hidden(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with(".tierce-copy-") {
+            found.push(name);
+        } else if entry.file_type().unwrap().is_dir() {
+            found.extend(hidden(&entry.path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What users may call theirs.
+const USERS: [&str; 3] =
+    [".tierce-copy-", ".tierce-copy-0123456789abcdef", ".tierce-copy-0123456789abcdef0123456789abcdef"];
+
+/// A volume and a local folder with users' files, and a folder to be copied.
+fn with_users_files() -> World {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir_all(world.path("src/sub")).unwrap();
+    fs::write(world.path("src/sub/file"), "content").unwrap();
+    symlink("file", world.path("src/sub/link")).unwrap();
+    fs::create_dir(world.path("out")).unwrap();
+    for folder in [world.volume("a"), world.path("out")] {
+        for name in USERS {
+            fs::write(folder.join(name), "precious").unwrap();
+        }
+    }
+    world
+}
+
+fn killed(world: &World, point: &str, arguments: &[&str]) {
+    let output = world.host(arguments).env("TIERCE_FAIL_AT", point).output().unwrap();
+    assert_eq!(output.status.code(), None, "{arguments:?} at '{point}': {output:?}");
+}
+
+#[test]
+fn what_a_killed_copy_left_goes_with_the_next_command_there_and_no_file_of_a_user() {
+    let nexts: [&[&str]; 5] = [
+        &["volume", "cp", "src/sub/file", "a:other"],
+        &["volume", "cp", "a:sub", "elsewhere"],
+        &["volume", "clone", "a", "b"],
+        &["volume", "snapshot", "create", "a", "s"],
+        &["system", "prune"],
+    ];
+    for next in nexts {
+        let world = with_users_files();
+        for point in ["copy: noted", "copy: file begun", "copy: file whole", "copy: entry made"] {
+            for (arguments, target) in [
+                (&["volume", "cp", "src/.", "a:"], world.volume("a")),
+                (&["volume", "cp", "src/sub/file", "a:"], world.volume("a")),
+                (&["volume", "cp", "src/sub/.", "a:sub"], world.volume("a").join("sub")),
+            ] {
+                if target.ends_with("sub") {
+                    fs::create_dir_all(&target).unwrap();
+                }
+                if point == "copy: entry made" && arguments[2].ends_with("file") {
+                    continue;
+                }
+                killed(&world, point, arguments);
+            }
+        }
+        // One of each is left.
+        assert!(hidden(&world.volume("a")).len() > USERS.len(), "{:?}", hidden(&world.volume("a")));
+        world.ok(next);
+        assert_eq!(hidden(&world.volume("a")), USERS, "{next:?}");
+        for (volume, from) in [("a", "a:sub/."), ("a", "a:sub/file")] {
+            killed(&world, "copy: file begun", &["volume", "cp", from, "out"]);
+            assert_eq!(hidden(&world.path("out")).len(), USERS.len() + 1, "of {volume}");
+            world.ok(&["volume", "cp", "src/sub/file", "a:"]);
+            assert_eq!(hidden(&world.path("out")), USERS, "{next:?}");
+        }
+        for folder in [world.volume("a"), world.path("out")] {
+            for name in USERS {
+                assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), "precious");
+            }
+        }
+        assert_eq!(fs::read_dir(world.root().join("state/copies")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn what_a_killed_copy_left_in_a_filesystem_that_is_not_mounted_waits_until_it_is() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    let world = with_users_files();
+    world.ok(&["volume", "create", "sized", "--size", "20Mi"]);
+    killed(&world, "copy: file begun", &["volume", "cp", "src/.", "sized:"]);
+    assert_eq!(hidden(&world.volume("sized")).len(), 1);
+    assert!(world.command("umount").arg(world.volume("sized")).status().unwrap().success());
+    world.ok(&["volume", "cp", "src/.", "a:"]);
+    world.ok(&["system", "prune"]);
+    world.ok(&["volume", "mount", "sized"]);
+    assert_eq!(hidden(&world.volume("sized")).len(), 1);
+    world.ok(&["volume", "cp", "src/.", "sized:"]);
+    assert!(hidden(&world.volume("sized")).is_empty());
+    // With the volume what is noted of it goes too.
+    killed(&world, "copy: file begun", &["volume", "cp", "src/.", "sized:new"]);
+    world.ok(&["volume", "rm", "sized"]);
+    world.ok(&["system", "prune"]);
+    assert_eq!(fs::read_dir(world.root().join("state/copies")).unwrap().count(), 0);
+}

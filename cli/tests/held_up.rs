@@ -248,3 +248,22 @@ fn of_two_snapshots_of_one_name_the_second_waits_and_is_refused() {
     assert_eq!(world.ok(&["volume", "snapshot", "list", "a", "-o", "name"]), "s\nt\n");
     nothing_half_made(&world);
 }
+
+#[test]
+fn what_a_copy_under_way_is_making_is_left_to_it() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.path("src")).unwrap();
+    fs::write(world.path("src/file"), "first").unwrap();
+    fs::write(world.path("file"), "second").unwrap();
+    let held = HeldUp::at(&world, "copy: file begun", &["volume", "cp", "src/.", "a:"]);
+    // The same name in the same folder, and a clean-up.
+    soon(&world, &["volume", "cp", "file", "a:"]);
+    soon(&world, &["system", "prune"]);
+    assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "second");
+    let copied = held.goes_on();
+    assert!(copied.status.success() && copied.stderr.is_empty(), "{copied:?}");
+    assert_eq!(fs::read_to_string(world.volume("a").join("file")).unwrap(), "first");
+    assert_eq!(fs::read_dir(world.volume("a")).unwrap().count(), 1);
+    nothing_half_made(&world);
+}

@@ -142,7 +142,8 @@ fn data(full: &str) -> String {
     format!("{DATA}{:032x}", digest(full))
 }
 
-fn is_at(folder: &OwnedFd, name: &str, file: &OwnedFd) -> rustix::io::Result<bool> {
+/// Whether that file has that name.
+pub(super) fn is_at(folder: &OwnedFd, name: &str, file: &OwnedFd) -> rustix::io::Result<bool> {
     let ours = fs::fstat(file)?;
     match fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),

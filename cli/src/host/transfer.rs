@@ -19,6 +19,7 @@ use super::{
     names,
     tree_copy::Copier,
     tree_descent, tree_size,
+    unfinished_copies::Note,
     volumes::Volumes,
 };
 use crate::terminal::Progress;
@@ -80,7 +81,8 @@ impl Volumes {
         let (source, target) = (Side::parse(from)?, Side::parse(to)?);
         self.held(source.volume(), "cp", || {
             self.held(target.volume(), "cp", || {
-                self.copy_sides((from, &source), (to, &target), left_out)
+                let note = self.note_copy(target.volume())?;
+                self.copy_sides((from, &source), (to, &target), (&note, left_out))
                     .map_err(|error| self.missing(error, (from, &source), (to, &target)))
             })
         })
@@ -122,7 +124,7 @@ impl Volumes {
             name,
             &Attachment { consumer: consumer.clone(), holder, path: None, read_only: false, count: 1 },
         )?;
-        let done = work();
+        let done = self.remove_unfinished_copies().and_then(|()| work());
         match self.detach(name, &consumer) {
             Err(error) if done.is_ok() => Err(error),
             _ => done,
@@ -152,7 +154,7 @@ impl Volumes {
         &self,
         (from, source): (&str, &Side),
         (to, target): (&str, &Side),
-        left_out: &LeftOut,
+        (note, left_out): (&Note, &LeftOut),
     ) -> Result<(), Error> {
         let (from_base, to_base) = (self.base(source)?, self.base(target)?);
         let doing = || format!("copy {from} to {to}");
@@ -182,11 +184,11 @@ impl Volumes {
             let bytes = size_of(&folder)?;
             if is_new {
                 let new = make(&to_base, target.path()).doing(doing)?;
-                return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, left_out));
+                return run(bytes, doing, |copier| copier.new_folder(&folder, &new), (&new, note, left_out));
             }
             // A folder that is there stays whose it is: it may be the user's own, or the volume's.
             let copy = |copier: &Copier<'_>| copier.content(&folder, &target_folder);
-            return run(bytes, doing, copy, (&target_folder, left_out));
+            return run(bytes, doing, copy, (&target_folder, note, left_out));
         };
         if from.ends_with('/') {
             // The folder that a link leads to, under the link's name.
@@ -194,7 +196,7 @@ impl Volumes {
             let bytes = size_of(&folder)?;
             let copy = if is_new { make(&to_base, target.path()) } else { make_in(&target_folder, name) };
             let copy = copy.doing(doing)?;
-            return run(bytes, doing, |copier| copier.new_folder(&folder, &copy), (&copy, left_out));
+            return run(bytes, doing, |copier| copier.new_folder(&folder, &copy), (&copy, note, left_out));
         }
         let source_folder = parent(&from_base, source.path()).doing(doing)?;
         let c_name = CString::new(name.as_bytes()).doing(doing)?;
@@ -216,7 +218,7 @@ impl Volumes {
             c_name.clone()
         };
         let copy = |copier: &Copier<'_>| copier.entry(&source_folder, &c_name, &target_folder, &new);
-        run(bytes, doing, copy, (&target_folder, left_out))
+        run(bytes, doing, copy, (&target_folder, note, left_out))
     }
 }
 
@@ -225,10 +227,10 @@ fn run(
     bytes: u64,
     doing: impl Fn() -> String,
     copy: impl FnOnce(&Copier<'_>) -> std::io::Result<()>,
-    (target, left_out): (&OwnedFd, &LeftOut),
+    (target, note, left_out): (&OwnedFd, &Note, &LeftOut),
 ) -> Result<(), Error> {
     let progress = Progress::new("copied", bytes);
-    copy(&Copier::new(&|bytes| progress.add(bytes), left_out))
+    copy(&Copier::noted(&|bytes| progress.add(bytes), left_out, note))
         .map_err(|error| full_disk(error, bytes.saturating_sub(progress.done()), doing(), target))?;
     fs::syncfs(target).doing(doing)?;
     left_out.told()

@@ -12,35 +12,32 @@ use rustix::{
     io::Errno,
 };
 
-use super::{super::fail, temporary::temporary};
+use super::super::fail;
 
 /// Bytes copied by one call: small enough that an interrupt is answered soon.
 const CHUNK: u64 = 8 << 20;
 
-/// Copies a file under a temporary name and puts it in place when it is whole.
+/// Copies a file under a hidden name, which nothing has, and puts it in place when it is whole.
 ///
 /// `finish` gives it all but its content, the time last: that tells that it is whole.
 pub(super) fn copy(
-    source: &OwnedFd,
-    stat: &Stat,
+    (source, stat): (&OwnedFd, &Stat),
     to: &OwnedFd,
-    new: &CStr,
+    (hidden, new): (&CStr, &CStr),
     finish: &dyn Fn(&OwnedFd) -> io::Result<()>,
 ) -> io::Result<()> {
-    let temporary = temporary(new);
-    let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = fs::openat(to, &*temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    let target = fs::openat(to, hidden, flags, Mode::RUSR | Mode::WUSR)?;
     fail::point("copy: file begun");
     let copied = content(source, &target, u64::try_from(stat.st_size).unwrap_or(0))
         .and_then(|()| finish(&target))
         .and_then(|()| {
             fail::point("copy: file whole");
-            Ok(fs::renameat(to, &*temporary, to, new)?)
+            Ok(fs::renameat(to, hidden, to, new)?)
         });
     if copied.is_err() {
         // Nothing half-made stays, above all not on a full disk.
-        let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
+        let _ = fs::unlinkat(to, hidden, AtFlags::empty());
     }
     copied
 }

@@ -3,7 +3,6 @@
 
 mod file;
 mod first_names;
-mod temporary;
 
 use std::{
     ffi::{CStr, CString},
@@ -17,17 +16,22 @@ use rustix::{
 };
 
 use super::{
+    fail,
     left_out::{Kind, LeftOut},
     metadata::{Metadata, handle},
     tree_descent::{Descent, each_name, identity, open, open_folder},
+    unfinished_copies::{Note, hidden_name},
 };
 use first_names::{FirstNames, Place, TOP};
-use temporary::temporary;
 
 pub(super) struct Copier<'a> {
     /// Told the bytes of each file that is done.
     progress: &'a dyn Fn(u64),
     left_out: &'a LeftOut,
+    /// What each thing is called until it is whole.
+    hidden: CString,
+    /// Says where such a thing is.
+    note: Option<&'a Note>,
 }
 
 /// A folder whose content is being copied.
@@ -40,7 +44,12 @@ struct Folder {
 
 impl<'a> Copier<'a> {
     pub(super) fn new(progress: &'a dyn Fn(u64), left_out: &'a LeftOut) -> Self {
-        Self { progress, left_out }
+        Self { progress, left_out, hidden: hidden_name(), note: None }
+    }
+
+    /// The same to where others have files too: what is left when this process is killed can be told from these.
+    pub(super) fn noted(progress: &'a dyn Fn(u64), left_out: &'a LeftOut, note: &'a Note) -> Self {
+        Self { progress, left_out, hidden: note.hidden_name(), note: Some(note) }
     }
 
     /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size and
@@ -71,6 +80,7 @@ impl<'a> Copier<'a> {
     pub(super) fn entry(&self, from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> io::Result<()> {
         let stat = fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
         if !stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
+            self.works_in(to)?;
             let kind = self.file((from, name), (to, new), (&mut FirstNames::below(to)?, TOP))?;
             if kind == FileType::Directory {
                 self.left_out.note(Kind::Mounted, name.to_bytes());
@@ -145,6 +155,7 @@ impl<'a> Copier<'a> {
         to: &OwnedFd,
         (links, place): (&mut FirstNames, Place),
     ) -> io::Result<Vec<CString>> {
+        self.works_in(to)?;
         let mode = Mode::from_raw_mode(fs::fstat(to)?.st_mode);
         if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
             // An earlier copy of it is to be gone on with. It gets its mode back at the end.
@@ -189,7 +200,9 @@ impl<'a> Copier<'a> {
         let key = identity(&stat);
         if several && let Some(copied) = links.copy_of(key)? {
             let path = handle(&copied);
-            replace(to, new, |temporary| fs::linkat(CWD, &*path, to, temporary, AtFlags::SYMLINK_FOLLOW))?;
+            self.replace(to, new, |temporary| {
+                fs::linkat(CWD, &*path, to, temporary, AtFlags::SYMLINK_FOLLOW)
+            })?;
             return Ok(kind);
         }
         let metadata = Metadata::of(&found, &stat)?;
@@ -198,17 +211,17 @@ impl<'a> Copier<'a> {
             FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
             FileType::RegularFile => {
                 let source = fs::open(handle(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-                file::copy(&source, &stat, to, new, &|target| {
+                file::copy((&source, &stat), to, (&self.hidden, new), &|target| {
                     metadata.give(target, self.left_out, name.to_bytes())
                 })?;
             }
             FileType::Symlink => {
                 let target = fs::readlinkat(&found, c"", Vec::new())?;
-                replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
+                self.replace(to, new, |temporary| fs::symlinkat(&*target, to, temporary))?;
                 self.give(&metadata, to, new, name)?;
             }
             kind => {
-                let made = replace(to, new, |temporary| {
+                let made = self.replace(to, new, |temporary| {
                     fs::mknodat(to, temporary, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
                 });
                 if made == Err(Errno::PERM)
@@ -227,6 +240,25 @@ impl<'a> Copier<'a> {
             links.note(key, place, new.to_owned(), copy);
         }
         Ok(kind)
+    }
+
+    fn works_in(&self, folder: &OwnedFd) -> io::Result<()> {
+        self.note.map_or(Ok(()), |note| note.works_in(folder))
+    }
+
+    /// Makes something under the hidden name, then puts it in the place of what is there.
+    fn replace(
+        &self,
+        to: &OwnedFd,
+        new: &CStr,
+        make: impl Fn(&CStr) -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<()> {
+        make(&self.hidden)?;
+        fail::point("copy: entry made");
+        let renamed = fs::renameat(to, &*self.hidden, to, new);
+        // Renaming one name of a file onto another of the same file does nothing, so the hidden one stays.
+        let _ = fs::unlinkat(to, &*self.hidden, AtFlags::empty());
+        renamed
     }
 
     fn give(&self, metadata: &Metadata, to: &OwnedFd, new: &CStr, name: &CStr) -> io::Result<()> {
@@ -257,24 +289,6 @@ fn is_copied(stat: &Stat, to: &OwnedFd, new: &CStr) -> bool {
             && (there.st_size, there.st_mtime, there.st_mtime_nsec)
                 == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
     })
-}
-
-/// Makes something under a temporary name, then puts it in the place of what is there.
-fn replace(
-    to: &OwnedFd,
-    new: &CStr,
-    make: impl Fn(&CStr) -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
-    let temporary = temporary(new);
-    match fs::unlinkat(to, &*temporary, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error),
-    }
-    make(&temporary)?;
-    let renamed = fs::renameat(to, &*temporary, to, new);
-    // Renaming one name of a file onto another of the same file does nothing, so the temporary one stays.
-    let _ = fs::unlinkat(to, &*temporary, AtFlags::empty());
-    renamed
 }
 
 #[cfg(test)]

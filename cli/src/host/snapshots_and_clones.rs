@@ -238,6 +238,7 @@ impl Volumes {
         names::check("Snapshot", snapshot)?;
         // What is known without the engines is known sooner.
         let volume = self.get(full)?;
+        volume.check_whole()?;
         self.existing(&volume, snapshot)?;
         let users = Users::of(&volume, &Census::take()?)?;
         check_stopped(&volume, &users)?;

@@ -231,7 +231,7 @@ fn what_a_killed_copy_left_goes_with_the_next_command_there_and_no_file_of_a_use
                 assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), "precious");
             }
         }
-        assert_eq!(fs::read_dir(world.root().join("state/copies")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(world.root().join("state/locks")).unwrap().count(), 0);
     }
 }
 
@@ -255,5 +255,5 @@ fn what_a_killed_copy_left_in_a_filesystem_that_is_not_mounted_waits_until_it_is
     killed(&world, "copy: file begun", &["volume", "cp", "src/.", "sized:new"]);
     world.ok(&["volume", "rm", "sized"]);
     world.ok(&["system", "prune"]);
-    assert_eq!(fs::read_dir(world.root().join("state/copies")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(world.root().join("state/locks")).unwrap().count(), 0);
 }

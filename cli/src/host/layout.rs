@@ -27,8 +27,6 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const STATE: &str = "state";
 /// Folder of the records.
 pub(super) const RECORDS: &str = "state/records";
-/// Folder of the notes of copies under way.
-pub(super) const COPIES: &str = "state/copies";
 /// Folder of the locks.
 pub(super) const LOCKS: &str = "state/locks";
 

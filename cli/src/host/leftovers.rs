@@ -17,7 +17,7 @@ use super::{
     layout::{self, LOCKS, SNAPSHOTS},
     locks::{self, Lock},
     names::Name,
-    promises, tree_removal, tree_size,
+    promises, tree_removal, tree_size, unfinished_copies,
     volumes::Volumes,
 };
 use crate::terminal;
@@ -163,7 +163,7 @@ impl Volumes {
         let Some(folder) = self.root.folder(LOCKS)? else { return Ok(()) };
         let doing = || format!("list {}", self.root.path().join(LOCKS).display());
         for name in layout::entries(&folder).doing(doing)? {
-            if !promises::is_one(&name) {
+            if !promises::is_one(&name) && !unfinished_copies::is_note(&name) {
                 // It goes with whoever had it last.
                 drop(Lock::try_acquire(&self.root, &name)?);
             }

@@ -8,9 +8,9 @@
 //! <root>/state/pools.json                 the ids of the pools that the configuration adds
 //! <root>/snapshots/<stack>/<name>/<snapshot>/  snapshots of plain volumes
 //! <root>/state/locks/<full name>          held while a command changes it
-//! <root>/state/copies/                     notes of copies of files under way
 //! <root>/state/locks/.data-…              shared while the volume is copied, held alone while its data is taken away or exchanged
 //! <root>/state/locks/.room                shared while anything is made, held alone while remains are cleaned up
+//! <root>/state/locks/.copy-…               where a copy of files is working
 //! <root>/state/locks/.promise-…           room that a living command has set aside
 //! ```
 

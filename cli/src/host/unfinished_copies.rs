@@ -20,7 +20,7 @@ use super::{
     Error,
     error::Context,
     fail,
-    layout::{self, COPIES},
+    layout::{self, LOCKS},
     locks,
     metadata::handle,
     volumes::Volumes,
@@ -28,6 +28,14 @@ use super::{
 
 /// What the hidden name begins with. Short, as names may have their greatest length.
 const HIDDEN: &str = ".tierce-copy-";
+
+/// What a note's name begins with, beside the locks, before what is of that copy alone.
+const NOTE: &str = ".copy-";
+
+/// Whether a file of that name beside the locks is no lock, but such a note.
+pub(super) fn is_note(name: &str) -> bool {
+    name.starts_with(NOTE)
+}
 
 /// A hidden name of its own.
 pub(super) fn hidden_name() -> CString {
@@ -69,21 +77,22 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         // While it is still held.
-        let _ = fs::unlinkat(&self.folder, self.uuid.as_str(), AtFlags::empty());
+        let _ = fs::unlinkat(&self.folder, format!("{NOTE}{}", self.uuid), AtFlags::empty());
     }
 }
 
 impl Volumes {
     /// Notes that this process begins to copy into a volume; `None`: to a local path.
     pub(super) fn note_copy(&self, volume: Option<&str>) -> Result<Note, Error> {
-        let (folder, uuid) = (self.root.make_folder(COPIES)?, Uuid::new_v4().simple().to_string());
-        let doing = || format!("note the copy in {}", self.root.path().join(COPIES).join(&uuid).display());
+        let (folder, uuid) = (self.root.make_folder(LOCKS)?, Uuid::new_v4().simple().to_string());
+        let name = format!("{NOTE}{uuid}");
+        let doing = || format!("note the copy in {}", self.root.path().join(LOCKS).join(&name).display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let file = fs::openat(&folder, &uuid, flags, Mode::RUSR | Mode::WUSR).doing(doing)?;
+            let file = fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR).doing(doing)?;
             fs::flock(&file, FlockOperation::LockExclusive).doing(doing)?;
             // Whoever saw it before it was locked took it for a dead one's.
-            if locks::is_at(&folder, &uuid, &file).doing(doing)? {
+            if locks::is_at(&folder, &name, &file).doing(doing)? {
                 fail::point("copy: noted");
                 return Ok(Note { folder, uuid, volume: volume.unwrap_or_default().to_owned(), file });
             }
@@ -92,19 +101,20 @@ impl Volumes {
 
     /// Removes what killed copies left. That of a volume whose filesystem is not mounted just now waits until it is.
     pub(super) fn remove_unfinished_copies(&self) -> Result<(), Error> {
-        let Some(folder) = self.root.folder(COPIES)? else { return Ok(()) };
-        let doing = || format!("list {}", self.root.path().join(COPIES).display());
-        for uuid in layout::entries(&folder).doing(doing)? {
-            let Ok(file) = layout::open_beneath(&folder, &uuid, OFlags::RDWR) else { continue };
+        let Some(folder) = self.root.folder(LOCKS)? else { return Ok(()) };
+        let doing = || format!("list {}", self.root.path().join(LOCKS).display());
+        for name in layout::entries(&folder).doing(doing)? {
+            let Some(uuid) = name.strip_prefix(NOTE) else { continue };
+            let Ok(file) = layout::open_beneath(&folder, &name, OFlags::RDWR) else { continue };
             if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 continue;
             }
-            let said = layout::read_file(&folder, &uuid).doing(doing)?.unwrap_or_default();
-            let removed = self.remove_unfinished(&uuid, &said).doing(|| {
-                format!("remove what a killed tierce volume cp left, {}", hidden(&uuid).to_string_lossy())
+            let said = layout::read_file(&folder, &name).doing(doing)?.unwrap_or_default();
+            let removed = self.remove_unfinished(uuid, &said).doing(|| {
+                format!("remove what a killed tierce volume cp left, {}", hidden(uuid).to_string_lossy())
             });
             match removed {
-                Ok(true) => match fs::unlinkat(&folder, &uuid, AtFlags::empty()) {
+                Ok(true) => match fs::unlinkat(&folder, &name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(error).doing(doing),
                 },

@@ -16,7 +16,9 @@ use crate::{
     lasting::lasting,
     pool::{
         Copies, Pause, Pool, PoolConfig, Promised, Release, Rest, Scanned, Space, Volumes, gave_way, images,
-        record::Record, space::Disk, store::Broken,
+        record::Record,
+        space::Disk,
+        store::{self, Broken},
     },
 };
 
@@ -64,7 +66,7 @@ impl Space for DirectoryPool {
         Ok(Disk {
             id: self.disk,
             capacity: space.f_blocks.saturating_mul(space.f_frsize),
-            free: space.f_bavail.saturating_mul(space.f_frsize),
+            free: store::free(&space),
             trash,
             closed: false,
         })

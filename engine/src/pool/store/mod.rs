@@ -35,6 +35,7 @@ pub(crate) use beneath::open_beneath;
 use beneath::write_file;
 pub(crate) use open::is_pool;
 use removal::Removal;
+pub(crate) use removal::free;
 
 use super::stored::Unreadable;
 use crate::{Error, PoolError, VolumeId, error::Context};

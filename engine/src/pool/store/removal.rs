@@ -26,6 +26,6 @@ impl Removal {
 }
 
 /// Bytes that may be taken.
-pub(super) fn free(space: &StatVfs) -> u64 {
+pub(crate) fn free(space: &StatVfs) -> u64 {
     space.f_bavail.saturating_mul(space.f_frsize)
 }

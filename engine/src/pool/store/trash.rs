@@ -36,12 +36,8 @@ impl Store {
             .under_way
             .values()
             .map(|(bytes, before)| bytes.saturating_sub(free(&space).saturating_sub(*before)));
-        let trash = waiting.map(|name| self.bytes_in_trash(name)).chain(left).sum();
+        let trash = waiting.map(|name| bytes_in(&self.trash, name)).chain(left).sum();
         Ok((space, trash))
-    }
-
-    fn bytes_in_trash(&self, name: &str) -> u64 {
-        bytes_in(&self.trash, name)
     }
 
     /// Bytes that a volume takes which a living process makes.
@@ -55,7 +51,7 @@ impl Store {
 
     fn remove_from_trash(&self, name: &str) -> io::Result<()> {
         let before = fs::fstatvfs(&self.root).map(|space| free(&space))?;
-        let bytes = self.bytes_in_trash(name);
+        let bytes = bytes_in(&self.trash, name);
         self.removal.now().under_way.insert(name.to_owned(), (bytes, before));
         let removed = remove_folder(&self.trash, name);
         let mut now = self.removal.now();

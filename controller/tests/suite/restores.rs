@@ -277,6 +277,32 @@ async fn a_volume_that_goes_before_its_restore_is_recorded_takes_what_was_kept_w
 }
 
 #[tokio::test]
+async fn what_was_shown_before_the_volume_went_stays() {
+    let (api, mut nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    // The node is done, and says nothing of what it kept; the order can't be taken off.
+    api.forbid(Some((http::Method::POST, "nodesnapshots", 403)));
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "Failed").await;
+    let before = order(&api, &id)["safety"].as_str().unwrap().to_owned();
+    let uid = before.strip_prefix("before-").unwrap().to_owned();
+    nodes.iter_mut().for_each(FakeNode::stop_plugin);
+    api.forbid(Some((http::Method::PATCH, "nodevolumes", 403)));
+    let shown = || api.get("volumesnapshots", "ada", &format!("back-before-{}", &uid[..8]));
+    until("it is shown", || shown().map(drop)).await;
+    api.delete_object("nodevolumes", "", &id);
+    // Time enough to take back what is there.
+    tokio::time::sleep(GRACE).await;
+    api.forbid(None);
+    nodes.iter_mut().for_each(FakeNode::start_plugin);
+    until("the volume goes", || api.get("nodevolumes", "", &id).is_none().then_some(())).await;
+    let object = api.get("nodesnapshots", "", &before).expect("what is shown has an object");
+    assert_eq!(object["metadata"]["deletionTimestamp"], Value::Null);
+    assert!(snapshots_on_disks(&nodes).contains(&before), "what is shown is there");
+    assert!(shown().is_some());
+}
+
+#[tokio::test]
 async fn a_volume_deleted_at_any_moment_of_its_restore_leaves_nothing_that_nobody_was_shown() {
     let (api, mut nodes, mut replica) = cluster().await;
     // Without it what was kept goes after a grace, which a busy machine may take to look.

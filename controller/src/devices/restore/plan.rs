@@ -129,7 +129,7 @@ pub enum Action {
     /// What was there before becomes a `NodeSnapshot`.
     KeepBefore,
     /// Takes that back, and goes no further, if the API server says that the volume goes: the node may not have seen it, and removes what was
-    /// there before with the volume.
+    /// there before with the volume. Not so where this was looked at before and the volume stayed.
     CheckVolumeStays,
     /// It becomes a VolumeSnapshot, so that its owner finds it.
     ShowBefore,

@@ -85,7 +85,10 @@ impl RestoreReconciler {
             if *action == Action::CheckNodeGone && self.node_is_there_after_all(observed).await? {
                 return Ok(Next::Failed);
             }
-            if *action == Action::CheckVolumeStays && self.volume_goes_after_all(observed).await? {
+            if *action == Action::CheckVolumeStays
+                && self.volume_goes_after_all(observed).await?
+                && !self.was_checked_before(observed).await?
+            {
                 self.forget_before(observed).await?;
                 return Ok(Next::Failed);
             }
@@ -159,6 +162,13 @@ impl RestoreReconciler {
             found.metadata.uid.as_ref() == Some(&device.uid) && found.metadata.deletion_timestamp.is_none()
         });
         Ok(!stays)
+    }
+
+    /// Whether an earlier pass saw that the volume stayed when its `NodeSnapshot` was there already: then the node finds that one, and the owner may
+    /// have been shown it.
+    async fn was_checked_before(&self, observed: &Observed) -> Result<bool, kube::Error> {
+        let content = before_content_name(observed.uid());
+        Ok(self.contents().get_metadata_opt(&content).await?.is_some())
     }
 
     /// Whether the VolumeSnapshot of that name is another one than the snapshot that was taken under that name: it may have been made anew,

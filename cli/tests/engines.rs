@@ -9,17 +9,20 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,
     thread,
+    time::Duration,
 };
 
 use world::World;
 
-/// Docker at that socket of the world, with one container that has the volume `data`; nothing is said of it in a state "".
+/// Docker at that socket of the world, with one container that has the volume `data`; without any in the state "none", and in the state "" it
+/// says nothing.
 fn docker(world: &World, socket: &str, state: &str) {
     let source = world.volume("data");
     let list = format!(
         r#"[{{"Id":"0123456789abcdef","Names":["/db"],"State":"{state}","Mounts":[{{"Type":"volume","Name":"data","Source":"{}","Driver":"tierce"}}]}}]"#,
         source.display()
     );
+    let list = if state == "none" { "[]".to_owned() } else { list };
     let answer = if state.is_empty() { String::new() } else { format!("HTTP/1.0 200 OK\r\n\r\n{list}") };
     let _ = fs::remove_file(world.path(socket));
     let listener = UnixListener::bind(world.path(socket)).unwrap();
@@ -77,6 +80,27 @@ fn a_container_that_may_run_keeps_its_volume_from_a_restore_and_a_stopped_one_do
         assert_eq!(status, Some(0), "{state}: {error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "before", "{state}");
     }
+}
+
+#[test]
+fn an_engine_is_asked_anew_where_the_volume_was_waited_for() {
+    let world = World::new();
+    world.ok(&["volume", "create", "data"]);
+    docker(&world, "docker.sock", "none");
+    let locks = world.root().join("state/locks");
+    fs::create_dir_all(&locks).unwrap();
+    let lock = fs::File::create(locks.join("data")).unwrap();
+    lock.lock().unwrap();
+    let removal = thread::scope(|scope| {
+        let removal = scope.spawn(|| said(&world, &["volume", "rm", "data"]));
+        // It has asked by now, and waits.
+        thread::sleep(Duration::from_secs(3));
+        docker(&world, "docker.sock", "created");
+        drop(lock);
+        removal.join().unwrap()
+    });
+    let used = "Error: Volume 'data' is in use by: container db (created). Use --force to remove anyway.\n";
+    assert_eq!(removal, (Some(1), used.to_owned()));
 }
 
 #[test]

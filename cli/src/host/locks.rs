@@ -116,6 +116,12 @@ impl Whole {
         Ok(Self { _name: Lock::acquire(root, full)?, _data: data })
     }
 
+    /// `None`: another command copies it just now. One that changes what is noted of it is waited for.
+    pub(super) fn unless_copied(root: &Root, full: &str) -> Result<Option<Self>, Error> {
+        let Some(data) = Lock::try_acquire(root, &data(full))? else { return Ok(None) };
+        Ok(Some(Self { _name: Lock::acquire(root, full)?, _data: data }))
+    }
+
     /// `None`: another command copies or changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
         let Some(data) = Lock::try_acquire(root, &data(full))? else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! Clones, snapshots and restores. Devices are the engine's to copy; plain folders are copied file by file, blocks shared where the
 //! filesystem can.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{os::fd::OwnedFd, path::PathBuf, time::Instant};
 
 use jiff::Timestamp;
 use rustix::{
@@ -15,6 +15,7 @@ use super::{
     Error,
     census::Census,
     copying::Hold,
+    engines::FRESH,
     error::{Context, no_snapshot},
     fail,
     layout::{self, SNAPSHOTS},
@@ -202,6 +203,12 @@ impl Volumes {
         if let Some((_, devices)) = self.device_of(&volume) {
             return devices.delete_snapshot(&volume.name, snapshot);
         }
+        self.drop_snapshot(&volume, snapshot)
+    }
+
+    /// Removes a snapshot of a volume that is a folder, under the lock of its snapshots.
+    fn drop_snapshot(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
+        let full = volume.name.full();
         let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
         let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
         let hidden = leftovers::set_aside(&within, snapshot).doing(doing)?;
@@ -242,11 +249,17 @@ impl Volumes {
         self.existing(&volume, snapshot)?;
         let users = Users::of(&volume, &Census::take()?)?;
         check_stopped(&volume, &users)?;
-        // Not under the lock: an engine may wait for a call of ours that waits for it.
-        let engines = self.engines.ask(users.unreturned(&volume).as_slice());
-        let _snapshots = Lock::snapshots(&self.root, full)?;
-        // Held to the end: nobody begins to use it meanwhile.
-        let _whole = Whole::acquire(&self.root, full)?;
+        let (engines, _snapshots, _whole) = loop {
+            // Not under the locks: an engine may wait for a call of ours that waits for them.
+            let engines = self.engines.ask(users.unreturned(&volume).as_slice());
+            let asked = Instant::now();
+            // Held to the end: nobody begins to use it through us meanwhile.
+            let locks = (Lock::snapshots(&self.root, full)?, Whole::acquire(&self.root, full)?);
+            if asked.elapsed() < FRESH {
+                break (engines, locks.0, locks.1);
+            }
+            // What was said is too old: they are asked anew.
+        };
         let volume = self.get(full)?;
         volume.check_whole()?;
         self.existing(&volume, snapshot)?;
@@ -275,6 +288,12 @@ impl Volumes {
         let stack = self.root.make_stack(volume.name.stack())?;
         let hidden = self.copied_hidden(&from, (&stack, volume.name.short()), &volume, left_out)?;
         fail::point("restore: copied");
+        // Who came by the folder's path, and not through us, while that was copied.
+        if let Err(error) = Census::take().and_then(|census| check_stopped(&volume, &Users::of(&volume, &census)?)) {
+            leftovers::give_free(&stack, &hidden).doing(doing)?;
+            self.drop_snapshot(&volume, &safety)?;
+            return Err(error);
+        }
         let exchanged =
             fs::renameat_with(&stack, &hidden, &stack, volume.name.short(), RenameFlags::EXCHANGE);
         if exchanged.is_err() {

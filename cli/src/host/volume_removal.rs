@@ -1,5 +1,7 @@
 //! Removing volumes, and what a crash after each step leaves.
 
+use std::time::Instant;
+
 use rustix::{fs, io::Errno};
 
 use tierce_client::InUse;
@@ -8,7 +10,7 @@ use super::{
     Error,
     census::Census,
     devices::Devices,
-    engines::Answer,
+    engines::{Answer, FRESH},
     error::Context,
     fail, layout, leftovers,
     locks::{Lock, Whole},
@@ -19,6 +21,14 @@ use super::{
     volumes::{Volume, Volumes},
 };
 use crate::{failure, terminal};
+
+/// How often the engines are asked before a removal gives up: each time another command changed the volume until the answer was old.
+const ROUNDS: u32 = 3;
+
+/// Why a volume is not removed that another command copies or changes.
+fn at_it(full: &str) -> InUse {
+    InUse { name: full.to_owned(), by: "another command of tierce".to_owned(), advice: "Try again." }
+}
 
 impl Volumes {
     /// Removes a volume with its data, unless something uses it or might. `force`: also then, and one that is not there counts as removed.
@@ -40,13 +50,13 @@ impl Volumes {
         done
     }
 
+    /// A command that copies it is not waited for: what is written meanwhile would go with it, long after whoever asked has given up.
     fn remove_unused(&self, full: &str) -> Result<(), Error> {
-        let lock = || Whole::acquire(&self.root, full);
         // What is known without the engines is known sooner.
         let volume = match self.get(full) {
             Err(Error::NotFound { .. }) => {
                 // A removal that was killed left its lock, which goes with whoever takes it.
-                let _lock = lock()?;
+                let _lock = Whole::acquire(&self.root, full)?;
                 self.get(full)?
             }
             other => other?,
@@ -54,20 +64,25 @@ impl Volumes {
         let users = Users::of(&volume, &Census::take()?)?;
         check_unused(&volume, &users)?;
         let unreturned: Vec<String> = users.unreturned(&volume).into_iter().collect();
-        // Not under the lock: an engine may wait for a call of ours that waits for it.
-        let engines = self.engines.ask(&unreturned);
-        let _lock = lock()?;
-        self.remove_locked(full, &unreturned, engines)
+        for _ in 0..ROUNDS {
+            // Not under the lock: an engine may wait for a call of ours that waits for it.
+            let engines = self.engines.ask(&unreturned);
+            let asked = Instant::now();
+            let whole = Whole::unless_copied(&self.root, full)?.ok_or_else(|| at_it(full))?;
+            if asked.elapsed() < FRESH {
+                return self.remove_locked(full, &unreturned, engines);
+            }
+            // What was said is too old, and an engine may have waited for this lock.
+            drop(whole);
+        }
+        Err(at_it(full).into())
     }
 
     /// The same of a volume that was unused a moment ago, when these uses were not given back, its own or others': it is looked at once more
     /// and no oftener. A command that is at it just now uses it, and is not waited for.
     pub(super) fn remove_idle(&self, full: &str, unreturned: &[String]) -> Result<(), Error> {
         let engines = self.engines.ask(unreturned);
-        let _whole = Whole::try_acquire(&self.root, full)?.ok_or_else(|| {
-            let by = "another command of tierce".to_owned();
-            InUse { name: full.to_owned(), by, advice: "Try again." }
-        })?;
+        let _whole = Whole::try_acquire(&self.root, full)?.ok_or_else(|| at_it(full))?;
         self.remove_locked(full, unreturned, engines)
     }
 

@@ -28,7 +28,7 @@ use crate::terminal;
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer is taken for true.
-const FRESH: Duration = Duration::from_secs(2);
+pub(super) const FRESH: Duration = Duration::from_secs(2);
 
 /// The engines of this host.
 #[derive(Debug, Default)]

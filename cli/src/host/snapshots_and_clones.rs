@@ -289,7 +289,9 @@ impl Volumes {
         let hidden = self.copied_hidden(&from, (&stack, volume.name.short()), &volume, left_out)?;
         fail::point("restore: copied");
         // Who came by the folder's path, and not through us, while that was copied.
-        if let Err(error) = Census::take().and_then(|census| check_stopped(&volume, &Users::of(&volume, &census)?)) {
+        if let Err(error) =
+            Census::take().and_then(|census| check_stopped(&volume, &Users::of(&volume, &census)?))
+        {
             leftovers::give_free(&stack, &hidden).doing(doing)?;
             self.drop_snapshot(&volume, &safety)?;
             return Err(error);

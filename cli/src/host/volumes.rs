@@ -112,6 +112,16 @@ impl Volume {
     }
 }
 
+/// What lies below a root.
+pub(super) struct Listing {
+    /// By full name.
+    pub(super) volumes: Vec<Volume>,
+    /// What lies among them and is none, and pools that can't be read.
+    pub(super) odd: Vec<String>,
+    /// Volumes that can't be looked at now: they are not among the others.
+    pub(super) out_of_sight: Vec<Name>,
+}
+
 impl Volumes {
     /// `pools`: what the configuration adds to the images below the root.
     pub(super) fn new(root: Root, pools: &[Pool], asking: Asking) -> Self {
@@ -218,6 +228,12 @@ impl Volumes {
 
     /// All volumes by full name; what lies among them and is none; and pools that can't be read, whose volumes are not among them.
     pub(super) fn list(&self) -> Result<(Vec<Volume>, Vec<String>), Error> {
+        let listing = self.listing()?;
+        Ok((listing.volumes, listing.odd))
+    }
+
+    pub(super) fn listing(&self) -> Result<Listing, Error> {
+        let mut out_of_sight = Vec::new();
         let (names, odd) = self.root.scan()?;
         let mut odd: Vec<String> = odd
             .into_iter()
@@ -230,20 +246,32 @@ impl Volumes {
         odd.extend(listed.broken);
         odd.extend(listed.unread.iter().map(|(_, why)| format!("the volumes of {why} (they are not shown)")));
         let unread: Vec<String> = listed.unread.into_iter().map(|(pool, _)| pool).collect();
+        // Of a volume whose place was removed, its record alone says that it lies in a pool that is away.
+        for name in Record::names(&self.root)?.into_iter().filter(|name| !found.contains_key(name)) {
+            let pool = Record::load(&self.root, &name).ok().flatten().and_then(|record| record.pool);
+            if pool.is_some_and(|pool| unread.contains(&pool) || !self.pools.can_be_opened(&pool)) {
+                out_of_sight.push(name);
+            }
+        }
         let mut volumes = Vec::new();
         for (name, device) in found {
             let record = match Record::load(&self.root, &name) {
                 Err(error @ (Error::BrokenRecord { .. } | Error::NewerRecord { .. })) => {
                     odd.push(format!("{error} (it is not shown)"));
+                    out_of_sight.push(name);
                     continue;
                 }
                 record => record?,
             };
             match record.as_ref().and_then(|record| record.pool.as_ref()).filter(|_| device.is_none()) {
-                Some(pool) if unread.contains(pool) => continue,
+                Some(pool) if unread.contains(pool) => {
+                    out_of_sight.push(name);
+                    continue;
+                }
                 Some(pool) if !self.pools.can_be_opened(pool) => {
                     let error = Error::PoolNotOpen { name: name.full(), pool: pool.clone() };
                     odd.push(format!("{error} (it is not shown)"));
+                    out_of_sight.push(name);
                     continue;
                 }
                 _ => {}
@@ -258,7 +286,7 @@ impl Volumes {
                 odd.push(Error::HalfMade { name: volume.name.full() }.to_string());
             }
         }
-        Ok((volumes, odd))
+        Ok(Listing { volumes, odd, out_of_sight })
     }
 
     /// The volume of that full name.

@@ -17,12 +17,15 @@ pub(super) fn new_volume(name: &str, given: &BTreeMap<String, String>) -> Result
 /// Where a volume lies that is asked for by that name, and will be looked for by it: an engine knows no other, whatever its options say.
 fn place(name: &str, stack: Option<&str>) -> Result<Name, Error> {
     let Some(stack) = stack else { return Ok(Name::new(None, name)?) };
-    let within = Name::new(Some(stack), name)?;
+    // A full name may be longer than one within a stack.
     match name.strip_prefix(stack).and_then(|rest| rest.strip_prefix('_')) {
         Some(short) if !short.is_empty() => Ok(Name::new(Some(stack), short)?),
-        _ => Err(Error::InvalidArgument(format!(
-            "Volume '{name}' can't be made with driver option 'stack': in stack '{stack}' it is called '{within}', and would not be found as '{name}'; ask for '{within}', or leave the option out"
-        ))),
+        _ => {
+            let within = Name::new(Some(stack), name)?;
+            Err(Error::InvalidArgument(format!(
+                "Volume '{name}' can't be made with driver option 'stack': in stack '{stack}' it is called '{within}', and would not be found as '{name}'; ask for '{within}', or leave the option out"
+            )))
+        }
     }
 }
 

@@ -82,8 +82,10 @@ pub(super) fn answer(
         "VolumeDriver.Path" => json!({"Mountpoint": volumes.get(name)?.path, "Err": ""}),
         "VolumeDriver.Get" => json!({"Volume": described(volumes, name)?, "Err": ""}),
         "VolumeDriver.List" => {
-            let (all, _) = volumes.list()?;
-            json!({"Volumes": all.iter().map(shown).collect::<Vec<_>>(), "Err": ""})
+            let all = volumes.listing()?;
+            // Podman forgets what is missing here, and makes an empty volume of its own where a container wants that.
+            let away = all.out_of_sight.iter().map(|name| json!({"Name": name.full()}));
+            json!({"Volumes": all.volumes.iter().map(shown).chain(away).collect::<Vec<_>>(), "Err": ""})
         }
         other => return Err(Refusal::Unknown(other.to_owned())),
     })
@@ -213,6 +215,11 @@ mod tests {
                 assert!(message.contains(&format!("ask for '{full}'")), "{message}");
             }
             assert!(call("Create", "shop_", options.clone()).is_err());
+            let (stack, name) = ("s".repeat(100), "n".repeat(100));
+            let long = format!("{stack}_{name}");
+            call("Create", &long, json!({"stack": stack})).unwrap();
+            assert_eq!(volumes.get(&long).unwrap().name, Name::new(Some(&stack), &name).unwrap());
+            volumes.remove(&long, false).unwrap();
             assert_eq!(volumes.list().unwrap().0, []);
             // Engines repeat it.
             for _ in 0..2 {
@@ -249,6 +256,9 @@ mod tests {
         assert_eq!(described["Volume"]["Name"], "a");
         let reason = described["Volume"]["Status"]["Error"].as_str().unwrap();
         assert!(reason.contains("lies in pool 'away', which is not open"), "{reason}");
+        // Whoever is asked to reload its list keeps it.
+        let listed = answer(&volumes, "VolumeDriver.List", b"", None).unwrap();
+        assert_eq!(listed["Volumes"], json!([{"Name": "a"}]));
         for other in ["Path", "Mount", "Remove", "Create"] {
             assert!(call(other).is_err(), "{other}");
         }

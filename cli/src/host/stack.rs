@@ -6,8 +6,8 @@ use super::{
     Error,
     compose::{self, Maker, NamedVolume, Plan},
     stack_plan,
-    stack_state::State,
-    volumes::{NewVolume, Volume, Volumes},
+    stack_state::{Other, State},
+    volumes::{NewVolume, Volumes},
 };
 use crate::{
     args::{Output, StackCommand, StackFile, StackManifests},
@@ -113,9 +113,16 @@ fn create(volumes: &Volumes, mut plan: Plan, made: &mut Names) -> Result<(), Fai
     for volume in &plan.volumes {
         match &volume.maker {
             Maker::Tierce(_) => {
-                if let State::OfStack(other) = volumes.state(volume, &plan.stack)? {
+                if let State::OfOther(other) = volumes.state(volume, &plan.stack)? {
+                    let whose = match other {
+                        Other::Stack(other) => format!("was made by stack '{other}': both use it"),
+                        Other::Nobody => {
+                            "was there before, and no stack made it: this one uses it, and leaves it"
+                                .to_owned()
+                        }
+                    };
                     terminal::note(&format!(
-                        "Volume '{}' was made by stack '{other}': both use it; if that is meant, write 'external: true', else give it another name",
+                        "Volume '{}' {whose}; if that is meant, write 'external: true', else give it another name",
                         volume.full
                     ));
                 }
@@ -162,7 +169,8 @@ pub(super) fn wanted(volume: &NamedVolume) -> Result<NewVolume, Error> {
 
 fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Names) -> Result<(), Failure> {
     let mut failed = false;
-    for volume in plan.volumes.iter().filter(|volume| volume.name().is_some()) {
+    for volume in &plan.volumes {
+        let Some(name) = volume.name() else { continue };
         let existing = match volumes.find(&volume.full) {
             Ok(existing) => existing,
             Err(error) => {
@@ -171,11 +179,12 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Name
                 continue;
             }
         };
-        if let Some(other) = existing.as_ref().and_then(Volume::stack).filter(|other| *other != plan.stack) {
-            terminal::note(&format!(
-                "Volume '{}' is kept with its data: stack '{other}' made it",
-                volume.full
-            ));
+        if let Some(other) = existing.as_ref().and_then(|volume| Other::of(volume, name, &plan.stack)) {
+            let maker = match other {
+                Other::Stack(other) => format!("stack '{other}'"),
+                Other::Nobody => "no stack".to_owned(),
+            };
+            terminal::note(&format!("Volume '{}' is kept with its data: {maker} made it", volume.full));
             continue;
         }
         if !with_volumes {

@@ -4,7 +4,8 @@ use super::{
     Error,
     compose::{NamedVolume, Plan},
     making,
-    volumes::Volumes,
+    names::Name,
+    volumes::{Volume, Volumes},
 };
 
 /// How one of them is there.
@@ -12,10 +13,31 @@ use super::{
 pub(super) enum State {
     Missing,
     Exists,
-    /// Another stack made it.
-    OfStack(String),
+    /// The stack uses what it did not make.
+    OfOther(Other),
     /// It is not what is asked for.
     Differs(Error),
+}
+
+/// Whose a volume is, if it is not the stack's.
+#[derive(Debug)]
+pub(super) enum Other {
+    Stack(String),
+    /// Somebody made it by hand, or an engine did for whom nobody knows.
+    Nobody,
+}
+
+impl Other {
+    /// `stack` asks for the volume by that name. `None`: it is the stack's own.
+    ///
+    /// A stack is noted of each volume that `stack create` makes, so one without a note was made otherwise. Engines know no stacks, but the
+    /// full names of their volumes: what has the full name of a volume of the stack is the stack's.
+    pub(super) fn of(existing: &Volume, asked: &Name, stack: &str) -> Option<Self> {
+        match existing.stack() {
+            Some(other) => (other != stack).then(|| Self::Stack(other.to_owned())),
+            None => (asked.stack() != stack).then_some(Self::Nobody),
+        }
+    }
 }
 
 impl State {
@@ -23,7 +45,8 @@ impl State {
         match self {
             Self::Missing => "to be made".to_owned(),
             Self::Exists => "exists".to_owned(),
-            Self::OfStack(stack) => format!("of stack {stack}"),
+            Self::OfOther(Other::Stack(stack)) => format!("of stack {stack}"),
+            Self::OfOther(Other::Nobody) => "of no stack".to_owned(),
             Self::Differs(_) => "differs".to_owned(),
         }
     }
@@ -42,10 +65,7 @@ impl Volumes {
         {
             return Ok(State::Differs(error));
         }
-        Ok(match existing.stack() {
-            Some(other) if other != stack => State::OfStack(other.to_owned()),
-            _ => State::Exists,
-        })
+        Ok(Other::of(&existing, name, stack).map_or(State::Exists, State::OfOther))
     }
 
     /// Why volumes of a stack can't be made: others bear their names.

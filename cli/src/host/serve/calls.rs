@@ -123,10 +123,13 @@ fn shown(volume: &Volume) -> Value {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::super::{keys::Asking, layout::Root, names::Name, record::Record, volumes::NewVolume},
+        super::super::{keys::Asking, layout::Root, names::Name, record::Record, stack, volumes::NewVolume},
         *,
     };
-    use crate::labels;
+    use crate::{
+        args::{Output, StackCommand, StackFile, StackRemove},
+        labels,
+    };
 
     #[test]
     fn mounts_are_counted_by_container_and_a_used_volume_is_not_removed() {
@@ -196,6 +199,29 @@ mod tests {
         is_labelled(&["team=blue", "more"]);
         // By hand, a stack that is named is meant.
         assert!(volumes.create(&name, &NewVolume::default()).is_err());
+    }
+
+    /// That is another project's, which is down just now, or nobody's.
+    #[test]
+    fn a_stack_takes_no_volume_that_an_engine_made_by_another_name_than_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let file = folder.path().join("compose.yaml");
+        std::fs::write(&file, json!({"volumes": {"a": {"name": "common"}, "b": {}}}).to_string()).unwrap();
+        let asked =
+            || StackFile { file: vec![file.clone()], name: Some("s".to_owned()), ..Default::default() };
+        for name in ["common", "s_b"] {
+            answer(&volumes, "VolumeDriver.Create", json!({"Name": name}).to_string().as_bytes(), None)
+                .unwrap();
+        }
+        let plan = stack::read(&asked()).unwrap();
+        let states = plan.volumes.iter().map(|volume| volumes.state(volume, "s").unwrap().in_words());
+        assert_eq!(states.collect::<Vec<_>>(), ["of no stack", "exists"]);
+        stack::run(&volumes, StackCommand::Create(asked()), Output::Name).unwrap();
+        let remove = StackCommand::Rm(StackRemove { file: asked(), volumes: true });
+        stack::run(&volumes, remove, Output::Name).unwrap();
+        let left = volumes.list().unwrap().0.into_iter().map(|volume| volume.name.full());
+        assert_eq!(left.collect::<Vec<_>>(), ["common"]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ mod world;
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
@@ -256,4 +256,49 @@ fn what_a_killed_copy_left_in_a_filesystem_that_is_not_mounted_waits_until_it_is
     world.ok(&["volume", "rm", "sized"]);
     world.ok(&["system", "prune"]);
     assert_eq!(fs::read_dir(world.root().join("state/locks")).unwrap().count(), 0);
+}
+
+/// As reproducible builds and package stores have it, which give every file the same time.
+#[test]
+fn a_file_that_changed_and_has_the_same_size_and_time_is_copied() {
+    let world = World::new();
+    world.ok(&["volume", "create", "web"]);
+    let (site, copy) = (world.path("site"), world.volume("web").join("www"));
+    fs::create_dir(&site).unwrap();
+    // The last of them differ behind what is compared at once, and in a hole.
+    let long = |end: &str| ["x".repeat(3 << 20), end.to_owned()].concat();
+    let write = |version: &str| {
+        for (name, content) in [("index", format!("version {version}")), ("long", long(version))] {
+            let file = fs::File::create(site.join(name)).unwrap();
+            file.write_all_at(content.as_bytes(), 0).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        }
+        let holes = fs::File::create(site.join("holes")).unwrap();
+        holes.set_len(64 << 20).unwrap();
+        holes.write_all_at(version.as_bytes(), if version == "3" { 8 << 20 } else { 32 << 20 }).unwrap();
+        holes.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    };
+    let is_same = |name: &str| fs::read(site.join(name)).unwrap() == fs::read(copy.join(name)).unwrap();
+    for (version, from, to) in
+        [("1", "./site", "web:/www"), ("2", "./site/.", "web:/www"), ("3", "./site/", "web:/")]
+    {
+        write(version);
+        world.ok(&["volume", "cp", "--strict", from, to]);
+        if version == "3" {
+            fs::rename(&copy, world.path("older")).unwrap();
+            fs::rename(world.volume("web").join("site"), &copy).unwrap();
+        }
+        for name in ["index", "long", "holes"] {
+            assert!(is_same(name), "{name} of version {version}");
+        }
+    }
+    write("4");
+    world.ok(&["volume", "cp", "./site/index", "web:/www"]);
+    assert!(is_same("index"));
+    // What is the same is not written again, and one that can't be read is.
+    let inode = |name: &str| fs::metadata(copy.join(name)).unwrap().ino();
+    world.ok(&["volume", "cp", "./site/.", "web:/www"]);
+    let before = ["index", "long", "holes"].map(inode);
+    world.ok(&["volume", "cp", "./site/.", "web:/www"]);
+    assert_eq!(["index", "long", "holes"].map(inode), before);
 }

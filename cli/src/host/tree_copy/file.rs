@@ -4,18 +4,74 @@ use std::{
     ffi::CStr,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::FileExt},
 };
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, Stat},
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
 
-use super::super::fail;
+use super::super::{fail, metadata::handle, tree_descent::open};
 
 /// Bytes copied by one call: small enough that an interrupt is answered soon.
 const CHUNK: u64 = 8 << 20;
+
+/// Bytes that are compared at once.
+const COMPARED: u64 = 1 << 20;
+
+/// Whether an earlier copy is whole. Its size and time alone don't say so: what changed may have both as before, and what was not yet on the
+/// disk at a power cut has both too.
+pub(super) fn is_copied((source, stat): (&OwnedFd, &Stat), to: &OwnedFd, new: &CStr) -> bool {
+    // Whatever can't be read is copied, which tells what is wrong with the source.
+    there(stat, to, new).and_then(|copy| is_same(source, &copy, length(stat))).unwrap_or(false)
+}
+
+/// What is there, if it is a file of that size and time.
+fn there(stat: &Stat, to: &OwnedFd, new: &CStr) -> io::Result<File> {
+    let found = open(to, new, OFlags::PATH)?;
+    let there = fs::fstat(&found)?;
+    if !FileType::from_raw_mode(there.st_mode).is_file()
+        || (there.st_size, there.st_mtime, there.st_mtime_nsec)
+            != (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
+    {
+        return Err(Errno::NOENT.into());
+    }
+    Ok(fs::open(handle(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Compares two files of that length; where both have a hole nothing is read.
+fn is_same(source: &OwnedFd, copy: &File, length: u64) -> io::Result<bool> {
+    let source = File::from(source.try_clone()?);
+    let bytes = usize::try_from(length.min(COMPARED)).unwrap_or(0);
+    let (mut one, mut other) = (vec![0; bytes], vec![0; bytes]);
+    let mut at = 0;
+    loop {
+        at = data_from(&source, at)?.min(data_from(copy, at)?);
+        if at >= length {
+            return Ok(true);
+        }
+        let count = usize::try_from(length - at).unwrap_or(usize::MAX).min(bytes);
+        source.read_exact_at(&mut one[..count], at)?;
+        copy.read_exact_at(&mut other[..count], at)?;
+        if one[..count] != other[..count] {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+}
+
+/// Where the next byte is that is no hole's.
+fn data_from(file: &File, at: u64) -> io::Result<u64> {
+    match fs::seek(file, fs::SeekFrom::Data(at)) {
+        Err(Errno::NXIO) => Ok(u64::MAX),
+        other => Ok(other?),
+    }
+}
+
+fn length(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
 
 /// Copies a file under a hidden name, which nothing has, and puts it in place when it is whole.
 ///
@@ -29,12 +85,10 @@ pub(super) fn copy(
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = fs::openat(to, hidden, flags, Mode::RUSR | Mode::WUSR)?;
     fail::point("copy: file begun");
-    let copied = content(source, &target, u64::try_from(stat.st_size).unwrap_or(0))
-        .and_then(|()| finish(&target))
-        .and_then(|()| {
-            fail::point("copy: file whole");
-            Ok(fs::renameat(to, hidden, to, new)?)
-        });
+    let copied = content(source, &target, length(stat)).and_then(|()| finish(&target)).and_then(|()| {
+        fail::point("copy: file whole");
+        Ok(fs::renameat(to, hidden, to, new)?)
+    });
     if copied.is_err() {
         // Nothing half-made stays, above all not on a full disk.
         let _ = fs::unlinkat(to, hidden, AtFlags::empty());

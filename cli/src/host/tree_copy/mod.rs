@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -52,8 +52,8 @@ impl<'a> Copier<'a> {
         Self { progress, left_out, hidden: note.hidden_name(), note: Some(note) }
     }
 
-    /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size and
-    /// time is left: a copy that was interrupted goes on.
+    /// Copies what is in one folder into another, then the folder's own owner, mode and attributes. What is there with the same size, time
+    /// and content is left: a copy that was interrupted goes on.
     pub(super) fn folder(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         self.folder_named(from, to, c".")
     }
@@ -207,13 +207,16 @@ impl<'a> Copier<'a> {
         }
         let metadata = Metadata::of(&found, &stat)?;
         match kind {
-            // More than its content may have changed since.
-            FileType::RegularFile if is_copied(&stat, to, new) => self.give(&metadata, to, new, name)?,
             FileType::RegularFile => {
                 let source = fs::open(handle(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-                file::copy((&source, &stat), to, (&self.hidden, new), &|target| {
-                    metadata.give(target, self.left_out, name.to_bytes())
-                })?;
+                if file::is_copied((&source, &stat), to, new) {
+                    // More than its content may have changed since.
+                    self.give(&metadata, to, new, name)?;
+                } else {
+                    file::copy((&source, &stat), to, (&self.hidden, new), &|target| {
+                        metadata.give(target, self.left_out, name.to_bytes())
+                    })?;
+                }
             }
             FileType::Symlink => {
                 let target = fs::readlinkat(&found, c"", Vec::new())?;
@@ -280,15 +283,6 @@ fn moved(error: Errno) -> io::Error {
         Errno::STALE => io::Error::other("a folder of it was moved meanwhile"),
         error => error.into(),
     }
-}
-
-/// Whether an earlier copy is whole: its time is set last.
-fn is_copied(stat: &Stat, to: &OwnedFd, new: &CStr) -> bool {
-    fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|there| {
-        FileType::from_raw_mode(there.st_mode).is_file()
-            && (there.st_size, there.st_mtime, there.st_mtime_nsec)
-                == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
-    })
 }
 
 #[cfg(test)]

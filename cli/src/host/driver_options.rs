@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Error, access,
     keys::{self, GivenKey},
+    masked,
     names::STANDALONE,
     shape::Words,
     volumes::NewVolume,
@@ -37,8 +38,12 @@ impl DriverOptions {
     pub(super) fn read(given: &BTreeMap<String, String>) -> (Self, Vec<Unfit>) {
         let (mut options, mut unfit) = (BTreeMap::new(), Vec::new());
         for (form, text) in given {
+            let mut is_secret = false;
             for (option, value) in spread(form, text) {
-                let reason = reason_against(option, value).or_else(|| {
+                // What follows a password in a list may be a part of it.
+                let shown = if is_secret { masked::MASK } else { option };
+                is_secret |= masked::is_secret(option) && !OURS.contains(&option);
+                let reason = reason_against(option, shown, value).or_else(|| {
                     let value = value.unwrap_or_default();
                     let other = options.insert(option.to_owned(), value.to_owned())?;
                     (other != value).then(|| {
@@ -102,12 +107,12 @@ fn spread<'a>(form: &'a str, text: &'a str) -> Vec<(&'a str, Option<&'a str>)> {
     }
 }
 
-/// Why an option can't be, or its value, as far as one can tell of it alone.
-fn reason_against(option: &str, value: Option<&str>) -> Option<String> {
+/// Why an option can't be, or its value, as far as one can tell of it alone. `shown`: what it is called.
+fn reason_against(option: &str, shown: &str, value: Option<&str>) -> Option<String> {
     let known = || format!("{} and label.KEY are", OURS.join(", "));
     let Some(value) = value else {
         return Some(format!(
-            "'{option}' in driver option 'o' is not known: {}, each with = and a value",
+            "'{shown}' in driver option 'o' is not known: {}, each with = and a value",
             known()
         ));
     };
@@ -123,6 +128,6 @@ fn reason_against(option: &str, value: Option<&str>) -> Option<String> {
             "driver option '{option}' is not known: nobody can be asked for a passphrase when a container starts; use 'key-file', or make the volume with tierce --host volume create"
         )),
         ours if OURS.contains(&ours) || ours.starts_with("label.") => None,
-        other => Some(format!("driver option '{other}' is not known: {}", known())),
+        _ => Some(format!("driver option '{shown}' is not known: {}", known())),
     }
 }

@@ -37,6 +37,7 @@ mod leftovers;
 mod listing;
 mod locks;
 mod making;
+mod masked;
 mod metadata;
 mod moment;
 mod mounting;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::node::{Map, Node, Value, Wrong};
 use crate::host::{
     driver_options::{DriverOptions, Unfit},
+    masked,
     names::Name,
 };
 
@@ -152,7 +153,7 @@ fn of_engine(driver: &str, options: &BTreeMap<String, String>) -> Option<String>
     };
     let from = if option("device") == kind { "" } else { option("device") };
     let more = if kind == "bind" && option("o") == "bind" { "" } else { option("o") };
-    let words = [kind, from, more];
+    let words = [masked::url(kind), masked::url(from), masked::options(more)];
     Some(words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }
 

@@ -59,7 +59,6 @@ fn key(text: &str) -> Result<(String, Option<&str>), String> {
     let blank = |c: char| c.is_whitespace() && c != '\n';
     let exported = text.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
     let text = exported.map_or(text, |rest| rest.trim_start_matches(blank));
-    let line = text.split('\n').next().unwrap_or_default();
     for (at, c) in text.char_indices() {
         match c {
             '\n' => return named(&text[..at]).map(|key| (key, None)),
@@ -68,7 +67,8 @@ fn key(text: &str) -> Result<(String, Option<&str>), String> {
             }
             '_' | '.' | '-' | '[' | ']' => {}
             c if c.is_alphanumeric() || blank(c) => {}
-            c => return Err(format!("'{c}' can't be in the name of a variable: '{line}'")),
+            // Without the line, which may be one of a key.
+            c => return Err(format!("'{c}' can't be in the name of a variable")),
         }
     }
     if text.is_empty() {
@@ -80,7 +80,7 @@ fn key(text: &str) -> Result<(String, Option<&str>), String> {
 
 fn named(key: &str) -> Result<String, String> {
     let key = key.trim_end();
-    if key.contains(' ') { Err(format!("the name '{key}' has a space")) } else { Ok(key.to_owned()) }
+    if key.contains(' ') { Err("the name of a variable has a space".to_owned()) } else { Ok(key.to_owned()) }
 }
 
 /// The value in quotes, and what follows.
@@ -103,7 +103,8 @@ fn quoted(text: &str, quote: char) -> Result<(Value, &str), String> {
             }
         }
     }
-    Err(format!("the quote is not closed: {}", text.split('\n').next().unwrap_or_default()))
+    // Without the value, which may be a password.
+    Err("the quote is not closed".to_owned())
 }
 
 /// What a shell writes with a backslash. A literal `$` comes out as `$$`, for the variables that are put in next.

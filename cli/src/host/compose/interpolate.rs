@@ -22,7 +22,7 @@ pub(super) fn interpolate(text: &str, variable: Environment<'_>) -> Result<Strin
                 rest
             }
             Some(b'{') => {
-                let length = braced_length(&after[1..]).ok_or_else(|| invalid(text))?;
+                let length = braced_length(&after[1..]).ok_or_else(invalid)?;
                 let (braced, rest) = after.split_at(length + 1);
                 result.push_str(&braces(braced, variable)?);
                 rest
@@ -37,10 +37,9 @@ pub(super) fn interpolate(text: &str, variable: Environment<'_>) -> Result<Strin
     Ok(result)
 }
 
-fn invalid(text: &str) -> String {
-    format!(
-        "'{text}' is not understood: write ${{NAME}}, ${{NAME:-default}}, ${{NAME:+other}} or ${{NAME:?message}}, and $$ for a single $"
-    )
+/// Without the text, which may be a password.
+fn invalid() -> String {
+    "what begins with '${' is not understood: write ${NAME}, ${NAME:-default}, ${NAME:+other} or ${NAME:?message}, and $$ for a single $".to_owned()
 }
 
 fn is_first(byte: u8) -> bool {
@@ -79,7 +78,7 @@ fn braces(braced: &str, variable: Environment<'_>) -> Result<String, String> {
     let (inside, rest) = (&braced[1..end], &braced[end + 1..]);
     let (name, after) = inside.split_at(name_length(inside));
     if name.is_empty() {
-        return Err(invalid(&format!("${braced}")));
+        return Err(invalid());
     }
     let value = variable(name);
     let Some(operator) = operator(after) else {

@@ -68,3 +68,43 @@ volumes:
         }
     }
 }
+
+#[test]
+fn what_hides_volumes_of_a_stack_is_told_when_the_stack_is_removed() {
+    let world = World::new();
+    fs::create_dir(world.path("shop")).unwrap();
+    let file = world.path("shop/compose.yaml");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    fs::write(world.path("shop/more.yaml"), "volumes: {cache: }").unwrap();
+    write("include: [more.yaml]\nvolumes: {data: , more: }\n");
+    let asked = ["-f", "shop/compose.yaml"];
+    assert_eq!(world.ok(&[&["stack", "create"], &asked[..]].concat()), "shop_cache\nshop_data\nshop_more\n");
+    write("include: ['https://example.invalid/more.yaml']\nvolumes: {data: , more: {labels: 7}}\n");
+    for (volumes, printed, left) in [
+        (&[][..], "kept with its data", "shop_cache\nshop_data\nshop_more\n"),
+        (&["--volumes"], "shop_data\n", "shop_cache\nshop_more\n"),
+        (&["--volumes"], "", "shop_cache\nshop_more\n"),
+    ] {
+        let (said, status) = said(&world, &[&["stack", "rm"], &asked[..], volumes].concat());
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains(printed), "{said}");
+        assert!(said.contains("compose.yaml:1:") && said.contains("compose.yaml:2:"), "{said}");
+        assert_eq!(world.ok(&["volume", "ls", "-q"]), left, "{said}");
+    }
+}
+
+#[test]
+fn which_of_several_default_files_counts_is_told_by_every_command() {
+    let world = World::new();
+    for name in ["compose.yaml", "docker-compose.yml"] {
+        fs::write(world.path(name), "name: s\nvolumes: {data: {driver_opts: {size: 1Gi}}}\n").unwrap();
+    }
+    for command in [&["plan"][..], &["rm"], &["rm", "--volumes"], &["manifests"]] {
+        let (said, status) = said(&world, &[&["stack"], command].concat());
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("the first counts, compose.yaml"), "{command:?}: {said}");
+    }
+    fs::write(world.path("compose.yaml"), "name: s\nvolumes: {data: }\n").unwrap();
+    let (said, _) = said(&world, &["stack", "create"]);
+    assert!(said.contains("the first counts, compose.yaml") && said.contains("s_data"), "{said}");
+}

@@ -21,11 +21,20 @@ pub(super) fn run(volumes: &Volumes, command: StackCommand, output: Output) -> R
         StackCommand::Plan(file) => plan(volumes, read(&file)?, output),
         StackCommand::Create(file) => {
             let plan = read(&file)?;
+            tell_of_files(&plan);
             output::names(output, |made| create(volumes, plan, made))
         }
         StackCommand::Rm(arguments) => {
-            let plan = read(&arguments.file)?;
-            output::names(output, |removed| remove(volumes, &plan, arguments.volumes, removed))
+            let mut plan = read(&arguments.file)?;
+            tell_of_files(&plan);
+            output::names(output, |removed| {
+                let done = remove(volumes, &plan, arguments.volumes, removed);
+                // They may hide volumes, which stay.
+                match plan.problems.pop() {
+                    Some(last) => Err(told(std::mem::take(&mut plan.problems), last)),
+                    None => done,
+                }
+            })
         }
         // Done before anything is looked at.
         StackCommand::Manifests(_) => Ok(()),
@@ -46,6 +55,7 @@ pub(crate) fn manifests(
     if let Some(first) = plan.problems.pop() {
         return Err(told(plan.problems, first));
     }
+    tell_of_files(&plan);
     let made = compose::manifests(&plan, tier, namespace).map_err(Error::Refused)?;
     for note in &made.notes {
         terminal::note(note);
@@ -75,6 +85,12 @@ pub(super) fn read(file: &StackFile) -> Result<Plan, Error> {
         }
     }
     Ok(plan)
+}
+
+fn tell_of_files(plan: &Plan) {
+    for note in &plan.notes {
+        terminal::note(note);
+    }
 }
 
 /// Tells all but the last, which ends the command.

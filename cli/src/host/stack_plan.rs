@@ -99,6 +99,9 @@ pub(super) fn show(volumes: &Volumes, plan: &Plan, output: Output) -> Result<(),
     for note in &plan.notes {
         terminal::note(note);
     }
+    if !plan.left_out.is_empty() {
+        terminal::note(&format!("Left out, since no --profile asks for them: {}", plan.left_out.join(", ")));
+    }
     Ok(())
 }
 

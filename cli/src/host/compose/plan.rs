@@ -20,8 +20,10 @@ pub(in super::super) struct Plan {
     #[cfg(test)]
     pub(super) services: Vec<String>,
     pub(in super::super) mounts: Vec<ServiceMount>,
-    /// What the user should know, but need not change.
+    /// What the user should know of the files, but need not change.
     pub(in super::super) notes: Vec<String>,
+    /// Services that no active profile has, with their profiles.
+    pub(in super::super) left_out: Vec<String>,
     /// What can't be honoured.
     pub(in super::super) problems: Vec<ComposeError>,
     /// Where each declared volume says what it shall be.
@@ -54,7 +56,7 @@ pub(super) fn plan(
     stack: &str,
     model: &Map,
     profiles: &[String],
-    mut notes: Vec<String>,
+    notes: Vec<String>,
     mut problems: Vec<Wrong>,
 ) -> Result<Plan, ComposeError> {
     if !names::is_valid(stack) || stack == names::STANDALONE {
@@ -76,9 +78,6 @@ pub(super) fn plan(
     }
     volumes.sort_by(|one, other| one.key.cmp(&other.key));
     let (services, left_out) = active(model, profiles)?;
-    if !left_out.is_empty() {
-        notes.push(format!("Left out, since no --profile asks for them: {}", left_out.join(", ")));
-    }
     let mut own = BTreeMap::new();
     for service in &services {
         let mut seen = Vec::new();
@@ -116,6 +115,7 @@ pub(super) fn plan(
         services: services.into_iter().map(|service| service.name).collect(),
         mounts: all,
         notes,
+        left_out,
         problems,
         places,
     })

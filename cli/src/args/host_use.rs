@@ -85,6 +85,9 @@ pub struct Import {
     /// Read the archive from this file, or from standard input with '-'. Default: standard input
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Leave so many leading parts of each name in the archive out, as GNU tar does: 1 for one that has all below one folder
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub strip_components: usize,
     /// Whether all of it must be kept
     #[command(flatten)]
     pub strict: Strict,

@@ -210,6 +210,7 @@ fn new_volume(
 fn import(volumes: &Volumes, arguments: &Import, output: Output) -> Result<(), Failure> {
     let file = arguments.file.as_deref().filter(|path| path.as_os_str() != "-");
     let (name, new) = new_volume(volumes, &arguments.new, file.is_none())?;
+    let how = (arguments.strip_components, arguments.strict.strict);
     match file {
         Some(path) => {
             let file = File::open(path).map_err(|source| Error::NoSuchFile {
@@ -217,9 +218,9 @@ fn import(volumes: &Volumes, arguments: &Import, output: Output) -> Result<(), F
                 path: path.to_owned(),
                 source,
             })?;
-            volumes.import(&name, &new, file, arguments.strict.strict)?;
+            volumes.import(&name, &new, file, how)?;
         }
-        None => volumes.import(&name, &new, std::io::stdin().lock(), arguments.strict.strict)?,
+        None => volumes.import(&name, &new, std::io::stdin().lock(), how)?,
     }
     Ok(output::name(output, &name.full())?)
 }

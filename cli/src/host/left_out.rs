@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Device,
     Owner,
     SpecialBits,
+    /// What an option leaves nothing of its name.
+    Stripped,
     /// A folder of the volume at which something else is mounted.
     Mounted,
     /// The namespace of the attribute, with its dot.
@@ -29,6 +31,7 @@ impl Kind {
             Self::SpecialBits => {
                 "set-user-id or set-group-id bits, as the owner is another one now".to_owned()
             }
+            Self::Stripped => "files whose names --strip-components leaves nothing of".to_owned(),
             Self::Mounted => "what other mounts cover".to_owned(),
             Self::Attribute(namespace) => {
                 format!("extended attributes {namespace}*, which this user may not set here")

@@ -10,6 +10,7 @@ mod reader;
 mod records;
 mod refusal;
 mod sparse;
+mod stripping;
 mod unpack;
 mod unsaid;
 mod walk;
@@ -33,6 +34,7 @@ use super::{
     volumes::{NewVolume, Volumes},
 };
 use crate::{failure, terminal};
+use stripping::Stripping;
 
 impl Volumes {
     /// Writes a volume to standard output. `no_holes`: they become zeros. `strict`: nothing may be left out.
@@ -56,7 +58,8 @@ impl Volumes {
         )
     }
 
-    /// Makes a volume from an archive. A volume that could not be filled is not left behind. `strict`: nothing may be left out.
+    /// Makes a volume from an archive. A volume that could not be filled is not left behind. `strip`: so many parts of each name are left
+    /// out. `strict`: nothing may be left out.
     ///
     /// Its record says who fills it, until it is whole: after a crash the next import of that name, or `system prune`, removes what is there.
     pub(super) fn import(
@@ -64,7 +67,7 @@ impl Volumes {
         name: &Name,
         new: &NewVolume,
         from: impl Read,
-        strict: bool,
+        (strip, strict): (usize, bool),
     ) -> Result<(), Error> {
         let full = name.full();
         let exists = || Error::Exists { what: format!("Volume '{full}'") };
@@ -82,7 +85,7 @@ impl Volumes {
         let folder = self.open_to_fill(&full, &us)?.ok_or_else(exists)?;
         fail::point("import: made");
         let left_out = LeftOut::new(strict);
-        let filled = fill(&full, &folder, &mut from, new.access, &left_out);
+        let filled = fill(&full, &folder, &mut from, (Stripping(strip), new.access), &left_out);
         if let Err(error) = filled {
             return Err(match self.give_up(&full, &us, folder) {
                 Err(replaced @ Error::Replaced { .. }) => replaced,
@@ -127,16 +130,16 @@ fn fill(
     full: &str,
     folder: &OwnedFd,
     from: &mut dyn Read,
-    access: Option<Access>,
+    (stripping, access): (Stripping, Option<Access>),
     left_out: &LeftOut,
 ) -> Result<(), Error> {
     let doing = || format!("import volume '{full}'");
-    let note = unpack::unpack(from, folder, left_out)
+    let notes = unpack::unpack(from, folder, stripping, left_out)
         .map_err(|(error, missing)| full_disk(error, missing, doing(), folder))?;
     access.map_or(Ok(()), |access| access.give(folder)).doing(doing)?;
     fs::syncfs(folder).doing(doing)?;
     left_out.told()?;
-    if let Some(note) = note {
+    for note in notes {
         terminal::note(&format!("Warning: {note}"));
     }
     Ok(())

@@ -29,6 +29,7 @@ use super::{
     reader::{Entry, Kind, Reader},
     refusal::{bad, of_entry},
     sparse::Layout,
+    stripping::{Stripping, Tops},
     unsaid::{LONGEST_UNSAID, Unsaid},
 };
 
@@ -36,13 +37,17 @@ use super::{
 pub(super) fn unpack(
     from: &mut dyn Read,
     to: &OwnedFd,
+    stripping: Stripping,
     left_out: &LeftOut,
-) -> Result<Option<String>, (io::Error, u64)> {
+) -> Result<Vec<String>, (io::Error, u64)> {
     let fine = |error| (error, 0);
     let mut reader = Reader::new(from);
     let mut volume = Volume {
         top: to,
+        stripping,
         left_out,
+        tops: Tops::default(),
+        is_empty: true,
         folders: BTreeMap::new(),
         unsaid: Unsaid::default(),
         later: BTreeMap::new(),
@@ -70,16 +75,22 @@ pub(super) fn unpack(
     if let Some(short) = short {
         return Err(short);
     }
+    let told = match (is_empty, volume.is_empty) {
+        (true, _) => Some("the archive holds no file".to_owned()),
+        (false, true) => Some(format!("--strip-components {} leaves nothing of the archive", stripping.0)),
+        (false, false) => volume.tops.in_words(),
+    };
     let unsaid = volume.finish().map_err(fine)?;
-    if is_empty {
-        return Ok(Some("the archive holds no file".to_owned()));
-    }
-    Ok(unsaid.in_words())
+    Ok(told.into_iter().chain(unsaid.in_words()).collect())
 }
 
 struct Volume<'a> {
     top: &'a OwnedFd,
+    stripping: Stripping,
     left_out: &'a LeftOut,
+    tops: Tops,
+    /// Nothing of the archive came in yet.
+    is_empty: bool,
     /// What folders get last.
     folders: BTreeMap<Vec<u8>, Metadata>,
     unsaid: Unsaid,
@@ -98,7 +109,15 @@ impl Volume<'_> {
     }
 
     fn put(&mut self, entry: Entry, reader: &mut Reader<'_>) -> io::Result<()> {
-        let path = relative(&entry.path)?;
+        let is_folder = entry.kind == Kind::Folder;
+        let Some(path) = self.stripping.of(&entry.path, is_folder)? else {
+            if !is_folder {
+                self.left_out.note(Left::Stripped, &entry.path);
+            }
+            return Ok(());
+        };
+        self.tops.note(&entry.path, &path, is_folder, self.stripping);
+        self.is_empty = false;
         // What comes later under the same name counts.
         self.later.remove(&path);
         self.missing.remove(&path);
@@ -106,7 +125,7 @@ impl Volume<'_> {
             Kind::Folder => self.folder(path, entry.metadata),
             _ if path.is_empty() => Err(bad("stands for the volume itself, and is no folder")),
             Kind::HardLink(target) => {
-                let target = relative(&target)?;
+                let target = self.stripping.of_target(&target)?;
                 if !self.link(&path, &target)? {
                     self.clear(&path)?;
                     self.later.insert(path, target);
@@ -284,19 +303,6 @@ impl Volume<'_> {
         folders::finish(self.top, self.folders, self.left_out)?;
         Ok(self.unsaid)
     }
-}
-
-/// A path below the volume's folder, without what says nothing; `..` leads who knows where.
-fn relative(path: &[u8]) -> io::Result<Vec<u8>> {
-    let steps: Vec<&[u8]> =
-        path.split(|byte| *byte == b'/').filter(|step| !matches!(*step, b"" | b".")).collect();
-    if steps.contains(&b"..".as_slice()) {
-        return Err(bad("leads out of the volume; pack it anew with tar -C FOLDER ."));
-    }
-    if path.is_empty() || path.contains(&0) {
-        return Err(bad("has no name that a file can have"));
-    }
-    Ok(steps.join(&b'/'))
 }
 
 fn open(folder: &OwnedFd, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -24,7 +24,7 @@ pub struct DiskUsage {
 /// `system prune`.
 #[derive(Debug, Args)]
 pub struct SystemPrune {
-    /// Remove unused volumes too: those that Docker made without a name
+    /// Remove unused volumes too: those that Docker or Podman made without a name
     #[arg(long)]
     pub volumes: bool,
     /// With --volumes, remove those with a name too

@@ -170,7 +170,7 @@ pub struct Remove {
 /// `volume prune`.
 #[derive(Debug, Args)]
 pub struct Prune {
-    /// Choose all volumes, whatever their labels. Host, without --all and --filter: only those that Docker made without a name
+    /// Choose all volumes, whatever their labels. Host, without --all and --filter: only those that Docker or Podman made without a name, called by 64 hexadecimal digits
     #[arg(long, short)]
     pub all: bool,
     /// Show what would be removed, and remove nothing

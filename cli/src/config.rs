@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{args::Global, failure::Failure};
+use crate::{args::Global, failure::Failure, privilege};
 
 /// Where root's volumes lie.
 pub(crate) const SYSTEM_ROOT: &str = "/var/lib/tierce";
@@ -165,7 +165,7 @@ impl Config {
         }
         let root = match global.root.clone().or(file.root) {
             Some(root) => root,
-            None if rustix::process::geteuid().is_root() => SYSTEM_ROOT.into(),
+            None if privilege::is_root() => SYSTEM_ROOT.into(),
             None => user_folder("XDG_DATA_HOME", ".local/share").ok_or(ConfigError::NoHome)?.join("tierce"),
         };
         let root =

@@ -15,6 +15,7 @@ mod kubectl;
 mod labels;
 mod named;
 mod output;
+mod privilege;
 mod scope;
 mod sizes;
 mod terminal;

@@ -6,9 +6,14 @@ mod world;
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::{Read, Write},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixListener,
+    },
     path::Path,
     process::{Command, Output},
+    thread,
 };
 
 use world::{World, is_root};
@@ -28,8 +33,29 @@ fn by_user(program: &Path) -> Command {
 
 /// Runs `tierce --host` as an ordinary user with a home of its own.
 fn as_user(world: &World, arguments: &[&str]) -> Output {
-    let mut command = by_user(&world.path("tierce"));
+    of_user(world, by_user(&world.path("tierce")), arguments)
+}
+
+/// The same as root of a user namespace that the user made, as `podman unshare` makes it; `None`, and a line that says so, where users may not
+/// make any.
+fn as_root_of_a_namespace(world: &World, arguments: &[&str]) -> Option<Output> {
+    let unshared = || {
+        let mut command = by_user(Path::new("/usr/bin/unshare"));
+        command.arg("--map-root-user");
+        command
+    };
+    if !unshared().arg("true").output().unwrap().status.success() {
+        println!("skipped: users may not make user namespaces here");
+        return None;
+    }
+    let mut command = unshared();
+    command.arg(world.path("tierce"));
+    Some(of_user(world, command, arguments))
+}
+
+fn of_user(world: &World, mut command: Command, arguments: &[&str]) -> Output {
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", world.path("home"));
+    command.env("XDG_RUNTIME_DIR", world.path("run"));
     command.current_dir("/").arg("--host").args(arguments).output().unwrap()
 }
 
@@ -216,4 +242,56 @@ fn a_volume_that_may_not_be_read_keeps_nobody_from_the_others() {
     }
     let shown = as_user(&world, &["volume", "prune", "--all", "--dry-run"]);
     assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("\na "), "{shown:?}");
+}
+
+/// The user's own Docker, with one stopped container that has the volume at `source`.
+fn docker_of_user(world: &World, source: &Path) {
+    let list = format!(
+        r#"[{{"Id":"0123456789abcdef","Names":["/db"],"State":"exited","Mounts":[{{"Type":"bind","Source":"{}"}}]}}]"#,
+        source.display()
+    );
+    fs::create_dir(world.path("run")).unwrap();
+    let socket = world.path("run/docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{list}").as_bytes());
+        }
+    });
+}
+
+#[test]
+fn root_of_a_users_namespace_has_the_users_volumes_and_the_users_engines() {
+    let world = user_world();
+    assert!(as_user(&world, &["volume", "create", "mine"]).status.success());
+    docker_of_user(&world, &world.path("home/.local/share/tierce/volumes/local/mine"));
+    let run = |arguments: &[&str]| as_root_of_a_namespace(&world, arguments);
+    let Some(listed) = run(&["volume", "ls", "-q"]) else { return };
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "mine\n", "{listed:?}");
+    let place = world.path("home/.local/share/tierce");
+    let place = place.to_str().unwrap();
+    for root in [["--root", place].as_slice(), &[]] {
+        let pruned = run(&[&["volume", "prune", "--all", "--force"], root].concat()).unwrap();
+        assert_eq!(pruned.status.code(), Some(0), "{pruned:?}");
+        let pruned = String::from_utf8_lossy(&pruned.stdout);
+        assert!(!pruned.contains("mine"), "{pruned}");
+        let removed = run(&[&["volume", "rm", "mine"], root].concat()).unwrap();
+        let said = String::from_utf8_lossy(&removed.stderr);
+        assert!(said.contains("in use by: container db (exited)"), "{said}");
+    }
+    // Root of the host alone mounts what has a size.
+    for arguments in [
+        ["volume", "create", "b", "--size", "64Mi"].as_slice(),
+        &["volume", "attach", "mine", "/tmp", "--to", "vm"],
+    ] {
+        let refused = run(arguments).unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && said.contains("needs root: run it with sudo"), "{said}");
+    }
+    let given = run(&["volume", "create", "c", "--uid", "3"]).unwrap();
+    let said = String::from_utf8_lossy(&given.stderr);
+    assert!(said.contains("leave --uid and --gid out"), "{said}");
 }

@@ -5,7 +5,10 @@ use std::{io::ErrorKind, path::Path};
 use tierce_engine::PoolErrorKind;
 
 use super::{Error, layout::VOLUMES};
-use crate::failure::{self, Failure};
+use crate::{
+    failure::{self, Failure},
+    privilege,
+};
 
 /// Refuses a root that nothing can be done with.
 pub(super) fn check(root: &Path) -> Result<(), Failure> {
@@ -40,7 +43,7 @@ fn advice(error: &Error, root: &Path) -> Option<&'static str> {
             Some("mount its disk, make the folder, or correct the pool's table in the configuration")
         }
         Error::Io { doing, source } if doing.contains(&*root.to_string_lossy()) => match source.kind() {
-            ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            ErrorKind::PermissionDenied if !privilege::is_root() => {
                 Some("run it with sudo, or keep volumes in a folder of your own with --root")
             }
             ErrorKind::AlreadyExists => {

@@ -17,7 +17,7 @@ use super::{
     error::Context,
     names::{self, Name},
 };
-use crate::{config::SYSTEM_ROOT, terminal};
+use crate::{config::SYSTEM_ROOT, privilege, terminal};
 
 /// Folder of the data of all volumes.
 pub(super) const VOLUMES: &str = "volumes";
@@ -87,7 +87,7 @@ impl Root {
     /// Whether other users of the host are kept out, as engines keep them out of their own folder. Who chose another place than the default one
     /// chose who gets there.
     fn is_closed(&self) -> bool {
-        rustix::process::geteuid().is_root() && self.path == Path::new(SYSTEM_ROOT)
+        privilege::is_root() && self.path == Path::new(SYSTEM_ROOT)
     }
 
     /// Closes folders that are open to everybody, as an older release or somebody's hand made them. Another mode is a wish, and stays.

@@ -18,7 +18,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::failure;
+use crate::{failure, privilege};
 
 /// The longest part of a volume's name that its copy's has.
 const PART: usize = 60;
@@ -115,7 +115,7 @@ impl Volumes {
     /// The names of those copies. Only root makes such.
     fn killed_exports(&self) -> Result<Vec<Name>, Error> {
         let mut killed = Vec::new();
-        if !rustix::process::geteuid().is_root() {
+        if !privilege::is_root() {
             return Ok(killed);
         }
         for name in Record::names(&self.root)?.into_iter().filter(|name| name.short().contains(MARK)) {

@@ -15,7 +15,7 @@ use super::{
     users::Users,
     volumes::{Volume, Volumes},
 };
-use crate::terminal;
+use crate::{privilege, terminal};
 
 impl Volumes {
     /// Mounts a volume with a size at its place, unless it is; others are always there. Under the volume's lock.
@@ -40,7 +40,8 @@ impl Volumes {
         if let Some(access) = record.access {
             let doing = || format!("give {} the owner and mode that were asked for", volume.path.display());
             match access.give(&self.open_data(volume)?) {
-                Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {
+                // The second: nobody has that id in this user namespace.
+                Err(Errno::PERM | Errno::INVAL) if !privilege::is_root() => {
                     return Err(Error::NeedsRoot {
                         what: "Giving a volume's folder to another user or group",
                         instead: "leave --uid and --gid out",

@@ -12,7 +12,10 @@ use super::{
     error::Context,
     layout::{self, Root, STATE},
 };
-use crate::config::{LOCAL_POOL, Pool, PoolPlace};
+use crate::{
+    config::{LOCAL_POOL, Pool, PoolPlace},
+    privilege,
+};
 
 /// The folder of the local pool, below the root.
 const LOCAL_FOLDER: &str = "pools/local";
@@ -49,7 +52,7 @@ impl Pools {
     /// Whether we know where that pool is, and may look there.
     pub(super) fn can_be_opened(&self, name: &str) -> bool {
         let configured = self.configured.iter().any(|pool| pool.name == name);
-        name == LOCAL_POOL || configured && rustix::process::geteuid().is_root()
+        name == LOCAL_POOL || configured && privilege::is_root()
     }
 
     /// Where a pool is, for messages.
@@ -69,7 +72,7 @@ impl Pools {
             let known = names.chain([LOCAL_POOL]).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownPool { pool: name.to_owned(), known });
         }
-        if !rustix::process::geteuid().is_root() {
+        if !privilege::is_root() {
             return Err(Error::NeedsRoot {
                 what: "A volume with a size",
                 instead: "make it without one, as a plain folder",
@@ -127,7 +130,7 @@ impl Pools {
             settings.push(setting(LOCAL_POOL, backend, None));
         }
         let mut configured = self.configured.iter().filter(|pool| names.contains(&pool.name)).peekable();
-        if configured.peek().is_none() || !rustix::process::geteuid().is_root() {
+        if configured.peek().is_none() || !privilege::is_root() {
             return Ok(settings);
         }
         let ids = self.ids()?;
@@ -158,7 +161,7 @@ impl Pools {
 
     /// Whether there are thin pools that shall grow when they fill up.
     pub(super) fn has_thin_pools(&self) -> bool {
-        self.growing().next().is_some() && rustix::process::geteuid().is_root()
+        self.growing().next().is_some() && privilege::is_root()
     }
 
     /// The thin pools that shall grow when they fill up, as the engine watches them: those that have volumes, since of others nothing may be
@@ -271,7 +274,7 @@ mod tests {
             pools.remember("big", id).unwrap();
         }
         assert_eq!(pools.ids().unwrap(), BTreeMap::from([("big".to_owned(), id)]));
-        if rustix::process::geteuid().is_root() {
+        if privilege::is_root() {
             let settings = pools.settings(&all, None).unwrap();
             assert_eq!(settings.iter().map(|pool| pool.expected_id).collect::<Vec<_>>(), [Some(id)]);
         }

@@ -17,7 +17,7 @@ use super::{
     record::Record,
     volumes::{Volume, Volumes},
 };
-use crate::terminal;
+use crate::{privilege, terminal};
 
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -333,7 +333,7 @@ pub(super) fn attachment(
             "A consumer's name has 1 to 128 characters, none of them a control character".to_owned(),
         ));
     }
-    if path.is_some() && !rustix::process::geteuid().is_root() {
+    if path.is_some() && !privilege::is_root() {
         return Err(Error::NeedsRoot {
             what: "Showing a volume at another path",
             instead: "leave the path out, which only notes the use",

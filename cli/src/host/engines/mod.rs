@@ -23,7 +23,7 @@ pub(super) use answer::{Answer, Container, Silent};
 pub(super) use engine::Engine;
 use presence::Way;
 
-use crate::terminal;
+use crate::{privilege, terminal};
 
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ fn said(way: &Way, volumes: &[String]) -> Result<Said, Silent> {
             // Nobody listens there, and Podman needs nobody.
             Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
             // Another user's engine has no containers of ours.
-            Err(api::Trouble::NotAllowed(_)) if !rustix::process::geteuid().is_root() => {
+            Err(api::Trouble::NotAllowed(_)) if !privilege::is_root() => {
                 Ok(Said { containers: Vec::new(), mounted: Ok(Vec::new()) })
             }
             Err(trouble) => {

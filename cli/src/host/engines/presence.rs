@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{contexts, engine::Engine};
+use crate::privilege;
 
 /// Where Podman's command may be: programs are looked for nowhere else.
 const PROGRAMS: [&str; 2] = ["/usr/bin/podman", "/bin/podman"];
@@ -72,9 +73,14 @@ struct Surroundings<'a> {
 /// The engines whose containers may be this user's, and what somebody chose that is not asked, in words.
 pub(super) fn of_this_host() -> (Vec<Way>, Vec<String>) {
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let is_root = rustix::process::geteuid().is_root();
-    let here = Surroundings { variable: &variable, host: Path::new("/"), is_root };
-    (here.ways(), here.not_asked())
+    let here = |is_root| Surroundings { variable: &variable, host: Path::new("/"), is_root };
+    let mut ways = here(privilege::is_root()).ways();
+    if privilege::is_root() && privilege::is_mapped() {
+        // Who is root here may be an ordinary user with a root folder of the user's own.
+        let others = here(false).ways().into_iter().filter(|way| !ways.contains(way));
+        ways.extend(others.collect::<Vec<_>>());
+    }
+    (ways, here(true).not_asked())
 }
 
 /// An engine that somebody chose.

@@ -34,7 +34,9 @@ impl Kind {
             Self::Stripped => "files whose names --strip-components leaves nothing of".to_owned(),
             Self::Mounted => "what other mounts cover".to_owned(),
             Self::Attribute(namespace) => {
-                format!("extended attributes {namespace}*, which this user may not set here")
+                format!(
+                    "extended attributes {namespace}*, which this user or the policy of this host does not let be set"
+                )
             }
             Self::Unknown => "extended attributes that the filesystem here does not know".to_owned(),
         }

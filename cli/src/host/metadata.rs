@@ -136,20 +136,30 @@ impl Metadata {
                 Ok(()) => continue,
                 Err(error) => error,
             };
-            let namespace = ["trusted.", "security."]
-                .into_iter()
-                .find(|namespace| name.to_bytes().starts_with(namespace.as_bytes()));
-            match namespace {
-                Some(namespace) if error == Errno::PERM => left_out.note(Kind::Attribute(namespace), path),
-                // A property of btrfs, a list of NFS, a mark of macOS: nothing that is asked for by that name here.
-                _ if error == Errno::OPNOTSUPP && !is_of_every_filesystem(name) => {
+            match refused(name, error) {
+                Some(kind @ Kind::Unknown) => {
                     let path = if path.is_empty() { b"." } else { path };
-                    left_out.note(Kind::Unknown, &[name.to_bytes(), b" of ", path].concat());
+                    left_out.note(kind, &[name.to_bytes(), b" of ", path].concat());
                 }
-                _ => return Err(attribute_not_kept(handle, name, error, path)),
+                Some(kind) => left_out.note(kind, path),
+                None => return Err(attribute_not_kept(handle, name, error, path)),
             }
         }
         Ok(())
+    }
+}
+
+/// What was left out where an attribute is refused by that error; `None`: it must not be.
+fn refused(name: &CStr, error: Errno) -> Option<Kind> {
+    let is_in = |namespace: &&str| name.to_bytes().starts_with(namespace.as_bytes());
+    match (["trusted.", "security."].into_iter().find(is_in), error) {
+        // A label that the host's policy does not know, or lets nobody set, belongs to the host that it comes from.
+        (Some(namespace), Errno::PERM) | (Some(namespace @ "security."), Errno::INVAL | Errno::ACCESS) => {
+            Some(Kind::Attribute(namespace))
+        }
+        // A property of btrfs, a list of NFS, a mark of macOS: nothing that is asked for by that name here.
+        (_, Errno::OPNOTSUPP) if !is_of_every_filesystem(name) => Some(Kind::Unknown),
+        _ => None,
     }
 }
 
@@ -220,4 +230,30 @@ const XFS_MAGIC: fs::FsWord = 0x5846_5342;
 fn is_a_list_again(handle: &CStr, name: &CStr) -> bool {
     name.to_bytes().starts_with(b"trusted.SGI_ACL_")
         && fs::statfs(handle).is_ok_and(|found| found.f_type == XFS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_policy_of_a_host_refuses_is_left_out_and_what_anybody_may_set_is_not() {
+        let of_host = Some(Kind::Attribute("security."));
+        for (name, error, expected) in [
+            (c"security.selinux", Errno::INVAL, of_host),
+            (c"security.selinux", Errno::ACCESS, of_host),
+            (c"security.selinux", Errno::PERM, of_host),
+            (c"security.capability", Errno::INVAL, of_host),
+            (c"security.capability", Errno::NOSPC, None),
+            (c"security.selinux", Errno::OPNOTSUPP, Some(Kind::Unknown)),
+            (c"trusted.overlay.opaque", Errno::PERM, Some(Kind::Attribute("trusted."))),
+            (c"trusted.overlay.opaque", Errno::INVAL, None),
+            (c"user.a", Errno::PERM, None),
+            (c"user.a", Errno::OPNOTSUPP, None),
+            (ACCESS_LIST, Errno::INVAL, None),
+            (c"btrfs.compression", Errno::OPNOTSUPP, Some(Kind::Unknown)),
+        ] {
+            assert_eq!(refused(name, error), expected, "{name:?} {error}");
+        }
+    }
 }

@@ -33,6 +33,19 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
+fn volumes_are_mounted_after_the_disks_and_before_whatever_starts_containers_again() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/tierce-volumes.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let named = |key: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    };
+    assert_eq!(named("After"), ["local-fs.target", "remote-fs.target"]);
+    let services = ["docker", "podman", "podman-restart", "tierce-plugin"];
+    assert_eq!(named("Before"), services.map(|service| format!("{service}.service")));
+}
+
+#[test]
 fn a_unit_that_makes_no_sense_is_noticed() {
     if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
         return println!("skipped: systemd-analyze is missing (Debian: systemd)");

@@ -227,3 +227,14 @@ fn collect(command: &clap::Command, name: &str, leaves: &mut BTreeSet<String>) {
     }
     below.for_each(|subcommand| collect(subcommand, &format!("{name} {}", subcommand.get_name()), leaves));
 }
+
+#[test]
+fn a_link_where_a_folder_belongs_is_said_to_be_none() {
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(world.path("elsewhere"), world.root().join("volumes/shop")).unwrap();
+    let error = world.fails(1, &["volume", "create", "data", "--stack", "shop"]);
+    assert!(error.contains("volumes/shop") && error.contains("no link is followed below the root"), "{error}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
+}

@@ -106,11 +106,11 @@ fn what_needs_root_says_so_and_what_works_without() {
         ("volume create b --uid 3", "needs root: run it with sudo, or leave --uid and --gid out"),
         (
             "volume ls --root /root/none",
-            "run it with sudo, or keep volumes in a folder of your own with --root",
+            "run it as sudo tierce --host --root /root/none ..., or keep volumes in a folder of your own with --root",
         ),
         (
             "volume create b --root /none",
-            "run it with sudo, or keep volumes in a folder of your own with --root",
+            "run it as sudo tierce --host --root /none ..., or keep volumes in a folder of your own with --root",
         ),
     ] {
         let refused = as_user(&world, &line.split(' ').collect::<Vec<_>>());
@@ -294,4 +294,40 @@ fn root_of_a_users_namespace_has_the_users_volumes_and_the_users_engines() {
     let given = run(&["volume", "create", "c", "--uid", "3"]).unwrap();
     let said = String::from_utf8_lossy(&given.stderr);
     assert!(said.contains("leave --uid and --gid out"), "{said}");
+}
+
+#[test]
+fn what_a_container_left_of_another_id_is_named_and_root_is_told_where_it_lies() {
+    if !is_root() {
+        return println!("skipped: giving files away needs root");
+    }
+    let world = user_world();
+    let root = world.path("home/.local/share/tierce");
+    let root = root.to_str().unwrap();
+    let advice = format!("run it as sudo tierce --host --root {root} ...");
+    assert!(as_user(&world, &["volume", "create", "mine"]).status.success());
+    let secret = world.path("home/.local/share/tierce/volumes/local/mine/db/secret");
+    fs::create_dir_all(&secret).unwrap();
+    fs::write(secret.join("file"), "x").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&secret, Some(100_998), Some(100_998)).unwrap();
+    let said = |arguments: &[&str]| {
+        let output = as_user(&world, arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let export = said(&["volume", "export", "mine"]);
+    assert!(export.contains("mine: 'db/secret': Permission denied") && export.contains(&advice), "{export}");
+    let snapshot = said(&["volume", "snapshot", "create", "mine", "s"]);
+    assert!(snapshot.contains(&advice), "{snapshot}");
+    let removal = said(&["volume", "rm", "mine"]);
+    let prune = format!("for files of another user that takes sudo tierce --host --root {root} system prune");
+    assert!(removal.contains(&prune), "{removal}");
+    let again = said(&["system", "prune"]);
+    assert!(again.contains(&advice), "{again}");
+    world.ok(&["--root", root, "system", "prune"]);
+    assert_eq!(
+        fs::read_dir(secret.parent().unwrap().parent().unwrap().parent().unwrap()).unwrap().count(),
+        0
+    );
 }

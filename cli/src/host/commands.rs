@@ -65,7 +65,7 @@ fn by_command(
             VolumeCommand::Ls(arguments) => listing::list(volumes, &arguments, output),
             VolumeCommand::Inspect(arguments) => listing::inspect(volumes, &arguments, output),
             VolumeCommand::Rm(arguments) => {
-                each(&arguments.names, output, |name| volumes.remove(name, arguments.force))
+                each(volumes, &arguments.names, output, |name| volumes.remove(name, arguments.force))
             }
             VolumeCommand::Prune(arguments) => prune::prune(volumes, &arguments, output),
             VolumeCommand::Label(arguments) => label(volumes, &arguments, output),
@@ -112,7 +112,7 @@ fn by_command(
             SystemCommand::Prune(arguments) => {
                 let troubles = volumes.clean()?;
                 for trouble in &troubles {
-                    failure::tell(trouble, false);
+                    advice::tell(trouble, root);
                 }
                 if arguments.volumes {
                     let unused = Prune {
@@ -277,7 +277,7 @@ fn mount(volumes: &Volumes, arguments: &Mount, output: Output) -> Result<(), Fai
         return Ok(output::name(output, name)?);
     }
     if !arguments.all {
-        return each(&arguments.names, output, |name| volumes.mount_named(name).map(drop));
+        return each(volumes, &arguments.names, output, |name| volumes.mount_named(name).map(drop));
     }
     let (all, unseen) = volumes.list()?;
     for unseen in unseen {
@@ -293,7 +293,7 @@ fn mount(volumes: &Volumes, arguments: &Mount, output: Output) -> Result<(), Fai
                 Err(error @ Error::Locked { .. }) => terminal::note(&format!("Warning: {error}")),
                 Err(error) => {
                     failed = true;
-                    failure::tell(&error, false);
+                    advice::tell(&error, volumes.root.path());
                 }
             }
         }
@@ -309,7 +309,12 @@ fn change_key(volumes: &Volumes, arguments: &KeyChange, output: Output) -> Resul
 }
 
 /// Does something with each name and prints the name; one that fails does not stop the others.
-fn each(names: &[String], output: Output, act: impl Fn(&str) -> Result<(), Error>) -> Result<(), Failure> {
+fn each(
+    volumes: &Volumes,
+    names: &[String],
+    output: Output,
+    act: impl Fn(&str) -> Result<(), Error>,
+) -> Result<(), Failure> {
     // One name keeps its own error and status.
     if let [name] = names {
         act(name)?;
@@ -322,7 +327,7 @@ fn each(names: &[String], output: Output, act: impl Fn(&str) -> Result<(), Error
                 Ok(()) => done.add(name)?,
                 Err(error) => {
                     failed = true;
-                    failure::tell(&error, false);
+                    advice::tell(&error, volumes.root.path());
                 }
             }
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    Error,
+    Error, advice,
     census::Census,
     listing,
     users::Users,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     args::{Output, Prune},
-    failure::{self, Failure},
+    failure::Failure,
     output, sizes, terminal,
 };
 
@@ -71,7 +71,7 @@ pub(super) fn prune(volumes: &Volumes, arguments: &Prune, output: Output) -> Res
             Err(Error::InUse(_) | Error::NotFound { .. }) => {}
             Err(error) => {
                 failed = true;
-                failure::tell(&error, false);
+                advice::tell(&error, volumes.root.path());
                 if matches!(error, Error::Leftover { .. }) {
                     pruned.volumes_deleted.push(name);
                 }

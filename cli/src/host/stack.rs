@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Error,
+    Error, advice,
     compose::{self, Maker, NamedVolume, Plan},
     stack_plan,
     stack_state::{Other, State},
@@ -191,7 +191,7 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Name
             Ok(existing) => existing,
             Err(error) => {
                 failed = true;
-                failure::tell(&error, false);
+                advice::tell(&error, volumes.root.path());
                 continue;
             }
         };
@@ -217,7 +217,7 @@ fn remove(volumes: &Volumes, plan: &Plan, with_volumes: bool, removed: &mut Name
             Err(Error::NotFound { .. }) => {}
             Err(error) => {
                 failed = true;
-                failure::tell(&error, false);
+                advice::tell(&error, volumes.root.path());
             }
         }
     }

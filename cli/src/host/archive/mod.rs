@@ -47,9 +47,11 @@ impl Volumes {
         }
         let is_used = self.is_used(full)?;
         let write = |from: &str| {
-            let folder = self.open_data(&self.get(from)?)?;
+            let volume = self.get(from)?;
+            let folder = self.open_data(&volume)?;
             let left_out = LeftOut::new(strict);
-            write(full, &folder, out, (no_holes, &left_out))
+            let doing = || format!("export volume '{full}' from {}", volume.path.display());
+            write(doing, &folder, out, (no_holes, &left_out))
         };
         self.held(
             Some(full),
@@ -101,28 +103,27 @@ impl Volumes {
     }
 }
 
-/// Writes a folder as the archive of the volume `full`.
+/// Writes a folder as an archive.
 fn write(
-    full: &str,
+    doing: impl Fn() -> String,
     folder: &OwnedFd,
     out: impl Write,
     (no_holes, left_out): (bool, &LeftOut),
 ) -> Result<(), Error> {
-    let doing = || format!("export volume '{full}'");
     // Level 3 is the library's own default.
-    let encoder = zstd::Encoder::new(out, 3).doing(doing)?;
+    let encoder = zstd::Encoder::new(out, 3).doing(&doing)?;
     let (mut writer, mut traces) =
         (writer::Writer::new(encoder, no_holes, left_out), walk::Traces::default());
     walk::walk(folder, &mut |found| {
         traces.note(&found.stat);
         writer.entry(found)
     })
-    .doing(doing)?;
+    .doing(&doing)?;
     fail::point("export: written");
-    traces.are_still_so(folder).doing(doing)?;
+    traces.are_still_so(folder).doing(&doing)?;
     // Only now its end is written: what fails before leaves an archive that every reader refuses.
     left_out.told()?;
-    writer.finish().and_then(zstd::Encoder::finish).and_then(|mut out| out.flush()).doing(doing)
+    writer.finish().and_then(zstd::Encoder::finish).and_then(|mut out| out.flush()).doing(&doing)
 }
 
 /// `access`: what the folder gets, whatever the archive says of it.

@@ -11,7 +11,7 @@ pub enum SnapshotCommand {
     /// Take a snapshot of a volume
     #[command(after_help = "Example:\n  tierce volume snapshot create mydata before-upgrade")]
     Create(SnapshotCreate),
-    /// List the snapshots of a volume
+    /// List the snapshots of a volume; on a host also those that a removed one left
     #[command(visible_alias = "ls", after_help = "Example:\n  tierce volume snapshot list mydata")]
     List(OneName),
     /// Remove a snapshot of a volume

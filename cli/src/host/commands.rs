@@ -238,6 +238,7 @@ fn snapshot(volumes: &Volumes, command: SnapshotCommand, output: Output) -> Resu
         }
         SnapshotCommand::List(arguments) => {
             let found = volumes.snapshots(&arguments.name)?;
+            volumes.tell_of_earlier(&arguments.name, &found)?;
             let views: Vec<_> =
                 found.iter().map(|snapshot| SnapshotView::of(&arguments.name, snapshot)).collect();
             match output {

@@ -266,17 +266,27 @@ impl Devices {
         taken.map(drop).map_err(|error| no_room(error, &name.full()))
     }
 
-    /// A volume's snapshots with their names, oldest first. What a restore kept is called by its id.
+    /// A volume's snapshots with their names, oldest first.
     pub(super) fn snapshots(&self, name: &Name) -> Vec<(String, SnapshotInfo)> {
         let listed = self.runtime.block_on(self.engine.list()).snapshots.into_iter();
-        let called = |info: SnapshotInfo| {
-            let given = info.owner.as_ref().map(|owner| owner.name.clone());
-            let given = given.filter(|given| snapshot_id(name, given) == info.id);
-            (given.unwrap_or_else(|| info.id.to_string()), info)
-        };
-        let mut found: Vec<_> = listed.filter(|info| info.source == id(name)).map(called).collect();
+        let of_volume = listed.filter(|info| info.source == id(name));
+        let mut found: Vec<_> = of_volume.map(|info| (called(name, &info), info)).collect();
         found.sort_by_key(|(_, info)| info.taken_at);
         found
+    }
+
+    /// Every snapshot in the open pools, with its volume's name and its own.
+    pub(super) fn all_snapshots(&self) -> Vec<(Name, String, SnapshotInfo)> {
+        let named = |info: SnapshotInfo| {
+            let owner = info.owner.as_ref().filter(|owner| owner.uid == OURS)?;
+            // What a restore kept has its volume's own owner.
+            let of_kept = Name::new(Some(&owner.namespace), &owner.name);
+            let readings = Name::readings(&owner.namespace).unwrap_or_default();
+            let volume = readings.into_iter().chain(of_kept).find(|name| id(name) == info.source)?;
+            let name = called(&volume, &info);
+            Some((volume, name, info))
+        };
+        self.runtime.block_on(self.engine.list()).snapshots.into_iter().filter_map(named).collect()
     }
 
     fn snapshot_named(&self, name: &Name, snapshot: &str) -> Result<VolumeId, Error> {
@@ -338,6 +348,13 @@ fn id(name: &Name) -> VolumeId {
 
 fn snapshot_id(name: &Name, snapshot: &str) -> VolumeId {
     hashed("s", &format!("{}/{}/{snapshot}", name.stack(), name.short()))
+}
+
+/// A snapshot's name. What a restore kept is called by its id.
+fn called(volume: &Name, info: &SnapshotInfo) -> String {
+    let given = info.owner.as_ref().map(|owner| &owner.name);
+    let given = given.filter(|given| snapshot_id(volume, given) == info.id);
+    given.map_or_else(|| info.id.to_string(), Clone::clone)
 }
 
 fn hashed(prefix: &str, text: &str) -> VolumeId {

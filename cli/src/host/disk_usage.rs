@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tierce_engine::{PoolReport, PoolUsage};
 
-use super::{devices::Devices, leftovers::Leftover, listing, view::View, volumes::Volumes};
+use super::{
+    devices::Devices,
+    leftovers::Leftover,
+    listing,
+    view::{SnapshotView, View},
+    volumes::Volumes,
+};
 use crate::{
     args::{DiskUsage, Output},
     config::LOCAL_POOL,
@@ -85,6 +91,8 @@ struct Report {
     usage: Vec<Usage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leftovers: Vec<Left>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots_of_removed_volumes: Vec<SnapshotView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<Vec<View>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -139,7 +147,19 @@ pub(super) fn show(volumes: &Volumes, arguments: &DiskUsage, output: Output) -> 
         let r#type = "Leftovers".to_owned();
         usage.push(Usage { r#type, total: leftovers.len(), active: 0, size, reclaimable: size });
     }
-    let mut report = Report { usage, leftovers, volumes: None, pools, shared_disks };
+    let kept: Vec<SnapshotView> = volumes
+        .kept_snapshots(None)?
+        .iter()
+        .map(|kept| SnapshotView::of(&kept.volume.full(), &kept.snapshot))
+        .collect();
+    if !kept.is_empty() {
+        let size = kept.iter().map(|snapshot| snapshot.size).sum();
+        let r#type = "Snapshots of removed volumes".to_owned();
+        // No prune takes them.
+        usage.push(Usage { r#type, total: kept.len(), active: 0, size, reclaimable: 0 });
+    }
+    let mut report =
+        Report { usage, leftovers, snapshots_of_removed_volumes: kept, volumes: None, pools, shared_disks };
     if arguments.details {
         report.volumes = Some(views);
     }
@@ -177,6 +197,12 @@ fn table(report: &Report) -> std::io::Result<()> {
         output::lines(["", "system prune removes what is left, once it can:"])?;
         let left = report.leftovers.iter().map(|left| row(&[&left.path, &sizes::used(left.size)]));
         output::columns(&left.collect::<Vec<_>>())?;
+    }
+    if !report.snapshots_of_removed_volumes.is_empty() {
+        output::lines(["", "volume snapshot rm VOLUME SNAPSHOT removes what removed volumes left:"])?;
+        let kept = report.snapshots_of_removed_volumes.iter();
+        let kept = kept.map(|one| row(&[&one.volume, &one.name, &sizes::used(one.size)]));
+        output::columns(&kept.collect::<Vec<_>>())?;
     }
     let Some(volumes) = &report.volumes else { return Ok(()) };
     output::lines([""])?;

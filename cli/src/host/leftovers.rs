@@ -191,7 +191,8 @@ impl Volumes {
         Ok(())
     }
 
-    fn folders_below(&self, below: &str) -> Result<Vec<String>, Error> {
+    /// The folders in a folder below the root.
+    pub(super) fn folders_below(&self, below: &str) -> Result<Vec<String>, Error> {
         let doing = || format!("list {}", self.root.path().join(below).display());
         let Some(folder) = self.root.folder(below)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();

@@ -70,6 +70,7 @@ impl Volumes {
         record.pool = new.shape.as_ref().map(|shape| shape.pool.clone());
         record.asked_bytes = new.shape.as_ref().map(|shape| shape.size_bytes);
         record.save(&self.root, name)?;
+        self.tell_of_inherited(name, new.shape.is_some());
         fail::point("create: record written");
         let (Some(shape), Some(devices)) = (&new.shape, devices) else {
             self.make_place(name)?;

@@ -30,6 +30,7 @@ mod engines;
 mod error;
 mod fail;
 mod filling;
+mod kept_snapshots;
 mod keys;
 mod layout;
 mod left_out;

@@ -88,6 +88,7 @@ impl Volumes {
         // Its folder has what that of the source has.
         record.access = source.record.as_ref().and_then(|record| record.access);
         record.save(&self.root, to)?;
+        self.tell_of_inherited(to, source.device.is_some());
         fail::point("clone: record written");
         let _of_source = self.kept(&source, hold, of_source);
         let Some(((device, devices), filesystem)) = self.device_of(&source).zip(source.filesystem()) else {
@@ -157,12 +158,22 @@ impl Volumes {
         fs::chmod(&path, Mode::RWXU).doing(|| format!("close {} to others", path.display()))
     }
 
-    /// A volume's snapshots, oldest first.
+    /// A volume's snapshots, or those that a removed one left, oldest first.
     pub(super) fn snapshots(&self, full: &str) -> Result<Vec<Snapshot>, Error> {
-        self.snapshots_of(&self.get(full)?)
+        match self.get(full) {
+            Err(error @ Error::NotFound { .. }) => {
+                let kept = self.kept_snapshots(Some(full))?;
+                if kept.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(kept.into_iter().map(|one| one.snapshot).collect())
+                }
+            }
+            volume => self.snapshots_of(&volume?),
+        }
     }
 
-    fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>, Error> {
+    pub(super) fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>, Error> {
         if let Some((_, devices)) = self.device_of(volume) {
             let snapshot = |(name, info): (String, tierce_engine::SnapshotInfo)| Snapshot {
                 name,
@@ -171,8 +182,13 @@ impl Volumes {
             };
             return Ok(devices.snapshots(&volume.name).into_iter().map(snapshot).collect());
         }
-        let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(Vec::new()) };
-        let path = self.root.path().join(snapshots_below(&volume.name));
+        self.folder_snapshots(&volume.name)
+    }
+
+    /// The snapshots of the plain volume of that name, oldest first.
+    pub(super) fn folder_snapshots(&self, volume: &Name) -> Result<Vec<Snapshot>, Error> {
+        let Some(within) = self.root.folder(&snapshots_below(volume))? else { return Ok(Vec::new()) };
+        let path = self.root.path().join(snapshots_below(volume));
         let doing = || format!("list {}", path.display());
         let mut found = Vec::new();
         for name in layout::entries(&within).doing(doing)? {
@@ -195,29 +211,36 @@ impl Volumes {
         names::check("Snapshot", snapshot)?;
         let _snapshots = Lock::snapshots(&self.root, full)?;
         let _data = Lock::share_data(&self.root, full)?;
-        let volume = {
+        let own = {
             let _lock = Lock::acquire(&self.root, full)?;
-            self.get(full)?
+            self.get(full).and_then(|volume| self.existing(&volume, snapshot).map(|()| volume))
         };
-        self.existing(&volume, snapshot)?;
-        if let Some((_, devices)) = self.device_of(&volume) {
-            return devices.delete_snapshot(&volume.name, snapshot);
+        let (name, on_device) = match own {
+            Ok(volume) => (volume.name.clone(), volume.device.is_some()),
+            Err(error @ (Error::NotFound { .. } | Error::SnapshotNotFound { .. })) => {
+                let kept = self.kept_snapshot(full, snapshot)?.ok_or(error)?;
+                (kept.volume, kept.on_device)
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(devices) = self.devices().filter(|_| on_device) {
+            return devices.delete_snapshot(&name, snapshot);
         }
-        self.drop_snapshot(&volume, snapshot)
+        self.drop_snapshot(&name, snapshot)
     }
 
     /// Removes a snapshot of a volume that is a folder, under the lock of its snapshots.
-    fn drop_snapshot(&self, volume: &Volume, snapshot: &str) -> Result<(), Error> {
-        let full = volume.name.full();
+    fn drop_snapshot(&self, name: &Name, snapshot: &str) -> Result<(), Error> {
+        let full = name.full();
         let doing = || format!("remove snapshot '{snapshot}' of volume '{full}'");
-        let Some(within) = self.root.folder(&snapshots_below(&volume.name))? else { return Ok(()) };
+        let Some(within) = self.root.folder(&snapshots_below(name))? else { return Ok(()) };
         let hidden = leftovers::set_aside(&within, snapshot).doing(doing)?;
         fail::point("snapshot rm: hidden");
         fs::fsync(&within).doing(doing)?;
         let freed = leftovers::free(&within, &hidden);
-        self.remove_empty_snapshot_folders(&volume.name)?;
+        self.remove_empty_snapshot_folders(name)?;
         freed.map_err(|source| {
-            let folder = self.root.path().join(snapshots_below(&volume.name));
+            let folder = self.root.path().join(snapshots_below(name));
             let done =
                 format!("Snapshot '{snapshot}' of volume '{full}' is removed, but not all of its data");
             Error::Leftover { done, folder, source }
@@ -247,6 +270,9 @@ impl Volumes {
         let volume = self.get(full)?;
         volume.check_whole()?;
         self.existing(&volume, snapshot)?;
+        let mut meant = self.snapshots_of(&volume)?;
+        meant.retain(|one| one.name == snapshot);
+        self.tell_of_earlier(full, &meant)?;
         let users = Users::of(&volume, &Census::take()?)?;
         check_stopped(&volume, &users)?;
         let (engines, _snapshots, _whole) = loop {
@@ -293,7 +319,7 @@ impl Volumes {
             Census::take().and_then(|census| check_stopped(&volume, &Users::of(&volume, &census)?))
         {
             leftovers::give_free(&stack, &hidden).doing(doing)?;
-            self.drop_snapshot(&volume, &safety)?;
+            self.drop_snapshot(&volume.name, &safety)?;
             return Err(error);
         }
         let exchanged =

@@ -122,10 +122,14 @@ impl Volumes {
     ///    this stack (or `system prune`) frees, and a record, which counts as nothing.
     /// 2. The record, then the data.
     pub(super) fn remove_now(&self, volume: &Volume, users: &Users) -> Result<(), Error> {
+        let kept = self.words_of_kept(volume);
         let removed = match self.device_of(volume) {
             Some((_, devices)) => self.remove_device(volume, devices, users),
             None => self.remove_folder(volume),
         };
+        if let (Ok(()) | Err(Error::Leftover { .. }), Some(words)) = (&removed, kept) {
+            terminal::note(&words);
+        }
         match removed {
             Ok(()) | Err(Error::Leftover { .. }) => self.remove_empty_stack(volume.name.stack()).and(removed),
             Err(error) => Err(error),

@@ -303,7 +303,7 @@ impl Volumes {
     }
 
     /// Whether the root has anything of that name, wherever the volume itself lies.
-    fn is_known(&self, name: &Name) -> Result<bool, Error> {
+    pub(super) fn is_known(&self, name: &Name) -> Result<bool, Error> {
         Ok(!matches!(Record::load(&self.root, name), Ok(None)) || self.root.has_data(name)?)
     }
 

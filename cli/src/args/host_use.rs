@@ -103,6 +103,7 @@ pub struct Attach {
     #[arg(long, value_name = "CONSUMER")]
     pub to: String,
     /// An empty folder to show the volume at (needs root)
+    #[arg(value_name = "FOLDER")]
     pub path: Option<PathBuf>,
     /// Show the volume read-only
     #[arg(long, requires = "path")]

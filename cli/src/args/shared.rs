@@ -74,7 +74,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Whether a copy may leave out what its user can't keep.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Strict {
-    /// Fail where anything can't be kept: sockets in an archive; owners, devices and attributes that only root may set; attributes that the filesystem does not know. Default: say so
+    /// Fail where anything can't be kept: sockets in an archive; owners, devices and attributes that only root may set; attributes that the filesystem or the policy of the host refuses; what is mounted inside of the volume. Default: say so
     #[arg(long, help_heading = WITH_HOST)]
     pub strict: bool,
 }

@@ -16,7 +16,7 @@ pub enum SystemCommand {
 /// `system df`.
 #[derive(Debug, Args)]
 pub struct DiskUsage {
-    /// Show each volume too; -v does the same
+    /// Show each volume too; here -v does the same, as with Docker
     #[arg(long)]
     pub details: bool,
 }

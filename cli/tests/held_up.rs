@@ -198,6 +198,42 @@ fn copies_at_once_never_promise_more_than_the_disk_has() {
 }
 
 #[test]
+fn copies_at_once_of_a_mounted_volume_with_a_size_are_all_made() {
+    if !is_root() {
+        return println!("skipped: volumes with a size need root");
+    }
+    let world = small(700);
+    world.ok(&["volume", "create", "a", "--size", "100Mi"]);
+    fs::write(world.volume("a").join("file"), vec![7; 64 << 20]).unwrap();
+    // So it is exported from a copy of one moment.
+    world.ok(&["volume", "attach", "a", "--to", "vm"]);
+    for round in 0..2 {
+        let name = |kind: &str| format!("{kind}{round}");
+        let (first, second, snapshot) = (name("first"), name("second"), name("snapshot"));
+        let copies: [&[&str]; 4] = [
+            &["volume", "clone", "a", &first],
+            &["volume", "clone", "a", &second],
+            &["volume", "snapshot", "create", "a", &snapshot],
+            &["volume", "export", "a"],
+        ];
+        let copies = copies.map(|copy| {
+            let mut command = world.host(copy);
+            (copy, command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+        });
+        for (copy, child) in copies {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success() && output.stderr.is_empty(), "{copy:?}: {output:?}");
+        }
+        for name in [&first, &second] {
+            assert_eq!(fs::metadata(world.volume(name).join("file")).unwrap().len(), 64 << 20);
+            soon(&world, &["volume", "rm", name]);
+        }
+        soon(&world, &["volume", "snapshot", "rm", "a", &snapshot]);
+    }
+    nothing_half_made(&world);
+}
+
+#[test]
 fn a_folder_is_used_while_it_is_copied_and_not_removed() {
     for copy in [&["volume", "clone", "a", "copy"][..], &["volume", "snapshot", "create", "a", "copy"]] {
         let world = World::new();

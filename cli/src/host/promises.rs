@@ -12,7 +12,7 @@ use rustix::{
     fs::{self, AtFlags, FlockOperation, Mode, OFlags},
     io::Errno,
 };
-use tierce_engine::{Error, Promise};
+use tierce_engine::{Error, Promise, VolumeId};
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,8 @@ use super::{
 const PREFIX: &str = ".promise-";
 /// What the lock of those who decide about one disk is called, before its number.
 const TURN: &str = ".promises-of-";
+/// What the lock of whoever holds a mounted volume still is called, before the id of its device.
+const FREEZE: &str = ".freeze-";
 
 /// All of one root.
 pub(super) struct Promises {
@@ -105,6 +107,15 @@ impl tierce_engine::Promises for Promises {
         drop(turn);
         fail::point("room: set aside");
         Ok(Box::new(told))
+    }
+
+    fn turn_to_freeze(&self, volume: &VolumeId) -> Result<Box<dyn Send>, Error> {
+        let turn = Lock::acquire(&self.root, &format!("{FREEZE}{volume}"));
+        let failed = |error| Error::Io {
+            doing: "wait for whoever holds the volume still".to_owned(),
+            source: io::Error::other(error),
+        };
+        Ok(Box::new(turn.map_err(failed)?))
     }
 }
 

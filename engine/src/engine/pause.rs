@@ -97,7 +97,11 @@ impl Pause for Source<'_> {
     fn hold(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<bool, Error> {
         match &self.used {
             Use::Nowhere => work().map(|()| true),
-            Use::Mounted(place) => self.core.host.while_frozen(place, work),
+            Use::Mounted(place) => {
+                let others = self.core.promises.as_ref();
+                let _turn = others.map(|others| others.turn_to_freeze(&self.id)).transpose()?;
+                self.core.host.while_frozen(place, work)
+            }
             Use::Device(device) => {
                 self.core.host.flush(device)?;
                 work().map(|()| false)

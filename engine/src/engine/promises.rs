@@ -34,6 +34,13 @@ pub trait Promises: Send + Sync {
         disk: u64,
         decide: &mut dyn FnMut(&[Promise]) -> Result<Promise, Error>,
     ) -> Result<Box<dyn Send>, Error>;
+
+    /// Waits until no other process holds that mounted volume's filesystem still, which takes each a few seconds at most. Until the answer is
+    /// dropped nobody else does: the kernel knows one freeze of a filesystem, and whoever ends one ends it for all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where others can't be heard or told.
+    fn turn_to_freeze(&self, volume: &VolumeId) -> Result<Box<dyn Send>, Error>;
 }
 
 /// What others make on a disk just now.
@@ -90,6 +97,10 @@ mod tests {
             decide: &mut dyn FnMut(&[Promise]) -> Result<Promise, Error>,
         ) -> Result<Box<dyn Send>, Error> {
             decide(&self.0.lock().unwrap()).map(|promise| Box::new(promise) as Box<dyn Send>)
+        }
+
+        fn turn_to_freeze(&self, _volume: &VolumeId) -> Result<Box<dyn Send>, Error> {
+            Ok(Box::new(()))
         }
     }
 

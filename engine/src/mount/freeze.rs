@@ -9,7 +9,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -32,6 +32,7 @@ pub(crate) fn while_frozen(
     let doing = || format!("freeze the filesystem at {what}");
     // What is to be written is written before, so that the freeze itself is short.
     fs::syncfs(mounted).doing(|| format!("write out the filesystem at {what}"))?;
+    let begun = Instant::now();
     let watchdog = Watchdog::start(mounted, limit).doing(doing)?;
     match lasting("freeze", || kernel::freeze(mounted)) {
         Ok(()) => {}
@@ -49,9 +50,11 @@ pub(crate) fn while_frozen(
     }
     let frozen = Frozen(mounted);
     let worked = work();
-    let still = lasting("thaw", || frozen.thaw()).doing(|| format!("thaw the filesystem at {what}"))?;
+    // After the limit what is frozen may be another's freeze, and the thaw of that says nothing of ours.
+    let in_time = begun.elapsed() < limit;
+    let thawed = lasting("thaw", || frozen.thaw()).doing(|| format!("thaw the filesystem at {what}"))?;
     drop(watchdog);
-    worked.map(|()| still)
+    worked.map(|()| thawed && in_time)
 }
 
 /// Ends a freeze. Returns `false` if there was none.
@@ -109,7 +112,6 @@ mod tests {
         path::{Path, PathBuf},
         process::{Command, Stdio},
         thread,
-        time::Instant,
     };
 
     use rustix::{
@@ -215,6 +217,13 @@ mod tests {
             Ok(())
         });
         assert!(!still.unwrap(), "the work went on after the thaw and was not told so");
+        // Somebody else freezes it then.
+        let still = while_frozen(&folder, limit, "x", &mut || {
+            write(&at);
+            kernel::freeze(&folder).unwrap();
+            Ok(())
+        });
+        assert!(!still.unwrap(), "the freeze of another was taken for one's own");
     }
 
     #[test]

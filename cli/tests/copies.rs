@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink},
     path::Path,
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -301,4 +302,109 @@ fn a_file_that_changed_and_has_the_same_size_and_time_is_copied() {
     let before = ["index", "long", "holes"].map(inode);
     world.ok(&["volume", "cp", "./site/.", "web:/www"]);
     assert_eq!(["index", "long", "holes"].map(inode), before);
+}
+
+/// Mounts an image with a filesystem of its own.
+fn mount(world: &World, image: &str, at: &str) {
+    if !world.path(image).exists() {
+        fs::File::create(world.path(image)).unwrap().set_len(16 << 20).unwrap();
+        assert!(world.command("mkfs.ext4").args(["-q", "-F", image]).status().unwrap().success());
+    }
+    fs::create_dir_all(world.path(at)).unwrap();
+    assert!(world.command("mount").args(["-o", "loop", image, at]).status().unwrap().success());
+}
+
+#[test]
+fn what_a_killed_copy_left_on_a_disk_that_is_away_waits_until_it_is_back() {
+    if !is_root() {
+        return println!("skipped: mounts need root");
+    }
+    let world = with_users_files();
+    let unmount = || assert!(world.command("umount").arg("usb").status().unwrap().success());
+    let notes = || fs::read_dir(world.root().join("state/locks")).unwrap().count();
+    let pruned = || {
+        let pruned = world.tierce(&["system", "prune"]);
+        assert!(pruned.status.success(), "{pruned:?}");
+        String::from_utf8(pruned.stderr).unwrap()
+    };
+    mount(&world, "usb.img", "usb");
+    fs::create_dir(world.path("usb/deep")).unwrap();
+    killed(&world, "copy: file whole", &["volume", "cp", "src/sub/file", "usb/deep/"]);
+    unmount();
+    // Nothing, another disk of the same device number, no folder at all.
+    for place in 0..3 {
+        match place {
+            1 => mount(&world, "other.img", "usb"),
+            2 => fs::remove_dir(world.path("usb")).unwrap(),
+            _ => {}
+        }
+        world.ok(&["volume", "clone", "a", "b"]);
+        world.ok(&["volume", "cp", "a:", "copied"]);
+        let told = pruned();
+        assert!(told.lines().count() == 1 && told.contains("is not mounted there now"), "{told}");
+        assert_eq!(notes(), 1);
+        world.ok(&["volume", "rm", "b"]);
+        if place == 1 {
+            unmount();
+        }
+    }
+    mount(&world, "usb.img", "usb");
+    assert_eq!(hidden(&world.path("usb")).len(), 1);
+    assert_eq!(pruned(), "");
+    assert!(hidden(&world.path("usb")).is_empty());
+    assert_eq!(notes(), 0);
+    // A folder that is gone from a disk that is there.
+    killed(&world, "copy: file whole", &["volume", "cp", "src/sub/file", "usb/deep/"]);
+    fs::remove_dir_all(world.path("usb/deep")).unwrap();
+    world.ok(&["volume", "cp", "src/sub/file", "usb/"]);
+    assert_eq!(notes(), 0);
+    // What can be read only is told by who cleans up, and hinders nobody.
+    killed(&world, "copy: file whole", &["volume", "cp", "src/sub/file", "usb/new"]);
+    let remount = |how: &str| {
+        assert!(world.command("mount").args(["-o", how, "usb"]).status().unwrap().success());
+    };
+    remount("remount,ro");
+    let cloned = world.tierce(&["volume", "clone", "a", "b"]);
+    assert!(cloned.status.success() && cloned.stderr.is_empty(), "{cloned:?}");
+    assert!(pruned().contains("Read-only file system"));
+    remount("remount,rw");
+    assert_eq!(pruned(), "");
+    assert_eq!(notes(), 0);
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_waiting_for_what_a_killed_copy_left_there() {
+    if !is_root() {
+        return println!("skipped: mounts need root");
+    }
+    let world = with_users_files();
+    mount(&world, "usb.img", "usb");
+    killed(&world, "copy: file whole", &["volume", "cp", "src/sub/file", "usb/"]);
+    let freeze =
+        |how: &str| assert!(world.command("fsfreeze").args([how, "usb"]).status().unwrap().success());
+    freeze("-f");
+    let nexts: [&[&str]; 4] = [
+        &["volume", "clone", "a", "b"],
+        &["volume", "snapshot", "create", "a", "s"],
+        &["volume", "export", "a"],
+        &["volume", "cp", "src/.", "a:"],
+    ];
+    let hanging: Vec<&[&str]> = nexts
+        .into_iter()
+        .filter(|next| {
+            let mut child = world.host(next).stdout(Stdio::null()).spawn().unwrap();
+            let begun = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                if begun.elapsed() > Duration::from_secs(20) {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            false
+        })
+        .collect();
+    freeze("-u");
+    assert!(hanging.is_empty(), "{hanging:?}");
+    world.ok(&["system", "prune"]);
+    assert!(hidden(&world.path("usb")).is_empty());
 }

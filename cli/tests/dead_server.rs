@@ -24,7 +24,7 @@ struct Dead {
 impl Dead {
     fn mount(place: &Path) -> Option<Self> {
         let server = OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
-        fs::create_dir(place).unwrap();
+        fs::create_dir_all(place).unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
         let options = std::ffi::CString::new(options).unwrap();
         mount::mount("dead", place, "fuse", MountFlags::empty(), options.as_c_str()).ok()?;
@@ -91,4 +91,37 @@ fn what_asks_for_containers_goes_on_without_a_server_that_is_gone_and_takes_noth
     });
     let (status, _, error) = said(&["volume", "rm", "--force", "a"]);
     assert_eq!(status, Some(0), "{error}");
+}
+
+#[test]
+fn a_server_that_is_gone_keeps_nobody_waiting_for_what_a_killed_copy_left_there() {
+    if !is_root() {
+        return println!("skipped: a filesystem that hangs needs root");
+    }
+    let world = World::new();
+    world.ok(&["volume", "create", "a"]);
+    fs::write(world.volume("a").join("file"), "a").unwrap();
+    fs::create_dir(world.path("nas")).unwrap();
+    let killed =
+        world.host(&["volume", "cp", "a:file", "nas"]).env("TIERCE_FAIL_AT", "copy: file whole").output();
+    assert_eq!(killed.unwrap().status.code(), None);
+    let Some(dead) = Dead::mount(&world.path("nas")) else {
+        return println!("skipped: this kernel has no FUSE");
+    };
+    let nexts: [&[&str]; 3] =
+        [&["volume", "clone", "a", "b"], &["volume", "cp", "a:file", "out"], &["system", "prune"]];
+    for next in nexts {
+        let mut command = world.command("timeout");
+        let output = command.args(["20", "tierce", "--host"]).args(next).output().unwrap();
+        assert!(output.status.success(), "{next:?}: {output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            told.contains("does not answer"),
+            next[0] == "system" || next[1] == "cp",
+            "{next:?}: {told}"
+        );
+    }
+    drop(dead);
+    world.ok(&["system", "prune"]);
+    assert_eq!(fs::read_dir(world.path("nas")).unwrap().count(), 0);
 }

@@ -13,7 +13,9 @@ use super::{
     names::{Name, STANDALONE},
     prune, serve,
     shape::{Words, parse_size},
-    stack, users,
+    stack,
+    unfinished_copies::Whose,
+    users,
     view::SnapshotView,
     volumes::{NewVolume, Volumes},
 };
@@ -126,6 +128,8 @@ fn by_command(
                 } else {
                     prune::nothing(output)?;
                 }
+                // Last, as local folders may not answer.
+                volumes.remove_unfinished_copies(Whose::All)?;
                 if troubles.is_empty() { Ok(()) } else { Err(Failure::Told) }
             }
         },

@@ -26,6 +26,7 @@ use super::{
     record::Record,
     shape::Shape,
     tree_size,
+    unfinished_copies::Whose,
     users::Users,
     volumes::{Volume, Volumes},
 };
@@ -57,7 +58,7 @@ impl Volumes {
                 "Volume '{from}' can't be cloned to itself: give another name"
             )));
         }
-        self.remove_unfinished_copies()?;
+        self.remove_unfinished_copies(Whose::Volume(from))?;
         Hold::shared_or_alone(|hold| self.clone_held(from, to, left_out, hold))
     }
 
@@ -120,7 +121,7 @@ impl Volumes {
     /// Takes a snapshot. One that exists is an error: its content is of another moment.
     pub(super) fn snapshot(&self, full: &str, snapshot: &str, left_out: &LeftOut) -> Result<(), Error> {
         names::check("Snapshot", snapshot)?;
-        self.remove_unfinished_copies()?;
+        self.remove_unfinished_copies(Whose::Volume(full))?;
         let _snapshots = Lock::snapshots(&self.root, full)?;
         Hold::shared_or_alone(|hold| {
             let _data = hold.data(&self.root, full)?;

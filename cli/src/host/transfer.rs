@@ -19,7 +19,7 @@ use super::{
     names,
     tree_copy::Copier,
     tree_descent, tree_size,
-    unfinished_copies::Note,
+    unfinished_copies::{self, Note, Whose},
     volumes::Volumes,
 };
 use crate::terminal::Progress;
@@ -124,7 +124,7 @@ impl Volumes {
             name,
             &Attachment { consumer: consumer.clone(), holder, path: None, read_only: false, count: 1 },
         )?;
-        let done = self.remove_unfinished_copies().and_then(|()| work());
+        let done = self.remove_unfinished_copies(Whose::Volume(name)).and_then(|()| work());
         match self.detach(name, &consumer) {
             Err(error) if done.is_ok() => Err(error),
             _ => done,
@@ -169,6 +169,9 @@ impl Volumes {
         };
         let is_new = into.is_none();
         let target_folder = into.map_or_else(|| parent(&to_base, target.path()), Ok).doing(doing)?;
+        self.remove_unfinished_copies(Whose::Local(
+            &unfinished_copies::filesystem(&target_folder).doing(doing)?,
+        ))?;
         // Before anything is made. What is in there, added up.
         let size_of = |folder: &OwnedFd| {
             if tree_descent::lies_in(&target_folder, folder).doing(doing)? {

@@ -4,10 +4,14 @@
 //! name goes, and no file of a user's, whatever that is called.
 
 use std::{
+    cell::RefCell,
     ffi::{CString, OsStr},
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -23,8 +27,12 @@ use super::{
     layout::{self, LOCKS},
     locks,
     metadata::handle,
-    volumes::Volumes,
+    volumes::{Volume, Volumes},
 };
+use crate::{failure, terminal};
+
+/// How long local paths may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the hidden name begins with. Short, as names may have their greatest length.
 const HIDDEN: &str = ".tierce-copy-";
@@ -53,6 +61,8 @@ pub(super) struct Note {
     uuid: String,
     /// The full name of the volume that is copied to; empty: a local path is.
     volume: String,
+    /// The filesystem of the folder that was noted last, by the number of its device.
+    filesystem: RefCell<(u64, String)>,
     /// The open file is the lock.
     file: OwnedFd,
 }
@@ -67,7 +77,12 @@ impl Note {
         // One that is deeper than a path can be has none: what is left there stays.
         let path =
             fs::readlinkat(CWD, handle(folder), Vec::new()).map_or_else(|_| Vec::new(), CString::into_bytes);
-        let said = [self.volume.as_bytes(), b"\0", &path].concat();
+        let device = fs::fstat(folder)?.st_dev;
+        let mut on = self.filesystem.borrow_mut();
+        if on.1.is_empty() || on.0 != device {
+            *on = (device, filesystem(folder)?);
+        }
+        let said = [self.volume.as_bytes(), b"\0", on.1.as_bytes(), b"\0", &path].concat();
         // Read only when this process is dead, and of this boot alone: what is written is there.
         let written = rustix::io::pwrite(&self.file, &said, 0)?;
         Ok(fs::ftruncate(&self.file, u64::try_from(written).unwrap_or(u64::MAX))?)
@@ -94,63 +109,149 @@ impl Volumes {
             // Whoever saw it before it was locked took it for a dead one's.
             if locks::is_at(&folder, &name, &file).doing(doing)? {
                 fail::point("copy: noted");
-                return Ok(Note { folder, uuid, volume: volume.unwrap_or_default().to_owned(), file });
+                let (volume, filesystem) = (volume.unwrap_or_default().to_owned(), RefCell::default());
+                return Ok(Note { folder, uuid, volume, filesystem, file });
             }
         }
     }
 
-    /// Removes what killed copies left. That of a volume whose filesystem is not mounted just now waits until it is.
-    pub(super) fn remove_unfinished_copies(&self) -> Result<(), Error> {
+    /// Removes what killed copies left there. That of a volume whose filesystem is not mounted just now waits until it is, and so does that of
+    /// a local path.
+    ///
+    /// Local paths are asked aside, with patience: what hangs there, or is gone, concerns no other command.
+    pub(super) fn remove_unfinished_copies(&self, whose: Whose<'_>) -> Result<(), Error> {
         let Some(folder) = self.root.folder(LOCKS)? else { return Ok(()) };
+        let folder = Arc::new(folder);
         let doing = || format!("list {}", self.root.path().join(LOCKS).display());
+        let mut asked = Vec::new();
         for name in layout::entries(&folder).doing(doing)? {
-            let Some(uuid) = name.strip_prefix(NOTE) else { continue };
-            let Ok(file) = layout::open_beneath(&folder, &name, OFlags::RDWR) else { continue };
-            if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
+            let Some(left) = Left::read(&folder, &name).filter(|left| left.is(whose)) else { continue };
+            let told = left.told();
+            if left.volume.is_empty() {
+                let (tell, answer) = mpsc::channel();
+                thread::spawn(move || tell.send(left.remove()));
+                asked.push((name, told, answer));
+            } else if let Err(error) =
+                self.can_be_reached(&left).and_then(|can| can.then(|| left.remove()).transpose())
+            {
+                failure::warn(&Error::Io { doing: told, source: error });
             }
-            let said = layout::read_file(&folder, &name).doing(doing)?.unwrap_or_default();
-            let removed = self.remove_unfinished(uuid, &said).doing(|| {
-                format!("remove what a killed tierce volume cp left, {}", hidden(uuid).to_string_lossy())
-            });
-            match removed {
-                Ok(true) => match fs::unlinkat(&folder, &name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error).doing(doing),
-                },
-                Ok(false) => {}
-                Err(error) => crate::failure::warn(&error),
+        }
+        let begun = Instant::now();
+        for (name, told, answer) in asked {
+            match answer.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+                // Who cleans up everything wants to know what stays.
+                Ok(Ok(false)) if whose == Whose::All => terminal::note(&format!(
+                    "Warning: can't {told}: its filesystem is not mounted there now; it goes with the next tierce --host system prune when \
+                     that is, and if it never is again, remove {}",
+                    self.root.path().join(LOCKS).join(name).display()
+                )),
+                Ok(Ok(_)) => {}
+                Ok(Err(source)) => failure::warn(&Error::Io { doing: told, source }),
+                Err(_) => terminal::note(&format!("Warning: can't {told}: that folder does not answer")),
             }
         }
         Ok(())
     }
 
-    /// `false`: that must wait.
-    fn remove_unfinished(&self, uuid: &str, said: &[u8]) -> io::Result<bool> {
-        let Some(at) = said.iter().position(|byte| *byte == 0) else { return Ok(true) };
-        let (volume, path) = (String::from_utf8_lossy(&said[..at]), &said[at + 1..]);
-        if !volume.is_empty() {
-            match self.find(&volume).map_err(io::Error::other)? {
-                None => return Ok(true),
-                Some(volume) => {
-                    if let Some((_, devices)) = self.device_of(&volume)
-                        && !devices.is_mounted(&volume.name, &volume.path)
-                    {
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-        let path = PathBuf::from(OsStr::from_bytes(path));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let folder = match fs::openat2(CWD, &path, flags, Mode::empty(), resolve) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(true),
-            other => other?,
+    /// Whether what is left in a volume can be removed now.
+    fn can_be_reached(&self, left: &Left) -> io::Result<bool> {
+        let volume = self.find(&left.volume).map_err(io::Error::other)?;
+        let is_away = |volume: &Volume| {
+            self.device_of(volume).is_some_and(|(_, devices)| !devices.is_mounted(&volume.name, &volume.path))
         };
-        match fs::unlinkat(&folder, &*hidden(uuid), AtFlags::empty()) {
+        Ok(!volume.as_ref().is_some_and(is_away))
+    }
+}
+
+/// Whose remains are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose<'a> {
+    All,
+    /// Of copies to the volume of that full name.
+    Volume(&'a str),
+    /// Of copies to local paths on that filesystem, as [`filesystem`] calls it.
+    Local(&'a str),
+}
+
+/// What a dead copy noted.
+struct Left {
+    folder: Arc<OwnedFd>,
+    uuid: String,
+    volume: String,
+    filesystem: String,
+    path: PathBuf,
+    /// Held: nobody else removes it meanwhile.
+    _lock: OwnedFd,
+}
+
+impl Left {
+    /// `None`: no note, or its maker lives, or somebody removes it just now.
+    fn read(folder: &Arc<OwnedFd>, name: &str) -> Option<Self> {
+        let uuid = name.strip_prefix(NOTE)?.to_owned();
+        let lock = layout::open_beneath(folder, name, OFlags::RDWR).ok()?;
+        fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let said = layout::read_file(folder, name).ok()??;
+        let mut parts = said.splitn(3, |byte| *byte == 0);
+        let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+        let (volume, filesystem) = (text(), text());
+        let path = PathBuf::from(OsStr::from_bytes(parts.next().unwrap_or_default()));
+        Some(Self { folder: Arc::clone(folder), uuid, volume, filesystem, path, _lock: lock })
+    }
+
+    fn is(&self, whose: Whose<'_>) -> bool {
+        match whose {
+            // One that was killed before it made anything noted nothing.
+            _ if self.path.as_os_str().is_empty() => true,
+            Whose::All => true,
+            Whose::Volume(full) => self.volume == full,
+            Whose::Local(filesystem) => self.volume.is_empty() && self.filesystem == filesystem,
+        }
+    }
+
+    fn told(&self) -> String {
+        let hidden = self.path.join(OsStr::from_bytes(hidden(&self.uuid).as_bytes()));
+        format!("remove what a killed tierce volume cp left, {}", hidden.display())
+    }
+
+    /// Removes it, and the note. `false`: its filesystem is not there.
+    fn remove(&self) -> io::Result<bool> {
+        if !self.is_gone()? {
+            return Ok(false);
+        }
+        match fs::unlinkat(&*self.folder, format!("{NOTE}{}", self.uuid), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn is_gone(&self) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        for place in self.path.ancestors() {
+            let folder = match fs::openat2(CWD, place, flags, Mode::empty(), resolve) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                other => other?,
+            };
+            if place == self.path {
+                match fs::unlinkat(&folder, &*hidden(&self.uuid), AtFlags::empty()) {
+                    Ok(()) => return Ok(true),
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // Where its filesystem is, what is not there is gone. A volume's is, as who asks has seen to that.
+            return Ok(!self.volume.is_empty() || filesystem(&folder)? == self.filesystem);
+        }
+        Ok(true)
+    }
+}
+
+/// What tells the filesystem of a folder from others: its own id, which it keeps when its disk comes back, or where it has none the number of
+/// its device.
+pub(super) fn filesystem(folder: &OwnedFd) -> rustix::io::Result<String> {
+    match fs::fstatvfs(folder)?.f_fsid {
+        0 => Ok(format!("device {:x}", fs::fstat(folder)?.st_dev)),
+        id => Ok(format!("{id:x}")),
     }
 }

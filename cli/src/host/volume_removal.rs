@@ -202,7 +202,6 @@ impl Volumes {
     /// Frees what commands left, and removes records without data. Returns what could not be freed: it does not keep the rest.
     pub(super) fn clean(&self) -> Result<Vec<Error>, Error> {
         self.remove_unheld_locks()?;
-        self.remove_unfinished_copies()?;
         let mut troubles = self.free_leftovers()?;
         if self.root.folder(layout::VOLUMES)?.is_none() {
             return Ok(troubles);

@@ -331,3 +331,40 @@ fn what_a_container_left_of_another_id_is_named_and_root_is_told_where_it_lies()
         0
     );
 }
+
+#[test]
+fn what_a_killed_command_of_roots_left_hinders_nothing_else_and_is_named() {
+    if !is_root() {
+        return println!("skipped: another user's files need root");
+    }
+    let world = user_world();
+    let root = world.path("home/.local/share/tierce");
+    assert!(as_user(&world, &["volume", "create", "a"]).status.success());
+    let by_root = |arguments: &[&str], point: &str| {
+        let mut command = world.host(arguments);
+        command.env("TIERCE_ROOT", &root).env("TIERCE_FAIL_AT", point).output().unwrap()
+    };
+    assert_eq!(by_root(&["volume", "clone", "a", "b"], "copy: begun").status.code(), None);
+    let trash = root.join("volumes/local/.trash-0");
+    fs::create_dir(&trash).unwrap();
+    std::os::unix::fs::chown(&trash, Some(NOBODY.parse().unwrap()), None).unwrap();
+    let refused = |arguments: &[&str]| {
+        let output = as_user(&world, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let advice = format!("sudo tierce --host --root {} system prune", root.display());
+    let told = refused(&["volume", "rm", "a"]);
+    assert!(told.contains("the data of volume 'a'") && told.contains(&advice), "{told}");
+    let told = refused(&["system", "prune"]);
+    for words in ["volume 'a'", "volume 'b'", &advice] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!trash.exists(), "{told}");
+    let pruned = by_root(&["system", "prune"], "");
+    assert!(pruned.status.success(), "{pruned:?}");
+    for arguments in [&["volume", "rm", "a"][..], &["system", "prune"]] {
+        let output = as_user(&world, arguments);
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}

@@ -142,7 +142,14 @@ impl Volumes {
                     troubles.extend(place.free(&name, "removed data").err());
                 } else if let Some(full) = place.volume_of(&name) {
                     // A copy under way is no leftover.
-                    let Some(_lock) = Lock::try_acquire(&self.root, &place.lock_of(&full))? else { continue };
+                    let _lock = match Lock::try_acquire(&self.root, &place.lock_of(&full)) {
+                        Ok(Some(lock)) => lock,
+                        Ok(None) => continue,
+                        Err(error) => {
+                            troubles.push(error);
+                            continue;
+                        }
+                    };
                     let what = format!("the unfinished copy {name} of volume '{full}'");
                     let removed = match set_aside(place.folder, &name) {
                         Ok(hidden) => place.free(&hidden, &what),
@@ -158,17 +165,19 @@ impl Volumes {
         Ok(troubles)
     }
 
-    /// Removes the files of locks whose holders were killed.
-    pub(super) fn remove_unheld_locks(&self) -> Result<(), Error> {
-        let Some(folder) = self.root.folder(LOCKS)? else { return Ok(()) };
+    /// Removes the files of locks whose holders were killed. Returns what could not be looked at: it does not keep the rest.
+    pub(super) fn remove_unheld_locks(&self) -> Result<Vec<Error>, Error> {
+        let mut troubles = Vec::new();
+        let Some(folder) = self.root.folder(LOCKS)? else { return Ok(troubles) };
         let doing = || format!("list {}", self.root.path().join(LOCKS).display());
+        let volumes: Vec<String> = self.root.scan()?.0.iter().map(Name::full).collect();
         for name in layout::entries(&folder).doing(doing)? {
             if !promises::is_one(&name) && !unfinished_copies::is_note(&name) {
                 // It goes with whoever had it last.
-                drop(Lock::try_acquire(&self.root, &name)?);
+                troubles.extend(Lock::try_found(&self.root, &name, &volumes).err());
             }
         }
-        Ok(())
+        Ok(troubles)
     }
 
     /// Looks at each folder in which a command hides what it makes or removes.

@@ -44,48 +44,77 @@ pub(super) struct Whole {
 impl Lock {
     /// Waits until no other command changes the volume of that full name.
     pub(super) fn acquire(root: &Root, full: &str) -> Result<Self, Error> {
-        Self::awaited(root, full, FlockOperation::LockExclusive)
+        Self::awaited(root, (full, &called(full)), FlockOperation::LockExclusive)
     }
 
     /// `None`: another command changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
-        Self::locked(root, full, FlockOperation::NonBlockingLockExclusive)
+        Self::locked(root, (full, &called(full)), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The same of a lock whose file was found. `volumes`: the full names of those that it may be of.
+    pub(super) fn try_found(root: &Root, name: &str, volumes: &[String]) -> Result<Option<Self>, Error> {
+        let of = volumes.iter().find(|full| name == data(full) || name == of_snapshots(full));
+        let called = called(of.map_or(name, |full| full));
+        Self::locked(root, (name, &called), FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Waits until nobody has it alone.
     pub(super) fn share(root: &Root, full: &str) -> Result<Self, Error> {
-        Self::awaited(root, full, FlockOperation::LockShared)
+        Self::awaited(root, (full, &called(full)), FlockOperation::LockShared)
     }
 
     /// Held while a volume is copied, however long that takes: its data stays. Who only notes something of it, or mounts it, does not wait.
     pub(super) fn share_data(root: &Root, full: &str) -> Result<Self, Error> {
-        Self::share(root, &data(full))
+        Self::awaited(root, (&data(full), &of_data(full)), FlockOperation::LockShared)
     }
 
     /// Held where a volume may be taken from its place: waits until nobody copies it.
     pub(super) fn data(root: &Root, full: &str) -> Result<Self, Error> {
-        Self::acquire(root, &data(full))
+        Self::awaited(root, (&data(full), &of_data(full)), FlockOperation::LockExclusive)
     }
 
     /// Held while a snapshot of a volume is made, however long that takes, or goes.
     pub(super) fn snapshots(root: &Root, full: &str) -> Result<Self, Error> {
-        Self::acquire(root, &of_snapshots(full))
+        let called = format!("the snapshots of volume '{full}'");
+        Self::awaited(root, (&of_snapshots(full), &called), FlockOperation::LockExclusive)
     }
 
-    fn awaited(root: &Root, full: &str, how: FlockOperation) -> Result<Self, Error> {
+    fn awaited(root: &Root, lock: (&str, &str), how: FlockOperation) -> Result<Self, Error> {
         loop {
-            if let Some(lock) = Self::locked(root, full, how)? {
+            if let Some(lock) = Self::locked(root, lock, how)? {
                 return Ok(lock);
             }
         }
     }
 
-    fn locked(root: &Root, full: &str, how: FlockOperation) -> Result<Option<Self>, Error> {
+    /// `called`: what the file of that name locks, for messages.
+    fn locked(
+        root: &Root,
+        (name, called): (&str, &str),
+        how: FlockOperation,
+    ) -> Result<Option<Self>, Error> {
         let folder = root.make_folder(LOCKS)?;
-        let doing = || format!("lock volume '{full}' ({})", root.path().join(LOCKS).join(full).display());
+        let doing = || format!("lock {called} ({})", root.path().join(LOCKS).join(name).display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let file = fs::openat(&folder, full, flags, Mode::RUSR | Mode::WUSR).doing(doing)?;
+            let file = match fs::openat(&folder, name, flags, Mode::RUSR | Mode::WUSR) {
+                // Whether its owner's command lives only the owner can tell.
+                Err(error @ (Errno::ACCESS | Errno::PERM)) => {
+                    let user = rustix::process::geteuid().as_raw();
+                    let there = fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
+                    let hint = if there.is_ok_and(|stat| stat.st_uid != user) {
+                        format!(
+                            ": another user's command has it, or left it; if it was killed, sudo tierce --host --root {} system prune removes it",
+                            root.path().display()
+                        )
+                    } else {
+                        String::new()
+                    };
+                    return Err(error).doing(|| format!("{}{hint}", doing()));
+                }
+                other => other.doing(doing)?,
+            };
             loop {
                 match fs::flock(&file, how) {
                     Err(Errno::INTR) => {}
@@ -94,9 +123,9 @@ impl Lock {
                 }
             }
             // The holder before us removed the file it had locked: then ours is not the one that others will find.
-            if is_at(&folder, full, &file).doing(doing)? {
+            if is_at(&folder, name, &file).doing(doing)? {
                 let shared = how == FlockOperation::LockShared;
-                return Ok(Some(Self { folder, name: full.to_owned(), shared, file }));
+                return Ok(Some(Self { folder, name: name.to_owned(), shared, file }));
             }
         }
     }
@@ -124,7 +153,8 @@ impl Whole {
 
     /// `None`: another command copies or changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
-        let Some(data) = Lock::try_acquire(root, &data(full))? else { return Ok(None) };
+        let data = Lock::locked(root, (&data(full), &of_data(full)), FlockOperation::NonBlockingLockExclusive)?;
+        let Some(data) = data else { return Ok(None) };
         Ok(Lock::try_acquire(root, full)?.map(|name| Self { _name: name, _data: data }))
     }
 }
@@ -136,6 +166,15 @@ impl Drop for Lock {
             let _ = fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
         }
     }
+}
+
+/// What a lock is of. Those whose names begin with a dot tell it in no words.
+fn called(name: &str) -> String {
+    if name.starts_with('.') { "what commands share".to_owned() } else { format!("volume '{name}'") }
+}
+
+fn of_data(full: &str) -> String {
+    format!("the data of volume '{full}'")
 }
 
 /// The name of the lock of a volume's snapshots.

@@ -201,8 +201,8 @@ impl Volumes {
 
     /// Frees what commands left, and removes records without data. Returns what could not be freed: it does not keep the rest.
     pub(super) fn clean(&self) -> Result<Vec<Error>, Error> {
-        self.remove_unheld_locks()?;
-        let mut troubles = self.free_leftovers()?;
+        let mut troubles = self.remove_unheld_locks()?;
+        troubles.extend(self.free_leftovers()?);
         if self.root.folder(layout::VOLUMES)?.is_none() {
             return Ok(troubles);
         }
@@ -219,7 +219,7 @@ impl Volumes {
     fn remove_lone_records(&self) -> Result<(), Error> {
         for name in Record::names(&self.root)? {
             // Who has it just now, makes the volume or removes it.
-            let Some(_lock) = Lock::try_acquire(&self.root, &name.full())? else { continue };
+            let Ok(Some(_lock)) = Lock::try_acquire(&self.root, &name.full()) else { continue };
             // What can't be read may say where its volume lies, and what opens it.
             let Ok(record) = Record::load(&self.root, &name) else { continue };
             // One that lies where we can't look may well be there.

@@ -330,9 +330,9 @@ impl Devices {
         let settings = self.pools.settings(&self.needed.borrow(), None)?;
         let recovery = self.runtime.block_on(async {
             engine.set_pools(settings).await;
-            engine.recover().await
+            // Nobody makes anything in a pool that is still being cleaned up, however late that ends.
+            engine.recover_holding(alone).await
         });
-        drop(alone);
         for problem in recovery.problems {
             terminal::note(&format!("Warning: {problem}"));
         }

@@ -331,7 +331,14 @@ impl Engine {
     /// Cleans up after a crash or a restart: suspended devices go on, loop devices of ours that nothing needs go, and what was being made is
     /// set aside with what was deleted, which [`Self::start_sweeps`] frees. Call it once, after [`Self::set_pools`] and before anything else.
     pub async fn recover(&self) -> Recovery {
-        self.run(Core::recover).await
+        self.recover_holding(()).await
+    }
+
+    /// The same. What does not answer is waited for only so long, and then goes on aside: what is passed is let go when that is over too, and
+    /// until then what is made in the pools may be taken for remains.
+    pub async fn recover_holding(&self, kept: impl Send + Sync + 'static) -> Recovery {
+        let kept: recovery::Kept = Arc::new(kept);
+        self.run(move |core| core.recover(&kept)).await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Core) -> T + Send + 'static) -> T {

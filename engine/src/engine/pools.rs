@@ -321,7 +321,8 @@ mod tests {
         drop(answer);
         late.changed().await.unwrap();
 
-        core.recover();
+        let kept: super::super::recovery::Kept = Arc::new(());
+        core.recover(&kept);
         assert!(leftover.exists(), "the answer was asked for already, so nothing is tested");
         assert!(core.reports()[0].result.is_ok());
         assert!(!leftover.exists());

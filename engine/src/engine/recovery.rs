@@ -6,6 +6,7 @@
 //! of it is over within 15 s.
 
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,8 +33,22 @@ use crate::{
 /// later.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a caller of a clean-up holds until all of it is over.
+pub(super) type Kept = Arc<dyn Any + Send + Sync>;
+
+/// The same work, with that kept to its end.
+fn holding<T>(kept: &Kept, work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let kept = Arc::clone(kept);
+    move || {
+        let done = work();
+        drop(kept);
+        done
+    }
+}
+
 impl Core {
-    pub(super) fn recover(&self) -> Recovery {
+    /// `kept` is let go when the last of it has come to its end, also of what nobody waits for any more.
+    pub(super) fn recover(&self, kept: &Kept) -> Recovery {
         let mut recovery = Recovery::default();
         // A look at a pool that comes back from now on cleans it up itself.
         self.recovered().get_or_insert_default();
@@ -42,7 +57,7 @@ impl Core {
         // it.
         let resume = |pool: &Arc<dyn Pool>| {
             let pool = Arc::clone(pool);
-            move || pool.resume()
+            holding(kept, move || pool.resume())
         };
         for (pool, problems) in pools.iter().zip(at_once(PATIENCE, pools.iter().map(resume))) {
             let silent = || vec![format!("pool {} does not answer", pool.config().name)];
@@ -55,21 +70,21 @@ impl Core {
                 return recovery;
             }
         };
-        self.thaw_all(&mounts, &mut recovery);
+        self.thaw_all(&mounts, kept, &mut recovery);
         // What lies upon a device goes before the device.
-        self.close_stale_mappers(&mounts, &mut recovery);
-        self.clean_up(&pools, &mounts, &mut recovery);
+        self.close_stale_mappers(&mounts, kept, &mut recovery);
+        self.clean_up(&pools, &mounts, kept, &mut recovery);
         recovery
     }
 
     /// A process that was killed together with what would have thawed leaves its filesystem frozen. Where a
     /// disk hangs the thaw does so too, whether anything is frozen or not; one that comes so late that we
     /// have frozen it ourselves by then is noticed by who did.
-    fn thaw_all(&self, mounts: &[Mount], recovery: &mut Recovery) {
+    fn thaw_all(&self, mounts: &[Mount], kept: &Kept, recovery: &mut Recovery) {
         let ours: Vec<Mount> = self.host.ours(mounts).into_iter().cloned().collect();
         let thaw = |mount: &Mount| {
             let (host, mount) = (Arc::clone(&self.host), mount.clone());
-            move || host.thaw(&mount)
+            holding(kept, move || host.thaw(&mount))
         };
         let thawed = at_once(PATIENCE, ours.iter().map(thaw));
         for (mount, thawed) in ours.iter().zip(thawed) {
@@ -87,15 +102,15 @@ impl Core {
 
     /// Cleans the pools up. One that does not come to its end soon stays closed until a look finds that it
     /// has.
-    fn clean_up(&self, pools: &[Arc<dyn Pool>], mounts: &[Mount], recovery: &mut Recovery) {
+    fn clean_up(&self, pools: &[Arc<dyn Pool>], mounts: &[Mount], kept: &Kept, recovery: &mut Recovery) {
         let Some(core) = self.me.upgrade() else { return };
         let clean = |pool: &Arc<dyn Pool>| {
             let (core, pool, mounts) = (Arc::clone(&core), Arc::clone(pool), mounts.to_vec());
-            move || {
+            holding(kept, move || {
                 core.recover_once(pool.as_ref(), |recovery| {
                     core.recover_pool(pool.as_ref(), &mounts, recovery);
                 })
-            }
+            })
         };
         let mut silent = Vec::new();
         for (pool, cleaned) in pools.iter().zip(at_once(CLEANING_PATIENCE, pools.iter().map(clean))) {
@@ -180,7 +195,7 @@ impl Core {
 
     /// Closes the mappers that lie on devices of our pools and that nothing can need: those of volumes that
     /// are gone or not staged. Others may be another instance's.
-    fn close_stale_mappers(&self, mounts: &[Mount], recovery: &mut Recovery) {
+    fn close_stale_mappers(&self, mounts: &[Mount], kept: &Kept, recovery: &mut Recovery) {
         let found = match self.host.crypt().mappers() {
             Ok(found) => found,
             Err(error) => return recovery.problems.push(error.to_string()),
@@ -193,13 +208,13 @@ impl Core {
         let close = |(id, mapper): &(VolumeId, Mapper)| {
             let (core, late, id, mapper) = (Arc::clone(&core), Arc::clone(&late), id.clone(), mapper.clone());
             // Later a pod may be about to use it.
-            move || {
+            holding(kept, move || {
                 if core.is_needed(&id, &mapper)? || late.load(Ordering::SeqCst) {
                     Ok(None)
                 } else {
                     core.host.crypt().close(&mapper).map(Some)
                 }
-            }
+            })
         };
         let closed = at_once(PATIENCE, unused.iter().map(close));
         late.store(true, Ordering::SeqCst);
@@ -233,5 +248,42 @@ impl Core {
             // Unknown is not "gone".
             Err(_) => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{Engine, SimConfig, SimHost, pool::examples};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_a_caller_holds_is_let_go_when_the_last_pool_is_cleaned_up_however_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, path) = (folder.path().join("sim"), folder.path().join("pool"));
+        fs::create_dir(&path).unwrap();
+        let host = SimHost::open(SimConfig { state: state.clone(), capacity_bytes: 1 << 30 }).unwrap();
+        let engine = Engine::new(Arc::new(host));
+        engine.set_pools(vec![examples::directory("p", path.clone())]).await;
+        let left = path.join("new/pvc-1.0123456789abcdef0123456789abcdef");
+        fs::create_dir_all(&left).unwrap();
+        let hangs = state.join("p-hangs");
+        fs::write(&hangs, "").unwrap();
+        let kept = Arc::new(());
+        let seen = Arc::downgrade(&kept);
+        let recovery = engine.recover_holding(kept).await;
+        assert!(recovery.problems.iter().any(|told| told.contains("does not answer")), "{recovery:?}");
+        assert!(left.exists() && seen.upgrade().is_some(), "let go while a clean-up goes on");
+        fs::remove_file(&hangs).unwrap();
+        while seen.upgrade().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!left.exists(), "let go before it was cleaned up");
+        // Where all answer it is let go at once.
+        let kept = Arc::new(());
+        let seen = Arc::downgrade(&kept);
+        engine.recover_holding(kept).await;
+        assert!(seen.upgrade().is_none());
     }
 }

@@ -129,21 +129,21 @@ fn turn(disk: u64) -> String {
 }
 
 /// The name of a file that says it. Files would take room where there may be none.
-fn written(disk: u64, Promise { id, bytes }: &Promise) -> String {
+fn written(disk: u64, Promise { id, bytes, left }: &Promise) -> String {
     let id = id.as_ref().map_or("", |id| id.as_str());
-    format!("{PREFIX}{disk:x}-{bytes}-{}-{id}", Uuid::new_v4().simple())
+    format!("{PREFIX}{disk:x}-{bytes}-{left}-{}-{id}", Uuid::new_v4().simple())
 }
 
 fn read(name: &str) -> Option<(u64, Promise)> {
-    let mut fields = name.strip_prefix(PREFIX)?.splitn(4, '-');
+    let mut fields = name.strip_prefix(PREFIX)?.splitn(5, '-');
     let disk = u64::from_str_radix(fields.next()?, 16).ok()?;
-    let bytes = fields.next()?.parse().ok()?;
+    let (bytes, left) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let _uuid = fields.next()?;
     let id = match fields.next()? {
         "" => None,
         id => Some(id.parse().ok()?),
     };
-    Some((disk, Promise { id, bytes }))
+    Some((disk, Promise { id, bytes, left }))
 }
 
 /// Whether a file of that name is no lock, but says what room is set aside.
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_a_name_says_is_read_again() {
         for id in [None, Some("h00ff"), Some("before-20261130-215500-00ff00ff")] {
-            let promise = Promise { id: id.map(|id| id.parse().unwrap()), bytes: u64::MAX };
+            let promise = Promise { id: id.map(|id| id.parse().unwrap()), bytes: u64::MAX, left: 7 };
             assert_eq!(read(&written(DISK, &promise)), Some((DISK, promise)));
         }
         for other in
@@ -204,7 +204,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         let (here, there) = (Promises::new(&root), Promises::new(&root));
-        let promise = Promise { id: Some("one".parse().unwrap()), bytes: 4096 };
+        let promise = Promise { id: Some("one".parse().unwrap()), bytes: 4096, left: 0 };
         let told = here.set_aside(DISK, &mut |_| Ok(promise.clone())).unwrap();
         assert_eq!(seen(&there), std::slice::from_ref(&promise));
         assert!(seen(&here).is_empty(), "its own");

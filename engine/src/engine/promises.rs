@@ -20,6 +20,8 @@ pub struct Promise {
     pub id: Option<VolumeId>,
     /// Bytes.
     pub bytes: u64,
+    /// Bytes that were begun for the same id before, by somebody who is dead: they are none of these.
+    pub left: u64,
 }
 
 /// What the processes that use the same pools tell each other of the room that they set aside.
@@ -59,13 +61,12 @@ impl Elsewhere {
             pool.scan()?;
         }
         let mut all = Self::default();
-        for Promise { id, bytes } in others {
-            let sum = |of: &dyn Fn(&dyn Pool, &VolumeId) -> u64| {
-                id.as_ref().map_or(0, |id| pools.iter().map(|pool| of(pool.as_ref(), id)).sum())
-            };
-            let rest = bytes.saturating_sub(sum(&|pool, id| pool.promised_to(id)));
+        for Promise { id, bytes, left } in others {
+            let made = id.as_ref().map_or(0, |id| pools.iter().map(|pool| pool.promised_to(id)).sum());
+            let rest = bytes.saturating_sub(made);
             all.promised = all.promised.saturating_add(rest);
-            all.begun = all.begun.saturating_add(sum(&|pool, id| pool.begun(id)).min(rest));
+            let begun = id.as_ref().map_or(0, |id| begun(pools, id)).saturating_sub(*left);
+            all.begun = all.begun.saturating_add(begun.min(rest));
         }
         Ok(all)
     }
@@ -77,12 +78,23 @@ impl Elsewhere {
     }
 }
 
+/// Bytes that are written of what is being made for that id, or was, in all of these.
+pub(super) fn begun(pools: &[Arc<dyn Pool>], id: &VolumeId) -> u64 {
+    pools.iter().map(|pool| pool.begun(id)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{path::Path, sync::Mutex};
 
     use super::*;
-    use crate::{Engine, SimConfig, SimHost, VolumeMode, VolumeSpec, pool::examples};
+    use crate::{
+        Engine, SimConfig, SimHost, VolumeMode, VolumeSpec,
+        pool::{
+            examples,
+            lvm::scripted::{EXTENT, Group, Told},
+        },
+    };
 
     const GIB: u64 = 1 << 30;
 
@@ -105,7 +117,7 @@ mod tests {
     }
 
     fn promise(id: Option<&str>, bytes: u64) -> Promise {
-        Promise { id: id.map(|id| id.parse().unwrap()), bytes }
+        Promise { id: id.map(|id| id.parse().unwrap()), bytes, left: 0 }
     }
 
     async fn engine(folder: &Path, promises: Arc<Noted>) -> Engine {
@@ -153,5 +165,28 @@ mod tests {
         promises.0.lock().unwrap().push(promise(Some("one"), 5 * GIB));
         assert_eq!(largest(here.create("p", &spec("big", 6 * GIB)).await), 4);
         here.create("p", &spec("big", 4 * GIB)).await.unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_maker_began_is_no_part_of_what_the_next_one_sets_aside() {
+        let told = |volumes: &[&str]| Told {
+            volumes: volumes.iter().map(|name| ((*name).to_owned(), 4 * EXTENT)).collect(),
+            free: 100 * EXTENT,
+            metadata_free: 1 << 30,
+            ..Told::default()
+        };
+        let look = |volumes: &[&str], promise: &Promise| {
+            let (_, pool) = Group::pool(told(volumes), |_, _| Ok(()));
+            let pools: Vec<Arc<dyn Pool>> = vec![Arc::new(pool)];
+            (begun(&pools, &"one".parse().unwrap()), Elsewhere::look(&pools, std::slice::from_ref(promise)).unwrap())
+        };
+        let mut next = promise(Some("one"), 4 * EXTENT);
+        (next.left, _) = look(&["n-one-00000001"], &next);
+        assert_eq!(look(&["n-one-00000001"], &next).1, Elsewhere { promised: 4 * EXTENT, begun: 0 });
+        let both = look(&["n-one-00000001", "n-one-00000002"], &next).1;
+        assert_eq!(both, Elsewhere { promised: 4 * EXTENT, begun: 4 * EXTENT });
+        // What the dead one left is thrown away meanwhile.
+        let own = look(&["d-one-00000001", "n-one-00000002"], &next).1;
+        assert_eq!(own, Elsewhere { promised: 4 * EXTENT, begun: 0 });
     }
 }

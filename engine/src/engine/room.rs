@@ -9,7 +9,7 @@ use std::{
 use super::{
     core::{Core, PATIENCE},
     opening::not_answering,
-    promises::{Elsewhere, Promise},
+    promises::{self, Elsewhere, Promise},
     slot::Slot,
 };
 use crate::{
@@ -147,7 +147,9 @@ impl Core {
             let pools: Vec<_> = self.pools().into_iter().filter(shares).collect();
             let elsewhere = Elsewhere::look(&pools, others)?;
             own = Some(self.reserve_beside(pool, existing, requested, elsewhere)?);
-            Ok(Promise { id: id.cloned(), bytes: requested })
+            // Who makes a volume is alone with it: what is there of it by now, a dead one began.
+            let left = id.map_or(0, |id| promises::begun(&pools, id));
+            Ok(Promise { id: id.cloned(), bytes: requested, left })
         })?;
         let own = own.expect("who sets aside has decided");
         Ok(Reservation { _told: Some(told), ..own })

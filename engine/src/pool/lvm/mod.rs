@@ -27,7 +27,7 @@ mod release;
 mod report;
 mod room;
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
 mod settings;
 mod swaps;
 mod tags;

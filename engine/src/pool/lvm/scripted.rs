@@ -10,31 +10,31 @@ use crate::{
     pool::{Backend, LvmKind, examples, record::Record},
 };
 
-pub(super) const MIB: u64 = 1 << 20;
-pub(super) const EXTENT: u64 = 4 * MIB;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const EXTENT: u64 = 4 * MIB;
 
 type Answer = dyn Fn(&[String], &mut Told) -> Result<(), CommandError> + Send + Sync;
 
 /// A group that answers a report with what it is told to have, and every change as a test says.
-pub(super) struct Group {
-    pub(super) told: Mutex<Told>,
+pub(crate) struct Group {
+    pub(crate) told: Mutex<Told>,
     answer: Box<Answer>,
 }
 
 /// What the group has.
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Names and sizes in bytes.
-    pub(super) volumes: Vec<(String, u64)>,
-    pub(super) free: u64,
-    pub(super) metadata_free: u64,
+    pub(crate) volumes: Vec<(String, u64)>,
+    pub(crate) free: u64,
+    pub(crate) metadata_free: u64,
     /// Every command, with its arguments.
-    pub(super) commands: Vec<String>,
+    pub(crate) commands: Vec<String>,
 }
 
 impl Group {
     /// A thick pool in such a group.
-    pub(super) fn pool(
+    pub(crate) fn pool(
         told: Told,
         answer: impl Fn(&[String], &mut Told) -> Result<(), CommandError> + Send + Sync + 'static,
     ) -> (Arc<Self>, LvmPool) {
@@ -58,12 +58,12 @@ impl Group {
         (group, pool)
     }
 
-    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap()
     }
 
     /// How often such a command was run.
-    pub(super) fn count(&self, command: &str) -> usize {
+    pub(crate) fn count(&self, command: &str) -> usize {
         self.told().commands.iter().filter(|line| line.split(' ').next() == Some(command)).count()
     }
 }
@@ -112,7 +112,7 @@ fn report(told: &Told) -> String {
 }
 
 /// LVM's refusal in these words.
-pub(super) fn refusal(words: &str) -> CommandError {
+pub(crate) fn refusal(words: &str) -> CommandError {
     CommandError::Failed {
         line: "lvm".to_owned(),
         status: "exit status: 5".to_owned(),
@@ -123,11 +123,11 @@ pub(super) fn refusal(words: &str) -> CommandError {
 }
 
 /// The record of a filesystem of that size.
-pub(super) fn record(id: &str, size_bytes: u64) -> Record {
+pub(crate) fn record(id: &str, size_bytes: u64) -> Record {
     examples::record(id, VolumeMode::Filesystem(Filesystem::Ext4), size_bytes)
 }
 
 /// Whatever devices the thick group `vg` is on.
-pub(super) fn backend() -> Backend {
+pub(crate) fn backend() -> Backend {
     Backend::Lvm { volume_group: "vg".to_owned(), kind: LvmKind::Thick, devices: Vec::new() }
 }

@@ -116,8 +116,9 @@ impl Volumes {
         let doing =
             || format!("copy volume '{}' to {hidden} below {}", source.name, self.root.path().display());
         leftovers::give_free(within, &hidden).doing(doing)?;
-        let (bytes, _) = tree_size::bytes_used(from);
+        // Before all of the source is looked at, which may take long: an empty stack's folder goes with a removal meanwhile.
         fs::mkdirat(within, &hidden, Mode::RWXU).doing(doing)?;
+        let (bytes, _) = tree_size::bytes_used(from);
         fail::point("copy: begun");
         let progress = Progress::new("copied", bytes);
         let copied = layout::open_beneath(within, &hidden, fs::OFlags::RDONLY | fs::OFlags::DIRECTORY)

@@ -30,8 +30,8 @@ pub(super) fn is_ours(name: &str) -> bool {
 
 /// Says to other processes that what is in a folder of `new` is being made, as long as that is open here.
 pub(super) fn say_it_is_made(folder: &OwnedFd) {
-    // A filesystem below that knows no such locks has no other process beside us either.
-    let _ = fs::flock(folder, FlockOperation::NonBlockingLockExclusive);
+    // A filesystem below that knows no such locks has no other process beside us either. Who looks has it for a moment.
+    while fs::flock(folder, FlockOperation::LockExclusive) == Err(Errno::INTR) {}
 }
 
 /// Whether a process makes what is in that folder of `new`; what a killed one left, nobody does.

@@ -79,6 +79,10 @@ test-lab: ## The engine and the host's volumes on kernels of user-mode Linux gue
 test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, LVM in guests, and as root images
 	@$(E2E) sanity
 
+.PHONY: test-sanity-lvm
+test-sanity-lvm: ## csi-sanity over LVM thin and thick, each access type plain and encrypted, instead of each pair
+	@$(E2E) sanity --over lvm --every
+
 .PHONY: test-power
 test-power: ## 200 power cuts in the middle of the engine's operations, over LVM and LUKS
 	@$(E2E) lab power-cuts --cuts 200
@@ -88,8 +92,8 @@ test-archives: ## Every writer of archives × dialect × content × verb × file
 	TIERCE_MATRIX=full cargo test --package tierce --test archive_matrix -- --nocapture
 
 .PHONY: test-long
-test-long: ## The four long runs, with the counts that each must reach: faults at every side effect, over LVM too, power cuts, archives (three hours)
-	@e2e/stages.sh --table setup test-crash test-crash-lvm test-power test-archives
+test-long: ## The five long runs, with the counts that each must reach: faults at every side effect, over LVM too, power cuts, archives, csi-sanity (three hours)
+	@e2e/stages.sh --table setup test-crash test-crash-lvm test-power test-archives test-sanity-lvm
 
 .PHONY: test-cluster
 test-cluster: ## The suite on a real Kubernetes with two nodes (root)

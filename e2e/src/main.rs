@@ -60,6 +60,9 @@ enum Task {
         /// What the volumes lie on.
         #[arg(long, value_enum, default_value_t = Over::Here)]
         over: Over,
+        /// Over LVM, with each access type plain and encrypted: twice as many runs.
+        #[arg(long)]
+        every: bool,
     },
     /// Measure, and print one table.
     #[command(args_conflicts_with_subcommands = true)]
@@ -91,7 +94,11 @@ enum Task {
     },
     /// One run of csi-sanity, in a process that has just the rights it needs.
     #[command(hide = true)]
-    RunSanity { folder: PathBuf },
+    RunSanity {
+        folder: PathBuf,
+        #[arg(long)]
+        every: bool,
+    },
     /// The tests on a cluster of two nodes.
     Suite {
         /// Only tests whose name has this in it.
@@ -316,8 +323,8 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Programs => programs::make(),
         Task::Unit => unit::run(),
-        Task::Sanity { over } => sanity::run(over),
-        Task::RunSanity { folder } => sanity::run_confined(&folder),
+        Task::Sanity { over, every } => sanity::run(over, every),
+        Task::RunSanity { folder, every } => sanity::run_confined(&folder, every),
         Task::Suite { filter, build, guests, keep, on } => match on {
             Some(name) => suite::run_on_running(&name, build.profile(), &filter),
             None if !is_root() => {

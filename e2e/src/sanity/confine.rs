@@ -89,7 +89,7 @@ fn command(folder: &Path, order: Order, task: &[&str]) -> Result<Command> {
         Storage::Simulator => {
             line.arg("--");
         }
-        Storage::LvmThin | Storage::LvmThick | Storage::LvmThinEncrypted => {
+        Storage::LvmThin | Storage::LvmThick => {
             bail!("volume groups need a guest's kernel")
         }
         Storage::Directory => {

@@ -13,7 +13,7 @@ use crate::lab::{self, Guest, Hardware, is_hidden, quoted};
 const DISKS: [u64; 2] = [8 << 30, 8 << 30];
 /// etcd and kube-apiserver take 400 MB of it.
 const MEMORY_MIB: u32 = 2048;
-/// Several times what both access types take.
+/// Several times what the runs of one storage take.
 const LIMIT: Duration = Duration::from_mins(50);
 
 /// Runs `task` of this program in a guest; what it reports lies in `folder` afterwards.

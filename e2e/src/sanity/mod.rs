@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::order::Order;
+use self::run::Volumes;
 pub use self::run::main as run_confined;
 use self::specs::{Count, Outcome};
 use self::stand::{Programs, Storage, TOOLS};
@@ -35,20 +36,19 @@ pub enum Over {
     Sim,
     /// Image files, loop devices and mounts of this kernel; needs root.
     Directory,
-    /// Volume groups of guests: thin, thick, and thin with encryption.
+    /// Volume groups of guests, thin and thick.
     Lvm,
     /// Only the first of these.
     LvmThin,
     /// Only the second.
     LvmThick,
-    /// Only the third.
-    LvmLuks,
     /// All of them that this machine and this user can run.
     Here,
 }
 
-/// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim.
-pub fn run(over: Over) -> Result<()> {
+/// Runs the suite; fails when a spec fails, or when one is skipped that belongs to something that we claim. `every`: over LVM with each
+/// access type plain and encrypted.
+pub fn run(over: Over, every: bool) -> Result<()> {
     let building = Part::begin();
     let (runs, in_guests) = choose(over)?;
     // The programs of the other layers: another profile would build everything once more.
@@ -56,7 +56,7 @@ pub fn run(over: Over) -> Result<()> {
     building.end("csi-sanity: programs");
     let mut folder = Folder::new("sanity")?;
     let one = |storage: Storage| {
-        let report = one(&folder.path().join(storage.name()), storage, programs.clone())?;
+        let report = one(&folder.path().join(storage.name()), storage, every, programs.clone())?;
         print!("{}", report.text);
         Ok(report)
     };
@@ -95,11 +95,7 @@ fn choose(over: Over) -> Result<(Vec<Storage>, Vec<Storage>)> {
     let groups = || match why_not_lvm() {
         None => {
             // The one that takes longest comes first.
-            let all = [
-                (Over::LvmLuks, Storage::LvmThinEncrypted),
-                (Over::LvmThick, Storage::LvmThick),
-                (Over::LvmThin, Storage::LvmThin),
-            ];
+            let all = [(Over::LvmThick, Storage::LvmThick), (Over::LvmThin, Storage::LvmThin)];
             let chosen = all.into_iter().filter(|(one, _)| [*one, Over::Lvm, Over::Here].contains(&over));
             Ok(chosen.map(|(_, storage)| storage).collect())
         }
@@ -113,7 +109,7 @@ fn choose(over: Over) -> Result<(Vec<Storage>, Vec<Storage>)> {
         Over::Sim => (vec![Storage::Simulator], Vec::new()),
         Over::Directory => (images()?, Vec::new()),
         Over::Here => ([vec![Storage::Simulator], images()?].concat(), groups()?),
-        Over::Lvm | Over::LvmThin | Over::LvmThick | Over::LvmLuks => (Vec::new(), groups()?),
+        Over::Lvm | Over::LvmThin | Over::LvmThick => (Vec::new(), groups()?),
     })
 }
 
@@ -154,9 +150,10 @@ struct Report {
     problems: Vec<String>,
 }
 
-fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
+fn one(folder: &Path, storage: Storage, every: bool, programs: Programs) -> Result<Report> {
     let started = Instant::now();
-    let ending = confine::run(folder, Order { storage, programs }, &["run-sanity"])?;
+    let task = ["run-sanity", "--every"];
+    let ending = confine::run(folder, Order { storage, programs }, &task[..=usize::from(every)])?;
     let mut report = Report { text: String::new(), count: Count::default(), problems: Vec::new() };
     if ending.stray_loops > 0 {
         report.problems.push(format!(
@@ -166,11 +163,11 @@ fn one(folder: &Path, storage: Storage, programs: Programs) -> Result<Report> {
         ));
     }
     let mut skips = BTreeMap::new();
-    for access_type in run::ACCESS_TYPES {
-        let Ok(specs) = std::fs::read_to_string(run::report(folder, access_type)) else { continue };
+    for volumes in Volumes::over(storage, every) {
+        let Ok(specs) = std::fs::read_to_string(run::report(folder, volumes)) else { continue };
         let outcome = specs::read(&specs)?;
-        writeln!(report.text, "{}, {access_type}: {}", title(storage), summary(folder, access_type))?;
-        judge(folder, storage, access_type, &outcome, &mut report.problems);
+        writeln!(report.text, "{}, {}: {}", title(storage), volumes.name(), summary(folder, volumes))?;
+        judge(folder, storage, volumes, &outcome, &mut report.problems);
         report.count += outcome.count;
         for (why, specs) in outcome.skips {
             *skips.entry(why).or_insert(0) += specs;
@@ -195,22 +192,22 @@ fn title(storage: Storage) -> &'static str {
         (Storage::Directory, _) => "over images (as root)",
         (Storage::LvmThin, _) => "over LVM thin (in a guest)",
         (Storage::LvmThick, _) => "over LVM thick (in a guest)",
-        (Storage::LvmThinEncrypted, _) => "over LVM thin with LUKS (in a guest)",
     }
 }
 
-fn judge(folder: &Path, storage: Storage, access_type: &str, outcome: &Outcome, problems: &mut Vec<String>) {
+fn judge(folder: &Path, storage: Storage, volumes: Volumes, outcome: &Outcome, problems: &mut Vec<String>) {
+    let name = volumes.name();
     for failure in &outcome.failures {
-        problems.push(format!("FAILED {}, {access_type}: {failure}", storage.name()));
+        problems.push(format!("FAILED {}, {name}: {failure}", storage.name()));
     }
-    for left in std::fs::read_to_string(run::leftovers(folder, access_type)).unwrap_or_default().lines() {
-        problems.push(format!("{}, {access_type}: left behind: {left}", storage.name()));
+    for left in std::fs::read_to_string(run::leftovers(folder, volumes)).unwrap_or_default().lines() {
+        problems.push(format!("{}, {name}: left behind: {left}", storage.name()));
     }
     if outcome.count.passed == 0 {
         problems.push(format!(
-            "{}, {access_type}: no spec passed\n{}",
+            "{}, {name}: no spec passed\n{}",
             storage.name(),
-            command::tail(&run::printed(folder, access_type), 30)
+            command::tail(&run::printed(folder, volumes), 30)
         ));
     }
     if !outcome.failures.is_empty() {
@@ -221,8 +218,8 @@ fn judge(folder: &Path, storage: Storage, access_type: &str, outcome: &Outcome, 
 }
 
 /// csi-sanity's own closing line.
-fn summary(folder: &Path, access_type: &str) -> String {
-    let text = std::fs::read_to_string(run::printed(folder, access_type)).unwrap_or_default();
+fn summary(folder: &Path, volumes: Volumes) -> String {
+    let text = std::fs::read_to_string(run::printed(folder, volumes)).unwrap_or_default();
     let lines: Vec<&str> =
         text.lines().filter(|line| line.starts_with("Ran ") || line.contains(" Passed | ")).collect();
     lines.join(" ")

@@ -1,4 +1,4 @@
-//! One confined run: a stand, csi-sanity against it once for each access type, and what must not be left after.
+//! One confined run: a stand, csi-sanity against it once for each kind of volume, and what must not be left after.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,50 +15,83 @@ use super::stand::{GROUP, Stand, Storage, THIN_POOL, TIER, dying_with_us};
 use crate::cluster::cleanup;
 use crate::command;
 
-/// The two things that a volume can be to a pod, as csi-sanity calls them.
-pub(super) const ACCESS_TYPES: [&str; 2] = ["mount", "block"];
+/// The volumes that csi-sanity makes in one run of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Volumes {
+    /// What they are to a pod, in csi-sanity's word.
+    access_type: &'static str,
+    encrypted: bool,
+}
+
+impl Volumes {
+    const fn plain(access_type: &'static str) -> Self {
+        Self { access_type, encrypted: false }
+    }
+
+    const fn encrypted(access_type: &'static str) -> Self {
+        Self { access_type, encrypted: true }
+    }
+
+    /// Those of a storage. Over LVM each two of provisioning (thin, thick), access type and encryption meet in one run at least; `every`: all three do.
+    pub(super) fn over(storage: Storage, every: bool) -> Vec<Self> {
+        let (plain, encrypted) = (Self::plain, Self::encrypted);
+        match storage {
+            Storage::Simulator | Storage::Directory => vec![plain("mount"), plain("block")],
+            Storage::LvmThin | Storage::LvmThick if every => {
+                vec![plain("mount"), plain("block"), encrypted("mount"), encrypted("block")]
+            }
+            Storage::LvmThin => vec![plain("mount"), encrypted("block")],
+            Storage::LvmThick => vec![plain("block"), encrypted("mount")],
+        }
+    }
+
+    /// Their name in messages and files.
+    pub(super) fn name(self) -> String {
+        format!("{}{}", self.access_type, if self.encrypted { "-luks" } else { "" })
+    }
+}
 
 const MIB: u64 = 1 << 20;
 /// How long after the last deletion its space may still be taken.
 const SWEPT_WITHIN: Duration = Duration::from_mins(1);
 
-/// Ginkgo's report of one access type in the folder of a run.
-pub(super) fn report(folder: &Path, access_type: &str) -> PathBuf {
-    folder.join(format!("{access_type}.json"))
+/// Ginkgo's report of one run of csi-sanity in the folder of all.
+pub(super) fn report(folder: &Path, volumes: Volumes) -> PathBuf {
+    folder.join(format!("{}.json", volumes.name()))
 }
 
 /// What csi-sanity printed.
-pub(super) fn printed(folder: &Path, access_type: &str) -> PathBuf {
-    folder.join("logs").join(format!("csi-sanity-{access_type}.log"))
+pub(super) fn printed(folder: &Path, volumes: Volumes) -> PathBuf {
+    folder.join("logs").join(format!("csi-sanity-{}.log", volumes.name()))
 }
 
-/// What was left behind after one access type, a line for each thing.
-pub(super) fn leftovers(folder: &Path, access_type: &str) -> PathBuf {
-    folder.join(format!("{access_type}.left"))
+/// What it left behind, a line for each thing.
+pub(super) fn leftovers(folder: &Path, volumes: Volumes) -> PathBuf {
+    folder.join(format!("{}.left", volumes.name()))
 }
 
 /// The main function of the confined process. Specs that fail are no error here: the reports tell.
-pub fn main(folder: &Path) -> Result<()> {
+pub fn main(folder: &Path, every: bool) -> Result<()> {
     let order = Order::read(folder)?;
     // One thread: children are killed when the thread that started them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(folder, order))
+    runtime.block_on(run(folder, order, every))
 }
 
-async fn run(folder: &Path, order: Order) -> Result<()> {
+async fn run(folder: &Path, order: Order, every: bool) -> Result<()> {
     let (storage, tools) = (order.storage, order.programs.tools.clone());
     let stand = Stand::start(folder, order.programs, storage).await?;
-    for access_type in ACCESS_TYPES {
-        csi_sanity(&stand, &tools.join("csi-sanity"), access_type)?;
-        std::fs::write(leftovers(folder, access_type), left_behind(&stand).await?.join("\n"))?;
+    for volumes in Volumes::over(storage, every) {
+        csi_sanity(&stand, &tools.join("csi-sanity"), volumes)?;
+        std::fs::write(leftovers(folder, volumes), left_behind(&stand).await?.join("\n"))?;
     }
     Ok(())
 }
 
-fn csi_sanity(stand: &Stand, program: &Path, access_type: &str) -> Result<()> {
+fn csi_sanity(stand: &Stand, program: &Path, volumes: Volumes) -> Result<()> {
     let folder = stand.folder();
     let parameters = folder.join("parameters.yaml");
-    let encrypted = stand.storage() == Storage::LvmThinEncrypted;
+    let (name, Volumes { access_type, encrypted }) = (volumes.name(), volumes);
     std::fs::write(
         &parameters,
         format!("tier: {TIER}\n{}", if encrypted { "encrypted: \"true\"\n" } else { "" }),
@@ -72,8 +105,8 @@ fn csi_sanity(stand: &Stand, program: &Path, access_type: &str) -> Result<()> {
         .arg(flag("endpoint", &stand.plugin_socket()))
         .arg(flag("controllerendpoint", &stand.controller_socket()))
         // Folders for each run: what one left mounted does not fail the other.
-        .arg(flag("mountdir", &places.join(format!("{access_type}-targets"))))
-        .arg(flag("stagingdir", &places.join(format!("{access_type}-staging"))))
+        .arg(flag("mountdir", &places.join(format!("{name}-targets"))))
+        .arg(flag("stagingdir", &places.join(format!("{name}-staging"))))
         .arg(flag("testvolumeparameters", &parameters))
         .arg(format!("--csi.testvolumeaccesstype={access_type}"))
         .arg(format!("--csi.testvolumesize={}", size * MIB))
@@ -81,14 +114,14 @@ fn csi_sanity(stand: &Stand, program: &Path, access_type: &str) -> Result<()> {
         // A minute where all is well, some in a guest; one failure can make the next ones wait for their deadlines.
         .arg(format!("--ginkgo.timeout={}", if stand.storage().is_lvm() { "20m" } else { "5m" }))
         .arg("--ginkgo.no-color")
-        .arg(format!("--ginkgo.json-report={}", report(folder, access_type).display()));
+        .arg(format!("--ginkgo.json-report={}", report(folder, volumes).display()));
     if encrypted {
         // The suite knows no classes, whose templates name each volume's own Secret: it brings one key for all.
         let secrets = folder.join("csi-secrets.yaml");
         std::fs::write(&secrets, format!("NodeStageVolumeSecret:\n  key: {}\n", "5c".repeat(32)))?;
         command.arg(flag("secrets", &secrets));
     }
-    let log = File::create(printed(folder, access_type))?;
+    let log = File::create(printed(folder, volumes))?;
     let mut child = dying_with_us(&command)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

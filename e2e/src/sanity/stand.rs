@@ -62,14 +62,12 @@ pub enum Storage {
     LvmThin,
     /// Thick logical volumes there.
     LvmThick,
-    /// A thin pool with encrypted volumes.
-    LvmThinEncrypted,
 }
 
 impl Storage {
     /// Whether it needs a kernel of its own, with device-mapper and an empty disk.
     pub fn is_lvm(self) -> bool {
-        matches!(self, Self::LvmThin | Self::LvmThick | Self::LvmThinEncrypted)
+        matches!(self, Self::LvmThin | Self::LvmThick)
     }
 
     /// Its name in messages and folders.
@@ -79,7 +77,6 @@ impl Storage {
             Self::Directory => "directory",
             Self::LvmThin => "lvm-thin",
             Self::LvmThick => "lvm-thick",
-            Self::LvmThinEncrypted => "lvm-luks",
         }
     }
 
@@ -88,7 +85,7 @@ impl Storage {
         let lvm = |kind: &str, settings: serde_json::Value| json!({"lvm": {"volumeGroup": GROUP, "devices": [DEVICE], kind: settings}});
         match self {
             Self::Simulator | Self::Directory => json!({"directory": {"path": folder, "createPath": true}}),
-            Self::LvmThin | Self::LvmThinEncrypted => lvm("thin", json!({"pool": THIN_POOL})),
+            Self::LvmThin => lvm("thin", json!({"pool": THIN_POOL})),
             Self::LvmThick => lvm("thick", json!({})),
         }
     }

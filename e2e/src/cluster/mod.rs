@@ -7,9 +7,11 @@ mod guest;
 mod guest_commands;
 pub mod host;
 mod init;
+mod jsonpath;
 pub mod layout;
 mod node;
 mod node_config;
+mod reader;
 pub mod secrets;
 mod supervisor;
 mod system_disk;
@@ -20,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -27,9 +30,11 @@ use rustix::process::{Pid, Signal};
 
 pub use self::guest::run as run_guest;
 pub use self::guest_commands::ask as ask_guest;
+pub use self::jsonpath::JsonPath;
 pub use self::layout::{Node, Size, Spec, State};
 pub use self::node::{run as run_node, run_in_guest as run_node_in_guest};
 pub use self::node_config::PAUSE_IMAGE;
+pub use self::reader::{Reader, Until};
 pub use self::supervisor::run as run_cluster;
 use self::turn::Turn;
 use crate::{command, lab};
@@ -52,6 +57,8 @@ pub struct Cluster {
     spec: Spec,
     /// Ends it and removes what it leaves, when this process is gone.
     broom: Option<Child>,
+    /// Begun by whoever reads first.
+    reader: Mutex<Option<Arc<Reader>>>,
 }
 
 impl Drop for Cluster {
@@ -95,7 +102,7 @@ impl Cluster {
             Lifetime::WithUs => Some(broom(name, turn)?),
             Lifetime::UntilDown => None,
         };
-        let cluster = Self { state, spec, broom };
+        let cluster = Self { state, spec, broom, reader: Mutex::default() };
         cluster.launch(lifetime)?;
         if let Err(error) = cluster.wait_until_ready() {
             let log = command::tail(&cluster.state.log("supervisor"), 10);
@@ -120,7 +127,7 @@ impl Cluster {
             bail!("no cluster {name} is running; start one with `tierce-e2e cluster up --name {name}`");
         }
         let spec = state.spec()?;
-        Ok(Self { state, spec, broom: None })
+        Ok(Self { state, spec, broom: None, reader: Mutex::default() })
     }
 
     /// The cluster's folder and files.
@@ -155,6 +162,21 @@ impl Cluster {
             .env("KUBECONFIG", self.state.kubeconfig("admin"))
             .env(INSIDE, &self.spec.name);
         Ok(command)
+    }
+
+    /// What reads the cluster's objects.
+    pub fn reader(&self) -> Result<Arc<Reader>> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reader) = &*reader {
+            return Ok(reader.clone());
+        }
+        let inside = if std::env::var(INSIDE).as_deref() == Ok(self.spec.name.as_str()) {
+            None
+        } else {
+            Some(find_process(&self.state.supervisor_line()).context("the cluster has ended")?)
+        };
+        let begun = Arc::new(Reader::start(self.state.kubeconfig("admin"), inside)?);
+        Ok(reader.insert(begun).clone())
     }
 
     /// Runs `kubectl` with arguments given as one string, split at blanks; returns its stdout.

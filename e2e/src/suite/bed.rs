@@ -1,4 +1,4 @@
-//! What a test works with: a namespace of its own on a cluster with Tierce installed, used through `kubectl`.
+//! What a test works with: a namespace of its own on a cluster with Tierce installed, changed through `kubectl`.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::audit::Mark;
-use crate::cluster::{Cluster, Node, cleanup};
+use crate::cluster::{Cluster, JsonPath, Node, Until, cleanup};
 use crate::install::NAMESPACE;
 use crate::{command, images};
 
@@ -88,23 +88,23 @@ impl Bed<'_> {
 
     /// A field of an object by its `JSONPath`; empty when it is not there.
     pub fn get(&self, object: &str, path: &str) -> Result<String> {
-        let output = format!("--output=jsonpath={{{path}}}");
-        self.kubectl(&["get", object, "--ignore-not-found", &output])
+        let path = JsonPath::parse(path)?;
+        let found = self.cluster.reader()?.get(&self.namespace, object)?;
+        Ok(found.map(|found| path.text(&found)).unwrap_or_default())
     }
 
-    /// Waits as `kubectl wait --for` does: on a watch.
+    /// Waits for what `kubectl wait --for` waits for, on a watch; for an object that is not there yet too.
     pub fn wait(&self, object: &str, what: &str) -> Result<()> {
-        let (what, timeout) = (format!("--for={what}"), format!("--timeout={}s", self.patience().as_secs()));
-        match self.kubectl(&["wait", object, &what, &timeout]) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let shown = self.kubectl(&["describe", object]).unwrap_or_default();
-                // The events come last.
-                let lines: Vec<&str> = shown.lines().collect();
-                let end = lines[lines.len().saturating_sub(12)..].join("\n");
-                Err(error.context(format!("the end of `kubectl describe {object}`:\n{end}")))
-            }
+        let (until, patience) = (Until::parse(what)?, self.patience());
+        if self.cluster.reader()?.wait(&self.namespace, object, until, patience)? {
+            return Ok(());
         }
+        let shown = self.kubectl(&["describe", object]).unwrap_or_default();
+        // The events come last.
+        let lines: Vec<&str> = shown.lines().collect();
+        let end = lines[lines.len().saturating_sub(12)..].join("\n");
+        let patience = patience.as_secs();
+        bail!("waited {patience} s for {what} of {object}; the end of `kubectl describe {object}`:\n{end}")
     }
 
     /// Waits until a pod is Ready.
@@ -172,10 +172,9 @@ impl Bed<'_> {
 
     /// Everything that still speaks of a volume, on the API server, on the nodes' disks and in the kernel.
     pub fn remains(&self) -> Result<Vec<String>> {
-        let kinds = "volumes,pvc,pv,nodevolumes,nodesnapshots,volumesnapshotcontents";
-        let objects =
-            self.kubectl(&["get", kinds, "--all-namespaces", "--ignore-not-found", "--output=name"])?;
-        let mut found: Vec<String> = objects.lines().map(str::to_owned).collect();
+        let kinds = ["volumes", "pvc", "pv", "nodevolumes", "nodesnapshots", "volumesnapshotcontents"];
+        let reader = self.cluster.reader()?;
+        let mut found = reader.names(&kinds, None)?;
         let loops = cleanup::loops_below(self.cluster.state().path(), &cleanup::loops()?);
         found.extend(loops.into_iter().map(|one| format!("{} over {:?}", one.name.display(), one.file)));
         for node in self.cluster.nodes() {
@@ -189,8 +188,8 @@ impl Bed<'_> {
                 found.extend(devices.lines().map(|device| format!("{name}: {}", device.trim())));
             }
         }
-        let secrets = self.cluster.kubectl(&format!("get secrets --namespace {NAMESPACE} --output=name"))?;
-        found.extend(secrets.lines().filter(|name| name.contains("tierce-key-")).map(str::to_owned));
+        let secrets = reader.names(&["secrets"], Some(NAMESPACE))?;
+        found.extend(secrets.into_iter().filter(|name| name.contains("tierce-key-")));
         Ok(found)
     }
 

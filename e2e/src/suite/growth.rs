@@ -38,7 +38,8 @@ fn grows_online(bed: &Bed<'_>, filesystem: &str) -> Result<()> {
 fn ext4_grows_at_the_next_mount_at_the_latest(bed: &Bed<'_>) -> Result<()> {
     start(bed, "ext4")?;
     grow(bed)?;
-    bed.wait("pv", "jsonpath={.items[0].spec.capacity.storage}=1Gi").ok();
+    let pv = bed.get("pvc/data", ".spec.volumeName")?;
+    bed.wait(&format!("pv/{pv}"), "jsonpath={.spec.capacity.storage}=1Gi")?;
     // A kernel that lets the plugin grow ext4 online does so within seconds; this one may refuse.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while mebibytes(bed, "user")? < 800 && std::time::Instant::now() < deadline {

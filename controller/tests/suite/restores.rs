@@ -276,6 +276,28 @@ async fn a_volume_that_goes_before_its_restore_is_recorded_takes_what_was_kept_w
     is_gone(&api, "back").await;
 }
 
+/// An API server that looked for finalizers before ours was there deletes the object, and has taken ours all the same.
+#[tokio::test]
+async fn one_that_is_gone_in_spite_of_its_finalizer_is_not_ordered() {
+    let (api, _nodes, replica) = cluster().await;
+    let id = volume_with_snapshot(&api, &replica).await;
+    api.forbid(Some((http::Method::PATCH, "nodevolumes", 403)));
+    restore(&api, "back", "data", "monday");
+    restore_says(&api, "back", "Failed").await;
+    // Nobody hears of it.
+    api.silence("volumerestores", true);
+    api.remove("volumerestores", "ada", "back");
+    api.writes();
+    api.forbid(None);
+    api.read("volumerestores");
+    nudge(&api, "nodevolumes", &id);
+    let ordered = || order(&api, &id) != Value::Null;
+    until("it looks once more", || (ordered() || api.read("volumerestores") > 0).then_some(())).await;
+    tokio::time::sleep(GRACE).await;
+    assert!(!api.writes().iter().any(|write| write.contains("nodevolumes")), "it is ordered");
+    assert_eq!(order(&api, &id), Value::Null);
+}
+
 #[tokio::test]
 async fn what_was_shown_before_the_volume_went_stays() {
     let (api, mut nodes, replica) = cluster().await;

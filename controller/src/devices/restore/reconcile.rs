@@ -92,6 +92,10 @@ impl RestoreReconciler {
                 self.forget_before(observed).await?;
                 return Ok(Next::Failed);
             }
+            if matches!(action, Action::Order(_)) && !self.waits_for_us(key, observed).await? {
+                // The watch will show it.
+                return Ok(Next::Failed);
+            }
             if let Action::Order(snapshot) = action
                 && self.is_another(key, observed, snapshot).await?
             {
@@ -146,6 +150,17 @@ impl RestoreReconciler {
         let volumes: Api<NodeVolume> = Api::all(self.client.clone());
         let order = volumes.get_opt(&device.id).await?.and_then(|found| found.spec.restore);
         Ok(order.is_some_and(|order| Some(&order.uid) == observed.restore.metadata.uid.as_ref()))
+    }
+
+    /// Whether it is there with our finalizer, and stays. An API server that is deleting it just then takes the finalizer, and deletes it all the same:
+    /// it had looked for finalizers before.
+    async fn waits_for_us(&self, key: &Namespaced, observed: &Observed) -> Result<bool, kube::Error> {
+        let found = self.restores(key).get_metadata_opt(&key.name).await?.map(|found| found.metadata);
+        Ok(found.is_some_and(|found| {
+            found.uid == observed.restore.metadata.uid
+                && found.deletion_timestamp.is_none()
+                && found.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER_RESTORE)
+        }))
     }
 
     async fn node_is_there_after_all(&self, observed: &Observed) -> Result<bool, kube::Error> {

@@ -235,6 +235,9 @@ fn a_link_where_a_folder_belongs_is_said_to_be_none() {
     fs::create_dir(world.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink(world.path("elsewhere"), world.root().join("volumes/shop")).unwrap();
     let error = world.fails(1, &["volume", "create", "data", "--stack", "shop"]);
-    assert!(error.contains("volumes/shop") && error.contains("no link is followed below the root"), "{error}");
+    assert!(
+        error.contains("volumes/shop") && error.contains("no link is followed below the root"),
+        "{error}"
+    );
     assert_eq!(world.ok(&["volume", "ls", "-q"]), "a\n");
 }

@@ -89,11 +89,7 @@ impl Lock {
     }
 
     /// `called`: what the file of that name locks, for messages.
-    fn locked(
-        root: &Root,
-        (name, called): (&str, &str),
-        how: FlockOperation,
-    ) -> Result<Option<Self>, Error> {
+    fn locked(root: &Root, (name, called): (&str, &str), how: FlockOperation) -> Result<Option<Self>, Error> {
         let folder = root.make_folder(LOCKS)?;
         let doing = || format!("lock {called} ({})", root.path().join(LOCKS).join(name).display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -153,7 +149,8 @@ impl Whole {
 
     /// `None`: another command copies or changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
-        let data = Lock::locked(root, (&data(full), &of_data(full)), FlockOperation::NonBlockingLockExclusive)?;
+        let data =
+            Lock::locked(root, (&data(full), &of_data(full)), FlockOperation::NonBlockingLockExclusive)?;
         let Some(data) = data else { return Ok(None) };
         Ok(Lock::try_acquire(root, full)?.map(|name| Self { _name: name, _data: data }))
     }

@@ -178,7 +178,10 @@ mod tests {
         let look = |volumes: &[&str], promise: &Promise| {
             let (_, pool) = Group::pool(told(volumes), |_, _| Ok(()));
             let pools: Vec<Arc<dyn Pool>> = vec![Arc::new(pool)];
-            (begun(&pools, &"one".parse().unwrap()), Elsewhere::look(&pools, std::slice::from_ref(promise)).unwrap())
+            (
+                begun(&pools, &"one".parse().unwrap()),
+                Elsewhere::look(&pools, std::slice::from_ref(promise)).unwrap(),
+            )
         };
         let mut next = promise(Some("one"), 4 * EXTENT);
         (next.left, _) = look(&["n-one-00000001"], &next);

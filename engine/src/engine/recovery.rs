@@ -37,7 +37,7 @@ const CLEANING_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) type Kept = Arc<dyn Any + Send + Sync>;
 
 /// The same work, with that kept to its end.
-fn holding<T>(kept: &Kept, work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+fn holding<T, W: FnOnce() -> T>(kept: &Kept, work: W) -> impl FnOnce() -> T + use<T, W> {
     let kept = Arc::clone(kept);
     move || {
         let done = work();

@@ -74,6 +74,11 @@ impl Lock {
         Self::awaited(root, (&data(full), &of_data(full)), FlockOperation::LockExclusive)
     }
 
+    /// `None`: another command copies it just now, or takes it away.
+    fn try_data(root: &Root, full: &str) -> Result<Option<Self>, Error> {
+        Self::locked(root, (&data(full), &of_data(full)), FlockOperation::NonBlockingLockExclusive)
+    }
+
     /// Held while a snapshot of a volume is made, however long that takes, or goes.
     pub(super) fn snapshots(root: &Root, full: &str) -> Result<Self, Error> {
         let called = format!("the snapshots of volume '{full}'");
@@ -143,15 +148,13 @@ impl Whole {
 
     /// `None`: another command copies it just now. One that changes what is noted of it is waited for.
     pub(super) fn unless_copied(root: &Root, full: &str) -> Result<Option<Self>, Error> {
-        let Some(data) = Lock::try_acquire(root, &data(full))? else { return Ok(None) };
+        let Some(data) = Lock::try_data(root, full)? else { return Ok(None) };
         Ok(Some(Self { _name: Lock::acquire(root, full)?, _data: data }))
     }
 
     /// `None`: another command copies or changes it just now.
     pub(super) fn try_acquire(root: &Root, full: &str) -> Result<Option<Self>, Error> {
-        let data =
-            Lock::locked(root, (&data(full), &of_data(full)), FlockOperation::NonBlockingLockExclusive)?;
-        let Some(data) = data else { return Ok(None) };
+        let Some(data) = Lock::try_data(root, full)? else { return Ok(None) };
         Ok(Lock::try_acquire(root, full)?.map(|name| Self { _name: name, _data: data }))
     }
 }

@@ -32,7 +32,7 @@ impl Found<'_> {
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         let (folder, name) = self.within.ok_or(Errno::ISDIR)?;
         let file = open(folder, name, OFlags::RDONLY | OFlags::NONBLOCK)
-            .map_err(|error| unread(self.path, error.into()))?;
+            .map_err(|error| unread(self.path, &error.into()))?;
         let opened = fs::fstat(&file)?;
         if (opened.st_dev, opened.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
             return Err(changed(self.path));
@@ -72,7 +72,7 @@ pub(super) fn walk(top: &OwnedFd, tell: &mut dyn FnMut(&Found<'_>) -> io::Result
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = match fs::openat(folder, &name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Err(changed(&path)),
-            other => other.map_err(|error| unread(&path, error.into()))?,
+            other => other.map_err(|error| unread(&path, &error.into()))?,
         };
         let within = Some((folder, &name));
         let stat = fs::fstat(&handle)?;
@@ -88,10 +88,10 @@ pub(super) fn walk(top: &OwnedFd, tell: &mut dyn FnMut(&Found<'_>) -> io::Result
                 )));
             }
             Err(Errno::NOENT) => return Err(changed(&path)),
-            other => other.map_err(|error| unread(&path, error.into()))?,
+            other => other.map_err(|error| unread(&path, &error.into()))?,
         };
         tell(&Found { path: &path, stat: fs::fstat(&inner)?, handle: &inner, within })?;
-        let waiting = names(&inner).map_err(|error| unread(&path, error.into()))?;
+        let waiting = names(&inner).map_err(|error| unread(&path, &error.into()))?;
         let inside = Inside { waiting, length: path.len() };
         descent.enter(inner, inside)?;
     }
@@ -117,7 +117,7 @@ pub(super) fn changed(path: &[u8]) -> io::Error {
 }
 
 /// Says which file could not be read.
-pub(super) fn unread(path: &[u8], error: io::Error) -> io::Error {
+pub(super) fn unread(path: &[u8], error: &io::Error) -> io::Error {
     let path = if path.is_empty() { b"." } else { path };
     io::Error::new(error.kind(), format!("'{}': {error}", shown(path)))
 }

@@ -55,7 +55,7 @@ impl<'a, W: Write> Writer<'a, W> {
             self.left_out.note(Left::Socket, path);
             return Ok(());
         }
-        let metadata = Metadata::of(found.handle, stat).map_err(|error| unread(path, error))?;
+        let metadata = Metadata::of(found.handle, stat).map_err(|error| unread(path, &error))?;
         let kind = match found.kind() {
             FileType::Directory => {
                 let path = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
@@ -110,7 +110,7 @@ impl<'a, W: Write> Writer<'a, W> {
                 let want = usize::try_from(length - at).map_or(buffer.len(), |left| left.min(buffer.len()));
                 let read = file
                     .read_at(&mut buffer[..want], offset + at)
-                    .map_err(|error| unread(found.path, error))?;
+                    .map_err(|error| unread(found.path, &error))?;
                 if read == 0 {
                     return Err(changed(found.path));
                 }

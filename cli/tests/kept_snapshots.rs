@@ -41,7 +41,8 @@ fn what_a_removed_volume_leaves_is_said_shown_and_can_be_removed() {
             "{said}"
         );
         let (shown, _) = both(&world, &["system", "df"]);
-        let lines: Vec<&str> = shown.lines().filter(|line| line.starts_with("Snapshots of removed volumes ")).collect();
+        let lines: Vec<&str> =
+            shown.lines().filter(|line| line.starts_with("Snapshots of removed volumes ")).collect();
         assert_eq!(lines.len(), 1, "{shown}");
         let words: Vec<&str> = lines[0].split_whitespace().skip(4).collect();
         assert_eq!((&words[..2], &words[3..]), (["2", "0"].as_slice(), ["0B", "(0%)"].as_slice()), "{shown}");

@@ -12,7 +12,9 @@ mod node_storage;
 mod node_volume;
 mod owner;
 mod quantity;
+mod storage_ledger;
 mod storage_pool;
+mod storage_quota;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -28,9 +30,13 @@ pub use node_volume::{
 };
 pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, roughly, size_made_of};
+pub use storage_ledger::{LedgerEntry, OverSince, StorageLedger, StorageLedgerSpec};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,
+};
+pub use storage_quota::{
+    MOST_TOLD, QuotaSubject, StorageQuota, StorageQuotaSpec, StorageQuotaStatus, SubjectOverSoft, VolumeLimits,
 };
 pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
 pub use volume::{
@@ -48,7 +54,9 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         NodeSnapshot::crd(),
         NodeStorage::crd(),
         NodeVolume::crd(),
+        StorageLedger::crd(),
         StoragePool::crd(),
+        StorageQuota::crd(),
         VolumeRestore::crd(),
         Volume::crd(),
     ];

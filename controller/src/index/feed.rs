@@ -16,7 +16,10 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore, names};
+use tierce_crds::{
+    NodeSnapshot, NodeStorage, NodeVolume, StorageLedger, StoragePool, StorageQuota, Volume, VolumeRestore,
+    names,
+};
 use tierce_runtime::errors::in_words;
 use tierce_runtime::readiness::{Part, Readiness};
 use tracing::{debug, warn};
@@ -40,6 +43,8 @@ pub fn watch_everything(
         needed("watch of VolumeRestores").guarded::<VolumeRestore>(),
         needed("watch of NodeStorages").guarded::<NodeStorage>(),
         needed("watch of StoragePools").guarded::<StoragePool>(),
+        needed("watch of StorageQuotas").guarded::<StorageQuota>(),
+        needed("watch of StorageLedgers").guarded::<StorageLedger>(),
         needed("watch of PersistentVolumeClaims").plain::<ClaimObject>(config()),
         needed("watch of PersistentVolumes").plain::<PersistentVolumeObject>(config()),
         needed("watch of Pods").plain::<PodObject>(pods),

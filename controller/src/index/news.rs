@@ -8,7 +8,9 @@ use super::{
     ClaimObject, ClassObject, ContentObject, NodeObject, PersistentVolumeObject, PodObject, SecretObject,
 };
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{
+    NodeSnapshot, NodeStorage, NodeVolume, StorageLedger, StoragePool, StorageQuota, Volume, VolumeRestore,
+};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -79,6 +81,10 @@ pub enum News<'a> {
     Report(Change<'a, NodeStorage>),
     /// A `StoragePool` changed.
     Pool(Change<'a, StoragePool>),
+    /// A `StorageQuota` changed.
+    Quota(Change<'a, StorageQuota>),
+    /// What is reserved of quotas changed.
+    Ledger(Change<'a, StorageLedger>),
     /// A StorageClass changed.
     Class(Change<'a, ClassObject>),
     /// A node changed.

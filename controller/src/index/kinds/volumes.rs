@@ -65,6 +65,7 @@ fn rotates(volume: &Volume) -> bool {
 /// Keeps what it wants. Until its claim asks for the size to which it is to grow, no room is of any use to it.
 pub(super) fn wants(state: &mut State, key: &Namespaced) {
     let mut wants = state.volumes.get(key).map_or(Wish::Nothing, |volume| wish(volume));
+    state.room.of::<Volume>().hopes(key, wants != Wish::Nothing);
     if wants == Wish::Growth {
         let size = |volume: &Volume| parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
         let requested = state.claims.get(key).map_or(0, |claim| claim.requested);

@@ -10,9 +10,7 @@ use crate::placement::{Offer, Promise, Promises, Reservations};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use tierce_crds::{
-    NodeStorage, PoolStatus, StorageLedger, StoragePool, StorageQuota, Volume, VolumeRestore,
-};
+use tierce_crds::{NodeStorage, PoolStatus, StorageLedger, StoragePool, StorageQuota, Volume, VolumeRestore};
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
 #[derive(Debug, Default)]

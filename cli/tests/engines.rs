@@ -130,7 +130,7 @@ fn the_engine_of_dockers_context_is_asked_and_one_of_another_machine_is_said_not
     assert_eq!(removal("own"), (Some(1), USED.to_owned()));
     fs::write(world.path("home/.docker/config.json"), r#"{"currentContext":"own"}"#).unwrap();
     assert_eq!(world.fails(1, &["volume", "rm", "data"]), USED);
-    let not_asked = "Docker at ssh://me@far (context 'far') is not asked which volumes its containers use: only unix sockets are\n";
+    let not_asked = "Docker at ssh://far (context 'far') is not asked which volumes its containers use: only unix sockets are\n";
     assert_eq!(removal("far"), (Some(1), format!("{not_asked}{USED}")));
     fs::write(world.path("home/.docker/config.json"), "{}").unwrap();
     assert_eq!(removal("far"), (Some(0), not_asked.to_owned()));

@@ -1,15 +1,15 @@
 //! What engines answer.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Deserialize;
 
 use super::{
     engine::Engine,
+    patience::Patience,
     places::{self, OwnVolumes},
     sources,
 };
@@ -31,7 +31,7 @@ pub(in super::super) struct Answer {
 pub struct Silent {
     pub(super) engine: Engine,
     pub(super) why: String,
-    /// Nobody listens where it should: what runs of its containers the kernel alone knows.
+    /// Nobody listens where it should, and what runs of its containers the kernel shows us.
     pub(in super::super) is_down: bool,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Mount {
 
 impl Said {
     /// Finds out where the folders of mounts really are, each once. An error says which one gives no answer; the others count as they are.
-    pub(super) fn resolve(&mut self, patience: Duration) -> Result<(), String> {
+    pub(super) fn resolve(&mut self, patience: &Patience) -> Result<(), String> {
         let resolved = sources::resolve(self.sources(), patience).map_err(|error| error.to_string())?;
         for mount in self.mounts() {
             mount.real = resolved.real.get(&mount.source).cloned();
@@ -86,7 +86,11 @@ impl Said {
             .iter()
             .find(has)
             .map(|container| format!(", which container {} has,", container.in_words()));
-        Err(format!("{stuck}{} does not answer within {} s", of.unwrap_or_default(), patience.as_secs()))
+        Err(format!(
+            "{stuck}{} does not answer within {} s",
+            of.unwrap_or_default(),
+            patience.each().as_secs()
+        ))
     }
 
     fn sources(&mut self) -> BTreeSet<String> {
@@ -108,12 +112,10 @@ impl Answer {
             Ok(mounted) => self.mounted.extend(mounted),
             Err(why) => self.silent.push(Silent::new(engine, why)),
         }
-        for container in said.containers {
-            // A socket of Podman may bear the name of Docker's.
-            if !self.containers.iter().any(|other| other.id == container.id) {
-                self.containers.push(container);
-            }
-        }
+        // A socket of Podman may bear the name of Docker's.
+        let mut known: HashSet<String> = self.containers.iter().map(|one| one.id.clone()).collect();
+        let new = said.containers.into_iter().filter(|container| known.insert(container.id.clone()));
+        self.containers.extend(new);
     }
 
     /// The containers that refer to the volume of that full name, whose folder has these paths.
@@ -241,29 +243,29 @@ struct Configured {
 }
 
 impl Inspected {
-    /// What Podman leaves out of its mounts.
-    fn hidden(&self) -> impl Iterator<Item = Mount> {
+    /// The container, with what Podman leaves out of its mounts.
+    pub(super) fn container(self, patience: &Patience) -> Result<Container, String> {
+        let hidden = self.hidden(patience)?;
+        Ok(Container {
+            id: self.id,
+            name: plain(&self.name),
+            state: self.state.status,
+            mounts: [self.mounts.unwrap_or_default(), hidden].concat(),
+        })
+    }
+
+    fn hidden(&self, patience: &Patience) -> Result<Vec<Mount>, String> {
         let mut places = places::overlaid(self.config.create_command.as_deref().unwrap_or_default());
         // Of what was made through the API the command is that of the service.
-        let known = places::overlays_of_runtime(Path::new(&self.runtime_configuration));
+        let file = Path::new(&self.runtime_configuration);
+        let known = places::overlays_of_runtime(file, patience.left())
+            .map_err(|why| format!("{} of container {}: {why}", file.display(), plain(&self.name)))?;
         if !known.is_empty() {
             places.retain(|place| !place.starts_with('.'));
         }
         places.extend(known);
         places.push(self.rootfs.clone());
-        places.into_iter().filter(|place| !place.is_empty()).map(Mount::at)
-    }
-}
-
-impl From<Inspected> for Container {
-    fn from(inspected: Inspected) -> Self {
-        let hidden: Vec<Mount> = inspected.hidden().collect();
-        Self {
-            id: inspected.id,
-            name: plain(&inspected.name),
-            state: inspected.state.status,
-            mounts: [inspected.mounts.unwrap_or_default(), hidden].concat(),
-        }
+        Ok(places.into_iter().filter(|place| !place.is_empty()).map(Mount::at).collect())
     }
 }
 
@@ -303,6 +305,8 @@ fn plain(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -328,7 +332,7 @@ mod tests {
             let (kind, name, driver) = (kind.to_owned(), name.to_owned(), driver.to_owned());
             let mount = Mount { kind, name, driver, source, real: None };
             let mut said = Said { containers: Vec::new(), mounted: Ok(vec![mount]) };
-            said.resolve(Duration::from_mins(1)).unwrap();
+            said.resolve(&Patience::new(Duration::from_mins(1))).unwrap();
             let mount = said.mounted.unwrap().remove(0);
             assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
         }
@@ -359,7 +363,7 @@ mod tests {
             (&own.replace("\"local\"", "\"tierce\""), false),
         ] {
             let one: Inspected = serde_json::from_str(&format!("{{{state},{more}}}")).unwrap();
-            let mut container = Container::from(one);
+            let mut container = one.container(&Patience::new(Duration::from_mins(1))).unwrap();
             let listed =
                 r#"[{"Name":"viabind","Options":{"device":"/v/local/a/sub","o":"bind","type":"none"}}]"#;
             let volumes: Vec<places::OwnVolume> = serde_json::from_str(listed).unwrap();
@@ -403,6 +407,23 @@ mod tests {
         let ids: Vec<_> = answer.containers.iter().map(Container::short_id).collect();
         assert_eq!(ids, ["0123456789ab", "1"]);
         assert_eq!(answer.containers[0].in_words(), "db (exited)");
+    }
+
+    #[test]
+    fn as_many_containers_as_an_engine_may_name_are_counted_at_once() {
+        let container = |id: usize| Container {
+            id: id.to_string(),
+            name: String::new(),
+            state: "exited".to_owned(),
+            mounts: Vec::new(),
+        };
+        let (mut answer, began) = (Answer::default(), Instant::now());
+        for _ in 0..2 {
+            let containers = (0..100_000).map(container).collect();
+            answer.add(Engine::Docker, Said { containers, mounted: Ok(Vec::new()) });
+        }
+        assert_eq!(answer.containers.len(), 100_000);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -16,13 +16,16 @@ use tokio::{
 
 use super::{
     answer::{self, Container, Inspected, Listed, Mount, Said},
+    engine::Peer,
+    patience::Patience,
     places::{OwnVolume, OwnVolumes},
 };
 
 /// How many containers are asked for at a time.
 const AT_ONCE: usize = 8;
-/// No list of containers is larger.
-const LIMIT: u64 = 256 << 20;
+/// No answer is larger, in bytes, and none has more containers: what an engine says is not always its own choice.
+const LIMIT: u64 = 32 << 20;
+const MOST: usize = 100_000;
 /// What Podman says of itself in each answer, and its version. Its list of containers leaves mounts out.
 const PODMAN: &str = "libpod-api-version:";
 
@@ -33,7 +36,7 @@ pub(super) enum Trouble {
     NobodyListens(io::Error),
     NotAllowed(io::Error),
     Io(io::Error),
-    TooSlow(Duration),
+    TooSlow(String),
     /// An answer that says something else.
     Odd(String),
 }
@@ -42,8 +45,7 @@ impl Trouble {
     pub(super) fn words(&self) -> String {
         match self {
             Self::NobodyListens(error) | Self::NotAllowed(error) | Self::Io(error) => error.to_string(),
-            Self::TooSlow(patience) => format!("no answer within {} s", patience.as_secs()),
-            Self::Odd(what) => what.clone(),
+            Self::TooSlow(what) | Self::Odd(what) => what.clone(),
         }
     }
 }
@@ -58,15 +60,15 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Where an engine listens, and how long each of its answers may take: however many they are, one that goes on answering is waited for.
+/// Where an engine listens, and how long it is waited for.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
     socket: &'a Path,
-    patience: Duration,
+    patience: &'a Patience,
 }
 
-/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted; each answer within that time.
-pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Result<Said, Trouble> {
+/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted.
+pub(super) fn ask(socket: &Path, volumes: &[String], patience: &Patience) -> Result<Said, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let line = Line { socket, patience };
     runtime.block_on(async {
@@ -88,13 +90,27 @@ pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Resu
 }
 
 /// Why Podman does not list these volumes; `None`: it does, or it is not Podman.
-pub(super) fn trouble_with_list(socket: &Path, volumes: &[String], patience: Duration) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+pub(super) fn trouble_with_list(
+    socket: &Path,
+    volumes: &[String],
+    patience: &Patience,
+) -> Result<Option<String>, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let line = Line { socket, patience };
     runtime.block_on(async {
-        let (_, podman) = get::<IgnoredAny>(line, "/version").await.ok()??;
-        mounted(line, &podman?, volumes).await.err().map(|trouble| trouble.words())
+        let Some((_, Some(podman))) = get::<IgnoredAny>(line, "/version").await? else { return Ok(None) };
+        Ok(mounted(line, &podman, volumes).await.err().map(|trouble| trouble.words()))
     })
+}
+
+/// Who listens at a socket; `None`: that can't be known.
+pub(super) fn listener(socket: &Path, patience: Duration) -> Option<Peer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let stream = runtime.block_on(async { timeout(patience, UnixStream::connect(socket)).await });
+    let peer = stream.ok()?.ok()?.peer_cred().ok()?;
+    // 0 is a process that has no number here.
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
+    Some(Peer { pid, uid: peer.uid() })
 }
 
 /// Podman's own list: the one that it has in common with Docker counts no mounts.
@@ -136,13 +152,18 @@ async fn containers(line: Line<'_>) -> Result<(Vec<Container>, Option<String>), 
     let Some((listed, podman)) = get::<Vec<Listed>>(line, "/containers/json?all=1").await? else {
         return Err(Trouble::Odd("it knows no list of containers".to_owned()));
     };
+    if listed.len() > MOST {
+        return Err(Trouble::Odd(format!("it names more than {MOST} containers")));
+    }
+    line.patience.count(listed.len());
     let Some(version) = &podman else {
         return Ok((listed.into_iter().map(Container::from).collect(), None));
     };
     let inspected = listed.into_iter().map(async |listed| {
         // Its own form says more than Docker's. One that is not there any more uses nothing.
         let path = format!("/v{version}/libpod/containers/{}/json", listed.id);
-        Ok::<_, Trouble>(get::<Inspected>(line, &path).await?.map(|(one, _)| Container::from(one)))
+        let Some((one, _)) = get::<Inspected>(line, &path).await? else { return Ok(None) };
+        one.container(line.patience).map(Some).map_err(Trouble::Odd)
     });
     let containers: Vec<_> = stream::iter(inspected).buffered(AT_ONCE).try_collect().await?;
     Ok((containers.into_iter().flatten().collect(), podman))
@@ -153,15 +174,19 @@ async fn get<T: DeserializeOwned>(
     line: Line<'_>,
     path: &str,
 ) -> Result<Option<(T, Option<String>)>, Trouble> {
-    let answer = timeout(line.patience, answer(line.socket, path)).await;
-    understood(&answer.map_err(|_| Trouble::TooSlow(line.patience))??)
+    let answer = timeout(line.patience.left(), answer(line.socket, path)).await;
+    let bytes = answer.map_err(|_| Trouble::TooSlow(line.patience.words()))??;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Trouble::Odd(format!("its answer has more than {} MiB", LIMIT >> 20)));
+    }
+    understood(&bytes)
 }
 
 async fn answer(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.take(LIMIT).read_to_end(&mut bytes).await?;
+    stream.take(LIMIT + 1).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
@@ -228,7 +253,7 @@ mod tests {
             last
         });
         let volumes: Vec<String> = volumes.iter().map(|&volume| volume.to_owned()).collect();
-        let said = ask(&socket, &volumes, Duration::from_mins(1));
+        let said = ask(&socket, &volumes, &Patience::new(Duration::from_mins(1)));
         (said, engine.join().unwrap())
     }
 
@@ -343,7 +368,7 @@ mod tests {
             }
         });
         // All of them in turn take four times as long as one answer may.
-        let said = ask(&socket, &[], EACH * 50).unwrap();
+        let said = ask(&socket, &[], &Patience::new(EACH * 50)).unwrap();
         assert!((2..=AT_ONCE).contains(&asked.1.load(Ordering::SeqCst)), "{asked:?}");
         let names: Vec<String> = said.containers.iter().map(Container::in_words).collect();
         assert_eq!(names, (0..CONTAINERS).map(|id| format!("c{id} (exited)")).collect::<Vec<_>>());
@@ -353,11 +378,12 @@ mod tests {
     fn an_engine_that_says_nothing_is_not_waited_for_and_a_dead_one_is_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
-        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        let asked = |patience| ask(&socket, &[], &Patience::new(patience));
+        assert!(matches!(asked(Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
         let listener = UnixListener::bind(&socket).unwrap();
-        let trouble = ask(&socket, &[], Duration::from_millis(50)).unwrap_err();
+        let trouble = asked(Duration::from_millis(50)).unwrap_err();
         assert_eq!(trouble.words(), "no answer within 0 s");
         drop(listener);
-        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        assert!(matches!(asked(Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
     }
 }

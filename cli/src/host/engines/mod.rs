@@ -6,27 +6,36 @@
 mod answer;
 mod api;
 mod contexts;
+mod endpoint;
 mod engine;
+mod patience;
 mod places;
 mod podman;
 mod presence;
+mod reading;
 mod sources;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use answer::Said;
 pub(super) use answer::{Answer, Container, Silent};
-pub(super) use engine::Engine;
-use presence::Way;
+use engine::Engine;
+pub(super) use engine::{Caller, Peer};
+use patience::Patience;
+use presence::{IfDead, Way};
 
 use crate::{privilege, terminal};
 
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one may take in all for what is only told beside.
+const BRIEF: Duration = Duration::from_secs(3);
 /// How long an answer is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(2);
 
@@ -34,11 +43,12 @@ pub(super) const FRESH: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Engines {
     /// Who asks us to do something, and waits for our answer: what it knows it has looked at, and what it holds it does not let go meanwhile.
-    caller: Option<Engine>,
+    caller: Option<Caller>,
     last: RefCell<Option<Last>>,
-    /// Whether it was said whom nobody asks.
-    told: Cell<bool>,
 }
+
+/// Whom nobody asks, as this process said it: once, however many calls it answers.
+static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// What was answered last.
 #[derive(Debug)]
@@ -50,7 +60,7 @@ struct Last {
 }
 
 impl Engines {
-    pub(super) fn but(caller: Option<Engine>) -> Self {
+    pub(super) fn but(caller: Option<Caller>) -> Self {
         Self { caller, ..Self::default() }
     }
 
@@ -72,30 +82,50 @@ impl Engines {
 
     /// Why an engine's list does not show these volumes. Podman asks the plugin for each on its list, and where one is gone it shows none.
     pub(super) fn troubles_with_list(&self, volumes: &[String]) -> Vec<String> {
+        let by_command = || podman::trouble_with_list(volumes, &Patience::together(BRIEF));
         let trouble = |way: &Way| match way {
-            Way::Socket { path, .. } => api::trouble_with_list(path, volumes, PATIENCE),
-            Way::PodmanCommand => podman::trouble_with_list(volumes, PATIENCE),
-            Way::None { .. } => None,
+            // That is Docker, which has no such list.
+            Way::Socket { engine: Engine::Docker, is_chosen: false, .. } | Way::None { .. } => None,
+            Way::Socket { path, if_dead, .. } => {
+                match api::trouble_with_list(path, volumes, &Patience::together(BRIEF)) {
+                    Err(api::Trouble::NobodyListens(_)) if *if_dead == IfDead::Command => by_command(),
+                    said => said.ok()?,
+                }
+            }
+            Way::PodmanCommand => by_command(),
         };
-        self.ways().iter().filter_map(trouble).collect()
+        let (trouble, ways) = (&trouble, self.ways(BRIEF));
+        thread::scope(|scope| {
+            let asked: Vec<_> = ways.iter().map(|way| scope.spawn(move || trouble(way))).collect();
+            asked.into_iter().filter_map(|asked| asked.join().ok()?).collect()
+        })
     }
 
-    fn ways(&self) -> Vec<Way> {
-        let (ways, not_asked) = presence::of_this_host();
-        if !self.told.replace(true) {
-            for words in not_asked {
+    /// `patience`: with each file that says which there are.
+    fn ways(&self, patience: Duration) -> Vec<Way> {
+        let (mut ways, elsewhere) = presence::of_this_host(patience);
+        for words in elsewhere {
+            if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(words.clone()) {
                 terminal::note(&words);
             }
         }
-        ways.into_iter().filter(|way| Some(way.engine()) != self.caller).collect()
+        if let Some(caller) = &self.caller {
+            let listener = |way: &Way| match way {
+                Way::Socket { path, .. } => api::listener(path, BRIEF),
+                Way::PodmanCommand | Way::None { .. } => None,
+            };
+            ways.retain(|way| !caller.may_be(way.engine(), listener(way)));
+        }
+        ways
     }
 
     fn ask_anew(&self, volumes: &[String]) -> Answer {
-        let ways = self.ways();
+        let ways = self.ways(PATIENCE);
         thread::scope(|scope| {
             let resolved = |way| {
-                let mut said = said(way, volumes)?;
-                let known = said.resolve(PATIENCE);
+                let patience = Patience::new(PATIENCE);
+                let mut said = said(way, volumes, &patience)?;
+                let known = said.resolve(&patience);
                 Ok::<_, Silent>((said, known))
             };
             let asked: Vec<_> =
@@ -117,24 +147,28 @@ impl Engines {
 }
 
 /// What an engine says, or why it can't be asked.
-fn said(way: &Way, volumes: &[String]) -> Result<Said, Silent> {
+fn said(way: &Way, volumes: &[String], patience: &Patience) -> Result<Said, Silent> {
     let engine = way.engine();
-    let by_command = || podman::ask(volumes, PATIENCE).map_err(|why| Silent::new(engine, why));
+    let by_command = || podman::ask(volumes, patience).map_err(|why| Silent::new(engine, why));
+    let none = || Said { containers: Vec::new(), mounted: Ok(Vec::new()) };
+    // Docker's containers end with it, or the kernel shows them; Podman needs nobody who listens. Of an ordinary user's the kernel hides some.
+    let proves_anything = engine == Engine::Docker && presence::sees_all();
     match way {
-        Way::Socket { path, or_command, .. } => match api::ask(path, volumes, PATIENCE) {
-            // Nobody listens there, and Podman needs nobody.
-            Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
-            // Another user's engine has no containers of ours.
-            Err(api::Trouble::NotAllowed(_)) if !privilege::is_root() => {
-                Ok(Said { containers: Vec::new(), mounted: Ok(Vec::new()) })
-            }
+        Way::Socket { path, if_dead, is_chosen, .. } => match api::ask(path, volumes, patience) {
+            Err(api::Trouble::NobodyListens(_)) if *if_dead == IfDead::Command => by_command(),
+            Err(api::Trouble::NobodyListens(_)) if *if_dead == IfDead::HasNone => Ok(none()),
+            // Another user's engine has no containers of ours, unless somebody chose it.
+            Err(api::Trouble::NotAllowed(_)) if !is_chosen && !privilege::is_root() => Ok(none()),
             Err(trouble) => {
                 let why = format!("{} at {}", trouble.words(), path.display());
-                Err(Silent { engine, why, is_down: matches!(trouble, api::Trouble::NobodyListens(_)) })
+                let is_down = proves_anything && matches!(trouble, api::Trouble::NobodyListens(_));
+                Err(Silent { engine, why, is_down })
             }
             Ok(said) => Ok(said),
         },
         Way::PodmanCommand => by_command(),
-        Way::None { why, .. } => Err(Silent { engine, why: why.clone(), is_down: true }),
+        Way::None { why, is_down, .. } => {
+            Err(Silent { engine, why: why.clone(), is_down: *is_down && proves_anything })
+        }
     }
 }

@@ -37,6 +37,8 @@ if [ -z "$lab" ]; then
     echo tmp /mnt/root/tmp tmpfs X-mount.mkdir
     echo mnt /mnt/root/mnt tmpfs X-mount.mkdir
     echo "${modules// /\\040} /mnt/root/usr/lib/modules none X-mount.mkdir,bind"
+    # The host's Podman keeps its containers where a guest's can't read them, and they are none of the guest's.
+    [ ! -d /var/lib/containers ] || echo containers /mnt/root/var/lib/containers tmpfs mode=700
     # What a job must see and would not, below /tmp for instance; and what it may write.
     for list in visible shared; do
       [ "$list" = visible ] && lower=/mnt/overlay || lower=

@@ -133,7 +133,11 @@ fn secrets(bed: &Bed<'_>, arguments: &[&str]) -> Result<String> {
 fn forget(bed: &Bed<'_>, name: &str) -> Result<()> {
     secrets(bed, &["delete", "secret", name, "--wait=false"])?;
     let none = r#"{"metadata":{"finalizers":null}}"#;
-    secrets(bed, &["patch", "secret", name, "--type=merge", "--patch", none]).map(drop)
+    match secrets(bed, &["patch", "secret", name, "--type=merge", "--patch", none]) {
+        // It had no finalizer yet: the deletion was enough.
+        Err(error) if format!("{error:#}").contains("(NotFound)") => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 fn create(bed: &Bed<'_>, object: &Value) -> Result<()> {

@@ -6,7 +6,7 @@
 pub(super) fn point(name: &str) {
     use std::io::Write;
 
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::Signal;
 
     if let Some(path) = std::env::var_os("TIERCE_FAIL_TRACE")
         && let Ok(mut file) = std::fs::File::options().append(true).create(true).open(path)
@@ -15,7 +15,8 @@ pub(super) fn point(name: &str) {
     }
     for (variable, signal) in [("TIERCE_FAIL_AT", Signal::KILL), ("TIERCE_STOP_AT", Signal::STOP)] {
         if std::env::var(variable).is_ok_and(|at| at == name) {
-            let _ = kill_process(getpid(), signal);
+            // To this thread: one for the whole process may reach another first, and this one goes on meanwhile.
+            let _ = signal_hook::low_level::raise(signal.as_raw());
         }
     }
 }

@@ -53,3 +53,19 @@ fn of_two_creations_of_one_full_name_in_different_stacks_one_wins() {
         assert_eq!(world.ok(&["volume", "ls", "-q"]), "a_b\n");
     }
 }
+
+#[test]
+fn a_command_that_looks_through_a_volume_is_waited_for_a_moment() {
+    let world = World::new();
+    let script = |seconds: u32| {
+        format!(
+            "cp $(command -v sleep) tierce; P=$PWD/tierce; tierce --host volume create v >made; \
+            (cd $TIERCE_ROOT/volumes/local/v; exec $P {seconds}) & sleep 0.2; \
+            tierce --host volume rm v 2>&1; R=$?; kill $! 2>/dev/null; exit $R"
+        )
+    };
+    let (told, status) = world.shell(&script(1));
+    assert_eq!(status, 0, "{told}");
+    let (told, status) = world.shell(&script(60));
+    assert!(status == 1 && told.contains("is in use by: tierce (process "), "{status} {told}");
+}

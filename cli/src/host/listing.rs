@@ -66,7 +66,7 @@ pub(super) fn filtered(volumes: &Volumes, filters: &[String]) -> Result<Vec<Volu
     Ok(all)
 }
 
-/// Volumes as results show them, with all that use them.
+/// Volumes as results show them, with all that use them. One that goes meanwhile is left out.
 pub(super) fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, Error> {
     if chosen.is_empty() {
         return Ok(Vec::new());
@@ -78,7 +78,14 @@ pub(super) fn views(volumes: &Volumes, chosen: &[Volume]) -> Result<Vec<View>, E
     for silent in &engines.silent {
         terminal::note(&format!("Warning: {silent} (those that run are shown)"));
     }
-    all.into_iter().map(|(volume, users)| View::of(volumes, volume, users, &engines)).collect()
+    let mut views = Vec::new();
+    for (volume, users) in all {
+        match View::of(volumes, volume, users, &engines) {
+            Err(_) if volume.is_gone() => {}
+            view => views.push(view?),
+        }
+    }
+    Ok(views)
 }
 
 pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> Result<(), Failure> {
@@ -93,6 +100,10 @@ pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> R
         }
     }
     let views = views(volumes, &found)?;
+    for gone in found.iter().filter(|volume| views.iter().all(|view| view.name != volume.name.full())) {
+        failed = true;
+        failure::tell(&volumes.not_found(&gone.name.full()), false);
+    }
     match output {
         Output::Yaml => output::yaml(&views)?,
         Output::Name => output::lines(views.iter().map(|view| &view.name))?,
@@ -100,4 +111,26 @@ pub(super) fn inspect(volumes: &Volumes, arguments: &Names, output: Output) -> R
         Output::Table | Output::Wide | Output::Json => output::json(&views)?,
     }
     if failed { Err(Failure::Told) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{keys::Asking, layout::Root, names::Name};
+
+    #[test]
+    fn a_folder_that_goes_while_it_is_listed_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(Root::new(folder.path()), &[], Asking::Never);
+        let path = folder.path().join("volumes/local");
+        std::fs::create_dir_all(path.join("there")).unwrap();
+        let chosen = ["gone", "there"].map(|name| Volume {
+            name: Name::readings(name).unwrap().remove(0),
+            path: path.join(name),
+            record: None,
+            device: None,
+        });
+        let views = views(&volumes, &chosen).unwrap();
+        assert_eq!(views.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(), ["there"]);
+    }
 }

@@ -1,6 +1,10 @@
 //! Who uses a volume: asking, noting, forgetting.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tierce_engine::folder;
 
@@ -19,6 +23,9 @@ use super::{
 };
 use crate::{privilege, terminal};
 
+/// How long a volume counts as used at most only because a command of ours, a list perhaps, looks through it.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Who uses a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Users {
@@ -30,9 +37,24 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Who uses it now: living holders, other mounts of it; open files if there is neither.
+    /// Who uses it now: living holders, other mounts of it; open files if there is neither. A command of ours that has no more than files open is
+    /// waited for, a moment.
     pub(super) fn of(volume: &Volume, census: &Census) -> Result<Self, Error> {
-        Ok(Self::of_each([volume], census)?.pop().unwrap_or_default())
+        let begun = Instant::now();
+        loop {
+            let users = Self::of_each([volume], census)?.pop().unwrap_or_default();
+            if !users.only_look() || begun.elapsed() >= LOOK {
+                return Ok(users);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether all that uses it are processes that are called as this one is.
+    fn only_look(&self) -> bool {
+        self.attachments.is_empty()
+            && !self.others.is_empty()
+            && self.others.iter().all(|other| census::is_called_as_we_are(other))
     }
 
     /// The same of several volumes, with one look at the open files.

@@ -101,6 +101,14 @@ impl Volume {
         }
     }
 
+    /// Whether a folder of which nothing is noted went since it was found.
+    pub(super) fn is_gone(&self) -> bool {
+        let there = std::fs::symlink_metadata(&self.path);
+        self.record.is_none()
+            && self.device.is_none()
+            && there.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// When it was made; of a folder that somebody put there: when it was last changed.
     pub(super) fn created_at(&self) -> Result<Timestamp, Error> {
         if let Some(record) = &self.record {

@@ -188,13 +188,24 @@ fn container_of(pid: u32) -> Option<String> {
     Some(format!("{CONTAINER}{}", &id[..12]))
 }
 
+/// Whether that is the name of a process that runs a program of this one's name, in no container.
+pub(super) fn is_called_as_we_are(process: &str) -> bool {
+    let own = command("self");
+    !own.is_empty() && process.strip_prefix(&own).is_some_and(|rest| rest.starts_with(" (process "))
+}
+
 fn process_name(pid: u32) -> String {
     if let Some(container) = container_of(pid) {
         return container;
     }
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
+    let name = command(&pid.to_string());
     if name.is_empty() { format!("process {pid}") } else { format!("{name} (process {pid})") }
+}
+
+/// What a process runs, in at most 15 bytes.
+fn command(process: &str) -> String {
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    name.trim().chars().filter(|c| !c.is_control()).collect()
 }
 
 fn table(process: &str) -> std::io::Result<Vec<Line>> {

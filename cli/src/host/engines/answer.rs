@@ -1,19 +1,12 @@
 //! What engines answer.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use serde::Deserialize;
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{
+    container::{Container, Mount},
     engine::Engine,
-    places::{self, OwnVolumes},
     sources,
 };
-use crate::host::relative;
 
 /// What all engines together say.
 #[derive(Debug, Clone, Default)]
@@ -47,29 +40,6 @@ pub(super) struct Said {
     pub(super) containers: Vec<Container>,
     /// As in [`Answer`], or why it does not say so.
     pub(super) mounted: Result<Vec<Mount>, String>,
-}
-
-/// A container, running or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Container {
-    id: String,
-    name: String,
-    state: String,
-    mounts: Vec<Mount>,
-}
-
-/// One of its mounts, as engines show it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Mount {
-    #[serde(rename = "Type")]
-    kind: String,
-    name: String,
-    driver: String,
-    source: String,
-    /// Where that leads, if it is known.
-    #[serde(skip)]
-    real: Option<PathBuf>,
 }
 
 impl Said {
@@ -133,177 +103,15 @@ impl Answer {
     }
 }
 
-impl Container {
-    /// The beginning of its id, as engines show it.
-    pub(in super::super) fn short_id(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
-    }
-
-    /// Whether it has volumes that its engine keeps itself, which may show folders of the host.
-    pub(super) fn has_own_volumes(&self) -> bool {
-        self.mounts.iter().any(Mount::is_engines_own)
-    }
-
-    /// Adds what those show.
-    pub(super) fn follow(&mut self, volumes: &OwnVolumes) {
-        let own = self.mounts.iter().filter(|mount| mount.is_engines_own());
-        let places: Vec<Mount> = own.flat_map(|mount| volumes.places(&mount.name)).map(Mount::at).collect();
-        self.mounts.extend(places);
-    }
-
-    /// Whether it has its volumes mounted, or may have at any moment without being started. Of a state that is not known that is so.
-    pub(in super::super) fn may_run(&self) -> bool {
-        !matches!(self.state.as_str(), "created" | "configured" | "stopped" | "exited" | "dead")
-    }
-
-    /// Its name and whether it runs.
-    pub(in super::super) fn in_words(&self) -> String {
-        let name = if self.name.is_empty() { self.short_id() } else { &self.name };
-        format!("{name} ({})", self.state)
-    }
-}
-
-impl Mount {
-    /// Of that place of the host.
-    fn at(place: impl Into<String>) -> Self {
-        Self { kind: "bind".to_owned(), source: place.into(), ..Self::default() }
-    }
-
-    fn is_engines_own(&self) -> bool {
-        self.kind == "volume" && self.driver == "local"
-    }
-
-    fn is_of(&self, volume: &str, paths: [&Path; 2]) -> bool {
-        if self.source.starts_with('.') {
-            return paths.iter().any(|folder| relative::may_lead_into(Path::new(&self.source), folder));
-        }
-        if !self.source.is_empty() {
-            let within = |source: &Path| paths.iter().any(|folder| source.starts_with(folder));
-            return within(Path::new(&self.source)) || self.real.as_deref().is_some_and(within);
-        }
-        // A volume that is mounted nowhere just now has its name alone. What the engine keeps itself is none of ours.
-        self.kind == "volume" && self.name == volume && self.driver != "local"
-    }
-}
-
-/// A container as a list of the API has it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Listed {
-    pub(super) id: String,
-    #[serde(default)]
-    names: Option<Vec<String>>,
-    state: String,
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
-}
-
-impl From<Listed> for Container {
-    fn from(listed: Listed) -> Self {
-        let name = listed.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-        Self {
-            id: listed.id,
-            name: plain(&name),
-            state: listed.state,
-            mounts: listed.mounts.unwrap_or_default(),
-        }
-    }
-}
-
-/// A container as an inspection shows it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Inspected {
-    id: String,
-    name: String,
-    state: State,
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
-    /// The folder that is its root filesystem, where that is no image.
-    #[serde(default)]
-    rootfs: String,
-    #[serde(default, rename = "OCIConfigPath")]
-    runtime_configuration: String,
-    #[serde(default)]
-    config: Configured,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    status: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Configured {
-    create_command: Option<Vec<String>>,
-}
-
-impl Inspected {
-    /// What Podman leaves out of its mounts.
-    fn hidden(&self) -> impl Iterator<Item = Mount> {
-        let mut places = places::overlaid(self.config.create_command.as_deref().unwrap_or_default());
-        // Of what was made through the API the command is that of the service.
-        let known = places::overlays_of_runtime(Path::new(&self.runtime_configuration));
-        if !known.is_empty() {
-            places.retain(|place| !place.starts_with('.'));
-        }
-        places.extend(known);
-        places.push(self.rootfs.clone());
-        places.into_iter().filter(|place| !place.is_empty()).map(Mount::at)
-    }
-}
-
-impl From<Inspected> for Container {
-    fn from(inspected: Inspected) -> Self {
-        let hidden: Vec<Mount> = inspected.hidden().collect();
-        Self {
-            id: inspected.id,
-            name: plain(&inspected.name),
-            state: inspected.state.status,
-            mounts: [inspected.mounts.unwrap_or_default(), hidden].concat(),
-        }
-    }
-}
-
-/// A volume as Podman's list shows it; its releases before 4 say nothing of mounts.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ListedVolume {
-    name: String,
-    driver: String,
-    #[serde(default)]
-    mountpoint: String,
-    #[serde(default)]
-    mount_count: u64,
-}
-
-/// Those that are mounted.
-pub(super) fn mounted(listed: Vec<ListedVolume>) -> Vec<Mount> {
-    let mount = |volume: ListedVolume| Mount {
-        kind: "volume".to_owned(),
-        name: volume.name,
-        driver: volume.driver,
-        source: volume.mountpoint,
-        real: None,
-    };
-    listed.into_iter().filter(|volume| volume.mount_count > 0).map(mount).collect()
-}
-
-/// What finds a volume of that name in Podman's list, and no other: a regular expression.
-pub(super) fn pattern(name: &str) -> String {
-    format!("^{}$", name.replace('.', "\\."))
-}
-
-/// Docker's names begin with a slash.
-fn plain(name: &str) -> String {
-    name.trim_start_matches('/').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{
+            forms::{Inspected, Listed, mounted, pattern},
+            places,
+        },
+        *,
+    };
 
     #[test]
     fn a_mount_is_of_a_volume_by_its_place_else_by_its_name() {
@@ -389,12 +197,8 @@ mod tests {
     #[test]
     fn a_container_of_two_sockets_is_one() {
         let container = |id: &str| {
-            Container::from(Listed {
-                id: id.to_owned(),
-                names: Some(vec!["/db".to_owned()]),
-                state: "exited".to_owned(),
-                mounts: None,
-            })
+            let one = format!(r#"{{"Id":"{id}","Names":["/db"],"State":"exited"}}"#);
+            Container::from(serde_json::from_str::<Listed>(&one).unwrap())
         };
         let mut answer = Answer::default();
         let said = |containers| Said { containers, mounted: Ok(Vec::new()) };

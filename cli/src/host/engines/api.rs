@@ -15,7 +15,9 @@ use tokio::{
 };
 
 use super::{
-    answer::{self, Container, Inspected, Listed, Mount, Said},
+    answer::Said,
+    container::{Container, Mount},
+    forms::{self, Inspected, Listed},
     places::{OwnVolume, OwnVolumes},
 };
 
@@ -99,11 +101,11 @@ pub(super) fn trouble_with_list(socket: &Path, volumes: &[String], patience: Dur
 
 /// Podman's own list: the one that it has in common with Docker counts no mounts.
 async fn mounted(line: Line<'_>, version: &str, volumes: &[String]) -> Result<Vec<Mount>, Trouble> {
-    let names: Vec<String> = volumes.iter().map(|name| answer::pattern(name)).collect();
+    let names: Vec<String> = volumes.iter().map(|name| forms::pattern(name)).collect();
     let filters = encoded(&json!({"name": names}).to_string());
     let path = format!("/v{version}/libpod/volumes/json?filters={filters}");
     match get(line, &path).await? {
-        Some((listed, _)) => Ok(answer::mounted(listed)),
+        Some((listed, _)) => Ok(forms::mounted(listed)),
         None => Err(Trouble::Odd("it knows no list of volumes".to_owned())),
     }
 }
@@ -279,7 +281,7 @@ mod tests {
         let ok = |body: &str| format!("HTTP/1.0 200 OK\r\n\r\n{body}");
         let (said, question) = asked_of(&[], &[&ok(&list), &ok(volumes)]);
         assert_eq!(question, "GET /volumes?filters=%7B%22driver%22%3A%5B%22local%22%5D%7D HTTP/1.0");
-        let mut answer = answer::Answer::default();
+        let mut answer = crate::host::engines::Answer::default();
         answer.add(crate::host::engines::Engine::Docker, said.unwrap());
         assert_eq!(answer.containers_of("b", [Path::new("/v/local/b"); 2]).count(), 1);
         let none = asked(&[&ok(&list), &ok(r#"{"Volumes":null}"#)]);

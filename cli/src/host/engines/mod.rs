@@ -5,12 +5,15 @@
 
 mod answer;
 mod api;
+mod container;
 mod contexts;
 mod engine;
+mod forms;
 mod places;
 mod podman;
 mod presence;
 mod sources;
+mod way;
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,9 +22,10 @@ use std::{
 };
 
 use answer::Said;
-pub(super) use answer::{Answer, Container, Silent};
+pub(super) use answer::{Answer, Silent};
+pub(super) use container::Container;
 pub(super) use engine::Engine;
-use presence::Way;
+use way::Way;
 
 use crate::{privilege, terminal};
 

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use tierce_engine::{CommandError, Input, Program, Runner, SystemRunner};
 
 use super::{
-    answer::{self, Container, Inspected, Said},
+    answer::Said,
+    container::{Container, Mount},
+    forms::{self, Inspected},
     places::{OwnVolume, OwnVolumes},
 };
 
@@ -47,12 +49,12 @@ pub(super) fn trouble_with_list(volumes: &[String], patience: Duration) -> Optio
     mounted(volumes, patience).err()
 }
 
-fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<answer::Mount>, String> {
+fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<Mount>, String> {
     let filters: Vec<String> =
-        volumes.iter().map(|name| format!("--filter=name={}", answer::pattern(name))).collect();
+        volumes.iter().map(|name| format!("--filter=name={}", forms::pattern(name))).collect();
     let fixed = ["volume", "ls", "--format", "json"];
     let arguments: Vec<&str> = fixed.into_iter().chain(filters.iter().map(String::as_str)).collect();
-    Ok(answer::mounted(list(&arguments, patience)?))
+    Ok(forms::mounted(list(&arguments, patience)?))
 }
 
 /// The volumes that Podman keeps itself. Those of plugins are left out, which would be asked for them, this one too.

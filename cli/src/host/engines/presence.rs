@@ -2,65 +2,18 @@
 
 use std::{
     env, fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use super::{contexts, engine::Engine};
+use super::{
+    contexts,
+    engine::Engine,
+    way::{Way, once_each},
+};
 use crate::privilege;
 
 /// Where Podman's command may be: programs are looked for nowhere else.
 const PROGRAMS: [&str; 2] = ["/usr/bin/podman", "/bin/podman"];
-
-/// How an engine that is there is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
-    Socket {
-        engine: Engine,
-        path: PathBuf,
-        /// Whether its command is asked where nobody listens.
-        or_command: bool,
-    },
-    PodmanCommand,
-    /// There is none, and it has containers.
-    None {
-        engine: Engine,
-        why: String,
-    },
-}
-
-impl Way {
-    pub(super) const fn engine(&self) -> Engine {
-        match self {
-            Self::Socket { engine, .. } | Self::None { engine, .. } => *engine,
-            Self::PodmanCommand => Engine::Podman,
-        }
-    }
-
-    /// Whether it leads to that socket, by whatever path.
-    fn is_at(&self, socket: &Path) -> bool {
-        matches!(self, Self::Socket { path, .. } if is_one(path, socket))
-    }
-}
-
-/// Whether two paths are of one socket.
-fn is_one(path: &Path, other: &Path) -> bool {
-    let same =
-        |one: &fs::Metadata, other: &fs::Metadata| one.dev() == other.dev() && one.ino() == other.ino();
-    path == other
-        || fs::metadata(path).is_ok_and(|one| fs::metadata(other).is_ok_and(|other| same(&one, &other)))
-}
-
-/// Those that are given, without further paths of one socket.
-fn once_each(sockets: impl IntoIterator<Item = Option<PathBuf>>) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    for socket in sockets.into_iter().flatten() {
-        if !found.iter().any(|known| is_one(known, &socket)) {
-            found.push(socket);
-        }
-    }
-    found
-}
 
 /// What is looked at.
 struct Surroundings<'a> {

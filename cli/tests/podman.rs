@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
+mod played;
 mod sessions;
 mod world;
 
@@ -20,8 +21,13 @@ struct Plugin<'a>(&'a World, Child);
 
 impl<'a> Plugin<'a> {
     fn start(world: &'a World) -> Self {
+        Self::start_with(world, ("A", ""))
+    }
+
+    fn start_with(world: &'a World, variable: (&str, &str)) -> Self {
         let socket = world.path("tierce.sock");
         let mut command = world.host(&["serve", "--socket", socket.to_str().unwrap()]);
+        command.env(variable.0, variable.1);
         let plugin = Self(world, command.stderr(Stdio::null()).spawn().unwrap());
         while UnixStream::connect(&socket).is_err() {
             thread::sleep(Duration::from_millis(20));
@@ -454,4 +460,21 @@ fn whoever_removes_what_podman_still_lists_is_told_what_makes_it_forget_that() {
     sh(&world, "podman volume inspect far | grep -q tierce && podman volume rm far");
     // Podman knows what it has removed itself.
     sh(&world, "podman volume create --driver tierce a && podman volume rm a && podman volume rm own");
+}
+
+#[test]
+fn the_engine_that_calls_is_not_asked_and_a_second_one_of_its_kind_is() {
+    let Some(world) = with_podman() else { return };
+    let second = world.path("second.sock");
+    let list = played::container("near", &world.volume("near"), "exited");
+    let questions = played::engine(&second, move |_| played::said(&list));
+    let second = format!("unix://{}", second.display());
+    let _plugin = Plugin::start_with(&world, ("CONTAINER_HOST", &second));
+    sh(&world, "for name in near far; do podman volume create --driver tierce $name; done");
+    let refused = sh(&world, "! podman volume rm near 2>&1");
+    assert!(refused.contains("Volume 'near' is in use by: container db (exited)"), "{refused}");
+    assert!(questions.load(std::sync::atomic::Ordering::SeqCst) > 0);
+    sh(&world, "podman volume rm far");
+    world.ok(&["volume", "rm", "--force", "near"]);
+    sh(&world, "podman volume reload");
 }

@@ -15,7 +15,7 @@ use super::{
     access::Access,
     attachments::Holder,
     devices::Devices,
-    engines::{Engine, Engines},
+    engines::{Caller, Engines},
     error::Context,
     keys::{Asking, GivenKey},
     layout::{self, Root},
@@ -139,7 +139,7 @@ impl Volumes {
     }
 
     /// The same for an engine that waits for our answer: it is not asked anything meanwhile.
-    pub(super) fn for_caller(self, caller: Option<Engine>) -> Self {
+    pub(super) fn for_caller(self, caller: Option<Caller>) -> Self {
         Self { engines: Engines::but(caller), ..self }
     }
 

@@ -19,10 +19,9 @@ impl fmt::Display for Engine {
 }
 
 impl Engine {
-    /// The engine that a process is.
-    pub(in super::super) fn of_process(pid: u32) -> Option<Self> {
-        let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        match program.file_name()?.to_str()? {
+    /// The one whose program has that name.
+    pub(super) fn of_program(program: &str) -> Option<Self> {
+        match program {
             "dockerd" => Some(Self::Docker),
             "podman" => Some(Self::Podman),
             _ => None,

@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod caller;
 mod container;
 mod contexts;
 mod engine;
@@ -23,14 +24,16 @@ use std::{
 
 use answer::Said;
 pub(super) use answer::{Answer, Silent};
+pub(super) use caller::{Caller, Peer};
 pub(super) use container::Container;
-pub(super) use engine::Engine;
 use way::Way;
 
 use crate::{privilege, terminal};
 
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one may take in all for what is only told beside.
+const BRIEF: Duration = Duration::from_secs(3);
 /// How long an answer is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(2);
 
@@ -38,7 +41,7 @@ pub(super) const FRESH: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Engines {
     /// Who asks us to do something, and waits for our answer: what it knows it has looked at, and what it holds it does not let go meanwhile.
-    caller: Option<Engine>,
+    caller: Option<Caller>,
     last: RefCell<Option<Last>>,
     /// Whether it was said whom nobody asks.
     told: Cell<bool>,
@@ -54,7 +57,7 @@ struct Last {
 }
 
 impl Engines {
-    pub(super) fn but(caller: Option<Engine>) -> Self {
+    pub(super) fn but(caller: Option<Caller>) -> Self {
         Self { caller, ..Self::default() }
     }
 
@@ -91,7 +94,12 @@ impl Engines {
                 terminal::note(&words);
             }
         }
-        ways.into_iter().filter(|way| Some(way.engine()) != self.caller).collect()
+        let Some(calls) = &self.caller else { return ways };
+        let listener = |way: &Way| match way {
+            Way::Socket { path, .. } => caller::listener(path, BRIEF),
+            Way::PodmanCommand | Way::None { .. } => None,
+        };
+        ways.into_iter().filter(|way| !calls.may_be(way.engine(), listener(way))).collect()
     }
 
     fn ask_anew(&self, volumes: &[String]) -> Answer {

@@ -1,46 +1,50 @@
 //! What is asked of an engine of containers before something is done to a volume, with an engine that a test plays.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, its steps included")]
 
+mod played;
 mod world;
 
 use std::{
     fs,
-    io::{Read, Write},
-    os::unix::net::UnixListener,
+    process::{Command, Output, Stdio},
+    sync::atomic::Ordering,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use played::{dead, docker, engine};
 use world::World;
 
-/// Docker at that socket of the world, with one container that has the volume `data`; without any in the state "none", and in the state "" it
-/// says nothing.
-fn docker(world: &World, socket: &str, state: &str) {
-    let source = world.volume("data");
-    let list = format!(
-        r#"[{{"Id":"0123456789abcdef","Names":["/db"],"State":"{state}","Mounts":[{{"Type":"volume","Name":"data","Source":"{}","Driver":"tierce"}}]}}]"#,
-        source.display()
-    );
-    let list = if state == "none" { "[]".to_owned() } else { list };
-    let answer = if state.is_empty() { String::new() } else { format!("HTTP/1.0 200 OK\r\n\r\n{list}") };
-    let _ = fs::remove_file(world.path(socket));
-    let listener = UnixListener::bind(world.path(socket)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
-}
-
-/// Status and standard error of a command that knows Docker by its variable.
-fn said(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+/// A command that knows Docker by its variable.
+fn with_docker(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.host(arguments);
     command.env("DOCKER_HOST", format!("unix://{}", world.path("docker.sock").display()));
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    command
+}
+
+/// Its status and standard error.
+fn said(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    told(&with_docker(world, arguments).output().unwrap())
+}
+
+fn told(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+/// Status and standard error of a command that may take so many seconds.
+fn soon(seconds: u64, command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(seconds) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{command:?} is held up");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    told(&child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -73,8 +77,7 @@ fn a_container_that_may_run_keeps_its_volume_from_a_restore_and_a_stopped_one_do
         fs::write(&file, state).unwrap();
         docker(&world, "docker.sock", state);
         if state == "nobody" {
-            fs::remove_file(world.path("docker.sock")).unwrap();
-            drop(UnixListener::bind(world.path("docker.sock")).unwrap());
+            dead(&world.path("docker.sock"));
         }
         let (status, error) = restored();
         assert_eq!(status, Some(0), "{state}: {error}");
@@ -134,4 +137,33 @@ fn the_engine_of_dockers_context_is_asked_and_one_of_another_machine_is_said_not
     assert_eq!(removal("far"), (Some(1), format!("{not_asked}{USED}")));
     fs::write(world.path("home/.docker/config.json"), "{}").unwrap();
     assert_eq!(removal("far"), (Some(0), not_asked.to_owned()));
+}
+
+#[test]
+fn as_many_containers_as_an_engine_may_have_are_looked_through_at_once_and_more_are_refused() {
+    let world = World::new();
+    world.ok(&["volume", "create", "data"]);
+    let said_of = |count: usize| {
+        let one = |id: usize| format!(r#"{{"Id":"{id}","State":"exited"}}"#);
+        let all: Vec<String> = (0..count).map(one).collect();
+        let list = played::said(&format!("[{}]", all.join(",")));
+        engine(&world.path("docker.sock"), move |_| list.clone());
+        soon(20, &mut with_docker(&world, &["volume", "rm", "data"]))
+    };
+    let (status, error) = said_of(100_001);
+    assert!(status == Some(1) && error.contains("it names more than 100000 containers"), "{error}");
+    assert_eq!(said_of(100_000), (Some(0), String::new()));
+}
+
+#[test]
+fn a_removal_by_force_is_not_held_up_by_an_engine_that_says_nothing() {
+    let world = World::new();
+    world.ok(&["volume", "create", "data"]);
+    let questions = engine(&world.path("docker.sock"), |_| {
+        thread::sleep(Duration::from_mins(1));
+        String::new()
+    });
+    let removed = soon(8, &mut with_docker(&world, &["volume", "rm", "--force", "data"]));
+    assert_eq!(removed, (Some(0), String::new()));
+    assert_eq!(questions.load(Ordering::SeqCst), 1);
 }

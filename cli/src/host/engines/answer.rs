@@ -1,10 +1,14 @@
 //! What engines answer.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+};
 
 use super::{
     container::{Container, Mount},
     engine::Engine,
+    patience::Patience,
     sources,
 };
 
@@ -44,7 +48,7 @@ pub(super) struct Said {
 
 impl Said {
     /// Finds out where the folders of mounts really are, each once. An error says which one gives no answer; the others count as they are.
-    pub(super) fn resolve(&mut self, patience: Duration) -> Result<(), String> {
+    pub(super) fn resolve(&mut self, patience: &Patience) -> Result<(), String> {
         let resolved = sources::resolve(self.sources(), patience).map_err(|error| error.to_string())?;
         for mount in self.mounts() {
             mount.real = resolved.real.get(&mount.source).cloned();
@@ -56,7 +60,11 @@ impl Said {
             .iter()
             .find(has)
             .map(|container| format!(", which container {} has,", container.in_words()));
-        Err(format!("{stuck}{} does not answer within {} s", of.unwrap_or_default(), patience.as_secs()))
+        Err(format!(
+            "{stuck}{} does not answer within {} s",
+            of.unwrap_or_default(),
+            patience.each().as_secs()
+        ))
     }
 
     fn sources(&mut self) -> BTreeSet<String> {
@@ -78,12 +86,10 @@ impl Answer {
             Ok(mounted) => self.mounted.extend(mounted),
             Err(why) => self.silent.push(Silent::new(engine, why)),
         }
-        for container in said.containers {
-            // A socket of Podman may bear the name of Docker's.
-            if !self.containers.iter().any(|other| other.id == container.id) {
-                self.containers.push(container);
-            }
-        }
+        // A socket of Podman may bear the name of Docker's.
+        let mut known: HashSet<String> = self.containers.iter().map(|one| one.id.clone()).collect();
+        let new = said.containers.into_iter().filter(|container| known.insert(container.id.clone()));
+        self.containers.extend(new);
     }
 
     /// The containers that refer to the volume of that full name, whose folder has these paths.
@@ -105,6 +111,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::{
         super::{
             forms::{Inspected, Listed, mounted, pattern},
@@ -136,7 +144,7 @@ mod tests {
             let (kind, name, driver) = (kind.to_owned(), name.to_owned(), driver.to_owned());
             let mount = Mount { kind, name, driver, source, real: None };
             let mut said = Said { containers: Vec::new(), mounted: Ok(vec![mount]) };
-            said.resolve(Duration::from_mins(1)).unwrap();
+            said.resolve(&Patience::new(Duration::from_mins(1))).unwrap();
             let mount = said.mounted.unwrap().remove(0);
             assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
         }
@@ -167,7 +175,7 @@ mod tests {
             (&own.replace("\"local\"", "\"tierce\""), false),
         ] {
             let one: Inspected = serde_json::from_str(&format!("{{{state},{more}}}")).unwrap();
-            let mut container = Container::from(one);
+            let mut container = one.container(&Patience::new(Duration::from_mins(1))).unwrap();
             let listed =
                 r#"[{"Name":"viabind","Options":{"device":"/v/local/a/sub","o":"bind","type":"none"}}]"#;
             let volumes: Vec<places::OwnVolume> = serde_json::from_str(listed).unwrap();
@@ -207,6 +215,23 @@ mod tests {
         let ids: Vec<_> = answer.containers.iter().map(Container::short_id).collect();
         assert_eq!(ids, ["0123456789ab", "1"]);
         assert_eq!(answer.containers[0].in_words(), "db (exited)");
+    }
+
+    #[test]
+    fn as_many_containers_as_an_engine_may_name_are_counted_at_once() {
+        let container = |id: usize| Container {
+            id: id.to_string(),
+            name: String::new(),
+            state: "exited".to_owned(),
+            mounts: Vec::new(),
+        };
+        let (mut answer, began) = (Answer::default(), Instant::now());
+        for _ in 0..2 {
+            let containers = (0..100_000).map(container).collect();
+            answer.add(Engine::Docker, Said { containers, mounted: Ok(Vec::new()) });
+        }
+        assert_eq!(answer.containers.len(), 100_000);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 
     #[test]

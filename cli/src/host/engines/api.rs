@@ -3,7 +3,7 @@
 //! HTTP/1.0 is enough: each answer ends with its connection, and none comes in chunks, which nobody may send to such a client (RFC 9112,
 //! section 6.1). One that is cut is no JSON. A client of hyper's would be no shorter, and hide whether anybody listens.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, path::Path};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -18,13 +18,15 @@ use super::{
     answer::Said,
     container::{Container, Mount},
     forms::{self, Inspected, Listed},
+    patience::Patience,
     places::{OwnVolume, OwnVolumes},
 };
 
 /// How many containers are asked for at a time.
 const AT_ONCE: usize = 8;
-/// No list of containers is larger.
-const LIMIT: u64 = 256 << 20;
+/// No answer is larger, in bytes, and none has more containers: what an engine says is not always its own choice.
+const LIMIT: u64 = 32 << 20;
+const MOST: usize = 100_000;
 /// What Podman says of itself in each answer, and its version. Its list of containers leaves mounts out.
 const PODMAN: &str = "libpod-api-version:";
 
@@ -35,7 +37,7 @@ pub(super) enum Trouble {
     NobodyListens(io::Error),
     NotAllowed(io::Error),
     Io(io::Error),
-    TooSlow(Duration),
+    TooSlow(String),
     /// An answer that says something else.
     Odd(String),
 }
@@ -44,8 +46,7 @@ impl Trouble {
     pub(super) fn words(&self) -> String {
         match self {
             Self::NobodyListens(error) | Self::NotAllowed(error) | Self::Io(error) => error.to_string(),
-            Self::TooSlow(patience) => format!("no answer within {} s", patience.as_secs()),
-            Self::Odd(what) => what.clone(),
+            Self::TooSlow(what) | Self::Odd(what) => what.clone(),
         }
     }
 }
@@ -60,15 +61,15 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Where an engine listens, and how long each of its answers may take: however many they are, one that goes on answering is waited for.
+/// Where an engine listens, and how long it is waited for.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
     socket: &'a Path,
-    patience: Duration,
+    patience: &'a Patience,
 }
 
-/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted; each answer within that time.
-pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Result<Said, Trouble> {
+/// Every container, running or not, what its engine's volumes show, and which of these volumes Podman has mounted.
+pub(super) fn ask(socket: &Path, volumes: &[String], patience: &Patience) -> Result<Said, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let line = Line { socket, patience };
     runtime.block_on(async {
@@ -90,12 +91,16 @@ pub(super) fn ask(socket: &Path, volumes: &[String], patience: Duration) -> Resu
 }
 
 /// Why Podman does not list these volumes; `None`: it does, or it is not Podman.
-pub(super) fn trouble_with_list(socket: &Path, volumes: &[String], patience: Duration) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+pub(super) fn trouble_with_list(
+    socket: &Path,
+    volumes: &[String],
+    patience: &Patience,
+) -> Result<Option<String>, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let line = Line { socket, patience };
     runtime.block_on(async {
-        let (_, podman) = get::<IgnoredAny>(line, "/version").await.ok()??;
-        mounted(line, &podman?, volumes).await.err().map(|trouble| trouble.words())
+        let Some((_, Some(podman))) = get::<IgnoredAny>(line, "/version").await? else { return Ok(None) };
+        Ok(mounted(line, &podman, volumes).await.err().map(|trouble| trouble.words()))
     })
 }
 
@@ -138,13 +143,18 @@ async fn containers(line: Line<'_>) -> Result<(Vec<Container>, Option<String>), 
     let Some((listed, podman)) = get::<Vec<Listed>>(line, "/containers/json?all=1").await? else {
         return Err(Trouble::Odd("it knows no list of containers".to_owned()));
     };
+    if listed.len() > MOST {
+        return Err(Trouble::Odd(format!("it names more than {MOST} containers")));
+    }
+    line.patience.count(listed.len());
     let Some(version) = &podman else {
         return Ok((listed.into_iter().map(Container::from).collect(), None));
     };
     let inspected = listed.into_iter().map(async |listed| {
         // Its own form says more than Docker's. One that is not there any more uses nothing.
         let path = format!("/v{version}/libpod/containers/{}/json", listed.id);
-        Ok::<_, Trouble>(get::<Inspected>(line, &path).await?.map(|(one, _)| Container::from(one)))
+        let Some((one, _)) = get::<Inspected>(line, &path).await? else { return Ok(None) };
+        one.container(line.patience).map(Some).map_err(Trouble::Odd)
     });
     let containers: Vec<_> = stream::iter(inspected).buffered(AT_ONCE).try_collect().await?;
     Ok((containers.into_iter().flatten().collect(), podman))
@@ -155,15 +165,19 @@ async fn get<T: DeserializeOwned>(
     line: Line<'_>,
     path: &str,
 ) -> Result<Option<(T, Option<String>)>, Trouble> {
-    let answer = timeout(line.patience, answer(line.socket, path)).await;
-    understood(&answer.map_err(|_| Trouble::TooSlow(line.patience))??)
+    let answer = timeout(line.patience.left(), answer(line.socket, path)).await;
+    let bytes = answer.map_err(|_| Trouble::TooSlow(line.patience.words()))??;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Trouble::Odd(format!("its answer has more than {} MiB", LIMIT >> 20)));
+    }
+    understood(&bytes)
 }
 
 async fn answer(socket: &Path, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.take(LIMIT).read_to_end(&mut bytes).await?;
+    stream.take(LIMIT + 1).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
@@ -205,6 +219,7 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
         },
         thread,
+        time::Duration,
     };
 
     use super::*;
@@ -230,7 +245,7 @@ mod tests {
             last
         });
         let volumes: Vec<String> = volumes.iter().map(|&volume| volume.to_owned()).collect();
-        let said = ask(&socket, &volumes, Duration::from_mins(1));
+        let said = ask(&socket, &volumes, &Patience::new(Duration::from_mins(1)));
         (said, engine.join().unwrap())
     }
 
@@ -308,15 +323,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_podman_that_goes_on_answering_is_waited_for_however_many_containers_it_has() {
-        const CONTAINERS: usize = 200;
-        const EACH: Duration = Duration::from_millis(20);
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("engine.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let asked = Arc::new((now, most));
+    const CONTAINERS: usize = 200;
+
+    /// A Podman at that socket with so many containers, which takes so long for each; how many it is asked for now, and was at most.
+    fn slow_podman(socket: &Path, each: Duration) -> Arc<(AtomicUsize, AtomicUsize)> {
+        let listener = UnixListener::bind(socket).unwrap();
+        let asked = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
         let counted = Arc::clone(&asked);
         thread::spawn(move || {
             let one = |id: usize| format!(r#"{{"Id":"{id}","Names":["c{id}"],"State":"exited"}}"#);
@@ -334,32 +346,53 @@ mod tests {
                         None => all,
                         Some((id, _)) => {
                             asked.1.fetch_max(asked.0.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                            thread::sleep(EACH);
+                            thread::sleep(each);
                             asked.0.fetch_sub(1, Ordering::SeqCst);
                             format!(r#"{{"Id":"{id}","Name":"c{id}","State":{{"Status":"exited"}}}}"#)
                         }
                     };
                     let head = "HTTP/1.0 200 OK\r\nLibpod-Api-Version: 4.3.1\r\n\r\n";
-                    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                    // Nobody may wait for it any more.
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes());
                 });
             }
         });
+        asked
+    }
+
+    #[test]
+    fn a_podman_that_goes_on_answering_is_waited_for_as_long_as_its_containers_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let each = Duration::from_millis(20);
+        let asked = slow_podman(&socket, each);
         // All of them in turn take four times as long as one answer may.
-        let said = ask(&socket, &[], EACH * 50).unwrap();
+        let said = ask(&socket, &[], &Patience::new(each * 50)).unwrap();
         assert!((2..=AT_ONCE).contains(&asked.1.load(Ordering::SeqCst)), "{asked:?}");
         let names: Vec<String> = said.containers.iter().map(Container::in_words).collect();
         assert_eq!(names, (0..CONTAINERS).map(|id| format!("c{id} (exited)")).collect::<Vec<_>>());
     }
 
     #[test]
+    fn a_podman_that_answers_slowly_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        slow_podman(&socket, Duration::from_millis(150));
+        // Each of its answers comes soon enough, and all of them take 3.75 s; those of so many containers may take 1 s.
+        let trouble = ask(&socket, &[], &Patience::new(Duration::from_millis(200))).unwrap_err();
+        assert_eq!(trouble.words(), "not all of its answers within 1 s");
+    }
+
+    #[test]
     fn an_engine_that_says_nothing_is_not_waited_for_and_a_dead_one_is_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
-        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        let asked = |patience| ask(&socket, &[], &Patience::new(patience));
+        assert!(matches!(asked(Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
         let listener = UnixListener::bind(&socket).unwrap();
-        let trouble = ask(&socket, &[], Duration::from_millis(50)).unwrap_err();
+        let trouble = asked(Duration::from_millis(50)).unwrap_err();
         assert_eq!(trouble.words(), "no answer within 0 s");
         drop(listener);
-        assert!(matches!(ask(&socket, &[], Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
+        assert!(matches!(asked(Duration::from_mins(1)), Err(Trouble::NobodyListens(_))));
     }
 }

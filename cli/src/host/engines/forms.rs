@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     container::{Container, Mount},
+    patience::Patience,
     places,
 };
 
@@ -64,29 +65,29 @@ struct Configured {
 }
 
 impl Inspected {
-    /// What Podman leaves out of its mounts.
-    fn hidden(&self) -> impl Iterator<Item = Mount> {
+    /// The container, with what Podman leaves out of its mounts.
+    pub(super) fn container(self, patience: &Patience) -> Result<Container, String> {
+        let hidden = self.hidden(patience)?;
+        Ok(Container {
+            id: self.id,
+            name: plain(&self.name),
+            state: self.state.status,
+            mounts: [self.mounts.unwrap_or_default(), hidden].concat(),
+        })
+    }
+
+    fn hidden(&self, patience: &Patience) -> Result<Vec<Mount>, String> {
         let mut places = places::overlaid(self.config.create_command.as_deref().unwrap_or_default());
         // Of what was made through the API the command is that of the service.
-        let known = places::overlays_of_runtime(Path::new(&self.runtime_configuration));
+        let file = Path::new(&self.runtime_configuration);
+        let known = places::overlays_of_runtime(file, patience.left())
+            .map_err(|why| format!("{} of container {}: {why}", file.display(), plain(&self.name)))?;
         if !known.is_empty() {
             places.retain(|place| !place.starts_with('.'));
         }
         places.extend(known);
         places.push(self.rootfs.clone());
-        places.into_iter().filter(|place| !place.is_empty()).map(Mount::at)
-    }
-}
-
-impl From<Inspected> for Container {
-    fn from(inspected: Inspected) -> Self {
-        let hidden: Vec<Mount> = inspected.hidden().collect();
-        Self {
-            id: inspected.id,
-            name: plain(&inspected.name),
-            state: inspected.state.status,
-            mounts: [inspected.mounts.unwrap_or_default(), hidden].concat(),
-        }
+        Ok(places.into_iter().filter(|place| !place.is_empty()).map(Mount::at).collect())
     }
 }
 

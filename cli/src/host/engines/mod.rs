@@ -10,9 +10,11 @@ mod container;
 mod contexts;
 mod engine;
 mod forms;
+mod patience;
 mod places;
 mod podman;
 mod presence;
+mod reading;
 mod sources;
 mod way;
 
@@ -26,6 +28,7 @@ use answer::Said;
 pub(super) use answer::{Answer, Silent};
 pub(super) use caller::{Caller, Peer};
 pub(super) use container::Container;
+use patience::Patience;
 use way::Way;
 
 use crate::{privilege, terminal};
@@ -79,12 +82,22 @@ impl Engines {
 
     /// Why an engine's list does not show these volumes. Podman asks the plugin for each on its list, and where one is gone it shows none.
     pub(super) fn troubles_with_list(&self, volumes: &[String]) -> Vec<String> {
+        let by_command = || podman::trouble_with_list(volumes, &Patience::together(BRIEF));
         let trouble = |way: &Way| match way {
-            Way::Socket { path, .. } => api::trouble_with_list(path, volumes, PATIENCE),
-            Way::PodmanCommand => podman::trouble_with_list(volumes, PATIENCE),
+            Way::Socket { path, or_command, .. } => {
+                match api::trouble_with_list(path, volumes, &Patience::together(BRIEF)) {
+                    Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
+                    said => said.ok()?,
+                }
+            }
+            Way::PodmanCommand => by_command(),
             Way::None { .. } => None,
         };
-        self.ways().iter().filter_map(trouble).collect()
+        let (trouble, ways) = (&trouble, self.ways());
+        thread::scope(|scope| {
+            let asked: Vec<_> = ways.iter().map(|way| scope.spawn(move || trouble(way))).collect();
+            asked.into_iter().filter_map(|asked| asked.join().ok()?).collect()
+        })
     }
 
     fn ways(&self) -> Vec<Way> {
@@ -106,8 +119,9 @@ impl Engines {
         let ways = self.ways();
         thread::scope(|scope| {
             let resolved = |way| {
-                let mut said = said(way, volumes)?;
-                let known = said.resolve(PATIENCE);
+                let patience = Patience::new(PATIENCE);
+                let mut said = said(way, volumes, &patience)?;
+                let known = said.resolve(&patience);
                 Ok::<_, Silent>((said, known))
             };
             let asked: Vec<_> =
@@ -129,11 +143,11 @@ impl Engines {
 }
 
 /// What an engine says, or why it can't be asked.
-fn said(way: &Way, volumes: &[String]) -> Result<Said, Silent> {
+fn said(way: &Way, volumes: &[String], patience: &Patience) -> Result<Said, Silent> {
     let engine = way.engine();
-    let by_command = || podman::ask(volumes, PATIENCE).map_err(|why| Silent::new(engine, why));
+    let by_command = || podman::ask(volumes, patience).map_err(|why| Silent::new(engine, why));
     match way {
-        Way::Socket { path, or_command, .. } => match api::ask(path, volumes, PATIENCE) {
+        Way::Socket { path, or_command, .. } => match api::ask(path, volumes, patience) {
             // Nobody listens there, and Podman needs nobody.
             Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
             // Another user's engine has no containers of ours.

@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
 use tierce_engine::mountinfo;
+
+use super::reading::{self, Unread};
 
 /// The engine's own volumes, and which places of the host each of them shows.
 #[derive(Debug, Default)]
@@ -67,8 +69,8 @@ pub(super) fn overlaid(command: &[String]) -> Vec<String> {
 }
 
 /// The layers of the overlays that a container was last started with, by the configuration that its runtime was given; none where it was
-/// never started.
-pub(super) fn overlays_of_runtime(configuration: &Path) -> Vec<String> {
+/// never started. That file may be another user's.
+pub(super) fn overlays_of_runtime(configuration: &Path, patience: Duration) -> Result<Vec<String>, Unread> {
     #[derive(Deserialize)]
     struct Configuration {
         #[serde(default)]
@@ -79,9 +81,15 @@ pub(super) fn overlays_of_runtime(configuration: &Path) -> Vec<String> {
         #[serde(default)]
         options: Vec<String>,
     }
-    let text = fs::read(configuration).unwrap_or_default();
-    let Ok(Configuration { mounts }) = serde_json::from_slice(&text) else { return Vec::new() };
-    mounts.iter().flat_map(|mount| &mount.options).flat_map(|option| layers(option)).collect()
+    if configuration.as_os_str().is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = match reading::read(configuration, patience) {
+        Err(why) if !why.is_absent() => return Err(why),
+        other => other.unwrap_or_default(),
+    };
+    let Ok(Configuration { mounts }) = serde_json::from_slice(&text) else { return Ok(Vec::new()) };
+    Ok(mounts.iter().flat_map(|mount| &mount.options).flat_map(|option| layers(option)).collect())
 }
 
 #[cfg(test)]
@@ -124,10 +132,15 @@ mod tests {
     fn what_a_container_was_started_with_names_the_folders_below_its_overlays() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
-        assert!(overlays_of_runtime(&file).is_empty());
+        let overlays = || overlays_of_runtime(&file, Duration::from_mins(1));
+        assert!(overlays().unwrap().is_empty());
         let written = r#"{"root":{"path":"/"},"mounts":[{"destination":"/proc","source":"proc"},
             {"destination":"/x","options":["lowerdir=/v/local/a","upperdir=/g/u","workdir=/g/w","private"]}]}"#;
-        fs::write(&file, written).unwrap();
-        assert_eq!(overlays_of_runtime(&file), ["/v/local/a", "/g/u", "/g/w"]);
+        std::fs::write(&file, written).unwrap();
+        assert_eq!(overlays().unwrap(), ["/v/local/a", "/g/u", "/g/w"]);
+        std::fs::remove_file(&file).unwrap();
+        // What is no file may hide anything.
+        std::fs::create_dir(&file).unwrap();
+        assert!(overlays().is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Podman without a socket: its command.
 
-use std::{ffi::OsString, time::Duration};
+use std::ffi::OsString;
 
 use serde::de::DeserializeOwned;
 use tierce_engine::{CommandError, Input, Program, Runner, SystemRunner};
@@ -9,6 +9,7 @@ use super::{
     answer::Said,
     container::{Container, Mount},
     forms::{self, Inspected},
+    patience::Patience,
     places::{OwnVolume, OwnVolumes},
 };
 
@@ -31,8 +32,8 @@ const ATTEMPTS: usize = 5;
 /// How many containers one command inspects: it has ten seconds, and takes some twenty milliseconds for each.
 const AT_ONCE: usize = 100;
 
-/// Every container, what Podman's own volumes show, and which of these volumes are mounted; each answer within that time.
-pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String> {
+/// Every container, what Podman's own volumes show, and which of these volumes are mounted.
+pub(super) fn ask(volumes: &[String], patience: &Patience) -> Result<Said, String> {
     let mut containers = containers(patience)?;
     if containers.iter().any(Container::has_own_volumes) {
         let own = own_volumes(patience)?;
@@ -45,11 +46,11 @@ pub(super) fn ask(volumes: &[String], patience: Duration) -> Result<Said, String
 }
 
 /// Why it does not list these volumes; `None`: it does.
-pub(super) fn trouble_with_list(volumes: &[String], patience: Duration) -> Option<String> {
+pub(super) fn trouble_with_list(volumes: &[String], patience: &Patience) -> Option<String> {
     mounted(volumes, patience).err()
 }
 
-fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<Mount>, String> {
+fn mounted(volumes: &[String], patience: &Patience) -> Result<Vec<Mount>, String> {
     let filters: Vec<String> =
         volumes.iter().map(|name| format!("--filter=name={}", forms::pattern(name))).collect();
     let fixed = ["volume", "ls", "--format", "json"];
@@ -58,14 +59,14 @@ fn mounted(volumes: &[String], patience: Duration) -> Result<Vec<Mount>, String>
 }
 
 /// The volumes that Podman keeps itself. Those of plugins are left out, which would be asked for them, this one too.
-fn own_volumes(patience: Duration) -> Result<OwnVolumes, String> {
+fn own_volumes(patience: &Patience) -> Result<OwnVolumes, String> {
     let volumes: Vec<OwnVolume> =
         list(&["volume", "ls", "--format", "json", "--filter=driver=local"], patience)?;
     Ok(volumes.into_iter().collect())
 }
 
 /// A list as JSON; Podman prints nothing for an empty one.
-fn list<T: DeserializeOwned>(arguments: &[&str], patience: Duration) -> Result<Vec<T>, String> {
+fn list<T: DeserializeOwned>(arguments: &[&str], patience: &Patience) -> Result<Vec<T>, String> {
     let json = run(arguments, patience).map_err(|error| in_words(&error))?;
     if json.trim().is_empty() {
         return Ok(Vec::new());
@@ -78,18 +79,21 @@ fn not_understood(error: &serde_json::Error) -> String {
 }
 
 /// Every container, running or not.
-fn containers(patience: Duration) -> Result<Vec<Container>, String> {
+fn containers(patience: &Patience) -> Result<Vec<Container>, String> {
     'anew: for _ in 0..ATTEMPTS {
         let ids =
             run(&["ps", "--all", "--quiet", "--no-trunc"], patience).map_err(|error| in_words(&error))?;
         let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
+        patience.count(ids.len());
         let mut containers = Vec::new();
         for some in ids.chunks(AT_ONCE) {
             match run(&[&["container", "inspect"], some].concat(), patience) {
                 Ok(json) => {
                     let found: Vec<Inspected> =
                         serde_json::from_str(&json).map_err(|error| not_understood(&error))?;
-                    containers.extend(found.into_iter().map(Container::from));
+                    for one in found {
+                        containers.push(one.container(patience)?);
+                    }
                 }
                 Err(CommandError::Failed { stderr, .. }) if stderr.contains("no such container") => {
                     continue 'anew;
@@ -102,7 +106,7 @@ fn containers(patience: Duration) -> Result<Vec<Container>, String> {
     Err("its containers come and go too quickly".to_owned())
 }
 
-fn run(arguments: &[&str], limit: Duration) -> Result<String, CommandError> {
+fn run(arguments: &[&str], patience: &Patience) -> Result<String, CommandError> {
     // Programs are started without any variable but those that are named to them.
     let variable = |name: &&str| {
         let mut assignment = OsString::from(format!("{name}="));
@@ -116,7 +120,7 @@ fn run(arguments: &[&str], limit: Duration) -> Result<String, CommandError> {
         arguments: surroundings.chain(command).collect(),
         input: Input::default(),
         good: &[0],
-        limit,
+        limit: patience.left(),
         environment: &[],
         outlives_us: false,
     };

@@ -11,6 +11,8 @@ use std::{
 
 use tierce_engine::mountinfo;
 
+use super::patience::Patience;
+
 /// The paths that threads of this process wait for, and since when.
 static WAITED_FOR: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
@@ -23,8 +25,8 @@ pub(super) struct Resolved {
     pub(super) stuck: Option<String>,
 }
 
-/// Resolves each path once. `patience`: for each of them.
-pub(super) fn resolve(paths: BTreeSet<String>, patience: Duration) -> io::Result<Resolved> {
+/// Resolves each path once.
+pub(super) fn resolve(paths: BTreeSet<String>, patience: &Patience) -> io::Result<Resolved> {
     let table = mountinfo::parse(&fs::read("/proc/self/mountinfo")?).unwrap_or_default();
     let points: HashSet<PathBuf> = table.into_iter().map(|line| line.point).collect();
     resolve_by(move |path| real_path(path, &points), paths, patience)
@@ -44,12 +46,11 @@ fn real_path(path: &Path, points: &HashSet<PathBuf>) -> io::Result<PathBuf> {
 fn resolve_by(
     resolve: impl Fn(&Path) -> io::Result<PathBuf> + Send + 'static,
     paths: BTreeSet<String>,
-    patience: Duration,
+    patience: &Patience,
 ) -> io::Result<Resolved> {
-    let mut resolved = Resolved::default();
     // Nobody can take back a call that waits for a server. Its thread is left to itself, and no second one waits for the same.
-    let is_stuck = |path: &&String| waited_for().get(*path).is_some_and(|since| since.elapsed() >= patience);
-    resolved.stuck = paths.iter().find(is_stuck).cloned();
+    let stuck = paths.iter().find(|path| is_stuck(path, patience.each())).cloned();
+    let mut resolved = Resolved { stuck, ..Resolved::default() };
     if paths.is_empty() || resolved.stuck.is_some() {
         return Ok(resolved);
     }
@@ -57,16 +58,16 @@ fn resolve_by(
     let asked = paths.clone();
     thread::Builder::new().spawn(move || {
         for path in asked {
-            waited_for().entry(path.clone()).or_insert_with(Instant::now);
+            waits_for(&path);
             let real = resolve(Path::new(&path)).ok();
-            waited_for().remove(&path);
+            waits_no_more_for(&path);
             if found.send(real).is_err() {
                 return;
             }
         }
     })?;
     for path in paths {
-        match answers.recv_timeout(patience) {
+        match answers.recv_timeout(patience.left()) {
             Ok(Some(real)) => {
                 resolved.real.insert(path, real);
             }
@@ -78,6 +79,20 @@ fn resolve_by(
         }
     }
     Ok(resolved)
+}
+
+/// Whether a thread waits for that path for longer than it may.
+pub(super) fn is_stuck(path: &str, patience: Duration) -> bool {
+    waited_for().get(path).is_some_and(|since| since.elapsed() >= patience)
+}
+
+/// Notes that this thread waits for a path.
+pub(super) fn waits_for(path: &str) {
+    waited_for().entry(path.to_owned()).or_insert_with(Instant::now);
+}
+
+pub(super) fn waits_no_more_for(path: &str) {
+    waited_for().remove(path);
 }
 
 fn waited_for() -> MutexGuard<'static, BTreeMap<String, Instant>> {
@@ -123,7 +138,7 @@ mod tests {
                 Ok(path.join("real"))
             };
             let paths = paths.iter().map(|&path| path.to_owned()).collect();
-            resolve_by(resolve, paths, Duration::from_millis(50)).unwrap()
+            resolve_by(resolve, paths, &Patience::new(Duration::from_millis(50))).unwrap()
         };
         let first = resolved(&["/a", "/missing", "/nas", "/z"]);
         assert_eq!(first.real, HashMap::from([("/a".to_owned(), PathBuf::from("/a/real"))]));

@@ -16,6 +16,26 @@ pub(crate) fn is_mapped() -> bool {
     fs::read_to_string("/proc/self/uid_map").map_or(true, |map| !is_whole(&map))
 }
 
+/// Whether the kernel shows this process all that runs on the host, whoever's it is.
+pub(crate) fn sees_all() -> bool {
+    rustix::process::geteuid().is_root() && !is_mapped()
+}
+
+/// The number that this user has on the host, or on whatever this namespace of users was made in.
+pub(crate) fn uid_of_host() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    outside(uid, &fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+}
+
+fn outside(uid: u32, map: &str) -> u32 {
+    let outer = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|number| number.parse::<u32>().ok());
+        let (inner, outer, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        uid.checked_sub(inner).filter(|above| *above < count).and_then(|above| outer.checked_add(above))
+    };
+    map.lines().find_map(outer).unwrap_or(uid)
+}
+
 fn is_whole(map: &str) -> bool {
     map.split_whitespace().eq(WHOLE)
 }
@@ -28,6 +48,16 @@ fn has_root_folder() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_of_a_namespace_is_found_in_its_map() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        for (uid, outer) in [(0, 1000), (1, 100_000), (65_536, 165_535), (65_537, 65_537)] {
+            assert_eq!(outside(uid, map), outer);
+        }
+        assert_eq!(outside(7, "0 0 4294967295\n"), 7);
+        assert_eq!(outside(7, ""), 7);
+    }
 
     #[test]
     fn only_a_map_of_all_ids_to_themselves_is_the_hosts() {

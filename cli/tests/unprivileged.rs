@@ -2,42 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its steps included")]
 
+mod played;
+mod users;
 mod world;
 
 use std::{
     fs,
-    io::{Read, Write},
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        net::UnixListener,
-    },
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    process::{Command, Output},
-    thread,
+    process::Output,
 };
 
+use users::{NOBODY, as_user, by_user, of_user, user_world};
 use world::{World, is_root};
 
-/// Debian's `nobody`: nothing on the machine belongs to it.
-const NOBODY: &str = "65534";
-
-/// A program that an ordinary user starts.
-fn by_user(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
-    command
-}
-
-/// Runs `tierce --host` as an ordinary user with a home of its own.
-fn as_user(world: &World, arguments: &[&str]) -> Output {
-    of_user(world, by_user(&world.path("tierce")), arguments)
-}
-
-/// The same as root of a user namespace that the user made, as `podman unshare` makes it; `None`, and a line that says so, where users may not
-/// make any.
+/// Runs `tierce --host` as root of a user namespace that the user made, as `podman unshare` makes it; `None`, and a line that says so, where users
+/// may not make any.
 fn as_root_of_a_namespace(world: &World, arguments: &[&str]) -> Option<Output> {
     let unshared = || {
         let mut command = by_user(Path::new("/usr/bin/unshare"));
@@ -51,25 +31,6 @@ fn as_root_of_a_namespace(world: &World, arguments: &[&str]) -> Option<Output> {
     let mut command = unshared();
     command.arg(world.path("tierce"));
     Some(of_user(world, command, arguments))
-}
-
-fn of_user(world: &World, mut command: Command, arguments: &[&str]) -> Output {
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", world.path("home"));
-    command.env("XDG_RUNTIME_DIR", world.path("run"));
-    command.current_dir("/").arg("--host").args(arguments).output().unwrap()
-}
-
-fn user_world() -> World {
-    let world = World::new();
-    fs::copy(env!("CARGO_BIN_EXE_tierce"), world.path("tierce")).unwrap();
-    for open in ["", "tierce"] {
-        fs::set_permissions(world.path(open), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    if is_root() {
-        let id = NOBODY.parse().unwrap();
-        std::os::unix::fs::chown(world.path("home"), Some(id), Some(id)).unwrap();
-    }
-    world
 }
 
 #[test]
@@ -244,30 +205,16 @@ fn a_volume_that_may_not_be_read_keeps_nobody_from_the_others() {
     assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("\na "), "{shown:?}");
 }
 
-/// The user's own Docker, with one stopped container that has the volume at `source`.
-fn docker_of_user(world: &World, source: &Path) {
-    let list = format!(
-        r#"[{{"Id":"0123456789abcdef","Names":["/db"],"State":"exited","Mounts":[{{"Type":"bind","Source":"{}"}}]}}]"#,
-        source.display()
-    );
-    fs::create_dir(world.path("run")).unwrap();
-    let socket = world.path("run/docker.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{list}").as_bytes());
-        }
-    });
-}
-
 #[test]
 fn root_of_a_users_namespace_has_the_users_volumes_and_the_users_engines() {
     let world = user_world();
     assert!(as_user(&world, &["volume", "create", "mine"]).status.success());
-    docker_of_user(&world, &world.path("home/.local/share/tierce/volumes/local/mine"));
+    let list =
+        played::container("mine", &world.path("home/.local/share/tierce/volumes/local/mine"), "exited");
+    fs::create_dir(world.path("run")).unwrap();
+    let socket = world.path("run/docker.sock");
+    played::engine(&socket, move |_| played::said(&list));
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     let run = |arguments: &[&str]| as_root_of_a_namespace(&world, arguments);
     let Some(listed) = run(&["volume", "ls", "-q"]) else { return };
     assert_eq!(String::from_utf8_lossy(&listed.stdout), "mine\n", "{listed:?}");

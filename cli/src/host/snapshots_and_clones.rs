@@ -293,9 +293,9 @@ impl Volumes {
         let mut users = Users::of(&volume, &Census::take()?)?;
         users.add_running(&volume, &engines)?;
         check_stopped(&volume, &users)?;
-        // Stopping the engine is a way to stop all that it runs.
-        if let Some(silent) = engines.silent.into_iter().find(|silent| !silent.is_down) {
-            let advice = "Let that engine answer, or stop it, then restore";
+        // To stop the engine is a way to stop all that it runs, where it is one.
+        if let Some(silent) = engines.silent.into_iter().find(|silent| !silent.runs_nothing()) {
+            let advice = silent.advice();
             return Err(Error::Unknown { name: full.to_owned(), advice, source: silent });
         }
         if let Some((device, devices)) = self.device_of(&volume) {

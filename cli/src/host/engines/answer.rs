@@ -28,13 +28,29 @@ pub(in super::super) struct Answer {
 pub struct Silent {
     pub(super) engine: Engine,
     pub(super) why: String,
-    /// Nobody listens where it should: what runs of its containers the kernel alone knows.
-    pub(in super::super) is_down: bool,
+    /// Nobody listens where it should.
+    pub(super) is_down: bool,
+    /// Where nobody does, all that runs of its containers shows without it.
+    pub(super) shows_when_down: bool,
 }
 
 impl Silent {
     pub(super) const fn new(engine: Engine, why: String) -> Self {
-        Self { engine, why, is_down: false }
+        Self { engine, why, is_down: false, shows_when_down: false }
+    }
+
+    /// Whether none of its containers runs but those that the kernel shows.
+    pub(in super::super) const fn runs_nothing(&self) -> bool {
+        self.is_down && self.shows_when_down
+    }
+
+    /// What to do before a restore.
+    pub(in super::super) const fn advice(&self) -> &'static str {
+        if self.shows_when_down {
+            "Let that engine answer, or stop it, then restore"
+        } else {
+            "Let that engine answer, then restore"
+        }
     }
 }
 

@@ -297,7 +297,7 @@ mod tests {
         let (said, question) = asked_of(&[], &[&ok(&list), &ok(volumes)]);
         assert_eq!(question, "GET /volumes?filters=%7B%22driver%22%3A%5B%22local%22%5D%7D HTTP/1.0");
         let mut answer = crate::host::engines::Answer::default();
-        answer.add(crate::host::engines::engine::Engine::Docker, said.unwrap());
+        answer.add(crate::host::engines::Engine::Docker, said.unwrap());
         assert_eq!(answer.containers_of("b", [Path::new("/v/local/b"); 2]).count(), 1);
         let none = asked(&[&ok(&list), &ok(r#"{"Volumes":null}"#)]);
         assert_eq!(none.unwrap().len(), 1);

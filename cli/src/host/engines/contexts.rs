@@ -2,13 +2,17 @@
 //! (<https://docs.docker.com/engine/manage-resources/contexts/>).
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt::Write as _,
-    fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use super::reading;
 
 /// The context of the usual socket, and of `DOCKER_HOST`.
 const DEFAULT: &str = "default";
@@ -16,7 +20,8 @@ const DEFAULT: &str = "default";
 /// A context that is in force.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Context {
-    pub(super) name: String,
+    /// What chose it, in words.
+    pub(super) by: String,
     /// Where its engine is asked, or why that is not known.
     pub(super) endpoint: Result<String, String>,
 }
@@ -47,38 +52,51 @@ struct Endpoint {
 }
 
 /// The contexts that the variables and the configuration of whoever runs us choose: one hides no other, as each engine has its own containers.
-pub(super) fn in_force(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Context> {
+/// `patience`: with each of Docker's files.
+pub(super) fn in_force(variable: &dyn Fn(&str) -> Option<OsString>, patience: Duration) -> Vec<Context> {
     let own = || Some(Path::new(&variable("HOME")?).join(".docker"));
     let folder = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(own);
-    // Docker goes on without a configuration that it can't read.
-    let configured = folder.as_ref().and_then(|folder| {
-        let text = fs::read(folder.join("config.json")).ok()?;
-        Some(serde_json::from_slice::<Configuration>(&text).ok()?.current_context)
-    });
-    let mut names: Vec<String> = [variable("DOCKER_CONTEXT"), configured].into_iter().flatten().collect();
+    let configured = folder.as_ref().map_or(Ok(None), |folder| configured(folder, patience));
+    let (configured, unknown) = match configured {
+        Ok(name) => (name, None),
+        Err(why) => (None, Some(Context { by: "Docker's configuration".to_owned(), endpoint: Err(why) })),
+    };
+    let mut names: Vec<OsString> =
+        variable("DOCKER_CONTEXT").into_iter().chain(configured.map(OsString::from)).collect();
     names.retain(|name| !name.is_empty() && name != DEFAULT);
     names.dedup();
-    let context = |name: String| {
+    let context = |name: OsString| {
         let endpoint = match &folder {
-            Some(folder) => endpoint(folder, &name),
+            Some(folder) => endpoint(folder, &name, patience),
             None => Err("there is no home to look for it".to_owned()),
         };
-        Context { name, endpoint }
+        Context { by: format!("context '{}'", name.display()), endpoint }
     };
-    names.into_iter().map(context).collect()
+    names.into_iter().map(context).chain(unknown).collect()
 }
 
-fn endpoint(folder: &Path, context: &str) -> Result<String, String> {
+/// The context that Docker's configuration chooses.
+fn configured(folder: &Path, patience: Duration) -> Result<Option<String>, String> {
+    let path = folder.join("config.json");
+    let text = match reading::read(&path, patience) {
+        Err(why) if !why.is_absent() => return Err(format!("{}: {why}", path.display())),
+        other => other.unwrap_or_default(),
+    };
+    // Docker goes on without a configuration that it can't read.
+    Ok(serde_json::from_slice::<Configuration>(&text).ok().map(|configured| configured.current_context))
+}
+
+fn endpoint(folder: &Path, context: &OsStr, patience: Duration) -> Result<String, String> {
     let path = meta(folder, context);
-    let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = reading::read(&path, patience).map_err(|why| format!("{}: {why}", path.display()))?;
     let meta: Meta = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(meta.endpoints.docker.host)
 }
 
 /// The file that a context is noted in.
-fn meta(folder: &Path, context: &str) -> PathBuf {
+fn meta(folder: &Path, context: &OsStr) -> PathBuf {
     let mut name = String::new();
-    for byte in Sha256::digest(context) {
+    for byte in Sha256::digest(context.as_bytes()) {
         let _ = write!(name, "{byte:02x}");
     }
     folder.join("contexts/meta").join(name).join("meta.json")
@@ -86,6 +104,8 @@ fn meta(folder: &Path, context: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -93,7 +113,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join(".docker");
         for (name, host) in [("rootless", "unix:///run/user/1000/docker.sock"), ("far", "ssh://far")] {
-            let file = meta(&folder, name);
+            let file = meta(&folder, OsStr::new(name));
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             let text = format!(
                 r#"{{"Name":"{name}","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"{host}","SkipTLSVerify":false}}}}}}"#
@@ -102,13 +122,17 @@ mod tests {
         }
         let found = |variables: &[(&str, &str)]| {
             let variable = |name: &str| match name {
-                "HOME" => Some(home.path().to_str().unwrap().to_owned()),
-                _ => variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+                "HOME" => Some(home.path().as_os_str().to_owned()),
+                _ => {
+                    variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+                }
             };
-            in_force(&variable)
+            in_force(&variable, Duration::from_mins(1))
         };
-        let context =
-            |name: &str, host: &str| Context { name: name.to_owned(), endpoint: Ok(host.to_owned()) };
+        let context = |name: &str, host: &str| Context {
+            by: format!("context '{name}'"),
+            endpoint: Ok(host.to_owned()),
+        };
         let (rootless, far) =
             (|| context("rootless", "unix:///run/user/1000/docker.sock"), || context("far", "ssh://far"));
         assert_eq!(found(&[]), []);
@@ -126,5 +150,9 @@ mod tests {
         }
         let gone = found(&[("DOCKER_CONTEXT", "gone")]).remove(0);
         assert!(gone.endpoint.unwrap_err().contains("meta.json: No such file"));
+        // What may choose any is not taken for none.
+        fs::remove_file(folder.join("config.json")).unwrap();
+        fs::create_dir(folder.join("config.json")).unwrap();
+        assert!(found(&[]).remove(0).endpoint.unwrap_err().contains("config.json: it is no file"));
     }
 }

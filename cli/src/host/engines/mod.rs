@@ -6,8 +6,10 @@
 mod answer;
 mod api;
 mod caller;
+mod choice;
 mod container;
 mod contexts;
+mod endpoint;
 mod engine;
 mod forms;
 mod patience;
@@ -19,7 +21,9 @@ mod sources;
 mod way;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -28,6 +32,7 @@ use answer::Said;
 pub(super) use answer::{Answer, Silent};
 pub(super) use caller::{Caller, Peer};
 pub(super) use container::Container;
+use engine::Engine;
 use patience::Patience;
 use way::Way;
 
@@ -46,9 +51,10 @@ pub(super) struct Engines {
     /// Who asks us to do something, and waits for our answer: what it knows it has looked at, and what it holds it does not let go meanwhile.
     caller: Option<Caller>,
     last: RefCell<Option<Last>>,
-    /// Whether it was said whom nobody asks.
-    told: Cell<bool>,
 }
+
+/// Whom nobody asks, as this process said it: once, however many calls it answers.
+static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// What was answered last.
 #[derive(Debug)]
@@ -84,6 +90,8 @@ impl Engines {
     pub(super) fn troubles_with_list(&self, volumes: &[String]) -> Vec<String> {
         let by_command = || podman::trouble_with_list(volumes, &Patience::together(BRIEF));
         let trouble = |way: &Way| match way {
+            // That is Docker, which has no such list.
+            Way::Socket { engine: Engine::Docker, is_chosen: false, .. } | Way::None { .. } => None,
             Way::Socket { path, or_command, .. } => {
                 match api::trouble_with_list(path, volumes, &Patience::together(BRIEF)) {
                     Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
@@ -91,32 +99,34 @@ impl Engines {
                 }
             }
             Way::PodmanCommand => by_command(),
-            Way::None { .. } => None,
         };
-        let (trouble, ways) = (&trouble, self.ways());
+        let (trouble, ways) = (&trouble, self.ways(BRIEF));
         thread::scope(|scope| {
             let asked: Vec<_> = ways.iter().map(|way| scope.spawn(move || trouble(way))).collect();
             asked.into_iter().filter_map(|asked| asked.join().ok()?).collect()
         })
     }
 
-    fn ways(&self) -> Vec<Way> {
-        let (ways, not_asked) = presence::of_this_host();
-        if !self.told.replace(true) {
-            for words in not_asked {
+    /// `patience`: with each file that says which there are.
+    fn ways(&self, patience: Duration) -> Vec<Way> {
+        let (mut ways, elsewhere) = presence::of_this_host(patience);
+        for words in elsewhere {
+            if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(words.clone()) {
                 terminal::note(&words);
             }
         }
-        let Some(calls) = &self.caller else { return ways };
-        let listener = |way: &Way| match way {
-            Way::Socket { path, .. } => caller::listener(path, BRIEF),
-            Way::PodmanCommand | Way::None { .. } => None,
-        };
-        ways.into_iter().filter(|way| !calls.may_be(way.engine(), listener(way))).collect()
+        if let Some(calls) = &self.caller {
+            let listener = |way: &Way| match way {
+                Way::Socket { path, .. } => caller::listener(path, BRIEF),
+                Way::PodmanCommand | Way::None { .. } => None,
+            };
+            ways.retain(|way| !calls.may_be(way.engine(), listener(way)));
+        }
+        ways
     }
 
     fn ask_anew(&self, volumes: &[String]) -> Answer {
-        let ways = self.ways();
+        let ways = self.ways(PATIENCE);
         thread::scope(|scope| {
             let resolved = |way| {
                 let patience = Patience::new(PATIENCE);
@@ -146,21 +156,29 @@ impl Engines {
 fn said(way: &Way, volumes: &[String], patience: &Patience) -> Result<Said, Silent> {
     let engine = way.engine();
     let by_command = || podman::ask(volumes, patience).map_err(|why| Silent::new(engine, why));
+    // Podman's containers go on without anybody who listens, and so do Docker's where it is told so; of an ordinary user's the kernel hides some.
+    let shows_when_down = engine == Engine::Docker && privilege::sees_all();
     match way {
-        Way::Socket { path, or_command, .. } => match api::ask(path, volumes, patience) {
-            // Nobody listens there, and Podman needs nobody.
+        Way::Socket { path, is_chosen, or_command, .. } => match api::ask(path, volumes, patience) {
+            // Podman needs nobody who listens.
             Err(api::Trouble::NobodyListens(_)) if *or_command => by_command(),
-            // Another user's engine has no containers of ours.
-            Err(api::Trouble::NotAllowed(_)) if !privilege::is_root() => {
+            // Another user's engine has no containers of ours, unless somebody chose it.
+            Err(api::Trouble::NotAllowed(_)) if !is_chosen && !privilege::is_root() => {
                 Ok(Said { containers: Vec::new(), mounted: Ok(Vec::new()) })
             }
             Err(trouble) => {
                 let why = format!("{} at {}", trouble.words(), path.display());
-                Err(Silent { engine, why, is_down: matches!(trouble, api::Trouble::NobodyListens(_)) })
+                let is_down = matches!(trouble, api::Trouble::NobodyListens(_));
+                Err(Silent { engine, why, is_down, shows_when_down })
             }
             Ok(said) => Ok(said),
         },
         Way::PodmanCommand => by_command(),
-        Way::None { why, .. } => Err(Silent { engine, why: why.clone(), is_down: true }),
+        Way::None { why, is_down, .. } => Err(Silent {
+            engine,
+            why: why.clone(),
+            is_down: *is_down,
+            shows_when_down: *is_down && shows_when_down,
+        }),
     }
 }

@@ -1,102 +1,116 @@
 //! Which engines there are, and how each is asked. Nothing is started to find that out.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
-    contexts,
+    choice::{self, Choice},
     engine::Engine,
-    way::{Way, once_each},
+    way::{Way, is_one, once_each},
 };
 use crate::privilege;
 
 /// Where Podman's command may be: programs are looked for nowhere else.
 const PROGRAMS: [&str; 2] = ["/usr/bin/podman", "/bin/podman"];
 
+fn has_entries(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// What is looked at.
 struct Surroundings<'a> {
-    variable: &'a dyn Fn(&str) -> Option<String>,
+    variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// What is below this folder is taken for the whole host.
     host: &'a Path,
     is_root: bool,
+    /// The user's number on the host.
+    uid: u32,
+    /// With each file of Docker's.
+    patience: Duration,
 }
 
 /// The engines whose containers may be this user's, and what somebody chose that is not asked, in words.
-pub(super) fn of_this_host() -> (Vec<Way>, Vec<String>) {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let here = |is_root| Surroundings { variable: &variable, host: Path::new("/"), is_root };
-    let mut ways = here(privilege::is_root()).ways();
+pub(super) fn of_this_host(patience: Duration) -> (Vec<Way>, Vec<String>) {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let (host, uid) = (Path::new("/"), privilege::uid_of_host());
+    let look = |is_root| Surroundings { variable: &variable, host, is_root, uid, patience }.look();
+    let (mut ways, elsewhere) = look(privilege::is_root());
     if privilege::is_root() && privilege::is_mapped() {
         // Who is root here may be an ordinary user with a root folder of the user's own.
-        let others = here(false).ways().into_iter().filter(|way| !ways.contains(way));
+        let others = look(false).0.into_iter().filter(|way| !ways.contains(way));
         ways.extend(others.collect::<Vec<_>>());
     }
-    (ways, here(true).not_asked())
-}
-
-/// An engine that somebody chose.
-struct Chosen {
-    engine: Engine,
-    /// How it was chosen.
-    by: String,
-    /// Where it is asked, or why that is not known.
-    endpoint: Result<String, String>,
-}
-
-impl Chosen {
-    fn socket(&self) -> Option<PathBuf> {
-        self.endpoint.as_ref().ok()?.strip_prefix("unix://").map(PathBuf::from)
-    }
+    (ways, elsewhere)
 }
 
 impl Surroundings<'_> {
     /// A variable that names one engine hides no other: both have containers here.
-    fn ways(&self) -> Vec<Way> {
-        let podman = self.podman();
+    fn look(&self) -> (Vec<Way>, Vec<String>) {
+        let (podman, podmans_elsewhere) = self.podman();
         let is_podmans = |socket: &PathBuf| podman.iter().any(|way| way.is_at(socket));
-        [self.docker(is_podmans), podman.clone()].concat()
+        let (docker, elsewhere) = self.docker(is_podmans);
+        ([docker, podman.clone()].concat(), [elsewhere, podmans_elsewhere].concat())
     }
 
     /// `is_podmans`: whether a socket is asked as Podman's already.
-    fn docker(&self, is_podmans: impl Fn(&PathBuf) -> bool) -> Vec<Way> {
+    fn docker(&self, is_podmans: impl Fn(&PathBuf) -> bool) -> (Vec<Way>, Vec<String>) {
         // An engine of another machine has no containers here; then this one may still have its own.
-        let chosen = self.chosen_for_docker();
-        let own = self.of_user("XDG_RUNTIME_DIR", "docker.sock").filter(|path| path.exists());
-        let usual = Some(self.at("run/docker.sock")).filter(|path| path.exists());
-        let mut sockets = once_each(chosen.iter().map(Chosen::socket).chain([own, usual]));
+        let usual = self.at("run/docker.sock");
+        let Choice { sockets: chosen, unknown: mut ways, elsewhere } =
+            choice::of_docker(self.variable, self.patience);
+        let own = self.runtime_folders().into_iter().map(|folder| folder.join("docker.sock"));
+        let there = own.chain([usual.clone()]).filter(|path| path.exists());
+        let mut sockets = once_each(chosen.iter().cloned().chain(there));
         sockets.retain(|path| !is_podmans(path));
-        if !sockets.is_empty() {
-            let socket = |path| Way::Socket { engine: Engine::Docker, path, or_command: false };
-            return sockets.into_iter().map(socket).collect();
+        let mut state = Vec::new();
+        if sockets.is_empty() {
+            state.push(self.at("var/lib/docker/containers"));
         }
-        let containers = self.at("var/lib/docker/containers");
-        let has_any = fs::read_dir(&containers).is_ok_and(|mut entries| entries.next().is_some());
-        let why = || format!("it has containers ({}), and no socket", containers.display());
-        has_any.then(|| Way::None { engine: Engine::Docker, why: why() }).into_iter().collect()
+        if sockets.iter().all(|path| is_one(path, &usual)) {
+            state.extend(self.of_user("XDG_DATA_HOME", "docker/containers"));
+            state.extend(self.of_user("HOME", ".local/share/docker/containers"));
+        }
+        let socket = |path: PathBuf| {
+            let is_chosen = chosen.iter().any(|chosen| is_one(chosen, &path));
+            Way::Socket { engine: Engine::Docker, path, is_chosen, or_command: false }
+        };
+        ways.extend(sockets.into_iter().map(socket));
+        if let Some(place) = state.into_iter().find(|place| has_entries(place)) {
+            let why = format!("it has containers ({}), and no socket", place.display());
+            ways.push(Way::None { engine: Engine::Docker, why, is_down: true });
+        }
+        (ways, elsewhere)
     }
 
-    fn podman(&self) -> Vec<Way> {
+    fn podman(&self) -> (Vec<Way>, Vec<String>) {
         let has_command = PROGRAMS.iter().any(|path| self.at(path.trim_start_matches('/')).exists());
-        let chosen = self.chosen_for_podman().and_then(|chosen| chosen.socket());
-        let usual = if self.is_root {
-            Some(self.at("run/podman/podman.sock"))
-        } else {
-            self.of_user("XDG_RUNTIME_DIR", "podman/podman.sock")
-        };
-        let usual = usual.filter(|path| path.exists());
+        let folders = if self.is_root { vec![self.at("run")] } else { self.runtime_folders() };
+        let usual = folders.into_iter().map(|folder| folder.join("podman/podman.sock"));
+        let there: Vec<_> = usual.filter(|path| path.exists()).collect();
+        let Choice { sockets: chosen, unknown: mut ways, elsewhere } = choice::of_podman(self.variable);
         // Where its state is, as its own variables say, a service that was started without them does not know.
-        let elsewhere = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"]
+        let moved = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"]
             .iter()
             .any(|name| (self.variable)(name).is_some_and(|file| Path::new(&file).exists()));
-        let by_command = has_command && (elsewhere || usual.is_none() && self.has_podmans_state());
-        let socket = |path| Way::Socket { engine: Engine::Podman, path, or_command: has_command };
-        let sockets = once_each([chosen, usual]).into_iter().map(socket);
-        sockets.chain(by_command.then_some(Way::PodmanCommand)).collect()
+        // Its first command would make its folders, and leaves a process: it is run where there are some, or was its service.
+        let has_state = moved || self.has_podmans_state();
+        let by_command = has_command && (moved || there.is_empty() && has_state);
+        let socket = |path: PathBuf| {
+            let is_chosen = chosen.iter().any(|chosen| is_one(chosen, &path));
+            let or_command = has_command && (has_state || !is_chosen);
+            Way::Socket { engine: Engine::Podman, path, is_chosen, or_command }
+        };
+        ways.extend(once_each(chosen.iter().cloned().chain(there)).into_iter().map(socket));
+        ways.extend(by_command.then_some(Way::PodmanCommand));
+        (ways, elsewhere)
     }
 
-    /// Podman's first command would make its folders: where they are not, it has no containers.
+    /// Where its folders are not, it has no containers.
     fn has_podmans_state(&self) -> bool {
         let state = if self.is_root {
             vec![self.at("var/lib/containers/storage"), self.at("etc/containers/storage.conf")]
@@ -115,37 +129,6 @@ impl Surroundings<'_> {
         state.iter().any(|path| path.exists())
     }
 
-    fn chosen_for_docker(&self) -> Vec<Chosen> {
-        let of_context = |context: contexts::Context| Chosen {
-            engine: Engine::Docker,
-            by: format!("context '{}'", context.name),
-            endpoint: context.endpoint,
-        };
-        let contexts = contexts::in_force(self.variable).into_iter().map(of_context);
-        self.chosen_by(Engine::Docker, "DOCKER_HOST").into_iter().chain(contexts).collect()
-    }
-
-    fn chosen_for_podman(&self) -> Option<Chosen> {
-        self.chosen_by(Engine::Podman, "CONTAINER_HOST")
-    }
-
-    fn chosen_by(&self, engine: Engine, variable: &str) -> Option<Chosen> {
-        Some(Chosen { engine, by: variable.to_owned(), endpoint: Ok((self.variable)(variable)?) })
-    }
-
-    /// What somebody chose and is no unix socket.
-    fn not_asked(&self) -> Vec<String> {
-        let all = self.chosen_for_docker().into_iter().chain(self.chosen_for_podman());
-        all.filter(|chosen| chosen.socket().is_none())
-            .map(|Chosen { engine, by, endpoint }| match endpoint {
-                Ok(endpoint) => format!(
-                    "{engine} at {endpoint} ({by}) is not asked which volumes its containers use: only unix sockets are"
-                ),
-                Err(why) => format!("{engine} of {by} is not asked which volumes its containers use: {why}"),
-            })
-            .collect()
-    }
-
     fn at(&self, below: &str) -> PathBuf {
         self.host.join(below)
     }
@@ -157,18 +140,39 @@ impl Surroundings<'_> {
         }
         Some(Path::new(&(self.variable)(variable)?).join(below))
     }
+
+    /// The folders for what an ordinary user runs; none of root. The variable is not set in a job of cron, and may be another user's after `su`.
+    fn runtime_folders(&self) -> Vec<PathBuf> {
+        if self.is_root {
+            return Vec::new();
+        }
+        let usual = self.at(&format!("run/user/{}", self.uid));
+        self.of_user("XDG_RUNTIME_DIR", "").into_iter().chain([usual]).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn here<'a>(
+        variable: &'a dyn Fn(&str) -> Option<OsString>,
+        host: &'a Path,
+        is_root: bool,
+    ) -> Surroundings<'a> {
+        Surroundings { variable, host, is_root, uid: 1000, patience: Duration::from_mins(1) }
+    }
+
     #[test]
     fn an_engine_is_there_by_its_socket_or_by_what_it_has() {
-        let docker =
-            |path: &str| Way::Socket { engine: Engine::Docker, path: path.into(), or_command: false };
-        let podman =
-            |path: &str, or_command| Way::Socket { engine: Engine::Podman, path: path.into(), or_command };
+        let socket = |engine, path: &str, is_chosen, or_command| {
+            let path = path.into();
+            Way::Socket { engine, path, is_chosen, or_command }
+        };
+        let docker = |path: &str| socket(Engine::Docker, path, false, false);
+        let chosen = |path: &str| socket(Engine::Docker, path, true, false);
+        let podman = |path: &str, or_command| socket(Engine::Podman, path, false, or_command);
+        let chosen_podman = |path: &str, or_command| socket(Engine::Podman, path, true, or_command);
         // Files of the host (without its root), variables, and how Docker and Podman are asked.
         for (files, variables, expected) in [
             (vec![], vec![], vec![]),
@@ -183,14 +187,14 @@ mod tests {
             (
                 vec!["run/docker.sock"],
                 vec![("DOCKER_HOST", "unix:///elsewhere"), ("CONTAINER_HOST", "ssh://far/run/podman.sock")],
-                vec![docker("/elsewhere"), docker("run/docker.sock")],
+                vec![chosen("/elsewhere"), docker("run/docker.sock")],
             ),
             (
                 vec!["run/docker.sock", "run/podman/podman.sock"],
                 vec![("DOCKER_HOST", "tcp://far:2376"), ("CONTAINER_HOST", "unix:///there")],
                 vec![
                     docker("run/docker.sock"),
-                    podman("/there", false),
+                    chosen_podman("/there", false),
                     podman("run/podman/podman.sock", false),
                 ],
             ),
@@ -198,8 +202,15 @@ mod tests {
             (
                 vec!["usr/bin/podman", "var/lib/containers/storage/x"],
                 vec![("CONTAINER_HOST", "unix:///there")],
-                vec![podman("/there", true), Way::PodmanCommand],
+                vec![chosen_podman("/there", true), Way::PodmanCommand],
             ),
+            // Podman that never made a container is not asked for one of another place.
+            (
+                vec!["usr/bin/podman"],
+                vec![("CONTAINER_HOST", "unix:///there")],
+                vec![chosen_podman("/there", false)],
+            ),
+            (vec!["run/docker.sock"], vec![("DOCKER_HOST", "unix://")], vec![docker("run/docker.sock")]),
             // Podman in Docker's name is Podman, and hides no Docker.
             (
                 vec!["run/docker.sock", "run/podman/podman.sock"],
@@ -209,7 +220,7 @@ mod tests {
             (
                 vec!["run/docker.sock"],
                 vec![("DOCKER_HOST", "unix://HOST/run/../run/docker.sock")],
-                vec![docker("run/../run/docker.sock")],
+                vec![chosen("run/../run/docker.sock")],
             ),
         ] {
             let host = tempfile::tempdir().unwrap();
@@ -220,18 +231,20 @@ mod tests {
             }
             let variable = |name: &str| {
                 let found = variables.iter().find(|(variable, _)| *variable == name);
-                found.map(|(_, value)| value.replace("HOST/", &format!("{}/", host.path().display())))
+                found
+                    .map(|(_, value)| value.replace("HOST/", &format!("{}/", host.path().display())))
+                    .map(OsString::from)
             };
-            let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
+            let (ways, elsewhere) = here(&variable, host.path(), true).look();
             let expected = expected.into_iter().map(|way| match way {
-                Way::Socket { engine, path, or_command } => {
-                    Way::Socket { engine, path: host.path().join(path), or_command }
+                Way::Socket { engine, path, is_chosen, or_command } => {
+                    Way::Socket { engine, path: host.path().join(path), is_chosen, or_command }
                 }
                 other => other,
             });
-            assert_eq!(here.ways(), expected.collect::<Vec<_>>(), "{files:?} {variables:?}");
-            let elsewhere = variables.iter().filter(|(_, value)| !value.starts_with("unix://")).count();
-            assert_eq!(here.not_asked().len(), elsewhere, "{variables:?}");
+            assert_eq!(ways, expected.collect::<Vec<_>>(), "{files:?} {variables:?}");
+            let far = variables.iter().filter(|(_, value)| !value.starts_with("unix://")).count();
+            assert_eq!(elsewhere.len(), far, "{variables:?}");
         }
     }
 
@@ -243,34 +256,56 @@ mod tests {
             fs::write(host.path().join(file), "").unwrap();
         }
         let runtime = host.path().join("run/user/1000");
-        let variable = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| runtime.to_str().unwrap().to_owned());
-        let here = Surroundings { variable: &variable, host: host.path(), is_root: false };
         let socket = |path: &str| Way::Socket {
             engine: Engine::Docker,
             path: host.path().join(path),
+            is_chosen: false,
             or_command: false,
         };
-        assert_eq!(here.ways(), [socket("run/user/1000/docker.sock"), socket("run/docker.sock")]);
+        let sockets = [socket("run/user/1000/docker.sock"), socket("run/docker.sock")];
+        let variable = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| OsString::from(runtime.clone()));
+        assert_eq!(here(&variable, host.path(), false).look().0, sockets);
+        // As in a job of cron.
+        assert_eq!(here(&|_| None, host.path(), false).look().0, sockets);
+    }
+
+    #[test]
+    fn an_ordinary_users_docker_with_containers_and_without_a_socket_is_there() {
+        let host = tempfile::tempdir().unwrap();
+        let home = host.path().join("home");
+        fs::create_dir_all(home.join(".local/share/docker/containers/1")).unwrap();
+        fs::create_dir(host.path().join("run")).unwrap();
+        fs::write(host.path().join("run/docker.sock"), "").unwrap();
+        let variable = |name: &str| (name == "HOME").then(|| OsString::from(home.clone()));
+        let ways = here(&variable, host.path(), false).look().0;
+        assert!(
+            matches!(ways.as_slice(), [Way::Socket { .. }, Way::None { why, .. }] if why.contains("no socket")),
+            "{ways:?}"
+        );
     }
 
     #[test]
     fn docker_with_containers_and_without_a_socket_is_there() {
         let host = tempfile::tempdir().unwrap();
-        let here = Surroundings { variable: &|_| None, host: host.path(), is_root: true };
+        let none = |_: &str| None::<OsString>;
+        let ways = || here(&none, host.path(), true).look().0;
         fs::create_dir_all(host.path().join("var/lib/docker/containers")).unwrap();
-        assert_eq!(here.ways(), []);
+        assert_eq!(ways(), []);
         fs::create_dir(host.path().join("var/lib/docker/containers/1")).unwrap();
         assert!(
-            matches!(here.ways().as_slice(), [Way::None { engine: Engine::Docker, why }] if why.contains("no socket"))
+            matches!(ways().as_slice(), [Way::None { engine: Engine::Docker, why, .. }] if why.contains("no socket"))
         );
         // A socket of Podman is none of Docker, whoever names it.
         let socket = host.path().join("run/podman/podman.sock");
         fs::create_dir_all(socket.parent().unwrap()).unwrap();
         fs::write(&socket, "").unwrap();
-        let variable = |name: &str| (name == "DOCKER_HOST").then(|| format!("unix://{}", socket.display()));
-        let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
-        let podman = Way::Socket { engine: Engine::Podman, path: socket.clone(), or_command: false };
-        assert!(matches!(here.ways().as_slice(), [Way::None { .. }, other] if *other == podman));
+        let variable = |name: &str| {
+            (name == "DOCKER_HOST").then(|| OsString::from(format!("unix://{}", socket.display())))
+        };
+        let ways = here(&variable, host.path(), true).look().0;
+        assert!(
+            matches!(ways.as_slice(), [Way::None { .. }, Way::Socket { engine: Engine::Podman, path, .. }] if *path == socket)
+        );
     }
 
     #[test]
@@ -279,16 +314,14 @@ mod tests {
         fs::create_dir_all(host.path().join("usr/bin")).unwrap();
         fs::write(host.path().join("usr/bin/podman"), "").unwrap();
         let conf = host.path().join("storage.conf");
-        let variable =
-            |name: &str| (name == "CONTAINERS_STORAGE_CONF").then(|| conf.to_str().unwrap().to_owned());
-        let here = Surroundings { variable: &variable, host: host.path(), is_root: true };
-        assert_eq!(here.ways(), []);
+        let variable = |name: &str| (name == "CONTAINERS_STORAGE_CONF").then(|| OsString::from(conf.clone()));
+        let ways = || here(&variable, host.path(), true).look().0;
+        assert_eq!(ways(), []);
         fs::write(&conf, "").unwrap();
-        assert_eq!(here.ways(), [Way::PodmanCommand]);
+        assert_eq!(ways(), [Way::PodmanCommand]);
         let home = host.path().join("home");
         fs::create_dir_all(home.join(".local/share/containers/storage")).unwrap();
-        let variable = |name: &str| (name == "HOME").then(|| home.to_str().unwrap().to_owned());
-        let here = Surroundings { variable: &variable, host: host.path(), is_root: false };
-        assert_eq!(here.ways(), [Way::PodmanCommand]);
+        let variable = |name: &str| (name == "HOME").then(|| OsString::from(home.clone()));
+        assert_eq!(here(&variable, host.path(), false).look().0, [Way::PodmanCommand]);
     }
 }

@@ -14,14 +14,18 @@ pub(super) enum Way {
     Socket {
         engine: Engine,
         path: PathBuf,
+        /// Whether somebody chose it: then its containers count, whoever may ask there.
+        is_chosen: bool,
         /// Whether its command is asked where nobody listens.
         or_command: bool,
     },
     PodmanCommand,
-    /// There is none, and it has containers.
+    /// There is no socket to ask it, and it may have containers.
     None {
         engine: Engine,
         why: String,
+        /// Whether it is there and down, and not anywhere.
+        is_down: bool,
     },
 }
 
@@ -40,7 +44,7 @@ impl Way {
 }
 
 /// Whether two paths are of one socket.
-fn is_one(path: &Path, other: &Path) -> bool {
+pub(super) fn is_one(path: &Path, other: &Path) -> bool {
     let same =
         |one: &fs::Metadata, other: &fs::Metadata| one.dev() == other.dev() && one.ino() == other.ino();
     path == other
@@ -48,9 +52,9 @@ fn is_one(path: &Path, other: &Path) -> bool {
 }
 
 /// Those that are given, without further paths of one socket.
-pub(super) fn once_each(sockets: impl IntoIterator<Item = Option<PathBuf>>) -> Vec<PathBuf> {
+pub(super) fn once_each(sockets: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
-    for socket in sockets.into_iter().flatten() {
+    for socket in sockets {
         if !found.iter().any(|known| is_one(known, &socket)) {
             found.push(socket);
         }

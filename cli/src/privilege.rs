@@ -16,9 +16,15 @@ pub(crate) fn is_mapped() -> bool {
     fs::read_to_string("/proc/self/uid_map").map_or(true, |map| !is_whole(&map))
 }
 
-/// Whether the kernel shows this process all that runs on the host, whoever's it is.
+/// The first namespace of processes has this number on each host (`PROC_PID_INIT_INO`).
+const ALL_PROCESSES: &str = "pid:[4026531836]";
+
+/// Whether the kernel shows this process all that runs on the host, whoever's it is. Root of a container sees what runs in it alone.
 pub(crate) fn sees_all() -> bool {
-    rustix::process::geteuid().is_root() && !is_mapped()
+    let processes = fs::read_link("/proc/self/ns/pid");
+    rustix::process::geteuid().is_root()
+        && !is_mapped()
+        && processes.is_ok_and(|namespace| namespace.as_os_str() == ALL_PROCESSES)
 }
 
 /// The number that this user has on the host, or on whatever this namespace of users was made in.

@@ -6,7 +6,7 @@ mod world;
 
 use std::thread;
 
-use world::World;
+use world::{World, is_root};
 
 #[test]
 fn a_hundred_creations_and_removals_of_the_same_names_at_once_leave_whole_volumes() {
@@ -68,4 +68,20 @@ fn a_command_that_looks_through_a_volume_is_waited_for_a_moment() {
     assert_eq!(status, 0, "{told}");
     let (told, status) = world.shell(&script(60));
     assert!(status == 1 && told.contains("is in use by: tierce (process "), "{status} {told}");
+}
+
+#[test]
+fn who_mounts_a_volume_while_a_command_looks_through_it_keeps_it() {
+    if !is_root() {
+        return println!("skipped: mounting needs root");
+    }
+    let world = World::new();
+    let (told, status) = world.shell(
+        "cp $(command -v sleep) tierce; P=$PWD/tierce; tierce --host volume create v >made; mkdir m; \
+        (cd $TIERCE_ROOT/volumes/local/v; exec $P 1) & sleep 0.2; \
+        (sleep 0.3; mount --bind $TIERCE_ROOT/volumes/local/v m) & \
+        tierce --host volume rm v 2>&1; R=$?; wait; umount m; exit $R",
+    );
+    assert!(status == 1 && told.contains("is in use by: ") && told.contains("/m"), "{status} {told}");
+    assert_eq!(world.ok(&["volume", "ls", "-q"]), "v\n");
 }

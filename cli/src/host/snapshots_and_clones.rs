@@ -276,14 +276,14 @@ impl Volumes {
         self.tell_of_earlier(full, &meant)?;
         let users = Users::of(&volume, &Census::take()?)?;
         check_stopped(&volume, &users)?;
-        let (engines, _snapshots, _whole) = loop {
+        let (engines, asked, _snapshots, _whole) = loop {
             // Not under the locks: an engine may wait for a call of ours that waits for them.
             let engines = self.engines.ask(users.unreturned(&volume).as_slice());
             let asked = Instant::now();
             // Held to the end: nobody begins to use it through us meanwhile.
             let locks = (Lock::snapshots(&self.root, full)?, Whole::acquire(&self.root, full)?);
             if asked.elapsed() < FRESH {
-                break (engines, locks.0, locks.1);
+                break (engines, asked, locks.0, locks.1);
             }
             // What was said is too old: they are asked anew.
         };
@@ -291,6 +291,11 @@ impl Volumes {
         volume.check_whole()?;
         self.existing(&volume, snapshot)?;
         let mut users = Users::of(&volume, &Census::take()?)?;
+        if asked.elapsed() >= FRESH {
+            // A command was looking through it until what the engines said was old.
+            let by = "another command of tierce".to_owned();
+            return Err(InUse { name: full.to_owned(), by, advice: "Try again." }.into());
+        }
         users.add_running(&volume, &engines)?;
         check_stopped(&volume, &users)?;
         // To stop the engine is a way to stop all that it runs, where it is one.

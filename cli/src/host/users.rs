@@ -41,13 +41,13 @@ impl Users {
     /// waited for, a moment.
     pub(super) fn of(volume: &Volume, census: &Census) -> Result<Self, Error> {
         let begun = Instant::now();
-        loop {
-            let users = Self::of_each([volume], census)?.pop().unwrap_or_default();
-            if !users.only_look() || begun.elapsed() >= LOOK {
-                return Ok(users);
-            }
+        let mut users = Self::of_each([volume], census)?.pop().unwrap_or_default();
+        while users.only_look() && begun.elapsed() < LOOK {
             thread::sleep(Duration::from_millis(20));
+            // Who came meanwhile is seen as well.
+            users = Self::of_each([volume], &Census::take()?)?.pop().unwrap_or_default();
         }
+        Ok(users)
     }
 
     /// Whether all that uses it are processes that are called as this one is.

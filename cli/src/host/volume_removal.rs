@@ -70,7 +70,7 @@ impl Volumes {
             let asked = Instant::now();
             let whole = Whole::unless_copied(&self.root, full)?.ok_or_else(|| at_it(full))?;
             if asked.elapsed() < FRESH {
-                return self.remove_locked(full, &unreturned, engines);
+                return self.remove_locked(full, &unreturned, engines, asked);
             }
             // What was said is too old, and an engine may have waited for this lock.
             drop(whole);
@@ -82,14 +82,25 @@ impl Volumes {
     /// and no oftener. A command that is at it just now uses it, and is not waited for.
     pub(super) fn remove_idle(&self, full: &str, unreturned: &[String]) -> Result<(), Error> {
         let engines = self.engines.ask(unreturned);
+        let asked = Instant::now();
         let _whole = Whole::try_acquire(&self.root, full)?.ok_or_else(|| at_it(full))?;
-        self.remove_locked(full, unreturned, engines)
+        self.remove_locked(full, unreturned, engines, asked)
     }
 
-    /// Under its lock. `unreturned`: the volumes that Podman was asked about.
-    fn remove_locked(&self, full: &str, unreturned: &[String], engines: Answer) -> Result<(), Error> {
+    /// Under its lock. `unreturned`: the volumes that Podman was asked about. `asked`: when the engines were.
+    fn remove_locked(
+        &self,
+        full: &str,
+        unreturned: &[String],
+        engines: Answer,
+        asked: Instant,
+    ) -> Result<(), Error> {
         let volume = self.get(full)?;
         let mut users = Users::of(&volume, &Census::take()?)?;
+        if asked.elapsed() >= FRESH {
+            // Another command was looking through it until what the engines said was old.
+            return Err(at_it(full).into());
+        }
         users.add_containers(&volume, &engines)?;
         check_unused(&volume, &users)?;
         if users.unreturned(&volume).is_some_and(|name| !unreturned.contains(&name)) {

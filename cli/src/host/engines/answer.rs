@@ -1,7 +1,7 @@
 //! What engines answer.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     path::Path,
 };
 
@@ -102,10 +102,15 @@ impl Answer {
             Ok(mounted) => self.mounted.extend(mounted),
             Err(why) => self.silent.push(Silent::new(engine, why)),
         }
-        // A socket of Podman may bear the name of Docker's.
-        let mut known: HashSet<String> = self.containers.iter().map(|one| one.id.clone()).collect();
-        let new = said.containers.into_iter().filter(|container| known.insert(container.id.clone()));
-        self.containers.extend(new);
+        // A socket of Podman may bear the name of Docker's. Where two tell different things of one container, both count.
+        let known: HashMap<String, usize> =
+            self.containers.iter().enumerate().map(|(at, one)| (one.id.clone(), at)).collect();
+        for container in said.containers {
+            let same = known.get(&container.id).map(|at| &self.containers[*at]);
+            if same.is_none_or(|same| same.mounts != container.mounts) {
+                self.containers.push(container);
+            }
+        }
     }
 
     /// The containers that refer to the volume of that full name, whose folder has these paths.
@@ -164,6 +169,33 @@ mod tests {
             let mount = said.mounted.unwrap().remove(0);
             assert_eq!(mount.is_of("a", [&real.join("a"); 2]), expected, "{mount:?}");
         }
+    }
+
+    #[test]
+    fn of_two_engines_that_tell_of_one_container_both_are_heard() {
+        let of = |names: &[&str]| Said {
+            containers: vec![Container {
+                id: "1".to_owned(),
+                name: "db".to_owned(),
+                state: "exited".to_owned(),
+                mounts: names
+                    .iter()
+                    .map(|name| Mount {
+                        kind: "volume".to_owned(),
+                        name: (*name).to_owned(),
+                        driver: "tierce".to_owned(),
+                        ..Mount::default()
+                    })
+                    .collect(),
+            }],
+            mounted: Ok(Vec::new()),
+        };
+        let mut answer = Answer::default();
+        for said in [of(&[]), of(&["a"]), of(&["a"])] {
+            answer.add(Engine::Docker, said);
+        }
+        assert_eq!(answer.containers_of("a", [Path::new("/v/a"); 2]).count(), 1);
+        assert_eq!(answer.containers.len(), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::unix::ffi::OsStrExt,
     path::PathBuf,
 };
@@ -57,13 +57,24 @@ fn host(rest: &str) -> &str {
     }
 }
 
+/// Whether an address is one of this machine's. The kernel chooses the way there, and nothing is sent: what is one's own is reached from itself.
+/// (Binding would tell nothing where `ip_nonlocal_bind` is set.)
+fn is_own(address: IpAddr) -> bool {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let reached_from = || {
+        let socket = UdpSocket::bind(any)?;
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    };
+    reached_from().is_ok_and(|from: SocketAddr| from.ip() == address)
+}
+
 /// Whether that is this machine, as far as it can be known without asking another one.
 fn is_here(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if let Ok(address) = host.parse::<IpAddr>() {
         let address = address.to_canonical();
-        // Nobody can listen at an address of another machine.
-        return address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok();
+        return address.is_loopback() || address.is_unspecified() || is_own(address);
     }
     let own = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     let begins = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));

@@ -30,6 +30,7 @@ use std::{
 
 use answer::Said;
 pub(super) use answer::{Answer, Silent};
+use caller::Listener;
 pub(super) use caller::{Caller, Peer};
 pub(super) use container::Container;
 use engine::Engine;
@@ -41,7 +42,7 @@ use crate::{privilege, terminal};
 /// How long an engine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one may take in all for what is only told beside.
-const BRIEF: Duration = Duration::from_secs(3);
+const BRIEF: Duration = Duration::from_secs(6);
 /// How long an answer is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(2);
 
@@ -118,7 +119,7 @@ impl Engines {
         if let Some(calls) = &self.caller {
             let listener = |way: &Way| match way {
                 Way::Socket { path, .. } => caller::listener(path, BRIEF),
-                Way::PodmanCommand | Way::None { .. } => None,
+                Way::PodmanCommand | Way::None { .. } => Listener::Unknown,
             };
             ways.retain(|way| !calls.may_be(way.engine(), listener(way)));
         }

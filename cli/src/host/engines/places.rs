@@ -11,6 +11,9 @@ use tierce_engine::mountinfo;
 
 use super::reading::{self, Unread};
 
+/// Bytes that a path may have: Linux has no longer ones.
+const LONGEST: usize = 4096;
+
 /// The engine's own volumes, and which places of the host each of them shows.
 #[derive(Debug, Default)]
 pub(super) struct OwnVolumes(HashMap<String, Vec<String>>);
@@ -61,7 +64,8 @@ pub(super) fn overlaid(command: &[String]) -> Vec<String> {
                 continue;
             }
             // Which colon ends the folder is seen by what is there alone.
-            found.extend(before.match_indices(':').map(|(at, _)| before[..at].replace("\\:", ":")));
+            let ends = before.match_indices(':').map(|(at, _)| at).take_while(|at| *at <= LONGEST);
+            found.extend(ends.map(|at| before[..at].replace("\\:", ":")));
             found.extend(options.split(',').flat_map(layers));
         }
     }
@@ -126,6 +130,9 @@ mod tests {
             let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
             assert_eq!(overlaid(&words), expected, "{command}");
         }
+        // No path is as long as a word may be.
+        let endless = vec![format!("/{}:O", ":".repeat(130_000))];
+        assert!(overlaid(&endless).iter().map(String::len).sum::<usize>() < 16 << 20);
     }
 
     #[test]

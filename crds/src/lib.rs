@@ -24,7 +24,8 @@ pub use node_storage::{
     MOST_LEFTOVERS, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus,
 };
 pub use node_volume::{
-    ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, VolumeReference,
+    ClaimReference, Export, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, Served,
+    VolumeReference,
 };
 pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, roughly, size_made_of};

@@ -20,6 +20,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// It goes on only after somebody acts (kstatus); absent when it does not hold.
 pub const STALLED: &str = "Stalled";
 
+/// Other nodes can use a shared NodeVolume; absent while none is to.
+pub const SERVED: &str = "Served";
+
 /// A StoragePool works, but not on every selected node.
 pub const DEGRADED: &str = "Degraded";
 

@@ -12,6 +12,7 @@ mod node_storage;
 mod node_volume;
 mod owner;
 mod quantity;
+mod shared_volume;
 mod storage_pool;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,9 @@ pub use node_volume::{
 };
 pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, roughly, size_made_of};
+pub use shared_volume::{
+    Access, Member, SharedClaim, SharedClient, SharedVolume, SharedVolumeSpec, SharedVolumeStatus,
+};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,
@@ -49,6 +53,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         NodeSnapshot::crd(),
         NodeStorage::crd(),
         NodeVolume::crd(),
+        SharedVolume::crd(),
         StoragePool::crd(),
         VolumeRestore::crd(),
         Volume::crd(),

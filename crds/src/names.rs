@@ -69,6 +69,15 @@ pub const ANNOTATION_MADE_BY_RESTORE: &str = "storage.tierce.dev/made-by-restore
 /// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
 pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
+/// Finalizer on a SharedVolume: what it gave to pods goes before it does.
+pub const FINALIZER_SHARED_VOLUME: &str = "storage.tierce.dev/shared-volume";
+/// Label on the PersistentVolumes and PersistentVolumeClaims that a SharedVolume has in other namespaces; its value is the SharedVolume's UID.
+pub const LABEL_SHARED_UID: &str = "storage.tierce.dev/shared-volume-uid";
+/// Annotation on the PersistentVolume that a SharedVolume has in another namespace: its own namespace and name, with a slash between them.
+pub const ANNOTATION_SHARED_OF: &str = "storage.tierce.dev/shared-volume";
+/// Annotation on a PersistentVolume: the kubelet puts every container that uses it into the group of this number.
+pub const ANNOTATION_GID: &str = "pv.beta.kubernetes.io/gid";
+
 /// Volume attribute of every PersistentVolume of a shared volume: the NodeVolume's name.
 pub const ATTRIBUTE_SHARED: &str = "storage.tierce.dev/shared";
 /// Volume attribute of a shared volume's PersistentVolume: the namespace that it is for.
@@ -80,6 +89,10 @@ pub const ATTRIBUTE_POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 
 /// Field manager of the Volume reconciler.
 pub const MANAGER_VOLUME: &str = "tierce-controller-volume";
+/// Field manager of the SharedVolume reconciler.
+pub const MANAGER_SHARED_VOLUME: &str = "tierce-controller-shared-volume";
+/// Field manager of what a SharedVolume has in other namespaces, and of the nodes that it is served to.
+pub const MANAGER_SHARING: &str = "tierce-controller-sharing";
 /// Field manager of the VolumeRestore reconciler.
 pub const MANAGER_RESTORE: &str = "tierce-controller-restore";
 /// Field manager of the StoragePool reconciler.

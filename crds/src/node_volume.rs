@@ -1,6 +1,6 @@
 //! `NodeVolume`: one device on one node. The controller writes the spec, the node the status.
 
-use crate::{Volume, VolumeMode};
+use crate::{SharedVolume, Volume, VolumeMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
@@ -190,7 +190,7 @@ pub struct RestoreOrder {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeReference {
-    /// Kind of the object: `Volume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
+    /// Kind of the object: `Volume`, `SharedVolume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Namespace of the object. Absent where the kind has none.
@@ -216,12 +216,12 @@ impl VolumeReference {
         }
     }
 
-    /// The claim through which pods use the device of this id. A Volume's has its name; external-provisioner names the device after the
+    /// The claim through which pods use the device of this id. A Volume's and a SharedVolume's has its name; external-provisioner names the device after the
     /// claim's UID.
     fn claim(&self, device: &str) -> Option<ClaimReference> {
         let uid = if self.kind == CLAIM {
             self.uid.as_str()
-        } else if self.kind == Volume::kind(&()) {
+        } else if self.kind == Volume::kind(&()) || self.kind == SharedVolume::kind(&()) {
             device.strip_prefix(DEVICE_OF_CLAIM).filter(|uid| !uid.is_empty())?
         } else {
             return None;
@@ -323,6 +323,7 @@ mod tests {
             json!({"claim": claim}),
             json!({"volumeRef": named("Volume", "v")}),
             json!({"volumeRef": named("Volume", "v"), "claim": claim}),
+            json!({"volumeRef": named("SharedVolume", "v")}),
             json!({"volumeRef": named("PersistentVolumeClaim", "1")}),
             json!({"volumeRef": named("PersistentVolumeClaim", "1"), "claim": claim}),
         ] {

@@ -1,0 +1,7 @@
+//! Reasons that only a SharedVolume gives. Its `Ready` condition has those of a [Volume](super::volume) besides, and its `Served` condition those
+//! of its [NodeVolume](super::node_volume).
+
+/// Of `Ready`: the StoragePools of the tier encrypt by default, and a shared volume can't be encrypted yet.
+pub const ENCRYPTION_NOT_SUPPORTED: &str = "EncryptionNotSupported";
+/// Of `NameConflict`: a namespace that is to have the volume has another PersistentVolumeClaim of its name.
+pub const CLAIM_EXISTS: &str = "ClaimExists";

@@ -147,6 +147,11 @@ pub fn of_shared_handle(handle: &str) -> Option<&str> {
     (!volume.is_empty() && namespace.len() == 8 && digits(namespace)).then_some(volume)
 }
 
+/// The volume that a CSI volume handle speaks of, shared or not.
+pub fn volume_of(handle: &str) -> &str {
+    of_shared_handle(handle).unwrap_or(handle)
+}
+
 /// Number of the group that owns the files of the SharedVolume of this UID: 1,600,000,000 and the first 27 bits of the UID's SHA-256.
 pub fn shared_gid(uid: &str) -> i64 {
     let digest = Sha256::digest(uid);

@@ -8,7 +8,7 @@ use super::{
     ClaimObject, ClassObject, ContentObject, NodeObject, PersistentVolumeObject, PodObject, SecretObject,
 };
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StoragePool, Volume, VolumeRestore};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -61,6 +61,8 @@ impl<'a, T: Tracked> Change<'a, T> {
 pub enum News<'a> {
     /// A Volume changed.
     Volume(Change<'a, Volume>),
+    /// A SharedVolume changed.
+    SharedVolume(Change<'a, SharedVolume>),
     /// A PersistentVolumeClaim changed.
     Claim(Change<'a, ClaimObject>),
     /// A `PersistentVolume` changed.

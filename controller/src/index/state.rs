@@ -10,13 +10,15 @@ use crate::placement::{Offer, Promise, Promises, Reservations};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, PoolStatus, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeStorage, PoolStatus, SharedVolume, StoragePool, Volume, VolumeRestore};
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
 #[derive(Debug, Default)]
 pub struct State {
     /// Volumes; their metadata is cut down to what is used.
     pub volumes: Table<Namespaced, Volume>,
+    /// SharedVolumes, likewise.
+    pub shared_volumes: Table<Namespaced, SharedVolume>,
     /// PersistentVolumeClaims, ours and others.
     pub claims: Table<Namespaced, Claim>,
     /// PersistentVolumes of our driver.
@@ -57,6 +59,16 @@ pub struct State {
     pub(super) snapshots_named: Relation<Namespaced, String>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     pub(super) volumes_of_handle: Relation<String, String>,
+    /// Names of the PersistentVolumes that the SharedVolume of this key has in other namespaces.
+    pub(super) pairs: Relation<Namespaced, String>,
+    /// The same by the `NodeVolume` that has the data.
+    pub(super) pairs_of_device: Relation<String, String>,
+    /// SharedVolumes that have, or are to have, the claim of this key, in another namespace than theirs.
+    pub(super) shared_to: Relation<Namespaced, Namespaced>,
+    /// The same, of the PersistentVolumes that are there.
+    pub(super) paired_with: Relation<Namespaced, (String, Namespaced)>,
+    /// Claims that were made in other namespaces for the SharedVolume of this UID.
+    pub(super) claims_of_pair: Relation<String, Namespaced>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     pub(super) contents_of: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` of the VolumeSnapshot of this name.

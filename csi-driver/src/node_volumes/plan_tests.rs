@@ -28,6 +28,7 @@ fn volume() -> Case {
             source: None,
             allow_mode_change: false,
             restore: None,
+            export: None,
         },
     );
     volume.metadata.finalizers = Some(vec![names::FINALIZER_ON_NODE.into()]);

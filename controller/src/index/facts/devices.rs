@@ -1,9 +1,11 @@
 //! What is remembered of NodeVolumes.
 
 use super::trimmed::short;
-use crate::index::Placed;
+use crate::index::{NodeWord, Placed};
 use std::ops::Deref;
-use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, names};
+use tierce_crds::{
+    ClaimReference, Export, Filesystem, NodeSource, NodeVolume, RestoreOrder, Served, VolumeMode, conditions, names,
+};
 
 /// A `NodeVolume`.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,12 @@ pub struct Device {
     pub source: Option<NodeSource>,
     /// The restore that it is to undergo.
     pub restore: Option<RestoreOrder>,
+    /// To whom it is to be served, where it is shared.
+    pub export: Option<Export>,
+    /// To whom it is.
+    pub served: Option<Served>,
+    /// What its node says of serving it.
+    pub serving: Option<NodeWord>,
     /// UID of the last restore that it underwent.
     pub restored: Option<String>,
     /// UID of the last restore that was called off.
@@ -77,6 +85,9 @@ impl Device {
             rotated_to,
             source: spec.source,
             restore: spec.restore,
+            export: spec.export,
+            serving: NodeWord::under(conditions::SERVED, &status.conditions),
+            served: status.export,
             restored: status.restored.map(short),
             restore_called_off: status.restore_called_off.map(short),
             capacity: status.capacity_bytes.map(bytes),

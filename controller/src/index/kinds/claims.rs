@@ -29,6 +29,8 @@ impl Tracked for ClaimObject {
         state.claims_of_class.change(key, old.and_then(class), new.and_then(class));
         let source = |claim: &Arc<Claim>| claim.source.clone();
         state.claims_from.change(key, old.and_then(source), new.and_then(source));
+        let pair = |claim: &Arc<Claim>| claim.pair_of.clone();
+        state.claims_of_pair.change(key, old.and_then(pair), new.and_then(pair));
         Affects::Nothing
     }
 
@@ -53,6 +55,7 @@ impl Tracked for PersistentVolumeObject {
         let Change { key, old, new } = *change;
         let handle = |pv: &Arc<PersistentVolume>| pv.handle.clone();
         state.volumes_of_handle.change(key, old.map(handle), new.map(handle));
+        super::shared_volumes::connect_pairs(state, change);
         Affects::Nothing
     }
 
@@ -112,9 +115,9 @@ impl Topic for WaitingClaims {
 }
 
 impl State {
-    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
+    /// Whether a `PersistentVolume` of any name speaks of the volume of this id, or one of a namespace with which it is shared.
     pub fn has_persistent_volume(&self, id: &str) -> bool {
-        self.volumes_of_handle.has(id)
+        self.volumes_of_handle.has(id) || self.pairs_of_device.has(id)
     }
 
     /// Names of the claims that may have the `NodeVolume` behind them: the one that it was made for, and those of its PersistentVolumes.

@@ -5,7 +5,7 @@ use crate::index::topics::{Topic, Wakes};
 use crate::index::{Device, PersistentVolume, State, Table, Tracked};
 use crate::placement::Promise;
 use std::sync::Arc;
-use tierce_crds::NodeVolume;
+use tierce_crds::{NodeVolume, names};
 
 impl Tracked for NodeVolume {
     type Key = String;
@@ -70,7 +70,7 @@ impl Topic for Devices {
                 wakes.now(old.device_id());
             }
             News::PersistentVolume(change) if handle(change.old) != handle(change.new) => {
-                wakes.all(change.both().map(|pv| pv.handle.clone()));
+                wakes.all(change.both().map(|pv| names::volume_of(&pv.handle).to_owned()));
             }
             _ => {}
         }

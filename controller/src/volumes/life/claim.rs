@@ -37,7 +37,7 @@ pub(super) fn claim(front: &Front, encrypted: bool) -> PersistentVolumeClaim {
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec![asked.access_mode.as_str().to_owned()]),
+            access_modes: Some(vec![asked.access.as_str().to_owned()]),
             resources: Some(VolumeResourceRequirements {
                 requests: Some([("storage".to_owned(), Quantity(asked.size.clone()))].into()),
                 limits: None,

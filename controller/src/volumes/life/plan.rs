@@ -10,7 +10,8 @@ use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::{Place, Refusal};
 use crate::run::coarse::coarse;
 use crate::run::progress::Progress;
-use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
+use crate::sharing::View;
+use tierce_crds::conditions::{Verdict, node_volume, shared_volume, volume as reason};
 use tierce_crds::{
     Binding, DeletionPolicy, Phase, format_bytes, mount_options, parse_bytes, roughly, size_made_of,
 };
@@ -141,6 +142,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said { phase: Phase::Failed, ready, progress: Progress::Stalled, passing: false };
     }
+    if let Some(message) = shared_and_encrypted(o) {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, shared_volume::ENCRYPTION_NOT_SUPPORTED, message);
+    }
     if let Some(message) = no_source(o) {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
@@ -171,6 +176,18 @@ fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
         (_, Err(refusal)) => refused(refusal),
         (_, Ok(_)) => waiting(o),
     }
+}
+
+/// Plaintext where the tier promises encryption would be noticed by nobody.
+fn shared_and_encrypted(o: &Observed) -> Option<String> {
+    let asked = &o.front.asked;
+    (asked.is_shared() && o.encrypted).then(|| {
+        format!(
+            "volumes of tier {:?} are encrypted by default, and a shared volume can't be yet: make the {} anew with \
+             encryption: {{enabled: false}}, or in another tier",
+            asked.tier, o.front.owner.kind
+        )
+    })
 }
 
 /// Why it can't start with what its source names. A change of the mode may be permitted, which the provisioner knows.
@@ -404,17 +421,23 @@ fn retained_from(o: &Observed) -> String {
 
 fn deletion(o: &Observed) -> Plan {
     let deleting = |message: String| Said::under_way(Phase::Deleting, reason::DELETING, message);
-    let Some(claim) = o.own_claim() else {
-        return after_the_claim(o);
-    };
-    if !o.pods.is_empty() {
-        let namespace = &o.front.owner.namespace;
-        let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
+    let namespace = &o.front.owner.namespace;
+    let others = o.sharing.as_ref().map(View::pods_elsewhere).unwrap_or_default();
+    if o.own_claim().is_some() && !o.pods.is_empty() || !others.is_empty() {
+        let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).chain(others).collect();
         let message = format!("it is deleted when no pod uses it any more; used now by {}", pods.join(", "));
         let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
         // Its claim may be on its way already, by somebody else's hand.
         return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(said) };
     }
+    let left = o.sharing.as_ref().map(View::left).unwrap_or_default();
+    if !left.is_empty() {
+        let message = format!("it waits until its PersistentVolumeClaims are gone from {}", left.join(", "));
+        return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(deleting(message)) };
+    }
+    let Some(claim) = o.own_claim() else {
+        return after_the_claim(o);
+    };
     if let Some(bound_to) = &claim.volume_name {
         match &o.persistent_volume {
             Some(_) => {

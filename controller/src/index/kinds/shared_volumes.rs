@@ -1,0 +1,96 @@
+//! SharedVolumes: what is remembered of each, and what they have in other namespaces.
+
+use super::volumes::{Asking, wants};
+use crate::index::facts::trimmed::named;
+use crate::index::news::{Affects, Change, News};
+use crate::index::room::Market;
+use crate::index::{Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tierce_crds::{Binding, SharedVolume, names};
+
+impl Tracked for SharedVolume {
+    type Key = Namespaced;
+    type Facts = Self;
+
+    fn facts(mut self) -> Option<Self> {
+        self.metadata = named(self.metadata, names::FINALIZER_SHARED_VOLUME);
+        Some(self)
+    }
+
+    fn table(state: &mut State) -> &mut Table<Namespaced, Self> {
+        &mut state.shared_volumes
+    }
+
+    fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
+        let Change { key, old, new } = *change;
+        wants(state, key);
+        state.shared_to.change(key, members(key, old), members(key, new));
+        Affects::Nothing
+    }
+
+    fn news(change: Change<'_, Self>) -> News<'_> {
+        News::SharedVolume(change)
+    }
+}
+
+/// The claims that it is to have in other namespaces.
+fn members(key: &Namespaced, shared: Option<&Arc<SharedVolume>>) -> Vec<Namespaced> {
+    let members = shared.into_iter().flat_map(|shared| &shared.spec.members);
+    members.map(|member| Namespaced::new(&member.name, &key.name)).collect()
+}
+
+/// What it asks for.
+pub(super) fn asking(shared: &SharedVolume) -> Asking<'_> {
+    let (spec, status) = (&shared.spec, shared.status.as_ref());
+    Asking {
+        meta: &shared.metadata,
+        size: &spec.size,
+        market: Market { tier: spec.tier.clone(), closed: spec.binding == Binding::OnFirstUse },
+        said: status.map(|status| (status.observed_generation, status.conditions.as_slice())),
+        made: status.is_some_and(|status| status.volume_name.is_some()),
+        capacity: status.and_then(|status| status.capacity.as_deref()),
+    }
+}
+
+/// Keeps of which SharedVolume the `PersistentVolume` is.
+pub(super) fn connect_pairs(state: &mut State, change: &Change<'_, PersistentVolumeObject>) {
+    let Change { key, old, new } = *change;
+    let of = |pv: &Arc<PersistentVolume>| pv.pair.as_ref().map(|pair| pair.of.clone());
+    state.pairs.change(key, old.and_then(of), new.and_then(of));
+    let device = |pv: &Arc<PersistentVolume>| names::of_shared_handle(&pv.handle).map(ToOwned::to_owned);
+    state.pairs_of_device.change(key, old.and_then(device), new.and_then(device));
+    for (pv, there) in [(old, false), (new, true)] {
+        let Some((claim, pair)) = pv.and_then(|pv| Some((pv.claim.clone()?, pv.pair.as_ref()?))) else { continue };
+        let word = (key.clone(), pair.of.clone());
+        let (gone, come) = if there { (None, Some(claim)) } else { (Some(claim), None) };
+        state.paired_with.change(&word, gone, come);
+    }
+}
+
+impl State {
+    /// PersistentVolumes that the SharedVolume of this key has in other namespaces, by name.
+    pub fn pairs_of(&self, key: &Namespaced) -> Vec<(String, Arc<PersistentVolume>)> {
+        let found = self.pairs.of(key).filter_map(|name| Some((name.clone(), self.persistent_volumes.get(name)?)));
+        let mut found: Vec<_> = found.map(|(name, pv)| (name, Arc::clone(pv))).collect();
+        found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        found
+    }
+
+    /// Claims that were made in other namespaces for the SharedVolume of this UID.
+    pub fn claims_of_pair(&self, uid: &str) -> impl Iterator<Item = &Namespaced> {
+        self.claims_of_pair.of(uid)
+    }
+
+    /// SharedVolumes that some `PersistentVolume` in another namespace is of, there or not.
+    pub fn with_pairs(&self) -> impl Iterator<Item = &Namespaced> {
+        self.pairs.words()
+    }
+
+    /// SharedVolumes that have, had or are to have the claim of this key, be it in their own namespace.
+    pub fn sharers_of(&self, claim: &Namespaced) -> BTreeSet<Namespaced> {
+        let own = self.shared_volumes.exists(claim).then(|| claim.clone());
+        let paired = self.paired_with.of(claim).map(|(_, owner)| owner.clone());
+        own.into_iter().chain(self.shared_to.of(claim).cloned()).chain(paired).collect()
+    }
+}

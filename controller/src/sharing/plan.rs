@@ -1,0 +1,54 @@
+//! What is to be done in other namespaces, and for other nodes. Pure; every property is checked anew each time.
+
+use super::view::{Place, View};
+use tierce_crds::{Access, Export};
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Makes claim and `PersistentVolume` in the namespace, or what is missing of them.
+    Give(String, Access),
+    /// Deletes the claim of this UID in the namespace. Kubernetes keeps it while pods use it.
+    DeleteClaim(String, String),
+    /// Deletes the `PersistentVolume` of this name and UID, of the claim in the namespace, if that is gone.
+    DeletePersistentVolume(String, String, String),
+    /// Tells the node that has the data to whom it is to serve it.
+    Serve(Export),
+}
+
+/// Decides.
+pub(super) fn plan(view: &View) -> Vec<Action> {
+    // A node is let in before a pod there waits for it, and taken off when its last pod is gone.
+    let serve = view.device.as_ref().filter(|device| device.deleting_since.is_none()).and_then(|device| {
+        let wanted = view.export()?;
+        (device.export.as_ref() != Some(&wanted)).then_some(Action::Serve(wanted))
+    });
+    let is_made = view.device.as_ref().is_some_and(|device| {
+        device.export.is_some() && device.capacity.is_some() && device.deleting_since.is_none()
+    });
+    serve.into_iter().chain(view.places.iter().filter_map(|place| of_place(place, is_made))).collect()
+}
+
+fn of_place(place: &Place, is_made: bool) -> Option<Action> {
+    let namespace = place.namespace.clone();
+    if let (true, Some(access)) = (place.is_as_wanted(), place.wanted) {
+        let foreign = place.claim.is_some() && !place.ours;
+        return (is_made && !foreign && place.pv.is_none()).then_some(Action::Give(namespace, access));
+    }
+    match (place.claim.as_ref().filter(|_| place.ours), &place.pv) {
+        (Some(claim), _) if !claim.deleting => {
+            // The PersistentVolume of an earlier claim goes first: the new one would wait for it for ever.
+            let stale = place.pv.as_ref().filter(|(_, pv)| pv.claim_uid.as_ref() != Some(&claim.uid));
+            match stale {
+                Some((name, pv)) if place.wanted.is_some() => {
+                    Some(Action::DeletePersistentVolume(namespace, name.clone(), pv.uid.clone()))
+                }
+                _ => Some(Action::DeleteClaim(namespace, claim.uid.clone())),
+            }
+        }
+        (None, Some((name, pv))) if place.is_idle() && !pv.deleting => {
+            Some(Action::DeletePersistentVolume(namespace, name.clone(), pv.uid.clone()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,209 @@
+//! Carries out what is decided about other namespaces and nodes.
+
+use super::persistent_volume::{labels, persistent_volume_elsewhere};
+use super::plan::{Action, plan};
+use super::view::View;
+use crate::index::{Claim, ClaimObject, Device, Index, Namespaced, State};
+use crate::run::objects::{created_by, gone_is_fine, patched_by, there_is_fine};
+use crate::run::queue::Next;
+use crate::run::refusal::is_refusal;
+use k8s_openapi::api::core::v1::{
+    Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::core::ObjectMeta;
+use kube::{Api, Client};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tierce_crds::{Access, ClaimReference, Export, NodeVolume, names};
+use tierce_runtime::errors::in_words;
+use tracing::{debug, warn};
+
+/// Nobody tells us of namespaces that come, or of quotas that let a claim through.
+const ASKED_AGAIN: Duration = Duration::from_secs(30);
+/// What a claim asks for whose volume is there: what it gets is its volume's size, and no quota counts it a second time.
+const LITTLE: &str = "1Mi";
+const KIND: &str = "SharedVolume";
+
+/// Reconciles what SharedVolumes have in other namespaces, and the nodes that they are served to.
+pub(crate) struct Sharing {
+    client: Client,
+    index: Arc<Index>,
+}
+
+/// One SharedVolume, and what it has.
+struct Look {
+    key: Namespaced,
+    uid: String,
+    view: View,
+}
+
+/// Everything of one moment. `None`: it is not known what it has, or it has nothing.
+fn look(state: &State, key: &Namespaced) -> Vec<Look> {
+    if !state.shared_volumes.is_whole() {
+        return Vec::new();
+    }
+    let known = state.shared_volumes.get(key);
+    let uid = known.and_then(|shared| shared.metadata.uid.clone());
+    // What another of that name left goes as well.
+    let left = state.pairs_of(key).into_iter().filter_map(|(_, pv)| Some(pv.pair.as_ref()?.uid.clone()));
+    let mut gone: Vec<_> = left.filter(|left| Some(left) != uid.as_ref()).collect();
+    gone.sort_unstable();
+    gone.dedup();
+    // One that can't be read is there, and nobody knows what it says.
+    if known.is_none() && state.shared_volumes.exists(key) {
+        return Vec::new();
+    }
+    let of = |uid: String, members: &[_], device: Option<&Arc<Device>>| Look {
+        view: View::look(state, key, (KIND, &uid), members, device),
+        key: key.clone(),
+        uid,
+    };
+    let mut looks: Vec<_> = gone.into_iter().map(|uid| of(uid, &[], None)).collect();
+    if let (Some(shared), Some(uid)) = (known, uid) {
+        let is_own = |claim: &&Arc<Claim>| claim.is_controlled_by(KIND, Some(&uid));
+        let owned = state.claims.get(key).filter(is_own).and_then(|_| state.device_of(key));
+        let named = || state.devices.get(shared.status.as_ref()?.volume_name.as_ref()?);
+        let device = owned.or_else(named).filter(|device| {
+            device.claim.as_ref().is_some_and(|claim| claim.namespace == key.namespace && claim.name == key.name)
+        });
+        let leaving = shared.metadata.deletion_timestamp.is_some();
+        let members = if leaving { &[][..] } else { &shared.spec.members };
+        looks.push(of(uid, members, device));
+    }
+    looks
+}
+
+impl Sharing {
+    /// Over this API server, with the facts of this index.
+    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
+        Self { client, index }
+    }
+
+    /// Looks at one SharedVolume and does what is to be done. What fails in one namespace keeps no other from its own.
+    pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
+        let mut next = Next::Event;
+        for look in self.index.read(|state| look(state, key)) {
+            for action in plan(&look.view) {
+                match self.act(&look, &action).await {
+                    Ok(Next::Event) => {}
+                    Ok(later) => next = if next == Next::Failed { next } else { later },
+                    Err(error) if is_refusal(&error) => {
+                        warn!(shared = %key, "{action:?} is refused, and tried again later: {}", in_words(&error));
+                        next = if next == Next::Failed { next } else { Next::After(ASKED_AGAIN) };
+                    }
+                    Err(error) => {
+                        warn!(shared = %key, "cannot carry out {action:?}, tried again later: {}", in_words(&error));
+                        next = Next::Failed;
+                    }
+                }
+            }
+        }
+        next
+    }
+
+    async fn act(&self, look: &Look, action: &Action) -> Result<Next, kube::Error> {
+        match action {
+            Action::Give(namespace, access) => return self.give(look, namespace, *access).await,
+            Action::DeleteClaim(namespace, uid) => {
+                let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+                gone_is_fine(claims.delete(&look.key.name, &only(uid)).await)?;
+            }
+            Action::DeletePersistentVolume(namespace, name, uid) => {
+                // A watch may be late; the last word is the API server's.
+                let claims: Api<ClaimObject> = Api::namespaced(self.client.clone(), namespace);
+                let claim = claims.get_opt(&look.key.name).await?.map(|claim| Claim::of(&claim).uid);
+                let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+                let found = volumes.get_opt(name).await?;
+                let its = found.as_ref().and_then(|pv| pv.spec.as_ref()?.claim_ref.as_ref()?.uid.clone());
+                if claim.is_some() && claim == its {
+                    debug!(%name, "its claim is there after all");
+                    return Ok(Next::Event);
+                }
+                gone_is_fine(volumes.delete(name, &only(uid)).await)?;
+            }
+            Action::Serve(export) => self.serve(look, export).await?,
+        }
+        Ok(Next::Event)
+    }
+
+    /// The claim first, so that the `PersistentVolume` is reserved for it by its UID and for no other of its name.
+    async fn give(&self, look: &Look, namespace: &str, access: Access) -> Result<Next, kube::Error> {
+        let Some(device) = &look.view.device else { return Ok(Next::Event) };
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let found = namespaces.get_metadata_opt(namespace).await?;
+        let Some(namespace_uid) = found
+            .filter(|found| found.metadata.deletion_timestamp.is_none())
+            .and_then(|found| found.metadata.uid)
+        else {
+            return Ok(Next::After(ASKED_AGAIN));
+        };
+        let handle = names::shared_handle(&device.id, &namespace_uid);
+        let name = &look.key.name;
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let wanted = claim(name, &handle, &look.uid);
+        let created = there_is_fine(claims.create(&created_by(names::MANAGER_SHARING), &wanted).await)?;
+        let claim = match created {
+            Some(created) => created,
+            None => match claims.get_opt(name).await? {
+                Some(found) if is_for(&found, &handle, &look.uid) => found,
+                // Somebody else's: the watch will tell.
+                _ => return Ok(Next::Event),
+            },
+        };
+        let claim = ClaimReference {
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+            uid: claim.metadata.uid.unwrap_or_default(),
+        };
+        let volume = persistent_volume_elsewhere(&handle, device, &claim, access, (&look.key, &look.uid));
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        there_is_fine(volumes.create(&created_by(names::MANAGER_SHARING), &volume).await)?;
+        Ok(Next::Event)
+    }
+
+    async fn serve(&self, look: &Look, export: &Export) -> Result<(), kube::Error> {
+        let Some(device) = &look.view.device else { return Ok(()) };
+        let patch = json!({"metadata": {"uid": device.uid},
+            "spec": {"export": {"nodes": export.nodes, "readOnlyNodes": export.read_only_nodes}}});
+        let devices: Api<NodeVolume> = Api::all(self.client.clone());
+        let patched = devices.patch(&device.id, &patched_by(names::MANAGER_SHARING), &Patch::Merge(&patch)).await;
+        gone_is_fine(patched).map(drop)
+    }
+}
+
+/// The one of this UID and no other.
+fn only(uid: &str) -> DeleteParams {
+    let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    DeleteParams { preconditions, ..DeleteParams::default() }
+}
+
+fn is_for(claim: &PersistentVolumeClaim, volume: &str, uid: &str) -> bool {
+    let label = claim.metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_SHARED_UID));
+    let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+    label.map(String::as_str) == Some(uid) && named == Some(volume)
+}
+
+fn claim(name: &str, volume: &str, uid: &str) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels(uid)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteMany".to_owned()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(LITTLE.to_owned()))].into()),
+                limits: None,
+            }),
+            storage_class_name: Some(String::new()),
+            volume_name: Some(volume.to_owned()),
+            volume_mode: Some("Filesystem".to_owned()),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -247,7 +247,10 @@ mod tests {
             (json!([member("")]), "and not empty"),
             (json!([member("Ada")]), "lower-case letters"),
             (json!([member("a"), member("b"), member("a")]), "one namespace twice"),
-            (json!([member("a"), {"kind": "Namespace", "name": "a", "access": "Read"}]), "one namespace twice"),
+            (
+                json!([member("a"), {"kind": "Namespace", "name": "a", "access": "Read"}]),
+                "one namespace twice",
+            ),
         ] {
             let words = refused(&json!({"members": members}));
             assert!(words.contains(message), "{members}: {words}");

@@ -185,7 +185,9 @@ impl Shape {
         };
         match &capability.access_type {
             None => Err(ArgumentError::Missing("access_type")),
-            Some(AccessType::Block(_)) if shared => Err(ArgumentError::Unsupported("a raw device for several nodes")),
+            Some(AccessType::Block(_)) if shared => {
+                Err(ArgumentError::Unsupported("a raw device for several nodes"))
+            }
             Some(AccessType::Block(_)) => Ok(Self { mode: VolumeMode::Block, filesystem: None, shared }),
             Some(AccessType::Mount(mount)) if mount.fs_type.is_empty() => {
                 Ok(Self { mode: VolumeMode::Filesystem, filesystem: None, shared })

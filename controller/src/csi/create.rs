@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_crds::{
-    ClaimReference, Export, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference, format_bytes,
-    mount_options, names,
+    ClaimReference, Export, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference,
+    format_bytes, mount_options, names,
 };
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
@@ -144,7 +144,8 @@ impl Wanted {
         let volume = front.asked;
         if volume.is_shared() && self.shape.shared {
             let class_name = class.clone().unwrap_or_else(|| volume.class(self.encrypted));
-            let retains = service.index.read(|state| state.classes.get(&class_name).is_some_and(|class| class.retains));
+            let retains =
+                service.index.read(|state| state.classes.get(&class_name).is_some_and(|class| class.retains));
             let mount_options = self.class_options.clone();
             let home = Home { class: class_name, retains, mount_options };
             self.sharing = Some(Sharing { gid, persistent_volume: persistent_volume.to_owned(), home });

@@ -67,7 +67,10 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
         let owned = state.claims.get(key).filter(is_own).and_then(|_| state.device_of(key));
         let named = || state.devices.get(shared.status.as_ref()?.volume_name.as_ref()?);
         let device = owned.or_else(named).filter(|device| {
-            device.claim.as_ref().is_some_and(|claim| claim.namespace == key.namespace && claim.name == key.name)
+            device
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.namespace == key.namespace && claim.name == key.name)
         });
         let leaving = shared.metadata.deletion_timestamp.is_some();
         let members = if leaving { &[][..] } else { &shared.spec.members };
@@ -169,7 +172,8 @@ impl Sharing {
         let patch = json!({"metadata": {"uid": device.uid},
             "spec": {"export": {"nodes": export.nodes, "readOnlyNodes": export.read_only_nodes}}});
         let devices: Api<NodeVolume> = Api::all(self.client.clone());
-        let patched = devices.patch(&device.id, &patched_by(names::MANAGER_SHARING), &Patch::Merge(&patch)).await;
+        let patched =
+            devices.patch(&device.id, &patched_by(names::MANAGER_SHARING), &Patch::Merge(&patch)).await;
         gone_is_fine(patched).map(drop)
     }
 }

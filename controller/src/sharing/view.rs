@@ -47,12 +47,15 @@ impl View {
     ) -> Self {
         let mut pairs: BTreeMap<String, (String, Arc<PersistentVolume>)> = BTreeMap::new();
         for (name, pv) in state.pairs_of(key) {
-            if let Some(claim) = pv.claim.clone().filter(|_| pv.pair.as_ref().is_some_and(|pair| pair.uid == uid)) {
+            if let Some(claim) =
+                pv.claim.clone().filter(|_| pv.pair.as_ref().is_some_and(|pair| pair.uid == uid))
+            {
                 pairs.insert(claim.namespace, (name, pv));
             }
         }
         let elsewhere = |namespace: &String| *namespace != key.namespace;
-        let mut wanted: BTreeMap<String, Option<Access>> = pairs.keys().cloned().map(|name| (name, None)).collect();
+        let mut wanted: BTreeMap<String, Option<Access>> =
+            pairs.keys().cloned().map(|name| (name, None)).collect();
         let claims = state.claims_of_pair(uid).filter(|claim| claim.name == key.name);
         wanted.extend(claims.map(|claim| (claim.namespace.clone(), None)));
         wanted.extend(members.iter().map(|member| (member.name.clone(), Some(member.access))));
@@ -86,7 +89,11 @@ impl View {
 
     /// Namespaces that have a claim of it.
     pub(crate) fn claims(&self) -> Vec<SharedClaim> {
-        let home = self.home.clone().map(|namespace| SharedClaim { namespace, access: Access::Write, leaving: false });
+        let home = self.home.clone().map(|namespace| SharedClaim {
+            namespace,
+            access: Access::Write,
+            leaving: false,
+        });
         let elsewhere = self.places.iter().filter(|place| place.ours).filter_map(|place| {
             let access = place.access().or(place.wanted)?;
             let leaving = !place.is_as_wanted();
@@ -97,7 +104,9 @@ impl View {
 
     /// Nodes that it is served to.
     pub(crate) fn clients(&self) -> Vec<SharedClient> {
-        let Some(served) = self.device.as_ref().and_then(|device| device.served.as_ref()) else { return Vec::new() };
+        let Some(served) = self.device.as_ref().and_then(|device| device.served.as_ref()) else {
+            return Vec::new();
+        };
         let of = |nodes: &[String], access| -> Vec<_> {
             nodes.iter().map(|node| SharedClient { node: node.clone(), access }).collect()
         };
@@ -109,7 +118,8 @@ impl View {
 
     /// Namespaces that are to have it and have somebody else's claim of its name.
     pub(crate) fn conflicts(&self) -> Vec<String> {
-        let foreign = self.places.iter().filter(|place| place.wanted.is_some() && place.claim.is_some() && !place.ours);
+        let foreign =
+            self.places.iter().filter(|place| place.wanted.is_some() && place.claim.is_some() && !place.ours);
         foreign.map(|place| format!("namespace {}", place.namespace)).collect()
     }
 

@@ -36,7 +36,8 @@ pub(crate) fn concerned(state: &State, news: &News<'_>) -> BTreeSet<Namespaced> 
             claims.filter(|claim| state.shared_volumes.exists(claim)).collect()
         }
         News::Pod(change) => {
-            let claims = claims_of(change.key, change.old).into_iter().chain(claims_of(change.key, change.new));
+            let claims =
+                claims_of(change.key, change.old).into_iter().chain(claims_of(change.key, change.new));
             claims.flat_map(|claim| state.sharers_of(&claim)).collect()
         }
         _ => BTreeSet::new(),

@@ -133,7 +133,12 @@ impl Claim {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
             owner: Self::controller(&object.metadata),
-            pair_of: object.metadata.labels.as_ref().and_then(|all| all.get(names::LABEL_SHARED_UID)).cloned(),
+            pair_of: object
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|all| all.get(names::LABEL_SHARED_UID))
+                .cloned(),
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending).map(short),
             volume_name: object.spec.volume_name.clone().map(short),
@@ -254,7 +259,8 @@ pub struct Pair {
 
 impl Pair {
     fn of(meta: &ObjectMeta, attributes: &BTreeMap<String, String>) -> Option<Self> {
-        let (namespace, name) = meta.annotations.as_ref()?.get(names::ANNOTATION_SHARED_OF)?.split_once('/')?;
+        let (namespace, name) =
+            meta.annotations.as_ref()?.get(names::ANNOTATION_SHARED_OF)?.split_once('/')?;
         let uid = meta.labels.as_ref()?.get(names::LABEL_SHARED_UID)?;
         let reads = attributes.get(names::ATTRIBUTE_READ_ONLY).is_some_and(|value| value == "true");
         let access = if reads { Access::Read } else { Access::Write };

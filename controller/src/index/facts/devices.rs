@@ -4,7 +4,8 @@ use super::trimmed::short;
 use crate::index::{NodeWord, Placed};
 use std::ops::Deref;
 use tierce_crds::{
-    ClaimReference, Export, Filesystem, NodeSource, NodeVolume, RestoreOrder, Served, VolumeMode, conditions, names,
+    ClaimReference, Export, Filesystem, NodeSource, NodeVolume, RestoreOrder, Served, VolumeMode, conditions,
+    names,
 };
 
 /// A `NodeVolume`.

@@ -42,7 +42,8 @@ impl State {
     /// Names and nodes of the pods that use the claim, sorted.
     pub fn nodes_of_pods(&self, claim: &Namespaced) -> Vec<(String, String)> {
         let key = |pod: &String| Namespaced::new(&claim.namespace, pod);
-        let pods = self.pods_of_claim.of(claim).filter_map(|pod| Some((pod.clone(), self.pods.get(&key(pod))?)));
+        let pods =
+            self.pods_of_claim.of(claim).filter_map(|pod| Some((pod.clone(), self.pods.get(&key(pod))?)));
         let mut pods: Vec<_> = pods.map(|(name, pod)| (name, pod.node.clone())).collect();
         pods.sort_unstable();
         pods

@@ -61,7 +61,9 @@ pub(super) fn connect_pairs(state: &mut State, change: &Change<'_, PersistentVol
     let device = |pv: &Arc<PersistentVolume>| names::of_shared_handle(&pv.handle).map(ToOwned::to_owned);
     state.pairs_of_device.change(key, old.and_then(device), new.and_then(device));
     for (pv, there) in [(old, false), (new, true)] {
-        let Some((claim, pair)) = pv.and_then(|pv| Some((pv.claim.clone()?, pv.pair.as_ref()?))) else { continue };
+        let Some((claim, pair)) = pv.and_then(|pv| Some((pv.claim.clone()?, pv.pair.as_ref()?))) else {
+            continue;
+        };
         let word = (key.clone(), pair.of.clone());
         let (gone, come) = if there { (None, Some(claim)) } else { (Some(claim), None) };
         state.paired_with.change(&word, gone, come);
@@ -71,7 +73,8 @@ pub(super) fn connect_pairs(state: &mut State, change: &Change<'_, PersistentVol
 impl State {
     /// PersistentVolumes that the SharedVolume of this key has in other namespaces, by name.
     pub fn pairs_of(&self, key: &Namespaced) -> Vec<(String, Arc<PersistentVolume>)> {
-        let found = self.pairs.of(key).filter_map(|name| Some((name.clone(), self.persistent_volumes.get(name)?)));
+        let found =
+            self.pairs.of(key).filter_map(|name| Some((name.clone(), self.persistent_volumes.get(name)?)));
         let mut found: Vec<_> = found.map(|(name, pv)| (name, Arc::clone(pv))).collect();
         found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         found

@@ -7,8 +7,8 @@ use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::{beginning, named};
 use crate::index::{Namespaced, State, Table, Tracked};
-use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use std::sync::Arc;
 use tierce_crds::{SharedVolume, Volume, conditions, names, parse_bytes};
 
 impl Tracked for Volume {
@@ -90,7 +90,8 @@ fn asking(volume: &Volume) -> Asking<'_> {
 /// Keeps what those of this key want.
 pub(super) fn wants(state: &mut State, key: &Namespaced) {
     let requested = state.claims.get(key).map_or(0, |claim| claim.requested);
-    let of = |asking: Option<Asking<'_>>| asking.map_or(Wish::Nothing, |asking| within_reach(&asking, requested));
+    let of =
+        |asking: Option<Asking<'_>>| asking.map_or(Wish::Nothing, |asking| within_reach(&asking, requested));
     let volume = of(state.volumes.get(key).map(|volume| asking(volume)));
     let shared = of(state.shared_volumes.get(key).map(|shared| super::shared_volumes::asking(shared)));
     state.room.of::<Volume>().wants(key, volume);

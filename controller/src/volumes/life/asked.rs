@@ -5,8 +5,8 @@ use crate::index::{Claim, ClaimOwner, Namespaced};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tierce_crds::conditions::Verdict;
 use tierce_crds::{
-    AccessMode, Binding, DeletionPolicy, Filesystem, Member, Source, VolumeMode, VolumeReference, names, parse_bytes,
-    size_made_of,
+    AccessMode, Binding, DeletionPolicy, Filesystem, Member, Source, VolumeMode, VolumeReference, names,
+    parse_bytes, size_made_of,
 };
 
 /// The object that controls the claim. (A person or group that owns it is another thing: `spec.owner`.)

@@ -17,9 +17,11 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
     all.extend(rotation(o).map(|verdict| {
         conditions::next(&old.conditions, conditions::KEY_ROTATION, &verdict, generation, now)
     }));
-    all.extend(sharing(o).into_iter().map(|(type_, verdict)| {
-        conditions::next(&old.conditions, type_, &verdict, generation, now)
-    }));
+    all.extend(
+        sharing(o)
+            .into_iter()
+            .map(|(type_, verdict)| conditions::next(&old.conditions, type_, &verdict, generation, now)),
+    );
     let claim = o.own_claim();
     // What was known of a volume that is lost helps to find it.
     let lost = claim.is_none_or(|claim| claim.phase == ClaimPhase::Lost);

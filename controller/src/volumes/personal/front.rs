@@ -58,8 +58,17 @@ impl Kind for Volume {
     }
 
     fn status(of_its_life: Status) -> VolumeStatus {
-        let Status { phase, capacity, used, node, claim_name, volume_name, observed_generation, conditions, .. } =
-            of_its_life;
+        let Status {
+            phase,
+            capacity,
+            used,
+            node,
+            claim_name,
+            volume_name,
+            observed_generation,
+            conditions,
+            ..
+        } = of_its_life;
         VolumeStatus { phase, capacity, used, node, claim_name, volume_name, observed_generation, conditions }
     }
 }

@@ -1,0 +1,352 @@
+//! SharedVolumes: claims of other namespaces, the nodes that they are served to, and their end.
+
+use crate::support::fake_api::FakeApi;
+use crate::support::fake_node::FakeNode;
+use crate::support::{GI, Replica, request_for, tier, until, volume, within};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tierce_crds::names;
+use tierce_proto::csi::controller_server::Controller;
+use tierce_proto::csi::volume_capability::access_mode::Mode;
+use tierce_proto::csi::{CreateVolumeRequest, ValidateVolumeCapabilitiesRequest};
+use tonic::{Code, Request};
+
+const GRACE: Duration = Duration::from_millis(300);
+const NAME: &str = "team";
+
+async fn cluster() -> (FakeApi, FakeNode, Replica) {
+    let api = FakeApi::new();
+    tier(&api, "ssd");
+    for name in ["ada", "vision", "ci"] {
+        api.put("namespaces", json!({"metadata": {"name": name}}));
+    }
+    let node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
+    let replica = Replica::reconciling(&api, GRACE).await;
+    (api, node, replica)
+}
+
+fn shared(api: &FakeApi, members: &Value) {
+    let spec = json!({"size": "1Gi", "tier": "ssd", "members": members});
+    let mut object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "SharedVolume",
+        "metadata": {"name": NAME, "namespace": "ada", "generation": 1}, "spec": spec});
+    if let Some(known) = api.get("sharedvolumes", "ada", NAME) {
+        object["metadata"] = known["metadata"].clone();
+        object["status"] = known["status"].clone();
+    }
+    api.put("sharedvolumes", object);
+}
+
+fn member(name: &str, access: &str) -> Value {
+    json!({"kind": "Namespace", "name": name, "access": access})
+}
+
+fn condition(api: &FakeApi, type_: &str) -> Option<(String, String)> {
+    let object = api.get("sharedvolumes", "ada", NAME)?;
+    let conditions = object["status"]["conditions"].as_array()?.clone();
+    let found = conditions.into_iter().find(|condition| condition["type"] == type_)?;
+    Some((found["reason"].as_str()?.to_owned(), found["message"].as_str()?.to_owned()))
+}
+
+async fn says(api: &FakeApi, reason: &str) -> String {
+    until(&format!("it says {reason}"), || {
+        condition(api, "Ready").filter(|(now, _)| now == reason).map(|(_, message)| message)
+    })
+    .await
+}
+
+fn for_many(mut request: CreateVolumeRequest) -> CreateVolumeRequest {
+    request.volume_capabilities[0].access_mode.as_mut().unwrap().mode = Mode::MultiNodeMultiWriter.into();
+    request
+}
+
+/// Its claim is provisioned and bound, as the provisioner and Kubernetes do it; the id of its volume.
+async fn provisioned(api: &FakeApi, replica: &Replica) -> String {
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", NAME)).await;
+    let made = within(replica.create(for_many(request_for(&claim, "ssd")))).await.unwrap().volume.unwrap();
+    let mut bound = claim.clone();
+    bound["spec"]["volumeName"] = json!(made.volume_id);
+    bound["status"]["phase"] = json!("Bound");
+    api.put("persistentvolumeclaims", bound);
+    says(api, "Provisioned").await;
+    made.volume_id
+}
+
+fn handle(api: &FakeApi, id: &str, namespace: &str) -> String {
+    let uid = api.get("namespaces", "", namespace).unwrap()["metadata"]["uid"].clone();
+    names::shared_handle(id, uid.as_str().unwrap())
+}
+
+fn pod(api: &FakeApi, namespace: &str, name: &str, node: &str) {
+    api.put(
+        "pods",
+        json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node,
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": NAME}}]}}),
+    );
+}
+
+async fn pair(api: &FakeApi, id: &str, namespace: &str) -> (Value, Value) {
+    let name = handle(api, id, namespace);
+    let pv = until("its PersistentVolume", || api.get("persistentvolumes", "", &name)).await;
+    (api.get("persistentvolumeclaims", namespace, NAME).unwrap(), pv)
+}
+
+async fn served(api: &FakeApi, id: &str, nodes: &Value, readers: &Value) {
+    until(&format!("it is served to {nodes} and {readers}"), || {
+        let export = api.get("nodevolumes", "", id)?["spec"]["export"].clone();
+        let of = |field: &str| export.get(field).cloned().unwrap_or_else(|| json!([]));
+        (of("nodes") == *nodes && of("readOnlyNodes") == *readers).then_some(())
+    })
+    .await;
+}
+
+async fn gone(api: &FakeApi, plural: &str, namespace: &str, name: &str) {
+    until(&format!("{plural} {name} goes"), || api.get(plural, namespace, name).is_none().then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_shared_volume_is_made_for_many_with_its_group_before_any_pod_sees_it() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([]));
+    says(&api, "WaitingForFirstUse").await;
+    let claim = api.get("persistentvolumeclaims", "ada", NAME).unwrap();
+    assert_eq!(claim["spec"]["accessModes"], json!(["ReadWriteMany"]));
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["kind"], json!("SharedVolume"));
+    let id = provisioned(&api, &replica).await;
+    let device = api.get("nodevolumes", "", &id).unwrap();
+    let uid = api.get("sharedvolumes", "ada", NAME).unwrap()["metadata"]["uid"].clone();
+    let gid = names::shared_gid(uid.as_str().unwrap());
+    assert_eq!(device["spec"]["export"], json!({"gid": gid}));
+    assert_eq!(device["spec"]["volumeRef"]["kind"], json!("SharedVolume"));
+    let pv = api.get("persistentvolumes", "", &id).unwrap();
+    let (meta, spec) = (&pv["metadata"], &pv["spec"]);
+    assert_eq!(meta["annotations"][names::ANNOTATION_GID], json!(gid.to_string()));
+    assert_eq!(meta["annotations"]["pv.kubernetes.io/provisioned-by"], json!("csi.tierce.dev"));
+    assert_eq!(meta["finalizers"], json!(["external-provisioner.volume.kubernetes.io/finalizer"]));
+    assert_eq!(spec["csi"]["volumeHandle"], json!(id));
+    assert_eq!(
+        spec["csi"]["volumeAttributes"],
+        json!({names::ATTRIBUTE_SHARED: id, names::ATTRIBUTE_NAMESPACE: "ada"})
+    );
+    assert_eq!(
+        (&spec["claimRef"]["uid"], &spec["storageClassName"]),
+        (&claim["metadata"]["uid"], &json!("tierce-ssd"))
+    );
+    assert_eq!(spec["persistentVolumeReclaimPolicy"], json!("Delete"));
+    let affinity = &spec["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0];
+    assert_eq!(*affinity, json!({"key": names::TOPOLOGY_NODE, "operator": "Exists"}));
+    let status = api.get("sharedvolumes", "ada", NAME).unwrap()["status"].clone();
+    assert_eq!((&status["gid"], &status["node"]), (&json!(gid), &json!("n1")));
+    assert_eq!(status["claims"], json!([{"namespace": "ada", "access": "Write"}]));
+    // A call that is repeated changes nothing.
+    let again = within(replica.create(for_many(request_for(&claim, "ssd")))).await.unwrap();
+    assert_eq!(again.volume.unwrap().volume_id, id);
+    assert_eq!(node.holds(), [id.clone()]);
+    let mut check = ValidateVolumeCapabilitiesRequest {
+        volume_id: id,
+        volume_capabilities: for_many(request_for(&claim, "ssd")).volume_capabilities,
+        ..ValidateVolumeCapabilitiesRequest::default()
+    };
+    let valid = |check: &ValidateVolumeCapabilitiesRequest| {
+        replica.service.validate_volume_capabilities(Request::new(check.clone()))
+    };
+    assert!(valid(&check).await.unwrap().into_inner().confirmed.is_some());
+    within(replica.create(crate::support::request("plain", "ssd", GI))).await.unwrap();
+    check.volume_id = "plain".into();
+    let refused = valid(&check).await.unwrap().into_inner();
+    assert!(
+        refused.confirmed.is_none() && refused.message.contains("make a SharedVolume"),
+        "{}",
+        refused.message
+    );
+}
+
+#[tokio::test]
+async fn nothing_else_is_made_for_many() {
+    let (api, node, replica) = cluster().await;
+    volume(&api, "mine", &json!({"size": "1Gi", "tier": "ssd"}));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", "mine")).await;
+    let plain = crate::support::claim(&api, "plain", "1Gi");
+    for claim in [claim, plain] {
+        let refused = within(replica.create(for_many(request_for(&claim, "ssd")))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("make a SharedVolume"), "{}", refused.message());
+    }
+    assert!(node.holds().is_empty());
+}
+
+#[tokio::test]
+async fn each_member_has_a_claim_of_its_own_and_a_grant_costs_three_writes() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let (claim, pv) = pair(&api, &id, "vision").await;
+    assert_eq!(claim["spec"]["volumeName"], pv["metadata"]["name"]);
+    assert_eq!(
+        (&claim["spec"]["storageClassName"], &pv["spec"]["storageClassName"]),
+        (&json!(""), &json!(""))
+    );
+    assert_eq!(pv["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
+    assert_eq!(pv["spec"]["persistentVolumeReclaimPolicy"], json!("Retain"));
+    assert_eq!(pv["spec"]["csi"]["volumeHandle"], json!(handle(&api, &id, "vision")));
+    assert_eq!(pv["spec"]["capacity"]["storage"], json!(GI.to_string()));
+    assert_eq!(pv["spec"]["csi"]["readOnly"], Value::Null);
+    let home = api.get("persistentvolumes", "", &id).unwrap();
+    let gid = |pv: &Value| pv["metadata"]["annotations"][names::ANNOTATION_GID].clone();
+    assert!(gid(&pv).is_string() && gid(&pv) == gid(&home));
+    until("it says so", || {
+        let claims = api.get("sharedvolumes", "ada", NAME)?["status"]["claims"].clone();
+        (claims.as_array()?.len() == 2).then_some(())
+    })
+    .await;
+
+    api.writes();
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Read")]));
+    let (_, pv) = pair(&api, &id, "ci").await;
+    assert_eq!(pv["spec"]["csi"]["readOnly"], json!(true));
+    assert_eq!(pv["spec"]["csi"]["volumeAttributes"][names::ATTRIBUTE_READ_ONLY], json!("true"));
+    until("it says so", || {
+        let claims = api.get("sharedvolumes", "ada", NAME)?["status"]["claims"].clone();
+        (claims
+            == json!([{"namespace": "ada", "access": "Write"}, {"namespace": "ci", "access": "Read"},
+            {"namespace": "vision", "access": "Write"}]))
+        .then_some(())
+    })
+    .await;
+    let mut writes = api.writes();
+    writes.retain(|write| !write.ends_with("events") && !write.ends_with("status"));
+    assert_eq!(writes, ["POST persistentvolumeclaims", "POST persistentvolumes"]);
+}
+
+#[tokio::test]
+async fn it_is_served_to_the_nodes_of_its_pods_and_to_no_other() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Read")]));
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "vision").await;
+    pair(&api, &id, "ci").await;
+    pod(&api, "ada", "here", "n1");
+    pod(&api, "ada", "a", "n3");
+    pod(&api, "vision", "b", "n2");
+    pod(&api, "ci", "c", "n2");
+    pod(&api, "ci", "d", "n4");
+    pod(&api, "elsewhere", "e", "n5");
+    served(&api, &id, &json!(["n2", "n3"]), &json!(["n4"])).await;
+    api.remove("pods", "vision", "b");
+    served(&api, &id, &json!(["n3"]), &json!(["n2", "n4"])).await;
+    for (namespace, name) in [("ada", "a"), ("ci", "c"), ("ci", "d")] {
+        api.remove("pods", namespace, name);
+    }
+    served(&api, &id, &json!([]), &json!([])).await;
+    assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["export"]["gid"].is_i64());
+}
+
+#[tokio::test]
+async fn a_claim_of_somebody_else_is_left_and_gives_nobody_access() {
+    let (api, _node, replica) = cluster().await;
+    let theirs = json!({"metadata": {"name": NAME, "namespace": "vision"},
+        "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Pending"}});
+    api.put("persistentvolumeclaims", theirs);
+    let before = api.get("persistentvolumeclaims", "vision", NAME);
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "ci").await;
+    let words = until("it says so", || condition(&api, "NameConflict")).await;
+    assert!(words.0 == "ClaimExists" && words.1.contains("namespace vision"), "{words:?}");
+    pod(&api, "vision", "p", "n2");
+    pod(&api, "ci", "q", "n3");
+    served(&api, &id, &json!(["n3"]), &json!([])).await;
+    assert_eq!(api.get("persistentvolumeclaims", "vision", NAME), before);
+    api.remove("pods", "vision", "p");
+    api.remove("persistentvolumeclaims", "vision", NAME);
+    pair(&api, &id, "vision").await;
+    until("it says nothing more of it", || condition(&api, "NameConflict").is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_taken_out_keeps_the_volume_until_its_last_pod_is_gone() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Read")]));
+    let id = provisioned(&api, &replica).await;
+    let name = pair(&api, &id, "vision").await.1["metadata"]["name"].as_str().unwrap().to_owned();
+    pair(&api, &id, "ci").await;
+    pod(&api, "vision", "p", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    shared(&api, &json!([member("ci", "Read")]));
+    gone(&api, "persistentvolumeclaims", "vision", NAME).await;
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumes", "", &name).is_some(), "its pod has it mounted");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    api.remove("pods", "vision", "p");
+    gone(&api, "persistentvolumes", "", &name).await;
+    served(&api, &id, &json!([]), &json!([])).await;
+    assert!(
+        api.get("persistentvolumeclaims", "ci", NAME).is_some() && api.get("nodevolumes", "", &id).is_some()
+    );
+}
+
+#[tokio::test]
+async fn another_access_makes_the_pair_anew() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let (old, _) = pair(&api, &id, "vision").await;
+    shared(&api, &json!([member("vision", "Read")]));
+    let name = handle(&api, &id, "vision");
+    until("it reads now", || {
+        let pv = api.get("persistentvolumes", "", &name)?;
+        let claim = api.get("persistentvolumeclaims", "vision", NAME)?;
+        let reads = pv["spec"]["csi"]["readOnly"] == json!(true);
+        (reads && claim["metadata"]["uid"] != old["metadata"]["uid"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_is_deleted_when_no_pod_of_any_namespace_uses_it_and_leaves_nothing() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "vision").await;
+    pod(&api, "vision", "p", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    let mut leaving = api.get("sharedvolumes", "ada", NAME).unwrap();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    api.put("sharedvolumes", leaving);
+    let message = says(&api, "InUse").await;
+    assert!(message.contains("vision/p"), "{message}");
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some(), "nothing of the data goes before");
+    api.remove("pods", "vision", "p");
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+    assert_eq!(api.all("persistentvolumes").len(), 1, "those of other namespaces go first");
+    within(replica.delete(&id)).await.unwrap();
+    api.remove("persistentvolumes", "", &id);
+    gone(&api, "sharedvolumes", "ada", NAME).await;
+    assert!(node.holds().is_empty() && api.all("persistentvolumeclaims").is_empty());
+}
+
+#[tokio::test]
+async fn what_one_left_that_was_taken_away_by_force_goes_and_its_data_stays() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let name = pair(&api, &id, "vision").await.1["metadata"]["name"].as_str().unwrap().to_owned();
+    api.remove("sharedvolumes", "ada", NAME);
+    gone(&api, "persistentvolumes", "", &name).await;
+    gone(&api, "persistentvolumeclaims", "vision", NAME).await;
+    tokio::time::sleep(GRACE * 2).await;
+    assert!(node.holds() == [id.clone()] && api.get("persistentvolumes", "", &id).is_some());
+}
+
+#[tokio::test]
+async fn a_tier_that_encrypts_by_default_is_refused_unless_its_absence_is_asked_for() {
+    let (api, _node, _replica) = cluster().await;
+    let mut pool = api.get("storagepools", "", "ssd").unwrap();
+    pool["spec"]["encryptByDefault"] = json!(true);
+    api.put("storagepools", pool);
+    shared(&api, &json!([]));
+    let message = says(&api, "EncryptionNotSupported").await;
+    assert!(message.contains("enabled: false"), "{message}");
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_none());
+}

@@ -3,7 +3,7 @@
 use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tierce_crds::{Access, Export, Member, SharedClaim, SharedClient};
+use tierce_crds::{Access, Export, Member, SharedClaim, SharedClient, names};
 
 /// As many nodes as the API takes.
 const MOST_NODES: usize = 5_000;
@@ -36,6 +36,14 @@ pub(super) struct Place {
     pods: Vec<(String, String)>,
 }
 
+/// Whether the claim says that it was made for the SharedVolume of this UID, and names no other volume. Anybody may write the label; a claim with
+/// data of its own is nobody's but theirs.
+fn is_made_for(claim: &Claim, uid: &str, device: Option<&Arc<Device>>) -> bool {
+    let volume = claim.volume_name.as_deref().and_then(names::of_shared_handle);
+    let names_it = volume.is_some_and(|volume| device.is_none_or(|device| device.id == volume));
+    claim.pair_of.as_deref() == Some(uid) && names_it
+}
+
 impl View {
     /// Looks at what the SharedVolume of this key has. `owner`: its kind and UID; `members`: none where it is being deleted.
     pub(crate) fn look(
@@ -63,10 +71,13 @@ impl View {
         let places = wanted.into_iter().map(|(namespace, wanted)| {
             let of = Namespaced::new(&namespace, &key.name);
             let claim = state.claims.get(&of).cloned();
-            let ours = claim.as_ref().is_some_and(|claim| claim.pair_of.as_deref() == Some(uid));
             let pv = pairs.remove(&namespace);
-            // Those of a claim that is somebody else's use something else.
-            let its = ours || claim.is_none() && pv.is_some();
+            let is_bound = |claim: &Arc<Claim>| {
+                pv.as_ref().is_some_and(|(_, pv)| pv.claim_uid.as_ref() == Some(&claim.uid))
+            };
+            let ours = claim.as_ref().is_some_and(|claim| is_bound(claim) || is_made_for(claim, uid, device));
+            // Those of a claim that is somebody else's use something else. Without a PersistentVolume they use nothing.
+            let its = pv.is_some() && (ours || claim.is_none());
             let pods = if its { state.nodes_of_pods(&of) } else { Vec::new() };
             Place { namespace, wanted, claim, ours, pv, pods }
         });
@@ -135,7 +146,7 @@ impl View {
 
     /// Other namespaces where something of it still is.
     pub(crate) fn left(&self) -> Vec<String> {
-        let left = self.places.iter().filter(|place| place.ours || place.pv.is_some());
+        let left = self.places.iter().filter(|place| place.pv.is_some());
         left.map(|place| format!("namespace {}", place.namespace)).collect()
     }
 

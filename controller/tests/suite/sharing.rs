@@ -286,6 +286,23 @@ async fn a_namespace_that_is_taken_out_keeps_the_volume_until_its_last_pod_is_go
 }
 
 #[tokio::test]
+async fn whoever_copies_the_label_gets_no_access_and_loses_no_claim_of_theirs() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let (claim, _) = pair(&api, &id, "vision").await;
+    let theirs = json!({"metadata": {"name": NAME, "namespace": "ci", "labels": claim["metadata"]["labels"]},
+        "spec": {"volumeName": "pvc-their-own", "resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}});
+    api.put("persistentvolumeclaims", theirs);
+    pod(&api, "ci", "p", "n4");
+    pod(&api, "vision", "q", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    tokio::time::sleep(GRACE).await;
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    assert!(api.get("persistentvolumeclaims", "ci", NAME).is_some());
+}
+
+#[tokio::test]
 async fn another_access_makes_the_pair_anew() {
     let (api, _node, replica) = cluster().await;
     shared(&api, &json!([member("vision", "Write")]));

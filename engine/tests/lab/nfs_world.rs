@@ -133,6 +133,10 @@ impl Node {
         self.exports.retain(|export| export.id.as_str() != id);
     }
 
+    pub fn list(&self) -> Vec<Export> {
+        self.exports.clone()
+    }
+
     pub fn set(&self) -> Result<(), ExportError> {
         self.server().set(self.exports.clone())
     }

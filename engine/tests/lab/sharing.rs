@@ -215,13 +215,16 @@ fn a_process_of_another_mount_namespace_takes_over() {
     node.exports("pvc-1", &[(&client, Access::Write), (&late, Access::Write)]);
     // What is mounted is the node's; the plugin sees it in its own namespace, as by `Bidirectional`.
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).unwrap();
+    let (server, exports) = (node.server.take().unwrap(), node.list());
     let there = thread::scope(|scope| {
-        let plugin = scope.spawn(|| {
+        let (client, server) = (&client, server);
+        let plugin = scope.spawn(move || {
+            // As each plugin has.
             unshare_mounts();
-            node.set().unwrap();
+            server.set(exports).unwrap();
             let there = client.mount("pvc-1", false).unwrap();
             fs::write(there.join("file"), "first").unwrap();
-            node.server = None;
+            drop(server);
             there
         });
         plugin.join().unwrap()

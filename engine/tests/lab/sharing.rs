@@ -98,7 +98,7 @@ fn locks_outlive_a_restart_of_the_server() {
         assert!(try_lock(&same).is_err(), "the lock was lost");
         assert!(!node.path("state/clients.before").exists(), "the grace is not over");
     }
-    let log = node.kernel_log();
+    let log = Node::kernel_log();
     for bad in ["legacy", "UMH", "Unable to initialize client recovery", "lost 1 locks"] {
         assert!(!log.contains(bad), "{bad}: {log}");
     }
@@ -119,7 +119,7 @@ fn the_server_waits_for_the_records_of_its_clients() {
     fail::remove("nfs tracker");
     assert!(start.elapsed() > Duration::from_secs(3));
     client.mount("pvc-1", false).unwrap();
-    let log = node.kernel_log();
+    let log = Node::kernel_log();
     for bad in ["legacy", "UMH", "Unable to initialize client recovery"] {
         assert!(!log.contains(bad), "{bad}: {log}");
     }
@@ -152,7 +152,7 @@ fn a_pool_that_comes_late_costs_nobody_a_file() {
             written
         });
         // Who comes new waits too.
-        let mounting = scope.spawn(|| late.mount_with("pvc-1", false, Duration::from_secs(60)));
+        let mounting = scope.spawn(|| late.mount_with("pvc-1", false, Duration::from_mins(1)));
         thread::sleep(Duration::from_secs(6));
         assert!(!done.load(Ordering::SeqCst), "nothing is there to be written to");
         assert!(!mounting.is_finished(), "a volume that is not there yet was mounted, or refused");
@@ -371,10 +371,10 @@ fn a_dead_server_is_given_up_and_holds_nobody_up() {
     let target = node.path("target");
     nfs_client::bind("/pvc-1", &there, &target, false, LIMIT).unwrap();
     let mut file = File::create(there.join("file")).unwrap();
-    file.write_all(&[7; 1 << 16]).unwrap();
+    file.write_all(&[7; 4096]).unwrap();
     file.sync_all().unwrap();
     client.cut_off();
-    file.write_all(&[8; 1 << 16]).unwrap();
+    file.write_all(&[8; 4096]).unwrap();
     let start = Instant::now();
     assert!(matches!(
         nfs_client::fill("/pvc-1", &target, Duration::from_secs(1)),

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn museum_9_a_volume_that_is_not_open_yet_gets_no_answer_and_never_a_no() {
+    fn a_volume_that_is_not_open_yet_gets_no_answer_and_never_a_no() {
         let root = r"/var/lib/k\040let/exports";
         assert_eq!(ask(Cache::Export, &format!("tierce-10.0.0.2 {root}/pvc-22")), None);
         assert_eq!(ask(Cache::Handle, &format!("tierce-10.0.0.2 6 {}", fsid("pvc-22"))), None);

@@ -5,6 +5,7 @@
 //! that still has files open on the volume, which none has that unmounted it.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::IpAddr,
     os::fd::OwnedFd,
@@ -13,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::{
+    fs::{Dir, Mode, OFlags, openat},
+    io::Errno,
+};
 
 use super::{
     error::{ExportError, Trying},
@@ -84,10 +88,19 @@ fn release(
     }
 }
 
+/// The addresses of those who hold anything of that device.
+pub(super) fn addresses(nfsd: &OwnedFd, device: DeviceNumber) -> io::Result<BTreeSet<IpAddr>> {
+    Ok(holding(nfsd, device)?.into_iter().filter_map(|holder| holder.address).collect())
+}
+
 /// Who holds anything of that device.
 fn holding(nfsd: &OwnedFd, device: DeviceNumber) -> io::Result<Vec<Holder>> {
-    let folder =
-        openat(nfsd, "clients", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = match openat(nfsd, "clients", flags, Mode::empty()) {
+        // Linux before 5.3 tells nobody.
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        folder => folder?,
+    };
     let mut holders = Vec::new();
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;

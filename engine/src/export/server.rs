@@ -10,7 +10,7 @@ use super::{
     answers::{self, Cache},
     caches::{Answering, Shared},
     channels::{self, Flushes},
-    error::ExportError,
+    error::{ExportError, Trying},
     kernel::{self, Kernel},
     marker::Marker,
     records, revoke, root,
@@ -18,6 +18,7 @@ use super::{
     table::{Loss, Table},
     tracker::{self, Tracking},
 };
+use crate::VolumeId;
 
 /// The NFS server of this node, over the kernel's. One for a process.
 ///
@@ -33,18 +34,13 @@ pub struct ExportServer {
 /// What one call at a time changes.
 #[derive(Default)]
 struct Inner {
-    /// What answers the kernel. First to go.
-    running: Option<Running>,
+    answering: Option<Answering>,
+    tracking: Option<Tracking>,
     flushes: Flushes,
     /// What clients lost and may still hold, as a call before could not take it back.
     due: Vec<Loss>,
     /// Whether answers of an earlier process may be in the kernel's caches.
     stale: bool,
-}
-
-struct Running {
-    tracking: Tracking,
-    _answering: Answering,
 }
 
 impl ExportServer {
@@ -81,7 +77,7 @@ impl ExportServer {
         if exports.is_empty() && !self.is_ours()? {
             // Whoever serves here, it is not us.
             *self.lock_table() = None;
-            inner.running = None;
+            (inner.answering, inner.tracking) = (None, None);
             return Ok(());
         }
         self.check_ours()?;
@@ -91,9 +87,10 @@ impl ExportServer {
             root::make_folder(&root, id)?;
         }
         let previous = self.lock_table().replace(next.clone());
-        if let Some(previous) = &previous {
-            inner.due.extend(previous.losses(&next));
-        }
+        inner.due.extend(match &previous {
+            Some(previous) => previous.losses(&next),
+            None => self.left_by_others(&next)?,
+        });
         self.keep_running(&mut inner, &next)?;
         self.take_back(&mut inner, &next)?;
         say_again(&next);
@@ -106,7 +103,7 @@ impl ExportServer {
     /// What is served; `None`: nothing.
     pub fn state(&self) -> Option<Serving> {
         let inner = self.inner();
-        inner.running.as_ref()?;
+        inner.tracking.as_ref()?;
         let table = self.lock_table();
         let table = table.as_ref()?;
         let open = table.volumes().iter().filter(|(_, entry)| entry.open && !entry.clients.is_empty());
@@ -122,7 +119,7 @@ impl ExportServer {
     ///
     /// # Errors
     /// [`ExportError::Io`].
-    pub fn place(&self, id: &crate::VolumeId) -> Result<PathBuf, ExportError> {
+    pub fn place(&self, id: &VolumeId) -> Result<PathBuf, ExportError> {
         let _turn = self.inner();
         let root = root::make(&self.settings.exports_dir)?;
         root::make_folder(&root, id)?;
@@ -135,7 +132,7 @@ impl ExportServer {
     /// [`ExportError::Io`].
     pub fn tidy(&self) -> Result<bool, ExportError> {
         let inner = self.inner();
-        if inner.running.is_some() || self.is_ours()? {
+        if inner.answering.is_some() || self.is_ours()? {
             return Ok(false);
         }
         root::remove(&self.settings.exports_dir)
@@ -173,12 +170,17 @@ impl ExportServer {
         if table.is_empty() && !serving {
             return Ok(());
         }
-        if inner.running.is_none() {
-            // The caches first: what they hold of an earlier process is only forgotten once somebody answers anew.
-            let answering = Answering::start(Arc::clone(&self.table))?;
+        // The caches first: what they hold of an earlier process is only forgotten once somebody answers anew.
+        if inner.answering.is_none() {
+            inner.answering = Some(Answering::start(Arc::clone(&self.table))?);
+        }
+        if !serving {
+            // It holds the pipe of the server that was stopped, and the kernel waits only a second for a reader of the next one.
+            inner.tracking = None;
+        }
+        if inner.tracking.is_none() {
             let over = serving && self.kernel.grace_is_over();
-            let tracking = Tracking::start(self.kernel.pipes()?, &self.settings.state_dir, over)?;
-            inner.running = Some(Running { tracking, _answering: answering });
+            inner.tracking = Some(Tracking::start(self.kernel.pipes()?, &self.settings.state_dir, over)?);
         }
         if inner.stale {
             inner.flushes.flush(&Cache::ALL)?;
@@ -187,8 +189,12 @@ impl ExportServer {
         if serving {
             return self.listen_where_missing();
         }
-        let Some(running) = &inner.running else { return Ok(()) };
-        self.begin(&running.tracking)
+        let Some(tracking) = &inner.tracking else { return Ok(()) };
+        let begun = self.begin(tracking);
+        if begun.is_err() {
+            inner.tracking = None;
+        }
+        begun
     }
 
     /// Starts the kernel's server.
@@ -231,6 +237,25 @@ impl ExportServer {
         Ok(())
     }
 
+    /// What clients may hold that an earlier process let them have, and that nobody has any more.
+    fn left_by_others(&self, table: &Table) -> Result<Vec<Loss>, ExportError> {
+        let doing = || "look what an earlier process exported".to_owned();
+        let mut losses = Vec::new();
+        for folder in std::fs::read_dir(table.root()).trying(doing)? {
+            let name = folder.trying(doing)?.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse::<VolumeId>().ok()) else { continue };
+            let Some(device) = root::mounted_device(&table.path(&id)).trying(doing)? else { continue };
+            let Some(entry) = table.volumes().get(&id).filter(|entry| !entry.clients.is_empty()) else {
+                losses.push(Loss::Volume(id));
+                continue;
+            };
+            let holders = revoke::addresses(self.kernel.folder(), device).trying(doing)?;
+            let gone = holders.into_iter().filter(|address| !entry.clients.contains_key(address));
+            losses.extend(gone.map(|address| Loss::Client(id.clone(), address)));
+        }
+        Ok(losses)
+    }
+
     /// Takes back what somebody lost.
     fn take_back(&self, inner: &mut Inner, table: &Table) -> Result<(), ExportError> {
         inner.due.sort();
@@ -255,8 +280,7 @@ impl ExportServer {
     fn take_back_one(&self, table: &Table, loss: &Loss) -> Result<(), ExportError> {
         let (Loss::Volume(id) | Loss::Client(id, _) | Loss::Writing(id, _)) = loss;
         let path = table.path(id);
-        let device = root::mounted_device(&path)
-            .map_err(|source| ExportError::Io { doing: "read the table of mounts".to_owned(), source })?;
+        let device = root::mounted_device(&path).trying(|| "read the table of mounts".to_owned())?;
         // What is not mounted is held by nobody.
         let Some(device) = device else { return Ok(()) };
         match loss {
@@ -278,13 +302,11 @@ impl ExportServer {
     fn stop(&self, inner: &mut Inner) -> Result<(), ExportError> {
         self.kernel.set_threads(0)?;
         self.marker.remove()?;
-        inner.running = None;
+        (inner.answering, inner.tracking) = (None, None);
         inner.stale = true;
         // Nobody can come back to what is exported no more.
-        records::forget(&self.settings.state_dir).map_err(|source| ExportError::Io {
-            doing: "forget the clients of the NFS server".to_owned(),
-            source,
-        })?;
+        let forgotten = records::forget(&self.settings.state_dir);
+        forgotten.trying(|| "forget the clients of the NFS server".to_owned())?;
         *self.lock_table() = None;
         Ok(())
     }

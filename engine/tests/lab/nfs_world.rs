@@ -275,22 +275,9 @@ impl Drop for Client {
     }
 }
 
-/// Takes a POSIX lock on a whole file.
+/// Takes a POSIX lock on a whole file, or fails. On a file of the volume itself it meets those that the server holds for clients.
 pub fn lock(file: &File) -> io::Result<()> {
     Ok(fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?)
-}
-
-/// The same by another process, as locks of one process never meet.
-pub fn try_lock(file: &File) -> io::Result<()> {
-    let mut child = Command::new("python3");
-    let code = "import fcntl,os; fcntl.lockf(0, fcntl.LOCK_EX | fcntl.LOCK_NB)";
-    let output = child.args(["-c", code]).stdin(file.try_clone()?).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("BlockingIOError") || told.contains("PermissionError"), "{told}");
-    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// Runs a line of a shell as a user who is in one group besides their own.

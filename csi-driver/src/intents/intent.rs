@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tierce_crds::conditions::Verdict;
 use tierce_engine::{Engine, Error, VolumeId};
 
-use super::context::{Context, ReconcileError};
+use super::context::{Context, ReconcileError, Shared};
 use super::outcome::Outcome;
 use crate::metrics::ActionLabel;
 use crate::pools::Offer;
@@ -89,6 +89,7 @@ pub(crate) trait Intent:
         &self,
         outcome: &Outcome<Self::Info>,
         answer: Option<Self::Answer>,
+        shared: &Shared,
         now: Timestamp,
     ) -> Option<Self::Status>;
 }

@@ -20,8 +20,9 @@ use serde_json::Value;
 use super::jsonpath::JsonPath;
 
 /// The kinds that tests read: the names that they call them by, group and version, kind, plural, and whether they lie in a namespace.
-const KINDS: [(&[&str], &str, &str, &str, bool); 16] = [
+const KINDS: [(&[&str], &str, &str, &str, bool); 17] = [
     (&["volume", "volumes"], TIERCE, "Volume", "volumes", true),
+    (&["sharedvolume", "sharedvolumes"], TIERCE, "SharedVolume", "sharedvolumes", true),
     (&["volumerestore", "volumerestores"], TIERCE, "VolumeRestore", "volumerestores", true),
     (&["nodevolume", "nodevolumes"], TIERCE, "NodeVolume", "nodevolumes", false),
     (&["nodesnapshot", "nodesnapshots"], TIERCE, "NodeSnapshot", "nodesnapshots", false),

@@ -1,11 +1,12 @@
 //! The kernel that we run on.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tierce_engine::nfs_client::{self, Fill, NfsError};
-use tierce_engine::{Error, Export, ExportServer, ServerSettings, VolumeId};
+use tierce_engine::{Error, Export, ExportError, ExportServer, ServerSettings, VolumeId};
 
 use super::kernel::{Kernel, Remote, ServeError};
 
@@ -14,6 +15,8 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(20);
 const BIND_LIMIT: Duration = Duration::from_secs(10);
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
 const FILL_LIMIT: Duration = Duration::from_secs(5);
+/// Threads of the kernel's server: as many requests are worked on at a time.
+const THREADS: u32 = 16;
 
 /// The kernel that we run on. Its server is started with the first volume that is served.
 pub(crate) struct LinuxKernel {
@@ -28,30 +31,37 @@ impl LinuxKernel {
         Self { settings, identity, server: Mutex::default() }
     }
 
-    fn with_server<T>(
-        &self,
-        work: impl FnOnce(&ExportServer) -> Result<T, tierce_engine::ExportError>,
-    ) -> Result<T, ServeError> {
-        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if server.is_none() {
-            *server = Some(ExportServer::start(self.settings.clone()).map_err(|error| ServeError::from(&error))?);
-        }
-        let Some(server) = server.as_ref() else { unreachable!("it is there now") };
-        work(server).map_err(|error| ServeError::from(&error))
+    fn with_server<T>(&self, work: impl FnOnce(&ExportServer) -> Result<T, ExportError>) -> Result<T, ServeError> {
+        let mut kept = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = match kept.take() {
+            Some(server) => server,
+            None => ExportServer::start(self.settings.clone()).map_err(|error| ServeError::from(&error))?,
+        };
+        work(kept.insert(server)).map_err(|error| ServeError::from(&error))
+    }
+
+    /// Whether nothing was served since this node booted: then the kernel's server need not even be loaded to see that.
+    fn is_untouched(&self) -> bool {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        server.is_none() && is_empty(&self.settings.run_dir) && !self.settings.exports_dir.exists()
     }
 }
 
 impl Kernel for LinuxKernel {
     fn serve(&self, table: &[Export]) -> Result<(), ServeError> {
-        match self.with_server(|server| server.set(table.to_vec())) {
-            // Where nobody of us ever served there is nothing to end.
-            Err(error) if table.is_empty() && error.reason != tierce_crds::conditions::node_volume::SERVE_FAILED => Ok(()),
-            other => other,
+        if table.is_empty() && self.is_untouched() {
+            return Ok(());
         }
+        self.with_server(|server| server.set(table.to_vec()))
     }
 
     fn tidy(&self) -> Result<(), ServeError> {
-        self.with_server(ExportServer::tidy).map(drop)
+        if !self.is_untouched() && self.with_server(ExportServer::tidy)? {
+            // Left where something else lies in it.
+            let _ = std::fs::remove_dir(&self.settings.exports_dir);
+        }
+        Ok(())
     }
 
     fn mount(&self, remote: &Remote, place: &Path) -> Result<(), NfsError> {
@@ -99,7 +109,7 @@ pub(crate) fn settings(
     state_dir: &Path,
     run_dir: PathBuf,
     exports_dir: &Path,
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
     port: u16,
 ) -> ServerSettings {
     ServerSettings {
@@ -111,6 +121,3 @@ pub(crate) fn settings(
         threads: THREADS,
     }
 }
-
-/// Threads of the kernel's server: as many requests are worked on at a time.
-const THREADS: u32 = 16;

@@ -95,8 +95,17 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         }
         Ok(())
     };
-    let kubernetes =
-        kubernetes(&config, client, &engine, board.clone(), &volumes, &changes, served, metrics, shutdown.clone());
+    let kubernetes = kubernetes(
+        &config,
+        client,
+        &engine,
+        board.clone(),
+        &volumes,
+        &changes,
+        served,
+        metrics,
+        shutdown.clone(),
+    );
     let serve_registration = async {
         // After the CSI socket listens: the kubelet calls it as soon as it has found this one.
         let Some((folder, service)) = registration else { return anyhow::Ok(()) };

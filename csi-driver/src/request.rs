@@ -77,7 +77,9 @@ pub(crate) enum RequestError {
     #[error("volume_mount_group is not supported: the kubelet sets the group itself (fsGroupPolicy File)")]
     MountGroup,
     /// The handle and the attributes of a PersistentVolume don't fit each other.
-    #[error("volume handle {handle:?} is none of the shared volume {volume}: its PersistentVolume was made by hand")]
+    #[error(
+        "volume handle {handle:?} is none of the shared volume {volume}: its PersistentVolume was made by hand"
+    )]
     OtherHandle { handle: String, volume: String },
     /// Several pods can't use a device at once.
     #[error("a shared volume has a filesystem: it can't be had as a raw device")]
@@ -198,7 +200,10 @@ pub(crate) fn stats(request: &NodeGetVolumeStatsRequest, share: Option<&Handle>)
 }
 
 /// Checks `NodeExpandVolume`; `share` as for [`stats`]. Its capability is optional and tells nothing that the record does not.
-pub(crate) fn expand(request: &NodeExpandVolumeRequest, share: Option<&Handle>) -> Result<Expand, RequestError> {
+pub(crate) fn expand(
+    request: &NodeExpandVolumeRequest,
+    share: Option<&Handle>,
+) -> Result<Expand, RequestError> {
     let id = shown(&request.volume_id, share)?;
     let required = request.capacity_range.as_ref().map_or(0, |range| range.required_bytes);
     Ok(Expand {

@@ -65,7 +65,9 @@ pub(crate) fn unreachable(error: &HolderError) -> Status {
     let code = match error {
         HolderError::Gone { .. } => Code::NotFound,
         // The kubelet asks again while the pod wants the volume, and the other node may be back by then.
-        HolderError::Api { .. } | HolderError::Silent { .. } | HolderError::NotServed { .. } => Code::Unavailable,
+        HolderError::Api { .. } | HolderError::Silent { .. } | HolderError::NotServed { .. } => {
+            Code::Unavailable
+        }
         HolderError::Engine(error) => return failed(Rpc::Stage, error),
     };
     Status::new(code, in_words(error))

@@ -48,7 +48,8 @@ impl NodeService {
         let _held = self.lock_share(&share.handle)?;
         self.leaving.has_left(&share.handle);
         let volume = share.handle.volume();
-        let place = sharing.places.make_share(&share.handle).map_err(|error| status_codes::no_place(&error))?;
+        let place =
+            sharing.places.make_share(&share.handle).map_err(|error| status_codes::no_place(&error))?;
         match self.holders.find(volume).await.map_err(|error| unreachable(&error))? {
             Where::Here { gid } => {
                 let failed = |error| failed(Rpc::Stage, &error);
@@ -70,7 +71,10 @@ impl NodeService {
         Ok(NodeStageVolumeResponse {})
     }
 
-    pub(super) async fn publish_share(&self, publish: PublishShare) -> Result<NodePublishVolumeResponse, Status> {
+    pub(super) async fn publish_share(
+        &self,
+        publish: PublishShare,
+    ) -> Result<NodePublishVolumeResponse, Status> {
         let PublishShare { handle, target, read_only } = publish;
         let sharing = self.sharing(&handle)?;
         let _held = self.lock_share(&handle)?;

@@ -172,7 +172,11 @@ mod tests {
             (4 * GIB, 3 * GIB, true),
         ] {
             let outcome = Outcome::ready(info(10 * GIB, now));
-            assert_eq!(next(&ready(before), &outcome, None, Some(1), at(2)).is_some(), written, "{before} → {now}");
+            assert_eq!(
+                next(&ready(before), &outcome, None, Some(1), at(2)).is_some(),
+                written,
+                "{before} → {now}"
+            );
         }
     }
 
@@ -193,7 +197,8 @@ mod tests {
     #[test]
     fn what_is_said_of_its_being_served_counts_until_something_else_is() {
         let outcome = Outcome::ready(info(10 * GIB, 0));
-        let served = tierce_crds::Served { addresses: vec!["10.0.0.1".into()], port: 2049, ..Default::default() };
+        let served =
+            tierce_crds::Served { addresses: vec!["10.0.0.1".into()], port: 2049, ..Default::default() };
         let yes = Said { served: Some(served.clone()), verdict: Some(Verdict::yes(reason::SERVING, "")) };
         let first = next(&ready(0), &outcome, Some(yes.clone()), Some(1), at(3)).unwrap();
         assert_eq!(first.export, Some(served.clone()));

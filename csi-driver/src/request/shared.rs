@@ -52,19 +52,32 @@ pub(crate) fn publish(request: &NodePublishVolumeRequest) -> Result<Option<Publi
         return Err(RequestError::MissingStagingPath);
     }
     // The claim is of that namespace, and so are its pods, unless somebody made a PersistentVolume or moved a claim by hand.
-    let namespace = context.get(names::ATTRIBUTE_NAMESPACE).ok_or(RequestError::Missing("the attribute of its namespace"))?;
+    let namespace = context
+        .get(names::ATTRIBUTE_NAMESPACE)
+        .ok_or(RequestError::Missing("the attribute of its namespace"))?;
     let pods = context.get(names::ATTRIBUTE_POD_NAMESPACE).ok_or(RequestError::UnknownPod)?;
     if namespace != pods {
-        return Err(RequestError::Namespace { handle: share.handle, namespace: namespace.clone(), pods: pods.clone() });
+        return Err(RequestError::Namespace {
+            handle: share.handle,
+            namespace: namespace.clone(),
+            pods: pods.clone(),
+        });
     }
     let reads = matches!(mode, Mode::SingleNodeReaderOnly | Mode::MultiNodeReaderOnly);
-    Ok(Some(PublishShare { target, read_only: request.readonly || share.read_only || reads, handle: share.handle }))
+    Ok(Some(PublishShare {
+        target,
+        read_only: request.readonly || share.read_only || reads,
+        handle: share.handle,
+    }))
 }
 
 fn share(id: &str, context: &BTreeMap<String, String>) -> Result<Option<Share>, RequestError> {
     let Some(volume) = context.get(names::ATTRIBUTE_SHARED) else { return Ok(None) };
     let handle = Handle::parse(id).filter(|handle| handle.volume().as_str() == volume);
-    let handle = handle.ok_or_else(|| RequestError::OtherHandle { handle: super::shorten(id), volume: super::shorten(volume) })?;
+    let handle = handle.ok_or_else(|| RequestError::OtherHandle {
+        handle: super::shorten(id),
+        volume: super::shorten(volume),
+    })?;
     let read_only = context.get(names::ATTRIBUTE_READ_ONLY).is_some_and(|value| value == "true");
     Ok(Some(Share { handle, read_only }))
 }

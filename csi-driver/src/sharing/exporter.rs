@@ -23,10 +23,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Sharing;
 use super::addresses::Addresses;
 use super::kernel::ServeError;
 use super::wanted::{self, Wanted};
-use super::Sharing;
 use crate::intents::Intents;
 use crate::served::{Board, Said};
 
@@ -124,12 +124,8 @@ impl Exporter {
 
     /// Makes everything as the objects say, as far as it goes now. Whether nothing is left to be tried again.
     async fn look(&mut self, ended: &mpsc::UnboundedSender<Ended>) -> bool {
-        let wanted: BTreeMap<VolumeId, Wanted> = self
-            .volumes
-            .readable()
-            .iter()
-            .filter_map(|volume| Wanted::of(&self.me, volume))
-            .collect();
+        let wanted: BTreeMap<VolumeId, Wanted> =
+            self.volumes.readable().iter().filter_map(|volume| Wanted::of(&self.me, volume)).collect();
         self.addresses.refresh(&wanted::nodes(&wanted)).await;
         let refused = self.serve(self.table_of(&wanted)).await.err();
         if let Some(error) = &refused {
@@ -146,7 +142,9 @@ impl Exporter {
         let said = self.said(&wanted, refused.as_ref());
         let is_well = refused.is_none()
             && self.troubles.is_empty()
-            && said.values().all(|said| said.verdict.as_ref().is_none_or(|verdict| verdict.status == Some(true)));
+            && said
+                .values()
+                .all(|said| said.verdict.as_ref().is_none_or(|verdict| verdict.status == Some(true)));
         for id in self.board.say(said) {
             self.volumes.nudges().volume(&id);
         }
@@ -232,11 +230,17 @@ impl Exporter {
         }
     }
 
-    fn said(&self, wanted: &BTreeMap<VolumeId, Wanted>, refused: Option<&ServeError>) -> BTreeMap<VolumeId, Said> {
+    fn said(
+        &self,
+        wanted: &BTreeMap<VolumeId, Wanted>,
+        refused: Option<&ServeError>,
+    ) -> BTreeMap<VolumeId, Said> {
         let mut all: BTreeMap<VolumeId, Said> = wanted
             .iter()
             .map(|(id, wanted)| {
-                let served = self.entry(id).and_then(|entry| self.served(entry, &wanted.export.nodes, &wanted.export.read_only_nodes));
+                let served = self.entry(id).and_then(|entry| {
+                    self.served(entry, &wanted.export.nodes, &wanted.export.read_only_nodes)
+                });
                 let verdict = self.verdict(id, wanted, refused, served.is_some());
                 (id.clone(), Said { served, verdict })
             })
@@ -258,7 +262,10 @@ impl Exporter {
     fn served(&self, entry: &Export, nodes: &[String], read_only: &[String]) -> Option<Served> {
         let known = |nodes: &[String]| -> Vec<String> {
             let is_in = |node: &&String| {
-                self.addresses.of(node).iter().any(|address| entry.clients.iter().any(|(known, _)| known == address))
+                self.addresses
+                    .of(node)
+                    .iter()
+                    .any(|address| entry.clients.iter().any(|(known, _)| known == address))
             };
             nodes.iter().filter(is_in).cloned().collect()
         };
@@ -271,7 +278,13 @@ impl Exporter {
         (entry.open && !(served.nodes.is_empty() && served.read_only_nodes.is_empty())).then_some(served)
     }
 
-    fn verdict(&self, id: &VolumeId, wanted: &Wanted, refused: Option<&ServeError>, is_served: bool) -> Option<Verdict> {
+    fn verdict(
+        &self,
+        id: &VolumeId,
+        wanted: &Wanted,
+        refused: Option<&ServeError>,
+        is_served: bool,
+    ) -> Option<Verdict> {
         if let Some(error) = refused {
             return Some(error.verdict());
         }

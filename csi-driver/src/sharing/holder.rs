@@ -79,7 +79,9 @@ impl Holders {
         };
         let Some(info) = here else {
             return match self.look(volume).await? {
-                found if found.spec.node_name == self.me => Err(Error::NotFound { id: volume.clone() }.into()),
+                found if found.spec.node_name == self.me => {
+                    Err(Error::NotFound { id: volume.clone() }.into())
+                }
                 _ => Ok(Where::Elsewhere),
             };
         };
@@ -140,7 +142,8 @@ fn remote(me: &str, share: &Share, served: &Served) -> Option<Remote> {
 
 /// What the other node says of its serving.
 fn why(volume: &NodeVolume) -> String {
-    let said = volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, conditions::SERVED));
+    let said =
+        volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, conditions::SERVED));
     match said {
         Some(said) if said.status == "False" => said.message.clone(),
         _ => "that node may be down, or its node plugin".to_owned(),

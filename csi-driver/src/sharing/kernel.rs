@@ -31,7 +31,9 @@ impl From<&ExportError> for ServeError {
         let reason = match error {
             ExportError::Busy { .. } => reason::NFS_SERVER_BUSY,
             ExportError::Unsupported { .. } => reason::NFS_UNSUPPORTED,
-            ExportError::Untracked | ExportError::Held { .. } | ExportError::Io { .. } => reason::SERVE_FAILED,
+            ExportError::Untracked | ExportError::Held { .. } | ExportError::Io { .. } => {
+                reason::SERVE_FAILED
+            }
         };
         Self { reason, message: in_words(error) }
     }

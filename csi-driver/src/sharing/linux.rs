@@ -31,7 +31,10 @@ impl LinuxKernel {
         Self { settings, identity, server: Mutex::default() }
     }
 
-    fn with_server<T>(&self, work: impl FnOnce(&ExportServer) -> Result<T, ExportError>) -> Result<T, ServeError> {
+    fn with_server<T>(
+        &self,
+        work: impl FnOnce(&ExportServer) -> Result<T, ExportError>,
+    ) -> Result<T, ServeError> {
         let mut kept = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         let server = match kept.take() {
             Some(server) => server,
@@ -43,7 +46,8 @@ impl LinuxKernel {
     /// Whether nothing was served since this node booted: then the kernel's server need not even be loaded to see that.
     fn is_untouched(&self) -> bool {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        let is_empty =
+            |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
         server.is_none() && is_empty(&self.settings.run_dir) && !self.settings.exports_dir.exists()
     }
 }
@@ -79,7 +83,9 @@ impl Kernel for LinuxKernel {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| NfsError::Place(Error::InvalidArgument("the server has no address".to_owned()))))
+        Err(last.unwrap_or_else(|| {
+            NfsError::Place(Error::InvalidArgument("the server has no address".to_owned()))
+        }))
     }
 
     fn is_remote(&self, volume: &VolumeId, path: &Path) -> Result<bool, NfsError> {

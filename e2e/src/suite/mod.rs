@@ -262,6 +262,11 @@ fn run_one(bed: &Bed<'_>, test: &Test) -> Result<()> {
     }
     // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
     let timeout = format!("--timeout={}s", bed.patience().as_secs());
-    bed.kubectl(&["delete", "pods,volumerestores,volumes,sharedvolumes,pvc,volumesnapshots", "--all", &timeout])?;
+    bed.kubectl(&[
+        "delete",
+        "pods,volumerestores,volumes,sharedvolumes,pvc,volumesnapshots",
+        "--all",
+        &timeout,
+    ])?;
     cluster.kubectl(&format!("delete namespace {name} --wait=false")).map(drop)
 }

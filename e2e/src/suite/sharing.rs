@@ -26,10 +26,14 @@ pub(super) fn tests() -> Vec<Test> {
 fn a_shared_volume_is_used_from_other_nodes_and_namespaces(bed: &Bed<'_>) -> Result<()> {
     let (holder, other) = nodes(bed)?;
     let (writers, readers) = (beside(bed, "writers")?, beside(bed, "readers")?);
-    let member = |bed: &Bed<'_>, access: &str| json!({"kind": "Namespace", "name": bed.namespace, "access": access});
+    let member =
+        |bed: &Bed<'_>, access: &str| json!({"kind": "Namespace", "name": bed.namespace, "access": access});
     bed.apply(shared("team", &json!([member(&writers, "Write"), member(&readers, "Read")])))?;
     bed.start(
-        Pod::named("home").on(holder).mounts("team").runs("umask 022; echo monday > /team/note; mkdir /team/folder"),
+        Pod::named("home")
+            .on(holder)
+            .mounts("team")
+            .runs("umask 022; echo monday > /team/note; mkdir /team/folder"),
     )?;
     for beside in [&writers, &readers] {
         beside.until("the other namespaces to have a claim", || {
@@ -43,14 +47,18 @@ fn a_shared_volume_is_used_from_other_nodes_and_namespaces(bed: &Bed<'_>) -> Res
     ensure!(mounts.contains(" nfs4 "), "the other node has it by: {mounts}");
     // Root there is nobody, in the group that owns all of it.
     writers.exec("writer", "umask 022; echo tuesday > /team/note && echo new > /team/folder/file && sync")?;
-    ensure!(bed.exec("home", "cat /team/note /team/folder/file")? == "tuesday\nnew", "the holder reads something else");
+    ensure!(
+        bed.exec("home", "cat /team/note /team/folder/file")? == "tuesday\nnew",
+        "the holder reads something else"
+    );
     bed.exec("home", "echo more >> /team/folder/file")?;
 
     readers.start(Pod::named("reader").on(other).mounts("team"))?;
     readers.start(Pod::named("beside").on(holder).mounts("team"))?;
     for pod in ["reader", "beside"] {
         ensure!(readers.exec(pod, "cat /team/note")? == "tuesday", "{pod} reads something else");
-        let refused = readers.exec(pod, "echo mine > /team/note").err().with_context(|| format!("{pod} wrote"))?;
+        let refused =
+            readers.exec(pod, "echo mine > /team/note").err().with_context(|| format!("{pod} wrote"))?;
         bed.says(&format!("{refused:#}"), &["Read-only file system"])?;
     }
 
@@ -65,7 +73,8 @@ fn a_shared_volume_is_used_from_other_nodes_and_namespaces(bed: &Bed<'_>) -> Res
     let id = bed.get("sharedvolume/team", ".status.volumeName")?;
     bed.until("the other node to be let read alone", || {
         let served = bed.get(&format!("nodevolume/{id}"), ".status.export")?;
-        Ok(served.contains(&format!("\"readOnlyNodes\":[\"{}\"]", other.name())) && !served.contains("\"nodes\""))
+        Ok(served.contains(&format!("\"readOnlyNodes\":[\"{}\"]", other.name()))
+            && !served.contains("\"nodes\""))
     })?;
     ensure!(readers.exec("reader", "cat /team/note")? == "tuesday", "the other namespace lost it");
 
@@ -100,7 +109,10 @@ fn a_shared_volume_keeps_what_was_synced_over_a_power_cut(bed: &Bed<'_>) -> Resu
     })?;
     bed.until_within(BOOT, "the other node's pod to write on", || Ok(lines()? > synced + 5))?;
     ensure_writing(bed)?;
-    ensure!(bed.get("pod/writer", ".status.containerStatuses[0].restartCount")? == "0", "its container was restarted");
+    ensure!(
+        bed.get("pod/writer", ".status.containerStatuses[0].restartCount")? == "0",
+        "its container was restarted"
+    );
     bed.until_within(BOOT, "the holder's own pod to read the same", || {
         Ok(bed.exec("home", "wc -l < /team/lines")?.parse::<u64>()? > synced)
     })?;

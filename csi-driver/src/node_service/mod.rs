@@ -2,6 +2,7 @@
 
 mod expand;
 mod info;
+mod leaving;
 mod publish;
 mod shared;
 mod stage;
@@ -20,7 +21,7 @@ use tierce_runtime::locks::{VolumeGuard, VolumeLocks};
 use tonic::{Request, Response, Status};
 use tracing::{Span, trace};
 
-use self::shared::Leaving;
+use self::leaving::Leaving;
 use crate::changes::Changes;
 use crate::intents::Nudges;
 use crate::sharing::{Holders, Sharing};

@@ -1,10 +1,9 @@
 //! The kubelet's calls about shared volumes. On the node that has one they are the engine's, at a place of our own instead of the kubelet's; on
 //! the others it is mounted over the network there.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tierce_engine::PublishRequest;
 use tierce_engine::nfs_client::{Fill, NfsError};
@@ -22,24 +21,6 @@ use crate::status_codes::{self, Rpc, failed, failed_remotely, refused, unreachab
 /// How long the last pod's end waits for another node that does not answer, so that nothing is lost that was written and not synced: a node
 /// boots in that time.
 const GIVE_UP: Duration = Duration::from_mins(3);
-
-/// Since when volumes of other nodes are to be unmounted.
-#[derive(Clone, Default)]
-pub(super) struct Leaving(Arc<Mutex<HashMap<Handle, Instant>>>);
-
-impl Leaving {
-    fn since(&self, handle: &Handle) -> Instant {
-        *self.table().entry(handle.clone()).or_insert_with(Instant::now)
-    }
-
-    fn has_left(&self, handle: &Handle) {
-        self.table().remove(handle);
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<Handle, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl NodeService {
     pub(super) async fn stage_share(&self, stage: StageShare) -> Result<NodeStageVolumeResponse, Status> {

@@ -175,7 +175,15 @@ impl Bed<'_> {
 
     /// Everything that still speaks of a volume, on the API server, on the nodes' disks and in the kernel.
     pub fn remains(&self) -> Result<Vec<String>> {
-        let kinds = ["volumes", "sharedvolumes", "pvc", "pv", "nodevolumes", "nodesnapshots", "volumesnapshotcontents"];
+        let kinds = [
+            "volumes",
+            "sharedvolumes",
+            "pvc",
+            "pv",
+            "nodevolumes",
+            "nodesnapshots",
+            "volumesnapshotcontents",
+        ];
         let reader = self.cluster.reader()?;
         let mut found = reader.names(&kinds, None)?;
         let loops = cleanup::loops_below(self.cluster.state().path(), &cleanup::loops()?);

@@ -24,7 +24,7 @@ impl Tracked for ClaimObject {
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        super::volumes::wants(state, key);
+        super::wishes::wants(state, key);
         let class = |claim: &Arc<Claim>| claim.waits_for().cloned();
         state.claims_of_class.change(key, old.and_then(class), new.and_then(class));
         let source = |claim: &Arc<Claim>| claim.source.clone();

@@ -11,3 +11,4 @@ pub(super) mod restores;
 pub(super) mod shared_volumes;
 pub(super) mod snapshots;
 pub(super) mod volumes;
+mod wishes;

@@ -1,13 +1,12 @@
 //! SharedVolumes: what is remembered of each, and what they have in other namespaces.
 
-use super::volumes::{Asking, wants};
+use super::wishes::wants;
 use crate::index::facts::trimmed::named;
 use crate::index::news::{Affects, Change, News};
-use crate::index::room::Market;
 use crate::index::{Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tierce_crds::{Binding, SharedVolume, names};
+use tierce_crds::{SharedVolume, names};
 
 impl Tracked for SharedVolume {
     type Key = Namespaced;
@@ -38,19 +37,6 @@ impl Tracked for SharedVolume {
 fn members(key: &Namespaced, shared: Option<&Arc<SharedVolume>>) -> Vec<Namespaced> {
     let members = shared.into_iter().flat_map(|shared| &shared.spec.members);
     members.map(|member| Namespaced::new(&member.name, &key.name)).collect()
-}
-
-/// What it asks for.
-pub(super) fn asking(shared: &SharedVolume) -> Asking<'_> {
-    let (spec, status) = (&shared.spec, shared.status.as_ref());
-    Asking {
-        meta: &shared.metadata,
-        size: &spec.size,
-        market: Market { tier: spec.tier.clone(), closed: spec.binding == Binding::OnFirstUse },
-        said: status.map(|status| (status.observed_generation, status.conditions.as_slice())),
-        made: status.is_some_and(|status| status.volume_name.is_some()),
-        capacity: status.and_then(|status| status.capacity.as_deref()),
-    }
 }
 
 /// Keeps of which SharedVolume the `PersistentVolume` is.

@@ -1,15 +1,15 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
+use super::wishes::{wants, wish};
 use crate::index::key::Awaited;
 use crate::index::news::{Affects, Change, News};
-use crate::index::room::{Market, Wish};
+use crate::index::room::Wish;
 use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::{beginning, named};
 use crate::index::{Namespaced, State, Table, Tracked};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use std::sync::Arc;
-use tierce_crds::{SharedVolume, Volume, conditions, names, parse_bytes};
+use tierce_crds::{Volume, names};
 
 impl Tracked for Volume {
     type Key = Namespaced;
@@ -42,7 +42,7 @@ impl Tracked for Volume {
 
 /// What it is to start with, until it is made.
 fn awaited(key: &Namespaced, volume: Option<&Arc<Volume>>) -> Option<Awaited> {
-    let volume = volume.filter(|volume| matches!(wish(&asking(volume)), Wish::Place(..)))?;
+    let volume = volume.filter(|volume| matches!(wish(&volume.as_ref().into()), Wish::Place(..)))?;
     let source = volume.spec.source.as_ref()?;
     let of = |name: &String| Namespaced::new(&key.namespace, name);
     let snapshot = source.snapshot.as_ref().map(|name| Awaited::Snapshot(of(name)));
@@ -61,66 +61,6 @@ pub fn asked_key(volume: &Volume) -> Option<&str> {
 /// Whether somebody asked for a new key.
 fn rotates(volume: &Volume) -> bool {
     asked_key(volume).is_some()
-}
-
-/// What one asks for, and what its status says of it, whatever its kind.
-pub(super) struct Asking<'a> {
-    pub(super) meta: &'a ObjectMeta,
-    pub(super) size: &'a str,
-    pub(super) market: Market,
-    /// Generation that the status speaks of, and its conditions.
-    pub(super) said: Option<(Option<i64>, &'a [Condition])>,
-    /// Whether it is made; what it has then.
-    pub(super) made: bool,
-    pub(super) capacity: Option<&'a str>,
-}
-
-fn asking(volume: &Volume) -> Asking<'_> {
-    let status = volume.status.as_ref();
-    Asking {
-        meta: &volume.metadata,
-        size: &volume.spec.size,
-        market: Market { tier: volume.spec.tier.clone(), closed: volume.spec.goes_where_it_is_told() },
-        said: status.map(|status| (status.observed_generation, status.conditions.as_slice())),
-        made: status.is_some_and(|status| status.volume_name.is_some()),
-        capacity: status.and_then(|status| status.capacity.as_deref()),
-    }
-}
-
-/// Keeps what those of this key want.
-pub(super) fn wants(state: &mut State, key: &Namespaced) {
-    let requested = state.claims.get(key).map_or(0, |claim| claim.requested);
-    let of =
-        |asking: Option<Asking<'_>>| asking.map_or(Wish::Nothing, |asking| within_reach(&asking, requested));
-    let volume = of(state.volumes.get(key).map(|volume| asking(volume)));
-    let shared = of(state.shared_volumes.get(key).map(|shared| super::shared_volumes::asking(shared)));
-    state.room.of::<Volume>().wants(key, volume);
-    state.room.of::<SharedVolume>().wants(key, shared);
-}
-
-/// Until its claim asks for the size to which it is to grow, no room is of any use to it.
-fn within_reach(asking: &Asking<'_>, requested: u64) -> Wish {
-    let wish = wish(asking);
-    let out_of_reach = wish == Wish::Growth && requested < parse_bytes(asking.size).unwrap_or(u64::MAX);
-    if out_of_reach { Wish::Nothing } else { wish }
-}
-
-fn wish(asking: &Asking<'_>) -> Wish {
-    let settled = asking.said.is_some_and(|(observed, all)| {
-        let ready = conditions::find(all, conditions::READY);
-        observed == asking.meta.generation
-            && ready.is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED)
-    });
-    if settled || asking.meta.deletion_timestamp.is_some() {
-        return Wish::Nothing;
-    }
-    let size = parse_bytes(asking.size).unwrap_or(u64::MAX);
-    if !asking.made {
-        return Wish::Place(asking.market.clone(), size);
-    }
-    // What else one that is made may lack is not room.
-    let has = asking.capacity.and_then(|has| parse_bytes(has).ok()).unwrap_or(0);
-    if has < size { Wish::Growth } else { Wish::Nothing }
 }
 
 /// Volumes whose key is to change, by namespace and name.

@@ -163,7 +163,7 @@ impl View {
         // Those of its own node have it without a network.
         nodes.remove(&device.node);
         readers.remove(&device.node);
-        let readers = readers.difference(&nodes).cloned().take(MOST_NODES).collect();
+        let readers = readers.difference(&nodes).take(MOST_NODES).cloned().collect();
         Some(Export { nodes: nodes.into_iter().take(MOST_NODES).collect(), read_only_nodes: readers, gid })
     }
 }

@@ -210,23 +210,17 @@ impl Exporter {
 
     fn take(&mut self, end: Ended) {
         let Ended { id, now, trouble } = end;
-        match trouble {
-            Some(trouble) => {
-                warn!("volume {id} for other nodes: {trouble}");
-                self.troubles.insert(id.clone(), trouble);
-            }
-            None => {
-                info!("volume {id} is {} other nodes", if now.is_some() { "open to" } else { "closed to" });
-                self.troubles.remove(&id);
-            }
+        if let Some(trouble) = trouble {
+            warn!("volume {id} for other nodes: {trouble}");
+            self.troubles.insert(id.clone(), trouble);
+        } else {
+            info!("volume {id} is {} other nodes", if now.is_some() { "open to" } else { "closed to" });
+            self.troubles.remove(&id);
         }
-        match now {
-            Some(now) => drop(self.places.insert(id, now)),
-            None => {
-                self.places.remove(&id);
-                // A deletion may have waited for this.
-                self.volumes.nudges().volume(&id);
-            }
+        if let Some(now) = now { drop(self.places.insert(id, now)) } else {
+            self.places.remove(&id);
+            // A deletion may have waited for this.
+            self.volumes.nudges().volume(&id);
         }
     }
 

@@ -89,12 +89,6 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         let (me, client) = (config.node_name.clone(), client.clone());
         Exporter::new(me, client, engine.clone(), sharing, volumes.clone(), served.clone())
     });
-    let export = async {
-        if let Some(exporter) = exporter {
-            exporter.run(shutdown.clone()).await;
-        }
-        Ok(())
-    };
     let kubernetes = kubernetes(
         &config,
         client,
@@ -136,7 +130,10 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
         say_when_synced,
-        export,
+        async {
+            run_exporter(exporter, shutdown.clone()).await;
+            Ok(())
+        },
         async {
             Box::pin(kubernetes).await;
             anyhow::Ok(())
@@ -160,6 +157,13 @@ fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
     })
 }
 
+/// Serves shared volumes until `shutdown`, where any are.
+async fn run_exporter(exporter: Option<Exporter>, shutdown: CancellationToken) {
+    if let Some(exporter) = exporter {
+        exporter.run(shutdown).await;
+    }
+}
+
 /// What volumes are shared with; `None`: none is.
 fn shared_with(config: &Config) -> Option<Sharing> {
     let port = config.sharing_port?;
@@ -168,9 +172,8 @@ fn shared_with(config: &Config) -> Option<Sharing> {
     let kernel: Arc<dyn Kernel> = if config.simulate.is_some() {
         Arc::new(PretendedKernel)
     } else {
-        let run_dir = config.run_dir.clone();
         let settings =
-            sharing::settings(&config.state_dir, run_dir, places.exports(), addresses.clone(), port);
+            sharing::settings(&config.state_dir, &config.run_dir, places.exports(), addresses.clone(), port);
         Arc::new(LinuxKernel::new(settings, config.node_name.clone()))
     };
     Some(Sharing { places, kernel, addresses, port })

@@ -40,10 +40,10 @@ pub(crate) fn refused(error: &RequestError) -> Status {
         | RequestError::SharedDevice => Code::InvalidArgument,
         // Final, and tried again all the same while the pod wants the volume.
         RequestError::Namespace { .. } => Code::PermissionDenied,
-        // What an upgrade of the chart mends.
-        RequestError::UnknownPod | RequestError::NotSharing(_) => Code::FailedPrecondition,
-        // CSI, NodePublishVolume errors: "Staging target path not set".
-        RequestError::MissingStagingPath => Code::FailedPrecondition,
+        // What an upgrade of the chart mends; and CSI, NodePublishVolume errors: "Staging target path not set".
+        RequestError::UnknownPod | RequestError::NotSharing(_) | RequestError::MissingStagingPath => {
+            Code::FailedPrecondition
+        }
         // CSI, NodeGetVolumeStats errors: "Volume does not exist" at the path.
         RequestError::NotThere { .. } => Code::NotFound,
     };

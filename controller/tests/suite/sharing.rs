@@ -141,7 +141,7 @@ async fn a_shared_volume_is_made_for_many_with_its_group_before_any_pod_sees_it(
     // A call that is repeated changes nothing.
     let again = within(replica.create(for_many(request_for(&claim, "ssd")))).await.unwrap();
     assert_eq!(again.volume.unwrap().volume_id, id);
-    assert_eq!(node.holds(), [id.clone()]);
+    assert_eq!(node.holds(), std::slice::from_ref(&id));
     let mut check = ValidateVolumeCapabilitiesRequest {
         volume_id: id,
         volume_capabilities: for_many(request_for(&claim, "ssd")).volume_capabilities,

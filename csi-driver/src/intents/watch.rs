@@ -134,7 +134,7 @@ pub(crate) async fn run<K: Intent>(
 
     let config = streaming().fields(&format!("spec.nodeName={}", context.shared.node));
     let changes = context.shared.changes.clone();
-    let changed = Arc::clone(&intents.changed);
+    let news = Arc::clone(&intents.changed);
     let events = watcher(Api::<DeserializeGuard<K>>::all(client), config)
         .default_backoff()
         .modify(strip)
@@ -145,7 +145,7 @@ pub(crate) async fn run<K: Intent>(
             if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {
                 changes.notify_inventory();
             }
-            changed.notify_one();
+            news.notify_one();
         })
         .applied_objects()
         // Errors are logged and the watch goes on by its backoff.

@@ -217,7 +217,9 @@ impl Exporter {
             info!("volume {id} is {} other nodes", if now.is_some() { "open to" } else { "closed to" });
             self.troubles.remove(&id);
         }
-        if let Some(now) = now { drop(self.places.insert(id, now)) } else {
+        if let Some(now) = now {
+            self.places.insert(id, now);
+        } else {
             self.places.remove(&id);
             // A deletion may have waited for this.
             self.volumes.nudges().volume(&id);

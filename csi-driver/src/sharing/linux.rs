@@ -113,7 +113,7 @@ fn export(volume: &VolumeId) -> String {
 /// How this node serves: records on its own disk, the word of this boot in a folder that a boot empties.
 pub(crate) fn settings(
     state_dir: &Path,
-    run_dir: PathBuf,
+    run_dir: &Path,
     exports_dir: &Path,
     addresses: Vec<IpAddr>,
     port: u16,

@@ -1,10 +1,10 @@
 //! The files of the kernel's caches.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -16,9 +16,9 @@ use super::{
 const YES: Duration = Duration::from_hours(365 * 24);
 /// Short, as nobody may be there later to take it back.
 const NO: Duration = Duration::from_mins(1);
-/// Two flushes within a second push the time of the second one into the future, and the entries that it is meant for stay for so long
-/// (`write_flush` in `net/sunrpc/cache.c`).
-const BETWEEN_FLUSHES: Duration = Duration::from_millis(1100);
+/// For how long at most the time of an earlier flush is waited for. Others flush too, and the clock may be set back.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// When what is said now is to be asked again.
 pub(super) fn expiry() -> Expiry {
@@ -37,28 +37,32 @@ pub(super) fn tell(mut channel: &File, line: &str) -> io::Result<()> {
     if written == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// When the caches were flushed last.
-#[derive(Debug, Default)]
-pub(super) struct Flushes {
-    last: Option<Instant>,
+/// Lets the kernel forget all answers of these caches.
+///
+/// Two flushes within a second, by whomever, push the time of the second one into the future, and what it is meant for stays for so long
+/// (`write_flush` in `net/sunrpc/cache.c`). So the second of the one before is waited for; the kernel tells which that was.
+pub(super) fn flush(caches: &[Cache]) -> Result<(), ExportError> {
+    for cache in caches {
+        let path = format!("/proc/net/rpc/{}/flush", cache.name());
+        let doing = || format!("flush the kernel's cache {}", cache.name());
+        let mut waited = Duration::ZERO;
+        while fs::read_to_string(&path).trying(doing)?.trim().parse::<u64>().unwrap_or(0) >= seconds() {
+            if waited >= LONGEST_WAIT {
+                break;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+            waited += BETWEEN_LOOKS;
+        }
+        let flushed = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{}\n", seconds()).as_bytes()));
+        flushed.trying(doing)?;
+    }
+    Ok(())
 }
 
-impl Flushes {
-    /// Lets the kernel forget all answers of these caches. Waits until the flush before is a second old.
-    pub(super) fn flush(&mut self, caches: &[Cache]) -> Result<(), ExportError> {
-        if let Some(last) = self.last {
-            thread::sleep(BETWEEN_FLUSHES.saturating_sub(last.elapsed()));
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        for cache in caches {
-            let path = format!("/proc/net/rpc/{}/flush", cache.name());
-            let flushed = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .and_then(|mut file| file.write_all(format!("{now}\n").as_bytes()));
-            flushed.trying(|| format!("flush the kernel's cache {}", cache.name()))?;
-        }
-        self.last = Some(Instant::now());
-        Ok(())
-    }
+/// Seconds since 1970, as the kernel counts here.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -2,7 +2,7 @@
 //!
 //! Linux 6.9 and later revoke what is open of one filesystem (`unlock_filesystem`). Older ones, and where one client alone is to go, can only
 //! expire the client: it loses its locks on every other volume of this node, too, and is let in again for those. So that is done only to one
-//! that still has files open on the volume, which none has that unmounted it.
+//! that still holds something of the volume, which none does that unmounted it: the caller gives clients the time for that.
 
 use std::{
     collections::BTreeSet,
@@ -36,6 +36,7 @@ struct Holder {
     number: String,
     address: Option<IpAddr>,
     held: Held,
+    has_lost: bool,
 }
 
 /// Takes everything of a volume back that is mounted at that path.
@@ -45,18 +46,18 @@ pub(super) fn volume(nfsd: &OwnedFd, id: &str, path: &Path, device: DeviceNumber
     if let Err(error) = kernel::write(nfsd, "unlock_filesystem", &format!("{text}\n")) {
         tracing::debug!(%error, volume = id, "the kernel did not unlock a filesystem");
     }
-    let anything = |held: Held| held.files + held.kept > 0;
-    release(nfsd, id, device, |holder| anything(holder.held))
+    release(nfsd, id, device, |holder| holder.held.anything() || holder.has_lost)
 }
 
-/// Takes the files of a volume back that one client has open. What it only keeps in memory the kernel calls back once somebody wants it.
+/// Takes back what one client holds of a volume. What it only keeps in memory too: it could not give that back any more when it is called
+/// for, and whoever wants the file would wait until the lease is over.
 pub(super) fn client(
     nfsd: &OwnedFd,
     id: &str,
     device: DeviceNumber,
     client: IpAddr,
 ) -> Result<(), ExportError> {
-    release(nfsd, id, device, |holder| holder.address == Some(client) && holder.held.files > 0)
+    release(nfsd, id, device, |holder| holder.address == Some(client) && holder.held.anything())
 }
 
 fn release(
@@ -90,10 +91,11 @@ fn release(
 
 /// The addresses of those who hold anything of that device.
 pub(super) fn addresses(nfsd: &OwnedFd, device: DeviceNumber) -> io::Result<BTreeSet<IpAddr>> {
-    Ok(holding(nfsd, device)?.into_iter().filter_map(|holder| holder.address).collect())
+    let holders = holding(nfsd, device)?.into_iter().filter(|holder| holder.held.anything());
+    Ok(holders.filter_map(|holder| holder.address).collect())
 }
 
-/// Who holds anything of that device.
+/// Who holds anything of that device, or may.
 fn holding(nfsd: &OwnedFd, device: DeviceNumber) -> io::Result<Vec<Holder>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = match openat(nfsd, "clients", flags, Mode::empty()) {
@@ -111,9 +113,10 @@ fn holding(nfsd: &OwnedFd, device: DeviceNumber) -> io::Result<Vec<Holder>> {
         let file = |name: &str| kernel::read(nfsd, &format!("clients/{number}/{name}"));
         // It may have gone meanwhile.
         let (Ok(info), Ok(states)) = (file("info"), file("states")) else { continue };
-        let held = holders::held(&states, device);
-        if held != Held::default() {
-            holders.push(Holder { number: number.to_owned(), address: holders::address(&info), held });
+        let (held, has_lost) = (holders::held(&states, device), holders::has_lost(&states));
+        if held.anything() || has_lost {
+            let address = holders::address(&info);
+            holders.push(Holder { number: number.to_owned(), address, held, has_lost });
         }
     }
     Ok(holders)

@@ -9,7 +9,7 @@ use std::{
 use super::{
     answers::{self, Cache},
     caches::{Answering, Shared},
-    channels::{self, Flushes},
+    channels,
     error::{ExportError, Trying},
     kernel::{self, Kernel},
     marker::Marker,
@@ -36,7 +36,6 @@ pub struct ExportServer {
 struct Inner {
     answering: Option<Answering>,
     tracking: Option<Tracking>,
-    flushes: Flushes,
     /// What clients lost and may still hold, as a call before could not take it back.
     due: Vec<Loss>,
     /// Whether answers of an earlier process may be in the kernel's caches.
@@ -183,7 +182,7 @@ impl ExportServer {
             inner.tracking = Some(Tracking::start(self.kernel.pipes()?, &self.settings.state_dir, over)?);
         }
         if inner.stale {
-            inner.flushes.flush(&Cache::ALL)?;
+            channels::flush(&Cache::ALL)?;
             inner.stale = false;
         }
         if serving {
@@ -263,7 +262,7 @@ impl ExportServer {
         if inner.due.is_empty() {
             return Ok(());
         }
-        inner.flushes.flush(&[Cache::Export, Cache::Handle])?;
+        channels::flush(&[Cache::Export, Cache::Handle])?;
         let mut left = Vec::new();
         let mut failed = Ok(());
         for loss in std::mem::take(&mut inner.due) {

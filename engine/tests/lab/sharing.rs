@@ -290,11 +290,14 @@ fn a_volume_is_taken_back_from_who_holds_files_of_it() {
     node.set().unwrap();
     println!("a client was taken off after {:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(fs::write(there[0].join("fresh"), "x").is_err());
     assert!(held[0].write_all_at(b"y", 0).and_then(|()| held[0].sync_all()).is_err());
     held[1].write_all_at(b"y", 0).unwrap();
     held[1].sync_all().unwrap();
+    let start = Instant::now();
     let same = File::options().write(true).open(node.volume("pvc-1").join(owner(&there[0]))).unwrap();
     lock(&same).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     drop(same);
     // The whole volume: it can be unmounted, and nobody else notices.
     node.remove_export("pvc-1");
@@ -415,10 +418,7 @@ fn a_dead_server_is_given_up_and_holds_nobody_up() {
     let target = node.path("target");
     nfs_client::bind("/pvc-1", &there, &target, false, LIMIT).unwrap();
     // A pod's program: killed as it is when its pod goes.
-    let line = format!(
-        "exec 3>{}; echo before >&3; sync; exec sleep 1000",
-        there.join("file").display()
-    );
+    let line = format!("exec 3>{}; echo before >&3; sync; exec sleep 1000", there.join("file").display());
     let mut program = Command::new("sh").args(["-c", &line]).spawn().unwrap();
     let written = node.volume("pvc-1").join("file");
     eventually("the file", || fs::read(&written).is_ok_and(|found| found == b"before\n"));

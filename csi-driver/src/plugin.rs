@@ -85,10 +85,9 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         pools_part.ready();
     }
     let served = Board::default();
-    let exporter = sharing.map(|sharing| {
-        let (me, client) = (config.node_name.clone(), client.clone());
-        Exporter::new(me, client, engine.clone(), sharing, volumes.clone(), served.clone())
-    });
+    let me = config.node_name.clone();
+    let exporter = sharing
+        .map(|all| Exporter::new(me, client.clone(), engine.clone(), all, volumes.clone(), served.clone()));
     let kubernetes = kubernetes(
         &config,
         client,
@@ -130,10 +129,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
         say_when_synced,
-        async {
-            run_exporter(exporter, shutdown.clone()).await;
-            Ok(())
-        },
+        run_exporter(exporter, shutdown.clone()),
         async {
             Box::pin(kubernetes).await;
             anyhow::Ok(())
@@ -158,10 +154,11 @@ fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
 }
 
 /// Serves shared volumes until `shutdown`, where any are.
-async fn run_exporter(exporter: Option<Exporter>, shutdown: CancellationToken) {
+async fn run_exporter(exporter: Option<Exporter>, shutdown: CancellationToken) -> anyhow::Result<()> {
     if let Some(exporter) = exporter {
         exporter.run(shutdown).await;
     }
+    Ok(())
 }
 
 /// What volumes are shared with; `None`: none is.
@@ -170,7 +167,7 @@ fn shared_with(config: &Config) -> Option<Sharing> {
     let places = Places::below(&config.kubelet_dir);
     let addresses = config.node_addresses.clone();
     let kernel: Arc<dyn Kernel> = if config.simulate.is_some() {
-        Arc::new(PretendedKernel)
+        Arc::new(PretendedKernel::new(places.exports()))
     } else {
         let settings =
             sharing::settings(&config.state_dir, &config.run_dir, places.exports(), addresses.clone(), port);

@@ -136,7 +136,7 @@ fn the_record_names_the_claim_in_whichever_form_it_was_given() {
 fn the_steps_lead_from_what_is_to_what_should_be() {
     let delete = |only_if_unused| Plan::LetGo(vec![Step::Delete { only_if_unused }]);
     let drop_safety = || Step::DropSafety("before-u".parse().unwrap());
-    for (what, case, disk, planned) in [
+    for (what, case, disk, planned) in vec![
         ("as it should be", volume(), present(), Plan::Steps(vec![])),
         ("label and owner are not compared", volume(), present(), Plan::Steps(vec![])),
         (

@@ -1,7 +1,7 @@
 //! What sharing needs of the kernel, and a stand-in without one.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_engine::nfs_client::{Fill, NfsError};
@@ -65,15 +65,30 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 }
 
 /// Serves nothing and says that it did; other nodes' volumes can't be mounted. For simulated disks.
-pub(crate) struct PretendedKernel;
+pub(crate) struct PretendedKernel {
+    exports: PathBuf,
+}
+
+impl PretendedKernel {
+    /// With that folder of exports.
+    pub(crate) fn new(exports: &Path) -> Self {
+        Self { exports: exports.to_owned() }
+    }
+}
 
 impl Kernel for PretendedKernel {
-    fn serve(&self, _: &[Export]) -> Result<(), ServeError> {
-        Ok(())
+    fn serve(&self, table: &[Export]) -> Result<(), ServeError> {
+        let made = if table.is_empty() { Ok(()) } else { std::fs::create_dir_all(&self.exports) };
+        made.map_err(|error| ServeError { reason: reason::SERVE_FAILED, message: in_words(&error) })
     }
 
     fn tidy(&self) -> Result<(), ServeError> {
-        Ok(())
+        match std::fs::remove_dir(&self.exports) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ServeError { reason: reason::SERVE_FAILED, message: in_words(&error) })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn mount(&self, remote: &Remote, _: &Path) -> Result<(), NfsError> {

@@ -62,7 +62,9 @@ pub(super) fn flush(caches: &[Cache]) -> Result<(), ExportError> {
     Ok(())
 }
 
-/// Seconds since 1970, as the kernel counts here.
+/// Seconds since 1970 as the kernel counts them here: by its last tick, which is up to 10 ms behind the clock.
 fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    const TICK: Duration = Duration::from_millis(20);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(TICK).as_secs()
 }

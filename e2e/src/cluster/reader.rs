@@ -133,7 +133,12 @@ impl Reader {
                 for kind in kinds {
                     let api = kind.api(client.clone(), namespace.as_deref());
                     let all = ListParams::default();
-                    for one in retried(|| api.list_metadata(&all)).await? {
+                    let listed = match retried(|| api.list_metadata(&all)).await {
+                        // An older version of Tierce is installed, which has no such kind.
+                        Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                        listed => listed?,
+                    };
+                    for one in listed {
                         found.push(format!("{}/{}", kind.plural, one.metadata.name.unwrap_or_default()));
                     }
                 }

@@ -71,6 +71,9 @@ pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
 /// Finalizer on a SharedVolume: what it gave to pods goes before it does.
 pub const FINALIZER_SHARED_VOLUME: &str = "storage.tierce.dev/shared-volume";
+/// Finalizer on the PersistentVolumeClaim of a SharedVolume in its own namespace: Kubernetes lets a claim go that no pod of its own namespace uses, and the
+/// data with it.
+pub const FINALIZER_SHARED_DATA: &str = "storage.tierce.dev/shared-data";
 /// Label on the PersistentVolumes and PersistentVolumeClaims that a SharedVolume has in other namespaces; its value is the SharedVolume's UID.
 pub const LABEL_SHARED_UID: &str = "storage.tierce.dev/shared-volume-uid";
 /// Annotation on the PersistentVolume that a SharedVolume has in another namespace: its own namespace and name, with a slash between them.

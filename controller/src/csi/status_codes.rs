@@ -99,7 +99,7 @@ pub fn delete(error: &DeleteError) -> Code {
         DeleteError::NoId(_) => Code::InvalidArgument,
         DeleteError::Busy(..) => Code::Aborted,
         // CSI: "volume in use", "snapshot in use". The sidecar tries again with a growing delay.
-        DeleteError::InUse { .. } => Code::FailedPrecondition,
+        DeleteError::InUse { .. } | DeleteError::Shared { .. } => Code::FailedPrecondition,
         DeleteError::Deadline { .. } => Code::DeadlineExceeded,
         DeleteError::Api { source, .. } => api(source),
     }

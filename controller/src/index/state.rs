@@ -63,6 +63,8 @@ pub struct State {
     pub(super) pairs: Relation<Namespaced, String>,
     /// The same by the `NodeVolume` that has the data.
     pub(super) pairs_of_device: Relation<String, String>,
+    /// Ids of the NodeVolumes that were made for the SharedVolume of this key.
+    pub(super) shared_devices: Relation<Namespaced, String>,
     /// SharedVolumes that have, or are to have, the claim of this key, in another namespace than theirs.
     pub(super) shared_to: Relation<Namespaced, Namespaced>,
     /// The same, of the PersistentVolumes that are there.

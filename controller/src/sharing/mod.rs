@@ -12,6 +12,6 @@ mod view;
 mod wakes;
 
 pub(crate) use persistent_volume::{Home, persistent_volume_at_home};
-pub(crate) use reconcile::Sharing;
+pub(crate) use reconcile::{Sharing, release};
 pub(crate) use view::View;
 pub(crate) use wakes::{Sharings, concerned};

@@ -12,21 +12,26 @@ pub(super) enum Action {
     DeleteClaim(String, String),
     /// Deletes the `PersistentVolume` of this name and UID, of the claim in the namespace, if that is gone.
     DeletePersistentVolume(String, String, String),
+    /// Lets the claim of this UID go that has the data, in the SharedVolume's own namespace.
+    Release(String),
     /// Tells the node that has the data to whom it is to serve it.
     Serve(Export),
 }
 
-/// Decides.
-pub(super) fn plan(view: &View) -> Vec<Action> {
-    // A node is let in before a pod there waits for it, and taken off when its last pod is gone.
-    let serve = view.device.as_ref().filter(|device| device.deleting_since.is_none()).and_then(|device| {
+/// Decides. `forsaken`: the SharedVolume is gone, by force, so that nobody else lets its claim go.
+pub(super) fn plan(view: &View, forsaken: bool) -> Vec<Action> {
+    // A node is let in before a pod there waits for it, and taken off when its last pod is gone, also where the volume is to go: it does not go before.
+    let serve = view.device.as_ref().and_then(|device| {
         let wanted = view.export()?;
         (device.export.as_ref() != Some(&wanted)).then_some(Action::Serve(wanted))
     });
+    let home = view.home.as_ref().filter(|(_, claim)| forsaken && claim.guarded && claim.deleting);
+    let is_in_use = !view.left().is_empty() || !view.pods_elsewhere().is_empty();
+    let release = home.filter(|_| !is_in_use).map(|(_, claim)| Action::Release(claim.uid.clone()));
     let is_made = view.device.as_ref().is_some_and(|device| {
         device.export.is_some() && device.capacity.is_some() && device.deleting_since.is_none()
     });
-    serve.into_iter().chain(view.places.iter().filter_map(|place| of_place(place, is_made))).collect()
+    serve.into_iter().chain(release).chain(view.places.iter().filter_map(|place| of_place(place, is_made))).collect()
 }
 
 fn of_place(place: &Place, is_made: bool) -> Option<Action> {

@@ -4,7 +4,7 @@ use super::persistent_volume::{labels, persistent_volume_elsewhere};
 use super::plan::{Action, plan};
 use super::view::View;
 use crate::index::{Claim, ClaimObject, Device, Index, Namespaced, State};
-use crate::run::objects::{created_by, gone_is_fine, patched_by, there_is_fine};
+use crate::run::objects::{created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine};
 use crate::run::queue::Next;
 use crate::run::refusal::is_refusal;
 use k8s_openapi::api::core::v1::{
@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tierce_crds::{Access, ClaimReference, Export, NodeVolume, names};
+use tierce_crds::{Access, ClaimReference, Export, NodeVolume, SharedVolume, names};
 use tierce_runtime::errors::in_words;
 use tracing::{debug, warn};
 
@@ -37,10 +37,12 @@ pub(crate) struct Sharing {
 struct Look {
     key: Namespaced,
     uid: String,
+    /// Whether it is gone.
+    forsaken: bool,
     view: View,
 }
 
-/// Everything of one moment. `None`: it is not known what it has, or it has nothing.
+/// Everything of one moment. Empty: it is not known what it has, or it has nothing.
 fn look(state: &State, key: &Namespaced) -> Vec<Look> {
     if !state.shared_volumes.is_whole() {
         return Vec::new();
@@ -49,6 +51,10 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
     let uid = known.and_then(|shared| shared.metadata.uid.clone());
     // What another of that name left goes as well.
     let left = state.pairs_of(key).into_iter().filter_map(|(_, pv)| Some(pv.pair.as_ref()?.uid.clone()));
+    let sharers = state.devices_shared_by(key).filter_map(|device| Some(device.sharer.as_ref()?.1.clone()));
+    let home = state.claims.get(key).filter(|claim| claim.guarded).and_then(|claim| claim.owner.as_ref());
+    let home = home.filter(|owner| owner.kind == KIND).map(|owner| owner.uid.clone());
+    let left = left.chain(sharers).chain(home);
     let mut gone: Vec<_> = left.filter(|left| Some(left) != uid.as_ref()).collect();
     gone.sort_unstable();
     gone.dedup();
@@ -56,12 +62,18 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
     if known.is_none() && state.shared_volumes.exists(key) {
         return Vec::new();
     }
-    let of = |uid: String, members: &[_], device: Option<&Arc<Device>>| Look {
+    let of = |uid: String, members: &[_], device: Option<&Arc<Device>>, forsaken| Look {
         view: View::look(state, key, (KIND, &uid), members, device),
         key: key.clone(),
         uid,
+        forsaken,
     };
-    let mut looks: Vec<_> = gone.into_iter().map(|uid| of(uid, &[], None)).collect();
+    let of_gone = |uid: String| {
+        let is_its = |device: &&Arc<Device>| device.sharer.as_ref().is_some_and(|(_, its)| *its == uid);
+        let device = state.devices_shared_by(key).find(is_its);
+        of(uid.clone(), &[], device, true)
+    };
+    let mut looks: Vec<_> = gone.into_iter().map(of_gone).collect();
     if let (Some(shared), Some(uid)) = (known, uid) {
         let is_own = |claim: &&Arc<Claim>| claim.is_controlled_by(KIND, Some(&uid));
         let owned = state.claims.get(key).filter(is_own).and_then(|_| state.device_of(key));
@@ -74,7 +86,7 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
         });
         let leaving = shared.metadata.deletion_timestamp.is_some();
         let members = if leaving { &[][..] } else { &shared.spec.members };
-        looks.push(of(uid, members, device));
+        looks.push(of(uid, members, device, false));
     }
     looks
 }
@@ -89,7 +101,7 @@ impl Sharing {
     pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
         let mut next = Next::Event;
         for look in self.index.read(|state| look(state, key)) {
-            for action in plan(&look.view) {
+            for action in plan(&look.view, look.forsaken) {
                 match self.act(&look, &action).await {
                     Ok(Next::Event) => {}
                     Ok(later) => next = if next == Next::Failed { next } else { later },
@@ -126,6 +138,17 @@ impl Sharing {
                     return Ok(Next::Event);
                 }
                 gone_is_fine(volumes.delete(name, &only(uid)).await)?;
+            }
+            Action::Release(uid) => {
+                // A watch may be late; the last word is the API server's.
+                let owners: Api<SharedVolume> = Api::namespaced(self.client.clone(), &look.key.namespace);
+                let owner = owners.get_metadata_opt(&look.key.name).await?;
+                let Some((_, claim)) = look.view.home.as_ref().filter(|(_, claim)| claim.uid == *uid) else {
+                    return Ok(Next::Event);
+                };
+                if owner.is_none_or(|owner| owner.metadata.uid.as_ref() != Some(&look.uid)) {
+                    release(&self.client, &look.key, claim, names::MANAGER_SHARING).await?;
+                }
             }
             Action::Serve(export) => self.serve(look, export).await?,
         }
@@ -176,6 +199,23 @@ impl Sharing {
             devices.patch(&device.id, &patched_by(names::MANAGER_SHARING), &Patch::Merge(&patch)).await;
         gone_is_fine(patched).map(drop)
     }
+}
+
+/// Lets the claim go that has the data of the SharedVolume of this key.
+pub(crate) async fn release(
+    client: &Client,
+    key: &Namespaced,
+    claim: &Claim,
+    manager: &str,
+) -> Result<(), kube::Error> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &key.namespace);
+    let metadata = ObjectMeta {
+        name: Some(key.name.clone()),
+        resource_version: claim.resource_version.clone(),
+        ..ObjectMeta::default()
+    };
+    let claim = PersistentVolumeClaim { metadata, ..PersistentVolumeClaim::default() };
+    remove_finalizer(&claims, &claim, names::FINALIZER_SHARED_DATA, manager).await.map(drop)
 }
 
 /// The one of this UID and no other.

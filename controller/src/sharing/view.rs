@@ -13,8 +13,8 @@ const MOST_NODES: usize = 5_000;
 pub(crate) struct View {
     /// The `NodeVolume` that has the data.
     pub(super) device: Option<Arc<Device>>,
-    /// Its own namespace, if it has its claim there.
-    home: Option<String>,
+    /// Its own namespace and its claim there.
+    pub(super) home: Option<(String, Arc<Claim>)>,
     /// Nodes of the pods that use it in its own namespace.
     at_home: BTreeSet<String>,
     pub(super) places: Vec<Place>,
@@ -87,7 +87,7 @@ impl View {
         let at_home = if is_own || own.is_none() { state.nodes_of_pods(key) } else { Vec::new() };
         Self {
             device: device.cloned(),
-            home: is_own.then(|| key.namespace.clone()),
+            home: own.filter(|_| is_own).map(|claim| (key.namespace.clone(), Arc::clone(claim))),
             at_home: at_home.into_iter().map(|(_, node)| node).collect(),
             places,
         }
@@ -100,8 +100,8 @@ impl View {
 
     /// Namespaces that have a claim of it.
     pub(crate) fn claims(&self) -> Vec<SharedClaim> {
-        let home = self.home.clone().map(|namespace| SharedClaim {
-            namespace,
+        let home = self.home.as_ref().map(|(namespace, _)| SharedClaim {
+            namespace: namespace.clone(),
             access: Access::Write,
             leaving: false,
         });

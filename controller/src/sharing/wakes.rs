@@ -11,8 +11,8 @@ impl Topic for Sharings {
     type Key = Namespaced;
 
     fn all(state: &State) -> Vec<Namespaced> {
-        let known = state.shared_volumes.iter().map(|(key, _)| key.clone());
-        let all: BTreeSet<_> = known.chain(state.with_pairs().cloned()).collect();
+        let mut all = state.with_something_shared();
+        all.extend(state.shared_volumes.iter().map(|(key, _)| key.clone()));
         all.into_iter().collect()
     }
 
@@ -25,7 +25,11 @@ impl Topic for Sharings {
 pub(crate) fn concerned(state: &State, news: &News<'_>) -> BTreeSet<Namespaced> {
     match *news {
         News::SharedVolume(change) => [change.key.clone()].into(),
-        News::Claim(change) => state.sharers_of(change.key),
+        News::Claim(change) => {
+            let mut sharers = state.sharers_of(change.key);
+            sharers.extend(change.both().any(|claim| claim.guarded).then(|| change.key.clone()));
+            sharers
+        }
         News::PersistentVolume(change) => {
             let of = change.both().filter_map(|pv| Some(pv.pair.as_ref()?.of.clone()));
             let claims = change.both().filter_map(|pv| pv.claim.clone());
@@ -33,7 +37,8 @@ pub(crate) fn concerned(state: &State, news: &News<'_>) -> BTreeSet<Namespaced> 
         }
         News::Device(change) => {
             let claims = change.both().flat_map(|device| state.claims_of(device));
-            claims.filter(|claim| state.shared_volumes.exists(claim)).collect()
+            let sharers = change.both().filter_map(|device| Some(device.sharer.as_ref()?.0.clone()));
+            claims.filter(|claim| state.shared_volumes.exists(claim)).chain(sharers).collect()
         }
         News::Pod(change) => {
             let claims =

@@ -343,6 +343,97 @@ async fn it_is_deleted_when_no_pod_of_any_namespace_uses_it_and_leaves_nothing()
     assert!(node.holds().is_empty() && api.all("persistentvolumeclaims").is_empty());
 }
 
+/// A pod of another namespace has it, on another node.
+async fn used_elsewhere(api: &FakeApi, replica: &Replica) -> String {
+    shared(api, &json!([member("vision", "Write")]));
+    let id = provisioned(api, replica).await;
+    pair(api, &id, "vision").await;
+    pod(api, "vision", "p", "n2");
+    served(api, &id, &json!(["n2"]), &json!([])).await;
+    id
+}
+
+#[tokio::test]
+async fn the_data_stays_under_pods_of_other_namespaces_whatever_becomes_of_the_claim() {
+    let (api, node, replica) = cluster().await;
+    let id = used_elsewhere(&api, &replica).await;
+    api.delete_object("persistentvolumeclaims", "ada", NAME);
+    let message = says(&api, "ClaimLost").await;
+    assert!(message.contains("It stays") && message.contains("SharedVolume"), "{message}");
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some());
+
+    // By force.
+    api.remove("persistentvolumeclaims", "ada", NAME);
+    let refused = within(replica.delete(&id)).await.unwrap_err();
+    assert!(
+        refused.code() == Code::FailedPrecondition && refused.message().contains("namespace vision"),
+        "{refused:?}"
+    );
+    // Nor where no watch has told of who else has it.
+    let late = Replica::serving(&api).await;
+    api.silence("persistentvolumes", true);
+    let name = handle(&api, &id, "vision");
+    let pv = api.get("persistentvolumes", "", &name).unwrap();
+    late.index.remove::<tierce_controller::index::PersistentVolumeObject>(
+        &serde_json::from_value(pv["metadata"].clone()).unwrap(),
+    );
+    let refused = within(late.delete(&id)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(api.get("nodevolumes", "", &id).unwrap()["metadata"]["deletionTimestamp"].is_null());
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    assert_eq!(node.holds(), [id]);
+}
+
+#[tokio::test]
+async fn a_namespace_that_ends_keeps_the_data_of_its_shared_volumes_until_no_other_uses_them() {
+    let (api, node, replica) = cluster().await;
+    let id = used_elsewhere(&api, &replica).await;
+    api.end_namespace("ada");
+    api.delete_object("persistentvolumeclaims", "ada", NAME);
+    api.delete_object("sharedvolumes", "ada", NAME);
+    let message = says(&api, "InUse").await;
+    assert!(message.contains("vision/p"), "{message}");
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some());
+    api.remove("pods", "vision", "p");
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+    assert_eq!(api.all("persistentvolumes").len(), 1, "those of other namespaces go first");
+    within(replica.delete(&id)).await.unwrap();
+    api.remove("persistentvolumes", "", &id);
+    gone(&api, "sharedvolumes", "ada", NAME).await;
+    assert!(node.holds().is_empty());
+}
+
+#[tokio::test]
+async fn the_claim_of_one_that_was_taken_away_by_force_goes_when_nobody_shares_it() {
+    let (api, _node, replica) = cluster().await;
+    let id = used_elsewhere(&api, &replica).await;
+    api.remove("sharedvolumes", "ada", NAME);
+    // What owned it is gone.
+    api.delete_object("persistentvolumeclaims", "ada", NAME);
+    gone(&api, "persistentvolumeclaims", "vision", NAME).await;
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some(), "its data is in use");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    api.remove("pods", "vision", "p");
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+    served(&api, &id, &json!([]), &json!([])).await;
+}
+
+#[tokio::test]
+async fn one_that_somebody_deletes_on_its_node_goes_when_its_last_pod_has() {
+    let (api, _node, replica) = cluster().await;
+    let id = used_elsewhere(&api, &replica).await;
+    let mut device = api.get("nodevolumes", "", &id).unwrap();
+    device["metadata"]["finalizers"] = json!(["storage.tierce.dev/held-by-the-test"]);
+    api.put("nodevolumes", device);
+    api.delete_object("nodevolumes", "", &id);
+    tokio::time::sleep(GRACE).await;
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    api.remove("pods", "vision", "p");
+    served(&api, &id, &json!([]), &json!([])).await;
+}
+
 #[tokio::test]
 async fn what_one_left_that_was_taken_away_by_force_goes_and_its_data_stays() {
     let (api, node, replica) = cluster().await;

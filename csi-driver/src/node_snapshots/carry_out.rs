@@ -48,8 +48,8 @@ impl Intent for NodeSnapshot {
         check(self, info).map(|()| Vec::new())
     }
 
-    fn deletion(&self) -> Step {
-        Step::Delete
+    fn deletion(&self) -> Result<Step, Verdict> {
+        Ok(Step::Delete)
     }
 
     async fn act(

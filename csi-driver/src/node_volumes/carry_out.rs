@@ -47,7 +47,7 @@ impl Intent for NodeVolume {
         converge(self, info)
     }
 
-    fn deletion(&self) -> Step {
+    fn deletion(&self) -> Result<Step, Verdict> {
         deletion(self)
     }
 

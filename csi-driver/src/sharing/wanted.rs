@@ -16,11 +16,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// `None`: it is served to nobody.
+    /// `None`: it is served to nobody. One that is being deleted is served as long as a node is listed: its pods run, whatever somebody else did to the
+    /// object.
     pub(super) fn of(me: &str, volume: &NodeVolume) -> Option<(VolumeId, Self)> {
         let export = volume.spec.export.clone().filter(|export| !export.is_to_nobody())?;
-        let goes = volume.metadata.deletion_timestamp.is_some();
-        if goes || volume.spec.node_name != me {
+        if volume.spec.node_name != me {
             return None;
         }
         let id = volume.name_any().parse().ok()?;
@@ -63,17 +63,18 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_is_to_use_is_served_until_it_goes() {
+    fn what_somebody_is_to_use_is_served_even_when_it_is_to_go() {
         let nothing = json!({});
         let to_n2 = json!({"gid": 7, "nodes": ["n2"]});
         let (id, wanted) = Wanted::of("n1", &volume(&to_n2, &nothing)).unwrap();
         assert_eq!((id.as_str(), wanted.gid, wanted.export.nodes), ("pvc-1", 7, vec!["n2".to_owned()]));
         assert!(Wanted::of("n1", &volume(&json!({"gid": 7, "readOnlyNodes": ["n2"]}), &nothing)).is_some());
         let going = json!({"deletionTimestamp": "2026-12-01T00:00:00Z"});
+        assert!(Wanted::of("n1", &volume(&to_n2, &going)).is_some(), "being listed is being in use");
         for (me, export, more) in [
             ("n2", &to_n2, &nothing),
-            ("n1", &to_n2, &going),
             ("n1", &json!({"gid": 7}), &nothing),
+            ("n1", &json!({"gid": 7}), &going),
             ("n1", &Value::Null, &nothing),
         ] {
             assert_eq!(Wanted::of(me, &volume(export, more)), None, "{me} {export} {more}");

@@ -171,12 +171,20 @@ async fn a_volume_is_served_to_whom_its_object_lists_and_then_to_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_goes_is_served_no_more_whatever_its_object_lists() {
+async fn a_volume_that_is_to_go_is_served_until_its_object_lists_nobody() {
     let (_machine, api, plugin) = holder().await;
     api.put(NODES, node("n2", Some("10.0.0.2")));
     api.edit(VOLUMES, HOME, |volume| volume["spec"]["export"]["nodes"] = json!(["n2"]));
     api.until(VOLUMES, HOME, |volume| served(volume).is_some()).await;
     api.delete(VOLUMES, HOME);
+    let in_use = |volume: Option<&Value>| {
+        let conditions = volume.and_then(|volume| volume.pointer("/status/conditions")?.as_array());
+        conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["reason"] == "InUse")
+    };
+    let volume = api.until(VOLUMES, HOME, in_use).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(served(volume.as_ref()).is_some() && served(api.get(VOLUMES, HOME).as_ref()).is_some());
+    api.edit(VOLUMES, HOME, |volume| volume["spec"]["export"]["nodes"] = json!([]));
     api.until(VOLUMES, HOME, |volume| volume.is_none()).await;
     plugin.stop().await;
 }

@@ -84,6 +84,8 @@ pub struct Claim {
     pub capacity: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether it goes only when we let it, since it has the data of a SharedVolume.
+    pub guarded: bool,
 }
 
 /// The kinds whose objects may control a claim. Each has a folder in `volumes`.
@@ -146,6 +148,7 @@ impl Claim {
             raised_to: raised_to.and_then(|text| parse_bytes(text).ok()),
             capacity: bytes(object.status.capacity.get("storage")),
             deleting: object.metadata.deletion_timestamp.is_some(),
+            guarded: has_finalizer(&object.metadata, names::FINALIZER_SHARED_DATA),
         }
     }
 
@@ -180,6 +183,10 @@ impl DataSource {
             _ => None,
         }
     }
+}
+
+fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == name)
 }
 
 fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOwner> {

@@ -3,7 +3,7 @@
 use super::wishes::wants;
 use crate::index::facts::trimmed::named;
 use crate::index::news::{Affects, Change, News};
-use crate::index::{Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked};
+use crate::index::{Device, Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tierce_crds::{SharedVolume, names};
@@ -71,14 +71,26 @@ impl State {
         self.claims_of_pair.of(uid)
     }
 
-    /// SharedVolumes that some `PersistentVolume` in another namespace is of, there or not.
-    pub fn with_pairs(&self) -> impl Iterator<Item = &Namespaced> {
-        self.pairs.words()
+    /// PersistentVolumes with which the `NodeVolume` of this id is shared with other namespaces.
+    pub fn pairs_of_device(&self, id: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> {
+        self.pairs_of_device.of(id).filter_map(|name| self.persistent_volumes.get(name))
+    }
+
+    /// NodeVolumes that were made for the SharedVolume of this key, or for one of that name before it.
+    pub fn devices_shared_by(&self, key: &Namespaced) -> impl Iterator<Item = &Arc<Device>> {
+        self.shared_devices.of(key).filter_map(|id| self.devices.get(id))
+    }
+
+    /// SharedVolumes of which something is there besides themselves, whether they are or not.
+    pub fn with_something_shared(&self) -> BTreeSet<Namespaced> {
+        let guarded = self.claims.iter().filter(|(_, claim)| claim.guarded).map(|(key, _)| key);
+        self.pairs.words().chain(self.shared_devices.words()).chain(guarded).cloned().collect()
     }
 
     /// SharedVolumes that have, had or are to have the claim of this key, be it in their own namespace.
     pub fn sharers_of(&self, claim: &Namespaced) -> BTreeSet<Namespaced> {
-        let own = self.shared_volumes.exists(claim).then(|| claim.clone());
+        let is_own = self.shared_volumes.exists(claim) || self.shared_devices.has(claim);
+        let own = is_own.then(|| claim.clone());
         let paired = self.paired_with.of(claim).map(|(_, owner)| owner.clone());
         own.into_iter().chain(self.shared_to.of(claim).cloned()).chain(paired).collect()
     }

@@ -33,6 +33,8 @@ pub(super) fn claim(front: &Front, encrypted: bool) -> PersistentVolumeClaim {
             namespace: Some(owner.namespace.clone()),
             labels: Some(labels.into()),
             annotations: Some([(names::ANNOTATION_RAISED_TO.to_owned(), asked.size.clone())].into()),
+            // Pods of other namespaces are none that Kubernetes' own protection of a claim knows.
+            finalizers: asked.is_shared().then(|| vec![names::FINALIZER_SHARED_DATA.to_owned()]),
             owner_references: Some(vec![owner.reference()]),
             ..ObjectMeta::default()
         },

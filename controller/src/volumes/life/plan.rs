@@ -31,6 +31,8 @@ pub(crate) enum Action {
     LowerClaim(u64),
     /// Deletes the claim of this UID.
     DeleteClaim(String),
+    /// Lets the claim go that is being deleted: nobody shares the volume any more.
+    ReleaseClaim,
     /// Keeps the `PersistentVolume` of this name when its claim goes, and notes there where the data is.
     Keep(String, String),
     /// Lets the `PersistentVolume` of this name go with its claim again.
@@ -256,6 +258,9 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     if claim.deleting {
         // It goes when the last pod lets it; what becomes of the data has to be settled before.
         actions.extend(settle_retention(o));
+        if claim.guarded {
+            return claim_going(o, claim, actions);
+        }
         let message = "its PersistentVolumeClaim is being deleted".to_owned();
         return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
     }
@@ -304,6 +309,22 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
         }
     }
+}
+
+/// Somebody deleted the claim of one that is shared. It stays, with the data, under the pods of other namespaces.
+fn claim_going(o: &Observed, claim: &Claim, actions: &mut Vec<Action>) -> Said {
+    let shared = |view: &View| !view.left().is_empty() || !view.pods_elsewhere().is_empty();
+    if claim.phase == ClaimPhase::Pending && !o.sharing.as_ref().is_some_and(shared) {
+        // There is no data yet; it is made anew.
+        actions.push(Action::ReleaseClaim);
+        let message = "its PersistentVolumeClaim is being deleted".to_owned();
+        return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
+    }
+    let Owner { kind, namespace, .. } = &o.front.owner;
+    let message = format!(
+        "its PersistentVolumeClaim in namespace {namespace} was deleted, and can't be used by new pods there. It stays, and the          data with it, until this {kind} is deleted too and no pod of any namespace uses it"
+    );
+    Said::stalled(Phase::Lost, reason::CLAIM_LOST, message)
 }
 
 /// Whether nobody else has changed what it asks for.
@@ -458,7 +479,12 @@ fn deletion(o: &Observed) -> Plan {
             None => {}
         }
     }
-    let actions = if claim.deleting { Vec::new() } else { vec![Action::DeleteClaim(claim.uid.clone())] };
+    let action = match (claim.deleting, claim.guarded) {
+        (false, _) => Some(Action::DeleteClaim(claim.uid.clone())),
+        (true, true) => Some(Action::ReleaseClaim),
+        (true, false) => None,
+    };
+    let actions = action.into_iter().collect();
     Plan { actions, said: Some(deleting("it waits until its PersistentVolumeClaim is gone".to_owned())) }
 }
 

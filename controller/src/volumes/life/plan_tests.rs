@@ -90,6 +90,7 @@ impl Given {
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
             requested: GI,
             deleting: false,
+            guarded: false,
         }));
         self
     }

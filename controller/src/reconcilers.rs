@@ -90,7 +90,7 @@ async fn reconcile(
     let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
     let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
     let shared = Arc::new(Lives::<SharedVolume>::new(client.clone(), Arc::clone(&index), events.clone()));
-    let sharing = Arc::new(Sharing::new(client.clone(), Arc::clone(&index)));
+    let sharing = Arc::new(Sharing::new(client.clone(), Arc::clone(&index), config.client_grace));
     let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);

@@ -5,6 +5,7 @@
 //! namespace is to be written by another. The PersistentVolumes stay when their claims go (`Retain`), and never have data of their own: only the
 //! one of the SharedVolume's own namespace, which external-provisioner deletes, has.
 
+mod clients;
 mod persistent_volume;
 mod plan;
 mod reconcile;

@@ -18,13 +18,11 @@ pub(super) enum Action {
     Serve(Export),
 }
 
-/// Decides. `forsaken`: the SharedVolume is gone, by force, so that nobody else lets its claim go.
-pub(super) fn plan(view: &View, forsaken: bool) -> Vec<Action> {
-    // A node is let in before a pod there waits for it, and taken off when its last pod is gone, also where the volume is to go: it does not go before.
-    let serve = view.device.as_ref().and_then(|device| {
-        let wanted = view.export()?;
-        (device.export.as_ref() != Some(&wanted)).then_some(Action::Serve(wanted))
-    });
+/// Decides. `export`: to whom it is to be served; `forsaken`: the SharedVolume is gone, by force, so that nobody else lets its claim go.
+pub(super) fn plan(view: &View, export: Option<Export>, forsaken: bool) -> Vec<Action> {
+    // A node is let in before a pod there waits for it. Also where the volume is to go, others are taken off: it does not go before.
+    let has = view.device.as_ref().and_then(|device| device.export.as_ref());
+    let serve = export.filter(|export| has != Some(export)).map(Action::Serve);
     let home = view.home.as_ref().filter(|(_, claim)| forsaken && claim.guarded && claim.deleting);
     let is_in_use = !view.left().is_empty() || !view.pods_elsewhere().is_empty();
     let release = home.filter(|_| !is_in_use).map(|(_, claim)| Action::Release(claim.uid.clone()));

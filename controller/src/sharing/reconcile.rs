@@ -1,5 +1,6 @@
 //! Carries out what is decided about other namespaces and nodes.
 
+use super::clients::{Clients, takes_away};
 use super::persistent_volume::{labels, persistent_volume_elsewhere};
 use super::plan::{Action, plan};
 use super::view::View;
@@ -21,6 +22,8 @@ use tierce_crds::{Access, ClaimReference, Export, NodeVolume, SharedVolume, name
 use tierce_runtime::errors::in_words;
 use tracing::{debug, warn};
 
+/// How long the watch may take to show what the API server has.
+const SHOWN: Duration = Duration::from_secs(5);
 /// Nobody tells us of namespaces that come, or of quotas that let a claim through.
 const ASKED_AGAIN: Duration = Duration::from_secs(30);
 /// What a claim asks for whose volume is there: what it gets is its volume's size, and no quota counts it a second time.
@@ -31,6 +34,7 @@ const KIND: &str = "SharedVolume";
 pub(crate) struct Sharing {
     client: Client,
     index: Arc<Index>,
+    clients: Clients,
 }
 
 /// One SharedVolume, and what it has.
@@ -92,28 +96,36 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
 }
 
 impl Sharing {
-    /// Over this API server, with the facts of this index.
-    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
-        Self { client, index }
+    /// Over this API server, with the facts of this index. `grace`: how long a node that works is served after its last pod.
+    pub(crate) fn new(client: Client, index: Arc<Index>, grace: Duration) -> Self {
+        Self { client, index, clients: Clients::new(grace) }
     }
 
     /// Looks at one SharedVolume and does what is to be done. What fails in one namespace keeps no other from its own.
     pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
         let mut next = Next::Event;
-        for look in self.index.read(|state| look(state, key)) {
-            for action in plan(&look.view, look.forsaken) {
-                match self.act(&look, &action).await {
-                    Ok(Next::Event) => {}
-                    Ok(later) => next = if next == Next::Failed { next } else { later },
+        let looks = self.index.read(|state| look(state, key));
+        self.clients.only(key, &looks.iter().map(|look| look.uid.as_str()).collect());
+        for look in looks {
+            let (export, stay) = self.clients.of((key, &look.uid), &look.view).unzip();
+            next = sooner(next, stay.flatten().map_or(Next::Event, Next::After));
+            for action in plan(&look.view, export, look.forsaken) {
+                let later = match self.act(&look, &action).await {
+                    Ok(later) => later,
                     Err(error) if is_refusal(&error) => {
                         warn!(shared = %key, "{action:?} is refused, and tried again later: {}", in_words(&error));
-                        next = if next == Next::Failed { next } else { Next::After(ASKED_AGAIN) };
+                        Next::After(ASKED_AGAIN)
+                    }
+                    Err(kube::Error::Api(status)) if status.is_conflict() => {
+                        debug!(shared = %key, "{action:?} was decided on an older version");
+                        Next::Failed
                     }
                     Err(error) => {
                         warn!(shared = %key, "cannot carry out {action:?}, tried again later: {}", in_words(&error));
-                        next = Next::Failed;
+                        Next::Failed
                     }
-                }
+                };
+                next = sooner(next, later);
             }
         }
         next
@@ -123,6 +135,11 @@ impl Sharing {
         match action {
             Action::Give(namespace, access) => return self.give(look, namespace, *access).await,
             Action::DeleteClaim(namespace, uid) => {
+                // What is told to go never comes back, and a watch may be late; the last word is the API server's.
+                if !self.is_still_wanted_so(look, namespace).await? {
+                    debug!(%namespace, "its SharedVolume says something else by now");
+                    return Ok(Next::After(SHOWN));
+                }
                 let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
                 gone_is_fine(claims.delete(&look.key.name, &only(uid)).await)?;
             }
@@ -190,14 +207,41 @@ impl Sharing {
         Ok(Next::Event)
     }
 
+    /// Whether the SharedVolume says of this namespace what the index has of it.
+    async fn is_still_wanted_so(&self, look: &Look, namespace: &str) -> Result<bool, kube::Error> {
+        let owners: Api<SharedVolume> = Api::namespaced(self.client.clone(), &look.key.namespace);
+        let is_it = |owner: &SharedVolume| {
+            owner.metadata.uid.as_ref() == Some(&look.uid) && owner.metadata.deletion_timestamp.is_none()
+        };
+        let owner = owners.get_opt(&look.key.name).await?.filter(is_it);
+        let mut members = owner.iter().flat_map(|owner| &owner.spec.members);
+        let now = members.find(|member| member.name == namespace).map(|member| member.access);
+        let place = look.view.places.iter().find(|place| place.namespace == namespace);
+        Ok(now == place.and_then(|place| place.wanted))
+    }
+
     async fn serve(&self, look: &Look, export: &Export) -> Result<(), kube::Error> {
         let Some(device) = &look.view.device else { return Ok(()) };
-        let patch = json!({"metadata": {"uid": device.uid},
+        // Who is let in is let in whatever else was written. Who is taken off is so only where nothing else was.
+        let mut metadata = json!({"uid": device.uid});
+        if device.export.as_ref().is_some_and(|has| takes_away(has, export)) {
+            metadata["resourceVersion"] = json!(device.resource_version);
+        }
+        let patch = json!({"metadata": metadata,
             "spec": {"export": {"nodes": export.nodes, "readOnlyNodes": export.read_only_nodes}}});
         let devices: Api<NodeVolume> = Api::all(self.client.clone());
         let patched =
             devices.patch(&device.id, &patched_by(names::MANAGER_SHARING), &Patch::Merge(&patch)).await;
         gone_is_fine(patched).map(drop)
+    }
+}
+
+fn sooner(one: Next, other: Next) -> Next {
+    match (one, other) {
+        (Next::Failed, _) | (_, Next::Failed) => Next::Failed,
+        (Next::After(one), Next::After(other)) => Next::After(one.min(other)),
+        (Next::Event, other) => other,
+        (one, Next::Event) => one,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tierce_crds::{Access, Export, Member, SharedClaim, SharedClient, names};
 
 /// As many nodes as the API takes.
-const MOST_NODES: usize = 5_000;
+pub(super) const MOST_NODES: usize = 5_000;
 
 /// What there is of one SharedVolume.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub(crate) struct View {
     pub(super) home: Option<(String, Arc<Claim>)>,
     /// Nodes of the pods that use it in its own namespace.
     at_home: BTreeSet<String>,
+    /// Nodes on the list of those that it is served to, of which Kubernetes hears.
+    working: BTreeSet<String>,
     pub(super) places: Vec<Place>,
 }
 
@@ -85,7 +87,10 @@ impl View {
         let own = state.claims.get(key);
         let is_own = own.is_some_and(|claim| claim.is_controlled_by(kind, Some(uid)));
         let at_home = if is_own || own.is_none() { state.nodes_of_pods(key) } else { Vec::new() };
+        let listed = device.and_then(|device| device.export.as_ref());
+        let listed = listed.into_iter().flat_map(|export| export.nodes.iter().chain(&export.read_only_nodes));
         Self {
+            working: listed.filter(|node| state.node_works(node)).cloned().collect(),
             device: device.cloned(),
             home: own.filter(|_| is_own).map(|claim| (key.namespace.clone(), Arc::clone(claim))),
             at_home: at_home.into_iter().map(|(_, node)| node).collect(),
@@ -150,7 +155,12 @@ impl View {
         left.map(|place| format!("namespace {}", place.namespace)).collect()
     }
 
-    /// To whom it should be served; `None` where it is not shared, or not there.
+    /// Whether this node, which is on the list, is in the cluster, and Kubernetes hears of it.
+    pub(super) fn works(&self, node: &str) -> bool {
+        self.working.contains(node)
+    }
+
+    /// The nodes of the pods that use it; `None` where it is not shared, or not there.
     pub(super) fn export(&self) -> Option<Export> {
         let device = self.device.as_ref()?;
         let gid = device.export.as_ref()?.gid;

@@ -4,7 +4,7 @@ use crate::support::fake_api::FakeApi;
 use crate::support::fake_node::FakeNode;
 use crate::support::{GI, Replica, request_for, tier, until, volume, within};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tierce_crds::names;
 use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::volume_capability::access_mode::Mode;
@@ -12,17 +12,23 @@ use tierce_proto::csi::{CreateVolumeRequest, ValidateVolumeCapabilitiesRequest};
 use tonic::{Code, Request};
 
 const GRACE: Duration = Duration::from_millis(300);
+/// Long enough to see that nothing happens before.
+const LONG: Duration = Duration::from_secs(3);
 const NAME: &str = "team";
 
 async fn cluster() -> (FakeApi, FakeNode, Replica) {
     let api = FakeApi::new();
-    tier(&api, "ssd");
+    let (node, replica) = cluster_of(&api, GRACE).await;
+    (api, node, replica)
+}
+
+async fn cluster_of(api: &FakeApi, grace: Duration) -> (FakeNode, Replica) {
+    tier(api, "ssd");
     for name in ["ada", "vision", "ci"] {
         api.put("namespaces", json!({"metadata": {"name": name}}));
     }
-    let node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
-    let replica = Replica::reconciling(&api, GRACE).await;
-    (api, node, replica)
+    let node = FakeNode::start(api, "n1", "ssd", 10 * GI);
+    (node, Replica::reconciling(api, grace).await)
 }
 
 fn shared(api: &FakeApi, members: &Value) {
@@ -241,6 +247,92 @@ async fn it_is_served_to_the_nodes_of_its_pods_and_to_no_other() {
     assert!(api.get("nodevolumes", "", &id).unwrap()["spec"]["export"]["gid"].is_i64());
 }
 
+/// Nodes of which Kubernetes hears.
+fn working(api: &FakeApi, names: &[&str]) {
+    for name in names {
+        api.put("nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}));
+    }
+}
+
+fn nodes(api: &FakeApi, id: &str) -> Value {
+    api.get("nodevolumes", "", id).unwrap()["spec"]["export"]["nodes"].clone()
+}
+
+#[tokio::test]
+async fn a_node_that_works_is_served_for_a_while_after_its_last_pod_and_another_is_not() {
+    let api = FakeApi::new();
+    let (_node, replica) = cluster_of(&api, LONG).await;
+    let started = Instant::now();
+    shared(&api, &json!([]));
+    let id = provisioned(&api, &replica).await;
+    working(&api, &["n2", "n3"]);
+    for (name, node) in [("a", "n2"), ("b", "n3"), ("c", "n4")] {
+        pod(&api, "ada", name, node);
+    }
+    served(&api, &id, &json!(["n2", "n3", "n4"]), &json!([])).await;
+    // A leader that has just begun knows of no moment.
+    api.remove("pods", "ada", "c");
+    tokio::time::sleep((LONG * 2 / 3).saturating_sub(started.elapsed())).await;
+    assert_eq!(nodes(&api, &id), json!(["n2", "n3", "n4"]));
+    served(&api, &id, &json!(["n2", "n3"]), &json!([])).await;
+
+    let ended = Instant::now();
+    api.remove("pods", "ada", "a");
+    let taint = json!({"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]});
+    api.put("nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n3"}, "spec": taint}));
+    tokio::time::sleep(LONG / 4).await;
+    assert_eq!(nodes(&api, &id), json!(["n2", "n3"]), "its pod may run on");
+    api.remove("pods", "ada", "b");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    assert!(ended.elapsed() < LONG * 2 / 3, "it took {:?}", ended.elapsed());
+    // A pod that comes back in time finds it as it was.
+    pod(&api, "ada", "d", "n2");
+    tokio::time::sleep((LONG * 5 / 4).saturating_sub(ended.elapsed())).await;
+    assert_eq!(nodes(&api, &id), json!(["n2"]));
+    let ended = Instant::now();
+    api.remove("pods", "ada", "d");
+    served(&api, &id, &json!([]), &json!([])).await;
+    assert!(ended.elapsed() > LONG * 2 / 3, "it took {:?}", ended.elapsed());
+}
+
+#[tokio::test]
+async fn what_was_written_meanwhile_keeps_a_node_from_being_taken_off_and_none_from_being_let_in() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([]));
+    let id = provisioned(&api, &replica).await;
+    pod(&api, "ada", "a", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    tokio::time::sleep(GRACE).await;
+    api.silence("nodevolumes", true);
+    let mut device = api.get("nodevolumes", "", &id).unwrap();
+    device["status"]["usedBytes"] = json!(1);
+    api.put("nodevolumes", device);
+    api.remove("pods", "ada", "a");
+    tokio::time::sleep(GRACE).await;
+    assert_eq!(nodes(&api, &id), json!(["n2"]));
+    pod(&api, "ada", "a", "n2");
+    pod(&api, "ada", "b", "n3");
+    served(&api, &id, &json!(["n2", "n3"]), &json!([])).await;
+    api.remove("pods", "ada", "a");
+    api.silence("nodevolumes", false);
+    served(&api, &id, &json!(["n3"]), &json!([])).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_late_takes_no_claim_away() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let (before, _) = pair(&api, &id, "vision").await;
+    api.silence("sharedvolumes", true);
+    let known = api.get("sharedvolumes", "ada", NAME).unwrap();
+    replica.index.remove::<tierce_crds::SharedVolume>(&serde_json::from_value(known["metadata"].clone()).unwrap());
+    pod(&api, "vision", "p", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    tokio::time::sleep(GRACE).await;
+    assert_eq!(api.get("persistentvolumeclaims", "vision", NAME), Some(before));
+}
+
 #[tokio::test]
 async fn a_claim_of_somebody_else_is_left_and_gives_nobody_access() {
     let (api, _node, replica) = cluster().await;
@@ -418,6 +510,21 @@ async fn the_claim_of_one_that_was_taken_away_by_force_goes_when_nobody_shares_i
     api.remove("pods", "vision", "p");
     gone(&api, "persistentvolumeclaims", "ada", NAME).await;
     served(&api, &id, &json!([]), &json!([])).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_has_no_data_yet_is_made_anew() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", NAME)).await;
+    api.delete_object("persistentvolumeclaims", "ada", NAME);
+    until("another one", || {
+        let now = api.get("persistentvolumeclaims", "ada", NAME)?;
+        (now["metadata"]["uid"] != claim["metadata"]["uid"]).then_some(())
+    })
+    .await;
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "vision").await;
 }
 
 #[tokio::test]

@@ -145,7 +145,8 @@ impl Wanted {
         if volume.is_shared() && self.shape.shared {
             let class_name = class.clone().unwrap_or_else(|| volume.class(self.encrypted));
             let retains =
-                service.index.read(|state| state.classes.get(&class_name).is_some_and(|class| class.retains));
+                service.index.read(|state| state.classes.get(&class_name).map(|class| class.retains));
+            let retains = retains.ok_or_else(|| CreateError::NoClass(class_name.clone()))?;
             let mount_options = self.class_options.clone();
             let home = Home { class: class_name, retains, mount_options };
             self.sharing = Some(Sharing { gid, persistent_volume: persistent_volume.to_owned(), home });

@@ -51,6 +51,8 @@ pub fn create(error: &CreateError) -> Code {
         CreateError::Deadline { .. } => Code::DeadlineExceeded,
         // The node goes on trying by itself: "may still be running" is the truth.
         CreateError::NodeTrouble { .. } => Code::Unavailable,
+        // The watch may be late, and an earlier call may have made it.
+        CreateError::NoClass(_) => Code::Unavailable,
         CreateError::Api { source, .. } => api(source),
     }
 }

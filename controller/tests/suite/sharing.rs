@@ -77,6 +77,15 @@ async fn provisioned(api: &FakeApi, replica: &Replica) -> String {
     made.volume_id
 }
 
+/// The same once the watches have caught up.
+async fn provisioned_soon(api: &FakeApi, replica: &Replica) -> String {
+    until("the class to be known", || {
+        replica.index.read(|state| state.classes.get("tierce-ssd").is_some()).then_some(())
+    })
+    .await;
+    provisioned(api, replica).await
+}
+
 fn handle(api: &FakeApi, id: &str, namespace: &str) -> String {
     let uid = api.get("namespaces", "", namespace).unwrap()["metadata"]["uid"].clone();
     names::shared_handle(id, uid.as_str().unwrap())
@@ -179,6 +188,27 @@ async fn nothing_else_is_made_for_many() {
         assert!(refused.message().contains("make a SharedVolume"), "{}", refused.message());
     }
     assert!(node.holds().is_empty());
+}
+
+#[tokio::test]
+async fn whether_the_data_outlives_its_claim_is_never_guessed() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([]));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", NAME)).await;
+    // Its watch has not told of it yet.
+    let mut class = api.get("storageclasses", "", "tierce-ssd").unwrap();
+    class["reclaimPolicy"] = json!("Retain");
+    let metadata = serde_json::from_value(class["metadata"].clone()).unwrap();
+    api.silence("storageclasses", true);
+    api.put("storageclasses", class);
+    replica.index.remove::<tierce_controller::index::ClassObject>(&metadata);
+    let refused = within(replica.create(for_many(request_for(&claim, "ssd")))).await.unwrap_err();
+    assert!(refused.code() == Code::Unavailable && refused.message().contains("tierce-ssd"), "{refused:?}");
+    assert!(node.holds().is_empty() && api.all("persistentvolumes").is_empty());
+    api.silence("storageclasses", false);
+    let id = provisioned_soon(&api, &replica).await;
+    let pv = api.get("persistentvolumes", "", &id).unwrap();
+    assert_eq!(pv["spec"]["persistentVolumeReclaimPolicy"], json!("Retain"));
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ pub enum ArgumentError {
         "access mode {0} is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod, or make a SharedVolume"
     )]
     AccessMode(String),
+    /// The claim of one that is shared asks for one node.
+    #[error(
+        "it is shared, and its claim does not ask for ReadWriteMany: somebody has changed that. Delete the claim, and it is made anew"
+    )]
+    NotForMany,
     /// Block and mount at once.
     #[error("a volume is either a filesystem or a block device, not both")]
     TwoModes,

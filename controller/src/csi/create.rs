@@ -142,7 +142,11 @@ impl Wanted {
         self.volume_ref = Some(front.owner.as_reference());
         let gid = names::shared_gid(&front.owner.uid);
         let volume = front.asked;
-        if volume.is_shared() && self.shape.shared {
+        if volume.is_shared() && !self.shape.shared {
+            // Nothing could share it ever after.
+            return Err(ArgumentError::NotForMany.into());
+        }
+        if volume.is_shared() {
             let class_name = class.clone().unwrap_or_else(|| volume.class(self.encrypted));
             let retains =
                 service.index.read(|state| state.classes.get(&class_name).map(|class| class.retains));

@@ -20,6 +20,7 @@ fn argument(error: &ArgumentError) -> Code {
         | ArgumentError::NoTier(_)
         | ArgumentError::NegativeSize
         | ArgumentError::AccessMode(_)
+        | ArgumentError::NotForMany
         | ArgumentError::TwoModes
         | ArgumentError::TwoFilesystems(..)
         | ArgumentError::OtherClass { .. }

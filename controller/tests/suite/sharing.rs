@@ -191,6 +191,20 @@ async fn nothing_else_is_made_for_many() {
 }
 
 #[tokio::test]
+async fn a_shared_volume_is_not_made_for_one_node() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([]));
+    let claim = until("its claim", || api.get("persistentvolumeclaims", "ada", NAME)).await;
+    let refused = within(replica.create(request_for(&claim, "ssd"))).await.unwrap_err();
+    assert!(
+        refused.code() == Code::InvalidArgument && refused.message().contains("ReadWriteMany"),
+        "{refused:?}"
+    );
+    assert!(node.holds().is_empty());
+    provisioned(&api, &replica).await;
+}
+
+#[tokio::test]
 async fn whether_the_data_outlives_its_claim_is_never_guessed() {
     let (api, node, replica) = cluster().await;
     shared(&api, &json!([]));

@@ -76,7 +76,7 @@ pub const FINALIZER_SHARED_VOLUME: &str = "storage.tierce.dev/shared-volume";
 pub const FINALIZER_SHARED_DATA: &str = "storage.tierce.dev/shared-data";
 /// Label on the PersistentVolumes and PersistentVolumeClaims that a SharedVolume has in other namespaces; its value is the SharedVolume's UID.
 pub const LABEL_SHARED_UID: &str = "storage.tierce.dev/shared-volume-uid";
-/// Annotation on the PersistentVolume that a SharedVolume has in another namespace: its own namespace and name, with a slash between them.
+/// Annotation on the PersistentVolume and the PersistentVolumeClaim that a SharedVolume has in another namespace: its own namespace and name, with a slash between them.
 pub const ANNOTATION_SHARED_OF: &str = "storage.tierce.dev/shared-volume";
 /// Annotation on a PersistentVolume: the kubelet puts every container that uses it into the group of this number.
 pub const ANNOTATION_GID: &str = "pv.beta.kubernetes.io/gid";

@@ -71,6 +71,8 @@ pub struct State {
     pub(super) paired_with: Relation<Namespaced, (String, Namespaced)>,
     /// Claims that were made in other namespaces for the SharedVolume of this UID.
     pub(super) claims_of_pair: Relation<String, Namespaced>,
+    /// The same by the SharedVolume's key, as they say themselves.
+    pub(super) claims_for: Relation<Namespaced, Namespaced>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     pub(super) contents_of: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` of the VolumeSnapshot of this name.

@@ -58,7 +58,7 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
     let sharers = state.devices_shared_by(key).filter_map(|device| Some(device.sharer.as_ref()?.1.clone()));
     let home = state.claims.get(key).filter(|claim| claim.guarded).and_then(|claim| claim.owner.as_ref());
     let home = home.filter(|owner| owner.kind == KIND).map(|owner| owner.uid.clone());
-    let left = left.chain(sharers).chain(home);
+    let left = left.chain(sharers).chain(home).chain(state.claimed_for(key));
     let mut gone: Vec<_> = left.filter(|left| Some(left) != uid.as_ref()).collect();
     gone.sort_unstable();
     gone.dedup();
@@ -186,7 +186,7 @@ impl Sharing {
         let handle = names::shared_handle(&device.id, &namespace_uid);
         let name = &look.key.name;
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
-        let wanted = claim(name, &handle, &look.uid);
+        let wanted = claim(&look.key, &handle, &look.uid);
         let created = there_is_fine(claims.create(&created_by(names::MANAGER_SHARING), &wanted).await)?;
         let claim = match created {
             Some(created) => created,
@@ -274,10 +274,11 @@ fn is_for(claim: &PersistentVolumeClaim, volume: &str, uid: &str) -> bool {
     label.map(String::as_str) == Some(uid) && named == Some(volume)
 }
 
-fn claim(name: &str, volume: &str, uid: &str) -> PersistentVolumeClaim {
+fn claim(of: &Namespaced, volume: &str, uid: &str) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(of.name.clone()),
+            annotations: Some([(names::ANNOTATION_SHARED_OF.to_owned(), of.to_string())].into()),
             labels: Some(labels(uid)),
             ..ObjectMeta::default()
         },

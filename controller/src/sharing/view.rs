@@ -151,7 +151,10 @@ impl View {
 
     /// Other namespaces where something of it still is.
     pub(crate) fn left(&self) -> Vec<String> {
-        let left = self.places.iter().filter(|place| place.pv.is_some());
+        let left = self.places.iter().filter(|place| {
+            let claim = place.claim.as_ref().filter(|_| place.ours);
+            place.pv.is_some() || claim.is_some_and(|claim| !claim.deleting)
+        });
         left.map(|place| format!("namespace {}", place.namespace)).collect()
     }
 

@@ -28,6 +28,7 @@ pub(crate) fn concerned(state: &State, news: &News<'_>) -> BTreeSet<Namespaced> 
         News::Claim(change) => {
             let mut sharers = state.sharers_of(change.key);
             sharers.extend(change.both().any(|claim| claim.guarded).then(|| change.key.clone()));
+            sharers.extend(change.both().filter_map(|claim| claim.shared_of.clone()));
             sharers
         }
         News::PersistentVolume(change) => {

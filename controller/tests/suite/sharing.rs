@@ -3,6 +3,7 @@
 use crate::support::fake_api::FakeApi;
 use crate::support::fake_node::FakeNode;
 use crate::support::{GI, Replica, request_for, tier, until, volume, within};
+use http::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tierce_crds::names;
@@ -596,6 +597,26 @@ async fn what_one_left_that_was_taken_away_by_force_goes_and_its_data_stays() {
     gone(&api, "persistentvolumeclaims", "vision", NAME).await;
     tokio::time::sleep(GRACE * 2).await;
     assert!(node.holds() == [id.clone()] && api.get("persistentvolumes", "", &id).is_some());
+}
+
+#[tokio::test]
+async fn a_claim_whose_persistent_volume_was_never_made_goes_with_its_shared_volume() {
+    for by_force in [false, true] {
+        let (api, _node, replica) = cluster().await;
+        shared(&api, &json!([]));
+        let id = provisioned(&api, &replica).await;
+        api.forbid(Some((Method::POST, "persistentvolumes", 403)));
+        shared(&api, &json!([member("vision", "Write")]));
+        until("its claim", || api.get("persistentvolumeclaims", "vision", NAME)).await;
+        tokio::time::sleep(GRACE).await;
+        if by_force {
+            api.remove("sharedvolumes", "ada", NAME);
+        } else {
+            api.delete_object("sharedvolumes", "ada", NAME);
+        }
+        gone(&api, "persistentvolumeclaims", "vision", NAME).await;
+        assert!(api.get("persistentvolumes", "", &id).is_some());
+    }
 }
 
 #[tokio::test]

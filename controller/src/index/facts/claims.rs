@@ -66,6 +66,8 @@ pub struct Claim {
     pub owner: Option<ClaimOwner>,
     /// UID of the SharedVolume of another namespace that it was made for.
     pub pair_of: Option<String>,
+    /// That SharedVolume.
+    pub shared_of: Option<Namespaced>,
     /// Where it stands.
     pub phase: ClaimPhase,
     /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
@@ -122,6 +124,8 @@ impl Claim {
             Some("Lost") => ClaimPhase::Lost,
             _ => ClaimPhase::Pending,
         };
+        let shared_of =
+            object.metadata.annotations.as_ref().and_then(|all| all.get(names::ANNOTATION_SHARED_OF));
         let class = object.spec.storage_class_name.clone();
         let waits = phase == ClaimPhase::Pending && object.spec.volume_name.is_none();
         let named = object.spec.data_source.as_ref().filter(|_| waits);
@@ -141,6 +145,9 @@ impl Claim {
                 .as_ref()
                 .and_then(|all| all.get(names::LABEL_SHARED_UID))
                 .cloned(),
+            shared_of: shared_of
+                .and_then(|of| of.split_once('/'))
+                .map(|(namespace, name)| Namespaced::new(short(namespace.to_owned()), short(name.to_owned()))),
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending).map(short),
             volume_name: object.spec.volume_name.clone().map(short),

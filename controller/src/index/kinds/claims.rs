@@ -31,6 +31,8 @@ impl Tracked for ClaimObject {
         state.claims_from.change(key, old.and_then(source), new.and_then(source));
         let pair = |claim: &Arc<Claim>| claim.pair_of.clone();
         state.claims_of_pair.change(key, old.and_then(pair), new.and_then(pair));
+        let made_for = |claim: &Arc<Claim>| claim.shared_of.clone();
+        state.claims_for.change(key, old.and_then(made_for), new.and_then(made_for));
         Affects::Nothing
     }
 

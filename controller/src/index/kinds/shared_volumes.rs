@@ -81,10 +81,16 @@ impl State {
         self.shared_devices.of(key).filter_map(|id| self.devices.get(id))
     }
 
+    /// UIDs of the SharedVolumes of this key that claims of other namespaces say they were made for.
+    pub fn claimed_for<'a>(&'a self, key: &Namespaced) -> impl Iterator<Item = String> + use<'a> {
+        self.claims_for.of(key).filter_map(|claim| self.claims.get(claim)?.pair_of.clone())
+    }
+
     /// SharedVolumes of which something is there besides themselves, whether they are or not.
     pub fn with_something_shared(&self) -> BTreeSet<Namespaced> {
         let guarded = self.claims.iter().filter(|(_, claim)| claim.guarded).map(|(key, _)| key);
-        self.pairs.words().chain(self.shared_devices.words()).chain(guarded).cloned().collect()
+        let made_for = self.claims_for.words();
+        self.pairs.words().chain(self.shared_devices.words()).chain(guarded).chain(made_for).cloned().collect()
     }
 
     /// SharedVolumes that have, had or are to have the claim of this key, be it in their own namespace.

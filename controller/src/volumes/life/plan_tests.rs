@@ -83,6 +83,7 @@ impl Given {
             phase,
             class: None,
             pair_of: None,
+            shared_of: None,
             source: None,
             selected_node: None,
             raised_to: None,

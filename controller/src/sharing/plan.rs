@@ -10,7 +10,7 @@ pub(super) enum Action {
     Give(String, Access),
     /// Deletes the claim of this UID in the namespace. Kubernetes keeps it while pods use it.
     DeleteClaim(String, String),
-    /// Deletes the `PersistentVolume` of this name and UID, of the claim in the namespace, if that is gone.
+    /// Deletes the `PersistentVolume` of this name and UID, of the claim in the namespace, if that is gone, or as good as gone.
     DeletePersistentVolume(String, String, String),
     /// Lets the claim of this UID go that has the data, in the SharedVolume's own namespace.
     Release(String),
@@ -49,7 +49,7 @@ fn of_place(place: &Place, is_made: bool) -> Option<Action> {
                 _ => Some(Action::DeleteClaim(namespace, claim.uid.clone())),
             }
         }
-        (None, Some((name, pv))) if place.is_idle() && !pv.deleting => {
+        (_, Some((name, pv))) if place.is_over() && place.is_idle() && !pv.deleting => {
             Some(Action::DeletePersistentVolume(namespace, name.clone(), pv.uid.clone()))
         }
         _ => None,

@@ -146,7 +146,8 @@ impl Sharing {
             Action::DeletePersistentVolume(namespace, name, uid) => {
                 // A watch may be late; the last word is the API server's.
                 let claims: Api<ClaimObject> = Api::namespaced(self.client.clone(), namespace);
-                let claim = claims.get_opt(&look.key.name).await?.map(|claim| Claim::of(&claim).uid);
+                let claim = claims.get_opt(&look.key.name).await?.map(|claim| Claim::of(&claim));
+                let claim = claim.filter(|claim| !claim.is_over()).map(|claim| claim.uid);
                 let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
                 let found = volumes.get_opt(name).await?;
                 let its = found.as_ref().and_then(|pv| pv.spec.as_ref()?.claim_ref.as_ref()?.uid.clone());

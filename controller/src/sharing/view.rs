@@ -80,13 +80,17 @@ impl View {
             let ours = claim.as_ref().is_some_and(|claim| is_bound(claim) || is_made_for(claim, uid, device));
             // Those of a claim that is somebody else's use something else. Without a PersistentVolume they use nothing.
             let its = pv.is_some() && (ours || claim.is_none());
-            let pods = if its { state.nodes_of_pods(&of) } else { Vec::new() };
+            // Anybody of the namespace can make a pod that names a node, and a claim that is gone: it never begins.
+            let may_begin = claim.as_ref().is_some_and(|claim| !claim.is_over());
+            let pods = if its { state.nodes_of_pods(&of, may_begin) } else { Vec::new() };
             Place { namespace, wanted, claim, ours, pv, pods }
         });
         let places = places.collect();
         let own = state.claims.get(key);
         let is_own = own.is_some_and(|claim| claim.is_controlled_by(kind, Some(uid)));
-        let at_home = if is_own || own.is_none() { state.nodes_of_pods(key) } else { Vec::new() };
+        let may_begin = own.is_some_and(|claim| !claim.is_over());
+        let at_home =
+            if is_own || own.is_none() { state.nodes_of_pods(key, may_begin) } else { Vec::new() };
         let listed = device.and_then(|device| device.export.as_ref());
         let listed = listed.into_iter().flat_map(|export| export.nodes.iter().chain(&export.read_only_nodes));
         Self {
@@ -149,11 +153,13 @@ impl View {
         self.places.iter().flat_map(pods).collect()
     }
 
-    /// Other namespaces where something of it still is.
+    /// Other namespaces where pods may still begin to use it. What is being deleted there, and kept by somebody else's finalizer, keeps nobody from
+    /// deleting what is their own.
     pub(crate) fn left(&self) -> Vec<String> {
         let left = self.places.iter().filter(|place| {
             let claim = place.claim.as_ref().filter(|_| place.ours);
-            place.pv.is_some() || claim.is_some_and(|claim| !claim.deleting)
+            let pv = place.pv.as_ref().is_some_and(|(_, pv)| !pv.deleting);
+            pv || claim.is_some_and(|claim| !claim.deleting)
         });
         left.map(|place| format!("namespace {}", place.namespace)).collect()
     }
@@ -190,6 +196,11 @@ impl Place {
     /// Whether no pod uses it.
     pub(super) fn is_idle(&self) -> bool {
         self.pods.is_empty()
+    }
+
+    /// Whether its claim is gone, or as good as gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.claim.as_ref().filter(|_| self.ours).is_none_or(|claim| claim.is_over())
     }
 
     /// Whether claim and `PersistentVolume`, as far as they are there, are what they should be.

@@ -619,6 +619,73 @@ async fn a_claim_whose_persistent_volume_was_never_made_goes_with_its_shared_vol
     }
 }
 
+/// Another finalizer keeps the object.
+fn held(api: &FakeApi, plural: &str, namespace: &str, name: &str, finalizer: &str) {
+    let mut object = api.get(plural, namespace, name).unwrap();
+    object["metadata"]["finalizers"] = json!([finalizer]);
+    api.put(plural, object);
+}
+
+#[tokio::test]
+async fn a_member_that_keeps_its_claim_keeps_nobody_elses_volume() {
+    let (api, node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let name = pair(&api, &id, "vision").await.1["metadata"]["name"].as_str().unwrap().to_owned();
+    held(&api, "persistentvolumeclaims", "vision", NAME, "theirs.example.org/kept");
+    held(&api, "persistentvolumes", "", &name, "kubernetes.io/pv-protection");
+    api.delete_object("sharedvolumes", "ada", NAME);
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+    within(replica.delete(&id)).await.unwrap();
+    api.remove("persistentvolumes", "", &id);
+    gone(&api, "sharedvolumes", "ada", NAME).await;
+    assert!(node.holds().is_empty());
+    let left = api.get("persistentvolumeclaims", "vision", NAME).unwrap();
+    assert!(left["metadata"]["deletionTimestamp"].is_string(), "it is theirs to let go");
+}
+
+#[tokio::test]
+async fn a_claim_that_kubernetes_keeps_for_a_pod_keeps_the_volume() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "vision").await;
+    // No watch has told of its pod.
+    held(&api, "persistentvolumeclaims", "vision", NAME, "kubernetes.io/pvc-protection");
+    api.delete_object("sharedvolumes", "ada", NAME);
+    tokio::time::sleep(GRACE).await;
+    assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some());
+    let refused = within(replica.delete(&id)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    api.remove("persistentvolumeclaims", "vision", NAME);
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_can_never_begin_uses_nothing() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    let name = pair(&api, &id, "vision").await.1["metadata"]["name"].as_str().unwrap().to_owned();
+    pod(&api, "vision", "p", "n2");
+    served(&api, &id, &json!(["n2"]), &json!([])).await;
+    shared(&api, &json!([]));
+    gone(&api, "persistentvolumeclaims", "vision", NAME).await;
+    let mut late = (*api.see("pods", "vision", "p").unwrap()).clone();
+    late["metadata"] = json!({"name": "late", "namespace": "vision"});
+    late["spec"]["nodeName"] = json!("n9");
+    late["status"] = json!({"phase": "Pending"});
+    api.put("pods", late);
+    tokio::time::sleep(GRACE).await;
+    assert_eq!(nodes(&api, &id), json!(["n2"]));
+    api.delete_object("sharedvolumes", "ada", NAME);
+    let message = says(&api, "InUse").await;
+    assert!(message.contains("vision/p") && !message.contains("late"), "{message}");
+    api.remove("pods", "vision", "p");
+    gone(&api, "persistentvolumes", "", &name).await;
+    gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+}
+
 #[tokio::test]
 async fn a_tier_that_encrypts_by_default_is_refused_unless_its_absence_is_asked_for() {
     let (api, _node, _replica) = cluster().await;

@@ -86,9 +86,14 @@ pub struct Claim {
     pub capacity: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether Kubernetes keeps it as long as a pod of its namespace uses it. What is being deleted does not come to that any more.
+    pub protected: bool,
     /// Whether it goes only when we let it, since it has the data of a SharedVolume.
     pub guarded: bool,
 }
+
+/// With this finalizer Kubernetes keeps a claim that pods of its namespace use.
+const PROTECTED: &str = "kubernetes.io/pvc-protection";
 
 /// The kinds whose objects may control a claim. Each has a folder in `volumes`.
 pub const OWNERS: [&str; 2] = ["Volume", "SharedVolume"];
@@ -155,6 +160,7 @@ impl Claim {
             raised_to: raised_to.and_then(|text| parse_bytes(text).ok()),
             capacity: bytes(object.status.capacity.get("storage")),
             deleting: object.metadata.deletion_timestamp.is_some(),
+            protected: has_finalizer(&object.metadata, PROTECTED),
             guarded: has_finalizer(&object.metadata, names::FINALIZER_SHARED_DATA),
         }
     }
@@ -162,6 +168,11 @@ impl Claim {
     /// What controls the object of this metadata, if that is of ours.
     pub fn controller(meta: &ObjectMeta) -> Option<ClaimOwner> {
         controller_among(&OWNERS, meta)
+    }
+
+    /// Whether no pod can begin to use it, and none uses it as far as Kubernetes knows.
+    pub fn is_over(&self) -> bool {
+        self.deleting && !self.protected
     }
 
     /// Whether the object of this kind and UID controls it.

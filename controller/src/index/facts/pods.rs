@@ -17,6 +17,13 @@ pub struct PodObject {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PodObjectSpec,
+    #[serde(default)]
+    status: PodObjectStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct PodObjectStatus {
+    phase: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,6 +56,8 @@ pub struct Pod {
     pub node: String,
     /// Names of the claims, all in the pod's namespace.
     pub claims: Vec<String>,
+    /// Whether its containers have begun to run, so that it has its volumes.
+    pub begun: bool,
 }
 
 impl Pod {
@@ -60,7 +69,8 @@ impl Pod {
         let mut seen = HashSet::new();
         let claims = object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume));
         let claims: Vec<_> = claims.filter(|claim| seen.insert(claim.clone())).take(MOST_CLAIMS).collect();
-        (!claims.is_empty()).then_some(Self { node, claims })
+        let begun = object.status.phase.as_deref() != Some("Pending");
+        (!claims.is_empty()).then_some(Self { node, claims, begun })
     }
 }
 

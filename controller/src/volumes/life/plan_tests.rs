@@ -91,6 +91,7 @@ impl Given {
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
             requested: GI,
             deleting: false,
+            protected: false,
             guarded: false,
         }));
         self

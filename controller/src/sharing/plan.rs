@@ -38,6 +38,10 @@ fn of_place(place: &Place, is_made: bool) -> Option<Action> {
         let foreign = place.claim.is_some() && !place.ours;
         return (is_made && !foreign && place.pv.is_none()).then_some(Action::Give(namespace, access));
     }
+    // A claim that is being deleted lets no new pod begin, and can't be taken back: a Deployment would neither roll on nor get back what a node lost.
+    if place.is_to_change() && !place.is_idle() {
+        return None;
+    }
     match (place.claim.as_ref().filter(|_| place.ours), &place.pv) {
         (Some(claim), _) if !claim.deleting => {
             // The PersistentVolume of an earlier claim goes first: the new one would wait for it for ever.

@@ -8,6 +8,9 @@ use tierce_crds::{Access, Export, Member, SharedClaim, SharedClient, names};
 /// As many nodes as the API takes.
 pub(super) const MOST_NODES: usize = 5_000;
 
+/// Pods of a namespace that a message names.
+const MOST_NAMED: usize = 10;
+
 /// What there is of one SharedVolume.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
@@ -143,6 +146,17 @@ impl View {
         foreign.map(|place| format!("namespace {}", place.namespace)).collect()
     }
 
+    /// Namespaces that are to have another access once no pod there uses it, with the pods that do.
+    pub(crate) fn waiting_for_access(&self) -> Vec<String> {
+        let waiting = self.places.iter().filter(|place| place.is_to_change() && !place.is_idle());
+        let words = waiting.filter_map(|place| {
+            let (now, pods) = (place.access()?, place.pods.iter().map(|(pod, _)| pod.as_str()));
+            let pods: Vec<_> = pods.take(MOST_NAMED).collect();
+            Some(format!("namespace {} has {now:?} while pods use it: {}", place.namespace, pods.join(", ")))
+        });
+        words.collect()
+    }
+
     /// Pods of other namespaces that use it, with their namespaces.
     pub(crate) fn pods_elsewhere(&self) -> Vec<String> {
         let pods = |place: &Place| {
@@ -201,6 +215,12 @@ impl Place {
     /// Whether its claim is gone, or as good as gone.
     pub(super) fn is_over(&self) -> bool {
         self.claim.as_ref().filter(|_| self.ours).is_none_or(|claim| claim.is_over())
+    }
+
+    /// Whether claim and `PersistentVolume` are there for it, and only the access is another one.
+    pub(super) fn is_to_change(&self) -> bool {
+        let same = Self { wanted: self.wanted.and(self.access()), ..self.clone() };
+        self.wanted.is_some() && same.is_as_wanted() && !self.is_as_wanted()
     }
 
     /// Whether claim and `PersistentVolume`, as far as they are there, are what they should be.

@@ -457,6 +457,35 @@ async fn another_access_makes_the_pair_anew() {
 }
 
 #[tokio::test]
+async fn another_access_keeps_no_pod_from_starting() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Read")]));
+    let id = provisioned(&api, &replica).await;
+    let (before, _) = pair(&api, &id, "vision").await;
+    pod(&api, "vision", "p", "n2");
+    served(&api, &id, &json!([]), &json!(["n2"])).await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let words = until("it says so", || condition(&api, "Shared")).await;
+    assert!(words.0 == "AccessWaits" && words.1.contains("vision") && words.1.contains(": p"), "{words:?}");
+    tokio::time::sleep(GRACE).await;
+    assert_eq!(api.get("persistentvolumeclaims", "vision", NAME), Some(before.clone()));
+    // The same with less, and back.
+    shared(&api, &json!([member("vision", "Read")]));
+    until("it says nothing more of it", || condition(&api, "Shared").is_none().then_some(())).await;
+    shared(&api, &json!([member("vision", "Write")]));
+    until("it says so", || condition(&api, "Shared")).await;
+    api.remove("pods", "vision", "p");
+    until("it writes now", || {
+        let claim = api.get("persistentvolumeclaims", "vision", NAME)?;
+        let pv = api.get("persistentvolumes", "", &handle(&api, &id, "vision"))?;
+        let writes = pv["spec"]["csi"]["readOnly"].is_null();
+        (writes && claim["metadata"]["uid"] != before["metadata"]["uid"]).then_some(())
+    })
+    .await;
+    until("it says nothing more of it", || condition(&api, "Shared").is_none().then_some(())).await;
+}
+
+#[tokio::test]
 async fn it_is_deleted_when_no_pod_of_any_namespace_uses_it_and_leaves_nothing() {
     let (api, node, replica) = cluster().await;
     shared(&api, &json!([member("vision", "Write")]));
@@ -574,11 +603,9 @@ async fn a_claim_that_has_no_data_yet_is_made_anew() {
 
 #[tokio::test]
 async fn one_that_somebody_deletes_on_its_node_goes_when_its_last_pod_has() {
-    let (api, _node, replica) = cluster().await;
+    let (api, mut node, replica) = cluster().await;
     let id = used_elsewhere(&api, &replica).await;
-    let mut device = api.get("nodevolumes", "", &id).unwrap();
-    device["metadata"]["finalizers"] = json!(["storage.tierce.dev/held-by-the-test"]);
-    api.put("nodevolumes", device);
+    node.stop_plugin();
     api.delete_object("nodevolumes", "", &id);
     tokio::time::sleep(GRACE).await;
     served(&api, &id, &json!(["n2"]), &json!([])).await;

@@ -27,6 +27,9 @@ pub const SERVED: &str = "Served";
 /// A namespace that is to have a SharedVolume has another claim of its name; absent where none has.
 pub const NAME_CONFLICT: &str = "NameConflict";
 
+/// Whether each member of a SharedVolume has what is said of it; absent where each has.
+pub const SHARED: &str = "Shared";
+
 /// A StoragePool works, but not on every selected node.
 pub const DEGRADED: &str = "Degraded";
 

@@ -5,3 +5,5 @@
 pub const ENCRYPTION_NOT_SUPPORTED: &str = "EncryptionNotSupported";
 /// Of `NameConflict`: a namespace that is to have the volume has another PersistentVolumeClaim of its name.
 pub const CLAIM_EXISTS: &str = "ClaimExists";
+/// Of `Shared`: a namespace is to have another access, and has the one from before until no pod there uses the volume.
+pub const ACCESS_WAITS: &str = "AccessWaits";

@@ -70,6 +70,11 @@ fn sharing(o: &Observed) -> Vec<(&'static str, Verdict)> {
         );
         (conditions::NAME_CONFLICT, Verdict::yes(shared_volume::CLAIM_EXISTS, message))
     });
+    let waits = sharing.waiting_for_access();
+    let shared = (!waits.is_empty()).then(|| {
+        let message = format!("another access waits until no pod uses the volume: {}", waits.join("; "));
+        (conditions::SHARED, Verdict::no(shared_volume::ACCESS_WAITS, message))
+    });
     let served = o.device.as_ref().and_then(|device| device.serving.as_ref()).map(|word| {
         let reason = [node_volume::SERVING, node_volume::NFS_SERVER_BUSY, node_volume::NFS_UNSUPPORTED]
             .into_iter()
@@ -77,7 +82,7 @@ fn sharing(o: &Observed) -> Vec<(&'static str, Verdict)> {
         let reason = reason.unwrap_or(node_volume::SERVE_FAILED);
         (conditions::SERVED, Verdict { status: Some(word.ready), reason, message: word.message.clone() })
     });
-    conflict.into_iter().chain(served).collect()
+    conflict.into_iter().chain(shared).chain(served).collect()
 }
 
 /// How far the new key is that somebody asked for.

@@ -29,7 +29,9 @@ pub enum CreateError {
     )]
     NoKey(String),
     /// What becomes of the data when its claim goes is said in a class that is not known.
-    #[error("StorageClass {0} is not known yet, and says whether the data outlives its claim: it is looked for again")]
+    #[error(
+        "StorageClass {0} is not known yet, and says whether the data outlives its claim: it is looked for again"
+    )]
     NoClass(String),
     /// Nobody offers the tier.
     #[error("{0}")]

@@ -1,7 +1,7 @@
 //! What it takes to watch a kind: what is kept of each object, and what is told of its changes. Each kind has it in the file of its name in
 //! `kinds`; what is kept of it is in `facts`.
 
-use super::key::Key;
+use super::key::{Key, Namespaced};
 use super::state::State;
 use super::table::Table;
 use super::{
@@ -87,6 +87,8 @@ pub enum News<'a> {
     Node(Change<'a, NodeObject>),
     /// A pod that holds claims changed.
     Pod(Change<'a, PodObject>),
+    /// What is known of namespaces without their claim of the SharedVolume of this key.
+    Refused(&'a Namespaced),
     /// An object can be read that could not be.
     ReadableAgain,
     /// All `VolumeSnapshotContents` were listed.

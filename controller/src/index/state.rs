@@ -8,7 +8,7 @@ use super::table::Table;
 use super::{Claim, Class, Content, Device, KeySecret, Node, PersistentVolume, Pod, Snapshot};
 use crate::placement::{Offer, Promise, Promises, Reservations};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tierce_crds::{NodeStorage, PoolStatus, SharedVolume, StoragePool, Volume, VolumeRestore};
 
@@ -73,6 +73,8 @@ pub struct State {
     pub(super) claims_of_pair: Relation<String, Namespaced>,
     /// The same by the SharedVolume's key, as they say themselves.
     pub(super) claims_for: Relation<Namespaced, Namespaced>,
+    /// Why namespaces have no claim of the SharedVolume of this key, in the API server's words, by namespace.
+    pub(super) refused: HashMap<Namespaced, BTreeMap<String, String>>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     pub(super) contents_of: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` of the VolumeSnapshot of this name.

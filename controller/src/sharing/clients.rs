@@ -41,7 +41,11 @@ impl Clients {
     }
 
     /// To whom it is to be served now, and when that may be somebody else without any event; `None` where it is not shared, or not there.
-    pub(super) fn of(&self, (key, uid): (&Namespaced, &str), view: &View) -> Option<(Export, Option<Duration>)> {
+    pub(super) fn of(
+        &self,
+        (key, uid): (&Namespaced, &str),
+        view: &View,
+    ) -> Option<(Export, Option<Duration>)> {
         let (device, used) = (view.device.as_ref()?, view.export()?);
         let mut all = self.unused_since.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(key.clone()).or_default();
@@ -73,11 +77,7 @@ impl Clients {
 }
 
 /// Those that use it, and of those on the list those that stay.
-fn with_those_that_stay(
-    device: &Device,
-    used: Export,
-    mut stays: impl FnMut(&str, bool) -> bool,
-) -> Export {
+fn with_those_that_stay(device: &Device, used: Export, mut stays: impl FnMut(&str, bool) -> bool) -> Export {
     let mut nodes: BTreeSet<_> = used.nodes.into_iter().collect();
     let mut readers: BTreeSet<_> = used.read_only_nodes.into_iter().collect();
     for node in device.export.iter().flat_map(|has| &has.nodes) {
@@ -92,7 +92,11 @@ fn with_those_that_stay(
             readers.insert(node.clone());
         }
     }
-    Export { nodes: nodes.into_iter().collect(), read_only_nodes: readers.into_iter().collect(), gid: used.gid }
+    Export {
+        nodes: nodes.into_iter().collect(),
+        read_only_nodes: readers.into_iter().collect(),
+        gid: used.gid,
+    }
 }
 
 /// Whether somebody on the list may do less than before.

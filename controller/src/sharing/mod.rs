@@ -9,6 +9,7 @@ mod clients;
 mod persistent_volume;
 mod plan;
 mod reconcile;
+mod refusals;
 mod view;
 mod wakes;
 

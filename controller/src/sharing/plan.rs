@@ -18,6 +18,16 @@ pub(super) enum Action {
     Serve(Export),
 }
 
+impl Action {
+    /// The namespace that is given a claim.
+    pub(super) fn gives(&self) -> Option<&str> {
+        match self {
+            Self::Give(namespace, _) => Some(namespace),
+            _ => None,
+        }
+    }
+}
+
 /// Decides. `export`: to whom it is to be served; `forsaken`: the SharedVolume is gone, by force, so that nobody else lets its claim go.
 pub(super) fn plan(view: &View, export: Option<Export>, forsaken: bool) -> Vec<Action> {
     // A node is let in before a pod there waits for it. Also where the volume is to go, others are taken off: it does not go before.
@@ -29,7 +39,11 @@ pub(super) fn plan(view: &View, export: Option<Export>, forsaken: bool) -> Vec<A
     let is_made = view.device.as_ref().is_some_and(|device| {
         device.export.is_some() && device.capacity.is_some() && device.deleting_since.is_none()
     });
-    serve.into_iter().chain(release).chain(view.places.iter().filter_map(|place| of_place(place, is_made))).collect()
+    serve
+        .into_iter()
+        .chain(release)
+        .chain(view.places.iter().filter_map(|place| of_place(place, is_made)))
+        .collect()
 }
 
 fn of_place(place: &Place, is_made: bool) -> Option<Action> {

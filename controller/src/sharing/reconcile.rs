@@ -3,6 +3,7 @@
 use super::clients::{Clients, takes_away};
 use super::persistent_volume::{labels, persistent_volume_elsewhere};
 use super::plan::{Action, plan};
+use super::refusals::Refusals;
 use super::view::View;
 use crate::index::{Claim, ClaimObject, Device, Index, Namespaced, State};
 use crate::run::objects::{created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine};
@@ -16,6 +17,7 @@ use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tierce_crds::{Access, ClaimReference, Export, NodeVolume, SharedVolume, names};
@@ -24,7 +26,7 @@ use tracing::{debug, warn};
 
 /// How long the watch may take to show what the API server has.
 const SHOWN: Duration = Duration::from_secs(5);
-/// Nobody tells us of namespaces that come, or of quotas that let a claim through.
+/// What was refused is not asked for again before.
 const ASKED_AGAIN: Duration = Duration::from_secs(30);
 /// What a claim asks for whose volume is there: what it gets is its volume's size, and no quota counts it a second time.
 const LITTLE: &str = "1Mi";
@@ -35,6 +37,7 @@ pub(crate) struct Sharing {
     client: Client,
     index: Arc<Index>,
     clients: Clients,
+    refusals: Refusals,
 }
 
 /// One SharedVolume, and what it has.
@@ -43,6 +46,7 @@ struct Look {
     uid: String,
     /// Whether it is gone.
     forsaken: bool,
+    generation: Option<i64>,
     view: View,
 }
 
@@ -71,6 +75,7 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
         key: key.clone(),
         uid,
         forsaken,
+        generation: known.and_then(|shared| shared.metadata.generation),
     };
     let of_gone = |uid: String| {
         let is_its = |device: &&Arc<Device>| device.sharer.as_ref().is_some_and(|(_, its)| *its == uid);
@@ -98,23 +103,34 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
 impl Sharing {
     /// Over this API server, with the facts of this index. `grace`: how long a node that works is served after its last pod.
     pub(crate) fn new(client: Client, index: Arc<Index>, grace: Duration) -> Self {
-        Self { client, index, clients: Clients::new(grace) }
+        Self { client, index, clients: Clients::new(grace), refusals: Refusals::default() }
     }
 
     /// Looks at one SharedVolume and does what is to be done. What fails in one namespace keeps no other from its own.
     pub(crate) async fn reconcile(&self, key: &Namespaced) -> Next {
-        let mut next = Next::Event;
+        let (mut next, mut tried) = (Next::Event, BTreeSet::new());
         let looks = self.index.read(|state| look(state, key));
         self.clients.only(key, &looks.iter().map(|look| look.uid.as_str()).collect());
         for look in looks {
             let (export, stay) = self.clients.of((key, &look.uid), &look.view).unzip();
             next = sooner(next, stay.flatten().map_or(Next::Event, Next::After));
-            for action in plan(&look.view, export, look.forsaken) {
-                let later = match self.act(&look, &action).await {
+            let actions = plan(&look.view, export, look.forsaken);
+            for action in &actions {
+                let rest = action.gives().and_then(|to| self.refusals.rest(key, to, look.generation));
+                if let Some(rest) = rest {
+                    next = sooner(next, Next::After(rest));
+                    continue;
+                }
+                let later = match self.act(&look, action).await {
                     Ok(later) => later,
                     Err(error) if is_refusal(&error) => {
-                        warn!(shared = %key, "{action:?} is refused, and tried again later: {}", in_words(&error));
-                        Next::After(ASKED_AGAIN)
+                        let words = in_words(&error);
+                        warn!(shared = %key, "{action:?} is refused, and tried again later: {words}");
+                        Next::After(
+                            action.gives().map_or(ASKED_AGAIN, |to| {
+                                self.refusals.note(key, to, look.generation, words)
+                            }),
+                        )
                     }
                     Err(kube::Error::Api(status)) if status.is_conflict() => {
                         debug!(shared = %key, "{action:?} was decided on an older version");
@@ -127,7 +143,9 @@ impl Sharing {
                 };
                 next = sooner(next, later);
             }
+            tried.extend(actions.iter().filter_map(Action::gives).map(ToOwned::to_owned));
         }
+        self.index.refused(key, self.refusals.only(key, &tried));
         next
     }
 
@@ -178,11 +196,17 @@ impl Sharing {
         let Some(device) = &look.view.device else { return Ok(Next::Event) };
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let found = namespaces.get_metadata_opt(namespace).await?;
-        let Some(namespace_uid) = found
-            .filter(|found| found.metadata.deletion_timestamp.is_none())
-            .and_then(|found| found.metadata.uid)
-        else {
-            return Ok(Next::After(ASKED_AGAIN));
+        let uid = match found.map(|found| found.metadata) {
+            Some(found) if found.deletion_timestamp.is_none() => Ok(found.uid.unwrap_or_default()),
+            Some(_) => Err("it is being deleted"),
+            None => Err("there is no such namespace"),
+        };
+        let namespace_uid = match uid {
+            Ok(uid) => uid,
+            Err(words) => {
+                let pause = self.refusals.note(&look.key, namespace, look.generation, words.to_owned());
+                return Ok(Next::After(pause));
+            }
         };
         let handle = names::shared_handle(&device.id, &namespace_uid);
         let name = &look.key.name;
@@ -205,6 +229,7 @@ impl Sharing {
         let volume = persistent_volume_elsewhere(&handle, device, &claim, access, (&look.key, &look.uid));
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         there_is_fine(volumes.create(&created_by(names::MANAGER_SHARING), &volume).await)?;
+        self.refusals.forget(&look.key, namespace);
         Ok(Next::Event)
     }
 

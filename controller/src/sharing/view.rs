@@ -23,6 +23,8 @@ pub(crate) struct View {
     /// Nodes on the list of those that it is served to, of which Kubernetes hears.
     working: BTreeSet<String>,
     pub(super) places: Vec<Place>,
+    /// Namespaces that have no claim, and why.
+    refused: BTreeMap<String, String>,
 }
 
 /// One other namespace.
@@ -92,11 +94,11 @@ impl View {
         let own = state.claims.get(key);
         let is_own = own.is_some_and(|claim| claim.is_controlled_by(kind, Some(uid)));
         let may_begin = own.is_some_and(|claim| !claim.is_over());
-        let at_home =
-            if is_own || own.is_none() { state.nodes_of_pods(key, may_begin) } else { Vec::new() };
+        let at_home = if is_own || own.is_none() { state.nodes_of_pods(key, may_begin) } else { Vec::new() };
         let listed = device.and_then(|device| device.export.as_ref());
         let listed = listed.into_iter().flat_map(|export| export.nodes.iter().chain(&export.read_only_nodes));
         Self {
+            refused: state.refused_to(key).cloned().unwrap_or_default(),
             working: listed.filter(|node| state.node_works(node)).cloned().collect(),
             device: device.cloned(),
             home: own.filter(|_| is_own).map(|claim| (key.namespace.clone(), Arc::clone(claim))),
@@ -144,6 +146,15 @@ impl View {
         let foreign =
             self.places.iter().filter(|place| place.wanted.is_some() && place.claim.is_some() && !place.ours);
         foreign.map(|place| format!("namespace {}", place.namespace)).collect()
+    }
+
+    /// Namespaces that are to have a claim and have none, with the words of who refuses it.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let lacks = |place: &&Place| place.wanted.is_some() && place.pv.is_none();
+        let words = self.places.iter().filter(lacks).filter_map(|place| {
+            Some(format!("namespace {}: {}", place.namespace, self.refused.get(&place.namespace)?))
+        });
+        words.take(MOST_NAMED).collect()
     }
 
     /// Namespaces that are to have another access once no pod there uses it, with the pods that do.

@@ -38,6 +38,7 @@ fn shared(api: &FakeApi, members: &Value) {
         "metadata": {"name": NAME, "namespace": "ada", "generation": 1}, "spec": spec});
     if let Some(known) = api.get("sharedvolumes", "ada", NAME) {
         object["metadata"] = known["metadata"].clone();
+        object["metadata"]["generation"] = json!(known["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         object["status"] = known["status"].clone();
     }
     api.put("sharedvolumes", object);
@@ -371,7 +372,9 @@ async fn a_watch_that_is_late_takes_no_claim_away() {
     let (before, _) = pair(&api, &id, "vision").await;
     api.silence("sharedvolumes", true);
     let known = api.get("sharedvolumes", "ada", NAME).unwrap();
-    replica.index.remove::<tierce_crds::SharedVolume>(&serde_json::from_value(known["metadata"].clone()).unwrap());
+    replica
+        .index
+        .remove::<tierce_crds::SharedVolume>(&serde_json::from_value(known["metadata"].clone()).unwrap());
     pod(&api, "vision", "p", "n2");
     served(&api, &id, &json!(["n2"]), &json!([])).await;
     tokio::time::sleep(GRACE).await;
@@ -482,6 +485,40 @@ async fn another_access_keeps_no_pod_from_starting() {
         (writes && claim["metadata"]["uid"] != before["metadata"]["uid"]).then_some(())
     })
     .await;
+    until("it says nothing more of it", || condition(&api, "Shared").is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_member_that_can_have_no_claim_is_named_and_left_alone_for_a_while() {
+    let (api, _node, replica) = cluster().await;
+    shared(&api, &json!([member("vision", "Write")]));
+    let id = provisioned(&api, &replica).await;
+    pair(&api, &id, "vision").await;
+    api.forbid(Some((Method::POST, "persistentvolumeclaims", 403)));
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Read"), member("misspelt", "Read")]));
+    let words = until("it says so", || {
+        condition(&api, "Shared").filter(|(_, words)| words.contains("misspelt") && words.contains("ci"))
+    })
+    .await;
+    assert!(
+        words.0 == "ClaimRefused"
+            && words.1.contains("namespace ci: exceeded quota")
+            && words.1.contains("namespace misspelt: there is no such namespace"),
+        "{words:?}"
+    );
+    tokio::time::sleep(GRACE).await;
+    let _ = (api.read("namespaces"), api.writes());
+    for n in 0..50 {
+        pod(&api, "vision", &format!("p{n}"), "n2");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(GRACE).await;
+    let claims = api.writes().into_iter().filter(|write| write == "POST persistentvolumeclaims").count();
+    assert_eq!((api.read("namespaces"), claims), (0, 0));
+    // Another spec is another try.
+    api.forbid(None);
+    shared(&api, &json!([member("vision", "Write"), member("ci", "Write")]));
+    pair(&api, &id, "ci").await;
     until("it says nothing more of it", || condition(&api, "Shared").is_none().then_some(())).await;
 }
 

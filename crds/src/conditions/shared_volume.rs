@@ -7,3 +7,5 @@ pub const ENCRYPTION_NOT_SUPPORTED: &str = "EncryptionNotSupported";
 pub const CLAIM_EXISTS: &str = "ClaimExists";
 /// Of `Shared`: a namespace is to have another access, and has the one from before until no pod there uses the volume.
 pub const ACCESS_WAITS: &str = "AccessWaits";
+/// Of `Shared`: the API server refuses the claim of a namespace that is to have the volume, or there is no such namespace.
+pub const CLAIM_REFUSED: &str = "ClaimRefused";

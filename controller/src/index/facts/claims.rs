@@ -150,9 +150,9 @@ impl Claim {
                 .as_ref()
                 .and_then(|all| all.get(names::LABEL_SHARED_UID))
                 .cloned(),
-            shared_of: shared_of
-                .and_then(|of| of.split_once('/'))
-                .map(|(namespace, name)| Namespaced::new(short(namespace.to_owned()), short(name.to_owned()))),
+            shared_of: shared_of.and_then(|of| of.split_once('/')).map(|(namespace, name)| {
+                Namespaced::new(short(namespace.to_owned()), short(name.to_owned()))
+            }),
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending).map(short),
             volume_name: object.spec.volume_name.clone().map(short),

@@ -4,7 +4,7 @@ use super::wishes::wants;
 use crate::index::facts::trimmed::named;
 use crate::index::news::{Affects, Change, News};
 use crate::index::{Device, Namespaced, PersistentVolume, PersistentVolumeObject, State, Table, Tracked};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::{SharedVolume, names};
 
@@ -71,6 +71,11 @@ impl State {
         self.claims_of_pair.of(uid)
     }
 
+    /// Why namespaces have no claim of the SharedVolume of this key, by namespace.
+    pub(crate) fn refused_to(&self, key: &Namespaced) -> Option<&BTreeMap<String, String>> {
+        self.refused.get(key)
+    }
+
     /// PersistentVolumes with which the `NodeVolume` of this id is shared with other namespaces.
     pub fn pairs_of_device(&self, id: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> {
         self.pairs_of_device.of(id).filter_map(|name| self.persistent_volumes.get(name))
@@ -90,7 +95,13 @@ impl State {
     pub fn with_something_shared(&self) -> BTreeSet<Namespaced> {
         let guarded = self.claims.iter().filter(|(_, claim)| claim.guarded).map(|(key, _)| key);
         let made_for = self.claims_for.words();
-        self.pairs.words().chain(self.shared_devices.words()).chain(guarded).chain(made_for).cloned().collect()
+        self.pairs
+            .words()
+            .chain(self.shared_devices.words())
+            .chain(guarded)
+            .chain(made_for)
+            .cloned()
+            .collect()
     }
 
     /// SharedVolumes that have, had or are to have the claim of this key, be it in their own namespace.

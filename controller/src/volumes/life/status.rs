@@ -70,11 +70,20 @@ fn sharing(o: &Observed) -> Vec<(&'static str, Verdict)> {
         );
         (conditions::NAME_CONFLICT, Verdict::yes(shared_volume::CLAIM_EXISTS, message))
     });
-    let waits = sharing.waiting_for_access();
-    let shared = (!waits.is_empty()).then(|| {
-        let message = format!("another access waits until no pod uses the volume: {}", waits.join("; "));
-        (conditions::SHARED, Verdict::no(shared_volume::ACCESS_WAITS, message))
-    });
+    let (refused, waits) = (sharing.refused(), sharing.waiting_for_access());
+    let mut words = Vec::new();
+    if !refused.is_empty() {
+        words.push(format!(
+            "no claim can be made, which is tried again at least every ten minutes, in {}",
+            refused.join("; ")
+        ));
+    }
+    if !waits.is_empty() {
+        words.push(format!("another access waits until no pod uses the volume: {}", waits.join("; ")));
+    }
+    let reason = if refused.is_empty() { shared_volume::ACCESS_WAITS } else { shared_volume::CLAIM_REFUSED };
+    let shared =
+        (!words.is_empty()).then(|| (conditions::SHARED, Verdict::no(reason, words.join(". Besides, "))));
     let served = o.device.as_ref().and_then(|device| device.serving.as_ref()).map(|word| {
         let reason = [node_volume::SERVING, node_volume::NFS_SERVER_BUSY, node_volume::NFS_UNSUPPORTED]
             .into_iter()

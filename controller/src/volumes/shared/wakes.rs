@@ -33,6 +33,7 @@ impl Topic for SharedVolumes {
                 let offers = state.offers();
                 wakes.soon(state.room.of::<SharedVolume>().concerned(&offers));
             }
+            News::Refused(key) => wakes.now(key.clone()),
             News::Tiers => wakes.soon(state.room.of::<SharedVolume>().all()),
             _ => wakes.all(concerned(state, news)),
         }

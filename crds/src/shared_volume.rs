@@ -181,7 +181,8 @@ pub struct SharedVolumeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the volume can be used. `Reconciling` (work is under way), `Stalled` (somebody has to act) and `NameConflict` (a namespace has
-    /// another claim of that name) are present only while they hold, `Served` while other nodes are to use it. Each has a reason and a message.
+    /// another claim of that name) are present only while they hold, `Served` while other nodes are to use it, `Shared` while a member has not what is
+    /// said of it. Each has a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

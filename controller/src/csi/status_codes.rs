@@ -50,10 +50,8 @@ pub fn create(error: &CreateError) -> Code {
         | CreateError::Moving { .. }
         | CreateError::Vanished(_) => Code::Aborted,
         CreateError::Deadline { .. } => Code::DeadlineExceeded,
-        // The node goes on trying by itself: "may still be running" is the truth.
-        CreateError::NodeTrouble { .. } => Code::Unavailable,
-        // The watch may be late, and an earlier call may have made it.
-        CreateError::NoClass(_) => Code::Unavailable,
+        // The node goes on trying by itself: "may still be running" is the truth. A class may come a moment later, and an earlier call may have made it.
+        CreateError::NodeTrouble { .. } | CreateError::NoClass(_) => Code::Unavailable,
         CreateError::Api { source, .. } => api(source),
     }
 }

@@ -14,6 +14,9 @@ use crate::cluster::Node;
 const WRITER: &str = "( i=0; while true; do i=$((i+1)); echo $i >> /team/lines && sync /team/lines \
                       || { touch /tmp/failed; exit 1; }; sleep 0.2; done ) &";
 
+/// A node is served as before for three minutes after its last pod.
+const WRITTEN_OUT: Duration = Duration::from_mins(4);
+
 pub(super) fn tests() -> Vec<Test> {
     tests![
         a_shared_volume_is_used_from_other_nodes_and_namespaces,
@@ -71,7 +74,7 @@ fn a_shared_volume_is_used_from_other_nodes_and_namespaces(bed: &Bed<'_>) -> Res
     writers.delete("pod/writer")?;
     writers.until("the claim to go", || Ok(writers.get("pvc/team", ".metadata.name")?.is_empty()))?;
     let id = bed.get("sharedvolume/team", ".status.volumeName")?;
-    bed.until("the other node to be let read alone", || {
+    bed.until_within(WRITTEN_OUT, "the other node to be let read alone", || {
         let served = bed.get(&format!("nodevolume/{id}"), ".status.export")?;
         Ok(served.contains(&format!("\"readOnlyNodes\":[\"{}\"]", other.name()))
             && !served.contains("\"nodes\""))

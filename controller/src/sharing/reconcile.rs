@@ -4,7 +4,7 @@ use super::clients::{Clients, takes_away};
 use super::persistent_volume::{labels, persistent_volume_elsewhere};
 use super::plan::{Action, plan};
 use super::refusals::Refusals;
-use super::view::View;
+use super::view::{NOBODY, View};
 use crate::index::{Claim, ClaimObject, Device, Index, Namespaced, State};
 use crate::run::objects::{created_by, gone_is_fine, patched_by, remove_finalizer, there_is_fine};
 use crate::run::queue::Next;
@@ -60,8 +60,15 @@ fn look(state: &State, key: &Namespaced) -> Vec<Look> {
     // What another of that name left goes as well.
     let left = state.pairs_of(key).into_iter().filter_map(|(_, pv)| Some(pv.pair.as_ref()?.uid.clone()));
     let sharers = state.devices_shared_by(key).filter_map(|device| Some(device.sharer.as_ref()?.1.clone()));
-    let home = state.claims.get(key).filter(|claim| claim.guarded).and_then(|claim| claim.owner.as_ref());
-    let home = home.filter(|owner| owner.kind == KIND).map(|owner| owner.uid.clone());
+    let has = |claim: &Arc<Claim>| {
+        let mut made_for = state.devices_shared_by(key).filter_map(|device| device.claim.as_ref());
+        made_for.any(|made_for| made_for.uid == claim.uid)
+    };
+    let home = state.claims.get(key).filter(|claim| claim.guarded).and_then(|claim| match &claim.owner {
+        Some(owner) => (owner.kind == KIND).then(|| owner.uid.clone()),
+        // It was orphaned.
+        None => (!has(claim)).then(|| NOBODY.to_owned()),
+    });
     let left = left.chain(sharers).chain(home).chain(state.claimed_for(key));
     let mut gone: Vec<_> = left.filter(|left| Some(left) != uid.as_ref()).collect();
     gone.sort_unstable();

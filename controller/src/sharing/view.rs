@@ -8,6 +8,8 @@ use tierce_crds::{Access, Export, Member, SharedClaim, SharedClient, names};
 /// As many nodes as the API takes.
 pub(super) const MOST_NODES: usize = 5_000;
 
+/// Instead of the UID of a SharedVolume, where a claim at home is all that is left of one.
+pub(super) const NOBODY: &str = "";
 /// Pods of a namespace that a message names.
 const MOST_NAMED: usize = 10;
 
@@ -92,7 +94,12 @@ impl View {
         });
         let places = places.collect();
         let own = state.claims.get(key);
-        let is_own = own.is_some_and(|claim| claim.is_controlled_by(kind, Some(uid)));
+        // One that was orphaned is its volume's still.
+        let has_its_data = |claim: &Arc<Claim>| {
+            let made_for = device.and_then(|device| device.claim.as_ref()).map(|claim| &claim.uid);
+            claim.guarded && claim.owner.is_none() && (uid == NOBODY || made_for == Some(&claim.uid))
+        };
+        let is_own = own.is_some_and(|claim| claim.is_controlled_by(kind, Some(uid)) || has_its_data(claim));
         let may_begin = own.is_some_and(|claim| !claim.is_over());
         let at_home = if is_own || own.is_none() { state.nodes_of_pods(key, may_begin) } else { Vec::new() };
         let listed = device.and_then(|device| device.export.as_ref());

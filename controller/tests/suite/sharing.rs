@@ -624,6 +624,30 @@ async fn the_claim_of_one_that_was_taken_away_by_force_goes_when_nobody_shares_i
 }
 
 #[tokio::test]
+async fn a_claim_that_was_orphaned_goes_when_somebody_deletes_it() {
+    for on_a_disk in [true, false] {
+        let (api, _node, replica) = cluster().await;
+        shared(&api, &json!([]));
+        let id = provisioned(&api, &replica).await;
+        let mut claim = api.get("persistentvolumeclaims", "ada", NAME).unwrap();
+        claim["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        api.put("persistentvolumeclaims", claim);
+        api.remove("sharedvolumes", "ada", NAME);
+        pod(&api, "ada", "p", "n2");
+        served(&api, &id, &json!(["n2"]), &json!([])).await;
+        api.remove("pods", "ada", "p");
+        served(&api, &id, &json!([]), &json!([])).await;
+        if !on_a_disk {
+            api.remove("nodevolumes", "", &id);
+        }
+        tokio::time::sleep(GRACE).await;
+        assert!(api.get("persistentvolumeclaims", "ada", NAME).is_some());
+        api.delete_object("persistentvolumeclaims", "ada", NAME);
+        gone(&api, "persistentvolumeclaims", "ada", NAME).await;
+    }
+}
+
+#[tokio::test]
 async fn a_claim_that_has_no_data_yet_is_made_anew() {
     let (api, _node, replica) = cluster().await;
     shared(&api, &json!([member("vision", "Write")]));

@@ -690,7 +690,7 @@ async fn what_one_left_that_was_taken_away_by_force_goes_and_its_data_stays() {
 #[tokio::test]
 async fn a_claim_whose_persistent_volume_was_never_made_goes_with_its_shared_volume() {
     for by_force in [false, true] {
-        let (api, _node, replica) = cluster().await;
+        let (api, node, mut replica) = cluster().await;
         shared(&api, &json!([]));
         let id = provisioned(&api, &replica).await;
         api.forbid(Some((Method::POST, "persistentvolumes", 403)));
@@ -698,12 +698,18 @@ async fn a_claim_whose_persistent_volume_was_never_made_goes_with_its_shared_vol
         until("its claim", || api.get("persistentvolumeclaims", "vision", NAME)).await;
         tokio::time::sleep(GRACE).await;
         if by_force {
+            // Nothing else is left of it when the next leader comes.
+            drop(replica);
             api.remove("sharedvolumes", "ada", NAME);
+            api.remove("persistentvolumeclaims", "ada", NAME);
+            api.remove("nodevolumes", "", &id);
+            replica = Replica::reconciling(&api, GRACE).await;
         } else {
             api.delete_object("sharedvolumes", "ada", NAME);
         }
         gone(&api, "persistentvolumeclaims", "vision", NAME).await;
         assert!(api.get("persistentvolumes", "", &id).is_some());
+        drop((node, replica));
     }
 }
 

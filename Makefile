@@ -75,6 +75,11 @@ test-lab: ## The engine and the host's volumes on kernels of user-mode Linux gue
 	@$(E2E) lab suite
 	@$(E2E) lab power-cuts
 
+.PHONY: test-sharing
+test-sharing: ## Volumes that other nodes mount: the kernel's NFS server and client in guests, of this machine's Linux and of the lab's newer one
+	@$(E2E) lab suite lab::sharing
+	@TIERCE_LAB_KERNEL=installed $(E2E) lab suite lab::sharing
+
 .PHONY: test-sanity
 test-sanity: ## csi-sanity against the real programs, etcd and kube-apiserver: over the simulator, LVM in guests, and as root images
 	@$(E2E) sanity

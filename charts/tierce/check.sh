@@ -120,6 +120,14 @@ renders "neither unless asked for" "!kind: PodMonitor|!kind: NetworkPolicy|whenU
 renders "a large cluster" "kube-api-capacity-qps=100|kube-api-capacity-burst=200|capacity-threads=10|name: tierce-a-immediate|!name: tierce-a-encrypted" \
     --set sidecars.provisioner.capacity.qps=100 --set sidecars.provisioner.capacity.burst=200 --set sidecars.provisioner.capacity.threads=10 \
     --set-json 'tiers=[{"name":"a","encryptedClasses":false,"pools":[]}]'
+renders "sharing" "hostNetwork: true|dnsPolicy: ClusterFirstWithHostNet|sharing-port=2049|fieldPath: status.hostIPs|path: /run/tierce|podInfoOnMount: true|fsGroupPolicy: File|attachRequired: false|containerPort: 8082"
+renders "sharing by other ports" "sharing-port=20490|metrics-addr=:9100|containerPort: 9100" --set sharing.port=20490 --set node.metricsPort=9100
+renders "no sharing" "!hostNetwork: true|!path: /run/tierce|!fieldPath: status.hostIPs|metrics-addr=:8082" --set sharing.enabled=false
+policies() { # helm arguments: for how many components there is a NetworkPolicy
+    render --set networkPolicy.enabled=true "$@" | grep -c '^kind: NetworkPolicy' || true
+}
+[[ $(policies) == 1 && $(policies --set sharing.enabled=false) == 2 ]] || wrong "a NetworkPolicy does not hold in the network of a node"
+refuses "a port that there is not" "/sharing/port" --set sharing.port=70000
 renders "no snapshots" "!name: csi-snapshotter|!kind: VolumeSnapshotClass|!name: tierce-snapshotter"
 
 tier() { # name, path, more fields of the pool

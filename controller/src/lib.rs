@@ -1,5 +1,5 @@
 //! The controller of Tierce: the CSI Controller service for the upstream sidecars, and the reconcilers of Volumes,
-//! claims that copy, StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
+//! SharedVolumes, claims that copy, StoragePools, orphans and lost nodes. It talks to the API server only, never to a node.
 
 mod claims;
 pub mod csi;
@@ -10,5 +10,6 @@ pub mod placement;
 pub mod pools;
 pub mod reconcilers;
 pub mod run;
+mod sharing;
 mod storage_class;
 pub mod volumes;

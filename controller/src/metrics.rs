@@ -93,6 +93,7 @@ impl Collector for Objects {
             }
             let unreadable = [
                 ("Volume", state.volumes.unreadable()),
+                ("SharedVolume", state.shared_volumes.unreadable()),
                 ("NodeVolume", state.devices.unreadable()),
                 ("NodeSnapshot", state.snapshots.unreadable()),
                 ("VolumeRestore", state.restores.unreadable()),

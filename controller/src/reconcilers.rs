@@ -16,13 +16,15 @@ use crate::run::config::Serve;
 use crate::run::events::Events;
 use crate::run::lease::Candidate;
 use crate::run::queue::{Next, Queue};
+use crate::sharing::{Sharing, Sharings};
 use crate::volumes::life::Lives;
 use crate::volumes::personal::Volumes;
+use crate::volumes::shared::SharedVolumes;
 use kube::Client;
 use std::future::Future;
 use std::sync::Arc;
 use thiserror::Error;
-use tierce_crds::Volume;
+use tierce_crds::{SharedVolume, Volume};
 use tierce_runtime::readiness::Readiness;
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +89,8 @@ async fn reconcile(
     let events = Events::new(client.clone(), &config.identity);
     let desk = Desk { index: Arc::clone(&index), metrics: metrics.clone(), shutdown };
     let volumes = Arc::new(Lives::<Volume>::new(client.clone(), Arc::clone(&index), events.clone()));
+    let shared = Arc::new(Lives::<SharedVolume>::new(client.clone(), Arc::clone(&index), events.clone()));
+    let sharing = Arc::new(Sharing::new(client.clone(), Arc::clone(&index), config.client_grace));
     let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
@@ -113,6 +117,14 @@ async fn reconcile(
         desk.looks::<Volumes, _>("volume", PARALLEL, move |key| {
             let volumes = Arc::clone(&volumes);
             async move { volumes.reconcile(&key).await }
+        }),
+        desk.looks::<SharedVolumes, _>("shared_volume", 4, move |key| {
+            let shared = Arc::clone(&shared);
+            async move { shared.reconcile(&key).await }
+        }),
+        desk.looks::<Sharings, _>("sharing", 4, move |key| {
+            let sharing = Arc::clone(&sharing);
+            async move { sharing.reconcile(&key).await }
         }),
         desk.looks::<WaitingClaims, _>("claim", 4, move |key| {
             let claims = Arc::clone(&claims);

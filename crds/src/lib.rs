@@ -12,6 +12,7 @@ mod node_storage;
 mod node_volume;
 mod owner;
 mod quantity;
+mod shared_volume;
 mod storage_pool;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,14 @@ pub use node_storage::{
     MOST_LEFTOVERS, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolState, PoolStatus,
 };
 pub use node_volume::{
-    ClaimReference, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, VolumeReference,
+    ClaimReference, Export, NodeSource, NodeVolume, NodeVolumeSpec, NodeVolumeStatus, RestoreOrder, Served,
+    VolumeReference,
 };
 pub use owner::{Owner, OwnerKind};
 pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, roughly, size_made_of};
+pub use shared_volume::{
+    Access, Member, SharedClaim, SharedClient, SharedVolume, SharedVolumeSpec, SharedVolumeStatus,
+};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,
@@ -48,6 +53,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         NodeSnapshot::crd(),
         NodeStorage::crd(),
         NodeVolume::crd(),
+        SharedVolume::crd(),
         StoragePool::crd(),
         VolumeRestore::crd(),
         Volume::crd(),

@@ -1,5 +1,7 @@
 //! Well-known names: what one part of Tierce writes and another reads.
 
+use sha2::{Digest as _, Sha256};
+
 /// API group of every kind.
 pub const GROUP: &str = "storage.tierce.dev";
 /// Group and version in which this version of Tierce reads and writes every kind. Whoever only wants to know whether something is ours compares
@@ -67,8 +69,33 @@ pub const ANNOTATION_MADE_BY_RESTORE: &str = "storage.tierce.dev/made-by-restore
 /// Label on the PersistentVolumeClaim of a Volume; its value is the Volume's UID.
 pub const LABEL_VOLUME_UID: &str = "storage.tierce.dev/volume-uid";
 
+/// Finalizer on a SharedVolume: what it gave to pods goes before it does.
+pub const FINALIZER_SHARED_VOLUME: &str = "storage.tierce.dev/shared-volume";
+/// Finalizer on the PersistentVolumeClaim of a SharedVolume in its own namespace: Kubernetes lets a claim go that no pod of its own namespace uses, and the
+/// data with it.
+pub const FINALIZER_SHARED_DATA: &str = "storage.tierce.dev/shared-data";
+/// Label on the PersistentVolumes and PersistentVolumeClaims that a SharedVolume has in other namespaces; its value is the SharedVolume's UID.
+pub const LABEL_SHARED_UID: &str = "storage.tierce.dev/shared-volume-uid";
+/// Annotation on the PersistentVolume and the PersistentVolumeClaim that a SharedVolume has in another namespace: its own namespace and name, with a slash between them.
+pub const ANNOTATION_SHARED_OF: &str = "storage.tierce.dev/shared-volume";
+/// Annotation on a PersistentVolume: the kubelet puts every container that uses it into the group of this number.
+pub const ANNOTATION_GID: &str = "pv.beta.kubernetes.io/gid";
+
+/// Volume attribute of every PersistentVolume of a shared volume: the NodeVolume's name.
+pub const ATTRIBUTE_SHARED: &str = "storage.tierce.dev/shared";
+/// Volume attribute of a shared volume's PersistentVolume: the namespace that it is for.
+pub const ATTRIBUTE_NAMESPACE: &str = "storage.tierce.dev/namespace";
+/// Volume attribute of a shared volume's PersistentVolume: `"true"` where its pods only read, whatever they ask for.
+pub const ATTRIBUTE_READ_ONLY: &str = "storage.tierce.dev/read-only";
+/// What the kubelet adds to the attributes where `CSIDriver.spec.podInfoOnMount` is set.
+pub const ATTRIBUTE_POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
+
 /// Field manager of the Volume reconciler.
 pub const MANAGER_VOLUME: &str = "tierce-controller-volume";
+/// Field manager of the SharedVolume reconciler.
+pub const MANAGER_SHARED_VOLUME: &str = "tierce-controller-shared-volume";
+/// Field manager of what a SharedVolume has in other namespaces, and of the nodes that it is served to.
+pub const MANAGER_SHARING: &str = "tierce-controller-sharing";
 /// Field manager of the VolumeRestore reconciler.
 pub const MANAGER_RESTORE: &str = "tierce-controller-restore";
 /// Field manager of the StoragePool reconciler.
@@ -105,6 +132,36 @@ pub fn storage_class(tier: &str, encrypted: bool, binding: crate::Binding) -> St
     }
 }
 
+/// The CSI volume handle of a shared volume in a further namespace: `<volume>.<first 8 hexadecimal digits of the SHA-256 of the namespace's UID>`.
+/// No volume's id has a dot, so a handle is told apart from an id for sure.
+pub fn shared_handle(volume: &str, namespace_uid: &str) -> String {
+    use std::fmt::Write as _;
+    let mut handle = format!("{volume}.");
+    for byte in &Sha256::digest(namespace_uid)[..4] {
+        write!(handle, "{byte:02x}").expect("a String takes everything");
+    }
+    handle
+}
+
+/// The volume of which [`shared_handle`] made this handle.
+pub fn of_shared_handle(handle: &str) -> Option<&str> {
+    let (volume, namespace) = handle.split_once('.')?;
+    let digits = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (!volume.is_empty() && namespace.len() == 8 && digits(namespace)).then_some(volume)
+}
+
+/// The volume that a CSI volume handle speaks of, shared or not.
+pub fn volume_of(handle: &str) -> &str {
+    of_shared_handle(handle).unwrap_or(handle)
+}
+
+/// Number of the group that owns the files of the SharedVolume of this UID: 1,600,000,000 and the first 27 bits of the UID's SHA-256.
+pub fn shared_gid(uid: &str) -> i64 {
+    let digest = Sha256::digest(uid);
+    let first = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    1_600_000_000 + i64::from(first >> 5)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +184,26 @@ mod tests {
         for version in ["v1", "storage.tierce.developers/v1", "other.dev/v1alpha1", GROUP] {
             assert!(!is_ours(version), "{version}");
         }
+    }
+
+    #[test]
+    fn a_handle_leads_back_to_its_volume_and_no_id_is_one() {
+        let handle = shared_handle("pvc-1", "6f4c");
+        assert_eq!(handle.len(), "pvc-1.".len() + 8);
+        assert_eq!(of_shared_handle(&handle), Some("pvc-1"));
+        assert_ne!(handle, shared_handle("pvc-1", "6f4d"));
+        for other in ["pvc-1", "", ".01234567", "pvc-1.0123456", "pvc-1.0123456G", "pvc-1.01234567.0"] {
+            assert_eq!(of_shared_handle(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_one_that_the_kernel_and_kubernetes_take() {
+        for uid in ["", "a", "b", "0c9e66c8"] {
+            let gid = shared_gid(uid);
+            assert!((1_600_000_000..=1_734_217_727).contains(&gid), "{gid}");
+        }
+        assert_ne!(shared_gid("a"), shared_gid("b"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `NodeVolume`: one device on one node. The controller writes the spec, the node the status.
 
-use crate::{Volume, VolumeMode};
+use crate::{SharedVolume, Volume, VolumeMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
@@ -43,6 +43,7 @@ use tierce_filesystem::Filesystem;
     validation = Rule::new("(self.volumeMode == 'Filesystem') == has(self.filesystem)").message("filesystem goes with volumeMode Filesystem"),
     validation = Rule::new("(has(self.encrypted) && self.encrypted) == (has(oldSelf.encrypted) && oldSelf.encrypted)").message("encrypted is immutable"),
     validation = Rule::new("(has(self.allowModeChange) && self.allowModeChange) == (has(oldSelf.allowModeChange) && oldSelf.allowModeChange)").message("allowModeChange is immutable"),
+    validation = Rule::new("has(self.export) == has(oldSelf.export)").message("whether a volume is shared is immutable"),
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)").message("source is immutable")
 )]
 pub struct NodeVolumeSpec {
@@ -94,6 +95,53 @@ pub struct NodeVolumeSpec {
     /// A restore in place that is to be carried out once, while no pod uses the volume. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreOrder>,
+    /// The volume is shared: which nodes may mount it over the network. Absent for a volume of one node. Immutable in being there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
+}
+
+/// To whom a shared volume is served.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Export {
+    /// Names of the nodes that may write, at most 5,000, sorted. The node that has the volume is not among them. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), inner(length(min = 1, max = 253)))]
+    pub nodes: Vec<String>,
+    /// Names of the nodes that may only read, none of which is in `nodes`; at most 5,000, sorted. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), inner(length(min = 1, max = 253)))]
+    pub read_only_nodes: Vec<String>,
+    /// Number of the group that owns the volume's files.
+    #[schemars(range(min = 1, max = 2_147_483_647_i64))]
+    pub gid: i64,
+}
+
+impl Export {
+    /// Whether no node is to be served.
+    pub fn is_to_nobody(&self) -> bool {
+        self.nodes.is_empty() && self.read_only_nodes.is_empty()
+    }
+}
+
+/// Where a shared volume is served, and to whom.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// IP addresses of the node that has the volume.
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub addresses: Vec<String>,
+    /// The TCP port there.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// Names of the nodes that may write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), inner(length(max = 253)))]
+    pub nodes: Vec<String>,
+    /// Names of the nodes that may only read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), inner(length(max = 253)))]
+    pub read_only_nodes: Vec<String>,
 }
 
 /// Content that a device starts with: exactly one of the two.
@@ -142,7 +190,7 @@ pub struct RestoreOrder {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeReference {
-    /// Kind of the object: `Volume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
+    /// Kind of the object: `Volume`, `SharedVolume` or `PersistentVolumeClaim`. A later version of Tierce may write other kinds.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Namespace of the object. Absent where the kind has none.
@@ -168,12 +216,12 @@ impl VolumeReference {
         }
     }
 
-    /// The claim through which pods use the device of this id. A Volume's has its name; external-provisioner names the device after the
+    /// The claim through which pods use the device of this id. A Volume's and a SharedVolume's has its name; external-provisioner names the device after the
     /// claim's UID.
     fn claim(&self, device: &str) -> Option<ClaimReference> {
         let uid = if self.kind == CLAIM {
             self.uid.as_str()
-        } else if self.kind == Volume::kind(&()) {
+        } else if self.kind == Volume::kind(&()) || self.kind == SharedVolume::kind(&()) {
             device.strip_prefix(DEVICE_OF_CLAIM).filter(|uid| !uid.is_empty())?
         } else {
             return None;
@@ -239,10 +287,13 @@ pub struct NodeVolumeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub restore_called_off: Option<String>,
+    /// Where the volume is served to other nodes, and to whom. Absent while it is served to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Served>,
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the device exists with the size asked for.
+    /// `Ready`: the device exists with the size asked for. `Served`, only while other nodes are to use it: they can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -272,6 +323,7 @@ mod tests {
             json!({"claim": claim}),
             json!({"volumeRef": named("Volume", "v")}),
             json!({"volumeRef": named("Volume", "v"), "claim": claim}),
+            json!({"volumeRef": named("SharedVolume", "v")}),
             json!({"volumeRef": named("PersistentVolumeClaim", "1")}),
             json!({"volumeRef": named("PersistentVolumeClaim", "1"), "claim": claim}),
         ] {

@@ -9,7 +9,7 @@ use tierce_filesystem::Filesystem;
 
 /// A growth can be taken back until it has happened. What was asked for first is taken again as well: sizes are rounded up, to a mebibyte or to an
 /// extent of LVM, which has 4 MiB unless the group says otherwise.
-const NEVER_BELOW_WHAT_IT_HAS: &str = "!has(oldSelf.status) || !has(oldSelf.status.capacity) \
+pub(crate) const NEVER_BELOW_WHAT_IT_HAS: &str = "!has(oldSelf.status) || !has(oldSelf.status.capacity) \
     || !isQuantity(string(self.spec.size)) || !isQuantity(string(oldSelf.spec.size)) || !isQuantity(oldSelf.status.capacity) \
     || quantity(string(self.spec.size)).compareTo(quantity(string(oldSelf.spec.size))) >= 0 \
     || quantity(string(self.spec.size)).add(quantity('4Mi')).compareTo(quantity(oldSelf.status.capacity)) >= 0";

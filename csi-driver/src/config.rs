@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -40,6 +41,19 @@ pub struct Config {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tierce/node")]
     pub state_dir: PathBuf,
 
+    /// Share volumes with other nodes, by the kernel's NFS server at this TCP port. Default: don't.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), requires = "node_addresses")]
+    pub sharing_port: Option<u16>,
+
+    /// The node's addresses, separated by commas: on these it shares, and the first is where /healthz, /readyz and /metrics are served if
+    /// --metrics-addr names no host.
+    #[arg(long, env = "NODE_ADDRESSES", value_name = "IP", value_delimiter = ',')]
+    pub node_addresses: Vec<IpAddr>,
+
+    /// Folder of the host that is empty after each boot and outlives this program: the word that this boot's NFS server is ours.
+    #[arg(long, value_name = "DIR", default_value = "/run/tierce")]
+    pub run_dir: PathBuf,
+
     /// How many volumes are made, grown or deleted at a time in each pool; as many snapshots beside them.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub parallel: u16,
@@ -69,6 +83,16 @@ impl Config {
     /// The folder where the kubelet looks for plugins; `None` when this one does not register.
     pub fn registration_folder(&self) -> Option<PathBuf> {
         (!self.no_registration).then(|| self.kubelet_dir.join("plugins_registry"))
+    }
+
+    /// Where /healthz and the others are served, as [`tierce_runtime::ops::OpsServer::bind`] wants it. In the host's network a port is open to
+    /// whoever reaches the node: not on all of its addresses without need.
+    pub fn ops_address(&self) -> String {
+        let port = self.metrics_addr.strip_prefix(':').and_then(|port| port.parse().ok());
+        match (port, self.node_addresses.first()) {
+            (Some(port), Some(address)) => SocketAddr::new(*address, port).to_string(),
+            _ => self.metrics_addr.clone(),
+        }
     }
 
     /// The last pool configuration.
@@ -106,11 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn a_port_without_a_host_is_the_first_addresss() {
+        let address = |arguments: &[&str]| parse(arguments).unwrap().ops_address();
+        assert_eq!(address(&["--metrics-addr=:8082"]), ":8082");
+        assert_eq!(address(&["--metrics-addr=:8082", "--node-addresses=fd00::1,10.0.0.1"]), "[fd00::1]:8082");
+        assert_eq!(address(&["--metrics-addr=0.0.0.0:8082", "--node-addresses=10.0.0.1"]), "0.0.0.0:8082");
+        assert_eq!(address(&["--node-addresses=10.0.0.1"]), "");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for nonsense in [
             &["--parallel", "0"][..],
             &["--csi-socket", "relative.sock"],
             &["--simulate-capacity", "1Ti"],
+            &["--sharing-port", "2049"],
+            &["--sharing-port", "0", "--node-addresses", "10.0.0.1"],
+            &["--node-addresses", "n1"],
             &["--simulate", "/s", "--simulate-capacity", "10Gb"],
         ] {
             assert!(parse(nonsense).is_err(), "{nonsense:?}");

@@ -24,6 +24,8 @@ use crate::node_service::NodeService;
 use crate::node_storage::{self, Claims, Reporter};
 use crate::pools::{self, PoolBoard};
 use crate::registration::{self, RegistrationService};
+use crate::served::Board;
+use crate::sharing::{self, Exporter, Holders, Kernel, LinuxKernel, Places, PretendedKernel, Sharing};
 use crate::state_lock::StateLock;
 
 /// How long the end waits for what frees the space of deleted volumes.
@@ -56,7 +58,15 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     let changes = Changes::default();
     let volumes = Intents::<NodeVolume>::default();
 
-    let node = NodeService::new(config.node_name.clone(), engine.clone(), volumes.nudges(), changes.clone());
+    let sharing = shared_with(&config);
+    let node = NodeService::new(
+        config.node_name.clone(),
+        engine.clone(),
+        volumes.nudges(),
+        changes.clone(),
+        sharing.clone(),
+        Holders::new(config.node_name.clone(), engine.clone(), volumes.clone(), client.clone()),
+    );
     let identity = IdentityService::new(names::DRIVER, env!("CARGO_PKG_VERSION"), readiness.clone());
     let csi = Socket::bind(config.csi_socket()).await?;
     let csi_routes = Routes::new(identity.into_server()).add_service(node.into_server());
@@ -64,7 +74,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         let part = readiness.part("registration");
         (folder, RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry))
     });
-    let ops = OpsServer::bind(&config.metrics_addr).await?;
+    let ops = OpsServer::bind(&config.ops_address()).await?;
     // Only when calls can come in: zeros over all deleted volumes may take hours.
     engine.start_sweeps().await;
 
@@ -74,8 +84,21 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
     } else {
         pools_part.ready();
     }
-    let kubernetes =
-        kubernetes(&config, client, &engine, board.clone(), &volumes, &changes, metrics, shutdown.clone());
+    let served = Board::default();
+    let me = config.node_name.clone();
+    let exporter = sharing
+        .map(|all| Exporter::new(me, client.clone(), engine.clone(), all, volumes.clone(), served.clone()));
+    let kubernetes = kubernetes(
+        &config,
+        client,
+        &engine,
+        board.clone(),
+        &volumes,
+        &changes,
+        served,
+        metrics,
+        shutdown.clone(),
+    );
     let serve_registration = async {
         // After the CSI socket listens: the kubelet calls it as soon as it has found this one.
         let Some((folder, service)) = registration else { return anyhow::Ok(()) };
@@ -106,6 +129,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
         say_when_synced,
+        run_exporter(exporter, shutdown.clone()),
         async {
             Box::pin(kubernetes).await;
             anyhow::Ok(())
@@ -127,6 +151,29 @@ fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
             )
         }
     })
+}
+
+/// Serves shared volumes until `shutdown`, where any are.
+async fn run_exporter(exporter: Option<Exporter>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if let Some(exporter) = exporter {
+        exporter.run(shutdown).await;
+    }
+    Ok(())
+}
+
+/// What volumes are shared with; `None`: none is.
+fn shared_with(config: &Config) -> Option<Sharing> {
+    let port = config.sharing_port?;
+    let places = Places::below(&config.kubelet_dir);
+    let addresses = config.node_addresses.clone();
+    let kernel: Arc<dyn Kernel> = if config.simulate.is_some() {
+        Arc::new(PretendedKernel::new(places.exports()))
+    } else {
+        let settings =
+            sharing::settings(&config.state_dir, &config.run_dir, places.exports(), addresses.clone(), port);
+        Arc::new(LinuxKernel::new(settings, config.node_name.clone()))
+    };
+    Some(Sharing { places, kernel, addresses, port })
 }
 
 async fn recover(engine: &Engine) {
@@ -152,6 +199,7 @@ async fn kubernetes(
     board: PoolBoard,
     volumes: &Intents<NodeVolume>,
     changes: &Changes,
+    served: Board,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
@@ -179,6 +227,7 @@ async fn kubernetes(
         engine: engine.clone(),
         node,
         pools: board.clone(),
+        served,
         changes: changes.clone(),
         metrics,
         copied: {

@@ -16,6 +16,12 @@ use tierce_proto::csi::{
     NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, VolumeCapability,
 };
 
+mod shared;
+
+pub(crate) use shared::{PublishShare, Share, StageShare, publish as publish_share, stage as stage_share};
+
+use crate::handle::Handle;
+
 /// The kernel's `PATH_MAX`, less the final NUL.
 const MAX_PATH_BYTES: usize = 4095;
 
@@ -70,6 +76,32 @@ pub(crate) enum RequestError {
     /// `VOLUME_MOUNT_GROUP` is not claimed.
     #[error("volume_mount_group is not supported: the kubelet sets the group itself (fsGroupPolicy File)")]
     MountGroup,
+    /// The handle and the attributes of a PersistentVolume don't fit each other.
+    #[error(
+        "volume handle {handle:?} is none of the shared volume {volume}: its PersistentVolume was made by hand"
+    )]
+    OtherHandle { handle: String, volume: String },
+    /// Several pods can't use a device at once.
+    #[error("a shared volume has a filesystem: it can't be had as a raw device")]
+    SharedDevice,
+    /// The kubelet does not say whose pod it is.
+    #[error(
+        "nobody says in which namespace the pod is: the CSIDriver {} needs podInfoOnMount, as the chart sets it",
+        tierce_crds::names::DRIVER
+    )]
+    UnknownPod,
+    /// A PersistentVolume is used where it does not belong.
+    #[error("volume handle {handle} is for pods of namespace {namespace}, and this pod is in {pods}")]
+    Namespace {
+        handle: Handle,
+        /// Where the claim is.
+        namespace: String,
+        /// Where the pod is.
+        pods: String,
+    },
+    /// This node plugin does not share.
+    #[error("volume {0} is shared, and sharing is switched off here: set the chart's value sharing.enabled")]
+    NotSharing(Handle),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -156,19 +188,33 @@ pub(crate) fn unpublish(request: &NodeUnpublishVolumeRequest) -> Result<At, Requ
     Ok(At { id, path: path("target_path", &request.target_path)? })
 }
 
-pub(crate) fn stats(request: &NodeGetVolumeStatsRequest) -> Result<At, RequestError> {
-    let id = id(&request.volume_id)?;
+/// Where a volume is to be taken from a pod, whatever its handle.
+pub(crate) fn target(request: &NodeUnpublishVolumeRequest) -> Result<PathBuf, RequestError> {
+    path("target_path", &request.target_path)
+}
+
+/// Checks `NodeGetVolumeStats`; `share`: its volume is shared, and called by that handle.
+pub(crate) fn stats(request: &NodeGetVolumeStatsRequest, share: Option<&Handle>) -> Result<At, RequestError> {
+    let id = shown(&request.volume_id, share)?;
     Ok(At { path: place(&id, &request.volume_path)?, id })
 }
 
-/// Checks `NodeExpandVolume`. Its capability is optional and tells nothing that the record does not.
-pub(crate) fn expand(request: &NodeExpandVolumeRequest) -> Result<Expand, RequestError> {
-    let id = id(&request.volume_id)?;
+/// Checks `NodeExpandVolume`; `share` as for [`stats`]. Its capability is optional and tells nothing that the record does not.
+pub(crate) fn expand(
+    request: &NodeExpandVolumeRequest,
+    share: Option<&Handle>,
+) -> Result<Expand, RequestError> {
+    let id = shown(&request.volume_id, share)?;
     let required = request.capacity_range.as_ref().map_or(0, |range| range.required_bytes);
     Ok(Expand {
         at: At { path: place(&id, &request.volume_path)?, id },
         required_bytes: u64::try_from(required).unwrap_or(0),
     })
+}
+
+/// The volume that a handle shows, or that has this id.
+fn shown(text: &str, share: Option<&Handle>) -> Result<VolumeId, RequestError> {
+    share.map_or_else(|| id(text), |handle| Ok(handle.volume().clone()))
 }
 
 fn id(text: &str) -> Result<VolumeId, RequestError> {

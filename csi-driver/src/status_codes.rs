@@ -6,11 +6,13 @@
 //! Unstage or Unpublish when the pod goes. Every other code is final: nothing happened. Both are tried again with
 //! growing pauses while the pod wants the volume.
 
-use tierce_engine::{Error, VolumeId};
+use tierce_engine::Error;
+use tierce_engine::nfs_client::NfsError;
 use tierce_runtime::errors::in_words;
 use tonic::{Code, Status};
 
 use crate::request::RequestError;
+use crate::sharing::HolderError;
 
 /// The call that failed: a few errors mean something else to another caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +35,15 @@ pub(crate) fn refused(error: &RequestError) -> Status {
         | RequestError::AccessMode { .. }
         | RequestError::Mount(_)
         | RequestError::Key(_)
-        | RequestError::MountGroup => Code::InvalidArgument,
-        // CSI, NodePublishVolume errors: "Staging target path not set".
-        RequestError::MissingStagingPath => Code::FailedPrecondition,
+        | RequestError::MountGroup
+        | RequestError::OtherHandle { .. }
+        | RequestError::SharedDevice => Code::InvalidArgument,
+        // Final, and tried again all the same while the pod wants the volume.
+        RequestError::Namespace { .. } => Code::PermissionDenied,
+        // What an upgrade of the chart mends; and CSI, NodePublishVolume errors: "Staging target path not set".
+        RequestError::UnknownPod | RequestError::NotSharing(_) | RequestError::MissingStagingPath => {
+            Code::FailedPrecondition
+        }
         // CSI, NodeGetVolumeStats errors: "Volume does not exist" at the path.
         RequestError::NotThere { .. } => Code::NotFound,
     };
@@ -43,13 +51,48 @@ pub(crate) fn refused(error: &RequestError) -> Status {
 }
 
 /// The answer when another call about the volume is under way.
-pub(crate) fn busy(id: &VolumeId) -> Status {
+pub(crate) fn busy(id: impl std::fmt::Display) -> Status {
     Status::aborted(format!("another call about volume {id} is under way"))
 }
 
 /// The answer to a call that the engine did not carry out.
 pub(crate) fn failed(rpc: Rpc, error: &Error) -> Status {
     Status::new(code(rpc, error), in_words(error))
+}
+
+/// The answer where a shared volume of another node can't be had now.
+pub(crate) fn unreachable(error: &HolderError) -> Status {
+    let code = match error {
+        HolderError::Gone { .. } => Code::NotFound,
+        // The kubelet asks again while the pod wants the volume, and the other node may be back by then.
+        HolderError::Api { .. } | HolderError::Silent { .. } | HolderError::NotServed { .. } => {
+            Code::Unavailable
+        }
+        HolderError::Engine(error) => return failed(Rpc::Stage, error),
+    };
+    Status::new(code, in_words(error))
+}
+
+/// The answer where the folders of our own for shared volumes can't be used.
+pub(crate) fn no_place(error: &std::io::Error) -> Status {
+    Status::internal(format!("can't use the folder for shared volumes: {error}"))
+}
+
+/// The answer where a mount over the network failed.
+pub(crate) fn failed_remotely(rpc: Rpc, error: &NfsError) -> Status {
+    let code = match error {
+        NfsError::TimedOut { .. } => Code::Unavailable,
+        // Something else is there, or open: the kubelet asks again.
+        NfsError::Foreign { .. } | NfsError::Busy { .. } => match rpc {
+            Rpc::Stats => Code::NotFound,
+            _ => Code::FailedPrecondition,
+        },
+        // Such as a node that lets us in no more, or not yet: nothing is wrong with the volume.
+        NfsError::Io { .. } if rpc == Rpc::Stage => Code::Unavailable,
+        NfsError::Io { .. } => Code::Internal,
+        NfsError::Place(error) => return failed(rpc, error),
+    };
+    Status::new(code, in_words(error))
 }
 
 #[expect(clippy::match_same_arms, reason = "each arm says what its code does to the kubelet")]
@@ -105,7 +148,7 @@ mod tests {
     use std::io;
     use std::path::PathBuf;
 
-    use tierce_engine::{PoolError, PoolErrorKind};
+    use tierce_engine::{PoolError, PoolErrorKind, VolumeId};
 
     use super::*;
 

@@ -46,9 +46,14 @@ pub enum ArgumentError {
     },
     /// An access mode that needs the data on several nodes.
     #[error(
-        "access mode {0} is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod"
+        "access mode {0} is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod, or make a SharedVolume"
     )]
     AccessMode(String),
+    /// The claim of one that is shared asks for one node.
+    #[error(
+        "it is shared, and its claim does not ask for ReadWriteMany: somebody has changed that. Delete the claim, and it is made anew"
+    )]
+    NotForMany,
     /// Block and mount at once.
     #[error("a volume is either a filesystem or a block device, not both")]
     TwoModes,
@@ -136,9 +141,16 @@ pub(super) struct Shape {
     pub(super) mode: VolumeMode,
     /// The filesystem, where the client names one.
     pub(super) filesystem: Option<Filesystem>,
+    /// Whether several nodes use it at once.
+    pub(super) shared: bool,
 }
 
 impl Shape {
+    /// The refusal of an access mode for several nodes.
+    pub(super) fn not_shared() -> ArgumentError {
+        ArgumentError::AccessMode(Mode::MultiNodeMultiWriter.as_str_name().to_owned())
+    }
+
     /// From the capabilities that a client states.
     pub(super) fn of(capabilities: &[VolumeCapability]) -> Result<Self, ArgumentError> {
         let mut shape: Option<Self> = None;
@@ -157,32 +169,36 @@ impl Shape {
                 }
                 (a, b) => a.or(b),
             };
-            shape = Some(Self { filesystem, ..before });
+            shape = Some(Self { filesystem, shared: before.shared || this.shared, ..before });
         }
         shape.ok_or(ArgumentError::Missing("volume_capabilities"))
     }
 
     fn of_one(capability: &VolumeCapability) -> Result<Self, ArgumentError> {
         let mode = capability.access_mode.as_ref().ok_or(ArgumentError::Missing("access_mode"))?.mode;
-        match Mode::try_from(mode) {
+        let shared = match Mode::try_from(mode) {
+            Ok(Mode::MultiNodeMultiWriter) => true,
             Ok(
                 Mode::SingleNodeWriter
                 | Mode::SingleNodeReaderOnly
                 | Mode::SingleNodeSingleWriter
                 | Mode::SingleNodeMultiWriter,
-            ) => {}
+            ) => false,
             Ok(Mode::Unknown) => return Err(ArgumentError::Missing("access_mode")),
             Ok(other) => return Err(ArgumentError::AccessMode(other.as_str_name().to_owned())),
             Err(_) => return Err(ArgumentError::AccessMode(mode.to_string())),
-        }
+        };
         match &capability.access_type {
             None => Err(ArgumentError::Missing("access_type")),
-            Some(AccessType::Block(_)) => Ok(Self { mode: VolumeMode::Block, filesystem: None }),
+            Some(AccessType::Block(_)) if shared => {
+                Err(ArgumentError::Unsupported("a raw device for several nodes"))
+            }
+            Some(AccessType::Block(_)) => Ok(Self { mode: VolumeMode::Block, filesystem: None, shared }),
             Some(AccessType::Mount(mount)) if mount.fs_type.is_empty() => {
-                Ok(Self { mode: VolumeMode::Filesystem, filesystem: None })
+                Ok(Self { mode: VolumeMode::Filesystem, filesystem: None, shared })
             }
             Some(AccessType::Mount(mount)) => {
-                Ok(Self { mode: VolumeMode::Filesystem, filesystem: Some(mount.fs_type.parse()?) })
+                Ok(Self { mode: VolumeMode::Filesystem, filesystem: Some(mount.fs_type.parse()?), shared })
             }
         }
     }
@@ -271,7 +287,9 @@ mod tests {
         let writer = Mode::SingleNodeWriter;
         let shape =
             Shape::of(&[capability(mount(""), writer), capability(mount("xfs"), Mode::SingleNodeReaderOnly)]);
-        assert_eq!(shape.unwrap(), Shape { mode: VolumeMode::Filesystem, filesystem: Some(Filesystem::Xfs) });
+        let xfs = Shape { mode: VolumeMode::Filesystem, filesystem: Some(Filesystem::Xfs), shared: false };
+        assert_eq!(shape.unwrap(), xfs);
+        assert!(Shape::of(&[capability(mount(""), Mode::MultiNodeMultiWriter)]).unwrap().shared);
         assert_eq!(Shape::of(&[capability(block(), writer)]).unwrap().mode, VolumeMode::Block);
         for (capabilities, message) in [
             (vec![], "volume_capabilities is missing"),
@@ -282,8 +300,12 @@ mod tests {
                 "access_mode is missing",
             ),
             (
-                vec![capability(mount(""), Mode::MultiNodeMultiWriter)],
-                "access mode MULTI_NODE_MULTI_WRITER is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod",
+                vec![capability(mount(""), Mode::MultiNodeReaderOnly)],
+                "access mode MULTI_NODE_READER_ONLY is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod, or make a SharedVolume",
+            ),
+            (
+                vec![capability(block(), Mode::MultiNodeMultiWriter)],
+                "a raw device for several nodes is not supported",
             ),
             (vec![capability(mount("ntfs"), writer)], "filesystem \"ntfs\" is not one of ext4, xfs, btrfs"),
             (

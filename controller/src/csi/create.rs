@@ -4,20 +4,33 @@
 use super::arguments::{self, ArgumentError, Shape, Size};
 use super::claim::Behind;
 use super::create_error::CreateError;
+use super::service::MANAGER;
 use super::source::{self, Origin};
 use super::{ControllerService, id};
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
+use crate::run::objects::{created_by, there_is_fine};
+use crate::sharing::{Home, persistent_volume_at_home};
 use crate::storage_class::Parameters;
+use k8s_openapi::api::core::v1::PersistentVolume;
+use kube::Api;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tierce_crds::conditions::node_volume as reasons;
 use tierce_crds::{
-    ClaimReference, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference, format_bytes,
-    mount_options, names,
+    ClaimReference, Export, Filesystem, NodeSource, NodeVolumeSpec, VolumeMode, VolumeReference,
+    format_bytes, mount_options, names,
 };
 use tierce_proto::csi::{self, CreateVolumeRequest, Topology};
 use tokio::time::Instant;
+
+/// What one needs besides that is shared.
+struct Sharing {
+    gid: i64,
+    /// As external-provisioner would name it.
+    persistent_volume: String,
+    home: Home,
+}
 
 /// The request, checked.
 struct Wanted {
@@ -34,6 +47,8 @@ struct Wanted {
     allowed: Option<BTreeSet<String>>,
     preferred: Vec<String>,
     encrypted: bool,
+    /// Group of the files, and what is said on the PersistentVolume, of one that is shared.
+    sharing: Option<Sharing>,
     source: Option<NodeSource>,
     /// Whether the mode of the source is another one, and an administrator permits that.
     converts: bool,
@@ -51,7 +66,7 @@ pub(super) async fn create(
     let _lock = service.locks.try_lock(&wanted.id).ok_or_else(|| CreateError::Busy(wanted.id.clone()))?;
     let mut node = None;
     let made = tokio::time::timeout_at(deadline, async {
-        wanted.hear_the_volume(service).await?;
+        wanted.hear_the_volume(service, &request.name).await?;
         make(service, &mut wanted, request.volume_content_source.clone(), &mut node).await
     })
     .await;
@@ -91,6 +106,7 @@ impl Wanted {
             allowed,
             preferred,
             encrypted,
+            sharing: None,
             source,
             converts: false,
             beside: None,
@@ -99,7 +115,23 @@ impl Wanted {
 
     /// A Volume's own words about filesystem and mount options win over its class. A class that makes something else than the Volume
     /// asks for is refused: plaintext where encryption was asked for would be noticed by nobody.
-    async fn hear_the_volume(&mut self, service: &ControllerService) -> Result<(), CreateError> {
+    async fn hear_the_volume(
+        &mut self,
+        service: &ControllerService,
+        persistent_volume: &str,
+    ) -> Result<(), CreateError> {
+        self.hear_the_front(service, persistent_volume).await?;
+        if self.shape.shared && self.sharing.is_none() {
+            return Err(Shape::not_shared().into());
+        }
+        Ok(())
+    }
+
+    async fn hear_the_front(
+        &mut self,
+        service: &ControllerService,
+        persistent_volume: &str,
+    ) -> Result<(), CreateError> {
         let Some(claim) = &self.claim else { return Ok(()) };
         let found = service.behind(claim).await;
         let Some(Behind { front, class }) =
@@ -108,7 +140,21 @@ impl Wanted {
             return Ok(());
         };
         self.volume_ref = Some(front.owner.as_reference());
+        let gid = names::shared_gid(&front.owner.uid);
         let volume = front.asked;
+        if volume.is_shared() && !self.shape.shared {
+            // Nothing could share it ever after.
+            return Err(ArgumentError::NotForMany.into());
+        }
+        if volume.is_shared() {
+            let class_name = class.clone().unwrap_or_else(|| volume.class(self.encrypted));
+            let retains =
+                service.index.read(|state| state.classes.get(&class_name).map(|class| class.retains));
+            let retains = retains.ok_or_else(|| CreateError::NoClass(class_name.clone()))?;
+            let mount_options = self.class_options.clone();
+            let home = Home { class: class_name, retains, mount_options };
+            self.sharing = Some(Sharing { gid, persistent_volume: persistent_volume.to_owned(), home });
+        }
         if volume.tier != self.tier {
             let (asked, class) = (volume.tier, self.tier.clone());
             return Err(ArgumentError::OtherClass { what: "tier", asked, class }.into());
@@ -184,6 +230,7 @@ impl Wanted {
             source: self.source.clone(),
             allow_mode_change: self.converts,
             restore: None,
+            export: self.sharing.as_ref().map(|sharing| Export { gid: sharing.gid, ..Export::default() }),
         }
     }
 
@@ -218,6 +265,9 @@ impl Wanted {
         }
         if device.encrypted != self.encrypted {
             return differs("encryption", on_or_off(device.encrypted), on_or_off(self.encrypted));
+        }
+        if device.export.is_some() != self.sharing.is_some() {
+            return differs("sharing", on_or_off(device.export.is_some()), on_or_off(self.sharing.is_some()));
         }
         if device.source != self.source {
             let name = |source: &Option<NodeSource>| {
@@ -276,6 +326,7 @@ async fn make(
     if let (true, Some(source)) = (wanted.encrypted, wanted.source.as_ref().and_then(NodeSource::name)) {
         check_key(service, source, &made).await?;
     }
+    share(service, wanted, &made).await?;
     Ok(csi::Volume {
         capacity_bytes: i64::try_from(made.capacity.unwrap_or(made.size)).unwrap_or(i64::MAX),
         volume_id: made.id.clone(),
@@ -283,6 +334,16 @@ async fn make(
         content_source: content,
         accessible_topology: vec![topology(&made.node)],
     })
+}
+
+/// Before the answer: no pod sees the PersistentVolume of one that is shared without the group of its files.
+async fn share(service: &ControllerService, wanted: &mut Wanted, made: &Device) -> Result<(), CreateError> {
+    let (Some(sharing), Some(claim)) = (wanted.sharing.take(), &wanted.claim) else { return Ok(()) };
+    let volume = persistent_volume_at_home(&sharing.persistent_volume, made, claim, sharing.home);
+    let volumes: Api<PersistentVolume> = Api::all(service.client.clone());
+    let created = volumes.create(&created_by(MANAGER), &volume).await;
+    let api = |source| CreateError::Api { what: "create the PersistentVolume", source };
+    there_is_fine(created).map(drop).map_err(api)
 }
 
 /// Before the `NodeVolume`: nothing encrypted is ever without its key. A copy opens with the keys of its source.

@@ -28,6 +28,11 @@ pub enum CreateError {
         "the Secret tierce-key-{0} is gone, so a copy of {0} could not be opened: bring it back from a backup"
     )]
     NoKey(String),
+    /// What becomes of the data when its claim goes is said in a class that is not known.
+    #[error(
+        "StorageClass {0} is not known yet, and says whether the data outlives its claim: it is looked for again"
+    )]
+    NoClass(String),
     /// Nobody offers the tier.
     #[error("{0}")]
     NoSuchTier(Refusal),

@@ -2,6 +2,7 @@
 
 use super::{ControllerService, id};
 use crate::index::OnNode;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -29,6 +30,17 @@ pub enum DeleteError {
         /// Its words.
         message: String,
     },
+    /// Other namespaces have it as well.
+    #[error(
+        "volume {id} is shared, and in use in {}: it goes when no pod there uses it and their PersistentVolumes are gone",
+        in_words(.namespaces)
+    )]
+    Shared {
+        /// Its id.
+        id: String,
+        /// Which.
+        namespaces: BTreeSet<String>,
+    },
     /// Not in time.
     #[error("{what} {id} is not gone in time{}; its node goes on with it", .word.as_ref().map(|w| format!(" ({w})")).unwrap_or_default())]
     Deadline {
@@ -54,6 +66,14 @@ pub enum DeleteError {
 /// A pod that just ended may hold its volume for a moment, since nothing makes Kubernetes wait for `NodeUnstageVolume`.
 /// After this time it counts as in use.
 const LET_GO: Duration = Duration::from_secs(5);
+
+/// Namespaces that a message names.
+const MOST_NAMED: usize = 20;
+
+fn in_words(namespaces: &BTreeSet<String>) -> String {
+    let named: Vec<_> = namespaces.iter().take(MOST_NAMED).map(|name| format!("namespace {name}")).collect();
+    named.join(", ")
+}
 
 /// Carries out the call, or says why not.
 pub(super) async fn delete<T: OnNode>(
@@ -84,6 +104,13 @@ pub(super) async fn delete<T: OnNode>(
     let gone = async {
         let api = |source| DeleteError::Api { what: "read", kind: T::WHAT, source };
         let Some(found) = service.find::<T>(id).await.map_err(api)? else { return Ok(()) };
+        // Kubernetes' own protection of claims knows nothing of pods in other namespaces, and once the object has its deletionTimestamp nothing turns back.
+        if let Some(uid) = found.sharer().filter(|_| found.deleting_since.is_none()) {
+            let namespaces = service.shares(id, uid).await.map_err(api)?;
+            if !namespaces.is_empty() {
+                return Err(DeleteError::Shared { id: id.to_owned(), namespaces });
+            }
+        }
         let api = |source| DeleteError::Api { what: "delete", kind: T::WHAT, source };
         if found.deleting_since.is_none() && service.discard::<T>(id, &found.uid).await.map_err(api)? {
             return Ok(());

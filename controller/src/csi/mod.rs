@@ -16,6 +16,7 @@ mod list;
 mod on_node;
 mod rpcs;
 mod service;
+mod shares;
 mod snapshot;
 mod source;
 pub mod status_codes;

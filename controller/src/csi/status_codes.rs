@@ -20,6 +20,7 @@ fn argument(error: &ArgumentError) -> Code {
         | ArgumentError::NoTier(_)
         | ArgumentError::NegativeSize
         | ArgumentError::AccessMode(_)
+        | ArgumentError::NotForMany
         | ArgumentError::TwoModes
         | ArgumentError::TwoFilesystems(..)
         | ArgumentError::OtherClass { .. }
@@ -49,8 +50,8 @@ pub fn create(error: &CreateError) -> Code {
         | CreateError::Moving { .. }
         | CreateError::Vanished(_) => Code::Aborted,
         CreateError::Deadline { .. } => Code::DeadlineExceeded,
-        // The node goes on trying by itself: "may still be running" is the truth.
-        CreateError::NodeTrouble { .. } => Code::Unavailable,
+        // The node goes on trying by itself: "may still be running" is the truth. A class may come a moment later, and an earlier call may have made it.
+        CreateError::NodeTrouble { .. } | CreateError::NoClass(_) => Code::Unavailable,
         CreateError::Api { source, .. } => api(source),
     }
 }
@@ -99,7 +100,7 @@ pub fn delete(error: &DeleteError) -> Code {
         DeleteError::NoId(_) => Code::InvalidArgument,
         DeleteError::Busy(..) => Code::Aborted,
         // CSI: "volume in use", "snapshot in use". The sidecar tries again with a growing delay.
-        DeleteError::InUse { .. } => Code::FailedPrecondition,
+        DeleteError::InUse { .. } | DeleteError::Shared { .. } => Code::FailedPrecondition,
         DeleteError::Deadline { .. } => Code::DeadlineExceeded,
         DeleteError::Api { source, .. } => api(source),
     }

@@ -70,6 +70,9 @@ fn objection(
         Ok(shape) => shape,
         Err(error) => return Some(error.to_string()),
     };
+    if shape.shared && device.export.is_none() {
+        return Some(Shape::not_shared().to_string());
+    }
     if shape.mode != device.mode {
         return Some(format!("it is a {} volume", device.mode.as_str()));
     }

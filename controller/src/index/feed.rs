@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore, names};
+use tierce_crds::{
+    NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StoragePool, Volume, VolumeRestore, names,
+};
 use tierce_runtime::errors::in_words;
 use tierce_runtime::readiness::{Part, Readiness};
 use tracing::{debug, warn};
@@ -35,6 +37,7 @@ pub fn watch_everything(
     let needed = |name| on(Some(readiness.part(name)));
     let feeds = [
         needed("watch of Volumes").guarded::<Volume>(),
+        needed("watch of SharedVolumes").guarded::<SharedVolume>(),
         needed("watch of NodeVolumes").guarded::<NodeVolume>(),
         needed("watch of NodeSnapshots").guarded::<NodeSnapshot>(),
         needed("watch of VolumeRestores").guarded::<VolumeRestore>(),

@@ -20,7 +20,7 @@ mod topics;
 mod wakes_tests;
 
 pub use facts::claims::{
-    Claim, ClaimObject, ClaimOwner, ClaimPhase, OWNERS, PersistentVolume, PersistentVolumeObject,
+    Claim, ClaimObject, ClaimOwner, ClaimPhase, OWNERS, Pair, PersistentVolume, PersistentVolumeObject,
 };
 pub use facts::classes::{Class, ClassObject};
 pub use facts::contents::{Content, ContentObject};

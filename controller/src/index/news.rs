@@ -1,14 +1,14 @@
 //! What it takes to watch a kind: what is kept of each object, and what is told of its changes. Each kind has it in the file of its name in
 //! `kinds`; what is kept of it is in `facts`.
 
-use super::key::Key;
+use super::key::{Key, Namespaced};
 use super::state::State;
 use super::table::Table;
 use super::{
     ClaimObject, ClassObject, ContentObject, NodeObject, PersistentVolumeObject, PodObject, SecretObject,
 };
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StoragePool, Volume, VolumeRestore};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -61,6 +61,8 @@ impl<'a, T: Tracked> Change<'a, T> {
 pub enum News<'a> {
     /// A Volume changed.
     Volume(Change<'a, Volume>),
+    /// A SharedVolume changed.
+    SharedVolume(Change<'a, SharedVolume>),
     /// A PersistentVolumeClaim changed.
     Claim(Change<'a, ClaimObject>),
     /// A `PersistentVolume` changed.
@@ -85,6 +87,8 @@ pub enum News<'a> {
     Node(Change<'a, NodeObject>),
     /// A pod that holds claims changed.
     Pod(Change<'a, PodObject>),
+    /// What is known of namespaces without their claim of the SharedVolume of this key.
+    Refused(&'a Namespaced),
     /// An object can be read that could not be.
     ReadableAgain,
     /// All `VolumeSnapshotContents` were listed.

@@ -29,6 +29,10 @@ pub trait OnNode: PartialEq + Sized + Deref<Target = Placed> {
     /// For people.
     const WHAT: &'static str;
 
+    /// UID of the SharedVolume through which it is shared with other namespaces.
+    fn sharer(&self) -> Option<&str> {
+        None
+    }
     /// The facts of an object.
     fn from_object(object: Self::Object) -> Self;
     /// Where they are kept.
@@ -38,6 +42,10 @@ pub trait OnNode: PartialEq + Sized + Deref<Target = Placed> {
 impl OnNode for Device {
     type Object = NodeVolume;
     const WHAT: &'static str = "volume";
+
+    fn sharer(&self) -> Option<&str> {
+        self.sharer.as_ref().map(|(_, uid)| uid.as_str())
+    }
 
     fn from_object(object: NodeVolume) -> Self {
         Self::of(object)

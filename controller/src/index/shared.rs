@@ -1,7 +1,7 @@
 //! The facts, as the watches change them and everybody else reads them.
 
 use super::hearing::{Ear, Ears};
-use super::key::Key;
+use super::key::{Key, Namespaced};
 use super::news::{Affects, Change, News, Tracked};
 use super::state::State;
 use super::topics::{Listens, Telling, Topic, listener};
@@ -9,7 +9,7 @@ use crate::placement::{self, Place, Refusal, Request};
 use crate::run::queue::Queue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -153,6 +153,24 @@ impl Index {
         let mut inside = self.lock();
         inside.listeners.push(listener::<T>(queue));
         T::all(&inside.state)
+    }
+}
+
+impl Index {
+    /// Why namespaces have no claim of the SharedVolume of this key, in the API server's words, by namespace. Who listens to SharedVolumes is told.
+    pub(crate) fn refused(&self, key: &Namespaced, words: BTreeMap<String, String>) {
+        self.change(|telling| {
+            let known = telling.state.refused.get(key);
+            if known.map_or(words.is_empty(), |known| *known == words) {
+                return;
+            }
+            if words.is_empty() {
+                telling.state.refused.remove(key);
+            } else {
+                telling.state.refused.insert(key.clone(), words);
+            }
+            telling.tell(&News::Refused(key));
+        });
     }
 }
 

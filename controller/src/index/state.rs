@@ -8,15 +8,17 @@ use super::table::Table;
 use super::{Claim, Class, Content, Device, KeySecret, Node, PersistentVolume, Pod, Snapshot};
 use crate::placement::{Offer, Promise, Promises, Reservations};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, PoolStatus, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{NodeStorage, PoolStatus, SharedVolume, StoragePool, Volume, VolumeRestore};
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
 #[derive(Debug, Default)]
 pub struct State {
     /// Volumes; their metadata is cut down to what is used.
     pub volumes: Table<Namespaced, Volume>,
+    /// SharedVolumes, likewise.
+    pub shared_volumes: Table<Namespaced, SharedVolume>,
     /// PersistentVolumeClaims, ours and others.
     pub claims: Table<Namespaced, Claim>,
     /// PersistentVolumes of our driver.
@@ -57,6 +59,22 @@ pub struct State {
     pub(super) snapshots_named: Relation<Namespaced, String>,
     /// Names of the PersistentVolumes of each CSI volume id. One that an administrator wrote has any name.
     pub(super) volumes_of_handle: Relation<String, String>,
+    /// Names of the PersistentVolumes that the SharedVolume of this key has in other namespaces.
+    pub(super) pairs: Relation<Namespaced, String>,
+    /// The same by the `NodeVolume` that has the data.
+    pub(super) pairs_of_device: Relation<String, String>,
+    /// Ids of the NodeVolumes that were made for the SharedVolume of this key.
+    pub(super) shared_devices: Relation<Namespaced, String>,
+    /// SharedVolumes that have, or are to have, the claim of this key, in another namespace than theirs.
+    pub(super) shared_to: Relation<Namespaced, Namespaced>,
+    /// The same, of the PersistentVolumes that are there.
+    pub(super) paired_with: Relation<Namespaced, (String, Namespaced)>,
+    /// Claims that were made in other namespaces for the SharedVolume of this UID.
+    pub(super) claims_of_pair: Relation<String, Namespaced>,
+    /// The same by the SharedVolume's key, as they say themselves.
+    pub(super) claims_for: Relation<Namespaced, Namespaced>,
+    /// Why namespaces have no claim of the SharedVolume of this key, in the API server's words, by namespace.
+    pub(super) refused: HashMap<Namespaced, BTreeMap<String, String>>,
     /// Names of the `VolumeSnapshotContents` that speak of a snapshot: by its id, or by the UID of its VolumeSnapshot.
     pub(super) contents_of: Relation<String, String>,
     /// Names of the `VolumeSnapshotContents` of the VolumeSnapshot of this name.

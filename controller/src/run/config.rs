@@ -56,6 +56,10 @@ pub struct Serve {
     /// How long a volume has to be without claim and `PersistentVolume` before it is deleted, if it was never used.
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub reap_grace: Duration,
+    /// How long a node is served a shared volume after its last pod has ended, while that node works: it writes out what it has not written yet. A
+    /// node plugin gives up what it could not write out after as long.
+    #[arg(long, default_value = "180s", value_parser = duration)]
+    pub client_grace: Duration,
 }
 
 fn host_and_process() -> String {

@@ -2,11 +2,12 @@
 
 pub(crate) mod life;
 pub mod personal;
+pub mod shared;
 
 use crate::index::{ClaimOwner, Index, Namespaced};
 use kube::Client;
 use life::{Front, Kind};
-use tierce_crds::Volume;
+use tierce_crds::{SharedVolume, Volume};
 
 /// The object that controls the claim of this name, and what it asks for. Read from the index; the API server is asked only where the watches
 /// have not told yet.
@@ -18,6 +19,7 @@ pub(crate) async fn front_behind(
 ) -> Result<Option<Front>, kube::Error> {
     match owner.kind {
         <Volume as Kind>::KIND => front_of::<Volume>(owner, claim, index, client).await,
+        <SharedVolume as Kind>::KIND => front_of::<SharedVolume>(owner, claim, index, client).await,
         _ => Ok(None),
     }
 }

@@ -77,7 +77,7 @@ async fn bad_input_gets_the_code_that_the_specification_names() {
         (
             Box::new(move |r| r.volume_capabilities = vec![multi_node.clone()]),
             Code::InvalidArgument,
-            "access mode MULTI_NODE_MULTI_WRITER is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod",
+            "access mode MULTI_NODE_MULTI_WRITER is not possible: a volume lives on one node, use ReadWriteOnce or ReadWriteOncePod, or make a SharedVolume",
         ),
         (
             // What a pod would hear at its mount.

@@ -13,6 +13,7 @@ mod forsaken;
 mod growth;
 mod leader;
 mod restores;
+mod sharing;
 mod snapshots;
 mod volumes;
 mod watches;

@@ -62,6 +62,7 @@ impl Replica {
             leader_election: false,
             node_lost_grace: grace,
             reap_grace: grace,
+            client_grace: grace,
         };
         let (client, index, readiness) =
             (api.client(), Arc::clone(&replica.index), replica.readiness.clone());

@@ -6,6 +6,7 @@ pub mod node_snapshot;
 pub mod node_storage;
 pub mod node_volume;
 mod on_node;
+pub mod shared_volume;
 pub mod storage_pool;
 pub mod volume;
 pub mod volume_restore;
@@ -19,6 +20,15 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// It goes on only after somebody acts (kstatus); absent when it does not hold.
 pub const STALLED: &str = "Stalled";
+
+/// Other nodes can use a shared NodeVolume; absent while none is to.
+pub const SERVED: &str = "Served";
+
+/// A namespace that is to have a SharedVolume has another claim of its name; absent where none has.
+pub const NAME_CONFLICT: &str = "NameConflict";
+
+/// Whether each member of a SharedVolume has what is said of it; absent where each has.
+pub const SHARED: &str = "Shared";
 
 /// A StoragePool works, but not on every selected node.
 pub const DEGRADED: &str = "Degraded";

@@ -12,6 +12,7 @@ use super::lanes::Lanes;
 use crate::changes::Changes;
 use crate::metrics::{ActionLabel, Metrics, ResultLabel};
 use crate::pools::PoolBoard;
+use crate::served::Board;
 
 /// What all kinds share.
 pub(crate) struct Shared {
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) node: String,
     /// The pools in force.
     pub(crate) pools: PoolBoard,
+    /// What is said of volumes that other nodes use.
+    pub(crate) served: Board,
     /// Told when a pool's figures change.
     pub(crate) changes: Changes,
     pub(crate) metrics: Metrics,

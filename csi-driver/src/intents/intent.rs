@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tierce_crds::conditions::Verdict;
 use tierce_engine::{Engine, Error, VolumeId};
 
-use super::context::{Context, ReconcileError};
+use super::context::{Context, ReconcileError, Shared};
 use super::outcome::Outcome;
 use crate::metrics::ActionLabel;
 use crate::pools::Offer;
@@ -58,8 +58,8 @@ pub(crate) trait Intent:
     fn making(&self, id: &VolumeId, offer: Offer) -> Result<Vec<Self::Step>, Verdict>;
     /// The steps that bring what is on the disk to what the object asks for, or why that is refused.
     fn converging(&self, info: &Self::Info) -> Result<Vec<Self::Step>, Verdict>;
-    /// How to delete it.
-    fn deletion(&self) -> Self::Step;
+    /// How to delete it, or why it may not go yet.
+    fn deletion(&self) -> Result<Self::Step, Verdict>;
     /// What else is to go before the object may, once it is deleted or where it never was.
     fn remains(&self) -> Option<Self::Step> {
         None
@@ -89,6 +89,7 @@ pub(crate) trait Intent:
         &self,
         outcome: &Outcome<Self::Info>,
         answer: Option<Self::Answer>,
+        shared: &Shared,
         now: Timestamp,
     ) -> Option<Self::Status>;
 }

@@ -60,9 +60,10 @@ pub(crate) fn plan<K: Intent>(
 
 fn delete<K: Intent>(object: &K, disk: &Disk<K::Info>, offer: Offer) -> Plan<K::Step> {
     match (disk, offer) {
-        (Disk::Present(_), _) => {
-            Plan::LetGo([Some(object.deletion()), object.remains()].into_iter().flatten().collect())
-        }
+        (Disk::Present(_), _) => match object.deletion() {
+            Ok(step) => Plan::LetGo([Some(step), object.remains()].into_iter().flatten().collect()),
+            Err(verdict) => Plan::Refuse(verdict),
+        },
         (Disk::Missing, Offer::Offered | Offer::Retired) => {
             Plan::LetGo(object.remains().into_iter().collect())
         }

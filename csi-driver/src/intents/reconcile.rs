@@ -63,7 +63,7 @@ pub(crate) async fn reconcile<K: Intent>(
         context.succeeded(&name);
         return Ok(Action::await_change());
     };
-    if let Some(status) = object.next_status(&outcome, answer, Timestamp::now()) {
+    if let Some(status) = object.next_status(&outcome, answer, &context.shared, Timestamp::now()) {
         object::write_status(&context, object, &status).await?;
     }
     match outcome.trouble {

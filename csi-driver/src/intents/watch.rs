@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use tierce_crds::conditions;
 use tierce_engine::VolumeId;
 use tierce_runtime::errors::in_words;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -51,6 +51,7 @@ pub(crate) struct Intents<K: Intent> {
     store: Store<DeserializeGuard<K>>,
     nudges: Nudges,
     listener: Arc<Mutex<Option<mpsc::Receiver<String>>>>,
+    changed: Arc<Notify>,
     writer: Arc<Mutex<Option<Writer<K>>>>,
 }
 
@@ -62,6 +63,7 @@ impl<K: Intent> Default for Intents<K> {
             store,
             nudges: Nudges { queue },
             listener: Arc::new(Mutex::new(Some(listener))),
+            changed: Arc::default(),
             writer: Arc::new(Mutex::new(Some(writer))),
         }
     }
@@ -78,6 +80,29 @@ impl<K: Intent> Intents<K> {
         let ready = futures::FutureExt::now_or_never(self.store.wait_until_ready());
         ready?.ok()?;
         Some(self.store.state().iter().map(|object| object.name_any()).collect())
+    }
+
+    /// Waits until the first list is complete.
+    pub(crate) async fn listed(&self) {
+        if self.store.wait_until_ready().await.is_err() {
+            // The watch ended, as at shutdown: it never is.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until an object came, changed or went since the last call. For one caller.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// All of this node that can be read, as we last heard of them.
+    pub(crate) fn readable(&self) -> Vec<K> {
+        self.store.state().iter().filter_map(|object| object.0.as_ref().ok().cloned()).collect()
+    }
+
+    /// One of this node; `None`: there is none that can be read, or the API server has not told yet.
+    pub(crate) fn get(&self, name: &str) -> Option<K> {
+        self.store.get(&ObjectRef::new(name))?.0.as_ref().ok().cloned()
     }
 
     /// Asks for a look at every one that said why it is not as it should be: room or a pool may have come back. The
@@ -109,6 +134,7 @@ pub(crate) async fn run<K: Intent>(
 
     let config = streaming().fields(&format!("spec.nodeName={}", context.shared.node));
     let changes = context.shared.changes.clone();
+    let news = Arc::clone(&intents.changed);
     let events = watcher(Api::<DeserializeGuard<K>>::all(client), config)
         .default_backoff()
         .modify(strip)
@@ -119,6 +145,7 @@ pub(crate) async fn run<K: Intent>(
             if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {
                 changes.notify_inventory();
             }
+            news.notify_one();
         })
         .applied_objects()
         // Errors are logged and the watch goes on by its backoff.

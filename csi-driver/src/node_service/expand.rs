@@ -13,7 +13,14 @@ impl NodeService {
         &self,
         request: &NodeExpandVolumeRequest,
     ) -> Result<NodeExpandVolumeResponse, Status> {
-        let expand = request::expand(request).map_err(|error| refused(&error))?;
+        let handle = self.share_of(&request.volume_id)?;
+        let expand = request::expand(request, handle.as_ref()).map_err(|error| refused(&error))?;
+        if let Some(handle) = &handle
+            && self.is_remote(handle, &expand.at.path, Rpc::Expand).await?
+        {
+            // The node that has it grows the filesystem.
+            return Ok(NodeExpandVolumeResponse { capacity_bytes: signed(expand.required_bytes) });
+        }
         let _held = self.lock(&expand.at.id)?;
         let bytes = self
             .engine

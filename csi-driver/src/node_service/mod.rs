@@ -2,7 +2,9 @@
 
 mod expand;
 mod info;
+mod leaving;
 mod publish;
+mod shared;
 mod stage;
 mod stats;
 
@@ -19,12 +21,14 @@ use tierce_runtime::locks::{VolumeGuard, VolumeLocks};
 use tonic::{Request, Response, Status};
 use tracing::{Span, trace};
 
+use self::leaving::Leaving;
 use crate::changes::Changes;
 use crate::intents::Nudges;
+use crate::sharing::{Holders, Sharing};
 use crate::status_codes;
 
 /// Answers the kubelet from the engine's records and the kernel's tables alone: pods start while the API server is
-/// away.
+/// away, except with a shared volume of another node.
 #[derive(Clone)]
 pub(crate) struct NodeService {
     node: String,
@@ -32,12 +36,24 @@ pub(crate) struct NodeService {
     locks: VolumeLocks,
     nudges: Nudges,
     changes: Changes,
+    /// `None`: no volume is shared.
+    sharing: Option<Sharing>,
+    holders: Holders,
+    leaving: Leaving,
 }
 
 impl NodeService {
     /// The service of the node of this name. What calls change is told to `nudges` and `changes`, without waiting.
-    pub(crate) fn new(node: String, engine: Engine, nudges: Nudges, changes: Changes) -> Self {
-        Self { node, engine, locks: VolumeLocks::new(), nudges, changes }
+    pub(crate) fn new(
+        node: String,
+        engine: Engine,
+        nudges: Nudges,
+        changes: Changes,
+        sharing: Option<Sharing>,
+        holders: Holders,
+    ) -> Self {
+        let (locks, leaving) = (VolumeLocks::new(), Leaving::default());
+        Self { node, engine, locks, nudges, changes, sharing, holders, leaving }
     }
 
     /// Ready for [`tierce_runtime::grpc::Routes::add_service`].

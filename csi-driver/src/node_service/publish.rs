@@ -15,6 +15,9 @@ impl NodeService {
         &self,
         request: &NodePublishVolumeRequest,
     ) -> Result<NodePublishVolumeResponse, Status> {
+        if let Some(share) = request::publish_share(request).map_err(|error| refused(&error))? {
+            return self.publish_share(share).await;
+        }
         let publish = request::publish(request).map_err(|error| refused(&error))?;
         let _held = self.lock(&publish.id)?;
         self.engine
@@ -28,6 +31,11 @@ impl NodeService {
         &self,
         request: &NodeUnpublishVolumeRequest,
     ) -> Result<NodeUnpublishVolumeResponse, Status> {
+        if let Some(handle) = self.share_of(&request.volume_id)? {
+            let target = request::target(request).map_err(|error| refused(&error))?;
+            self.unpublish_share(&handle, &target).await?;
+            return Ok(NodeUnpublishVolumeResponse {});
+        }
         let at = request::unpublish(request).map_err(|error| refused(&error))?;
         let _held = self.lock(&at.id)?;
         let change =

@@ -15,6 +15,9 @@ impl NodeService {
         &self,
         request: &NodeStageVolumeRequest,
     ) -> Result<NodeStageVolumeResponse, Status> {
+        if let Some(share) = request::stage_share(request).map_err(|error| refused(&error))? {
+            return self.stage_share(share).await;
+        }
         let stage = request::stage(request).map_err(|error| refused(&error))?;
         let _held = self.lock(&stage.id)?;
         let change = self
@@ -34,6 +37,10 @@ impl NodeService {
         &self,
         request: &NodeUnstageVolumeRequest,
     ) -> Result<NodeUnstageVolumeResponse, Status> {
+        if let Some(handle) = self.share_of(&request.volume_id)? {
+            self.unstage_share(&handle).await?;
+            return Ok(NodeUnstageVolumeResponse {});
+        }
         let at = request::unstage(request).map_err(|error| refused(&error))?;
         let _held = self.lock(&at.id)?;
         let change =

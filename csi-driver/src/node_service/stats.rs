@@ -1,6 +1,7 @@
 //! How full a volume is. The kubelet asks once a minute for each volume that a pod uses.
 
-use tierce_engine::Stats;
+use tierce_engine::nfs_client::Fill;
+use tierce_engine::{Inodes, Stats};
 use tierce_proto::csi::volume_usage::Unit;
 use tierce_proto::csi::{NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, VolumeUsage};
 use tonic::Status;
@@ -16,11 +17,28 @@ impl NodeService {
         &self,
         request: &NodeGetVolumeStatsRequest,
     ) -> Result<NodeGetVolumeStatsResponse, Status> {
-        let at = request::stats(request).map_err(|error| refused(&error))?;
+        let handle = self.share_of(&request.volume_id)?;
+        let at = request::stats(request, handle.as_ref()).map_err(|error| refused(&error))?;
+        if let Some(handle) = &handle
+            && let Some(fill) = self.remote_fill(handle, &at.path).await?
+        {
+            return Ok(NodeGetVolumeStatsResponse { usage: usage(&stats_of(&fill)) });
+        }
         let stats = self.engine.stats(&at.id, &at.path).await.map_err(|error| failed(Rpc::Stats, &error))?;
         self.nudges.volume(&at.id);
         self.changes.notify();
         Ok(NodeGetVolumeStatsResponse { usage: usage(&stats) })
+    }
+}
+
+/// The same of a volume of another node.
+fn stats_of(fill: &Fill) -> Stats {
+    let (total, free) = fill.inodes;
+    Stats {
+        total_bytes: fill.total_bytes,
+        used_bytes: fill.used_bytes,
+        available_bytes: fill.available_bytes,
+        inodes: (total > 0).then(|| Inodes { total, used: total.saturating_sub(free), available: free }),
     }
 }
 
@@ -42,8 +60,6 @@ fn usage(stats: &Stats) -> Vec<VolumeUsage> {
 
 #[cfg(test)]
 mod tests {
-    use tierce_engine::Inodes;
-
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use tierce_engine::{Engine, Error, SnapshotInfo, VolumeId};
 
 use super::plan::{Step, check, take};
 use super::status;
-use crate::intents::{Context, Intent, Outcome};
+use crate::intents::{Context, Intent, Outcome, Shared};
 use crate::pools::Offer;
 
 impl Intent for NodeSnapshot {
@@ -48,8 +48,8 @@ impl Intent for NodeSnapshot {
         check(self, info).map(|()| Vec::new())
     }
 
-    fn deletion(&self) -> Step {
-        Step::Delete
+    fn deletion(&self) -> Result<Step, Verdict> {
+        Ok(Step::Delete)
     }
 
     async fn act(
@@ -81,6 +81,7 @@ impl Intent for NodeSnapshot {
         &self,
         outcome: &Outcome<SnapshotInfo>,
         _answer: Option<Infallible>,
+        _: &Shared,
         now: Timestamp,
     ) -> Option<NodeSnapshotStatus> {
         let old = self.status.clone().unwrap_or_default();

@@ -47,7 +47,7 @@ impl Intent for NodeVolume {
         converge(self, info)
     }
 
-    fn deletion(&self) -> Step {
+    fn deletion(&self) -> Result<Step, Verdict> {
         deletion(self)
     }
 
@@ -81,6 +81,7 @@ impl Intent for NodeVolume {
         &self,
         outcome: &Outcome<VolumeInfo>,
         answer: Option<Answer>,
+        shared: &Shared,
         now: Timestamp,
     ) -> Option<NodeVolumeStatus> {
         let old = self.status.clone().unwrap_or_default();
@@ -90,7 +91,8 @@ impl Intent for NodeVolume {
             Some(Answer::CalledOff(uid)) => answered.restore_called_off = Some(uid),
             None => {}
         }
-        let next = status::next(&answered, outcome, self.metadata.generation, now);
+        let said = self.name_any().parse().ok().and_then(|id| shared.served.of(&id));
+        let next = status::next(&answered, outcome, said, self.metadata.generation, now);
         next.or_else(|| (answered != old).then_some(answered))
     }
 }

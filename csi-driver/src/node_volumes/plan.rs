@@ -8,6 +8,9 @@ use crate::intents::{self, differs, unknown_pool};
 use crate::metrics::ActionLabel;
 use crate::pools::Offer;
 
+/// Nodes that a message names.
+const MOST_NAMED: usize = 20;
+
 /// One thing to do with the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -65,11 +68,17 @@ impl intents::Step for Step {
     }
 }
 
-/// How to delete the volume.
-pub(super) fn deletion(volume: &NodeVolume) -> Step {
+/// How to delete the volume. Pods of other nodes are not seen here, also where nothing is mounted yet to serve it from: those that are listed count.
+pub(super) fn deletion(volume: &NodeVolume) -> Result<Step, Verdict> {
+    if let Some(export) = volume.spec.export.as_ref().filter(|export| !export.is_to_nobody()) {
+        let nodes: Vec<_> =
+            export.nodes.iter().chain(&export.read_only_nodes).map(String::as_str).take(MOST_NAMED).collect();
+        let message = format!("pods of other nodes use it: it is served to {}", nodes.join(", "));
+        return Err(Verdict::no(reason::IN_USE, message));
+    }
     let mut annotations = volume.metadata.annotations.iter().flatten();
     let only_if_unused = annotations.any(|(key, _)| key == names::ANNOTATION_ONLY_IF_UNUSED);
-    Step::Delete { only_if_unused }
+    Ok(Step::Delete { only_if_unused })
 }
 
 /// What a restore that is not over may have kept of before. Its order stands until a `NodeSnapshot` speaks of that, so whoever deletes the volume

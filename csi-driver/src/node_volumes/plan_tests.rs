@@ -28,6 +28,7 @@ fn volume() -> Case {
             source: None,
             allow_mode_change: false,
             restore: None,
+            export: None,
         },
     );
     volume.metadata.finalizers = Some(vec![names::FINALIZER_ON_NODE.into()]);
@@ -80,6 +81,12 @@ impl Case {
         self.0.spec.restore.as_mut().unwrap().cancel = true;
         let answer = answered.then(|| "u".into());
         self.0.status.get_or_insert_default().restore_called_off = answer;
+        self
+    }
+    fn served_to(mut self, nodes: &[&str], readers: &[&str]) -> Self {
+        let all = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let (nodes, read_only_nodes) = (all(nodes), all(readers));
+        self.0.spec.export = Some(tierce_crds::Export { nodes, read_only_nodes, gid: 7 });
         self
     }
     fn once_ready(mut self) -> Self {
@@ -135,7 +142,7 @@ fn the_record_names_the_claim_in_whichever_form_it_was_given() {
 fn the_steps_lead_from_what_is_to_what_should_be() {
     let delete = |only_if_unused| Plan::LetGo(vec![Step::Delete { only_if_unused }]);
     let drop_safety = || Step::DropSafety("before-u".parse().unwrap());
-    for (what, case, disk, planned) in [
+    for (what, case, disk, planned) in vec![
         ("as it should be", volume(), present(), Plan::Steps(vec![])),
         ("label and owner are not compared", volume(), present(), Plan::Steps(vec![])),
         (
@@ -230,6 +237,16 @@ fn a_pool_that_is_gone_takes_no_new_volume_but_serves_the_old_ones() {
         );
     }
     assert_eq!(decide(&volume().deleting(), &Disk::Missing, Offer::Retired), Plan::LetGo(vec![]));
+}
+
+#[test]
+fn what_is_served_to_a_node_is_in_use_whether_it_is_mounted_here_or_not() {
+    for case in [volume().served_to(&["n2"], &[]), volume().served_to(&[], &["n2"])] {
+        let (why, message) = refusal(decide(&case.deleting(), &present(), Offer::Offered));
+        assert!(why == reason::IN_USE && message.contains("n2"), "{why} {message}");
+    }
+    let delete = Plan::LetGo(vec![Step::Delete { only_if_unused: false }]);
+    assert_eq!(decide(&volume().served_to(&[], &[]).deleting(), &present(), Offer::Offered), delete);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tierce_engine::{Error, PoolErrorKind, VolumeInfo};
 use tierce_runtime::errors::in_words;
 
 use crate::intents::{NEWER, Outcome, noticeable};
+use crate::served::Said;
 use crate::signed::signed;
 
 /// The engine's error as the reason that the API documents.
@@ -55,10 +56,12 @@ pub(super) fn verdict(error: &Error) -> Verdict {
     Verdict::no(reason, message)
 }
 
-/// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches.
+/// The status to write, or `None` when the old one is good enough: a write wakes everybody who watches. `said`: what is to be said of its being
+/// served; `None`: what was said before.
 pub(super) fn next(
     old: &NodeVolumeStatus,
     outcome: &Outcome<VolumeInfo>,
+    said: Option<Said>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Option<NodeVolumeStatus> {
@@ -68,6 +71,21 @@ pub(super) fn next(
         Verdict::yes(reason::CREATED, format!("in pool {pool} of this node"))
     };
     let verdict = outcome.trouble.clone().unwrap_or_else(made);
+    let mut conditions =
+        vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)];
+    let export = match said {
+        None => {
+            conditions.extend(conditions::find(&old.conditions, conditions::SERVED).cloned());
+            old.export.clone()
+        }
+        Some(said) => {
+            let served = said.verdict.map(|verdict| {
+                conditions::next(&old.conditions, conditions::SERVED, &verdict, generation, now)
+            });
+            conditions.extend(served);
+            said.served
+        }
+    };
     let status = NodeVolumeStatus {
         capacity_bytes: info.map(|info| signed(info.size_bytes)).or(old.capacity_bytes),
         used_bytes: info.map(|info| used_bytes(old, info)).or(old.used_bytes),
@@ -76,9 +94,10 @@ pub(super) fn next(
             .map_or_else(|| old.key_fingerprint.clone(), |info| info.key_fingerprint.clone()),
         restored: old.restored.clone(),
         restore_called_off: old.restore_called_off.clone(),
+        export,
         largest_bytes: outcome.largest.map(signed),
         observed_generation: generation,
-        conditions: vec![conditions::next(&old.conditions, conditions::READY, &verdict, generation, now)],
+        conditions,
     };
     (status != *old).then_some(status)
 }
@@ -117,7 +136,7 @@ mod tests {
     }
 
     fn ready(allocated: u64) -> NodeVolumeStatus {
-        next(&NodeVolumeStatus::default(), &Outcome::ready(info(10 * GIB, allocated)), Some(1), at(1))
+        next(&NodeVolumeStatus::default(), &Outcome::ready(info(10 * GIB, allocated)), None, Some(1), at(1))
             .unwrap()
     }
 
@@ -129,14 +148,14 @@ mod tests {
             (Some(10 << 30), false, Some(1))
         );
         assert!(conditions::holds(&first.conditions, conditions::READY));
-        assert_eq!(next(&first, &Outcome::ready(info(10 * GIB, 0)), Some(1), at(99)), None);
+        assert_eq!(next(&first, &Outcome::ready(info(10 * GIB, 0)), None, Some(1), at(99)), None);
     }
 
     #[test]
     fn use_and_growth_are_written() {
         let staged = VolumeInfo { used: true, ..info(10 * GIB, 0) };
-        assert!(next(&ready(0), &Outcome::ready(staged), Some(1), at(2)).unwrap().used);
-        let grown = next(&ready(0), &Outcome::ready(info(20 * GIB, 0)), Some(2), at(2)).unwrap();
+        assert!(next(&ready(0), &Outcome::ready(staged), None, Some(1), at(2)).unwrap().used);
+        let grown = next(&ready(0), &Outcome::ready(info(20 * GIB, 0)), None, Some(2), at(2)).unwrap();
         assert_eq!((grown.capacity_bytes, grown.observed_generation), (Some(20 << 30), Some(2)));
     }
 
@@ -153,7 +172,11 @@ mod tests {
             (4 * GIB, 3 * GIB, true),
         ] {
             let outcome = Outcome::ready(info(10 * GIB, now));
-            assert_eq!(next(&ready(before), &outcome, Some(1), at(2)).is_some(), written, "{before} → {now}");
+            assert_eq!(
+                next(&ready(before), &outcome, None, Some(1), at(2)).is_some(),
+                written,
+                "{before} → {now}"
+            );
         }
     }
 
@@ -163,7 +186,7 @@ mod tests {
         let mut writes = 0;
         for step in 0..=10_000u64 {
             let outcome = Outcome::ready(info(10_000 * GIB, step * GIB));
-            if let Some(next) = next(&status, &outcome, Some(1), at(2)) {
+            if let Some(next) = next(&status, &outcome, None, Some(1), at(2)) {
                 status = next;
                 writes += 1;
             }
@@ -172,14 +195,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_its_being_served_counts_until_something_else_is() {
+        let outcome = Outcome::ready(info(10 * GIB, 0));
+        let served =
+            tierce_crds::Served { addresses: vec!["10.0.0.1".into()], port: 2049, ..Default::default() };
+        let yes = Said { served: Some(served.clone()), verdict: Some(Verdict::yes(reason::SERVING, "")) };
+        let first = next(&ready(0), &outcome, Some(yes.clone()), Some(1), at(3)).unwrap();
+        assert_eq!(first.export, Some(served.clone()));
+        assert!(conditions::holds(&first.conditions, conditions::SERVED));
+        assert!(conditions::holds(&first.conditions, conditions::READY));
+        assert_eq!(next(&first, &outcome, Some(yes), Some(1), at(9)), None, "no news");
+        assert_eq!(next(&first, &outcome, None, Some(1), at(9)), None, "nobody knows better");
+        let busy = Said { served: None, verdict: Some(Verdict::no(reason::NFS_SERVER_BUSY, "rpc.nfsd")) };
+        let refused = next(&first, &outcome, Some(busy), Some(1), at(4)).unwrap();
+        assert_eq!(refused.export, None);
+        assert!(conditions::holds(&refused.conditions, conditions::READY), "pods of this node can use it");
+        let over = next(&refused, &outcome, Some(Said::default()), Some(1), at(5)).unwrap();
+        assert_eq!((over.export, over.conditions.len()), (None, 1));
+    }
+
+    #[test]
     fn a_failure_keeps_what_is_known_of_the_disk() {
         let error = Error::OutOfSpace { pool: "ssd".into(), requested: 20 * GIB, largest: 12 * GIB };
         let outcome = Outcome::failed(&error, verdict, None);
-        let status = next(&ready(0), &outcome, Some(2), at(5)).unwrap();
+        let status = next(&ready(0), &outcome, None, Some(2), at(5)).unwrap();
         assert_eq!((status.capacity_bytes, status.largest_bytes), (Some(10 << 30), Some(12 << 30)));
         let condition = conditions::find(&status.conditions, conditions::READY).unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason::OUT_OF_SPACE));
-        assert_eq!(next(&status, &outcome, Some(2), at(50)), None, "the same failure again is no news");
+        assert_eq!(next(&status, &outcome, None, Some(2), at(50)), None, "the same failure again is no news");
     }
 
     #[test]

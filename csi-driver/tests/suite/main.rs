@@ -8,5 +8,6 @@ mod called_off;
 mod carrying_out;
 mod kubelet_calls;
 mod registration;
+mod sharing;
 mod snapshots;
 mod support;

@@ -20,8 +20,9 @@ use serde_json::Value;
 use super::jsonpath::JsonPath;
 
 /// The kinds that tests read: the names that they call them by, group and version, kind, plural, and whether they lie in a namespace.
-const KINDS: [(&[&str], &str, &str, &str, bool); 16] = [
+const KINDS: [(&[&str], &str, &str, &str, bool); 17] = [
     (&["volume", "volumes"], TIERCE, "Volume", "volumes", true),
+    (&["sharedvolume", "sharedvolumes"], TIERCE, "SharedVolume", "sharedvolumes", true),
     (&["volumerestore", "volumerestores"], TIERCE, "VolumeRestore", "volumerestores", true),
     (&["nodevolume", "nodevolumes"], TIERCE, "NodeVolume", "nodevolumes", false),
     (&["nodesnapshot", "nodesnapshots"], TIERCE, "NodeSnapshot", "nodesnapshots", false),
@@ -132,7 +133,12 @@ impl Reader {
                 for kind in kinds {
                     let api = kind.api(client.clone(), namespace.as_deref());
                     let all = ListParams::default();
-                    for one in retried(|| api.list_metadata(&all)).await? {
+                    let listed = match retried(|| api.list_metadata(&all)).await {
+                        // An older version of Tierce is installed, which has no such kind.
+                        Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                        listed => listed?,
+                    };
+                    for one in listed {
                         found.push(format!("{}/{}", kind.plural, one.metadata.name.unwrap_or_default()));
                     }
                 }

@@ -22,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const OF_LVM: &str = "lvs --noheadings --options vg_name,lv_name --select 'lv_name=~^[vdn]-' 2>/dev/null || true; \
                       dmsetup ls --target crypt | grep tierce || true";
 
+/// Lists the threads of the kernel's NFS server, which is there for shared volumes alone.
+const SERVERS: &str = "pgrep -l -x nfsd || true";
+
 /// Why a test can't be run on this machine.
 #[derive(Debug)]
 pub struct Skip(pub String);
@@ -172,7 +175,15 @@ impl Bed<'_> {
 
     /// Everything that still speaks of a volume, on the API server, on the nodes' disks and in the kernel.
     pub fn remains(&self) -> Result<Vec<String>> {
-        let kinds = ["volumes", "pvc", "pv", "nodevolumes", "nodesnapshots", "volumesnapshotcontents"];
+        let kinds = [
+            "volumes",
+            "sharedvolumes",
+            "pvc",
+            "pv",
+            "nodevolumes",
+            "nodesnapshots",
+            "volumesnapshotcontents",
+        ];
         let reader = self.cluster.reader()?;
         let mut found = reader.names(&kinds, None)?;
         let loops = cleanup::loops_below(self.cluster.state().path(), &cleanup::loops()?);
@@ -184,6 +195,8 @@ impl Bed<'_> {
             let mounts = self.on_node(node, "grep csi.tierce.dev /proc/self/mountinfo || true")?;
             found.extend(mounts.lines().map(|mount| format!("{name}: {mount}")));
             if self.cluster.spec().size.is_guest(node) {
+                let servers = self.on_node(node, SERVERS)?;
+                found.extend(servers.lines().map(|thread| format!("{name}: {thread}")));
                 let devices = self.on_node(node, OF_LVM)?;
                 found.extend(devices.lines().map(|device| format!("{name}: {}", device.trim())));
             }

@@ -11,7 +11,7 @@ use super::{Test, tests};
 
 /// From power to running pods: a kernel, containerd, the kubelet, Tierce's own pod, whose registration the kubelet looks
 /// for ever more seldom, and the pods. About half a minute; several times that on a busy machine.
-const BOOT: Duration = Duration::from_mins(5);
+pub(super) const BOOT: Duration = Duration::from_mins(5);
 
 pub(super) fn tests() -> Vec<Test> {
     tests![
@@ -134,7 +134,7 @@ fn devices(bed: &Bed<'_>) -> Result<Vec<String>> {
 }
 
 /// Kills the plugin on every node; the kubelet starts it again.
-fn kill_plugins(bed: &Bed<'_>) -> Result<()> {
+pub(super) fn kill_plugins(bed: &Bed<'_>) -> Result<()> {
     for node in bed.cluster.nodes() {
         bed.until("the plugin to run", || bed.on_node(node, "pkill -KILL -x tierce-csi").map(|_| true))?;
     }

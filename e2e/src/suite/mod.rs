@@ -14,6 +14,7 @@ mod nodes;
 mod persistence;
 mod refused;
 mod rights;
+mod sharing;
 mod snapshots;
 mod test;
 mod versions;
@@ -44,6 +45,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
         all.extend(bad_groups::tests());
         all.extend(keys::tests());
         all.extend(guest_nodes::tests());
+        all.extend(sharing::tests());
         all.extend(rights::tests());
         return all;
     }
@@ -260,6 +262,11 @@ fn run_one(bed: &Bed<'_>, test: &Test) -> Result<()> {
     }
     // As a user would tidy up; a namespace takes its time to go, and nothing waits for it.
     let timeout = format!("--timeout={}s", bed.patience().as_secs());
-    bed.kubectl(&["delete", "pods,volumerestores,volumes,pvc,volumesnapshots", "--all", &timeout])?;
+    bed.kubectl(&[
+        "delete",
+        "pods,volumerestores,volumes,sharedvolumes,pvc,volumesnapshots",
+        "--all",
+        &timeout,
+    ])?;
     cluster.kubectl(&format!("delete namespace {name} --wait=false")).map(drop)
 }

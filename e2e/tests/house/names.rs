@@ -7,11 +7,13 @@ const GROUP: &str = "storage.tierce.dev";
 
 /// Names that can't change, since objects hold them that nobody may edit, and why they lie elsewhere:
 /// docs/decisions/2026-11-30-shapes-that-last.md.
-const OTHERS: [&str; 2] = [
+const OTHERS: [&str; 4] = [
     // In the node affinity of every PersistentVolume.
     "topology.tierce.dev/node",
-    // A path of the kubelet, which is named after the driver.
+    // Paths in the folder that the kubelet gives to the driver of that name.
     "csi.tierce.dev/csi.sock",
+    "csi.tierce.dev/exports",
+    "csi.tierce.dev/shared",
 ];
 
 const READ: [&str; 8] = ["rs", "yaml", "yml", "tpl", "sh", "md", "txt", "json"];

@@ -26,6 +26,7 @@ mod recovery;
 mod restore;
 mod room;
 mod rotation;
+mod sharing;
 mod sizes;
 mod slot;
 mod snapshots;
@@ -275,6 +276,16 @@ impl Engine {
     pub async fn unstage(&self, id: &VolumeId, staging: &Path) -> Result<Change<()>, Error> {
         let (id, staging) = (id.clone(), staging.to_owned());
         self.served(&id.clone(), move |core| core.unstage(&id, &staging)).await
+    }
+
+    /// Gives the root of a filesystem that is staged at a path to root and a group: whatever is made in it from then on is the group's to read
+    /// and write. What is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotStaged`] when the path does not carry this volume; [`Error::Unsupported`] for a raw block volume.
+    pub async fn give_to_group(&self, id: &VolumeId, staging: &Path, gid: u32) -> Result<Change<()>, Error> {
+        let (id, staging) = (id.clone(), staging.to_owned());
+        self.served(&id.clone(), move |core| core.give_to_group(&id, &staging, gid)).await
     }
 
     /// Shows a staged volume at a target: the filesystem as a directory, a raw block device as a node bound onto a file. The target is made;

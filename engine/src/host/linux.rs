@@ -37,7 +37,7 @@ use crate::{
     kernel::device_mapper,
     lasting::lasting,
     mount::{
-        calls, freeze, mountinfo,
+        calls, freeze, group, mountinfo,
         place::Place,
         table::{Carries, Mount},
     },
@@ -296,6 +296,10 @@ impl Operations for LinuxHost {
 
     fn unseal(&self, at: &Place) -> Result<(), Error> {
         at.unseal()
+    }
+
+    fn give_to_group(&self, at: &Place, gid: u32) -> Result<bool, Error> {
+        group::give(&at.directory()?, gid, &at.path().display().to_string())
     }
 
     fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error> {

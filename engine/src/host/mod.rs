@@ -102,6 +102,9 @@ pub(crate) trait Operations: Send + Sync + 'static {
     /// Undoes [`Self::seal`], so that the mount point can be removed by its owner.
     fn unseal(&self, at: &Place) -> Result<(), Error>;
 
+    /// Gives the root of the filesystem mounted at a place to a group. Returns `false` if it was so already.
+    fn give_to_group(&self, at: &Place, gid: u32) -> Result<bool, Error>;
+
     /// Fill level of the filesystem mounted at a place.
     fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error>;
 }

@@ -4,12 +4,14 @@
 #![allow(unsafe_code)]
 
 mod block_device;
+mod child;
 pub(crate) mod device_mapper;
 mod loop_device;
 mod mounted;
 mod process;
 
 pub(crate) use block_device::{block_device_bytes, block_discard, block_zero};
+pub(crate) use child::{Call, fill_in, in_child};
 pub(crate) use loop_device::{
     LOOP_AUTOCLEAR, LOOP_DIRECT_IO, LoopStatus, loop_clear, loop_configure, loop_get_free, loop_set_capacity,
     loop_status,

@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub mod folder;
 pub(crate) mod freeze;
+pub(crate) mod group;
 pub mod mountinfo;
 pub(crate) mod place;
 pub(crate) mod table;

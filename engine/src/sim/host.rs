@@ -182,6 +182,11 @@ impl Operations for SimHost {
         Ok(())
     }
 
+    fn give_to_group(&self, _: &Place, _: u32) -> Result<bool, Error> {
+        // Simulated filesystems have no folders.
+        Ok(false)
+    }
+
     fn stats(&self, filesystem: Filesystem, at: &Place) -> Result<Stats, Error> {
         let bytes = self.state.look(|tables| {
             let carries = top_at(&tables.mounts, at.path())?.carries;

@@ -138,8 +138,9 @@ impl Reaper {
             return Ok(true);
         }
         let volumes: Api<PersistentVolumeObject> = Api::all(self.client.clone());
-        let speaks_of_it =
-            |pv: PersistentVolumeObject| PersistentVolume::of(pv).is_some_and(|pv| pv.handle == device.id);
+        let speaks_of_it = |pv: PersistentVolumeObject| {
+            PersistentVolume::of(pv).is_some_and(|pv| names::volume_of(&pv.handle) == device.id)
+        };
         // The provisioner's has its name. One that an administrator wrote has any, and there is no selector for the handle.
         if volumes.get_opt(&device.id).await?.is_some_and(speaks_of_it) {
             return Ok(true);

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tierce_crds::{names, parse_bytes};
+use tierce_crds::{Access, names, parse_bytes};
 
 /// A `PersistentVolumeClaim`, as it is read.
 #[derive(Resource, Clone, Debug, Deserialize)]
@@ -64,6 +64,10 @@ pub struct Claim {
     pub resource_version: Option<String>,
     /// The object of ours that controls it.
     pub owner: Option<ClaimOwner>,
+    /// UID of the SharedVolume of another namespace that it was made for.
+    pub pair_of: Option<String>,
+    /// That SharedVolume.
+    pub shared_of: Option<Namespaced>,
     /// Where it stands.
     pub phase: ClaimPhase,
     /// The class that is to make its volume; `None` once it has one, when no decision rests on it any more.
@@ -82,10 +86,17 @@ pub struct Claim {
     pub capacity: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether Kubernetes keeps it as long as a pod of its namespace uses it. What is being deleted does not come to that any more.
+    pub protected: bool,
+    /// Whether it goes only when we let it, since it has the data of a SharedVolume.
+    pub guarded: bool,
 }
 
+/// With this finalizer Kubernetes keeps a claim that pods of its namespace use.
+const PROTECTED: &str = "kubernetes.io/pvc-protection";
+
 /// The kinds whose objects may control a claim. Each has a folder in `volumes`.
-pub const OWNERS: [&str; 1] = ["Volume"];
+pub const OWNERS: [&str; 2] = ["Volume", "SharedVolume"];
 
 /// An object that controls a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +129,8 @@ impl Claim {
             Some("Lost") => ClaimPhase::Lost,
             _ => ClaimPhase::Pending,
         };
+        let shared_of =
+            object.metadata.annotations.as_ref().and_then(|all| all.get(names::ANNOTATION_SHARED_OF));
         let class = object.spec.storage_class_name.clone();
         let waits = phase == ClaimPhase::Pending && object.spec.volume_name.is_none();
         let named = object.spec.data_source.as_ref().filter(|_| waits);
@@ -131,6 +144,15 @@ impl Claim {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone(),
             owner: Self::controller(&object.metadata),
+            pair_of: object
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|all| all.get(names::LABEL_SHARED_UID))
+                .cloned(),
+            shared_of: shared_of.and_then(|of| of.split_once('/')).map(|(namespace, name)| {
+                Namespaced::new(short(namespace.to_owned()), short(name.to_owned()))
+            }),
             phase,
             class: class.filter(|_| phase == ClaimPhase::Pending).map(short),
             volume_name: object.spec.volume_name.clone().map(short),
@@ -138,12 +160,19 @@ impl Claim {
             raised_to: raised_to.and_then(|text| parse_bytes(text).ok()),
             capacity: bytes(object.status.capacity.get("storage")),
             deleting: object.metadata.deletion_timestamp.is_some(),
+            protected: has_finalizer(&object.metadata, PROTECTED),
+            guarded: has_finalizer(&object.metadata, names::FINALIZER_SHARED_DATA),
         }
     }
 
     /// What controls the object of this metadata, if that is of ours.
     pub fn controller(meta: &ObjectMeta) -> Option<ClaimOwner> {
         controller_among(&OWNERS, meta)
+    }
+
+    /// Whether no pod can begin to use it, and none uses it as far as Kubernetes knows.
+    pub fn is_over(&self) -> bool {
+        self.deleting && !self.protected
     }
 
     /// Whether the object of this kind and UID controls it.
@@ -172,6 +201,10 @@ impl DataSource {
             _ => None,
         }
     }
+}
+
+fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
+    meta.finalizers.iter().flatten().any(|finalizer| finalizer == name)
 }
 
 fn controller_among(kinds: &[&'static str], meta: &ObjectMeta) -> Option<ClaimOwner> {
@@ -204,6 +237,8 @@ struct PersistentVolumeObjectSpec {
 struct CsiSource {
     driver: String,
     volume_handle: String,
+    #[serde(default)]
+    volume_attributes: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -230,12 +265,40 @@ pub struct PersistentVolume {
     pub retain: bool,
     /// Annotation that says where its data is, if we wrote one.
     pub retained_from: Option<String>,
+    /// The SharedVolume of another namespace that it was made for.
+    pub pair: Option<Pair>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// What a SharedVolume says on a `PersistentVolume` that it has in another namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The SharedVolume.
+    pub of: Namespaced,
+    /// Its UID.
+    pub uid: String,
+    /// What pods may do.
+    pub access: Access,
+}
+
+impl Pair {
+    fn of(meta: &ObjectMeta, attributes: &BTreeMap<String, String>) -> Option<Self> {
+        let (namespace, name) =
+            meta.annotations.as_ref()?.get(names::ANNOTATION_SHARED_OF)?.split_once('/')?;
+        let uid = meta.labels.as_ref()?.get(names::LABEL_SHARED_UID)?;
+        let reads = attributes.get(names::ATTRIBUTE_READ_ONLY).is_some_and(|value| value == "true");
+        let access = if reads { Access::Read } else { Access::Write };
+        Some(Self { of: Namespaced::new(namespace, name), uid: uid.clone(), access })
+    }
 }
 
 impl PersistentVolume {
     /// The facts of this object; `None` if another driver made it.
     pub fn of(object: PersistentVolumeObject) -> Option<Self> {
         let csi = object.spec.csi.filter(|csi| csi.driver == names::DRIVER)?;
+        let pair = Pair::of(&object.metadata, &csi.volume_attributes);
+        let deleting = object.metadata.deletion_timestamp.is_some();
         let mut annotations = object.metadata.annotations.unwrap_or_default();
         let claim_uid = object.spec.claim_ref.as_ref().and_then(|claim| claim.uid.clone());
         Some(Self {
@@ -245,6 +308,8 @@ impl PersistentVolume {
             claim: object.spec.claim_ref.map(|claim| Namespaced::new(claim.namespace, claim.name)),
             retain: object.spec.persistent_volume_reclaim_policy.as_deref() == Some("Retain"),
             retained_from: annotations.remove(names::ANNOTATION_RETAINED_FROM),
+            pair,
+            deleting,
         })
     }
 }

@@ -16,6 +16,8 @@ pub struct ClassObject {
     parameters: Option<BTreeMap<String, String>>,
     #[serde(rename = "volumeBindingMode")]
     binding: Option<String>,
+    #[serde(rename = "reclaimPolicy")]
+    reclaim: Option<String>,
     #[serde(rename = "mountOptions")]
     mount_options: Option<Vec<String>>,
 }
@@ -31,6 +33,8 @@ pub struct Class {
     pub binding: Binding,
     /// With what each of its volumes is mounted.
     pub mount_options: Vec<String>,
+    /// Whether its volumes stay when their claims go.
+    pub retains: bool,
 }
 
 impl Class {
@@ -40,6 +44,7 @@ impl Class {
         Self {
             provisioner: object.provisioner,
             parameters: object.parameters.unwrap_or_default(),
+            retains: object.reclaim.as_deref() == Some("Retain"),
             mount_options: object.mount_options.unwrap_or_default(),
             binding: if waits { Binding::OnFirstUse } else { Binding::Immediate },
         }

@@ -1,9 +1,15 @@
 //! What is remembered of NodeVolumes.
 
 use super::trimmed::short;
-use crate::index::Placed;
+use crate::index::{Namespaced, NodeWord, Placed};
 use std::ops::Deref;
-use tierce_crds::{ClaimReference, Filesystem, NodeSource, NodeVolume, RestoreOrder, VolumeMode, names};
+use tierce_crds::{
+    ClaimReference, Export, Filesystem, NodeSource, NodeVolume, RestoreOrder, Served, VolumeMode, conditions,
+    names,
+};
+
+/// Kind of what several namespaces share.
+const SHARED_VOLUME: &str = "SharedVolume";
 
 /// A `NodeVolume`.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +38,14 @@ pub struct Device {
     pub source: Option<NodeSource>,
     /// The restore that it is to undergo.
     pub restore: Option<RestoreOrder>,
+    /// To whom it is to be served, where it is shared.
+    pub export: Option<Export>,
+    /// The SharedVolume that it was made for, and its UID.
+    pub sharer: Option<(Namespaced, String)>,
+    /// To whom it is.
+    pub served: Option<Served>,
+    /// What its node says of serving it.
+    pub serving: Option<NodeWord>,
     /// UID of the last restore that it underwent.
     pub restored: Option<String>,
     /// UID of the last restore that was called off.
@@ -63,6 +77,8 @@ impl Device {
         let mut annotation = |name| meta.annotations.as_mut().and_then(|all| all.remove(name)).map(short);
         let rotated = annotation(names::ANNOTATION_ROTATED_KEY);
         let rotated_to = annotation(names::ANNOTATION_ROTATED_TO);
+        let sharer = spec.volume_ref.filter(|of| of.kind == SHARED_VOLUME && spec.export.is_some());
+        let sharer = sharer.and_then(|of| Some((Namespaced::new(of.namespace?, of.name), of.uid)));
         let said = (status.conditions.as_slice(), status.observed_generation);
         Self {
             placed: Placed::of(meta, (spec.node_name, spec.pool), said),
@@ -77,6 +93,10 @@ impl Device {
             rotated_to,
             source: spec.source,
             restore: spec.restore,
+            export: spec.export,
+            sharer,
+            serving: NodeWord::under(conditions::SERVED, &status.conditions),
+            served: status.export,
             restored: status.restored.map(short),
             restore_called_off: status.restore_called_off.map(short),
             capacity: status.capacity_bytes.map(bytes),

@@ -62,6 +62,15 @@ pub struct NodeWord {
 }
 
 impl NodeWord {
+    /// What these conditions say under this type, of whatever generation.
+    pub(super) fn under(type_: &str, conditions: &[Condition]) -> Option<Self> {
+        conditions::find(conditions, type_).map(|condition| Self {
+            ready: condition.status == "True",
+            reason: short(condition.reason.clone()),
+            message: beginning(condition.message.clone()),
+        })
+    }
+
     /// What these conditions say, if they speak of this generation of the spec.
     fn of(conditions: &[Condition], observed: Option<i64>, generation: Option<i64>) -> Option<Self> {
         let ready = conditions::find(conditions, conditions::READY)?;

@@ -17,6 +17,13 @@ pub struct PodObject {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PodObjectSpec,
+    #[serde(default)]
+    status: PodObjectStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct PodObjectStatus {
+    phase: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,20 +52,25 @@ struct PodClaim {
 /// A pod that has a node, has not ended, and uses claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
+    /// Where it runs.
+    pub node: String,
     /// Names of the claims, all in the pod's namespace.
     pub claims: Vec<String>,
+    /// Whether its containers have begun to run, so that it has its volumes.
+    pub begun: bool,
 }
 
 impl Pod {
     /// The facts of this object; `None` for a pod that holds no claim: without one, or not on a node yet (as Kubernetes'
     /// own protection of claims in use has it). Pods that have ended don't get here: the watch leaves them out.
     pub fn of(object: &PodObject) -> Option<Self> {
-        object.spec.node_name.as_ref().filter(|node| !node.is_empty())?;
+        let node = object.spec.node_name.clone().filter(|node| !node.is_empty())?;
         let pod_name = object.metadata.name.as_deref().unwrap_or_default();
         let mut seen = HashSet::new();
         let claims = object.spec.volumes.iter().filter_map(|volume| claim_of(pod_name, volume));
         let claims: Vec<_> = claims.filter(|claim| seen.insert(claim.clone())).take(MOST_CLAIMS).collect();
-        (!claims.is_empty()).then_some(Self { claims })
+        let begun = object.status.phase.as_deref() != Some("Pending");
+        (!claims.is_empty()).then_some(Self { node, claims, begun })
     }
 }
 

@@ -24,11 +24,15 @@ impl Tracked for ClaimObject {
 
     fn connect(state: &mut State, change: &Change<'_, Self>) -> Affects {
         let Change { key, old, new } = *change;
-        super::volumes::wants(state, key);
+        super::wishes::wants(state, key);
         let class = |claim: &Arc<Claim>| claim.waits_for().cloned();
         state.claims_of_class.change(key, old.and_then(class), new.and_then(class));
         let source = |claim: &Arc<Claim>| claim.source.clone();
         state.claims_from.change(key, old.and_then(source), new.and_then(source));
+        let pair = |claim: &Arc<Claim>| claim.pair_of.clone();
+        state.claims_of_pair.change(key, old.and_then(pair), new.and_then(pair));
+        let made_for = |claim: &Arc<Claim>| claim.shared_of.clone();
+        state.claims_for.change(key, old.and_then(made_for), new.and_then(made_for));
         Affects::Nothing
     }
 
@@ -53,6 +57,7 @@ impl Tracked for PersistentVolumeObject {
         let Change { key, old, new } = *change;
         let handle = |pv: &Arc<PersistentVolume>| pv.handle.clone();
         state.volumes_of_handle.change(key, old.map(handle), new.map(handle));
+        super::shared_volumes::connect_pairs(state, change);
         Affects::Nothing
     }
 
@@ -112,9 +117,9 @@ impl Topic for WaitingClaims {
 }
 
 impl State {
-    /// Whether a `PersistentVolume` of any name speaks of the volume of this id.
+    /// Whether a `PersistentVolume` of any name speaks of the volume of this id, or one of a namespace with which it is shared.
     pub fn has_persistent_volume(&self, id: &str) -> bool {
-        self.volumes_of_handle.has(id)
+        self.volumes_of_handle.has(id) || self.pairs_of_device.has(id)
     }
 
     /// Names of the claims that may have the `NodeVolume` behind them: the one that it was made for, and those of its PersistentVolumes.

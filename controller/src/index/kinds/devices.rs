@@ -5,7 +5,7 @@ use crate::index::topics::{Topic, Wakes};
 use crate::index::{Device, PersistentVolume, State, Table, Tracked};
 use crate::placement::Promise;
 use std::sync::Arc;
-use tierce_crds::NodeVolume;
+use tierce_crds::{NodeVolume, names};
 
 impl Tracked for NodeVolume {
     type Key = String;
@@ -24,6 +24,8 @@ impl Tracked for NodeVolume {
         let node = |device: &Arc<Device>| device.node.clone();
         state.devices_of_node.change(key, old.map(node), new.map(node));
         state.devices_of_order.change(key, words(old), words(new));
+        let sharer = |device: &Arc<Device>| device.sharer.as_ref().map(|(key, _)| key.clone());
+        state.shared_devices.change(key, old.and_then(sharer), new.and_then(sharer));
         state.devices_from.change(key, old.and_then(from), new.and_then(from));
         let share = |device: &Arc<Device>| Promise { total: device.promise(), pending: device.pending() };
         if let Some(old) = old {
@@ -70,7 +72,7 @@ impl Topic for Devices {
                 wakes.now(old.device_id());
             }
             News::PersistentVolume(change) if handle(change.old) != handle(change.new) => {
-                wakes.all(change.both().map(|pv| pv.handle.clone()));
+                wakes.all(change.both().map(|pv| names::volume_of(&pv.handle).to_owned()));
             }
             _ => {}
         }

@@ -8,5 +8,7 @@ pub(super) mod key_secrets;
 pub(super) mod nodes;
 pub(super) mod pods;
 pub(super) mod restores;
+pub(super) mod shared_volumes;
 pub(super) mod snapshots;
 pub(super) mod volumes;
+mod wishes;

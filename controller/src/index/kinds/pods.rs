@@ -39,6 +39,17 @@ impl State {
         self.pods_of_claim.of(claim).nth(1).is_none()
     }
 
+    /// Names and nodes of the pods that use the claim, sorted. `may_begin`: those that have not begun to run count as well, since the claim lets them.
+    pub fn nodes_of_pods(&self, claim: &Namespaced, may_begin: bool) -> Vec<(String, String)> {
+        let key = |pod: &String| Namespaced::new(&claim.namespace, pod);
+        let pods =
+            self.pods_of_claim.of(claim).filter_map(|pod| Some((pod.clone(), self.pods.get(&key(pod))?)));
+        let pods = pods.filter(|(_, pod)| may_begin || pod.begun);
+        let mut pods: Vec<_> = pods.map(|(name, pod)| (name, pod.node.clone())).collect();
+        pods.sort_unstable();
+        pods
+    }
+
     /// Pods on nodes that use the claim, by name.
     pub fn pods_of(&self, claim: &Namespaced) -> Vec<String> {
         let mut pods: Vec<_> = self.pods_of_claim.of(claim).cloned().collect();

@@ -1,14 +1,15 @@
 //! Volumes: what is remembered of each, and whom its changes concern.
 
+use super::wishes::{wants, wish};
 use crate::index::key::Awaited;
 use crate::index::news::{Affects, Change, News};
-use crate::index::room::{Market, Wish};
+use crate::index::room::Wish;
 use crate::index::topics::{Topic, Wakes};
 
 use crate::index::facts::trimmed::{beginning, named};
 use crate::index::{Namespaced, State, Table, Tracked};
 use std::sync::Arc;
-use tierce_crds::{Volume, conditions, names, parse_bytes};
+use tierce_crds::{Volume, names};
 
 impl Tracked for Volume {
     type Key = Namespaced;
@@ -41,7 +42,7 @@ impl Tracked for Volume {
 
 /// What it is to start with, until it is made.
 fn awaited(key: &Namespaced, volume: Option<&Arc<Volume>>) -> Option<Awaited> {
-    let volume = volume.filter(|volume| matches!(wish(volume), Wish::Place(..)))?;
+    let volume = volume.filter(|volume| matches!(wish(&volume.as_ref().into()), Wish::Place(..)))?;
     let source = volume.spec.source.as_ref()?;
     let of = |name: &String| Namespaced::new(&key.namespace, name);
     let snapshot = source.snapshot.as_ref().map(|name| Awaited::Snapshot(of(name)));
@@ -60,37 +61,6 @@ pub fn asked_key(volume: &Volume) -> Option<&str> {
 /// Whether somebody asked for a new key.
 fn rotates(volume: &Volume) -> bool {
     asked_key(volume).is_some()
-}
-
-/// Keeps what it wants. Until its claim asks for the size to which it is to grow, no room is of any use to it.
-pub(super) fn wants(state: &mut State, key: &Namespaced) {
-    let mut wants = state.volumes.get(key).map_or(Wish::Nothing, |volume| wish(volume));
-    if wants == Wish::Growth {
-        let size = |volume: &Volume| parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
-        let requested = state.claims.get(key).map_or(0, |claim| claim.requested);
-        if state.volumes.get(key).is_none_or(|volume| requested < size(volume)) {
-            wants = Wish::Nothing;
-        }
-    }
-    state.room.of::<Volume>().wants(key, wants);
-}
-
-fn wish(volume: &Volume) -> Wish {
-    let status = volume.status.as_ref();
-    let ready = status.and_then(|status| conditions::find(&status.conditions, conditions::READY));
-    let settled = status.and_then(|status| status.observed_generation) == volume.metadata.generation
-        && ready.is_some_and(|c| c.status == "True" && c.reason == conditions::volume::PROVISIONED);
-    if settled || is_leaving(volume) {
-        return Wish::Nothing;
-    }
-    let size = parse_bytes(&volume.spec.size).unwrap_or(u64::MAX);
-    let Some(status) = status.filter(|status| status.volume_name.is_some()) else {
-        let market = Market { tier: volume.spec.tier.clone(), closed: volume.spec.goes_where_it_is_told() };
-        return Wish::Place(market, size);
-    };
-    // What else one that is made may lack is not room.
-    let has = status.capacity.as_deref().and_then(|has| parse_bytes(has).ok()).unwrap_or(0);
-    if has < size { Wish::Growth } else { Wish::Nothing }
 }
 
 /// Volumes whose key is to change, by namespace and name.
@@ -124,10 +94,6 @@ impl Topic for Rotations {
             _ => {}
         }
     }
-}
-
-fn is_leaving(volume: &Volume) -> bool {
-    volume.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

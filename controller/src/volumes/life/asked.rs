@@ -5,8 +5,8 @@ use crate::index::{Claim, ClaimOwner, Namespaced};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tierce_crds::conditions::Verdict;
 use tierce_crds::{
-    AccessMode, Binding, DeletionPolicy, Filesystem, Source, VolumeMode, VolumeReference, names, parse_bytes,
-    size_made_of,
+    AccessMode, Binding, DeletionPolicy, Filesystem, Member, Source, VolumeMode, VolumeReference, names,
+    parse_bytes, size_made_of,
 };
 
 /// The object that controls the claim. (A person or group that owns it is another thing: `spec.owner`.)
@@ -26,7 +26,7 @@ pub(crate) struct Asked {
     /// A quantity of bytes, as it was written.
     pub(crate) size: String,
     pub(crate) tier: String,
-    pub(crate) access_mode: AccessMode,
+    pub(crate) access: Access,
     pub(crate) volume_mode: VolumeMode,
     pub(crate) filesystem: Option<Filesystem>,
     /// Where nothing is said, the pools of the tier decide.
@@ -35,6 +35,25 @@ pub(crate) struct Asked {
     pub(crate) binding: Binding,
     pub(crate) deletion_policy: DeletionPolicy,
     pub(crate) mount_options: Vec<String>,
+}
+
+/// Who may use a volume at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// One node, or one pod.
+    Single(AccessMode),
+    /// Pods of all nodes, in its own namespace and in those of these members.
+    Shared(Vec<Member>),
+}
+
+impl Access {
+    /// As in a PersistentVolumeClaim.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Single(mode) => mode.as_str(),
+            Self::Shared(_) => "ReadWriteMany",
+        }
+    }
 }
 
 /// An object that asks for a volume.
@@ -94,6 +113,11 @@ impl Owner {
 }
 
 impl Asked {
+    /// Whether pods of several nodes use it at once.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.access, Access::Shared(_))
+    }
+
     /// The size in bytes; `u64::MAX` where it can't be parsed, which the API server does not admit.
     pub(crate) fn bytes(&self) -> u64 {
         parse_bytes(&self.size).unwrap_or(u64::MAX)

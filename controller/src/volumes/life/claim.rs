@@ -33,11 +33,13 @@ pub(super) fn claim(front: &Front, encrypted: bool) -> PersistentVolumeClaim {
             namespace: Some(owner.namespace.clone()),
             labels: Some(labels.into()),
             annotations: Some([(names::ANNOTATION_RAISED_TO.to_owned(), asked.size.clone())].into()),
+            // Pods of other namespaces are none that Kubernetes' own protection of a claim knows.
+            finalizers: asked.is_shared().then(|| vec![names::FINALIZER_SHARED_DATA.to_owned()]),
             owner_references: Some(vec![owner.reference()]),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec![asked.access_mode.as_str().to_owned()]),
+            access_modes: Some(vec![asked.access.as_str().to_owned()]),
             resources: Some(VolumeResourceRequirements {
                 requests: Some([("storage".to_owned(), Quantity(asked.size.clone()))].into()),
                 limits: None,

@@ -14,9 +14,9 @@ pub(crate) mod start;
 mod status;
 mod told;
 
-pub(crate) use asked::{Asked, Front, Owner};
+pub(crate) use asked::{Access, Asked, Front, Owner};
 pub(crate) use front::Kind;
 pub(crate) use observed::Observed;
 pub(crate) use reconcile::Lives;
 pub(crate) use status::is_settled;
-pub(crate) use told::Status;
+pub(crate) use told::{Shared, Status};

@@ -1,9 +1,10 @@
 //! Everything that a decision about one volume rests on, at one moment.
 
-use super::asked::{Asked, Front};
+use super::asked::{Access, Asked, Front};
 use super::start;
 use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, Start, State};
 use crate::placement::{self, Offer, Place, Refusal, Request};
+use crate::sharing::View;
 use crate::storage_class;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) node_works: bool,
     /// Pods on nodes that use the claim.
     pub(crate) pods: Vec<String>,
+    /// Who else has it, where it is shared.
+    pub(crate) sharing: Option<View>,
     /// What each pool on each node can take.
     pub(crate) offers: Arc<[Offer]>,
     /// The tiers that there are.
@@ -105,8 +108,17 @@ impl Observed {
                 asked.filesystem.or(of_source).or(of_class).or(Some(Filesystem::Ext4))
             }
         };
+        let sharing = match &asked.access {
+            Access::Single(_) => None,
+            Access::Shared(members) => {
+                let members = if front.leaving { &[][..] } else { members };
+                let owner = &front.owner;
+                Some(View::look(state, &key, (owner.kind, &owner.uid), members, device.as_ref()))
+            }
+        };
         Self {
             filesystem,
+            sharing,
             class_trouble,
             claim,
             persistent_volume,

@@ -10,7 +10,8 @@ use crate::index::{Claim, ClaimPhase, Device};
 use crate::placement::{Place, Refusal};
 use crate::run::coarse::coarse;
 use crate::run::progress::Progress;
-use tierce_crds::conditions::{Verdict, node_volume, volume as reason};
+use crate::sharing::View;
+use tierce_crds::conditions::{Verdict, node_volume, shared_volume, volume as reason};
 use tierce_crds::{
     Binding, DeletionPolicy, Phase, format_bytes, mount_options, parse_bytes, roughly, size_made_of,
 };
@@ -30,6 +31,8 @@ pub(crate) enum Action {
     LowerClaim(u64),
     /// Deletes the claim of this UID.
     DeleteClaim(String),
+    /// Lets the claim go that is being deleted: nobody shares the volume any more.
+    ReleaseClaim,
     /// Keeps the `PersistentVolume` of this name when its claim goes, and notes there where the data is.
     Keep(String, String),
     /// Lets the `PersistentVolume` of this name go with its claim again.
@@ -141,6 +144,10 @@ fn without_claim(o: &Observed, actions: &mut Vec<Action>) -> Said {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said { phase: Phase::Failed, ready, progress: Progress::Stalled, passing: false };
     }
+    if let Some(message) = shared_and_encrypted(o) {
+        actions.retain(|action| *action != Action::AddFinalizer);
+        return Said::stalled(Phase::Failed, shared_volume::ENCRYPTION_NOT_SUPPORTED, message);
+    }
     if let Some(message) = no_source(o) {
         actions.retain(|action| *action != Action::AddFinalizer);
         return Said::stalled(Phase::Failed, reason::NO_SOURCE, message);
@@ -171,6 +178,18 @@ fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
         (_, Err(refusal)) => refused(refusal),
         (_, Ok(_)) => waiting(o),
     }
+}
+
+/// Plaintext where the tier promises encryption would be noticed by nobody.
+fn shared_and_encrypted(o: &Observed) -> Option<String> {
+    let asked = &o.front.asked;
+    (asked.is_shared() && o.encrypted).then(|| {
+        format!(
+            "volumes of tier {:?} are encrypted by default, and a shared volume can't be yet: make the {} anew with \
+             encryption: {{enabled: false}}, or in another tier",
+            asked.tier, o.front.owner.kind
+        )
+    })
 }
 
 /// Why it can't start with what its source names. A change of the mode may be permitted, which the provisioner knows.
@@ -239,6 +258,9 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
     if claim.deleting {
         // It goes when the last pod lets it; what becomes of the data has to be settled before.
         actions.extend(settle_retention(o));
+        if claim.guarded {
+            return claim_going(o, claim, actions);
+        }
         let message = "its PersistentVolumeClaim is being deleted".to_owned();
         return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
     }
@@ -287,6 +309,22 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
             Said { passing: true, ..Said::stalled(Phase::Lost, reason::CLAIM_LOST, message) }
         }
     }
+}
+
+/// Somebody deleted the claim of one that is shared. It stays, with the data, under the pods of other namespaces.
+fn claim_going(o: &Observed, claim: &Claim, actions: &mut Vec<Action>) -> Said {
+    let shared = |view: &View| !view.left().is_empty() || !view.pods_elsewhere().is_empty();
+    if claim.phase == ClaimPhase::Pending && !o.sharing.as_ref().is_some_and(shared) {
+        // There is no data yet; it is made anew.
+        actions.push(Action::ReleaseClaim);
+        let message = "its PersistentVolumeClaim is being deleted".to_owned();
+        return Said::under_way(Phase::Lost, reason::CLAIM_LOST, message);
+    }
+    let Owner { kind, namespace, .. } = &o.front.owner;
+    let message = format!(
+        "its PersistentVolumeClaim in namespace {namespace} was deleted, and can't be used by new pods there. It stays, and the          data with it, until this {kind} is deleted too and no pod of any namespace uses it"
+    );
+    Said::stalled(Phase::Lost, reason::CLAIM_LOST, message)
 }
 
 /// Whether nobody else has changed what it asks for.
@@ -404,17 +442,23 @@ fn retained_from(o: &Observed) -> String {
 
 fn deletion(o: &Observed) -> Plan {
     let deleting = |message: String| Said::under_way(Phase::Deleting, reason::DELETING, message);
-    let Some(claim) = o.own_claim() else {
-        return after_the_claim(o);
-    };
-    if !o.pods.is_empty() {
-        let namespace = &o.front.owner.namespace;
-        let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
+    let namespace = &o.front.owner.namespace;
+    let others = o.sharing.as_ref().map(View::pods_elsewhere).unwrap_or_default();
+    if o.own_claim().is_some() && !o.pods.is_empty() || !others.is_empty() {
+        let pods: Vec<_> = o.pods.iter().map(|pod| format!("{namespace}/{pod}")).chain(others).collect();
         let message = format!("it is deleted when no pod uses it any more; used now by {}", pods.join(", "));
         let said = Said::under_way(Phase::Deleting, reason::IN_USE, message).lasting();
         // Its claim may be on its way already, by somebody else's hand.
         return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(said) };
     }
+    let left = o.sharing.as_ref().map(View::left).unwrap_or_default();
+    if !left.is_empty() {
+        let message = format!("it waits until its PersistentVolumeClaims are gone from {}", left.join(", "));
+        return Plan { actions: settle_retention(o).into_iter().collect(), said: Some(deleting(message)) };
+    }
+    let Some(claim) = o.own_claim() else {
+        return after_the_claim(o);
+    };
     if let Some(bound_to) = &claim.volume_name {
         match &o.persistent_volume {
             Some(_) => {
@@ -435,7 +479,12 @@ fn deletion(o: &Observed) -> Plan {
             None => {}
         }
     }
-    let actions = if claim.deleting { Vec::new() } else { vec![Action::DeleteClaim(claim.uid.clone())] };
+    let action = match (claim.deleting, claim.guarded) {
+        (false, _) => Some(Action::DeleteClaim(claim.uid.clone())),
+        (true, true) => Some(Action::ReleaseClaim),
+        (true, false) => None,
+    };
+    let actions = action.into_iter().collect();
     Plan { actions, said: Some(deleting("it waits until its PersistentVolumeClaim is gone".to_owned())) }
 }
 

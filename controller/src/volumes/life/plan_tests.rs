@@ -28,6 +28,7 @@ fn given() -> Given {
         node_is_there: true,
         node_works: true,
         pods: Vec::new(),
+        sharing: None,
         offers: offers(100 * GI),
         tiers: Arc::new(["ssd".to_owned()].into()),
         encrypted: false,
@@ -81,6 +82,8 @@ impl Given {
             owner,
             phase,
             class: None,
+            pair_of: None,
+            shared_of: None,
             source: None,
             selected_node: None,
             raised_to: None,
@@ -88,6 +91,8 @@ impl Given {
             volume_name: (phase != ClaimPhase::Pending).then(|| "pvc-c".into()),
             requested: GI,
             deleting: false,
+            protected: false,
+            guarded: false,
         }));
         self
     }
@@ -106,6 +111,8 @@ impl Given {
                 claim_uid: Some("c".into()),
                 retain,
                 retained_from: ours.then(|| "somewhere".into()),
+                pair: None,
+                deleting: false,
             }),
         ));
         self

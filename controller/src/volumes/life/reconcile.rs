@@ -14,6 +14,7 @@ use crate::run::objects::{
 };
 use crate::run::queue::Next;
 use crate::run::refusal::is_refusal;
+use crate::sharing;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, Preconditions};
@@ -208,6 +209,11 @@ impl<K: Kind> Lives<K> {
                 let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
                 gone_is_fine(claims.delete(&owner.name, &parameters).await)?;
             }
+            Action::ReleaseClaim => {
+                if let Some(claim) = observed.own_claim() {
+                    sharing::release(&self.client, key, claim, K::MANAGER).await?;
+                }
+            }
             Action::Keep(name, from) => self.set_retention(observed, name, "Retain", json!(from)).await?,
             Action::LetGo(name) => self.set_retention(observed, name, "Delete", Value::Null).await?,
             Action::SetMountOptions(id) => {
@@ -393,6 +399,7 @@ fn what(action: &Action) -> &'static str {
         Action::GrowClaim(_) => "grow the claim",
         Action::LowerClaim(_) => "take back the growth of the claim",
         Action::DeleteClaim(_) => "delete the claim",
+        Action::ReleaseClaim => "let the claim go",
         Action::Keep(..) | Action::LetGo(_) => "set the retention",
         Action::SetMountOptions(_) => "set the mount options",
     }

@@ -2,11 +2,11 @@
 
 use super::observed::Observed;
 use super::plan::{Said, plan};
-use super::told::Status;
+use super::told::{Shared, Status};
 use crate::index::{ClaimPhase, MOST_ASKED};
 use crate::run::progress;
 use k8s_openapi::jiff::Timestamp;
-use tierce_crds::conditions::{self, Verdict, volume as reason};
+use tierce_crds::conditions::{self, Verdict, node_volume, shared_volume, volume as reason};
 use tierce_crds::{format_bytes, names, roughly};
 
 /// What the status should be now. Equal to what is there when there is nothing to write.
@@ -17,6 +17,11 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
     all.extend(rotation(o).map(|verdict| {
         conditions::next(&old.conditions, conditions::KEY_ROTATION, &verdict, generation, now)
     }));
+    all.extend(
+        sharing(o)
+            .into_iter()
+            .map(|(type_, verdict)| conditions::next(&old.conditions, type_, &verdict, generation, now)),
+    );
     let claim = o.own_claim();
     // What was known of a volume that is lost helps to find it.
     let lost = claim.is_none_or(|claim| claim.phase == ClaimPhase::Lost);
@@ -34,6 +39,11 @@ pub(super) fn next(o: &Observed, said: &Said, has_claim: bool, now: Timestamp) -
             .as_ref()
             .map(|(name, _)| name.clone())
             .or_else(|| old.volume_name.clone()),
+        shared: o.sharing.as_ref().map(|sharing| Shared {
+            gid: sharing.gid(),
+            claims: sharing.claims(),
+            clients: sharing.clients(),
+        }),
         observed_generation: generation,
         conditions: all,
     }
@@ -44,6 +54,44 @@ pub(crate) fn is_settled(o: &Observed) -> bool {
     let plan = plan(o);
     let said = |said: &Said| next(o, said, o.own_claim().is_some(), Timestamp::now()) == o.front.told;
     plan.actions.is_empty() && plan.said.as_ref().is_none_or(said)
+}
+
+/// What is said of other namespaces and nodes.
+fn sharing(o: &Observed) -> Vec<(&'static str, Verdict)> {
+    let Some(sharing) = &o.sharing else { return Vec::new() };
+    let conflicts = sharing.conflicts();
+    let name = &o.front.owner.name;
+    let conflict = (!conflicts.is_empty()).then(|| {
+        let message = format!(
+            "a PersistentVolumeClaim {name:?} that is not of this {} exists in {}; it is left as it is. Delete it, or take \
+             the namespace out of spec.members",
+            o.front.owner.kind,
+            conflicts.join(", ")
+        );
+        (conditions::NAME_CONFLICT, Verdict::yes(shared_volume::CLAIM_EXISTS, message))
+    });
+    let (refused, waits) = (sharing.refused(), sharing.waiting_for_access());
+    let mut words = Vec::new();
+    if !refused.is_empty() {
+        words.push(format!(
+            "no claim can be made, which is tried again at least every ten minutes, in {}",
+            refused.join("; ")
+        ));
+    }
+    if !waits.is_empty() {
+        words.push(format!("another access waits until no pod uses the volume: {}", waits.join("; ")));
+    }
+    let reason = if refused.is_empty() { shared_volume::ACCESS_WAITS } else { shared_volume::CLAIM_REFUSED };
+    let shared =
+        (!words.is_empty()).then(|| (conditions::SHARED, Verdict::no(reason, words.join(". Besides, "))));
+    let served = o.device.as_ref().and_then(|device| device.serving.as_ref()).map(|word| {
+        let reason = [node_volume::SERVING, node_volume::NFS_SERVER_BUSY, node_volume::NFS_UNSUPPORTED]
+            .into_iter()
+            .find(|reason| *reason == word.reason);
+        let reason = reason.unwrap_or(node_volume::SERVE_FAILED);
+        (conditions::SERVED, Verdict { status: Some(word.ready), reason, message: word.message.clone() })
+    });
+    conflict.into_iter().chain(shared).chain(served).collect()
 }
 
 /// How far the new key is that somebody asked for.

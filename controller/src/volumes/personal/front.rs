@@ -1,7 +1,7 @@
 //! What a Volume asks for, and its status. The rest is [`life`](crate::volumes::life).
 
 use crate::index::{Namespaced, State};
-use crate::volumes::life::{Asked, Front, Kind, Owner, Status};
+use crate::volumes::life::{Access, Asked, Front, Kind, Owner, Status};
 use kube::{Api, Client};
 use std::sync::Arc;
 use tierce_crds::conditions::{Verdict, volume as reason};
@@ -39,7 +39,7 @@ impl Kind for Volume {
             asked: Asked {
                 size: spec.size.clone(),
                 tier: spec.tier.clone(),
-                access_mode: spec.access_mode,
+                access: Access::Single(spec.access_mode),
                 volume_mode: spec.volume_mode,
                 filesystem: spec.filesystem,
                 encrypted: spec.encryption.as_ref().map(|encryption| encryption.enabled),
@@ -58,8 +58,17 @@ impl Kind for Volume {
     }
 
     fn status(of_its_life: Status) -> VolumeStatus {
-        let Status { phase, capacity, used, node, claim_name, volume_name, observed_generation, conditions } =
-            of_its_life;
+        let Status {
+            phase,
+            capacity,
+            used,
+            node,
+            claim_name,
+            volume_name,
+            observed_generation,
+            conditions,
+            ..
+        } = of_its_life;
         VolumeStatus { phase, capacity, used, node, claim_name, volume_name, observed_generation, conditions }
     }
 }
@@ -75,5 +84,15 @@ fn told(status: &VolumeStatus) -> Status {
         observed_generation,
         conditions,
     } = status.clone();
-    Status { phase, capacity, used, node, claim_name, volume_name, observed_generation, conditions }
+    Status {
+        phase,
+        capacity,
+        used,
+        node,
+        claim_name,
+        volume_name,
+        shared: None,
+        observed_generation,
+        conditions,
+    }
 }

@@ -35,6 +35,7 @@ fn given() -> Given {
         class_trouble: None,
         filesystem: Some(tierce_crds::Filesystem::Ext4),
         start: None,
+        quota: None,
     }))
 }
 

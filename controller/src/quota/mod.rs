@@ -1,0 +1,21 @@
+//! How much storage a namespace may have. `limits` decides, over an `account` of what the namespace has; `reserve` keeps what a call is about to make
+//! in a ledger that all replicas share, `ledgers` brings that up to date, `quotas` says in each StorageQuota what is used. Why it is so:
+//! docs/decisions/2026-12-01-how-a-quota-is-kept.md.
+
+mod account;
+mod ledgers;
+mod limits;
+mod quotas;
+mod reserve;
+mod status;
+mod verdict;
+mod wakes;
+
+pub(crate) use ledgers::LedgerKeeper;
+pub use limits::Exceeded;
+pub(crate) use limits::Ask;
+pub(crate) use quotas::QuotaReconciler;
+pub use reserve::ReserveError;
+pub(crate) use reserve::{Reserved, Reserver};
+pub(crate) use verdict::{holds, refusal};
+pub use wakes::{Ledgers, Quotas};

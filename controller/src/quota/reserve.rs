@@ -1,0 +1,187 @@
+//! Keeps what a call is about to make, so that no two calls of any two replicas are given the same room. The ledger of the namespace is changed by
+//! compare-and-swap before a NodeVolume is made or grown. Where no quota holds for a namespace this asks the API server for nothing.
+
+use super::account::Account;
+use super::limits::{Ask, Exceeded, admit, folded};
+use crate::index::{Device, Index};
+use crate::run::objects::created_by;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tierce_crds::{ClaimReference, NodeVolume, StorageLedger};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Field manager of the ledgers.
+pub(super) const MANAGER: &str = "tierce-controller-quota";
+/// For so long what is reserved is surely kept: a NodeVolume is made or grown before, or not at all.
+const HOLDS: Duration = Duration::from_mins(1);
+/// Without a NodeVolume it counts for so long: a write that was sent while it held has come to its end by then, whatever the clocks say.
+pub(super) const EXPIRES: Duration = Duration::from_secs(150);
+/// A watch that is behind for longer is not waited for.
+const CATCHES_UP: Duration = Duration::from_millis(500);
+/// Calls of one replica for one namespace take turns: they would only get in each other's way.
+const TURNS: usize = 64;
+
+/// Why nothing is reserved.
+#[derive(Debug, Error)]
+pub enum ReserveError {
+    /// No room.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
+    /// What was reserved may be given to others by now.
+    #[error("volume {0} was not written in time for what was reserved of its quota; it is tried again")]
+    Late(String),
+    /// The API server.
+    #[error("cannot {what}")]
+    Api {
+        /// What we tried.
+        what: &'static str,
+        /// Why not.
+        source: kube::Error,
+    },
+}
+
+/// Reserves, for all calls of one replica. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserver {
+    ledgers: Api<StorageLedger>,
+    volumes: Api<NodeVolume>,
+    index: Arc<Index>,
+    turns: Arc<[Mutex<()>]>,
+}
+
+/// What was reserved for a call.
+#[derive(Debug)]
+#[must_use = "the NodeVolume may be written only while it holds"]
+pub(crate) struct Reserved {
+    namespace: String,
+    volume: String,
+    until: Instant,
+}
+
+impl Reserved {
+    /// Whether the NodeVolume may still be written.
+    pub(crate) fn holds(&self) -> Result<(), ReserveError> {
+        if Instant::now() < self.until { Ok(()) } else { Err(ReserveError::Late(self.volume.clone())) }
+    }
+}
+
+impl Reserver {
+    pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
+        let turns = (0..TURNS).map(|_| Mutex::new(())).collect();
+        Self { ledgers: Api::all(client.clone()), volumes: Api::all(client), index, turns }
+    }
+
+    /// Reserves what the volume of a claim is to have. `None`: no quota holds for it.
+    pub(crate) async fn reserve(
+        &self,
+        claim: Option<&ClaimReference>,
+        ask: Ask<'_>,
+    ) -> Result<Option<Reserved>, ReserveError> {
+        let Some(namespace) = claim.map(|claim| claim.namespace.as_str()) else { return Ok(None) };
+        let counts = self.index.read(|state| {
+            let mut quotas = if state.has_quotas() { state.quotas_on(namespace) } else { Vec::new() };
+            quotas.retain(|(_, quota)| quota.spec.counts(Some(ask.tier)));
+            !quotas.is_empty()
+        });
+        if !counts {
+            return Ok(None);
+        }
+        let _turn = self.turn(namespace).lock().await;
+        loop {
+            let until = Instant::now() + HOLDS;
+            if self.try_reserve(namespace, ask).await? {
+                let (namespace, volume) = (namespace.to_owned(), ask.volume.to_owned());
+                return Ok(Some(Reserved { namespace, volume, until }));
+            }
+        }
+    }
+
+    /// `false`: somebody else was faster.
+    async fn try_reserve(&self, namespace: &str, ask: Ask<'_>) -> Result<bool, ReserveError> {
+        let found = self.ledger(namespace).await?;
+        let mut ledger = found.clone().unwrap_or_else(|| StorageLedger::of_namespace(namespace));
+        let account = self.account(namespace, ledger.spec.seen).await?;
+        let quotas = self.index.read(|state| state.quotas_on(namespace));
+        ledger.spec = admit((namespace, &quotas), &account, &ledger.spec, ask, Timestamp::now())?;
+        self.write(&ledger, found.is_some()).await
+    }
+
+    /// What the node has said of the volume is known here: the ledger need not count it any more. Best done where nothing came of a call; what
+    /// can't be written now the reconciler writes.
+    pub(crate) async fn settle(&self, reserved: &Reserved) {
+        let _turn = self.turn(&reserved.namespace).lock().await;
+        let Ok(Some(mut ledger)) = self.ledger(&reserved.namespace).await else { return };
+        let Ok(account) = self.account(&reserved.namespace, ledger.spec.seen).await else { return };
+        let entries = ledger.spec.in_flight.len();
+        ledger.spec = folded(&account, &ledger.spec);
+        ledger.spec.in_flight.retain(|entry| entry.volume != reserved.volume);
+        if ledger.spec.in_flight.len() < entries {
+            ledger.spec.seen = ledger.spec.seen.max(i64::try_from(account.heard).unwrap_or(i64::MAX));
+            let _ = self.write(&ledger, true).await;
+        }
+    }
+
+    fn turn(&self, namespace: &str) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        namespace.hash(&mut hasher);
+        let turns = u64::try_from(TURNS).expect("a small number");
+        let turn = usize::try_from(hasher.finish() % turns).expect("a small number");
+        &self.turns[turn]
+    }
+
+    async fn ledger(&self, namespace: &str) -> Result<Option<StorageLedger>, ReserveError> {
+        let api = |source| ReserveError::Api { what: "read the StorageLedger", source };
+        self.ledgers.get_opt(&StorageLedger::name_of_namespace(namespace)).await.map_err(api)
+    }
+
+    /// What the namespace has, as of this resource version or later. The watch may be behind: then it is waited for, and after that
+    /// all NodeVolumes are listed.
+    async fn account(&self, namespace: &str, seen: i64) -> Result<Account, ReserveError> {
+        let mut news = self.index.news_of_nodes();
+        let seen = u64::try_from(seen).unwrap_or(0);
+        let heard = async {
+            loop {
+                news.mark_unchanged();
+                let account = self.index.read(|state| {
+                    let knows = state.devices_heard >= seen && state.devices.is_whole();
+                    knows.then(|| Account::of(state, namespace))
+                });
+                match account {
+                    Some(account) => return Some(account),
+                    None => news.changed().await.ok()?,
+                }
+            }
+        };
+        if let Ok(Some(account)) = tokio::time::timeout(CATCHES_UP, heard).await {
+            return Ok(account);
+        }
+        let api = |source| ReserveError::Api { what: "list the NodeVolumes", source };
+        let list = self.volumes.list(&ListParams::default()).await.map_err(api)?;
+        let version = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        let devices = list.items.into_iter().map(Device::of);
+        let its = devices.filter(|device| device.claim.as_ref().is_some_and(|c| c.namespace == namespace));
+        let its: Vec<_> = its.collect();
+        Ok(self.index.read(|state| Account::over(state, namespace, its.iter(), version)))
+    }
+
+    async fn write(&self, ledger: &StorageLedger, is_there: bool) -> Result<bool, ReserveError> {
+        let written = if is_there {
+            let name = ledger.metadata.name.as_deref().unwrap_or_default();
+            self.ledgers.replace(name, &created_by(MANAGER), ledger).await
+        } else {
+            self.ledgers.create(&created_by(MANAGER), ledger).await
+        };
+        match written {
+            Ok(_) => Ok(true),
+            // Changed, made or deleted meanwhile.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(source) => Err(ReserveError::Api { what: "write the StorageLedger", source }),
+        }
+    }
+}

@@ -41,7 +41,8 @@ pub use storage_pool::{
     ThickVolumes, ThinPool,
 };
 pub use storage_quota::{
-    MOST_TOLD, QuotaSubject, StorageQuota, StorageQuotaSpec, StorageQuotaStatus, SubjectOverSoft, VolumeLimits,
+    MOST_TOLD, QuotaSubject, StorageQuota, StorageQuotaSpec, StorageQuotaStatus, SubjectOverSoft,
+    VolumeLimits,
 };
 pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
 pub use volume::{

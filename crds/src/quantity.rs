@@ -1,8 +1,8 @@
 //! Kubernetes quantities as bytes (`k8s.io/apimachinery/pkg/api/resource`).
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
 use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use thiserror::Error;
 

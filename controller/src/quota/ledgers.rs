@@ -77,7 +77,8 @@ impl LedgerKeeper {
         }
         let fate = fate(quotas, account, ledger, &gone, now);
         let left = ledger.in_flight.iter().filter(|entry| !gone.contains(&entry.volume));
-        let rest = left.map(|entry| rest(entry, now).max(if is_expired(entry, now) { UNSEEN } else { Duration::ZERO }));
+        let rest = left
+            .map(|entry| rest(entry, now).max(if is_expired(entry, now) { UNSEEN } else { Duration::ZERO }));
         Ok((fate, rest.min().map_or(Next::Event, Next::After)))
     }
 

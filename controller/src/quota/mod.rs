@@ -12,9 +12,9 @@ mod verdict;
 mod wakes;
 
 pub(crate) use ledgers::LedgerKeeper;
-pub use limits::Exceeded;
 pub(crate) use limits::Ask;
-pub(crate) use quotas::QuotaReconciler;
+pub use limits::Exceeded;
+pub(crate) use quotas::{QuotaReconciler, all_usage};
 pub use reserve::ReserveError;
 pub(crate) use reserve::{Reserved, Reserver};
 pub(crate) use verdict::{holds, refusal};

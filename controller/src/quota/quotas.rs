@@ -33,10 +33,7 @@ impl QuotaReconciler {
         let Some(quota) = self.index.read(|state| state.quotas.get(name).cloned()) else {
             return Next::Event;
         };
-        let namespaces = self.index.read(|state| namespaces(state, &quota.spec));
-        // One by one, so that nobody waits for the index.
-        let subjects = namespaces.iter().filter_map(|namespace| self.index.read(|state| subject(state, name, &quota, namespace)));
-        let subjects = subjects.collect();
+        let subjects = subjects(&self.index, name, &quota);
         let facts = self.index.read(|state| Facts {
             subjects,
             rivals: rivals(state, name, &quota.spec),
@@ -59,6 +56,27 @@ impl QuotaReconciler {
             }
         }
     }
+}
+
+/// Those whom a quota limits. One by one, so that nobody waits long for the index.
+fn subjects(index: &Index, name: &str, quota: &StorageQuota) -> Vec<Subject> {
+    let namespaces = index.read(|state| namespaces(state, &quota.spec));
+    let each = namespaces.iter().map(|namespace| index.read(|state| subject(state, name, quota, namespace)));
+    each.flatten().collect()
+}
+
+/// Quota, namespace, bytes and volumes of all whom quotas limit.
+pub(crate) fn all_usage(index: &Index) -> Vec<(String, String, u64, u64)> {
+    let quotas = index.read(|state| {
+        let all = state.quotas.iter();
+        all.map(|(name, quota)| (name.clone(), Arc::clone(quota))).collect::<Vec<_>>()
+    });
+    let each = quotas.iter().flat_map(|(name, quota)| {
+        subjects(index, name, quota)
+            .into_iter()
+            .map(|subject| (name.clone(), subject.name, subject.used.bytes, subject.used.volumes))
+    });
+    each.collect()
 }
 
 /// Those that it may hold for.

@@ -51,7 +51,8 @@ pub(super) fn status(
     }
     let turns = over.iter().map(|subject| subject.grace_ends.0).find(|ends| *ends > now);
     over.truncate(MOST_TOLD);
-    let most = |of: fn(&Usage) -> u64| facts.subjects.iter().map(|subject| of(&subject.used)).max().unwrap_or(0);
+    let most =
+        |of: fn(&Usage) -> u64| facts.subjects.iter().map(|subject| of(&subject.used)).max().unwrap_or(0);
     let status = StorageQuotaStatus {
         used: Some(roughly(most(|used| used.bytes))),
         soft: spec.soft.clone(),
@@ -115,7 +116,11 @@ fn exceeded(over: &[SubjectOverSoft], now: Timestamp) -> Option<Verdict> {
     let first = over.first()?;
     let words = over.iter().take(NAMED).map(|subject| {
         let (name, ends) = (&subject.name, seconds(subject.grace_ends.0));
-        let ends = if subject.grace_ends.0 <= now { format!("grace ended {ends}") } else { format!("grace ends {ends}") };
+        let ends = if subject.grace_ends.0 <= now {
+            format!("grace ended {ends}")
+        } else {
+            format!("grace ends {ends}")
+        };
         format!("{name} has {} in {} volumes, {ends}", subject.used, subject.volumes)
     });
     let mut message = words.collect::<Vec<_>>().join("; ");

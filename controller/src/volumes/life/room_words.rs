@@ -39,7 +39,11 @@ pub(super) fn difference(old: &Status, new: &Status) -> Difference {
     if before == now {
         let conditions = new.conditions.clone();
         let same = Status { conditions, ..old.clone() } == *new;
-        if same && [reason::OUT_OF_SPACE, reason::QUOTA_EXCEEDED].contains(&now) { Difference::Figure } else { Difference::Other }
+        if same && [reason::OUT_OF_SPACE, reason::QUOTA_EXCEEDED].contains(&now) {
+            Difference::Figure
+        } else {
+            Difference::Other
+        }
     } else if !made && of_room(before) && of_room(now) {
         Difference::Turn
     } else {
@@ -52,8 +56,14 @@ fn ready(status: &Status) -> Option<&str> {
 }
 
 fn of_room(word: &str) -> bool {
-    [reason::OUT_OF_SPACE, reason::QUOTA_EXCEEDED, reason::NO_POOL, reason::WAITING_FOR_FIRST_USE, reason::PROVISIONING]
-        .contains(&word)
+    [
+        reason::OUT_OF_SPACE,
+        reason::QUOTA_EXCEEDED,
+        reason::NO_POOL,
+        reason::WAITING_FOR_FIRST_USE,
+        reason::PROVISIONING,
+    ]
+    .contains(&word)
 }
 
 impl RoomWords {

@@ -5,6 +5,8 @@
 mod account;
 mod ledgers;
 mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod quotas;
 mod reserve;
 mod status;
@@ -13,7 +15,8 @@ mod wakes;
 
 pub(crate) use ledgers::LedgerKeeper;
 pub(crate) use limits::Ask;
-pub use limits::Exceeded;
+pub use limits::{Exceeded, Limit};
+
 pub(crate) use quotas::{QuotaReconciler, all_usage};
 pub use reserve::ReserveError;
 pub(crate) use reserve::{Reserved, Reserver};

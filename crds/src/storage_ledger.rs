@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
     category = "tierce",
     derive = "PartialEq",
     doc = "What one subject of StorageQuotas has reserved for volumes that are just being made or grown. Written by the controller; users need not look at it. It can be deleted at any time: it is made anew of the NodeVolumes, and a grace begins anew.",
-    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.subject.kind"),
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject.name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

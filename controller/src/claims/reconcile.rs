@@ -74,7 +74,8 @@ impl Claims {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             return Next::Event;
         };
-        let mut next = self.heed_quota(key, &observed).await;
+        self.heed_quota(key, &observed).await;
+        let mut next = Next::Event;
         for action in plan(&observed) {
             match action {
                 Action::Tell(word) => self.tell(key, &observed, word).await,
@@ -93,27 +94,23 @@ impl Claims {
 
     /// A quota that has room again: external-provisioner, which was refused, would ask again only after a while. It does at once when the claim
     /// changes.
-    async fn heed_quota(&self, key: &Namespaced, observed: &Observed) -> Next {
+    async fn heed_quota(&self, key: &Namespaced, observed: &Observed) {
         let over = observed.over_quota.unwrap_or(false);
         let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key);
         if !over && !known {
-            return Next::Event;
+            return;
         }
         let uid = &observed.claim.uid;
         let was = self.remember(key, uid, |memory| std::mem::replace(&mut memory.over_quota, over));
         if over || !was || !is_asked_for(observed) {
-            return Next::Event;
+            return;
         }
         let now = Timestamp::now().to_string();
         let patch = json!({"metadata": {"uid": uid, "annotations": {names::ANNOTATION_QUOTA_ROOM: now}}});
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        match gone_is_fine(claims.patch(&key.name, &patched_by(MANAGER), &Patch::Merge(&patch)).await) {
-            Ok(_) => Next::Event,
-            Err(error) => {
-                // It is asked again all the same, later.
-                debug!(claim = %key, "cannot tell that its quota has room: {}", in_words(&error));
-                Next::Event
-            }
+        if let Err(error) = claims.patch(&key.name, &patched_by(MANAGER), &Patch::Merge(&patch)).await {
+            // It is asked again all the same, later.
+            debug!(claim = %key, "cannot tell that its quota has room: {}", in_words(&error));
         }
     }
 

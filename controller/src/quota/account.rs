@@ -12,6 +12,8 @@ pub(crate) struct Account {
     pub(super) snapshots: Vec<(Option<String>, u64)>,
     /// The newest resource version of NodeVolumes that it knows of.
     pub(super) heard: u64,
+    /// Whether that is the newest of all that there are: the API server was asked, and not a watch.
+    pub(super) is_all: bool,
 }
 
 /// A volume.
@@ -39,7 +41,7 @@ impl Account {
         Self::over(state, namespace, state.devices_in(namespace).map(|device| &**device), state.devices_heard)
     }
 
-    /// With these NodeVolumes, which are those of resource version `heard`.
+    /// With these NodeVolumes, of which the newest that is known has resource version `heard`.
     pub(super) fn over<D: Borrow<Device>>(
         state: &State,
         namespace: &str,
@@ -56,7 +58,7 @@ impl Account {
             let of_volume = || state.devices.get(&snapshot.source).map(|device| device.promise());
             (tier(&snapshot.pool), snapshot.size.or_else(of_volume).unwrap_or(0))
         });
-        Self { volumes: volumes.collect(), snapshots: snapshots.collect(), heard }
+        Self { volumes: volumes.collect(), snapshots: snapshots.collect(), heard, is_all: false }
     }
 
     /// The bytes of a volume; `None` where it is not known.

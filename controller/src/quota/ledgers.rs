@@ -2,9 +2,10 @@
 //! are timed here also where nobody makes a volume.
 
 use super::account::Account;
+use super::accounts::Accounts;
 use super::limits::{Named, folded, timers};
 use super::reserve::{EXPIRES, MANAGER};
-use super::verdict::look;
+use super::verdict::ledger_of;
 use crate::index::Index;
 use crate::run::objects::{created_by, gone_is_fine};
 use crate::run::queue::Next;
@@ -13,19 +14,17 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
-use tierce_crds::{LedgerEntry, NodeVolume, StorageLedger, StorageLedgerSpec};
+use tierce_crds::{LedgerEntry, StorageLedger, StorageLedgerSpec};
 use tierce_runtime::errors::in_words;
 use tracing::{debug, warn};
 
-/// A watch that is behind is looked at again after this time.
-const BEHIND: Duration = Duration::from_secs(1);
-/// So is an entry whose NodeVolume the API server has and the watch has not.
+/// An entry whose NodeVolume the API server has and the watch has not is looked at again after this time.
 const UNSEEN: Duration = Duration::from_secs(10);
 
 /// Keeps the ledgers.
 pub(crate) struct LedgerKeeper {
     ledgers: Api<StorageLedger>,
-    volumes: Api<NodeVolume>,
+    accounts: Accounts,
     index: Arc<Index>,
 }
 
@@ -39,25 +38,27 @@ enum Fate {
 
 impl LedgerKeeper {
     pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
-        Self { ledgers: Api::all(client.clone()), volumes: Api::all(client), index }
+        let accounts = Accounts::new(client.clone(), Arc::clone(&index));
+        Self { ledgers: Api::all(client), accounts, index }
     }
 
     /// Looks at the ledger of one namespace.
     pub(crate) async fn reconcile(&self, namespace: &str) -> Next {
         let name = StorageLedger::name_of_namespace(namespace);
-        let (known, (quotas, account, ledger)) =
-            self.index.read(|state| (state.ledgers.get(&name).cloned(), look(state, namespace)));
-        if account.heard < u64::try_from(ledger.seen).unwrap_or(0) {
-            return Next::After(BEHIND);
+        let (known, quotas, ledger) = self.index.read(|state| {
+            (state.ledgers.get(&name).cloned(), state.quotas_on(namespace), ledger_of(state, namespace))
+        });
+        if known.is_none() && quotas.is_empty() {
+            return Next::Event;
         }
         let now = Timestamp::now();
-        match self.look(&quotas, &account, &ledger, now).await {
-            Ok((fate, next)) => match self.write(&name, namespace, known.as_deref(), fate).await {
-                Ok(()) => next,
-                Err(error) => failed(namespace, &error),
-            },
-            Err(error) => failed(namespace, &error),
-        }
+        let done = async {
+            let account = self.accounts.as_of(namespace, ledger.seen).await?;
+            let (fate, next) = self.look(&quotas, &account, &ledger, now).await?;
+            self.write(&name, namespace, known.as_deref(), fate).await?;
+            Ok(next)
+        };
+        done.await.unwrap_or_else(|error| failed(namespace, &error))
     }
 
     async fn look(
@@ -71,7 +72,7 @@ impl LedgerKeeper {
         for entry in expired(ledger, now) {
             // One that is there and smaller: it did not grow after all. One that the watch may still tell of is waited for.
             let is_known = account.bytes_of(&entry.volume).is_some();
-            if is_known || self.volumes.get_metadata_opt(&entry.volume).await?.is_none() {
+            if is_known || self.accounts.volumes.get_metadata_opt(&entry.volume).await?.is_none() {
                 gone.push(entry.volume.clone());
             }
         }

@@ -200,8 +200,12 @@ pub(super) fn folded(account: &Account, ledger: &StorageLedgerSpec) -> StorageLe
     let is_there =
         |entry: &LedgerEntry| account.bytes_of(&entry.volume).is_some_and(|has| has >= bytes(entry.bytes));
     next.in_flight.retain(|entry| !is_there(entry));
-    if next.in_flight.len() < ledger.in_flight.len() {
-        next.seen = next.seen.max(i64::try_from(account.heard).unwrap_or(i64::MAX));
+    let heard = i64::try_from(account.heard).unwrap_or(i64::MAX);
+    if account.is_all {
+        // The newest of before may be gone, and then nobody can hear of it any more who did not hear of it then.
+        next.seen = heard;
+    } else if next.in_flight.len() < ledger.in_flight.len() {
+        next.seen = next.seen.max(heard);
     }
     next
 }

@@ -31,6 +31,7 @@ fn account(volumes: &[u64], snapshots: u64) -> Account {
         volumes: volumes.iter().enumerate().map(held).collect(),
         snapshots: vec![(Some("ssd".into()), snapshots * GI)],
         heard: 7,
+        is_all: false,
     }
 }
 
@@ -58,6 +59,8 @@ fn a_quota_has_room_or_says_what_is_in_the_way() {
     let hard = json!({"hard": "10Gi"});
     let soft = json!({"soft": "5Gi", "hard": "10Gi", "grace": "10h"});
     let strict = json!({"soft": "5Gi", "grace": "0s"});
+    let counted = json!({"hard": "10Gi", "countSnapshots": true});
+    let other_tier = json!({"hard": "1Gi", "tiers": ["hdd"]});
     let few = json!({"volumes": {"soft": 1, "hard": 2}, "grace": "10h"});
     // What there is; id, GiB and hour of what is asked; the words of the refusal, or since when the soft limit is exceeded.
     type Case<'a> =
@@ -122,22 +125,8 @@ fn a_quota_has_room_or_says_what_is_in_the_way() {
         ),
         ("nothing more is asked", &hard, account(&[20], 0), ledger(&[], None), ("v0", 20, 0), Ok(None)),
         ("snapshots do not count", &hard, account(&[4], 9), ledger(&[], None), ("new", 6, 0), Ok(None)),
-        (
-            "snapshots count",
-            &json!({"hard": "10Gi", "countSnapshots": true}),
-            account(&[4], 5),
-            ledger(&[], None),
-            ("new", 2, 0),
-            Err("9Gi of 10Gi"),
-        ),
-        (
-            "of another tier",
-            &json!({"hard": "1Gi", "tiers": ["hdd"]}),
-            account(&[4], 0),
-            ledger(&[], None),
-            ("new", 6, 0),
-            Ok(None),
-        ),
+        ("snapshots count", &counted, account(&[4], 5), ledger(&[], None), ("new", 2, 0), Err("9Gi of 10Gi")),
+        ("of another tier", &other_tier, account(&[4], 0), ledger(&[], None), ("new", 6, 0), Ok(None)),
         ("up to the soft limit", &soft, account(&[4], 0), ledger(&[], None), ("new", 1, 3), Ok(None)),
         (
             "beyond it the grace begins",
@@ -285,6 +274,10 @@ fn what_leaves_the_ledger_is_known_to_whoever_decides_next() {
     let left: Vec<_> = there.in_flight.iter().map(|entry| entry.volume.as_str()).collect();
     assert_eq!((left, there.seen), (vec!["v1", "new"], 7), "v1 is still to grow, and new to be made");
     assert_eq!(folded(&account, &ledger(&[("new", 1)], None)).seen, 0, "nothing has left it");
+    let gone_since = StorageLedgerSpec { seen: 9, ..ledger(&[], None) };
+    assert_eq!(folded(&account, &gone_since).seen, 9);
+    let listed = Account { is_all: true, ..account.clone() };
+    assert_eq!(folded(&listed, &gone_since).seen, 7, "nobody can hear of it any more");
     let spec = quota(&json!({"hard": "1Gi"})).1.spec.clone();
     assert_eq!(account.used(&spec, &there), Usage { bytes: 11 * GI, volumes: 3 });
 }

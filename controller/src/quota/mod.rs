@@ -3,6 +3,7 @@
 //! docs/decisions/2026-12-01-how-a-quota-is-kept.md.
 
 mod account;
+mod accounts;
 mod ledgers;
 mod limits;
 #[cfg(test)]

@@ -1,18 +1,17 @@
 //! Keeps what a call is about to make, so that no two calls of any two replicas are given the same room. The ledger of the namespace is changed by
 //! compare-and-swap before a NodeVolume is made or grown. Where no quota holds for a namespace this asks the API server for nothing.
 
-use super::account::Account;
+use super::accounts::Accounts;
 use super::limits::{Ask, Exceeded, admit, folded};
-use crate::index::{Device, Index};
+use crate::index::Index;
 use crate::run::objects::created_by;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
 use kube::{Api, Client};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tierce_crds::{ClaimReference, NodeVolume, StorageLedger};
+use tierce_crds::{ClaimReference, StorageLedger};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -22,8 +21,6 @@ pub(super) const MANAGER: &str = "tierce-controller-quota";
 const HOLDS: Duration = Duration::from_mins(1);
 /// Without a NodeVolume it counts for so long: a write that was sent while it held has come to its end by then, whatever the clocks say.
 pub(super) const EXPIRES: Duration = Duration::from_secs(150);
-/// A watch that is behind for longer is not waited for.
-const CATCHES_UP: Duration = Duration::from_millis(500);
 /// Calls of one replica for one namespace take turns: they would only get in each other's way.
 const TURNS: usize = 64;
 
@@ -50,7 +47,7 @@ pub enum ReserveError {
 #[derive(Debug, Clone)]
 pub(crate) struct Reserver {
     ledgers: Api<StorageLedger>,
-    volumes: Api<NodeVolume>,
+    accounts: Accounts,
     index: Arc<Index>,
     turns: Arc<[Mutex<()>]>,
 }
@@ -74,7 +71,8 @@ impl Reserved {
 impl Reserver {
     pub(crate) fn new(client: Client, index: Arc<Index>) -> Self {
         let turns = (0..TURNS).map(|_| Mutex::new(())).collect();
-        Self { ledgers: Api::all(client.clone()), volumes: Api::all(client), index, turns }
+        let accounts = Accounts::new(client.clone(), Arc::clone(&index));
+        Self { ledgers: Api::all(client), accounts, index, turns }
     }
 
     /// Reserves what the volume of a claim is to have. `None`: no quota holds for it.
@@ -106,7 +104,8 @@ impl Reserver {
     async fn try_reserve(&self, namespace: &str, ask: Ask<'_>) -> Result<bool, ReserveError> {
         let found = self.ledger(namespace).await?;
         let mut ledger = found.clone().unwrap_or_else(|| StorageLedger::of_namespace(namespace));
-        let account = self.account(namespace, ledger.spec.seen).await?;
+        let api = |source| ReserveError::Api { what: "list the NodeVolumes", source };
+        let account = self.accounts.as_of(namespace, ledger.spec.seen).await.map_err(api)?;
         let quotas = self.index.read(|state| state.quotas_on(namespace));
         ledger.spec = admit((namespace, &quotas), &account, &ledger.spec, ask, Timestamp::now())?;
         self.write(&ledger, found.is_some()).await
@@ -117,7 +116,7 @@ impl Reserver {
     pub(crate) async fn settle(&self, reserved: &Reserved) {
         let _turn = self.turn(&reserved.namespace).lock().await;
         let Ok(Some(mut ledger)) = self.ledger(&reserved.namespace).await else { return };
-        let Ok(account) = self.account(&reserved.namespace, ledger.spec.seen).await else { return };
+        let Ok(account) = self.accounts.as_of(&reserved.namespace, ledger.spec.seen).await else { return };
         let entries = ledger.spec.in_flight.len();
         ledger.spec = folded(&account, &ledger.spec);
         ledger.spec.in_flight.retain(|entry| entry.volume != reserved.volume);
@@ -138,36 +137,6 @@ impl Reserver {
     async fn ledger(&self, namespace: &str) -> Result<Option<StorageLedger>, ReserveError> {
         let api = |source| ReserveError::Api { what: "read the StorageLedger", source };
         self.ledgers.get_opt(&StorageLedger::name_of_namespace(namespace)).await.map_err(api)
-    }
-
-    /// What the namespace has, as of this resource version or later. The watch may be behind: then it is waited for, and after that
-    /// all NodeVolumes are listed.
-    async fn account(&self, namespace: &str, seen: i64) -> Result<Account, ReserveError> {
-        let mut news = self.index.news_of_nodes();
-        let seen = u64::try_from(seen).unwrap_or(0);
-        let heard = async {
-            loop {
-                news.mark_unchanged();
-                let account = self.index.read(|state| {
-                    let knows = state.devices_heard >= seen && state.devices.is_whole();
-                    knows.then(|| Account::of(state, namespace))
-                });
-                match account {
-                    Some(account) => return Some(account),
-                    None => news.changed().await.ok()?,
-                }
-            }
-        };
-        if let Ok(Some(account)) = tokio::time::timeout(CATCHES_UP, heard).await {
-            return Ok(account);
-        }
-        let api = |source| ReserveError::Api { what: "list the NodeVolumes", source };
-        let list = self.volumes.list(&ListParams::default()).await.map_err(api)?;
-        let version = list.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        let devices = list.items.into_iter().map(Device::of);
-        let its = devices.filter(|device| device.claim.as_ref().is_some_and(|c| c.namespace == namespace));
-        let its: Vec<_> = its.collect();
-        Ok(self.index.read(|state| Account::over(state, namespace, its.iter(), version)))
     }
 
     async fn write(&self, ledger: &StorageLedger, is_there: bool) -> Result<bool, ReserveError> {

@@ -47,7 +47,7 @@ fn refuses(bed: &Bed<'_>, quota: Value) -> Result<()> {
             "events",
             "--field-selector",
             "reason=ProvisioningFailed",
-            "--output=yaml",
+            "--output=json",
         ])?;
         Ok(events.contains("FailedPrecondition") && events.contains("has 64Mi of 100Mi in hdd"))
     })?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::bed::{Bed, Pod, volume};
 use super::{Test, tests};
+use crate::cargo::workspace;
 
 pub(super) fn tests() -> Vec<Test> {
     tests![a_quota_refuses_what_is_too_much_and_nothing_else].into()
@@ -13,9 +14,11 @@ pub(super) fn tests() -> Vec<Test> {
 fn a_quota_refuses_what_is_too_much_and_nothing_else(bed: &Bed<'_>) -> Result<()> {
     let name = &bed.namespace;
     let quota = |subject: Value, limits: Value| {
-        let mut spec = json!({"subject": subject, "tiers": ["hdd"]});
-        spec.as_object_mut().zip(limits.as_object()).map(|(spec, limits)| spec.extend(limits.clone()));
-        json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StorageQuota", "metadata": {"name": name}, "spec": spec})
+        let mut object = json!({"apiVersion": "storage.tierce.dev/v1alpha1", "kind": "StorageQuota", "metadata": {"name": name}});
+        object["spec"] = limits;
+        object["spec"]["subject"] = subject;
+        object["spec"]["tiers"] = json!(["hdd"]);
+        object
     };
     let here = || json!({"kind": "Namespace", "name": name});
     for (subject, limits, words) in [
@@ -26,6 +29,8 @@ fn a_quota_refuses_what_is_too_much_and_nothing_else(bed: &Bed<'_>) -> Result<()
     ] {
         bed.says(&bed.refused(quota(subject, limits))?, &[words])?;
     }
+    let example = workspace().join("examples/storage-quota.yaml").display().to_string();
+    bed.kubectl(&["apply", "--dry-run=server", "-f", &example])?;
     let result = refuses(bed, quota(here(), json!({"hard": "100Mi"})));
     let deleted = bed.delete(&format!("storagequota/{name}"));
     result.and(deleted)

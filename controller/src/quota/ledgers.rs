@@ -56,7 +56,7 @@ impl LedgerKeeper {
             let account = self.accounts.as_of(namespace, ledger.seen).await?;
             let (fate, next) = self.look(&quotas, &account, &ledger, now).await?;
             self.write(&name, namespace, known.as_deref(), fate).await?;
-            Ok(next)
+            Ok::<_, kube::Error>(next)
         };
         done.await.unwrap_or_else(|error| failed(namespace, &error))
     }

@@ -15,7 +15,7 @@ use tierce_proto::csi::controller_server::Controller;
 use tierce_proto::csi::{CapacityRange, ControllerExpandVolumeRequest};
 use tonic::{Code, Status};
 
-fn quota(api: &FakeApi, name: &str, spec: &Value) {
+pub(crate) fn quota(api: &FakeApi, name: &str, spec: &Value) {
     let subject = json!({"kind": "Namespace", "name": "ada"});
     let mut whole = json!({"subject": subject});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -26,14 +26,14 @@ fn quota(api: &FakeApi, name: &str, spec: &Value) {
     );
 }
 
-async fn knows(replica: &Replica, quotas: usize) {
+pub(crate) async fn knows(replica: &Replica, quotas: usize) {
     until("the quotas are known", || {
         replica.index.read(|state| (state.quotas.len() == quotas).then_some(()))
     })
     .await;
 }
 
-async fn grow(replica: &Replica, id: &str, bytes: i64) -> Result<(), Status> {
+pub(crate) async fn grow(replica: &Replica, id: &str, bytes: i64) -> Result<(), Status> {
     let request = ControllerExpandVolumeRequest {
         volume_id: id.to_owned(),
         capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
@@ -42,11 +42,11 @@ async fn grow(replica: &Replica, id: &str, bytes: i64) -> Result<(), Status> {
     replica.service.controller_expand_volume(in_time(request, "60S")).await.map(drop)
 }
 
-async fn make(replica: &Replica, claim: &Value) -> Result<(), Status> {
+pub(crate) async fn make(replica: &Replica, claim: &Value) -> Result<(), Status> {
     replica.service.create_volume(in_time(request_for(claim, "ssd"), "60S")).await.map(drop)
 }
 
-fn promised(api: &FakeApi) -> i64 {
+pub(crate) fn promised(api: &FakeApi) -> i64 {
     api.all("nodevolumes").iter().map(|volume| volume["spec"]["sizeBytes"].as_i64().unwrap()).sum()
 }
 
@@ -66,11 +66,19 @@ async fn says_of(api: &FakeApi, name: &str, type_: &str, reason: &str) -> String
     .await
 }
 
-fn ledger(api: &FakeApi) -> Option<Value> {
+/// What the status of a quota says is used, once it has settled.
+pub(crate) async fn used(api: &FakeApi, name: &str, expected: &str) {
+    until(&format!("{expected} of {name} is used"), || {
+        (api.get("storagequotas", "", name)?["status"]["used"] == expected).then_some(())
+    })
+    .await;
+}
+
+pub(crate) fn ledger(api: &FakeApi) -> Option<Value> {
     api.get("storageledgers", "", "namespace-ada")
 }
 
-fn in_flight(api: &FakeApi) -> usize {
+pub(crate) fn in_flight(api: &FakeApi) -> usize {
     ledger(api).and_then(|ledger| ledger["spec"]["inFlight"].as_array().map(Vec::len)).unwrap_or(0)
 }
 

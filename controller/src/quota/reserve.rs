@@ -1,6 +1,7 @@
 //! Keeps what a call is about to make, so that no two calls of any two replicas are given the same room. The ledger of the namespace is changed by
 //! compare-and-swap before a NodeVolume is made or grown. Where no quota holds for a namespace this asks the API server for nothing.
 
+use super::account::bytes;
 use super::accounts::Accounts;
 use super::limits::{Ask, Exceeded, admit, folded};
 use crate::index::Index;
@@ -11,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tierce_crds::{ClaimReference, StorageLedger};
+use tierce_crds::{ClaimReference, LedgerEntry, StorageLedger};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -122,6 +123,30 @@ impl Reserver {
         ledger.spec.in_flight.retain(|entry| entry.volume != reserved.volume);
         if ledger.spec.in_flight.len() < entries {
             ledger.spec.seen = ledger.spec.seen.max(i64::try_from(account.heard).unwrap_or(i64::MAX));
+            let _ = self.write(&ledger, true).await;
+        }
+    }
+
+    /// What the ledger still has of a volume that is there; for [`forget`](Self::forget), once it is not. A growth that was not written yet is left out.
+    pub(crate) fn reserved_for(&self, volume: &str) -> Option<(String, LedgerEntry)> {
+        self.index.read(|state| {
+            let device = state.devices.get(volume)?;
+            let namespace = device.claim.as_ref()?.namespace.clone();
+            let ledger = state.ledgers.get(&StorageLedger::name_of_namespace(&namespace))?;
+            let is_its =
+                |entry: &&LedgerEntry| entry.volume == volume && bytes(entry.bytes) <= device.promise();
+            Some((namespace, ledger.spec.in_flight.iter().find(is_its)?.clone()))
+        })
+    }
+
+    /// A volume that is gone so soon that nobody has taken it out of the ledger: without this it would count until the entry expires, as one that
+    /// may still come. What can't be written now stays as long.
+    pub(crate) async fn forget(&self, (namespace, entry): (String, LedgerEntry)) {
+        let _turn = self.turn(&namespace).lock().await;
+        let Ok(Some(mut ledger)) = self.ledger(&namespace).await else { return };
+        let entries = ledger.spec.in_flight.len();
+        ledger.spec.in_flight.retain(|its| *its != entry);
+        if ledger.spec.in_flight.len() < entries {
             let _ = self.write(&ledger, true).await;
         }
     }

@@ -172,7 +172,7 @@ async fn snapshots_leave_less_for_volumes_where_they_count_and_are_taken_all_the
     let claim_of_data = claim(&api, "data", "1Gi");
     let id = provision(&replica, &claim_of_data, "ssd").await.unwrap();
     bind(&api, &claim_of_data, &id);
-    for name in ["s1", "s2", "s3"] {
+    for name in ["snapshot-1", "snapshot-2", "snapshot-3"] {
         take(&replica, name, &id, Some(("ada", name))).await.unwrap();
     }
     used(&api, "q", "4Gi").await;

@@ -53,6 +53,10 @@ fn ledger(entries: &[(&str, u64)], over: Option<i64>) -> StorageLedgerSpec {
     }
 }
 
+/// What there is; id, GiB and hour of what is asked; the words of the refusal, or since when the soft limit is exceeded.
+type Case<'a> =
+    (&'a str, &'a Value, Account, StorageLedgerSpec, (&'a str, u64, i64), Result<Option<i64>, &'a str>);
+
 #[allow(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn a_quota_has_room_or_says_what_is_in_the_way() {
@@ -62,9 +66,6 @@ fn a_quota_has_room_or_says_what_is_in_the_way() {
     let counted = json!({"hard": "10Gi", "countSnapshots": true});
     let other_tier = json!({"hard": "1Gi", "tiers": ["hdd"]});
     let few = json!({"volumes": {"soft": 1, "hard": 2}, "grace": "10h"});
-    // What there is; id, GiB and hour of what is asked; the words of the refusal, or since when the soft limit is exceeded.
-    type Case<'a> =
-        (&'a str, &'a Value, Account, StorageLedgerSpec, (&'a str, u64, i64), Result<Option<i64>, &'a str>);
     let cases: Vec<Case<'_>> = vec![
         ("just as much", &hard, account(&[4, 5], 0), ledger(&[], None), ("new", 1, 0), Ok(None)),
         (

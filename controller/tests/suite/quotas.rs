@@ -148,14 +148,15 @@ async fn without_a_quota_nothing_is_asked_for() {
     let _node = FakeNode::start(&api, "n1", "ssd", 10 * GI);
     let replica = Replica::serving(&api).await;
     let costs = async |claim: &Value| {
-        (api.writes(), api.read(""), api.listed(""));
+        // What was before is forgotten.
+        drop((api.writes(), api.read(""), api.listed("")));
         within(make(&replica, claim)).await.unwrap();
         let id = format!("pvc-{}", claim["metadata"]["uid"].as_str().unwrap());
         within(grow(&replica, &id, 2 * GI)).await.unwrap();
         (api.writes(), api.read("storageledgers"))
     };
     let plain =
-        vec!["POST nodevolumes", "PATCH nodevolumes/status", "PATCH nodevolumes", "PATCH nodevolumes/status"];
+        ["POST nodevolumes", "PATCH nodevolumes/status", "PATCH nodevolumes", "PATCH nodevolumes/status"];
     let (writes, reads) = costs(&claim(&api, "a", "1Gi")).await;
     assert_eq!((writes, reads), (plain.iter().map(ToString::to_string).collect(), 0));
     // One of another namespace costs those nothing whom it does not concern.

@@ -8,6 +8,7 @@ pub mod index;
 pub mod metrics;
 pub mod placement;
 pub mod pools;
+pub mod quota;
 pub mod reconcilers;
 pub mod run;
 mod sharing;

@@ -1,6 +1,7 @@
 //! What `/metrics` tells beside the RPCs: counts of objects are read from the index when somebody asks.
 
 use crate::index::Index;
+use crate::quota::all_usage;
 use crate::run::queue::Next;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -99,6 +100,7 @@ impl Collector for Objects {
                 ("VolumeRestore", state.restores.unreadable()),
                 ("NodeStorage", state.reports.unreadable()),
                 ("StoragePool", state.pools.unreadable()),
+                ("StorageQuota", state.quotas.unreadable()),
             ];
             (phases, node_volumes, unreadable, state.offers(), state.keys_that_wait())
         });
@@ -131,6 +133,28 @@ impl Collector for Objects {
             "Secrets with keys that are deleted, and stay while a node may have what they open",
         )?;
         ConstGauge::new(i64::try_from(keys).unwrap_or(i64::MAX)).encode(encoder_of_keys)?;
+        let usage = all_usage(&self.0);
+        let labels = |quota: &str, subject: &str| {
+            [("quota", quota.to_owned()), ("kind", "Namespace".to_owned()), ("subject", subject.to_owned())]
+        };
+        let mut family = gauge(
+            &mut encoder,
+            "tierce_quota_used_bytes",
+            "Bytes that count for a StorageQuota, by subject",
+        )?;
+        for (quota, subject, bytes, _) in &usage {
+            let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+            ConstGauge::new(bytes).encode(family.encode_family(&labels(quota, subject))?)?;
+        }
+        let mut family = gauge(
+            &mut encoder,
+            "tierce_quota_used_volumes",
+            "Volumes that count for a StorageQuota, by subject",
+        )?;
+        for (quota, subject, _, volumes) in &usage {
+            let volumes = i64::try_from(*volumes).unwrap_or(i64::MAX);
+            ConstGauge::new(volumes).encode(family.encode_family(&labels(quota, subject))?)?;
+        }
         let mut family =
             gauge(&mut encoder, "tierce_free_bytes", "Largest volume that a pool on a node would take")?;
         for offer in free.iter() {

@@ -12,6 +12,7 @@ use crate::index::{
 };
 use crate::metrics::Metrics;
 use crate::pools::PoolReconciler;
+use crate::quota::{LedgerKeeper, Ledgers, QuotaReconciler, Quotas};
 use crate::run::config::Serve;
 use crate::run::events::Events;
 use crate::run::lease::Candidate;
@@ -93,6 +94,8 @@ async fn reconcile(
     let sharing = Arc::new(Sharing::new(client.clone(), Arc::clone(&index), config.client_grace));
     let claims = Arc::new(Claims::new(client.clone(), Arc::clone(&index), events.clone()));
     let pools = Arc::new(PoolReconciler::new(client.clone(), Arc::clone(&index)));
+    let quotas = Arc::new(QuotaReconciler::new(client.clone(), Arc::clone(&index)));
+    let ledgers = Arc::new(LedgerKeeper::new(client.clone(), Arc::clone(&index)));
     let keys = Keys::new(client.clone(), &config.namespace);
     older_keys::convert_all(&client, &keys, &desk.shutdown).await;
     let absences = Arc::new(Absences::new(config.node_lost_grace));
@@ -133,6 +136,14 @@ async fn reconcile(
         desk.looks::<Pools, _>("pool", 2, move |name| {
             let pools = Arc::clone(&pools);
             async move { pools.reconcile(&name).await }
+        }),
+        desk.looks::<Quotas, _>("quota", 2, move |name| {
+            let quotas = Arc::clone(&quotas);
+            async move { quotas.reconcile(&name).await }
+        }),
+        desk.looks::<Ledgers, _>("ledger", 4, move |namespace| {
+            let ledgers = Arc::clone(&ledgers);
+            async move { ledgers.reconcile(&namespace).await }
         }),
         desk.looks::<Rotations, _>("rotation", 2, move |key| {
             let rotation = Arc::clone(&rotation);

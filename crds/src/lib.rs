@@ -13,7 +13,9 @@ mod node_volume;
 mod owner;
 mod quantity;
 mod shared_volume;
+mod storage_ledger;
 mod storage_pool;
+mod storage_quota;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -33,9 +35,14 @@ pub use quantity::{ParseQuantityError, SIZE_STEP, format_bytes, parse_bytes, rou
 pub use shared_volume::{
     Access, Member, SharedClaim, SharedClient, SharedVolume, SharedVolumeSpec, SharedVolumeStatus,
 };
+pub use storage_ledger::{LedgerEntry, OverSince, StorageLedger, StorageLedgerSpec};
 pub use storage_pool::{
     DirectoryBackend, LvmBackend, Provisioning, StoragePool, StoragePoolSpec, StoragePoolStatus,
     ThickVolumes, ThinPool,
+};
+pub use storage_quota::{
+    MOST_TOLD, QuotaSubject, StorageQuota, StorageQuotaSpec, StorageQuotaStatus, SubjectOverSoft,
+    VolumeLimits,
 };
 pub use tierce_filesystem::{Filesystem, UnknownFilesystem, mount_options};
 pub use volume::{
@@ -54,7 +61,9 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         NodeStorage::crd(),
         NodeVolume::crd(),
         SharedVolume::crd(),
+        StorageLedger::crd(),
         StoragePool::crd(),
+        StorageQuota::crd(),
         VolumeRestore::crd(),
         Volume::crd(),
     ];

@@ -52,6 +52,8 @@ pub const ANNOTATION_ONLY_IF_UNUSED: &str = "storage.tierce.dev/only-if-unused";
 pub const ANNOTATION_RETAINED_FROM: &str = "storage.tierce.dev/retained-from";
 /// Annotation on the claim of a Volume: the size that the Volume's spec made it ask for last. What somebody else made of its request is left.
 pub const ANNOTATION_RAISED_TO: &str = "storage.tierce.dev/raised-to";
+/// Annotation on a claim without a volume: when a quota had room for it again that had none before. It makes external-provisioner ask at once.
+pub const ANNOTATION_QUOTA_ROOM: &str = "storage.tierce.dev/quota-has-room-since";
 /// Annotation by which a user asks for a new key: any value that it did not have before.
 pub const ANNOTATION_ROTATE_KEY: &str = "storage.tierce.dev/rotate-key";
 /// Annotation on a NodeVolume: the last value of [`ANNOTATION_ROTATE_KEY`] that was carried out.

@@ -1,8 +1,8 @@
 //! Kubernetes quantities as bytes (`k8s.io/apimachinery/pkg/api/resource`).
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::Deserializer;
 use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use thiserror::Error;
 
@@ -64,6 +64,19 @@ pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     }
 
     deserializer.deserialize_any(Quantity)
+}
+
+/// The same of one that may be left out.
+pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Given(String);
+
+    impl<'de> Deserialize<'de> for Given {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            text_or_number(deserializer).map(Self)
+        }
+    }
+
+    Ok(Option::<Given>::deserialize(deserializer)?.map(|Given(text)| text))
 }
 
 const UNITS: [(&str, u128, i32); 15] = [

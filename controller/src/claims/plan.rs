@@ -2,6 +2,7 @@
 
 use crate::index::{Awaited, Claim, Class, Namespaced, Start, State};
 use crate::placement::{self, Refusal, Request};
+use crate::quota::{self, Ask};
 use crate::storage_class;
 use crate::volumes::life::start;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub(super) struct Observed {
     pub(super) node_is_there: bool,
     /// Whether CreateVolume would find room there.
     pub(super) has_room: bool,
+    /// Whether a quota has no room for it; `None` where no quota holds for it.
+    pub(super) over_quota: Option<bool>,
     /// Why nothing can be made through its class.
     pub(super) slip: Option<String>,
 }
@@ -55,6 +58,7 @@ impl Observed {
         let source = start.as_ref().and_then(|start| start.filesystem);
         let slip = storage_class::slip(class, &state.tiers(), state.namespace(), source);
         Some(Self {
+            over_quota: over_quota(state, key, claim, class),
             slip,
             node_is_there: start.as_ref().is_some_and(|start| state.has_node(&start.node)),
             has_room: start.as_ref().is_none_or(|start| has_room(state, claim, class, start)),
@@ -79,6 +83,20 @@ fn has_room(state: &State, claim: &Claim, class: &Class, start: &Start) -> bool 
     let refusal = placement::choose(&request, &state.offers(), &state.tiers()).err();
     !matches!(refusal, Some(Refusal::OutOfSpace { .. } | Refusal::NoPool { .. }))
         || state.devices.exists(&claim.device_id())
+}
+
+fn over_quota(state: &State, key: &Namespaced, claim: &Claim, class: &Class) -> Option<bool> {
+    let tier = class.parameters.get(names::PARAMETER_TIER)?;
+    if !quota::holds(state, &key.namespace) {
+        return None;
+    }
+    let (volume, bytes) = (claim.device_id(), size_made_of(claim.requested));
+    Some(quota::refusal(state, &key.namespace, Ask { volume: &volume, tier, bytes }).is_some())
+}
+
+/// Whether somebody waits for its volume now: CreateVolume was called, and may have been refused.
+pub(super) fn is_asked_for(o: &Observed) -> bool {
+    o.claim.selected_node.is_some() || o.class.binding == Binding::Immediate
 }
 
 /// Decides.

@@ -1,11 +1,12 @@
 //! Carries out what is decided about claims.
 
-use super::plan::{Action, Observed, Word, plan};
+use super::plan::{Action, Observed, Word, is_asked_for, plan};
 use crate::index::{Index, Namespaced};
 use crate::run::events::Events;
 use crate::run::objects::{gone_is_fine, patched_by};
 use crate::run::queue::Next;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::json;
@@ -41,6 +42,8 @@ struct Memory {
     at: Option<Instant>,
     /// How often there was no room for it since.
     crowded: u32,
+    /// Whether a quota had no room for it at the last look.
+    over_quota: bool,
     /// What was told of it last.
     told: Option<Word>,
 }
@@ -71,6 +74,7 @@ impl Claims {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             return Next::Event;
         };
+        self.heed_quota(key, &observed).await;
         let mut next = Next::Event;
         for action in plan(&observed) {
             match action {
@@ -86,6 +90,28 @@ impl Claims {
             }
         }
         next
+    }
+
+    /// A quota that has room again: external-provisioner, which was refused, would ask again only after a while. It does at once when the claim
+    /// changes.
+    async fn heed_quota(&self, key: &Namespaced, observed: &Observed) {
+        let over = observed.over_quota.unwrap_or(false);
+        let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key);
+        if !over && !known {
+            return;
+        }
+        let uid = &observed.claim.uid;
+        let was = self.remember(key, uid, |memory| std::mem::replace(&mut memory.over_quota, over));
+        if over || !was || !is_asked_for(observed) {
+            return;
+        }
+        let now = Timestamp::now().to_string();
+        let patch = json!({"metadata": {"uid": uid, "annotations": {names::ANNOTATION_QUOTA_ROOM: now}}});
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        if let Err(error) = claims.patch(&key.name, &patched_by(MANAGER), &Patch::Merge(&patch)).await {
+            // It is asked again all the same, later.
+            debug!(claim = %key, "cannot tell that its quota has room: {}", in_words(&error));
+        }
     }
 
     /// Once for each different word.

@@ -9,6 +9,7 @@ use super::source::{self, Origin};
 use super::{ControllerService, id};
 use crate::index::Device;
 use crate::placement::{Place, Refusal, Request};
+use crate::quota::{Ask, Reserved};
 use crate::run::objects::{created_by, there_is_fine};
 use crate::sharing::{Home, persistent_volume_at_home};
 use crate::storage_class::Parameters;
@@ -303,6 +304,7 @@ async fn make(
 ) -> Result<csi::Volume, CreateError> {
     let known = service.index.read(|state| state.devices.get(&wanted.id).cloned());
     // Kept until the watch shows the NodeVolume, which is before the answer.
+    let mut quota = None;
     let (device, _reservation) = if let Some(device) = known {
         (found(service, wanted, device).await?, None)
     } else {
@@ -310,7 +312,10 @@ async fn make(
         wanted.start_with_the_source(service).await?;
         wanted.mounts()?;
         let (place, reservation) = service.index.reserve(&wanted.id, &wanted.request()).map_err(refused)?;
+        let ask = Ask { volume: &wanted.id, tier: &wanted.tier, bytes: wanted.size.bytes };
+        quota = service.quotas.reserve(wanted.claim.as_ref(), ask).await?;
         make_key(service, wanted).await?;
+        quota.as_ref().map_or(Ok(()), Reserved::holds)?;
         let api = |source| CreateError::Api { what: "create the NodeVolume", source };
         let device = match service.write(&wanted.id, wanted.spec(&place)).await.map_err(api)? {
             Some(device) => device,
@@ -322,7 +327,11 @@ async fn make(
     if wanted.encrypted {
         tie_key(service, wanted, &device).await?;
     }
-    let made = answer_of_the_node(service, wanted, &device).await?;
+    let made = answer_of_the_node(service, wanted, &device).await;
+    if let (Err(_), Some(quota)) = (&made, &quota) {
+        service.quotas.settle(quota).await;
+    }
+    let made = made?;
     if let (true, Some(source)) = (wanted.encrypted, wanted.source.as_ref().and_then(NodeSource::name)) {
         check_key(service, source, &made).await?;
     }

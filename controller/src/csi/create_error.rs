@@ -3,6 +3,7 @@
 use super::arguments::ArgumentError;
 use super::source::SourceError;
 use crate::placement::Refusal;
+use crate::quota::ReserveError;
 use thiserror::Error;
 use tierce_crds::roughly;
 
@@ -39,6 +40,9 @@ pub enum CreateError {
     /// Nowhere is room, or no pool.
     #[error("{0}")]
     NoRoom(Refusal),
+    /// No quota has room for it, or that can't be said.
+    #[error(transparent)]
+    Quota(#[from] ReserveError),
     /// The node has no room after all, or its pool failed; the `NodeVolume` is gone.
     #[error("node {node} refused: {message}{}", .largest.map(|b| format!("; the largest volume that would fit is {}", roughly(b))).unwrap_or_default())]
     NodeRefused {

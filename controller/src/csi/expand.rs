@@ -3,6 +3,7 @@
 use super::arguments::{ArgumentError, Size};
 use super::{ControllerService, id};
 use crate::index::Device;
+use crate::quota::{Ask, ReserveError};
 use std::sync::Arc;
 use thiserror::Error;
 use tierce_crds::conditions::node_volume as reasons;
@@ -34,6 +35,9 @@ pub enum ExpandError {
         /// Bytes that would fit.
         largest: u64,
     },
+    /// No quota has room for it, or that can't be said.
+    #[error(transparent)]
+    Quota(#[from] ReserveError),
     /// The node can't now, and tries again by itself.
     #[error("node {node} cannot grow volume {id} now and tries again: {message}")]
     NodeTrouble {
@@ -90,6 +94,11 @@ async fn grow(service: &ControllerService, id: &str, size: Size) -> Result<Arc<D
     let asked = asked_of_the_node(&device, size.bytes);
     if asked > device.size {
         room(service, &device, asked)?;
+        let tier = service.index.read(|state| state.tier_of(&device.pool).unwrap_or_default().to_owned());
+        let ask = Ask { volume: id, tier: &tier, bytes: asked };
+        if let Some(reserved) = service.quotas.reserve(device.claim.as_ref(), ask).await? {
+            reserved.holds()?;
+        }
     }
     if asked != device.size {
         let api = |source| ExpandError::Api { what: "write the size into the NodeVolume", source };

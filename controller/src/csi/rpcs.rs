@@ -41,7 +41,11 @@ impl Controller for ControllerService {
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         Span::current().record("volume", &request.get_ref().volume_id);
+        let reserved = self.quotas.reserved_for(&request.get_ref().volume_id);
         delete::delete::<Device>(self, &request.get_ref().volume_id, deadline).await?;
+        if let Some(reserved) = reserved {
+            self.quotas.forget(reserved).await;
+        }
         Ok(Response::new(DeleteVolumeResponse {}))
     }
 

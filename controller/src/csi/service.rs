@@ -2,6 +2,7 @@
 
 use crate::devices::keys::Keys;
 use crate::index::Index;
+use crate::quota::Reserver;
 use kube::Client;
 use std::sync::Arc;
 use tierce_runtime::locks::VolumeLocks;
@@ -16,6 +17,7 @@ pub struct ControllerService {
     pub(super) index: Arc<Index>,
     pub(super) keys: Keys,
     pub(super) locks: VolumeLocks,
+    pub(super) quotas: Reserver,
 }
 
 impl ControllerService {
@@ -23,6 +25,7 @@ impl ControllerService {
     /// Keys lie in Secrets of `namespace`.
     pub fn new(client: Client, index: Arc<Index>, namespace: &str) -> Self {
         let keys = Keys::new(client.clone(), namespace);
-        Self { client, index, keys, locks: VolumeLocks::new() }
+        let quotas = Reserver::new(client.clone(), Arc::clone(&index));
+        Self { client, index, keys, locks: VolumeLocks::new(), quotas }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     ArgumentError, CreateError, DeleteError, ExpandError, ListError, SnapshotError, SourceError,
     ValidateError,
 };
+use crate::quota::ReserveError;
 use tierce_runtime::errors::in_words;
 use tonic::{Code, Status};
 
@@ -38,6 +39,7 @@ pub fn create(error: &CreateError) -> Code {
         CreateError::Source(error) => source(error),
         // Nothing was made; what it should start with has to be mended or given up.
         CreateError::SourceUnusable { .. } | CreateError::NoKey(_) => Code::FailedPrecondition,
+        CreateError::Quota(error) => quota(error),
         // The pod is scheduled elsewhere; without another node it waits and is tried again.
         CreateError::NoRoom(_) | CreateError::NodeRefused { .. } => Code::ResourceExhausted,
         // Nothing was made and nothing will be with these parameters. The provisioner asks again with a delay all the same,
@@ -53,6 +55,17 @@ pub fn create(error: &CreateError) -> Code {
         // The node goes on trying by itself: "may still be running" is the truth. A class may come a moment later, and an earlier call may have made it.
         CreateError::NodeTrouble { .. } | CreateError::NoClass(_) => Code::Unavailable,
         CreateError::Api { source, .. } => api(source),
+    }
+}
+
+/// After `RESOURCE_EXHAUSTED` the scheduler would send the pod round the cluster, and a quota is the same everywhere. Asked again with a growing delay,
+/// or at once when the controller touches the claim.
+fn quota(error: &ReserveError) -> Code {
+    match error {
+        ReserveError::Exceeded(_) => Code::FailedPrecondition,
+        // Nothing was written; asked again soon.
+        ReserveError::Late(_) => Code::Aborted,
+        ReserveError::Api { source, .. } => api(source),
     }
 }
 
@@ -112,6 +125,7 @@ pub fn expand(error: &ExpandError) -> Code {
         ExpandError::Argument(error) => argument(error),
         ExpandError::NotFound(_) => Code::NotFound,
         ExpandError::Busy(_) => Code::Aborted,
+        ExpandError::Quota(error) => quota(error),
         // A final word, so that the resizer takes the claim's next size, also a smaller one: after RESOURCE_EXHAUSTED it would ask for this one for
         // ever, as if it might still come. Not OUT_OF_RANGE either: it would call the growth infeasible and ask rarely, and space may come.
         ExpandError::NoRoom { .. } => Code::Internal,

@@ -17,7 +17,8 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use tierce_crds::{
-    NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StoragePool, Volume, VolumeRestore, names,
+    NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StorageLedger, StoragePool, StorageQuota, Volume,
+    VolumeRestore, names,
 };
 use tierce_runtime::errors::in_words;
 use tierce_runtime::readiness::{Part, Readiness};
@@ -43,6 +44,8 @@ pub fn watch_everything(
         needed("watch of VolumeRestores").guarded::<VolumeRestore>(),
         needed("watch of NodeStorages").guarded::<NodeStorage>(),
         needed("watch of StoragePools").guarded::<StoragePool>(),
+        needed("watch of StorageQuotas").guarded::<StorageQuota>(),
+        needed("watch of StorageLedgers").guarded::<StorageLedger>(),
         needed("watch of PersistentVolumeClaims").plain::<ClaimObject>(config()),
         needed("watch of PersistentVolumes").plain::<PersistentVolumeObject>(config()),
         needed("watch of Pods").plain::<PodObject>(pods),

@@ -1,6 +1,7 @@
 //! What identifies the objects of a kind.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
 
@@ -51,4 +52,25 @@ pub(crate) enum Awaited {
     Volume(Namespaced),
     /// What was taken for the VolumeSnapshot of this name.
     Snapshot(Namespaced),
+}
+
+/// Namespaces for which the answer of quotas may be another one now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Touched {
+    /// These, at most two.
+    These(Vec<String>),
+    /// Any.
+    Each,
+}
+
+impl Touched {
+    /// Those of the keys that are in these namespaces.
+    pub(crate) fn of(&self, keys: &BTreeSet<Namespaced>) -> Vec<Namespaced> {
+        let Self::These(namespaces) = self else { return keys.iter().cloned().collect() };
+        let each = namespaces.iter().flat_map(|namespace| {
+            let from = keys.range(Namespaced::new(namespace.as_str(), "")..);
+            from.take_while(move |key| key.namespace == *namespace)
+        });
+        each.cloned().collect()
+    }
 }

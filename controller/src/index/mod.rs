@@ -32,7 +32,7 @@ pub use facts::pods::{Pod, PodObject};
 pub use facts::snapshots::Snapshot;
 pub use facts::start::Start;
 pub use feed::watch_everything;
-pub(crate) use key::Awaited;
+pub(crate) use key::{Awaited, Touched};
 pub use key::{Key, Namespaced};
 pub use kinds::claims::WaitingClaims;
 pub use kinds::devices::Devices;

@@ -8,7 +8,10 @@ use super::{
     ClaimObject, ClassObject, ContentObject, NodeObject, PersistentVolumeObject, PodObject, SecretObject,
 };
 use std::sync::Arc;
-use tierce_crds::{NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{
+    NodeSnapshot, NodeStorage, NodeVolume, SharedVolume, StorageLedger, StoragePool, StorageQuota, Volume,
+    VolumeRestore,
+};
 
 /// A kind that is watched.
 pub trait Tracked: Sized {
@@ -81,6 +84,10 @@ pub enum News<'a> {
     Report(Change<'a, NodeStorage>),
     /// A `StoragePool` changed.
     Pool(Change<'a, StoragePool>),
+    /// A `StorageQuota` changed.
+    Quota(Change<'a, StorageQuota>),
+    /// What is reserved of quotas changed.
+    Ledger(Change<'a, StorageLedger>),
     /// A StorageClass changed.
     Class(Change<'a, ClassObject>),
     /// A node changed.

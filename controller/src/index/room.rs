@@ -1,7 +1,7 @@
 //! Which objects that ask for a volume (Volumes, say) a change of free room concerns. Ten thousand that wait for their first pod are not looked at because
 //! some other volume was made: only those for which the answer "is there room?" is another one now.
 
-use super::key::Namespaced;
+use super::key::{Namespaced, Touched};
 use crate::placement::Offer;
 use crate::run::coarse::coarse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -15,6 +15,8 @@ pub(crate) struct Room {
     places: HashMap<Namespaced, (Market, u64)>,
     /// Those that want to grow where they are.
     growing: HashSet<Namespaced>,
+    /// Those of whom a quota may be in the way: all that want anything, or will once it is not.
+    hopes: BTreeSet<Namespaced>,
     /// The largest volume that each market would take at the last look.
     largest: BTreeMap<Market, u64>,
 }
@@ -61,6 +63,20 @@ impl Room {
             }
             Wish::Nothing => {}
         }
+    }
+
+    /// From now on a quota may be in the way of the object of this key, or not.
+    pub(crate) fn hopes(&mut self, key: &Namespaced, hopes: bool) {
+        if hopes {
+            self.hopes.insert(key.clone());
+        } else {
+            self.hopes.remove(key);
+        }
+    }
+
+    /// Those of whom a quota of these namespaces may be in the way.
+    pub(crate) fn hoping_in(&self, touched: &Touched) -> Vec<Namespaced> {
+        touched.of(&self.hopes)
     }
 
     /// Everybody who wants anything: the tiers themselves have changed.

@@ -23,6 +23,8 @@ pub struct Index {
     inside: Mutex<Inside>,
     /// Whom a change of an object that a node carries out wakes, by its id.
     pub(super) waiters: Mutex<HashMap<String, watch::Sender<()>>>,
+    /// Whoever waits for any news of them is told here.
+    told: watch::Sender<()>,
     /// How the watches do, by kind.
     ears: Ears,
 }
@@ -53,6 +55,11 @@ impl Index {
         namespace.clone_into(&mut self.lock().state.namespace);
     }
 
+    /// Tells of each later change of an object that a node carries out.
+    pub(crate) fn news_of_nodes(&self) -> watch::Receiver<()> {
+        self.told.subscribe()
+    }
+
     /// Changes facts under the lock, then wakes whom it concerns.
     fn change(&self, change: impl FnOnce(&mut Telling<'_>)) {
         let (deliveries, followed) = {
@@ -64,6 +71,9 @@ impl Index {
         };
         for deliver in deliveries {
             deliver();
+        }
+        if !followed.is_empty() {
+            self.told.send_replace(());
         }
         let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         for waiter in followed.iter().filter_map(|id| waiters.get(id)) {

@@ -10,7 +10,9 @@ use crate::placement::{Offer, Promise, Promises, Reservations};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use tierce_crds::{NodeStorage, PoolStatus, SharedVolume, StoragePool, Volume, VolumeRestore};
+use tierce_crds::{
+    NodeStorage, PoolStatus, SharedVolume, StorageLedger, StoragePool, StorageQuota, Volume, VolumeRestore,
+};
 
 /// All facts. Lock it through [`Index::read`] for a moment only; nothing is awaited meanwhile.
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ pub struct State {
     pub reports: Table<String, NodeStorage>,
     /// StoragePools.
     pub pools: Table<String, StoragePool>,
+    /// StorageQuotas.
+    pub quotas: Table<String, StorageQuota>,
+    /// What is reserved of quotas.
+    pub ledgers: Table<String, StorageLedger>,
     /// StorageClasses of any driver.
     pub classes: Table<String, Class>,
     /// Nodes.
@@ -47,6 +53,14 @@ pub struct State {
     pub(super) pods_of_claim: Relation<Namespaced, String>,
     /// Ids of the NodeVolumes on a node.
     pub(super) devices_of_node: Relation<String, String>,
+    /// Ids of the NodeVolumes that count for a namespace.
+    pub(super) devices_of_namespace: Relation<String, String>,
+    /// Ids of the NodeSnapshots that count for a namespace.
+    pub(super) snapshots_of_namespace: Relation<String, String>,
+    /// Names of the StorageQuotas with a subject of this name.
+    pub(super) quotas_of: Relation<String, String>,
+    /// The newest resource version of a NodeVolume that the watch has told of.
+    pub(crate) devices_heard: u64,
     /// Ids of the NodeVolumes with an order of this restore, by its UID, or with this safety.
     pub(super) devices_of_order: Relation<String, String>,
     /// Ids of the NodeVolumes that start with the content of the volume of this id.
@@ -81,6 +95,8 @@ pub struct State {
     pub(super) contents_named: Relation<Namespaced, String>,
     /// Claims without a volume, by the class that is to make one.
     pub(super) claims_of_class: Relation<String, Namespaced>,
+    /// Claims without a volume, in the order of their namespaces.
+    pub(super) claims_waiting: BTreeSet<Namespaced>,
     /// Claims without a volume, by what that is to start with.
     pub(super) claims_from: Relation<Awaited, Namespaced>,
     /// Volumes and snapshots whose keys go with no object, or are to go.

@@ -12,6 +12,8 @@ mod encryption;
 mod forsaken;
 mod growth;
 mod leader;
+mod quota_subjects;
+mod quotas;
 mod restores;
 mod sharing;
 mod snapshots;

@@ -8,6 +8,7 @@ pub mod node_volume;
 mod on_node;
 pub mod shared_volume;
 pub mod storage_pool;
+pub mod storage_quota;
 pub mod volume;
 pub mod volume_restore;
 
@@ -32,6 +33,9 @@ pub const SHARED: &str = "Shared";
 
 /// A StoragePool works, but not on every selected node.
 pub const DEGRADED: &str = "Degraded";
+
+/// A subject of a StorageQuota has more than its soft limit; absent while none has.
+pub const SOFT_LIMIT_EXCEEDED: &str = "SoftLimitExceeded";
 
 /// The new key that a Volume's annotation asked for is in force; absent without the annotation.
 pub const KEY_ROTATION: &str = "KeyRotation";

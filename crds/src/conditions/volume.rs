@@ -24,6 +24,8 @@ pub const NO_POOL: &str = "NoPool";
 pub const NO_STORAGE_CLASS: &str = "NoStorageClass";
 /// No pool of the tier has room for the size.
 pub const OUT_OF_SPACE: &str = "OutOfSpace";
+/// A StorageQuota of the namespace has no room for the volume, or for its growth.
+pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
 /// A PersistentVolumeClaim of the same name exists that does not belong to this Volume.
 pub const NAME_CONFLICT: &str = "NameConflict";
 /// What the volume is to start with does not exist, or is of another kind.

@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::jsonpath::JsonPath;
 
 /// The kinds that tests read: the names that they call them by, group and version, kind, plural, and whether they lie in a namespace.
-const KINDS: [(&[&str], &str, &str, &str, bool); 17] = [
+const KINDS: [(&[&str], &str, &str, &str, bool); 18] = [
     (&["volume", "volumes"], TIERCE, "Volume", "volumes", true),
     (&["sharedvolume", "sharedvolumes"], TIERCE, "SharedVolume", "sharedvolumes", true),
     (&["volumerestore", "volumerestores"], TIERCE, "VolumeRestore", "volumerestores", true),
@@ -28,6 +28,7 @@ const KINDS: [(&[&str], &str, &str, &str, bool); 17] = [
     (&["nodesnapshot", "nodesnapshots"], TIERCE, "NodeSnapshot", "nodesnapshots", false),
     (&["nodestorage", "nodestorages"], TIERCE, "NodeStorage", "nodestorages", false),
     (&["storagepool", "storagepools"], TIERCE, "StoragePool", "storagepools", false),
+    (&["storagequota", "storagequotas"], TIERCE, "StorageQuota", "storagequotas", false),
     (&["volumesnapshot", "volumesnapshots"], SNAPSHOT, "VolumeSnapshot", "volumesnapshots", true),
     (
         &["volumesnapshotcontent", "volumesnapshotcontents"],

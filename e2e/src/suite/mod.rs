@@ -12,6 +12,7 @@ mod guest_nodes;
 mod keys;
 mod nodes;
 mod persistence;
+mod quotas;
 mod refused;
 mod rights;
 mod sharing;
@@ -55,6 +56,7 @@ fn all(nodes: Nodes) -> Vec<Test> {
     all.extend(command::tests());
     all.extend(refused::tests());
     all.extend(bad_input::tests());
+    all.extend(quotas::tests());
     all.extend(capacity::tests());
     all.extend(faults::tests());
     // An uninstall takes the rights away under running programs, so the refusals are looked for before the last tests.

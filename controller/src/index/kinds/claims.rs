@@ -1,6 +1,6 @@
 //! Whom changes of PersistentVolumeClaims and PersistentVolumes concern, and what is looked up of them.
 
-use crate::index::key::Awaited;
+use crate::index::key::{Awaited, Touched};
 use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 use crate::index::{
@@ -27,6 +27,11 @@ impl Tracked for ClaimObject {
         super::wishes::wants(state, key);
         let class = |claim: &Arc<Claim>| claim.waits_for().cloned();
         state.claims_of_class.change(key, old.and_then(class), new.and_then(class));
+        if new.is_some_and(|claim| claim.waits_for().is_some()) {
+            state.claims_waiting.insert(key.clone());
+        } else {
+            state.claims_waiting.remove(key);
+        }
         let source = |claim: &Arc<Claim>| claim.source.clone();
         state.claims_from.change(key, old.and_then(source), new.and_then(source));
         let pair = |claim: &Arc<Claim>| claim.pair_of.clone();
@@ -79,6 +84,7 @@ impl Topic for WaitingClaims {
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        wakes.soon(state.claims_that_wait(&state.touched_by(news)));
         let awaited: Vec<Awaited> = match *news {
             News::Claim(change) => {
                 if change.both().any(|claim| claim.waits_for().is_some()) {
@@ -117,6 +123,11 @@ impl Topic for WaitingClaims {
 }
 
 impl State {
+    /// Claims in these namespaces that have no volume.
+    fn claims_that_wait(&self, touched: &Touched) -> Vec<Namespaced> {
+        touched.of(&self.claims_waiting)
+    }
+
     /// Whether a `PersistentVolume` of any name speaks of the volume of this id, or one of a namespace with which it is shared.
     pub fn has_persistent_volume(&self, id: &str) -> bool {
         self.volumes_of_handle.has(id) || self.pairs_of_device.has(id)

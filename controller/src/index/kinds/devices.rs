@@ -1,5 +1,6 @@
 //! Whom changes of NodeVolumes concern, and what is looked up of them.
 
+use super::quotas::of_device;
 use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
 use crate::index::{Device, PersistentVolume, State, Table, Tracked};
@@ -27,6 +28,9 @@ impl Tracked for NodeVolume {
         let sharer = |device: &Arc<Device>| device.sharer.as_ref().map(|(key, _)| key.clone());
         state.shared_devices.change(key, old.and_then(sharer), new.and_then(sharer));
         state.devices_from.change(key, old.and_then(from), new.and_then(from));
+        state.devices_of_namespace.change(key, old.and_then(of_device), new.and_then(of_device));
+        let version = new.and_then(|device| device.resource_version.parse().ok()).unwrap_or(0);
+        state.devices_heard = state.devices_heard.max(version);
         let share = |device: &Arc<Device>| Promise { total: device.promise(), pending: device.pending() };
         if let Some(old) = old {
             state.promises.take_back(&old.node, &old.pool, share(old));

@@ -7,6 +7,7 @@ pub(super) mod devices;
 pub(super) mod key_secrets;
 pub(super) mod nodes;
 pub(super) mod pods;
+pub(super) mod quotas;
 pub(super) mod restores;
 pub(super) mod shared_volumes;
 pub(super) mod snapshots;

@@ -1,5 +1,6 @@
 //! Whom changes of NodeSnapshots concern, and what is looked up of them.
 
+use super::quotas::of_snapshot;
 use super::restores::before_id;
 use crate::index::news::{Affects, Change, News};
 use crate::index::topics::{Topic, Wakes};
@@ -25,6 +26,7 @@ impl Tracked for NodeSnapshot {
         state.snapshots_of_node.change(key, old.map(node), new.map(node));
         let source = |snapshot: &Arc<Snapshot>| snapshot.source.clone();
         state.snapshots_from.change(key, old.map(source), new.map(source));
+        state.snapshots_of_namespace.change(key, old.and_then(of_snapshot), new.and_then(of_snapshot));
         let name = |snapshot: &Arc<Snapshot>| snapshot.name();
         state.snapshots_named.change(key, old.and_then(name), new.and_then(name));
         Affects::Nothing

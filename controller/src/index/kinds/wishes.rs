@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use tierce_crds::{Binding, SharedVolume, Volume, conditions, parse_bytes};
 
-use crate::index::room::{Market, Wish};
+use crate::index::room::{Market, Room, Wish};
 use crate::index::{Namespaced, State};
 
 /// What one asks for, and what its status says of it, whatever its kind.
@@ -49,19 +49,27 @@ impl<'a> From<&'a SharedVolume> for Asking<'a> {
 /// Keeps what those of this key want.
 pub(super) fn wants(state: &mut State, key: &Namespaced) {
     let requested = state.claims.get(key).map_or(0, |claim| claim.requested);
-    let of =
-        |asking: Option<Asking<'_>>| asking.map_or(Wish::Nothing, |asking| within_reach(&asking, requested));
+    let of = |asking: Option<Asking<'_>>| {
+        asking.map_or((Wish::Nothing, false), |asking| within_reach(&asking, requested))
+    };
     let volume = of(state.volumes.get(key).map(|volume| volume.as_ref().into()));
     let shared = of(state.shared_volumes.get(key).map(|shared| shared.as_ref().into()));
-    state.room.of::<Volume>().wants(key, volume);
-    state.room.of::<SharedVolume>().wants(key, shared);
+    keep(state.room.of::<Volume>(), key, volume);
+    keep(state.room.of::<SharedVolume>(), key, shared);
 }
 
-/// Until its claim asks for the size to which it is to grow, no room is of any use to it.
-fn within_reach(asking: &Asking<'_>, requested: u64) -> Wish {
+fn keep(room: &mut Room, key: &Namespaced, (wish, hopes): (Wish, bool)) {
+    room.hopes(key, hopes);
+    room.wants(key, wish);
+}
+
+/// What it wants of the disks, and whether it wants anything at all, of a quota too: until its claim asks for the size to which it is to grow, no room
+/// is of any use to it.
+fn within_reach(asking: &Asking<'_>, requested: u64) -> (Wish, bool) {
     let wish = wish(asking);
+    let hopes = wish != Wish::Nothing;
     let out_of_reach = wish == Wish::Growth && requested < parse_bytes(asking.size).unwrap_or(u64::MAX);
-    if out_of_reach { Wish::Nothing } else { wish }
+    (if out_of_reach { Wish::Nothing } else { wish }, hopes)
 }
 
 /// What it wants that there may be no room for.

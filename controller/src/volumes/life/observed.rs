@@ -4,6 +4,7 @@ use super::asked::{Access, Asked, Front};
 use super::start;
 use crate::index::{Claim, ClaimPhase, Device, Namespaced, PersistentVolume, Start, State};
 use crate::placement::{self, Offer, Place, Refusal, Request};
+use crate::quota::{self, Ask, Exceeded};
 use crate::sharing::View;
 use crate::storage_class;
 use std::collections::BTreeSet;
@@ -40,6 +41,8 @@ pub(crate) struct Observed {
     pub(crate) class_trouble: Option<String>,
     /// What the volume carries, or will; `None` for a raw device.
     pub(crate) filesystem: Option<Filesystem>,
+    /// The quota that has no room for it, or for its growth.
+    pub(crate) quota: Option<Exceeded>,
     /// What it is to start with, or why that can't be.
     pub(crate) start: Option<Result<Start, String>>,
 }
@@ -51,6 +54,23 @@ fn wants_encryption(state: &State, asked: &Asked) -> bool {
         pools.any(|pool| pool.tier == asked.tier && pool.encrypt_by_default)
     };
     asked.encrypted.unwrap_or_else(by_default)
+}
+
+/// What quotas say of a volume that is to be made, or to grow.
+fn over_quota(
+    state: &State,
+    namespace: &str,
+    asked: &Asked,
+    claim: Option<&Arc<Claim>>,
+    device: Option<&Device>,
+) -> Option<Exceeded> {
+    let bytes = asked.made_bytes();
+    if device.is_some_and(|device| device.promise() >= bytes) {
+        return None;
+    }
+    let unmade = || claim.map(|claim| claim.device_id()).unwrap_or_default();
+    let volume = device.map_or_else(unmade, |device| device.id.clone());
+    quota::refusal(state, namespace, Ask { volume: &volume, tier: &asked.tier, bytes })
 }
 
 impl Observed {
@@ -116,7 +136,9 @@ impl Observed {
                 Some(View::look(state, &key, (owner.kind, &owner.uid), members, device.as_ref()))
             }
         };
+        let quota = over_quota(state, &key.namespace, asked, own, device.as_deref());
         Self {
+            quota,
             filesystem,
             sharing,
             class_trouble,

@@ -176,7 +176,10 @@ fn not_made(o: &Observed, place: Result<Place, Refusal>) -> Said {
             Said::stalled(Phase::Failed, reason::NO_STORAGE_CLASS, trouble.clone())
         }
         (_, Err(refusal)) => refused(refusal),
-        (_, Ok(_)) => waiting(o),
+        (_, Ok(_)) => match &o.quota {
+            Some(exceeded) => Said::stalled(Phase::Failed, reason::QUOTA_EXCEEDED, exceeded.to_string()),
+            None => waiting(o),
+        },
     }
 }
 
@@ -287,7 +290,8 @@ fn with_claim(o: &Observed, claim: &Claim, size: u64, actions: &mut Vec<Action>)
         (ClaimPhase::Bound, Some(_), Some(device)) => {
             actions.extend(settle_retention(o));
             // The provisioner fulfils what the claim asked when it was made; a claim grows only once it is bound.
-            if size > claim.requested {
+            // One that a quota has no room for is not asked for before it has: then it is carried out at once.
+            if size > claim.requested && o.quota.is_none() {
                 actions.push(Action::GrowClaim(size));
             }
             actions.extend(taken_back(claim, size).map(Action::LowerClaim));
@@ -383,6 +387,10 @@ fn bound(o: &Observed, device: &Device, size: u64) -> Said {
         return match trouble {
             Some(word) if word.reason == node_volume::OUT_OF_SPACE => no_room(device.largest.unwrap_or(has)),
             _ if size > fits => no_room(fits),
+            _ if let Some(exceeded) = &o.quota => {
+                let message = format!("{exceeded}. It works with its {} until then", format_bytes(has));
+                Said::stalled(Phase::Growing, reason::QUOTA_EXCEEDED, message)
+            }
             _ => {
                 let message = format!("it grows from {} to {}", format_bytes(has), format_bytes(size));
                 Said::under_way(Phase::Growing, reason::GROWING, message)

@@ -7,6 +7,7 @@ use super::observed::Observed;
 use super::plan::{Action, Plan, plan};
 use crate::index::{Claim, ClaimOwner, ClaimPhase, Device, Namespaced, PersistentVolume};
 use crate::placement::Offer;
+use crate::quota::{Exceeded, Limit};
 use crate::run::progress::Progress;
 use kube::Resource as _;
 use serde_json::json;
@@ -35,6 +36,7 @@ fn given() -> Given {
         class_trouble: None,
         filesystem: Some(tierce_crds::Filesystem::Ext4),
         start: None,
+        quota: None,
     }))
 }
 
@@ -161,6 +163,13 @@ impl Given {
         self.with(|o| o.offers = offers(1 << 20))
     }
 
+    /// No quota has room for what it asks for.
+    fn over_quota(self) -> Self {
+        let limit = Limit::Hard(9 * GI, GI, 10 * GI);
+        let (quota, namespace) = ("q".to_owned(), "ada".to_owned());
+        self.with(|o| o.quota = Some(Exceeded { quota, namespace, tiers: Vec::new(), limit }))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Observed)) -> Self {
         change(&mut self.0);
         self
@@ -260,6 +269,30 @@ fn a_volume_that_is_to_stay() {
         ("waiting", given().claimed(), vec![], Phase::Pending, reason::WAITING_FOR_FIRST_USE, Settled),
         ("waiting, full now", given().claimed().full(), vec![], Phase::Failed, reason::OUT_OF_SPACE, Stalled),
         (
+            "over a quota",
+            given().unseen().over_quota(),
+            vec![AddFinalizer, CreateClaim],
+            Phase::Failed,
+            reason::QUOTA_EXCEEDED,
+            Stalled,
+        ),
+        (
+            "over a quota, and full",
+            given().claimed().over_quota().full(),
+            vec![],
+            Phase::Failed,
+            reason::OUT_OF_SPACE,
+            Stalled,
+        ),
+        (
+            "being made, over a quota by it",
+            given().claimed().device(GI, "Created").over_quota(),
+            vec![],
+            Phase::Pending,
+            reason::PROVISIONING,
+            UnderWay,
+        ),
+        (
             "being made, full by it",
             given().claimed().device(GI, "Created").full(),
             vec![],
@@ -299,6 +332,22 @@ fn a_volume_that_is_to_stay() {
             Phase::Growing,
             reason::OUT_OF_SPACE,
             Stalled,
+        ),
+        (
+            "grows, over a quota: it is not asked for before there is room",
+            given().asks(&larger).in_place().over_quota(),
+            vec![],
+            Phase::Growing,
+            reason::QUOTA_EXCEEDED,
+            Stalled,
+        ),
+        (
+            "in place, over a quota",
+            given().in_place().over_quota(),
+            vec![],
+            Phase::Ready,
+            reason::PROVISIONED,
+            Settled,
         ),
         (
             "a growth is taken back to a smaller one",

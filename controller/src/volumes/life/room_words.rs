@@ -39,7 +39,11 @@ pub(super) fn difference(old: &Status, new: &Status) -> Difference {
     if before == now {
         let conditions = new.conditions.clone();
         let same = Status { conditions, ..old.clone() } == *new;
-        if same && now == reason::OUT_OF_SPACE { Difference::Figure } else { Difference::Other }
+        if same && [reason::OUT_OF_SPACE, reason::QUOTA_EXCEEDED].contains(&now) {
+            Difference::Figure
+        } else {
+            Difference::Other
+        }
     } else if !made && of_room(before) && of_room(now) {
         Difference::Turn
     } else {
@@ -52,8 +56,14 @@ fn ready(status: &Status) -> Option<&str> {
 }
 
 fn of_room(word: &str) -> bool {
-    [reason::OUT_OF_SPACE, reason::NO_POOL, reason::WAITING_FOR_FIRST_USE, reason::PROVISIONING]
-        .contains(&word)
+    [
+        reason::OUT_OF_SPACE,
+        reason::QUOTA_EXCEEDED,
+        reason::NO_POOL,
+        reason::WAITING_FOR_FIRST_USE,
+        reason::PROVISIONING,
+    ]
+    .contains(&word)
 }
 
 impl RoomWords {
@@ -71,7 +81,7 @@ impl RoomWords {
     pub(super) fn say(&mut self, difference: Difference, word: &str, now: Instant) {
         match difference {
             Difference::Turn => *self = Self { said: Some(now), turned: Some(now) },
-            _ if word == reason::OUT_OF_SPACE => self.said = Some(now),
+            _ if [reason::OUT_OF_SPACE, reason::QUOTA_EXCEEDED].contains(&word) => self.said = Some(now),
             // Nothing is remembered of those that lack nothing.
             _ => *self = Self::default(),
         }

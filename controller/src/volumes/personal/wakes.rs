@@ -22,6 +22,8 @@ impl Topic for Volumes {
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        let touched = state.touched_by(news);
+        wakes.soon(state.room.of::<Volume>().hoping_in(&touched));
         let (claims, awaited) = match *news {
             News::Volume(change) => {
                 wakes.now(change.key.clone());

@@ -23,6 +23,8 @@ impl Topic for SharedVolumes {
     }
 
     fn hear(state: &mut State, news: &News<'_>, wakes: &mut Wakes<Namespaced>) {
+        let touched = state.touched_by(news);
+        wakes.soon(state.room.of::<SharedVolume>().hoping_in(&touched));
         match *news {
             News::Node(change) if !change.works_as_before() => {
                 let claims = state.devices_on(change.key).flat_map(|device| state.claims_of(device));

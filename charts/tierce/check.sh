@@ -120,13 +120,25 @@ renders "neither unless asked for" "!kind: PodMonitor|!kind: NetworkPolicy|whenU
 renders "a large cluster" "kube-api-capacity-qps=100|kube-api-capacity-burst=200|capacity-threads=10|name: tierce-a-immediate|!name: tierce-a-encrypted" \
     --set sidecars.provisioner.capacity.qps=100 --set sidecars.provisioner.capacity.burst=200 --set sidecars.provisioner.capacity.threads=10 \
     --set-json 'tiers=[{"name":"a","encryptedClasses":false,"pools":[]}]'
-renders "sharing" "hostNetwork: true|dnsPolicy: ClusterFirstWithHostNet|sharing-port=2049|fieldPath: status.hostIPs|path: /run/tierce|podInfoOnMount: true|fsGroupPolicy: File|attachRequired: false|containerPort: 8082"
-renders "sharing by other ports" "sharing-port=20490|metrics-addr=:9100|containerPort: 9100" --set sharing.port=20490 --set node.metricsPort=9100
-renders "no sharing" "!hostNetwork: true|!path: /run/tierce|!fieldPath: status.hostIPs|metrics-addr=:8082" --set sharing.enabled=false
+# Sharing has to be asked for: without that a node has no open port, and nobody a right, that it had not before.
+own='resources: [volumes, volumerestores]' all='resources: [volumes, sharedvolumes, volumerestores]'
+renders "no sharing" "!hostNetwork: true|!path: /run/tierce|!fieldPath: status.hostIPs|!sharing-port=2049|metrics-addr=:8082|containerPort: 8082|path: /healthz|$own|!$all"
+renders "sharing" "hostNetwork: true|dnsPolicy: ClusterFirstWithHostNet|sharing-port=2049|fieldPath: status.hostIPs|path: /run/tierce|podInfoOnMount: true|fsGroupPolicy: File|attachRequired: false|$all|!$own" \
+    --set sharing.enabled=true
+renders "sharing by other ports" "sharing-port=20490|metrics-addr=:9100|port: 9100" --set sharing.enabled=true --set sharing.port=20490 --set node.metricsPort=9100
+# A port that the pod names is one of the node's, and the scheduler looks for a node where it is free; a probe that restarts may ask somebody else.
+node_pod() { # part of a line: how often it is in the node plugin's DaemonSet with sharing on
+    render --set sharing.enabled=true --show-only templates/node/daemonset.yaml | grep -c -- "$1" || true
+}
+for not in containerPort hostPort livenessProbe startupProbe 'port: metrics'; do
+    [[ $(node_pod "$not") == 0 ]] || wrong "sharing: the node plugin's pod has a $not, so another's port can keep it from running"
+done
+[[ $(node_pod readinessProbe) == 1 ]] || wrong "sharing: nobody asks whether the node plugin is ready"
+renders "a Prometheus operator and sharing" "regex: ([^:]+)|replacement: \$1:8082|replacement: '[\$1]:8082'|port: provisioner" --set podMonitor.enabled=true --set sharing.enabled=true
 policies() { # helm arguments: for how many components there is a NetworkPolicy
     render --set networkPolicy.enabled=true "$@" | grep -c '^kind: NetworkPolicy' || true
 }
-[[ $(policies) == 1 && $(policies --set sharing.enabled=false) == 2 ]] || wrong "a NetworkPolicy does not hold in the network of a node"
+[[ $(policies) == 2 && $(policies --set sharing.enabled=true) == 1 ]] || wrong "a NetworkPolicy does not hold in the network of a node"
 refuses "a port that there is not" "/sharing/port" --set sharing.port=70000
 renders "no snapshots" "!name: csi-snapshotter|!kind: VolumeSnapshotClass|!name: tierce-snapshotter"
 

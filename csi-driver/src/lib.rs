@@ -18,6 +18,7 @@ mod node_service;
 mod node_snapshots;
 mod node_storage;
 mod node_volumes;
+mod ops;
 pub mod plugin;
 mod pools;
 mod registration;

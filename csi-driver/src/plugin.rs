@@ -10,7 +10,6 @@ use tierce_crds::{NodeSnapshot, NodeVolume, names};
 use tierce_engine::{Engine, Host, LinuxHost, SimConfig, SimHost};
 use tierce_runtime::grpc::{self, Abandoned, Routes, RpcMetrics};
 use tierce_runtime::identity::IdentityService;
-use tierce_runtime::ops::OpsServer;
 use tierce_runtime::readiness::Readiness;
 use tierce_socket::Socket;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use crate::intents::{self, Intents};
 use crate::metrics::Metrics;
 use crate::node_service::NodeService;
 use crate::node_storage::{self, Claims, Reporter};
+use crate::ops;
 use crate::pools::{self, PoolBoard};
 use crate::registration::{self, RegistrationService};
 use crate::served::Board;
@@ -74,7 +74,8 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         let part = readiness.part("registration");
         (folder, RegistrationService::new(&config.csi_socket_on_host(), part, &mut registry))
     });
-    let ops = OpsServer::bind(&config.ops_address()).await?;
+    let ops_address = config.ops_address();
+    let ops = ops::try_bind(&ops_address).await?;
     // Only when calls can come in: zeros over all deleted volumes may take hours.
     engine.start_sweeps().await;
 
@@ -125,7 +126,13 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         },
         serve_registration,
         async {
-            ops.serve(readiness, Arc::new(registry), shutdown.clone()).await?;
+            let ops = match ops {
+                None => ops::bind_later(&ops_address, &shutdown).await?,
+                bound => bound,
+            };
+            if let Some(ops) = ops {
+                ops.serve(readiness, Arc::new(registry), shutdown.clone()).await?;
+            }
             anyhow::Ok(())
         },
         say_when_synced,

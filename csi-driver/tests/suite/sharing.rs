@@ -219,3 +219,14 @@ async fn a_node_that_does_not_share_says_so() {
     assert!(status.message().contains("sharing.enabled"), "{status:?}");
     plugin.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_of_the_node_that_somebody_else_has_keeps_no_pod_from_its_volumes() {
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = somebody.local_addr().unwrap().port();
+    let (machine, api) = (Machine::new(), FakeApi::start().await);
+    let metrics = format!("--metrics-addr=127.0.0.1:{port}");
+    let mut plugin = machine.start_with(api.client(), &["--no-registration", &metrics]).await;
+    plugin.node.node_get_info(tierce_proto::csi::NodeGetInfoRequest {}).await.unwrap();
+    plugin.stop().await;
+}

@@ -43,6 +43,7 @@ mod lvm_trouble;
 mod nfs_world;
 mod replay;
 mod sharing;
+mod sharing_restarts;
 mod slow_disks;
 mod thin_full;
 mod thin_recovery;

@@ -275,6 +275,15 @@ impl Drop for Client {
     }
 }
 
+/// Waits for at most five seconds.
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what} never came");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Takes a POSIX lock on a whole file, or fails. On a file of the volume itself it meets those that the server holds for clients.
 pub fn lock(file: &File) -> io::Result<()> {
     Ok(fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?)

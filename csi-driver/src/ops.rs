@@ -1,10 +1,13 @@
 //! Where operators ask. In the network of the node its port may be somebody else's, which must not keep a node from its volumes.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tierce_runtime::errors::in_words;
 use tierce_runtime::ops::{OpsError, OpsServer};
+use tierce_runtime::readiness::Readiness;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -24,11 +27,26 @@ pub(crate) async fn try_bind(address: &str) -> Result<Option<OpsServer>, OpsErro
     }
 }
 
-/// Waits until that works; `None`: until `shutdown`.
-pub(crate) async fn bind_later(
+/// Serves it until `shutdown`, from when the port is to be had.
+pub(crate) async fn serve(
+    server: Option<OpsServer>,
     address: &str,
-    shutdown: &CancellationToken,
-) -> Result<Option<OpsServer>, OpsError> {
+    readiness: Readiness,
+    registry: Arc<Registry>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let server = match server {
+        None => bind_later(address, &shutdown).await?,
+        bound => bound,
+    };
+    if let Some(server) = server {
+        server.serve(readiness, registry, shutdown).await?;
+    }
+    Ok(())
+}
+
+/// Waits until that works; `None`: until `shutdown`.
+async fn bind_later(address: &str, shutdown: &CancellationToken) -> Result<Option<OpsServer>, OpsError> {
     loop {
         tokio::select! {
             () = sleep(PAUSE) => {}

@@ -125,16 +125,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
             anyhow::Ok(())
         },
         serve_registration,
-        async {
-            let ops = match ops {
-                None => ops::bind_later(&ops_address, &shutdown).await?,
-                bound => bound,
-            };
-            if let Some(ops) = ops {
-                ops.serve(readiness, Arc::new(registry), shutdown.clone()).await?;
-            }
-            anyhow::Ok(())
-        },
+        ops::serve(ops, &ops_address, readiness, Arc::new(registry), shutdown.clone()),
         say_when_synced,
         run_exporter(exporter, shutdown.clone()),
         async {

@@ -86,10 +86,8 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         pools_part.ready();
     }
     let served = Board::default();
-    let exporter = sharing.map(|sharing| {
-        let (me, client) = (config.node_name.clone(), client.clone());
-        Exporter::new(me, client, engine.clone(), sharing, volumes.clone(), served.clone())
-    });
+    let (me, api) = (config.node_name.clone(), client.clone());
+    let exporter = Exporter::new(me, api, engine.clone(), sharing, volumes.clone(), served.clone());
     let kubernetes = kubernetes(
         &config,
         client,
@@ -138,7 +136,7 @@ pub async fn run(config: Config, client: Client, shutdown: CancellationToken) ->
         },
         say_when_synced,
         async {
-            run_exporter(exporter, shutdown.clone()).await;
+            exporter.run(shutdown.clone()).await;
             Ok(())
         },
         async {
@@ -164,26 +162,20 @@ fn host(config: &Config) -> anyhow::Result<Arc<dyn Host>> {
     })
 }
 
-/// Serves shared volumes until `shutdown`, where any are.
-async fn run_exporter(exporter: Option<Exporter>, shutdown: CancellationToken) {
-    if let Some(exporter) = exporter {
-        exporter.run(shutdown).await;
-    }
-}
-
-/// What volumes are shared with; `None`: none is.
-fn shared_with(config: &Config) -> Option<Sharing> {
-    let port = config.sharing_port?;
+/// What volumes are shared with. Where none is any more, what was shared before is taken away with it.
+fn shared_with(config: &Config) -> Sharing {
     let places = Places::below(&config.kubelet_dir);
     let addresses = config.node_addresses.clone();
     let kernel: Arc<dyn Kernel> = if config.simulate.is_some() {
         Arc::new(PretendedKernel)
     } else {
+        // Without a port there is nothing to serve, and none is opened.
+        let port = config.sharing_port.unwrap_or_default();
         let settings =
             sharing::settings(&config.state_dir, &config.run_dir, places.exports(), addresses.clone(), port);
         Arc::new(LinuxKernel::new(settings, config.node_name.clone()))
     };
-    Some(Sharing { places, kernel, addresses, port })
+    Sharing { places, kernel, addresses, port: config.sharing_port }
 }
 
 async fn recover(engine: &Engine) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::controller::{self, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -98,6 +98,12 @@ impl<K: Intent> Intents<K> {
     /// All of this node that can be read, as we last heard of them.
     pub(crate) fn readable(&self) -> Vec<K> {
         self.store.state().iter().filter_map(|object| object.0.as_ref().ok().cloned()).collect()
+    }
+
+    /// Metadata of those of this node that are there and can't be read, as a later version may have written them.
+    pub(crate) fn unreadable(&self) -> Vec<ObjectMeta> {
+        let unread = |object: &Arc<DeserializeGuard<K>>| Some(object.0.as_ref().err()?.metadata.clone());
+        self.store.state().iter().filter_map(unread).collect()
     }
 
     /// One of this node; `None`: there is none that can be read, or the API server has not told yet.

@@ -36,8 +36,7 @@ pub(crate) struct NodeService {
     locks: VolumeLocks,
     nudges: Nudges,
     changes: Changes,
-    /// `None`: no volume is shared.
-    sharing: Option<Sharing>,
+    sharing: Sharing,
     holders: Holders,
     leaving: Leaving,
 }
@@ -49,7 +48,7 @@ impl NodeService {
         engine: Engine,
         nudges: Nudges,
         changes: Changes,
-        sharing: Option<Sharing>,
+        sharing: Sharing,
         holders: Holders,
     ) -> Self {
         let (locks, leaving) = (VolumeLocks::new(), Leaving::default());

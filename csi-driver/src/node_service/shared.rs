@@ -8,9 +8,10 @@ use std::time::Duration;
 use tierce_engine::PublishRequest;
 use tierce_engine::nfs_client::{Fill, NfsError};
 use tierce_proto::csi::{NodePublishVolumeResponse, NodeStageVolumeResponse};
+use tierce_runtime::errors::in_words;
 use tierce_runtime::locks::VolumeGuard;
 use tonic::Status;
-use tracing::Span;
+use tracing::{Span, warn};
 
 use super::NodeService;
 use crate::handle::Handle;
@@ -25,7 +26,7 @@ const GIVE_UP: Duration = Duration::from_mins(3);
 impl NodeService {
     pub(super) async fn stage_share(&self, stage: StageShare) -> Result<NodeStageVolumeResponse, Status> {
         let StageShare { share, how } = stage;
-        let sharing = self.sharing(&share.handle)?;
+        let sharing = self.shares(&share.handle)?;
         let _held = self.lock_share(&share.handle)?;
         self.leaving.has_left(&share.handle);
         let volume = share.handle.volume();
@@ -57,7 +58,7 @@ impl NodeService {
         publish: PublishShare,
     ) -> Result<NodePublishVolumeResponse, Status> {
         let PublishShare { handle, target, read_only } = publish;
-        let sharing = self.sharing(&handle)?;
+        let sharing = self.shares(&handle)?;
         let _held = self.lock_share(&handle)?;
         let place = sharing.places.share(&handle);
         let volume = handle.volume().clone();
@@ -75,10 +76,10 @@ impl NodeService {
     }
 
     pub(super) async fn unpublish_share(&self, handle: &Handle, target: &Path) -> Result<(), Status> {
-        let sharing = self.sharing(handle)?;
-        let _held = self.lock_share(handle)?;
+        let (sharing, _held) = (&self.sharing, self.lock_share(handle)?);
         let volume = handle.volume().clone();
         if self.is_remote(handle, target, Rpc::Unpublish).await? {
+            self.write_out(handle, target).await?;
             let target = target.to_owned();
             return kernel(sharing, move |kernel| kernel.unmount(&volume, &target, false))
                 .await
@@ -91,9 +92,23 @@ impl NodeService {
         Ok(())
     }
 
+    /// Nothing that the pod wrote is left in this node's memory when its end is said to be done: this node may be let in no more soon after.
+    async fn write_out(&self, handle: &Handle, target: &Path) -> Result<(), Status> {
+        let (volume, path) = (handle.volume().clone(), target.to_owned());
+        let flushed = kernel(&self.sharing, move |kernel| kernel.flush(&volume, &path)).await;
+        match flushed {
+            Ok(()) => self.leaving.has_left(handle),
+            Err(error @ NfsError::TimedOut { .. }) if self.leaving.since(handle).elapsed() <= GIVE_UP => {
+                return Err(failed_remotely(Rpc::Unpublish, &error));
+            }
+            // The other node gave up first, or a disk there did: no later try brings back what is lost.
+            Err(error) => warn!("volume {handle} at {}: {}", target.display(), in_words(&error)),
+        }
+        Ok(())
+    }
+
     pub(super) async fn unstage_share(&self, handle: &Handle) -> Result<(), Status> {
-        let sharing = self.sharing(handle)?;
-        let _held = self.lock_share(handle)?;
+        let (sharing, _held) = (&self.sharing, self.lock_share(handle)?);
         let place = sharing.places.share(handle);
         let volume = handle.volume().clone();
         if self.is_remote(handle, &place, Rpc::Unstage).await? {
@@ -122,20 +137,21 @@ impl NodeService {
             return Ok(None);
         }
         let (volume, path) = (handle.volume().clone(), path.to_owned());
-        let fill = kernel(self.sharing(handle)?, move |kernel| kernel.fill(&volume, &path)).await;
+        let fill = kernel(&self.sharing, move |kernel| kernel.fill(&volume, &path)).await;
         fill.map(Some).map_err(|error| failed_remotely(Rpc::Stats, &error))
     }
 
     /// Whether what is mounted at a path is another node's.
     pub(super) async fn is_remote(&self, handle: &Handle, path: &Path, rpc: Rpc) -> Result<bool, Status> {
         let (volume, path) = (handle.volume().clone(), path.to_owned());
-        let found = kernel(self.sharing(handle)?, move |kernel| kernel.is_remote(&volume, &path)).await;
+        let found = kernel(&self.sharing, move |kernel| kernel.is_remote(&volume, &path)).await;
         found.map_err(|error| failed_remotely(rpc, &error))
     }
 
-    /// What this node shares with; refused where it shares nothing.
-    pub(super) fn sharing(&self, handle: &Handle) -> Result<&Sharing, Status> {
-        self.sharing.as_ref().ok_or_else(|| refused(&RequestError::NotSharing(handle.clone())))
+    /// What this node shares with; refused where it shares nothing. Who takes away need not ask.
+    fn shares(&self, handle: &Handle) -> Result<&Sharing, Status> {
+        let is_on = self.sharing.port.is_some();
+        is_on.then_some(&self.sharing).ok_or_else(|| refused(&RequestError::NotSharing(handle.clone())))
     }
 
     /// The handle of a call that does not say whether its volume is shared: of another namespace, or one that has a place of ours.
@@ -144,8 +160,7 @@ impl NodeService {
         if handle.is_of_another_namespace() {
             return Ok(Some(handle));
         }
-        let Some(sharing) = &self.sharing else { return Ok(None) };
-        let has_place = sharing.places.has_share(&handle).map_err(|error| status_codes::no_place(&error))?;
+        let has_place = self.sharing.places.has_share(&handle).map_err(|error| status_codes::no_place(&error))?;
         Ok(has_place.then_some(handle))
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use tierce_runtime::errors::in_words;
@@ -33,27 +34,34 @@ impl Addresses {
         Self { api: Api::all(client), known: BTreeMap::new() }
     }
 
-    /// Asks for those of which too little is known, and forgets all others. While the API server is away what it said last counts.
+    /// Asks for those of which too little is known, all at once, and forgets all others. What was known of a node counts until another address
+    /// is: while the API server is away, and while its Node says none or is not there.
     pub(super) async fn refresh(&mut self, nodes: &BTreeSet<String>) {
         self.known.retain(|node, _| nodes.contains(node));
-        for node in nodes {
-            let is_known = self.known.get(node).is_some_and(|known| {
+        let is_known = |node: &String| {
+            self.known.get(node).is_some_and(|known| {
                 let fresh = if known.addresses.is_empty() { MISSING } else { FRESH };
                 known.asked.elapsed() < fresh
-            });
-            if is_known {
-                continue;
-            }
-            let addresses = match tokio::time::timeout(LIMIT, self.api.get_opt(node)).await {
-                Ok(Ok(found)) => found.map(|node| internal(&node)).unwrap_or_default(),
-                Ok(Err(error)) => {
-                    warn!("can't look for the addresses of node {node}: {}", in_words(&error));
-                    self.of(node).to_vec()
-                }
-                Err(_) => self.of(node).to_vec(),
-            };
-            self.known.insert(node.clone(), Known { asked: Instant::now(), addresses });
+            })
+        };
+        let asked = nodes.iter().filter(|node| !is_known(node)).map(|node| self.ask(node));
+        for (node, found) in join_all(asked).await {
+            let addresses = if found.is_empty() { self.of(&node).to_vec() } else { found };
+            self.known.insert(node, Known { asked: Instant::now(), addresses });
         }
+    }
+
+    /// What its Node says now; nothing where that is unknown.
+    async fn ask(&self, node: &str) -> (String, Vec<IpAddr>) {
+        let addresses = match tokio::time::timeout(LIMIT, self.api.get_opt(node)).await {
+            Ok(Ok(found)) => found.map(|node| internal(&node)).unwrap_or_default(),
+            Ok(Err(error)) => {
+                warn!("can't look for the addresses of node {node}: {}", in_words(&error));
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        };
+        (node.to_owned(), addresses)
     }
 
     /// What is known of a node.
@@ -73,6 +81,8 @@ fn internal(node: &Node) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use serde_json::json;
 
     use super::*;
@@ -87,5 +97,48 @@ mod tests {
         let expected: [IpAddr; 2] = ["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         assert_eq!(internal(&node), expected);
         assert!(internal(&Node::default()).is_empty());
+    }
+
+    /// An API server that says this of every node, each after a while.
+    async fn server(said: Arc<Mutex<Option<serde_json::Value>>>) -> Client {
+        let answer = move || {
+            let said = said.lock().unwrap().clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let json = (axum::http::header::CONTENT_TYPE, "application/json");
+                said.map(|said| ([json], said.to_string())).ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Client::try_from(kube::Config::new(address.parse().unwrap())).unwrap()
+    }
+
+    fn node(addresses: &serde_json::Value) -> Option<serde_json::Value> {
+        Some(json!({"metadata": {"name": "n"}, "status": {"addresses": addresses}}))
+    }
+
+    #[tokio::test]
+    async fn nodes_are_asked_for_at_once_and_no_known_address_is_replaced_by_none() {
+        let ours = |last: u8| json!([{"type": "InternalIP", "address": format!("10.0.0.{last}")}]);
+        let said = Arc::new(Mutex::new(node(&ours(2))));
+        let mut addresses = Addresses::new(server(Arc::clone(&said)).await);
+        let nodes: BTreeSet<String> = (0..20).map(|number| format!("n{number}")).collect();
+        let began = Instant::now();
+        addresses.refresh(&nodes).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let known: IpAddr = "10.0.0.2".parse().unwrap();
+        assert!(nodes.iter().all(|node| addresses.of(node) == [known]));
+        // The API server has a bad moment; the Node is made anew; the Node says another address.
+        for (now, expected) in [(None, known), (node(&json!([])), known), (node(&ours(3)), "10.0.0.3".parse().unwrap())] {
+            *said.lock().unwrap() = now;
+            for known in addresses.known.values_mut() {
+                known.asked -= FRESH;
+            }
+            addresses.refresh(&nodes).await;
+            assert_eq!(addresses.of("n7"), [expected]);
+        }
     }
 }

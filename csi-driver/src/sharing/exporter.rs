@@ -4,11 +4,11 @@
 //! before a reboot, gives none of them a "no". Then it is mounted at its place, then open in the table, then its status says so. The way back
 //! is the other way round: off the table, which ends what clients had open, then unmounted.
 //!
-//! What is mounted and served stays so when this program ends: the next one takes it over.
+//! What is mounted and served stays so when this program ends: the next one takes it over. Nobody is cut off for what is not known: neither
+//! for a node whose address nobody says, nor for an object that can't be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,16 @@ use std::time::Duration;
 use kube::Client;
 use tierce_crds::conditions::{Verdict, node_volume as reason};
 use tierce_crds::{NodeVolume, Served};
-use tierce_engine::{Access, Engine, Error, Export, StageRequest, VolumeId};
+use tierce_engine::{Engine, Error, Export, StageRequest, Uuid, VolumeId};
 use tierce_runtime::errors::in_words;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sharing;
 use super::addresses::Addresses;
+use super::entries;
 use super::kernel::ServeError;
 use super::wanted::{self, Wanted};
 use crate::intents::Intents;
@@ -65,8 +66,14 @@ pub(crate) struct Exporter {
     places: BTreeMap<VolumeId, Place>,
     /// What went wrong at a place last.
     troubles: BTreeMap<VolumeId, String>,
+    /// Places where an earlier process left something mounted that has not been looked at yet.
+    left: BTreeSet<VolumeId>,
     /// What is served by our own word; `None`: this process has not said anything yet.
     table: Option<Vec<Export>>,
+    /// What was said last, whether the kernel took it or not.
+    last: Vec<Export>,
+    /// When the kernel took it; `None`: it did not.
+    served: Option<Instant>,
     /// Whether something was served since the folder of exports was tidied.
     untidy: bool,
 }
@@ -90,25 +97,32 @@ impl Exporter {
             addresses: Addresses::new(client),
             places: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            left: BTreeSet::new(),
             table: None,
+            last: Vec::new(),
+            served: None,
             untidy: true,
         }
     }
 
-    /// Runs until `shutdown`.
+    /// Runs until `shutdown`; where nothing is shared only until nothing of before is left.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         tokio::select! {
             () = self.volumes.listed() => {}
             () = shutdown.cancelled() => return,
         }
         match self.sharing.places.exported() {
-            Ok(found) => self.places = found.into_iter().map(|id| (id, Place::Unknown)).collect(),
+            Ok(found) => self.find(found),
             Err(error) => warn!("can't look for what was served before: {error}"),
         }
         let (ended, mut ends) = mpsc::unbounded_channel();
         let mut pause = FIRST_PAUSE;
         loop {
             let is_well = self.look(&ended).await;
+            if is_well && self.sharing.port.is_none() && self.places.is_empty() {
+                info!("nothing is shared with other nodes");
+                return;
+            }
             let wait = if is_well { LOOK_AGAIN } else { pause };
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -122,12 +136,22 @@ impl Exporter {
         }
     }
 
+    /// What an earlier process left. What is mounted is served on while it is looked at: its clients have open files.
+    fn find(&mut self, found: Vec<(VolumeId, bool)>) {
+        self.left = found.iter().filter(|(_, is_mounted)| *is_mounted).map(|(id, _)| id.clone()).collect();
+        self.places = found.into_iter().map(|(id, _)| (id, Place::Unknown)).collect();
+    }
+
     /// Makes everything as the objects say, as far as it goes now. Whether nothing is left to be tried again.
     async fn look(&mut self, ended: &mpsc::UnboundedSender<Ended>) -> bool {
-        let wanted: BTreeMap<VolumeId, Wanted> =
-            self.volumes.readable().iter().filter_map(|volume| Wanted::of(&self.me, volume)).collect();
+        let (mut wanted, mut unread) = (BTreeMap::new(), BTreeMap::new());
+        if self.sharing.port.is_some() {
+            wanted =
+                self.volumes.readable().iter().filter_map(|volume| Wanted::of(&self.me, volume)).collect();
+            unread = self.volumes.unreadable().iter().filter_map(entries::who).collect();
+        }
         self.addresses.refresh(&wanted::nodes(&wanted)).await;
-        let refused = self.serve(self.table_of(&wanted)).await.err();
+        let refused = self.serve(self.table_of(&wanted, &unread)).await.err();
         if let Some(error) = &refused {
             warn!("serving volumes to other nodes: {error}");
         }
@@ -151,29 +175,46 @@ impl Exporter {
         is_well
     }
 
-    fn table_of(&self, wanted: &BTreeMap<VolumeId, Wanted>) -> Vec<Export> {
-        let resolved = |nodes: &[String], access: Access| -> Vec<(IpAddr, Access)> {
-            nodes.iter().flat_map(|node| self.addresses.of(node)).map(|address| (*address, access)).collect()
-        };
-        let entry = |(id, wanted): (&VolumeId, &Wanted)| {
-            let mut clients = resolved(&wanted.export.nodes, Access::Write);
-            clients.extend(resolved(&wanted.export.read_only_nodes, Access::Read));
-            let open = self.places.get(id) == Some(&Place::Open);
-            Export { id: id.clone(), fsid: wanted.fsid, gid: wanted.gid, clients, open }
-        };
-        wanted.iter().map(entry).collect()
+    fn table_of(
+        &self,
+        wanted: &BTreeMap<VolumeId, Wanted>,
+        unread: &BTreeMap<VolumeId, Uuid>,
+    ) -> Vec<Export> {
+        let now = wanted
+            .iter()
+            .map(|(id, wanted)| entries::of(id, wanted, self.is_open(id), |node| self.addresses.of(node)));
+        let kept = unread.iter().filter_map(|(id, fsid)| {
+            let before = self.last.iter().find(|entry| entry.id == *id);
+            let is_asked_for = self.places.contains_key(id) || !wanted.is_empty();
+            entries::unread(id, *fsid, before, self.is_open(id), is_asked_for)
+        });
+        now.chain(kept).collect()
+    }
+
+    /// Whether what is mounted at its place may be served.
+    fn is_open(&self, id: &VolumeId) -> bool {
+        match self.places.get(id) {
+            Some(Place::Open) => true,
+            Some(Place::Unknown | Place::Opening) => self.left.contains(id),
+            Some(Place::Closing) | None => false,
+        }
     }
 
     async fn serve(&mut self, table: Vec<Export>) -> Result<(), ServeError> {
-        // The first time always: an earlier process may have served what is to end now.
-        if self.table.as_ref() == Some(&table) {
+        // The first time always: an earlier process may have served what is to end now. And again and again: others may stop the server.
+        let is_recent = self.served.is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+        if is_recent && self.table.as_ref() == Some(&table) {
             return Ok(());
         }
+        // What the kernel does not take it may have taken in part.
+        self.served = None;
+        self.last.clone_from(&table);
         let kernel = Arc::clone(&self.sharing.kernel);
         let now = table.clone();
         let served = tokio::task::spawn_blocking(move || kernel.serve(&now)).await;
         served.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         self.table = Some(table);
+        self.served = Some(Instant::now());
         Ok(())
     }
 
@@ -192,7 +233,8 @@ impl Exporter {
                 tokio::spawn(open(self.engine.clone(), id.clone(), path, wanted.gid, ended.clone()));
             }
         }
-        let served = |id: &VolumeId| self.table.iter().flatten().any(|entry| entry.id == *id);
+        let served =
+            |id: &VolumeId| self.table.iter().flatten().chain(&self.last).any(|entry| entry.id == *id);
         let to_close: Vec<VolumeId> = self
             .places
             .iter()
@@ -202,6 +244,7 @@ impl Exporter {
             .map(|(id, _)| id.clone())
             .collect();
         for id in to_close {
+            self.left.remove(&id);
             self.places.insert(id.clone(), Place::Closing);
             let path = self.sharing.places.export(&id);
             tokio::spawn(close(self.engine.clone(), id, path, ended.clone()));
@@ -241,11 +284,11 @@ impl Exporter {
                 (id.clone(), Said { served, verdict })
             })
             .collect();
-        // Still in the kernel's table, because it could not be taken off.
+        // Still in the kernel's table, because it could not be taken off, or its object can't be read.
         for entry in self.table.iter().flatten().filter(|entry| !wanted.contains_key(&entry.id)) {
-            let old = self.board.of(&entry.id).and_then(|said| said.served);
-            let verdict = refused.map(ServeError::verdict);
-            all.insert(entry.id.clone(), Said { served: old, verdict });
+            let old = self.board.of(&entry.id).unwrap_or_default();
+            let verdict = refused.map(ServeError::verdict).or(old.verdict);
+            all.insert(entry.id.clone(), Said { served: old.served, verdict });
         }
         all
     }
@@ -267,7 +310,7 @@ impl Exporter {
         };
         let served = Served {
             addresses: self.sharing.addresses.iter().map(ToString::to_string).collect(),
-            port: self.sharing.port.into(),
+            port: self.sharing.port?.into(),
             nodes: known(nodes),
             read_only_nodes: known(read_only),
         };

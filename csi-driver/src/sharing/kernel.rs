@@ -58,6 +58,8 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     fn is_remote(&self, volume: &VolumeId, path: &Path) -> Result<bool, NfsError>;
     /// Shows it at a pod's target.
     fn bind(&self, volume: &VolumeId, place: &Path, target: &Path, read_only: bool) -> Result<(), NfsError>;
+    /// Has what this node wrote to it, and holds in memory, written out by the other node.
+    fn flush(&self, volume: &VolumeId, path: &Path) -> Result<(), NfsError>;
     /// Takes it from a place or target, and removes that. `give_up`: even if the other node does not answer, unless it is seen elsewhere too.
     fn unmount(&self, volume: &VolumeId, at: &Path, give_up: bool) -> Result<(), NfsError>;
     /// Its fill level.
@@ -85,6 +87,10 @@ impl Kernel for PretendedKernel {
     }
 
     fn bind(&self, volume: &VolumeId, _: &Path, _: &Path, _: bool) -> Result<(), NfsError> {
+        Err(nothing(volume))
+    }
+
+    fn flush(&self, volume: &VolumeId, _: &Path) -> Result<(), NfsError> {
         Err(nothing(volume))
     }
 

@@ -1,7 +1,7 @@
 //! The kernel that we run on.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use super::kernel::{Kernel, Remote, ServeError};
 const MOUNT_LIMIT: Duration = Duration::from_secs(20);
 const BIND_LIMIT: Duration = Duration::from_secs(10);
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
+/// The kubelet asks again where that is not enough.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 const FILL_LIMIT: Duration = Duration::from_secs(5);
 /// Threads of the kernel's server: as many requests are worked on at a time.
 const THREADS: u32 = 16;
@@ -94,6 +96,10 @@ impl Kernel for LinuxKernel {
 
     fn bind(&self, volume: &VolumeId, place: &Path, target: &Path, read_only: bool) -> Result<(), NfsError> {
         nfs_client::bind(&export(volume), place, target, read_only, BIND_LIMIT).map(drop)
+    }
+
+    fn flush(&self, volume: &VolumeId, path: &Path) -> Result<(), NfsError> {
+        nfs_client::flush(&export(volume), path, FLUSH_LIMIT)
     }
 
     fn unmount(&self, volume: &VolumeId, at: &Path, give_up: bool) -> Result<(), NfsError> {

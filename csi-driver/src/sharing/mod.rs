@@ -8,6 +8,7 @@
 //! of another's. `places` says where the mounts are instead.
 
 mod addresses;
+mod entries;
 mod exporter;
 mod holder;
 mod kernel;
@@ -31,6 +32,6 @@ pub(crate) struct Sharing {
     pub(crate) kernel: Arc<dyn Kernel>,
     /// This node's addresses, on which it serves.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The TCP port there.
-    pub(crate) port: u16,
+    /// The TCP port there. `None`: nothing is shared, and what was shared before ends.
+    pub(crate) port: Option<u16>,
 }

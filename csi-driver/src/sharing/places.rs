@@ -1,6 +1,7 @@
 //! Where shared volumes are mounted.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tierce_crds::names;
@@ -47,9 +48,17 @@ impl Places {
         Ok(names_in(&self.shared)?.iter().any(|name| name == handle.as_str()))
     }
 
-    /// The volumes that have a place for exports.
-    pub(crate) fn exported(&self) -> io::Result<Vec<VolumeId>> {
-        Ok(names_in(&self.exports)?.iter().filter_map(|name| name.parse().ok()).collect())
+    /// The volumes that have a place for exports, and whether something is mounted there.
+    pub(crate) fn exported(&self) -> io::Result<Vec<(VolumeId, bool)>> {
+        let device = |path: &Path| std::fs::symlink_metadata(path).ok().map(|metadata| metadata.dev());
+        let names = names_in(&self.exports)?;
+        let volumes = names.iter().filter_map(|name| name.parse().ok());
+        Ok(volumes
+            .map(|volume: VolumeId| {
+                let is_mounted = device(&self.export(&volume)) != device(&self.exports);
+                (volume, is_mounted)
+            })
+            .collect())
     }
 }
 
@@ -76,6 +85,6 @@ mod tests {
         for name in ["pvc-1", "lost+found"] {
             std::fs::create_dir_all(places.exports().join(name)).unwrap();
         }
-        assert_eq!(places.exported().unwrap(), [home.volume().clone()]);
+        assert_eq!(places.exported().unwrap(), [(home.volume().clone(), false)]);
     }
 }

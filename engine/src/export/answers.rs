@@ -71,25 +71,29 @@ pub(super) fn answer(
 ) -> Option<String> {
     let words: Vec<&str> = question.split_ascii_whitespace().collect();
     let no = |words: &[&str]| Some(format!("{} {}\n", words.join(" "), at.no));
+    // A no ends what somebody has open: whoever may be one that is not known yet gets none.
+    let no_unless = |unknown: bool| if unknown { None } else { no(&words) };
+    let unsure = !table.is_complete();
     match (cache, words.as_slice()) {
         (Cache::Address, [class, text]) => {
             let known = text.parse().map(|address: IpAddr| address.to_canonical());
             match known.ok().filter(|address| table.knows(*address)) {
                 Some(address) => Some(address_line(class, text, address, at)),
-                None => no(&words),
+                None => no_unless(unsure),
             }
         }
         (Cache::Export, [domain, path]) => {
             let Some(client) = client_of(domain) else { return no(&words) };
             let wanted = unescaped(path);
             if wanted == table.root() {
-                return if table.knows(client) { Some(root_line(domain, path, at)) } else { no(&words) };
+                let known = table.knows(client);
+                return if known { Some(root_line(domain, path, at)) } else { no_unless(unsure) };
             }
             match table.at(&wanted) {
                 Some((id, entry)) => match entry.clients.get(&client) {
                     Some(_) if !entry.open || !mounted(id) => None,
                     Some(&access) => Some(volume_line(domain, path, entry, access, at)),
-                    None => no(&words),
+                    None => no_unless(!entry.complete),
                 },
                 None => no(&words),
             }
@@ -98,8 +102,8 @@ pub(super) fn answer(
             let Some(client) = client_of(domain) else { return no(&words) };
             let yes = |path: &Path| Some(handle_line(domain, kind, fsid, path, at));
             if *kind == BY_NUMBER {
-                let is_root = *fsid == ROOT_FSID && table.knows(client);
-                return if is_root { yes(table.root()) } else { no(&words) };
+                let is_root = *fsid == ROOT_FSID;
+                return if is_root && table.knows(client) { yes(table.root()) } else { no_unless(is_root && unsure) };
             }
             let volume = uuid_of(fsid).filter(|_| *kind == BY_UUID).and_then(|fsid| table.with_fsid(fsid));
             match volume {
@@ -110,7 +114,8 @@ pub(super) fn answer(
                         None
                     }
                 }
-                _ => no(&words),
+                Some((_, entry)) => no_unless(!entry.complete),
+                None => no(&words),
             }
         }
         // Nothing that we know how to answer.
@@ -292,6 +297,31 @@ mod tests {
         let unmounted = |cache, question: &str| answer(&table(), cache, question, AT, |_| false);
         assert_eq!(unmounted(Cache::Export, &format!("tierce-10.0.0.2 {root}/pvc-1")), None);
         assert_eq!(unmounted(Cache::Handle, &format!("tierce-10.0.0.2 6 {}", fsid("pvc-1"))), None);
+    }
+
+    #[test]
+    fn whoever_may_be_one_that_is_not_known_yet_gets_silence() {
+        let mut unsure = export("pvc-1", &[("10.0.0.2", Access::Write)], true);
+        unsure.complete = false;
+        let table = Table::new(Path::new("/e"), vec![unsure, export("pvc-22", &[("10.0.0.3", Access::Read)], true)]);
+        let fsid = |id: &str| hex(table.volumes()[&id.parse::<VolumeId>().unwrap()].fsid);
+        let ask = |cache, question: &str| answer(&table, cache, question, AT, |_| true);
+        let of_one = format!("tierce-10.0.0.4 6 {}", fsid("pvc-1"));
+        for (cache, question) in [
+            (Cache::Address, "nfsd 10.0.0.4"),
+            (Cache::Export, "tierce-10.0.0.4 /e"),
+            (Cache::Export, "tierce-10.0.0.4 /e/pvc-1"),
+            (Cache::Handle, r"tierce-10.0.0.4 1 \x00000000"),
+            (Cache::Handle, of_one.as_str()),
+        ] {
+            assert_eq!(ask(cache, question), None, "{question}");
+        }
+        // Of another volume all are known.
+        let of_other = format!("tierce-10.0.0.4 6 {}", fsid("pvc-22"));
+        for (cache, question) in [(Cache::Export, "tierce-10.0.0.4 /e/pvc-22"), (Cache::Handle, of_other.as_str())] {
+            assert_eq!(ask(cache, question).unwrap(), format!("{question} 1000\n"));
+        }
+        assert!(ask(Cache::Export, "tierce-10.0.0.2 /e/pvc-1").is_some());
     }
 
     #[test]

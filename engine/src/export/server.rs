@@ -15,7 +15,7 @@ use super::{
     marker::Marker,
     records, revoke, root,
     settings::{Export, ServerSettings, Serving},
-    table::{Loss, Table},
+    table::{Entry, Loss, Table},
     tracker::{self, Tracking},
 };
 use crate::VolumeId;
@@ -81,18 +81,24 @@ impl ExportServer {
         }
         self.check_ours()?;
         let root = root::make(&self.settings.exports_dir)?;
-        let next = Table::new(&root, exports);
+        let mut next = Table::new(&root, exports);
         for id in next.volumes().keys() {
             root::make_folder(&root, id)?;
         }
-        let previous = self.lock_table().replace(next.clone());
-        inner.due.extend(match &previous {
-            Some(previous) => previous.losses(&next),
-            None => self.left_by_others(&next)?,
-        });
-        self.keep_running(&mut inner, &next)?;
-        self.take_back(&mut inner, &next)?;
+        let previous = {
+            let mut table = self.lock_table();
+            if let Some(previous) = table.as_ref() {
+                next.keep(previous);
+            }
+            table.replace(next.clone())
+        };
+        inner.due.extend(previous.iter().flat_map(|previous| previous.losses(&next)));
+        let left = self.left_by_others(&next, previous.as_ref()).map(|losses| inner.due.extend(losses));
+        // What is to be taken back waits for nothing that may fail, such as an address that can't be listened at.
+        let running = self.keep_running(&mut inner, &next);
+        let taken = self.take_back(&mut inner, &next);
         say_again(&next);
+        left.and(taken).and(running)?;
         if next.is_empty() {
             self.stop(&mut inner)?;
         }
@@ -183,6 +189,8 @@ impl ExportServer {
         }
         if inner.stale {
             channels::flush(&Cache::ALL)?;
+            // At once, so that those who are served already wait for a moment only.
+            say_again(table);
             inner.stale = false;
         }
         if serving {
@@ -202,10 +210,21 @@ impl ExportServer {
         if self.kernel.listens()? {
             self.kernel.set_threads(0)?;
         }
-        let sockets = self.settings.addresses.iter().map(|&at| kernel::listening(at, self.settings.port));
-        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        let (mut addresses, mut sockets, mut failed) = (Vec::new(), Vec::new(), Ok(()));
+        for &address in &self.settings.addresses {
+            match kernel::listening(address, self.settings.port) {
+                Ok(socket) => {
+                    addresses.push(address);
+                    sockets.push(socket);
+                }
+                Err(error) => failed = failed.and(Err(not_yet(address, error))),
+            }
+        }
+        if sockets.is_empty() {
+            failed?;
+        }
         self.kernel.configure()?;
-        self.marker.write(&self.settings.addresses)?;
+        self.marker.write(&addresses)?;
         let before = tracking.starts();
         let begun = sockets
             .into_iter()
@@ -223,31 +242,49 @@ impl ExportServer {
         }
     }
 
-    /// The node may have got another address since the server was started.
+    /// The node may have got another address since the server was started. One that can't be listened at keeps nobody from the others.
     fn listen_where_missing(&self) -> Result<(), ExportError> {
         let Some(mut known) = self.marker.read()? else { return Ok(()) };
         let missing: Vec<IpAddr> =
             self.settings.addresses.iter().copied().filter(|address| !known.contains(address)).collect();
         for address in missing {
-            self.kernel.serve_at(&kernel::listening(address, self.settings.port)?)?;
+            match kernel::listening(address, self.settings.port) {
+                Ok(socket) => self.kernel.serve_at(&socket)?,
+                Err(error) if !known.is_empty() => {
+                    not_yet(address, error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             known.push(address);
             self.marker.write(&known)?;
         }
         Ok(())
     }
 
-    /// What clients may hold that an earlier process let them have, and that nobody has any more.
-    fn left_by_others(&self, table: &Table) -> Result<Vec<Loss>, ExportError> {
+    /// What clients may hold that an earlier process let them have, and that nobody has any more. Of those volumes of which the table before did
+    /// not know who might have them.
+    fn left_by_others(&self, table: &Table, previous: Option<&Table>) -> Result<Vec<Loss>, ExportError> {
+        if previous.is_some_and(Table::is_complete) {
+            return Ok(Vec::new());
+        }
         let doing = || "look what an earlier process exported".to_owned();
         let mut losses = Vec::new();
         for folder in std::fs::read_dir(table.root()).trying(doing)? {
             let name = folder.trying(doing)?.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse::<VolumeId>().ok()) else { continue };
+            if previous.is_some_and(|previous| !previous.is_unsure_of(&id)) {
+                continue;
+            }
             let Some(device) = root::mounted_device(&table.path(&id)).trying(doing)? else { continue };
-            let Some(entry) = table.volumes().get(&id).filter(|entry| !entry.clients.is_empty()) else {
+            let is_known = |entry: &&Entry| !entry.complete || !entry.clients.is_empty();
+            let Some(entry) = table.volumes().get(&id).filter(is_known) else {
                 losses.push(Loss::Volume(id));
                 continue;
             };
+            if !entry.complete {
+                continue;
+            }
             let holders = revoke::addresses(self.kernel.folder(), device).trying(doing)?;
             let gone = holders.into_iter().filter(|address| !entry.clients.contains_key(address));
             losses.extend(gone.map(|address| Loss::Client(id.clone(), address)));
@@ -309,6 +346,12 @@ impl ExportServer {
         *self.lock_table() = None;
         Ok(())
     }
+}
+
+/// Says that an address will be listened at later.
+fn not_yet(address: IpAddr, error: ExportError) -> ExportError {
+    tracing::warn!(%address, error = %error, "shared volumes are not served at an address of this node");
+    error
 }
 
 /// Tells the kernel unasked what clients may have: it may have been told "no" before, or be waiting.

@@ -45,6 +45,8 @@ pub struct Export {
     pub gid: u32,
     /// Addresses that may mount it.
     pub clients: Vec<(IpAddr, Access)>,
+    /// Whether these are all. Where they are not, nobody who could mount it before is taken off, and whoever else asks waits.
+    pub complete: bool,
     /// Whether it is mounted below [`ServerSettings::exports_dir`] now. Otherwise its clients wait, and lose nothing.
     pub open: bool,
 }

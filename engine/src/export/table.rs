@@ -17,6 +17,7 @@ pub(super) struct Entry {
     pub(super) fsid: Uuid,
     pub(super) gid: u32,
     pub(super) clients: BTreeMap<IpAddr, Access>,
+    pub(super) complete: bool,
     pub(super) open: bool,
 }
 
@@ -48,9 +49,31 @@ impl Table {
                 let known = clients.entry(address.to_canonical()).or_insert(access);
                 *known = access.max(*known);
             }
-            (export.id, Entry { fsid: export.fsid, gid: export.gid, clients, open: export.open })
+            let Export { id, fsid, gid, complete, open, .. } = export;
+            (id, Entry { fsid, gid, clients, complete, open })
         });
         Self { root: root.to_owned(), volumes: volumes.collect() }
+    }
+
+    /// Lets everybody keep what he had in the table before, where it is not known that he may not.
+    pub(super) fn keep(&mut self, before: &Self) {
+        for (id, entry) in self.volumes.iter_mut().filter(|(_, entry)| !entry.complete) {
+            let Some(before) = before.volumes.get(id).filter(|before| before.fsid == entry.fsid) else { continue };
+            for (&address, &access) in &before.clients {
+                let known = entry.clients.entry(address).or_insert(access);
+                *known = access.max(*known);
+            }
+        }
+    }
+
+    /// Whether a volume has clients of whom nothing is known.
+    pub(super) fn is_unsure_of(&self, id: &VolumeId) -> bool {
+        self.volumes.get(id).is_some_and(|entry| !entry.complete)
+    }
+
+    /// Whether every client of every volume is known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.volumes.values().all(|entry| entry.complete)
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -124,6 +147,7 @@ pub(super) mod tests {
             fsid: Uuid::from_u128(number),
             gid: 1_600_000_012,
             clients: clients.iter().map(|(text, access)| (address(text), *access)).collect(),
+            complete: true,
             open,
         }
     }
@@ -175,6 +199,25 @@ pub(super) mod tests {
         let mut renamed = export(id, &[("10.0.0.2", Access::Write)], true);
         renamed.fsid = Uuid::nil();
         assert_eq!(closed.losses(&table(&[renamed])), vec![Loss::Volume(name())]);
+    }
+
+    #[test]
+    fn whoever_may_be_one_that_nobody_knows_now_keeps_what_he_had() {
+        let before = table(&[export("pvc-1", &[("10.0.0.2", Access::Write), ("10.0.0.3", Access::Write)], true)]);
+        let mut unsure = export("pvc-1", &[("10.0.0.3", Access::Read)], true);
+        unsure.complete = false;
+        let mut after = table(&[unsure.clone()]);
+        after.keep(&before);
+        assert_eq!(before.losses(&after), vec![]);
+        // Once all are known again, who is not among them loses it.
+        let certain = table(&[export("pvc-1", &[("10.0.0.3", Access::Write)], true)]);
+        let id: VolumeId = "pvc-1".parse().unwrap();
+        assert_eq!(after.losses(&certain), vec![Loss::Client(id.clone(), address("10.0.0.2"))]);
+        assert!(after.is_unsure_of(&id) && !certain.is_unsure_of(&id) && !after.is_complete());
+        // Another volume of that name is another volume.
+        let mut renamed = table(&[Export { fsid: Uuid::nil(), ..unsure }]);
+        renamed.keep(&before);
+        assert_eq!(renamed.volumes()[&id].clients.len(), 1);
     }
 
     #[test]

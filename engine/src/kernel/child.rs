@@ -24,6 +24,8 @@ pub(crate) enum Call<'a> {
     Bind { from: &'a CStr, to: BorrowedFd<'a>, readonly: bool },
     /// Unmount.
     Unmount { at: &'a CStr, flags: libc::c_int },
+    /// Write out what the filesystem at a path has in memory.
+    Sync { at: &'a CStr },
     /// Ask for the fill level, which is written to `out`.
     Fill { at: &'a CStr, out: BorrowedFd<'a> },
 }
@@ -68,7 +70,7 @@ pub(crate) fn in_child(
     let further = match call {
         Call::Bind { to, .. } => Some(to),
         Call::Fill { out, .. } => Some(out),
-        Call::Mount { .. } | Call::Unmount { .. } => None,
+        Call::Mount { .. } | Call::Unmount { .. } | Call::Sync { .. } => None,
     };
     for (to, from) in kept.iter_mut().zip(needs.iter().take(2).copied().chain(further)) {
         *to = from.as_raw_fd();
@@ -140,6 +142,10 @@ fn child(call: Call<'_>, kept: [libc::c_int; 3]) -> ! {
             }
             Call::Unmount { at, flags } => libc::umount2(at.as_ptr(), flags) == 0,
             Call::Bind { from, to, readonly } => bind(from, to.as_raw_fd(), readonly),
+            Call::Sync { at } => {
+                let folder = libc::open(at.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+                folder >= 0 && libc::syncfs(folder) == 0
+            }
             Call::Fill { at, out } => {
                 let mut fill = std::mem::zeroed::<libc::statvfs>();
                 let asked = libc::statvfs(at.as_ptr(), &raw mut fill) == 0;

@@ -9,4 +9,4 @@ mod places;
 
 pub use error::NfsError;
 pub use options::Remote;
-pub use places::{Fill, bind, fill, is_ours, mount, unmount};
+pub use places::{Fill, bind, fill, flush, is_ours, mount, unmount};

@@ -27,8 +27,10 @@ use crate::{
     mountinfo::Line,
 };
 
-/// How long a plain unmount may take before a dead server is given up: it writes out what its mount has in memory.
-const PLAIN: Duration = Duration::from_secs(5);
+/// How long a server may take to show that it is there.
+const ASK: Duration = Duration::from_secs(5);
+/// When a server is given up that went away while its last mount was written out, which then is in no table any more.
+const GIVE_UP_LATER: Duration = Duration::from_mins(3);
 
 /// The fill level of a volume of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +144,9 @@ pub fn bind(
     result
 }
 
-/// Unmounts that export at a place and removes the folder. `give_up`: a server that does not answer is given up, and what was written and is
-/// not yet with it is lost; only where nothing else of this node shows the same mount, as those would lose it too.
+/// Unmounts that export at a place and removes the folder. The last mount of it is taken away only while the server answers, as the kernel first
+/// takes it out of the table, and then writes out what is in memory, for as long as that takes. `give_up`: a server that does not answer is given
+/// up, and what was written and is not yet with it is lost; only where nothing else of this node shows the same mount, as those would lose it too.
 ///
 /// # Errors
 /// [`NfsError::Busy`]; [`NfsError::TimedOut`], after which the same call goes on; [`NfsError::Foreign`] where something else is mounted there.
@@ -158,6 +161,13 @@ pub fn unmount(export: &str, place: &Path, give_up: bool, limit: Duration) -> Re
             return Err(foreign(&at, export, Some(line)));
         }
         let others = table.iter().any(|other| other.device == line.device && other.id != line.id);
+        if !others && !answers(&at, line, ASK.min(limit / 2))? {
+            if !give_up {
+                let doing = format!("wait for the server of {}", at.path().display());
+                return Err(NfsError::TimedOut { doing, limit: ASK.min(limit / 2) });
+            }
+            end_server(at.path(), line);
+        }
         unmount_one(&at, line, give_up && !others, deadline)?;
         changed = true;
     }
@@ -174,7 +184,7 @@ fn unmount_one(at: &Place, line: &Line, give_up: bool, deadline: Instant) -> Res
     // The folder above is of this node's own disk, or the call would not be one of ours.
     let path =
         CString::new(parent.join(name).as_os_str().as_bytes()).map_err(io::Error::from).trying(doing)?;
-    let mut patience = if give_up { PLAIN.min(limit / 2) } else { limit };
+    let mut patience = if give_up { limit / 2 } else { limit };
     let mut flags = libc::UMOUNT_NOFOLLOW;
     loop {
         match in_child(Call::Unmount { at: &path, flags }, &[], patience).trying(doing)? {
@@ -189,12 +199,13 @@ fn unmount_one(at: &Place, line: &Line, give_up: bool, deadline: Instant) -> Res
             // It went while somebody waited for it.
             Some(Err(error)) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => return Ok(()),
             Some(Err(error)) => return Err(error).trying(doing),
-            None if !give_up => return Err(NfsError::TimedOut { doing: doing(), limit }),
+            None if !give_up => {
+                end_server_later(line);
+                return Err(NfsError::TimedOut { doing: doing(), limit });
+            }
             None => {
-                tracing::warn!(at = %at.path().display(), source = %line.source.display(), "the server of a mount is given up");
-                let knob = format!("/sys/fs/nfs/{}:{}/shutdown", line.device.major, line.device.minor);
-                // Linux before 6.5 has none; what waits there is ended by force, again and again.
-                let _ = fs::write(knob, "1\n");
+                end_server(at.path(), line);
+                // What waits where the kernel has no way to end it is ended by force, again and again.
                 flags |= libc::MNT_FORCE;
                 patience = Duration::from_secs(1).min(left());
                 let table = mounted::table()?;
@@ -207,6 +218,61 @@ fn unmount_one(at: &Place, line: &Line, give_up: bool, deadline: Instant) -> Res
             }
         }
     }
+}
+
+/// Whether the server of a mount answers in time; with an error, too. Who asks can be killed, unlike who waits for what is written out.
+fn answers(at: &Place, line: &Line, limit: Duration) -> Result<bool, NfsError> {
+    let doing = || format!("ask the server of {}", line.source.display());
+    let path = CString::new(at.path().as_os_str().as_bytes()).map_err(io::Error::from).trying(doing)?;
+    let (_out, write) = pipe_with(PipeFlags::CLOEXEC).trying(doing)?;
+    let call = Call::Fill { at: &path, out: write.as_fd() };
+    Ok(in_child(call, &[], limit).trying(doing)?.is_some())
+}
+
+/// Ends all that waits for the server of this mount. Linux before 6.5 has no way to do that.
+fn end_server(at: &Path, line: &Line) {
+    tracing::warn!(at = %at.display(), source = %line.source.display(), "the server of a mount is given up");
+    let _ = fs::write(knob(line), "1\n");
+}
+
+/// The same after a while, for a mount that is out of the table and still written out: whoever waits for that can't be killed, and would hold up
+/// the end of this program's container.
+fn end_server_later(line: &Line) {
+    let (knob, device) = (knob(line), line.device);
+    thread::spawn(move || {
+        thread::sleep(GIVE_UP_LATER);
+        // The number may be another mount's by then.
+        if mounted::table().is_ok_and(|table| table.iter().all(|line| line.device != device)) {
+            let _ = fs::write(knob, "1\n");
+        }
+    });
+}
+
+fn knob(line: &Line) -> String {
+    format!("/sys/fs/nfs/{}:{}/shutdown", line.device.major, line.device.minor)
+}
+
+/// Writes out what this node has in memory of that export, mounted at a place.
+///
+/// # Errors
+/// [`NfsError::TimedOut`] where the server does not answer, or takes longer: the same call goes on. [`NfsError::Foreign`] where it is not mounted
+/// there, [`NfsError::Io`].
+pub fn flush(export: &str, place: &Path, limit: Duration) -> Result<(), NfsError> {
+    let doing = || format!("write out what is in memory of {}", place.display());
+    let at = open(place)?;
+    let table = mounted::table()?;
+    let line = mounted::top(&table, at.path());
+    let Some(line) = line.filter(|line| mounted::carries(line, export)) else {
+        return Err(foreign(&at, export, line));
+    };
+    let start = Instant::now();
+    let timed_out = || NfsError::TimedOut { doing: doing(), limit };
+    if !answers(&at, line, ASK.min(limit / 2))? {
+        return Err(timed_out());
+    }
+    let path = CString::new(at.path().as_os_str().as_bytes()).map_err(io::Error::from).trying(doing)?;
+    let left = limit.saturating_sub(start.elapsed());
+    in_child(Call::Sync { at: &path }, &[], left).trying(doing)?.ok_or_else(timed_out)?.trying(doing)
 }
 
 /// The fill level of that export, mounted at a place.

@@ -99,7 +99,7 @@ impl Node {
         self.mount_volume(id);
         let clients = Vec::new();
         let fsid = Uuid::from_u128(0x1000 + u128::from(id.as_bytes()[4]));
-        self.exports.push(Export { id: id.parse().unwrap(), fsid, gid: GID, clients, open: true });
+        self.exports.push(Export { id: id.parse().unwrap(), fsid, gid: GID, clients, complete: true, open: true });
     }
 
     pub fn mount_volume(&self, id: &str) {
